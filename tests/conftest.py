@@ -1,0 +1,26 @@
+"""Fixtures for all tests: no test may leave an HDF5 object open."""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING
+
+import pytest
+from h5py import h5f
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def open_objects() -> int:
+    """Count the HDF5 files, groups and datasets that are open in this process."""
+    return int(h5f.get_obj_count(h5f.OBJ_ALL, h5f.OBJ_FILE | h5f.OBJ_GROUP | h5f.OBJ_DATASET))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open() -> Iterator[None]:
+    """Fail the test that leaves an HDF5 file, group or dataset open."""
+    yield
+    if open_objects():
+        gc.collect()
+    assert open_objects() == 0, "the test left HDF5 objects open"
