@@ -33,8 +33,6 @@ def test_an_error_shows_its_message_and_survives_a_pickle(error: type[errors.H5B
 
 
 @pytest.mark.parametrize(("error", "builtin"), TREE.items(), ids=lambda item: item.__name__)
-def test_a_caller_can_catch_the_builtin_kind(
-    error: type[errors.H5BoundError], builtin: type[Exception]
-) -> None:
+def test_a_caller_can_catch_the_builtin_kind(error: type[errors.H5BoundError], builtin: type[Exception]) -> None:
     with pytest.raises(builtin, match="found"):
         raise error("found")

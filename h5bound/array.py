@@ -1,0 +1,357 @@
+"""HDF5 datasets, and any other resource, as plain dask arrays that open and close what they read from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.array.core import normalize_chunks
+from dask.base import tokenize
+from dask.utils import has_keyword, parse_bytes
+
+from h5bound.chunks import plan_chunks
+from h5bound.errors import DatasetNotFoundError, SourceNotFoundError, UnsupportedError
+from h5bound.graph import Blocks, Life, graph_of
+from h5bound.index import DatasetRecord, read_dataset, read_index
+from h5bound.source import H5Source, ObjectSource, OpenFile, open_dataset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from os import PathLike
+
+    import h5py
+    from numpy.typing import DTypeLike, NDArray
+
+    from h5bound.source import Region, Source
+
+    Index = tuple[int, ...]
+    Chunks = tuple[tuple[int, ...], ...]
+
+Read = TypeVar("Read")
+
+
+def from_hdf5(
+    path: str | PathLike[str] | h5py.File,
+    name: str,
+    *,
+    chunks: Any = None,
+    window: int | str | None = None,
+    barrier: bool = True,
+) -> da.Array:
+    """Give one dataset of an HDF5 file as a dask array that opens the file, reads its blocks and closes it.
+
+    The file is open while its metadata is read, and closed when this returns. Each compute then opens it once
+    in every process that reads blocks, reads those that are needed, and closes it before anything downstream
+    sees one of them.
+
+    Parameters
+    ----------
+    path
+        A path, or an `h5py.File`. A File that is open when the blocks are read is used and left open; one
+        that was closed since is opened again by its path, and closed.
+    name
+        The path of the dataset in the file.
+    chunks
+        The shape of the blocks, in elements: None for one block per stored chunk (``"auto"`` if it is not
+        stored in chunks), or whatever `dask.array.from_array` takes; ``"auto"`` gives whole multiples of
+        stored chunks.
+    window
+        How many bytes of blocks may be read between one open and its close, as a number or like ``"512
+        MiB"``; None
+        for the dask setting ``h5bound.window``, which is 1 GiB by default. A compute that needs more is done
+        in windows, each with an open and a close of its own, so that memory stays bounded.
+    barrier
+        False lets blocks flow downstream as they are read, in one window; the last one waits for the close,
+        so that the file is closed before the compute returns.
+
+    Returns
+    -------
+    dask.array.Array
+        Of the dataset's shape, with the elements of an HDF5 array type as trailing dimensions, and the dtype
+        that h5py gives it. Its keys are the same for the same state of the file and the same options.
+
+    Raises
+    ------
+    SourceNotFoundError
+        There is no such file.
+    DatasetNotFoundError
+        There is no such dataset, or it is a group.
+    UnsupportedError
+        The dataset has no elements (a null dataspace), or a type that h5py cannot read.
+    UnsafeSourceError
+        It would be more than 1,000,000 blocks.
+    H5BoundError
+        The file cannot be opened.
+
+    Notes
+    -----
+    Computing raises `SourceChangedError` if the file was replaced, edited or truncated since.
+
+    Examples
+    --------
+    >>> import h5py, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.h5"
+    >>> with h5py.File(path, "w") as file:
+    ...     file["x"] = [[1, 2], [3, 4]]
+    >>> array = from_hdf5(path, "x")
+    >>> array
+    dask.array<wait_on, shape=(2, 2), dtype=int64, chunksize=(2, 2), chunktype=numpy.ndarray>
+    >>> int(array.sum())
+    10
+    """
+    source = H5Source.of(path)
+    record = _look(source, lambda file: read_dataset(open_dataset(file, name), ask_sources=True))
+    return _dataset_array(_life_of(source, window, barrier=barrier), source, record, chunks)
+
+
+class H5Store(Mapping[str, da.Array]):
+    """The datasets of an HDF5 file by their paths, as dask arrays that share one open and one close per compute.
+
+    The file is open while its metadata is read, and closed when the store is made. Arrays are made when asked
+    for.
+
+    Parameters
+    ----------
+    path, chunks, window, barrier
+        As `from_hdf5` takes them, for all arrays alike.
+
+    Raises
+    ------
+    SourceNotFoundError, H5BoundError
+        The file is not there, or cannot be opened.
+
+    Examples
+    --------
+    >>> import dask, h5py, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.h5"
+    >>> with h5py.File(path, "w") as file:
+    ...     file["x"] = [1, 2, 3]
+    ...     file["group/y"] = [0.5, 1.5]
+    >>> store = H5Store(path)
+    >>> sorted(store)
+    ['group/y', 'x']
+    >>> [float(value) for value in dask.compute(store["x"].sum(), store["group/y"].mean())]
+    [6.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str] | h5py.File,
+        *,
+        chunks: Any = None,
+        window: int | str | None = None,
+        barrier: bool = True,
+    ) -> None:
+        self._source = H5Source.of(path)
+        self._records = {record.path.strip("/"): record for record in _look(self._source, read_index).datasets}
+        self._life = _life_of(self._source, window, barrier=barrier)
+        self._chunks = chunks
+
+    def __getitem__(self, name: str) -> da.Array:
+        record = self._records.get(name.strip("/"))
+        if record is not None and record.layout == "virtual":  # only its sources may know its shape
+            path = record.path
+            record = _look(self._source, lambda file: read_dataset(open_dataset(file, path), ask_sources=True))
+
+        if record is None:
+            raise DatasetNotFoundError(
+                f"{self._source.path}: no dataset {name!r}; it has {', '.join(self._records) or 'none'}"
+            )
+        return _dataset_array(self._life, self._source, record, self._chunks)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and name.strip("/") in self._records
+
+    def __repr__(self) -> str:
+        return f"<H5Store of {self._source.path}: {len(self)} datasets>"
+
+
+def from_resource(
+    resource: Any,
+    read: Callable[..., Any],
+    *,
+    chunks: Any,
+    dtype: DTypeLike,
+    window: int | str | None = None,
+    barrier: bool = True,
+) -> da.Array:
+    """Give a dask array whose blocks are read from an object that is open only while they are.
+
+    Parameters
+    ----------
+    resource
+        Any object with ``open()`` and ``close()``. Computes that overlap share it: it is opened by the first
+        and closed by the last. Pickled to another process it is a copy, opened and closed there.
+    read
+        Called once for each block that is needed, between ``open`` and ``close``, in several threads at once,
+        with those of the keywords ``block_id`` and ``block_info`` that its signature takes, as
+        `dask.array.map_blocks` gives them. Gives the block. It travels in one pickle with the resource, so it
+        may be a method of it.
+    chunks
+        The sizes of the blocks along each axis, like ``((2, 2), (3,))``; a plain number is one block.
+    dtype
+        Of the blocks.
+    window, barrier
+        As for `from_hdf5`.
+
+    Returns
+    -------
+    dask.array.Array
+        Of the shape that ``chunks`` add up to.
+
+    Examples
+    --------
+    >>> class Counter:
+    ...     def open(self): print("open")
+    ...     def close(self): print("close")
+    ...     def block(self, block_id): return np.full((1,), block_id[0])
+    >>> counter = Counter()
+    >>> array = from_resource(counter, counter.block, chunks=((1, 1, 1),), dtype="int64")
+    >>> array[1:].compute(scheduler="sync")
+    open
+    close
+    array([1, 2])
+    """
+    sizes = tuple((axis,) if isinstance(axis, int) else tuple(axis) for axis in chunks)
+    grid: Chunks = normalize_chunks(sizes, tuple(map(sum, sizes)))
+    kind = np.dtype(dtype)
+    source = ObjectSource(resource, read)
+    token = tokenize(resource, read, grid, kind)
+    keywords = tuple(keyword for keyword in ("block_id", "block_info") if has_keyword(read, keyword))
+    life = _life_of(source, window, barrier=barrier, token=token)
+    return _array(life, token, _BlockKeywords(grid, kind, keywords), read_by_keywords, grid, kind)
+
+
+# What the block tasks call.
+
+
+def read_region(opened: OpenFile, name: str, region: Region) -> NDArray[np.generic]:
+    """Give a region of a dataset."""
+    return opened.read(name, region)
+
+
+def read_by_keywords(read: Callable[..., Any], keywords: dict[str, Any]) -> Any:
+    """Give a block of a resource."""
+    return read(**keywords)
+
+
+@dataclass(frozen=True, slots=True)
+class _Regions:
+    """The arguments of `read_region` for a block."""
+
+    name: str
+    bounds: tuple[tuple[slice, ...], ...]  # of the blocks along each axis of the dataset, in elements
+
+    def __call__(self, index: Index) -> tuple[str, Region]:
+        return self.name, tuple(slices[i] for slices, i in zip(self.bounds, index, strict=False))
+
+
+@dataclass(frozen=True, slots=True)
+class _BlockKeywords:
+    """The arguments of `read_by_keywords` for a block, with the fields of `dask.array.map_blocks`."""
+
+    chunks: Chunks
+    dtype: np.dtype[Any]
+    keywords: tuple[str, ...]
+
+    def __call__(self, index: Index) -> tuple[dict[str, Any]]:
+        values = {"block_id": index, "block_info": self._info(index) if "block_info" in self.keywords else None}
+        return ({keyword: values[keyword] for keyword in self.keywords},)
+
+    def _info(self, index: Index) -> dict[None, dict[str, Any]]:
+        starts = [sum(sizes[:i]) for sizes, i in zip(self.chunks, index, strict=True)]
+        shape = tuple(sizes[i] for sizes, i in zip(self.chunks, index, strict=True))
+        return {
+            None: {
+                "shape": tuple(map(sum, self.chunks)),
+                "num-chunks": tuple(map(len, self.chunks)),
+                "array-location": [(start, start + size) for start, size in zip(starts, shape, strict=True)],
+                "chunk-shape": shape,
+                "chunk-location": index,
+                "dtype": self.dtype,
+            }
+        }
+
+
+# How arrays are put together.
+
+
+def _look(source: H5Source, read: Callable[[h5py.File], Read]) -> Read:
+    """Give what a function reads of the metadata, with the file open for that long."""
+    opened = source.open()
+    try:
+        found = read(opened.file)
+        source.check(opened)
+    finally:
+        source.close(opened)
+    return found
+
+
+def _life_of(source: Source, window: int | str | None, *, barrier: bool, token: str = "") -> Life:
+    """Give the life that all arrays with this source and these options have in common."""
+    nbytes = parse_bytes(dask.config.get("h5bound.window", "1 GiB") if window is None else window)
+    if nbytes < 1:
+        raise ValueError(f"window={window!r}: it must be at least one byte, like '1 GiB'")
+    name = "open-" + tokenize(token or source.key, nbytes, barrier, dask.get_annotations())
+    return Life(name, source, nbytes, barrier)
+
+
+def _dataset_array(life: Life, source: H5Source, record: DatasetRecord, chunks: Any) -> da.Array:
+    """Give the array of one dataset."""
+    where = f"dataset {record.path!r} of {source.path}"
+    if record.dtype is None or record.problem is not None:
+        raise UnsupportedError(f"{where}: h5py cannot read it: {record.problem}")
+    _refuse_missing_sources(record, source)
+    if record.shape is None:
+        raise UnsupportedError(f"{where}: it has no elements (a null dataspace)")
+    dtype, inner = record.dtype.base, record.dtype.shape
+    grid = plan_chunks(where, record.shape, record.dtype.itemsize, record.chunks, chunks)
+    grid += tuple((size,) for size in inner)
+    bounds = tuple(
+        tuple(slice(stop - size, stop) for size, stop in zip(sizes, accumulate(sizes), strict=True))
+        for sizes in grid[: len(record.shape)]
+    )
+    token = tokenize(record.path, str(record.dtype), grid)
+    arguments = _Regions(record.path, bounds)
+    return _array(life, token, arguments, read_region, grid, dtype)
+
+
+def _refuse_missing_sources(record: DatasetRecord, source: H5Source) -> None:
+    """Raise where HDF5 would give fill values for a virtual dataset without a word."""
+    for name in record.outside if record.layout == "virtual" else ():
+        if "%" not in name and not (Path(source.path).parent / name).exists():
+            raise SourceNotFoundError(
+                f"dataset {record.path!r} of {source.path}: it is virtual, and takes data from {name}, which "
+                "is not there; put it beside the file"
+            )
+
+
+def _array(
+    life: Life,
+    token: str,
+    arguments: Callable[[Index], tuple[Any, ...]],
+    read: Callable[..., Any],
+    chunks: Chunks,
+    dtype: np.dtype[Any],
+) -> da.Array:
+    """Give the dask array of some blocks, in whichever of dask's two kinds is in force."""
+    name = f"{'wait_on' if life.barrier else 'read'}-{tokenize(life.name, token)}"
+    blocks = Blocks(name, life, chunks, dtype.itemsize, read, arguments)
+    meta = np.empty((0,) * len(chunks), dtype)
+    if hasattr(da.Array, "expr"):  # array.query-planning
+        from h5bound.expression import expression_array
+
+        return expression_array(blocks, meta)
+    return da.Array(graph_of(blocks), name, chunks, dtype=dtype, meta=meta)
