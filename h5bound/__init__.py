@@ -3,16 +3,22 @@
 Examples
 --------
 >>> import h5py, tempfile, pathlib
->>> path = pathlib.Path(tempfile.mkdtemp()) / "a.h5"
->>> with h5py.File(path, "w") as file:
+>>> folder = pathlib.Path(tempfile.mkdtemp())
+>>> with h5py.File(folder / "a.h5", "w") as file:
 ...     file["x"] = [1, 2, 3]
->>> int(from_hdf5(path, "x").sum())
+>>> int(from_hdf5(folder / "a.h5", "x").sum())
 6
+>>> convert(folder / "a.h5", folder / "a.zarr").complete
+True
+>>> verify(folder / "a.h5", folder / "a.zarr").equal
+True
 """
 
 from h5bound.array import H5Store, from_hdf5, from_resource
+from h5bound.convert import convert
 from h5bound.errors import H5BoundError
+from h5bound.verify import verify
 
-__all__ = ["H5BoundError", "H5Store", "from_hdf5", "from_resource"]
+__all__ = ["H5BoundError", "H5Store", "convert", "from_hdf5", "from_resource", "verify"]
 
 __version__ = "0.1.0"

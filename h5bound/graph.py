@@ -6,11 +6,11 @@
                └──────────────────────▲
 
 Every array is two layers. A `BlockLayer` of its own gives the blocks; an `OpenLayer`, which all arrays of one source
-have in common, gives the open task. Culling decides which blocks are needed: it reaches the block layers first, and each of
-them passes what is asked of it on to the open layer, as one more key. The open layer is culled last, knows by then all
-blocks that the compute wants of the source, and makes *all* tasks for them: one open, the reads, one close, and the
-outputs. So a slice reads its own blocks only, and two datasets of a file have one open and one close between them.
-Nothing is made before that: the layers hold chunk sizes.
+have in common, gives the open task. Culling decides which blocks are needed: it reaches the block layers first, and
+each of them passes what is asked of it on to the open layer, as one more key. The open layer is culled last, knows by
+then all blocks that the compute wants of the source, and makes *all* tasks for them: one open, the reads, one close,
+and the outputs. So a slice reads its own blocks only, and two datasets of a file have one open and one close between
+them. Nothing is made before that: the layers hold chunk sizes.
 
 A graph that is never culled (``optimize_graph=False``, ``visualize()``) has the same tasks for all blocks of an array.
 

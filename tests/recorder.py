@@ -118,3 +118,12 @@ def install_counters(log: Log, replace: Callable[[object, str, object], None] = 
     replace(source, "open_file", counted_open)
     replace(source.OpenFile, "close", counted_close)
     replace(source.OpenFile, "read", counted_read)
+
+
+def eventually(holds: Callable[[], bool]) -> bool:
+    """Tell whether something becomes true within ten seconds."""
+    for _ in range(500):
+        if holds():
+            return True
+        time.sleep(0.02)
+    return False

@@ -24,10 +24,10 @@ from distributed import Client, LocalCluster, wait
 
 from h5bound import from_hdf5, from_resource
 from h5bound.errors import SourceChangedError
-from tests.recorder import FileReader, Log, install_counters
+from tests.recorder import FileReader, Log, eventually, install_counters
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 GRID = ((2,) * 8, (3,) * 8)  # 64 blocks of 48 bytes
 TOTAL = 6 * sum(i + j for i in range(8) for j in range(8))
@@ -35,15 +35,6 @@ TOTAL = 6 * sum(i + j for i in range(8) for j in range(8))
 
 def array_of(reader: FileReader, **options: Any) -> da.Array:
     return from_resource(reader, reader.read_block, chunks=GRID, dtype="int64", **options)
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Tell whether something becomes true within ten seconds."""
-    for _ in range(500):
-        if holds():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 @pytest.fixture
