@@ -1,0 +1,133 @@
+"""The fill value of an HDF5 dataset as Zarr's, bit for bit, and whether zarr gives the same bits back."""
+
+from __future__ import annotations
+
+import base64
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, cast
+
+import h5py
+import numpy as np
+from h5py import h5d, h5s
+
+from h5bound.compounds import STRING
+from h5bound.rawbytes import memory_file, read_block
+
+if TYPE_CHECKING:
+    from h5bound.compounds import Array, Resolve
+    from h5bound.datatypes import ZarrType
+    from h5bound.typetext import JSON
+
+
+@dataclass(frozen=True, slots=True)
+class FillValue:
+    """What a Zarr reader has to give for a chunk that was never written."""
+
+    value: Array
+    """0-d, of the Zarr array's type"""
+    json: JSON
+    """how the array's metadata spells it: to be set there, for zarr itself drops the payload of a NaN"""
+    exact: bool
+    """whether zarr reads these very bits from it; if not, chunks never written have to be written"""
+
+
+def read_fill(
+    dataset: h5py.Dataset, translated: ZarrType, *, zarr_format: int = 3, resolve: Resolve | None = None
+) -> FillValue:
+    """Return the fill value that a reader of the Zarr array needs to see what h5py shows.
+
+    Where HDF5 leaves memory as it is (no fill value, or fill time "never"), h5py shows zeros.
+
+    Raises
+    ------
+    UnsupportedError
+        The fill value is a string that is not UTF-8.
+    """
+    dtype = translated.dtype
+    if translated.kind == "vlen":
+        return FillValue(np.zeros((), dtype), spell_fill(np.zeros((), dtype), zarr_format)[0], exact=True)
+    shown = read_shown_fill(dataset)
+    values = translated.convert(shown, resolve).reshape(-1)
+    value = values[:1].reshape(())
+    json, exact = spell_fill(value, zarr_format)
+    alike = all(same_bits(value, other.reshape(())) for other in np.split(values, values.size)[1:])
+    return FillValue(value, json, exact and alike)
+
+
+def read_shown_fill(dataset: h5py.Dataset) -> Array:
+    """Return what h5py shows for one element never written: 0-d, or of the shape of the HDF5 array type."""
+    plist = dataset.id.get_create_plist()
+    dtype = dataset.dtype
+    zeros = np.zeros((), dtype)
+    unset = plist.fill_value_defined() == h5d.FILL_VALUE_UNDEFINED
+    if unset or plist.get_fill_time() == h5d.FILL_TIME_NEVER:
+        return zeros
+    if plist.fill_value_defined() == h5d.FILL_VALUE_DEFAULT:
+        return zeros
+    if dtype.subdtype is None and dtype.names is None and dtype.kind not in "OV":
+        return np.array(dataset.fillvalue, dtype)
+    return _read_unwritten(dataset) if plist.get_layout() == h5d.CHUNKED else zeros
+
+
+def spell_fill(value: Array, zarr_format: int) -> tuple[JSON, bool]:
+    """Return a fill value as JSON for Zarr metadata, and whether zarr-python reads the same bits from it.
+
+    Examples
+    --------
+    >>> spell_fill(np.array(0x7FC00001, "<u4").view("<f4"), 3)
+    ('0x7fc00001', True)
+    >>> spell_fill(np.array(0x7FC00001, "<u4").view("<f4"), 2)
+    ('NaN', False)
+    """
+    from zarr.dtype import parse_dtype
+
+    form: Literal[2, 3] = 2 if zarr_format == 2 else 3
+    with warnings.catch_warnings():  # data types without a specification: h5bound says so in its report
+        warnings.simplefilter("ignore")
+        zarr_type = parse_dtype("string" if value.dtype == STRING else value.dtype, zarr_format=form)
+    first = cast("JSON", zarr_type.to_json_scalar(value[()], zarr_format=form))
+    for json in (first, *_exact_forms(value)):
+        try:
+            seen = np.array(zarr_type.from_json_scalar(json, zarr_format=form), value.dtype)
+        except (TypeError, ValueError):
+            continue
+        if same_bits(seen, value):
+            return json, True
+    return first, False
+
+
+def _exact_forms(value: Array) -> list[JSON]:
+    """Return spellings that keep every bit, where a reader takes them (Zarr v3, section "fill value")."""
+    kind = value.dtype.kind
+    if kind == "f":
+        return [_hex(value)]
+    if kind == "c":
+        parts: list[JSON] = [_hex(value.real), _hex(value.imag)]
+        return [parts]
+    if kind == "V":
+        return [base64.b64encode(value.tobytes()).decode("ascii")]
+    return []
+
+
+def _hex(value: Array) -> str:
+    return "0x" + np.asarray(value).astype(value.dtype.newbyteorder(">")).tobytes().hex()
+
+
+def same_bits(one: Array, other: Array) -> bool:
+    """Tell whether two scalars of one type are the same, NaN payloads too."""
+    if one.dtype == STRING:
+        return bool(one[()] == other[()])
+    return one.tobytes() == other.astype(one.dtype).tobytes()
+
+
+def _read_unwritten(dataset: h5py.Dataset) -> Array:
+    """Read an element never written, from a file in memory: h5py cannot ask for every type's fill value."""
+    tid = dataset.id.get_type()
+    plist = dataset.id.get_create_plist().copy()
+    for position in reversed(range(plist.get_nfilters())):
+        plist.remove_filter(plist.get_filter(position)[0])
+    plist.set_chunk((1,))
+    with memory_file() as file:
+        made = h5py.Dataset(h5d.create(file.id, b"d", tid, h5s.create_simple((1,)), plist))
+        return read_block(made, (slice(0, 1),))[0:1].reshape(made.dtype.shape)
