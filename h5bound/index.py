@@ -584,6 +584,3 @@ def _join(path: str, name: bytes) -> str:
 
 def _decode(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
-
-
-_read_edge_unfiltered = read_edge_unfiltered

@@ -25,6 +25,7 @@ from h5bound.errors import (
     UnsupportedError,
 )
 from h5bound.index import open_object
+from h5bound.stored import LocalFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -91,7 +92,7 @@ class Identity:
 class OpenFile:
     """An open HDF5 file and the readers of those of its datasets that were asked for."""
 
-    __slots__ = ("_lock", "_readers", "file", "identity", "owned")
+    __slots__ = ("_local", "_lock", "_readers", "file", "identity", "owned")
 
     def __init__(self, file: h5py.File, identity: Identity | None, *, owned: bool) -> None:
         self.file = file
@@ -99,13 +100,17 @@ class OpenFile:
         self.owned = owned  # False: the caller opened it, and will close it
         self._readers: dict[str, DatasetReader] = {}
         self._lock = Lock()
+        try:
+            self._local: LocalFile | None = LocalFile(file.id)
+        except UnsupportedError:
+            self._local = None  # each reader will say why
 
     def reader(self, name: str) -> DatasetReader:
         """Give the reader of a dataset."""
         with self._lock:
             reader = self._readers.get(name)
             if reader is None:
-                reader = self._readers[name] = DatasetReader(open_dataset(self.file, name))
+                reader = self._readers[name] = DatasetReader(open_dataset(self.file, name), self._local)
             return reader
 
     def read(self, name: str, region: Region) -> NDArray[np.generic]:
@@ -116,6 +121,8 @@ class OpenFile:
         """Let go of the datasets, and of the file unless it is the caller's."""
         while self._readers:
             self._readers.popitem()[1].close()
+        if self._local is not None:
+            self._local.close()
         if self.owned:
             self.file.close()
 

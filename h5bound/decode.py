@@ -1,0 +1,165 @@
+"""Stored bytes to block, outside HDF5's lock.
+
+HDF5 reads and decodes under one lock for the whole process. `DatasetReader` asks HDF5 only where the stored
+bytes are, reads them itself, and decodes them in the calling thread::
+
+    region ─► stored chunks it meets ─► offset, nbytes, filter mask ─► pread ─► decode ─► block
+                                        (a table, made once)         (no lock) (no lock)
+
+This way is taken where it is proven to give what h5py gives: the type in the file is byte for byte the one in
+memory, every filter is in the table of `h5bound.filters`, and the file is a local one, open for reading only.
+Failing the last, HDF5 hands over the stored bytes of chunks under its lock (`H5Dread_chunk`), and they are still
+decoded outside it. All else is read by h5py.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import h5py
+from h5py import h5d, h5t
+
+from h5bound.direct import ChunkedReader, ContiguousReader
+from h5bound.errors import UnsupportedError
+from h5bound.fallback import READ_ERRORS, Block, Region, load_plugins, read_through_h5py
+from h5bound.index import read_filters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from h5bound.stored import LocalFile
+
+
+class DatasetReader:
+    """Reads regions of one open dataset, from any number of threads.
+
+    No descriptor is opened before the first read. Besides the block a read holds the stored bytes of one chunk,
+    two chunks between filters (one if the pipeline has two, none if it has one), and one more where the block is
+    not made of whole chunks.
+
+    Parameters
+    ----------
+    dataset
+        An open dataset; its file has to stay open until `close`.
+    local
+        A descriptor of its file to share; by default the reader makes its own at the first read.
+
+    Attributes
+    ----------
+    way
+        "direct", or "h5py" where every read goes through h5py.
+    reason
+        Why it goes through h5py; "" if it does not.
+    """
+
+    __slots__ = ("_closed", "_dataset", "_direct", "_lock", "_uses", "reason", "way")
+
+    def __init__(self, dataset: h5py.Dataset, local: LocalFile | None = None) -> None:
+        self._dataset = dataset
+        self._lock = threading.Lock()
+        self._uses = 1  # its own, until it is closed
+        self._closed = False
+        self._direct: _Direct | None = None
+        self.way, self.reason = "direct", ""
+        try:
+            self._direct = _choose(dataset, local)
+        except (UnsupportedError, *READ_ERRORS) as error:
+            self.way, self.reason = "h5py", str(error)
+            load_plugins(read_filters(dataset))
+
+    def read(self, region: Region) -> Block:
+        """Give what ``dataset[region]`` holds, as a new writable C-contiguous array.
+
+        Parameters
+        ----------
+        region
+            A slice for each axis with 0 <= start <= stop <= extent and no step. An array type adds its axes at
+            the end; a scalar dataset gives an array of no dimensions.
+
+        Raises
+        ------
+        CorruptChunkError
+            A stored chunk does not decode to what is declared, or h5py refuses it.
+        UnsupportedError
+            A filter is not installed.
+        ValueError
+            The reader was closed.
+        """
+        with self._in_use():
+            if self._direct is None or any(s.start == s.stop for s in region):
+                return read_through_h5py(self._dataset, region)
+            return self._direct.read(region)
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        with self._lock:
+            if self._closed:
+                raise ValueError("the reader of this dataset is closed")
+            self._uses += 1
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def close(self) -> None:
+        """Let go of the dataset and the descriptor, once the last read under way has ended.
+
+        May be called twice.
+        """
+        with self._lock:
+            again, self._closed = self._closed, True
+        if not again:
+            self._leave()
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._uses -= 1
+            last = not self._uses
+        if last:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._direct is not None:
+            self._direct.close()
+        del self._dataset, self._direct
+
+
+class _Direct(Protocol):
+    """A way to read that asks HDF5 for little."""
+
+    def read(self, region: Region) -> Block:
+        """Give the region, which is not empty."""
+
+    def close(self) -> None:
+        """Drop what belongs to the file."""
+
+
+def _choose(dataset: h5py.Dataset, local: LocalFile | None) -> _Direct:
+    """Give the way to read a dataset directly; raise UnsupportedError with the reason if there is none."""
+    plist = dataset.id.get_create_plist()
+    if dataset.shape is None or dataset.is_virtual or plist.get_external_count():
+        raise UnsupportedError("it has no data space, is virtual, or is stored in other files")
+    if not _same_in_memory(dataset):
+        raise UnsupportedError("its values take another form in memory than in the file")
+    layout = plist.get_layout()
+    if layout == h5d.CHUNKED:
+        return ChunkedReader(dataset, local)
+    if layout == h5d.CONTIGUOUS and dataset.id.get_offset() is not None:
+        return ContiguousReader(dataset, local)
+    raise UnsupportedError("it is compact, or was never written")
+
+
+def _same_in_memory(dataset: h5py.Dataset) -> bool:
+    """Tell whether HDF5 copies the values as they stand, so that their bytes in the file are those in memory.
+
+    h5py reads into `h5t.py_create(dtype)`. Where that drops an enumeration's names, the type as it would be written
+    has the same bytes. Members of a compound have to be as they are read, else HDF5 leaves out the bytes between.
+    """
+    dtype = dataset.dtype
+    if dtype.hasobject or not dtype.itemsize:
+        return False
+    stored = dataset.id.get_type()
+    same = stored.equal(h5t.py_create(dtype))
+    return bool(same or (dtype.names is None and stored.equal(h5t.py_create(dtype, logical=True))))

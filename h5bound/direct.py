@@ -1,0 +1,207 @@
+"""Reading with little help from HDF5: what is stored in chunks, and what is stored in one piece."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from h5py import h5d, h5i
+
+from h5bound.decoders import Bytes, DamagedError
+from h5bound.errors import CorruptChunkError, UnsupportedError
+from h5bound.fallback import READ_ERRORS, Block, Region, name_of, read_through_h5py
+from h5bound.filters import decoder_for
+from h5bound.index import read_edge_unfiltered, read_filters
+from h5bound.stored import ChunkGrid, ChunkTable, LocalFile, Overlap, Stored, bytes_of, list_chunks, read_runs
+
+if TYPE_CHECKING:
+    import h5py
+    from h5py import h5p
+
+LISTED_AT_ONCE = 1024
+"""A grid of at most so many chunks is listed at the first read: 2 ms."""
+LISTED_AFTER = 8
+"""A larger one is listed once a chunk in so many was looked up, which has taken as long by then."""
+
+SMALL_FILTERED = 16 << 10
+"""Filtered chunks of fewer bytes are left to HDF5: outside it each costs 20 µs of Python, or 16 KiB inflated."""
+SMALL_PLAIN = 256 << 10
+"""The same for chunks without a filter, which need only be copied."""
+
+
+class ContiguousReader:
+    """Reads a dataset that is stored in one piece."""
+
+    def __init__(self, dataset: h5py.Dataset, local: LocalFile | None) -> None:
+        self._dataset = dataset
+        self._shape = dataset.shape
+        self._dtype = dataset.dtype
+        self._offset = dataset.id.get_offset()
+        self._owns = local is None
+        self._local = LocalFile(h5i.get_file_id(dataset.id)) if local is None else local
+
+    def read(self, region: Region) -> Block:
+        """Give the region, which is not empty; runs too short to be read one by one go through h5py."""
+        block, cells = _new_block(tuple(s.stop - s.start for s in region), self._dtype)
+        try:
+            whole = read_runs(self._local, self._offset, self._shape, region, cells)
+        except DamagedError as error:
+            raise CorruptChunkError(f"{name_of(self._dataset)}: {error}") from error
+        return block if whole else read_through_h5py(self._dataset, region)
+
+    def close(self) -> None:
+        """Close the descriptor, unless it is shared."""
+        if self._owns:
+            self._local.close()
+
+
+class ChunkedReader:
+    """Reads a dataset that is stored in chunks."""
+
+    def __init__(self, dataset: h5py.Dataset, local: LocalFile | None) -> None:
+        plist = dataset.id.get_create_plist()
+        filters = read_filters(dataset)
+        edges = read_edge_unfiltered(plist, dataset.shape, dataset.chunks) if filters else False
+        if edges is None:
+            raise UnsupportedError("whether its edge chunks are filtered cannot be found out")
+        self._dataset = dataset
+        self._dtype = dataset.dtype
+        self._grid = ChunkGrid(dataset.shape, dataset.chunks)
+        self._all_skipped = (1 << len(filters)) - 1
+        self._edge_mask = self._all_skipped if edges else 0
+        self._decoder = decoder_for(filters, math.prod(dataset.chunks) * self._dtype.itemsize)
+        least = SMALL_FILTERED if filters else SMALL_PLAIN
+        if self._decoder.nbytes < least:
+            raise UnsupportedError(f"its chunks have less than {least} bytes: HDF5 reads them as fast")
+        self._fill = _read_fill(plist, self._dtype)
+        self._owns = local is None
+        self._local = local or _open_local(dataset)
+        self._table: ChunkTable | None = None
+        self._listable = True
+        self._lookups = itertools.count(1)
+        self._listing = threading.Lock()
+
+    def close(self) -> None:
+        """Close the descriptor, unless it is shared."""
+        if self._owns and self._local is not None:
+            self._local.close()
+
+    def read(self, region: Region) -> Block:
+        """Give the region, which is not empty."""
+        grid = self._grid
+        if self._local is None:  # it may be open for writing, and have grown
+            grid = ChunkGrid(self._dataset.shape, grid.chunks)
+        block, cells = _new_block(tuple(s.stop - s.start for s in region), self._dtype)
+        scratch: Block | None = None
+        for overlap in grid.meet(region):
+            target = cells[overlap.in_block]
+            stored = self._find(grid, overlap)
+            try:
+                if stored is None:
+                    self._read_missing(overlap, target)
+                elif target.shape == grid.chunks and target.flags.c_contiguous:
+                    self._decode(stored, bytes_of(target))
+                elif not self._read_part(stored, grid, overlap, target):
+                    scratch = np.empty(grid.chunks, cells.dtype) if scratch is None else scratch
+                    self._decode(stored, bytes_of(scratch))
+                    target[...] = scratch[overlap.in_chunk]
+            except DamagedError as error:
+                where = f"{name_of(self._dataset)}, chunk at {overlap.origin}"
+                raise CorruptChunkError(f"{where}: {error}") from error
+        return block
+
+    def _find(self, grid: ChunkGrid, overlap: Overlap) -> Stored | None:
+        """Give what is stored of a chunk; None if nothing is, or HDF5 does not say."""
+        table = self._list(grid)
+        if table is not None:
+            stored = table.find(grid.number(overlap.place))
+        else:
+            try:
+                mask, data = self._dataset.id.read_direct_chunk(overlap.origin)
+            except READ_ERRORS:
+                return None
+            stored = Stored(-1, len(data), mask, np.frombuffer(data, np.uint8))
+        if stored is not None and self._edge_mask and grid.cuts(overlap.place):
+            return replace(stored, mask=self._edge_mask)
+        return stored
+
+    def _list(self, grid: ChunkGrid) -> ChunkTable | None:
+        """Give the table of all chunks, once making it costs less than looking up chunk after chunk."""
+        if self._table is None and self._local is not None:
+            worth = max(LISTED_AT_ONCE, LISTED_AFTER * next(self._lookups))
+            if self._listable and math.prod(grid.counts) <= worth:
+                with self._listing:
+                    self._table = self._table or self._make_table(grid)
+        return self._table
+
+    def _make_table(self, grid: ChunkGrid) -> ChunkTable | None:
+        try:
+            table = list_chunks(self._dataset.id, grid)
+        except READ_ERRORS:  # the index is damaged somewhere; HDF5 may still find chunks in the rest of it
+            table = None
+        self._listable = table is not None
+        return table
+
+    def _decode(self, stored: Stored, out: Bytes) -> None:
+        """Decode a chunk into a buffer of its size."""
+        plain = stored.mask & self._all_skipped == self._all_skipped
+        if plain and stored.nbytes != out.size:
+            raise DamagedError(f"{stored.nbytes} bytes are stored where {out.size} are declared")
+        if plain and stored.data is None and self._local is not None:
+            self._local.read_into(stored.offset, out)
+            return
+        data = stored.data
+        if data is None:
+            assert self._local is not None
+            data = self._local.read(stored.offset, stored.nbytes)
+        self._decoder.decode(data, out, stored.mask)
+
+    def _read_part(self, stored: Stored, grid: ChunkGrid, overlap: Overlap, target: Block) -> bool:
+        """Read a part of an unfiltered chunk straight to where it belongs; False if that cannot be done."""
+        plain = stored.mask & self._all_skipped == self._all_skipped
+        if not plain or stored.data is not None or self._local is None or not target.flags.c_contiguous:
+            return False
+        if stored.nbytes != self._decoder.nbytes:
+            raise DamagedError(f"{stored.nbytes} bytes are stored where {self._decoder.nbytes} are declared")
+        return read_runs(self._local, stored.offset, grid.chunks, overlap.in_chunk, target)
+
+    def _read_missing(self, overlap: Overlap, target: Block) -> None:
+        """Fill in the fill value, or what h5py gives where HDF5 does not promise one."""
+        if self._fill is not None and self._table is not None:
+            target[...] = self._fill
+            return
+        block = read_through_h5py(self._dataset, overlap.region)
+        target[...] = np.ndarray(target.shape, target.dtype, buffer=block)
+
+
+def _open_local(dataset: h5py.Dataset) -> LocalFile | None:
+    try:
+        return LocalFile(h5i.get_file_id(dataset.id))
+    except UnsupportedError:
+        return None
+
+
+def _read_fill(plist: h5p.PropDCID, dtype: np.dtype[np.generic]) -> Block | None:
+    """Give the fill value as one opaque cell; None where HDF5 leaves it open what is unwritten."""
+    if plist.fill_value_defined() == h5d.FILL_VALUE_UNDEFINED or plist.get_fill_time() == h5d.FILL_TIME_NEVER:
+        return None
+    if dtype.subdtype is not None:
+        return None
+    value = np.zeros((), dtype)
+    plist.get_fill_value(value)
+    return np.ndarray((), _cell(dtype), buffer=value)
+
+
+def _new_block(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> tuple[Block, Block]:
+    """Give a new array, and a view of it with one opaque cell for each element, to copy bytes exactly."""
+    block = np.empty(shape, dtype)
+    return block, np.ndarray(shape, _cell(dtype), buffer=block)
+
+
+def _cell(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    size = dtype.itemsize
+    return np.dtype(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")

@@ -1,0 +1,78 @@
+"""Reading through h5py, for all that is not read directly."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import threading
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from h5py import h5z
+
+from h5bound.errors import CorruptChunkError, H5BoundError, UnsupportedError
+from h5bound.index import read_filters
+
+if TYPE_CHECKING:
+    import h5py
+
+    from h5bound.index import Filter
+
+Region: TypeAlias = tuple[slice, ...]
+"""A slice for each axis with 0 <= start <= stop <= extent and no step."""
+Block: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+
+READ_ERRORS = (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError)
+"""What h5py raises when a read fails."""
+
+_VARIABLE_LENGTH = threading.Lock()  # reading it through two handles at once can crash: h5py#2920
+
+
+def read_through_h5py(dataset: h5py.Dataset, region: Region) -> Block:
+    """Give the region as h5py reads it, under the lock of all variable-length data if it is such.
+
+    Raises
+    ------
+    UnsupportedError
+        The dataset has no values (a null data space), or a filter that HDF5 does not have.
+    CorruptChunkError
+        HDF5 cannot read a filtered chunk.
+    """
+    if dataset.shape is None:
+        raise UnsupportedError(f"{name_of(dataset)} has a null data space: there is nothing to read")
+    try:
+        with _VARIABLE_LENGTH if dataset.dtype.hasobject else nullcontext():
+            block: Block = dataset[region or ...]
+    except READ_ERRORS as error:
+        better = _explain(dataset, region, error)
+        if better is None:
+            raise
+        raise better from error
+    return block
+
+
+def _explain(dataset: h5py.Dataset, region: Region, error: Exception) -> H5BoundError | None:
+    filters = read_filters(dataset)
+    for entry in filters:
+        if not h5z.filter_avail(entry.id):
+            return UnsupportedError(
+                f"{name_of(dataset)}: HDF5 has no filter {entry.id} ({entry.name}); install hdf5plugin, or "
+                "another package that registers it"
+            )
+    if filters and isinstance(error, OSError):
+        at = tuple(s.start for s in region)
+        return CorruptChunkError(f"{name_of(dataset)}: a chunk of the block at {at} cannot be read: {error}")
+    return None
+
+
+def load_plugins(filters: tuple[Filter, ...]) -> None:
+    """Import hdf5plugin, if it is installed, where HDF5 does not have a filter: that registers its own."""
+    missing = any(not h5z.filter_avail(entry.id) for entry in filters)
+    if missing and importlib.util.find_spec("hdf5plugin") is not None:
+        importlib.import_module("hdf5plugin")
+
+
+def name_of(dataset: h5py.Dataset) -> str:
+    """Give the dataset and the file as errors name them."""
+    return f"{dataset.name} in {dataset.file.filename}"
