@@ -1,0 +1,363 @@
+"""The command line: the public functions with tables, a progress bar and exit codes, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from h5bound.errors import H5BoundError
+from h5bound.report import format_nbytes, plural, printable
+from h5bound.settings import OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from h5bound.report import ConversionReport, VerificationReport
+
+WIDE = 10_000
+"""Columns where the output is not a terminal: lines are not to be broken there."""
+
+
+class Lines(click.Command):
+    """A command whose help keeps its examples as they are written."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples line by line."""
+        if self.epilog:
+            with formatter.section("Examples"):
+                for line in self.epilog.strip().splitlines():
+                    formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="h5bound")
+def main_group() -> None:
+    """Look into HDF5 files, convert them to Zarr exactly, and compare the two."""
+
+
+@main_group.command(
+    "ls",
+    cls=Lines,
+    epilog="""
+    h5bound ls scan.h5          the tree: shape, type, chunks, filters, sizes, way of reading
+    h5bound ls scan.h5 | grep lzf
+    """,
+)
+@click.argument("file", type=click.Path(path_type=Path))
+def list_command(file: Path) -> int:
+    """Show what an HDF5 FILE holds, and how each dataset is stored and read."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from h5bound.listing import list_file
+
+    entries = list_file(file)
+    console = make_console()
+    root = Tree(Text(printable(str(file)), style="bold"))
+    nodes = {"/": root}
+    styles = {"group": "bold blue", "dataset": "green", "link": "cyan", "type": "magenta", "problem": "red"}
+    for entry in entries:
+        if entry.path == "/":
+            continue
+        parent, _, name = entry.path.rpartition("/")
+        line = Text(printable(name), style=styles[entry.kind])
+        line.append(f"  {printable(entry.text)}" if entry.kind != "group" else "/", style="default")
+        nodes[entry.path] = nodes.get(parent or "/", root).add(line)
+    console.print(root)
+    counts = {kind: sum(entry.kind == kind for entry in entries) for kind in ("group", "dataset")}
+    console.print(f"{plural(counts['group'], 'group')}, {plural(counts['dataset'], 'dataset')}")
+    return 0
+
+
+def parse_shape(text: str) -> str | tuple[int, ...]:
+    """Give a shape like ``100,200``, or the text itself where it is none."""
+    parts = text.split(",")
+    return tuple(map(int, parts)) if all(part.strip().isdigit() for part in parts) else text
+
+
+def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Any:
+    """Give what ``--chunks`` and ``--shards`` stand for: one size, or sizes by glob."""
+    rules = {}
+    for value in values:
+        glob, equals, size = value.rpartition("=")
+        rules[glob if equals else "*"] = parse_shape(size)
+    return rules or None
+
+
+@main_group.command(
+    "convert",
+    cls=Lines,
+    epilog="""
+    h5bound convert scan.h5 scan.zarr --verify
+    h5bound convert scan.h5 scan.zarr --dry-run                    what would be copied, what decoded, and why
+    h5bound convert scan.h5 scan.zarr --on-unsupported skip --report report.json
+    h5bound convert scan.h5 scan.zarr --codecs zstd:5 --chunks '/entry/*=64,512,512'
+    h5bound convert scan.h5 scan.zarr --shards '256 MiB'           many small chunks in few files
+    h5bound convert scan.h5 scan.zarr --include '/entry/data*' --exclude '*/raw'
+    h5bound convert scan.h5 scan.zarr --resume                     go on where it was interrupted
+    h5bound convert scan.h5 s3://bucket/scan.zarr --scheduler tcp://10.0.0.1:8786
+    """,
+)
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target")
+@click.option("--include", multiple=True, metavar="GLOB", help="Only what meets this; may be repeated.")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Not what meets this; may be repeated.")
+@click.option("--zarr-format", type=click.Choice(["3", "2"]), default="3", show_default=True)
+@click.option(
+    "--codecs",
+    default="keep",
+    show_default=True,
+    metavar="CODEC",
+    help="keep stored chunks, or encode all: zstd:3, blosc-zstd:5, blosc-lz4:5, gzip:5, none.",
+)
+@click.option("--chunks", multiple=True, callback=parse_rules, metavar="[GLOB=]SHAPE", help="Chunk shape, like 64,512.")
+@click.option(
+    "--shards",
+    multiple=True,
+    callback=parse_rules,
+    metavar="[GLOB=]SIZE",
+    help="Put chunks into shards of this shape, or bytes.",
+)
+@click.option("--window", metavar="BYTES", help="Memory for blocks, like '256 MiB'.  [default: 1 GiB]")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Threads.")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on this dask cluster.")
+@click.option(
+    "--on-unsupported",
+    type=click.Choice(["raise", "skip"]),
+    default="raise",
+    show_default=True,
+    help="skip: leave out what cannot be carried, and list it.",
+)
+@click.option("--resume", is_flag=True, help="Go on with an unfinished conversion.")
+@click.option("--overwrite", is_flag=True, help="Replace a store that is there.")
+@click.option("--verify", is_flag=True, help="Compare the store with the source afterwards.")
+@click.option("--report", type=click.Path(dir_okay=False), metavar="FILE.json", help="Write the report there.")
+@click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
+@click.option(
+    "--allow-external",
+    multiple=True,
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Files in DIR may be read too: external storage, virtual datasets.",
+)
+@click.option("--max-objects", type=click.IntRange(1), metavar="N", help="Objects and links.  [default: 1000000]")
+@click.option("--max-depth", type=click.IntRange(1), metavar="N", help="Groups in groups.  [default: 64]")
+@click.option("--max-chunks", type=click.IntRange(1), metavar="N", help="Chunks.  [default: 10000000]")
+def convert_command(source: Path, target: str, zarr_format: str, **options: Any) -> int:
+    """Convert the HDF5 file SOURCE to the Zarr store TARGET, exactly.
+
+    Exit code 0: all of it. 3: with what was left out listed. 1: failed. 2: bad use.
+    """
+    from h5bound.convert import convert
+
+    given = {name: value for name, value in options.items() if value is not None}
+    console = make_console()
+    with watch(console, "converting") as progress:
+        report = convert(source, target, zarr_format=3 if zarr_format == "3" else 2, progress=progress, **given)
+    show_conversion(console, report)
+    return report.exit_code
+
+
+@main_group.command(
+    "verify",
+    cls=Lines,
+    epilog="""
+    h5bound verify scan.h5 scan.zarr
+    h5bound verify scan.h5 scan.zarr && rm scan.h5                 exit code 0 only if they are equal
+    """,
+)
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("target")
+@click.option("--window", metavar="BYTES", help="Memory for blocks, like '256 MiB'.  [default: 1 GiB]")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Threads.")
+@click.option("--scheduler", metavar="ADDRESS", help="Run on this dask cluster.")
+@click.option(
+    "--allow-external",
+    multiple=True,
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="Files in DIR may be read too.",
+)
+@click.option("--report", type=click.Path(dir_okay=False), metavar="FILE.json", help="Write the report there.")
+def verify_command(source: Path, target: str, report: str | None, **options: Any) -> int:
+    """Compare the Zarr store TARGET with the HDF5 file SOURCE, bit for bit.
+
+    Exit code 0: equal. 1: not equal, or failed. 2: bad use.
+    """
+    from h5bound.verify import verify
+
+    console = make_console()
+    with watch(console, "comparing") as progress:
+        result = verify(source, target, progress=progress, **options)
+    if report is not None:
+        Path(report).write_text(result.to_json(), encoding="utf-8")
+    show_verification(console, result)
+    return result.exit_code
+
+
+@main_group.command(
+    "demo",
+    cls=Lines,
+    epilog="""
+    h5bound demo                make, convert and verify a file in ./h5bound-demo
+    h5bound demo /tmp/try
+    """,
+)
+@click.argument("folder", default="h5bound-demo", type=click.Path(file_okay=False, path_type=Path))
+def demo_command(folder: Path) -> int:
+    """Make a realistic HDF5 file in FOLDER, convert it to Zarr, and verify it."""
+    from h5bound.convert import convert
+    from h5bound.demo import write_demo
+
+    folder.mkdir(parents=True, exist_ok=True)
+    source, target = folder / "demo.h5", folder / "demo.zarr"
+    console = make_console()
+    write_demo(source)
+    size = format_nbytes(source.stat().st_size)
+    console.print(f"made {source} ({size}); it looks like this with [bold]h5bound ls {source}[/bold]")
+    with watch(console, "converting") as progress:
+        report = convert(source, target, overwrite=True, verify=True, progress=progress)
+    show_conversion(console, report)
+    return report.exit_code
+
+
+def make_console() -> Console:
+    """Give what is printed to: as wide as the terminal, or not broken into lines at all."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=WIDE, soft_wrap=True)
+
+
+@contextmanager
+def watch(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give what is told of the progress: a bar on a terminal, now and then a line on stderr elsewhere."""
+    if not console.is_terminal:
+        yield PlainProgress(what)
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress("{task.description}", *columns, console=console, transient=True) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+class PlainProgress:
+    """Writes a line to stderr every few seconds.
+
+    Parameters
+    ----------
+    what
+        What is going on.
+    """
+
+    SECONDS = 5.0
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take notice of the bytes that are done, and of all."""
+        now = time.monotonic()
+        if now - self.last >= self.SECONDS:
+            self.last = now
+            click.echo(f"{self.what}: {format_nbytes(done)} of {format_nbytes(total)}", err=True)
+
+
+def show_conversion(console: Console, report: ConversionReport) -> None:
+    """Print what became of each dataset, what was left out, and the sum."""
+    from rich.text import Text
+
+    table = make_table("dataset", "how", "chunks", "stored", "written", "why not copied")
+    for entry in report.arrays:
+        table.add_row(
+            Text(printable(entry.path)),
+            Text(entry.how or "", style=STYLES[entry.how or ""]),
+            f"{entry.chunks:,}",
+            format_nbytes(entry.stored_nbytes),
+            format_nbytes(entry.written_nbytes) if report.complete else "",
+            Text(printable("; ".join(entry.reasons))),
+        )
+    if report.arrays:
+        console.print(table)
+    show_list(console, "note", [f"{printable(item.path)}: {printable(item.note)}" for item in report.notes])
+    show_list(console, "skipped", list(map(str, report.skipped)))
+    console.print(Text(report.summary(), style="bold"))
+    if report.verification is not None:
+        show_verification(console, report.verification)
+
+
+def show_verification(console: Console, report: VerificationReport) -> None:
+    """Print every difference, and the sum."""
+    from rich.text import Text
+
+    show_list(console, "differs", list(map(str, report.differences)))
+    console.print(Text(report.summary(), style="bold green" if report.equal else "bold red"))
+
+
+def show_list(console: Console, title: str, lines: list[str]) -> None:
+    """Print lines under a title each."""
+    from rich.text import Text
+
+    for line in lines:
+        console.print(Text(f"{title}: {line}", style=STYLES[title]))
+
+
+def make_table(*columns: str) -> Table:
+    """Give an empty table; numbers stand to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right" if column in ("chunks", "stored", "written") else "left")
+    return table
+
+
+STYLES = {
+    "copied": "green", "mixed": "yellow", "decoded": "cyan", "metadata": "dim", "": "default",
+    "skipped": "yellow", "note": "dim", "differs": "red",
+}  # fmt: skip
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line, and end the process with its exit code."""
+    sys.exit(run_command(arguments))
+
+
+def run_command(arguments: list[str] | None = None) -> int:
+    """Run the command line; gives the exit code. An error is one line on stderr."""
+    try:
+        return int(main_group.main(arguments, prog_name="h5bound", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except OptionError as error:
+        return fail(str(error), code=2)
+    except (KeyboardInterrupt, click.Abort):
+        return fail("interrupted")
+    except BrokenPipeError:  # whoever read the output has gone, like head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except H5BoundError as error:
+        return fail(str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, it ends in one line
+        return fail(f"{type(error).__name__}: {error}")
+
+
+def fail(message: str, code: int = 1) -> int:
+    """Say what went wrong, in one line; gives the exit code."""
+    click.echo(f"h5bound: error: {printable(' '.join(message.split()))}", err=True)
+    return code

@@ -1,0 +1,205 @@
+"""Values of a store compared with those of its source: what the tasks of a verification do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.errors import SourceChangedError, SourceNotFoundError
+from h5bound.grid import cut_batches, region_of, sort_cells
+from h5bound.plan import estimate_itemsize
+from h5bound.references import ReferencePaths
+from h5bound.run import Work
+from h5bound.transfer import read_elements
+from h5bound.units import UNIT_CHUNKS, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import zarr
+    from numpy.typing import NDArray
+
+    from h5bound.datatypes import ZarrType
+    from h5bound.source import OpenFile
+
+    Block = NDArray[Any]
+
+SEQUENCES_AT_ONCE = 65_536
+"""Variable-length sequences that are compared at once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CompareJob:
+    """What the units of one array have in common."""
+
+    path: str
+    shape: tuple[int, ...]
+    """of the dataset"""
+    refused: bool
+    """whether h5py reads its type only as bytes"""
+    type: ZarrType
+    arrays: tuple[zarr.Array[Any], ...]
+    """the one of the dataset; `values` and `offsets` of variable-length sequences"""
+    addresses: Mapping[int, str]
+    cells: NDArray[np.int64]
+    """of the array, in the grid of its keys"""
+    write_shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """A unit as the source has it."""
+
+    job: CompareJob
+    unit: Unit
+    parts: list[Any] = field(default_factory=list)
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What the comparison of a unit gave."""
+
+    path: str
+    nbytes: int
+    difference: str = ""
+
+
+def cut_comparison(number: int, job: CompareJob, nbytes: int) -> Iterator[Unit]:
+    """Give the units of one array: some of its cells each, or for sequences some rows of the dataset."""
+    size = prod(job.write_shape) * estimate_itemsize(job.type.dtype)
+    count = SEQUENCES_AT_ONCE if len(job.arrays) == 2 else UNIT_CHUNKS
+    for start, stop in cut_batches(np.full(len(job.cells), size, np.int64), nbytes, count):
+        yield Unit(number, job.cells[start:stop], max(size * (stop - start), 1))
+
+
+def read_part(opened: OpenFile, job: CompareJob, unit: Unit) -> Read:
+    """Give the elements of each cell as the source has them."""
+    resolve = ReferencePaths(opened.file, job.addresses)
+    parts: list[Any] = []
+    try:
+        if len(job.arrays) == 2:
+            region = rows_of(job, unit)
+            parts.append(job.type.split_vlen(opened.read(job.path, region), resolve))
+        else:
+            for cell in unit.cells.tolist():
+                region = region_of(tuple(cell), job.arrays[0].shape, job.write_shape)[: len(job.shape)]
+                block = read_elements(opened, job.path, region, refused=job.refused)
+                parts.append(block if is_restored(job.type) else job.type.convert(block, resolve))
+    except (SourceChangedError, SourceNotFoundError):
+        raise
+    except (OSError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        return Read(job, unit, problem=f"the source cannot be read: {error}")
+    return Read(job, unit, parts)
+
+
+def is_restored(kind: ZarrType) -> bool:
+    """Tell whether what Zarr has is turned back into what h5py reads, or the other way round."""
+    return kind.kind == "plain" and not kind.source.hasobject
+
+
+def rows_of(job: CompareJob, unit: Unit) -> tuple[slice, ...]:
+    """Give the region of a dataset of sequences that a unit covers: whole rows."""
+    if not job.shape:
+        return ()
+    start, stop = int(unit.cells[0, 0]), int(unit.cells[-1, 0]) + 1
+    return (slice(start, stop), *(slice(0, length) for length in job.shape[1:]))
+
+
+def compare_part(read: Read) -> Compared:
+    """Give what differs between a unit of the source and the store."""
+    job = read.job
+    if read.problem:
+        return Compared(job.path, 0, read.problem)
+    try:
+        if len(job.arrays) == 2:
+            return compare_sequences(read)
+        return compare_cells(read)
+    except (OSError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        return Compared(job.path, 0, f"the store cannot be read: {error}")
+
+
+def compare_cells(read: Read) -> Compared:
+    """Compare cell by cell."""
+    job = read.job
+    nbytes = 0
+    for cell, block in zip(read.unit.cells.tolist(), read.parts, strict=True):
+        region = region_of(tuple(cell), job.arrays[0].shape, job.write_shape)
+        stored = np.asarray(job.arrays[0][region or ...], job.type.dtype)
+        other = job.type.restore(stored) if is_restored(job.type) else stored
+        nbytes += block.nbytes
+        if not same_bits(block, other.reshape(block.shape)):
+            return Compared(job.path, nbytes, f"values differ in {show_region(region)}")
+    return Compared(job.path, nbytes)
+
+
+def compare_sequences(read: Read) -> Compared:
+    """Compare variable-length sequences: their lengths, and their elements one after another."""
+    job = read.job
+    values, lengths = read.parts[0]
+    first = int(read.unit.cells[0, 0]) * max(prod(job.shape[1:]), 1)
+    offsets = np.asarray(job.arrays[1][first : first + len(lengths) + 1])
+    if not np.array_equal(np.diff(offsets), lengths):
+        return Compared(job.path, 0, f"lengths of the sequences from {first} on differ")
+    stored = np.asarray(job.arrays[0][int(offsets[0]) : int(offsets[-1])], values.dtype)
+    if not same_bits(values, stored):
+        return Compared(job.path, values.nbytes, f"values of the sequences from {first} on differ")
+    return Compared(job.path, values.nbytes)
+
+
+def same_bits(one: Block, other: Block) -> bool:
+    """Tell whether two arrays have equal shapes, and equal values down to the payload of a NaN.
+
+    >>> same_bits(np.array([np.nan]), np.array([np.nan])), same_bits(np.array([0.0]), np.array([-0.0]))
+    (True, False)
+    """
+    if one.shape != other.shape:
+        return False
+    if one.dtype.names is not None:
+        return all(same_bits(one[name], other[name]) for name in one.dtype.names)
+    if one.dtype.kind in "OT":
+        return bool(np.all(one == other))
+    if one.dtype != other.dtype:
+        if one.dtype.newbyteorder("=") != other.dtype.newbyteorder("="):
+            return False
+        other = other.astype(one.dtype)
+    size = one.dtype.itemsize
+    if not size or not one.size:
+        return True
+    cell = np.dtype((np.void, size)) if size not in (1, 2, 4, 8) else np.dtype(f"u{size}")
+    first, second = np.ascontiguousarray(one).view(cell), np.ascontiguousarray(other).view(cell)
+    if cell.kind == "V":
+        return first.tobytes() == second.tobytes()
+    return bool(np.array_equal(first, second))
+
+
+def show_region(region: tuple[slice, ...]) -> str:
+    """Give a region as it is written.
+
+    >>> show_region((slice(0, 2), slice(4, 8)))
+    '[0:2, 4:8]'
+    """
+    return f"[{', '.join(f'{part.start}:{part.stop}' for part in region)}]"
+
+
+def list_differing(found: Sequence[Compared]) -> dict[str, list[str]]:
+    """Give the differences of each dataset."""
+    differing: dict[str, list[str]] = {}
+    for item in found:
+        if item.difference:
+            differing.setdefault(item.path, []).append(item.difference)
+    return differing
+
+
+def merge_cells(planned: NDArray[np.int64], stored: list[tuple[int, ...]], ndim: int) -> NDArray[np.int64]:
+    """Give the cells that are planned or stored, in C order, each once."""
+    if not stored:
+        return planned
+    return sort_cells(np.concatenate([planned, np.array(stored, np.int64).reshape(len(stored), ndim)]))
+
+
+COMPARE = Work("compare", read_part, compare_part)
+"""What a verification does with each unit."""

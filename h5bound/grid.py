@@ -1,0 +1,173 @@
+"""Chunk grids, pure: which chunks of the store meet what HDF5 has stored, and how they are put into batches.
+
+A cell is one position of a grid, counted in chunks along each axis. Cells are rows of an integer array of shape
+(cells, axes), so that a million of them is one object.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from h5bound.errors import UnsafeSourceError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Shape = tuple[int, ...]
+    Cells = NDArray[np.int64]
+
+AUTO_NBYTES = 4 * 2**20
+"""Bytes of a chunk where HDF5 has none to go by."""
+
+
+def plan_auto_chunks(shape: Shape, itemsize: int, nbytes: int = AUTO_NBYTES) -> Shape:
+    """Give a chunk shape of at most ``nbytes`` (one element at the least) whose elements lie together in C order.
+
+    The last axes stay whole as long as they fit, since data without chunks is stored in that order.
+
+    Examples
+    --------
+    >>> plan_auto_chunks((1000, 1000), 8, 100_000), plan_auto_chunks((3, 1000), 8, 1000), plan_auto_chunks((), 8)
+    ((12, 1000), (1, 125), ())
+    """
+    room = max(nbytes // max(itemsize, 1), 1)
+    chunks = []
+    for length in reversed(shape):
+        size = max(min(length, room), 1)
+        chunks.append(size)
+        room = max(room // size, 1) if size == length else 1
+    return tuple(reversed(chunks))
+
+
+def plan_shards(shape: Shape, chunks: Shape, itemsize: int, nbytes: int) -> Shape:
+    """Give a shard shape of whole chunks, about ``nbytes`` before compression, not larger than the array needs.
+
+    Examples
+    --------
+    >>> plan_shards((100, 100), (10, 10), 8, 16_000)
+    (20, 100)
+    """
+    room = max(nbytes // max(prod(chunks) * itemsize, 1), 1)
+    shards = []
+    for length, chunk in zip(reversed(shape), reversed(chunks), strict=True):
+        whole = max(-(-length // chunk), 1)
+        count = min(whole, room)
+        shards.append(count * chunk)
+        room = max(room // count, 1) if count == whole else 1
+    return tuple(reversed(shards))
+
+
+def count_cells(shape: Shape, chunks: Shape) -> Shape:
+    """Give how many chunks there are along each axis.
+
+    >>> count_cells((10, 0, 8), (4, 2, 4))
+    (3, 0, 2)
+    """
+    return tuple(-(-length // chunk) for length, chunk in zip(shape, chunks, strict=True))
+
+
+def list_cells(shape: Shape, chunks: Shape, limit: int) -> Cells:
+    """Give every cell of a grid in C order.
+
+    Raises
+    ------
+    UnsafeSourceError
+        There are more than ``limit``: found before they are listed.
+    """
+    counts = count_cells(shape, chunks)
+    total = prod(counts)
+    if total > limit:
+        raise UnsafeSourceError(
+            f"{total:,} chunks of shape {chunks} are more than {limit:,}; pass larger chunks, or raise max_chunks"
+        )
+    if not counts:
+        return np.zeros((1, 0), dtype=np.int64)
+    return np.stack(np.unravel_index(np.arange(total), counts), axis=1).astype(np.int64, copy=False)
+
+
+def map_cells(cells: Cells, shape: Shape, source: Shape, target: Shape, limit: int) -> Cells:
+    """Give the cells of the grid of ``target`` chunks that meet these cells of the grid of ``source`` chunks.
+
+    They come without repetition and in C order.
+
+    Raises
+    ------
+    UnsafeSourceError
+        There may be more than ``limit``.
+
+    Examples
+    --------
+    >>> map_cells(np.array([[1]]), (10,), (4,), (3,), 100).tolist()
+    [[1], [2]]
+    """
+    if source == target:
+        return sort_cells(cells)
+    lengths, old, new = (np.asarray(values, dtype=np.int64) for values in (shape, source, target))
+    first = cells * old // new
+    last = (np.minimum((cells + 1) * old, lengths) - 1) // new
+    counts = last - first + 1
+    total = int(np.prod(counts, axis=1, dtype=np.float64).sum())
+    if total > limit:
+        raise UnsafeSourceError(
+            f"{total:,} chunks of shape {target} are more than {limit:,}; pass larger chunks, or raise max_chunks"
+        )
+    return sort_cells(_expand(first, counts))
+
+
+def _expand(first: Cells, counts: Cells) -> Cells:
+    """Give all cells of the boxes that start at ``first`` and have ``counts`` cells along each axis."""
+    totals = np.prod(counts, axis=1)
+    box = np.repeat(np.arange(len(first)), totals)
+    rest = np.arange(len(box)) - np.repeat(np.cumsum(totals) - totals, totals)
+    cells = np.empty((len(box), first.shape[1]), dtype=np.int64)
+    for axis in reversed(range(first.shape[1])):
+        rest, cells[:, axis] = np.divmod(rest, counts[box, axis])
+    return cells + first[box]
+
+
+def sort_cells(cells: Cells) -> Cells:
+    """Give the cells in C order, each once.
+
+    >>> sort_cells(np.array([[1, 0], [0, 2], [1, 0]])).tolist()
+    [[0, 2], [1, 0]]
+    """
+    if cells.shape[1] == 0:
+        return cells[:1]
+    ordered = cells[np.lexsort(cells.T[::-1])]
+    keep = np.ones(len(ordered), dtype=bool)
+    keep[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    return ordered[keep]
+
+
+def region_of(cell: tuple[int, ...], shape: Shape, chunks: Shape) -> tuple[slice, ...]:
+    """Give the region of the array that a cell covers, cut off at the array's end.
+
+    >>> region_of((2,), (10,), (4,))
+    (slice(8, 10, None),)
+    """
+    return tuple(
+        slice(i * chunk, min((i + 1) * chunk, length)) for i, length, chunk in zip(cell, shape, chunks, strict=True)
+    )
+
+
+def cut_batches(sizes: NDArray[np.int64], nbytes: int, count: int) -> list[tuple[int, int]]:
+    """Cut a run of sizes into half-open intervals of at most ``nbytes`` and ``count`` members, one at the least.
+
+    Examples
+    --------
+    >>> cut_batches(np.array([3, 3, 3, 10, 1]), 6, 100)
+    [(0, 2), (2, 3), (3, 4), (4, 5)]
+    """
+    ends = np.cumsum(sizes, dtype=np.int64)
+    batches = []
+    start = 0
+    while start < len(sizes):
+        before = int(ends[start - 1]) if start else 0
+        stop = int(np.searchsorted(ends, before + nbytes, side="right"))
+        stop = max(min(stop, start + count), start + 1)
+        batches.append((start, stop))
+        start = stop
+    return batches

@@ -1,0 +1,255 @@
+"""What the tasks of a conversion do: read a unit while the file is open, write it once the file is closed.
+
+Both functions run in whatever thread or process dask chooses. What they need travels with them: a `Job` for each
+array, and a unit, which holds its chunks as arrays.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.encoding import encode_chunk
+from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFoundError, UnsupportedError
+from h5bound.grid import region_of
+from h5bound.plan import shard_counts
+from h5bound.rawbytes import read_block
+from h5bound.references import ReferencePaths
+from h5bound.run import Work
+from h5bound.source import open_dataset
+from h5bound.stored import LocalFile
+from h5bound.target import encode_block, pack_shard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import zarr
+    from numcodecs.abc import Codec
+    from numpy.typing import NDArray
+    from zarr.core.metadata import ArrayMetadata
+
+    from h5bound.datatypes import ZarrType
+    from h5bound.grid import Shape
+    from h5bound.plan import ArrayNode, Way
+    from h5bound.source import OpenFile
+    from h5bound.target import Target
+    from h5bound.units import Unit
+
+    Block = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """What the units of one array have in common."""
+
+    path: str
+    """of the dataset"""
+    shape: Shape
+    """of the dataset, without the axes of an HDF5 array type"""
+    refused: bool
+    """whether h5py reads its type only as bytes"""
+    way: Way
+    type: ZarrType
+    node: ArrayNode
+    array: zarr.Array[Any]
+    encoder: ArrayMetadata | None
+    """of one chunk without shards, where some are encoded anew"""
+    codecs: Sequence[Codec] | None
+    """that encode a chunk; None where zarr does it"""
+    target: Target
+    addresses: Mapping[int, str]
+    """paths of objects that have several, by their address"""
+    skip: bool
+    """whether what cannot be read is reported, or ends the conversion"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Loaded:
+    """A unit that was read."""
+
+    job: Job
+    unit: Unit
+    parts: list[Any] = field(default_factory=list)
+    """for each cell its encoded bytes where copied, else its elements"""
+    problem: str = ""
+    """why it could not be read"""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of a unit."""
+
+    array: int
+    """number of the array among the plans"""
+    chunks: int
+    """cells that were written"""
+    nbytes: int
+    """in the store"""
+    problem: str = ""
+    """why nothing was"""
+
+
+def read_unit(opened: OpenFile, job: Job, unit: Unit) -> Loaded:
+    """Give a unit as it is to be written.
+
+    Raises
+    ------
+    CorruptChunkError, UnsupportedError
+        It cannot be read, and what cannot be read is not to be skipped.
+    """
+    try:
+        return Loaded(job, unit, list(READERS[job.way](opened, job, unit)))
+    except (SourceChangedError, SourceNotFoundError):
+        raise
+    except (OSError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+        if job.skip:
+            return Loaded(job, unit, problem=f"it cannot be read: {error}")
+        if isinstance(error, (CorruptChunkError, UnsupportedError)):
+            raise type(error)(f"dataset {job.path!r} of {opened.file.filename}: {error}") from error
+        raise CorruptChunkError(f"dataset {job.path!r} of {opened.file.filename}: {error}") from error
+
+
+def read_copies(opened: OpenFile, job: Job, unit: Unit) -> Iterator[NDArray[np.uint8] | bytes]:
+    """Give the stored bytes of each chunk, and those that HDF5 stored otherwise encoded anew."""
+    stored = unit.stored
+    assert stored is not None
+    unpacked = prod(job.node.chunks) * job.node.dtype.itemsize
+    plain = not job.node.chain.compressors and not job.node.chain.filters
+    rows = (stored.cells.tolist(), stored.nbytes.tolist(), stored.masks.tolist(), stored.offsets.tolist())
+    with stored_bytes(opened, job) as fetch:
+        for cell, nbytes, mask, offset in zip(*rows, strict=True):
+            if mask:
+                block = read_region(opened, job, region_of(tuple(cell), job.node.shape, job.node.chunks))
+                yield encode_block(job.encoder, block)
+                continue
+            if plain and nbytes != unpacked:
+                raise CorruptChunkError(f"the chunk at {tuple(cell)} has {nbytes} bytes in place of {unpacked}")
+            yield fetch(offset, nbytes, cell)
+
+
+@contextmanager
+def stored_bytes(opened: OpenFile, job: Job) -> Iterator[Callable[[int, int, list[int]], NDArray[np.uint8]]]:
+    """Give what reads a stored chunk: from the file itself, or through HDF5 where that may know better."""
+    try:
+        local = LocalFile(opened.file.id)
+    except UnsupportedError:
+        dataset = open_dataset(opened.file, job.path)
+        chunks = dataset.chunks
+        yield lambda _offset, _nbytes, cell: np.frombuffer(
+            dataset.id.read_direct_chunk(tuple(i * size for i, size in zip(cell, chunks, strict=False)))[1],
+            np.uint8,
+        )
+        return
+    try:
+        yield lambda offset, nbytes, _cell: local.read(offset, nbytes)
+    finally:
+        local.close()
+
+
+def read_region(opened: OpenFile, job: Job, region: tuple[slice, ...]) -> Block:
+    """Give a region of the array, in the form that Zarr holds."""
+    block = read_elements(opened, job.path, region[: len(job.shape)], refused=job.refused)
+    resolve = ReferencePaths(opened.file, job.addresses)
+    return job.type.convert(block, resolve)
+
+
+def read_elements(opened: OpenFile, path: str, region: tuple[slice, ...], *, refused: bool) -> Block:
+    """Give a region of a dataset, also where h5py itself refuses its type."""
+    if refused:
+        return read_block(open_dataset(opened.file, path), region)
+    return opened.read(path, region)
+
+
+def read_decoded(opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:
+    """Give the elements of each cell."""
+    for cell in unit.cells.tolist():
+        yield read_region(opened, job, region_of(tuple(cell), job.node.shape, job.node.write_shape))
+
+
+def read_given(_opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:
+    """Give the values that stand in the plan."""
+    assert unit.given is not None
+    size = job.node.chunks[0]
+    for start in range(0, len(unit.given), size):
+        yield unit.given[start : start + size]
+
+
+def read_sequences(opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:
+    """Give the elements of variable-length sequences one after another, as much as each cell takes."""
+    ends = unit.ends
+    assert ends is not None
+    row = max(prod(job.shape[1:]), 1)
+    last = unit.first + len(ends)
+    start, stop = unit.first // row, -(-last // row)
+    region = (slice(start, stop), *(slice(0, length) for length in job.shape[1:])) if job.shape else ()
+    block = opened.read(job.path, region).reshape(-1)[unit.first - start * row : last - start * row]
+    values, lengths = job.type.split_vlen(block, ReferencePaths(opened.file, job.addresses))
+    if not np.array_equal(np.diff(ends), lengths[1:]):
+        raise CorruptChunkError("its sequences have other lengths than when they were counted")
+    before = unit.span[0] - (int(ends[0]) - int(lengths[0]))
+    wanted = values[before : before + unit.span[1] - unit.span[0]]
+    size = job.node.chunks[0]
+    for start in range(0, len(wanted), size):
+        yield wanted[start : start + size]
+
+
+READERS = {
+    "copy": read_copies,
+    "decode": read_decoded,
+    "sequences": read_sequences,
+    "given": read_given,
+}
+
+
+def write_unit(loaded: Loaded) -> Written:
+    """Write a unit; gives how much that was."""
+    unit, job = loaded.unit, loaded.job
+    if loaded.problem:
+        return Written(unit.array, 0, 0, loaded.problem)
+    if job.way == "copy":
+        nbytes = job.target.write(name_keys(job, unit, loaded.parts))
+        return Written(unit.array, len(unit.cells), nbytes)
+    if job.codecs is not None:
+        return Written(unit.array, len(unit.cells), job.target.write(encode_cells(job, unit, loaded.parts)))
+    keys = []
+    for cell, block in zip(unit.cells.tolist(), loaded.parts, strict=True):
+        region = region_of(tuple(cell), job.node.shape, job.node.write_shape)
+        job.array[region or ...] = block
+        keys.append(key_of(job, tuple(cell)))
+    return Written(unit.array, len(unit.cells), job.target.measure(keys))
+
+
+def encode_cells(job: Job, unit: Unit, parts: list[Block]) -> Iterator[tuple[str, bytes]]:
+    """Give the keys of the store and their bytes, for elements."""
+    assert job.codecs is not None
+    for cell, block in zip(unit.cells.tolist(), parts, strict=True):
+        yield key_of(job, tuple(cell)), encode_chunk(job.codecs, block, job.node.fill.value, job.node.chunks)
+
+
+def name_keys(job: Job, unit: Unit, parts: list[bytes]) -> Iterator[tuple[str, bytes]]:
+    """Give the keys of the store and their bytes: one for each chunk, or for each shard."""
+    cells = unit.cells
+    if job.node.shards is None:
+        for cell, data in zip(cells.tolist(), parts, strict=True):
+            yield key_of(job, tuple(cell)), data
+        return
+    counts = shard_counts(job.node)
+    shards = cells // counts
+    places = np.ravel_multi_index(tuple((cells - shards * counts).T), tuple(counts))
+    starts = np.flatnonzero(np.r_[True, (shards[1:] != shards[:-1]).any(axis=1)])
+    for start, stop in zip(starts, [*starts[1:], len(cells)], strict=True):
+        chunks = zip(places[start:stop].tolist(), parts[start:stop], strict=True)
+        yield key_of(job, tuple(shards[start].tolist())), pack_shard(chunks, int(prod(counts)))
+
+
+def key_of(job: Job, cell: Shape) -> str:
+    """Give the key of a chunk or shard in the store."""
+    return f"{job.node.target}/{job.array.metadata.encode_chunk_key(cell)}"
+
+
+TRANSFER = Work("write", read_unit, write_unit)
+"""What a conversion does with each unit."""

@@ -1,0 +1,591 @@
+"""Whole files converted, and read back through zarr alone; the oracle is h5py."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+from h5bound.convert import convert
+from h5bound.demo import write_demo
+from h5bound.errors import (
+    CorruptChunkError,
+    SourceChangedError,
+    SourceNotFoundError,
+    TargetError,
+    UnsafeSourceError,
+    UnsupportedError,
+)
+from h5bound.target import MARKER, quiet_zarr
+from h5bound.verify import verify
+from tests import odd_files
+from tests.strategies import leave_edges_unfiltered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Write = Callable[[h5py.File], object]
+
+NAN = np.array([0x7FF8000000000123], "u8").view("f8")[0]
+FORMATS = pytest.mark.parametrize("zarr_format", [3, 2])
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Let zarr open what it warns of."""
+    with quiet_zarr():
+        yield
+
+
+def write(path: Path, make: Write) -> Path:
+    with h5py.File(path, "w") as file:
+        make(file)
+    return path
+
+
+def node(target: Path, name: str = "") -> Any:
+    group = zarr.open_group(target, mode="r")
+    return group[name] if name else group
+
+
+def read(target: Path, name: str) -> Any:
+    return np.asarray(node(target, name)[...])
+
+
+@dataclass(frozen=True)
+class Case:
+    """One dataset ``x``, and what zarr has to read for it."""
+
+    name: str
+    make: Write
+    how: str
+    dtype: str = ""
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def dataset(data: Any = None, **options: Any) -> Write:
+    return lambda file: file.create_dataset("x", data=data, **options)
+
+
+def masked(file: h5py.File) -> None:
+    made = file.create_dataset("x", (8,), "<i4", chunks=(4,), compression="gzip", shuffle=True)
+    made[:4] = [1, 2, 3, 4]
+    made.id.write_direct_chunk((4,), np.arange(4, dtype="<i4").tobytes(), filter_mask=3)
+
+
+def edges(file: h5py.File) -> None:
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((4,))
+    plist.set_shuffle()
+    leave_edges_unfiltered(plist)
+    made = h5py.h5d.create(file.id, b"x", h5py.h5t.STD_I32LE, h5py.h5s.create_simple((6,)), plist)
+    made.write(h5py.h5s.ALL, h5py.h5s.ALL, np.arange(6, dtype="<i4"))
+
+
+def sparse(fill: Any, dtype: Any) -> Write:
+    def make(file: h5py.File) -> None:
+        made = file.create_dataset("x", (4, 6), dtype, chunks=(2, 3), fillvalue=fill)
+        made[:2, :3] = np.zeros((2, 3), made.dtype)
+
+    return make
+
+
+def arrays(**options: Any) -> Write:
+    def make(file: h5py.File) -> None:
+        made = file.create_dataset("x", (3,), np.dtype(("<i4", (2, 6))), **options)
+        made[...] = np.arange(36).reshape(3, 2, 6)
+
+    return make
+
+
+COMPOUND = np.dtype([("i", "<i4"), ("s", "S3"), ("f", "<f8")])
+MIXED = np.dtype([("i", ">i4"), ("f", "<f4")])
+NAN32 = np.array([0x7FC00123], "u4").view("f4")[0]
+PADDED = np.dtype({"names": ["a", "b"], "formats": ["<i4", "<i2"], "offsets": [0, 8], "itemsize": 16})
+
+CASES = [
+    *(
+        Case(f"{dtype} in {layout}", dataset(np.arange(24).reshape(4, 6).astype(dtype), **options), how, dtype)
+        for dtype in ("|i1", "<u2", ">i4", "<i8", "<f2", ">f4", "<f8", ">f8", "<c8", ">c16", "|b1")
+        for layout, options, how in (
+            ("chunks", {"chunks": (3, 4)}, "copied"),
+            ("gzip", {"chunks": (3, 4), "compression": "gzip", "shuffle": True, "fletcher32": True}, "copied"),
+            ("one piece", {}, "decoded"),
+        )
+    ),
+    Case("lzf", dataset(np.arange(1000), chunks=(300,), compression="lzf"), "decoded"),
+    Case("scale-offset", dataset(np.arange(1000), chunks=(300,), scaleoffset=0), "decoded"),
+    Case("chunk larger than the dataset", dataset(np.arange(5), chunks=(9,), maxshape=(None,)), "copied"),
+    Case("filter mask", masked, "mixed"),
+    Case("unfiltered edge chunks", edges, "mixed"),
+    Case("NaN payloads", dataset(np.array([NAN, -0.0, np.inf]), chunks=(2,)), "copied"),
+    Case("NaN payload equal to no fill value", dataset(np.array([NAN, np.nan]), fillvalue=np.nan), "decoded"),
+    Case("fill of NaN with a payload", sparse(NAN, "<f8"), "copied"),
+    Case("fill of half NaN with a payload", sparse(np.array([0x7E01], "u2").view("f2")[0], "<f2"), "mixed"),
+    Case("fill of -0.0", sparse(-0.0, "<f4"), "copied"),
+    Case("fill of text", sparse(b"ab\xff", "S4"), "copied"),
+    Case("fill of a compound", sparse(np.array((7, b"xy", NAN), COMPOUND), COMPOUND), "copied"),
+    Case("fixed strings", dataset(np.array([b"a", b"", b"abc"], "S3"), chunks=(2,)), "copied"),
+    Case("compound", dataset(np.array([(1, b"a", NAN), (2, b"", 0.5)], COMPOUND), chunks=(2,)), "copied"),
+    Case("compound of both byte orders", dataset(np.array([(1, 2.5)], MIXED), chunks=(1,)), "decoded"),
+    Case("compound with padding", dataset(np.array([(1, 2), (3, 4)], PADDED), chunks=(1,)), "decoded"),
+    Case("compound with array members", dataset(np.zeros(3, [("a", "<i4", (2, 2))]), chunks=(2,)), "copied"),
+    Case("array type", arrays(), "decoded"),
+    Case("array type in chunks", arrays(chunks=(2,), compression="gzip", shuffle=True), "copied"),
+    Case("opaque", dataset(np.array([b"\x01\x02"] * 3, "V2"), chunks=(2,)), "copied"),
+    Case(
+        "datetimes",
+        dataset(np.arange(3).astype("M8[s]").astype(h5py.opaque_dtype(np.dtype("M8[s]"))), chunks=(2,)),
+        "copied",
+    ),
+    Case("variable-length text", dataset(["a", "", "naïve", "x" * 1000], dtype=h5py.string_dtype()), "decoded"),
+    Case("scalar", dataset(np.float32(1.5)), "decoded"),
+    Case("scalar text", dataset("text"), "decoded"),
+    Case("zero-size", dataset(np.zeros((0, 3))), "metadata"),
+    Case("zero-size in chunks", dataset(np.zeros((0, 3)), chunks=(2, 3), maxshape=(None, 3)), "metadata"),
+    Case("never written", dataset(shape=(4,), dtype="<i4", fillvalue=7), "metadata"),
+    Case("null", dataset(h5py.Empty("f4")), "metadata"),
+    Case("enum", dataset([0, 2, 0], dtype=h5py.enum_dtype({"A": 0, "B": 2}, "i1"), chunks=(2,)), "copied"),
+]
+
+
+def expected(path: Path) -> Any:
+    with h5py.File(path) as file:
+        found = file["x"]
+        if found.shape is None:
+            return np.zeros(0, found.dtype)
+        if h5py.check_string_dtype(found.dtype) is not None and found.dtype.kind == "O":
+            return np.asarray(found.asstr()[()])
+        return found[()]
+
+
+def assert_same(one: Any, other: Any) -> None:
+    one, other = np.asarray(one), np.asarray(other)
+    if one.dtype.kind == "V" and one.dtype.names is None:
+        assert one.tobytes() == np.ascontiguousarray(other).tobytes()
+        return
+    assert one.shape == other.shape
+    if other.dtype.names:
+        for name in other.dtype.names:
+            assert_same(one[name], other[name])
+    elif other.dtype.kind == "O":
+        assert one.tolist() == other.tolist()
+    else:
+        assert one.astype(other.dtype).tobytes() == other.tobytes()
+
+
+@FORMATS
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_every_kind_of_dataset_is_read_by_zarr_as_h5py_reads_it(
+    case: Case, zarr_format: Literal[2, 3], tmp_path: Path
+) -> None:
+    source, target = write(tmp_path / "a.h5", case.make), tmp_path / "a.zarr"
+    report = convert(source, target, zarr_format=zarr_format)
+    assert_same(read(target, "x"), expected(source))
+    (entry,) = report.arrays
+    if zarr_format == 3:
+        assert entry.how == case.how
+    assert report.exit_code == 0
+    assert verify(source, target).equal
+
+
+@FORMATS
+@pytest.mark.parametrize("codecs", ["zstd:3", "blosc-lz4", "gzip:1", "none"])
+def test_everything_is_encoded_with_the_codec_that_was_asked_for(
+    codecs: str, zarr_format: Literal[2, 3], tmp_path: Path
+) -> None:
+    source = tmp_path / "a.h5"
+    write_demo(source)
+    report = convert(
+        source, tmp_path / "a.zarr", codecs=codecs, zarr_format=zarr_format, verify=True, exclude=["/weather/wind"]
+    )
+    assert {entry.how for entry in report.arrays} == {"decoded", "metadata"}
+    assert report.verification is not None
+    assert report.verification.equal
+
+
+@pytest.mark.parametrize("shards", [(8, 6), "1 KiB", {"/x": (4, 6)}], ids=str)
+@pytest.mark.parametrize("codecs", ["keep", "zstd"])
+def test_shards_hold_kept_and_encoded_chunks(shards: Any, codecs: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(1).integers(0, 9, (17, 14))
+
+    def make(file: h5py.File) -> None:
+        made = file.create_dataset("x", (17, 14), "<i4", chunks=(4, 3), compression="gzip")
+        made[:9] = values[:9]
+        made[12:] = values[12:]
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    report = convert(source, target, shards=shards, codecs=codecs, window="4 KiB", verify=True)
+    assert report.arrays[0].how == ("copied" if codecs == "keep" else "decoded")
+    assert node(target, "x").shards is not None
+    assert_same(read(target, "x"), expected(source))
+    assert report.verification is not None
+    assert report.verification.equal
+
+
+@pytest.mark.parametrize("chunks", [(5, 5), (40, 1), {"/y": (1, 1), "*": (3, 12)}], ids=str)
+def test_other_chunks_hold_the_same_values_and_only_where_something_is_stored(chunks: Any, tmp_path: Path) -> None:
+    def make(file: h5py.File) -> None:
+        made = file.create_dataset("x", (12, 12), "<i4", chunks=(4, 4), fillvalue=-1)
+        made[:4, :4] = 7
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    report = convert(source, target, chunks=chunks, verify=True)
+    assert report.arrays[0].reasons == ("other chunks were asked for",)
+    assert 0 < report.arrays[0].chunks < 12 * 12 / np.prod(node(target, "x").chunks) + 3
+    assert report.verification is not None
+    assert report.verification.equal
+    assert_same(read(target, "x"), expected(source))
+
+
+def test_a_chunk_that_is_not_stored_has_no_key(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "a.h5", sparse(5, "<i4")), tmp_path / "a.zarr"
+    convert(source, target)
+    assert [path.relative_to(target).as_posix() for path in (target / "x" / "c").rglob("*") if path.is_file()] == [
+        "x/c/0/0"
+    ]
+
+
+def test_a_huge_declared_grid_costs_nothing(tmp_path: Path) -> None:
+    source = tmp_path / "a.h5"
+    odd_files.write_huge_grid(source)
+    report = convert(source, tmp_path / "a.zarr", verify=True)
+    assert [(entry.how, entry.chunks) for entry in report.arrays] == [("copied", 1)]
+    assert report.verification is not None
+    assert report.verification.equal
+
+
+@FORMATS
+def test_variable_length_sequences_become_values_and_offsets(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+    pieces = [np.arange(n, dtype=">f4") for n in (3, 0, 5, 1)]
+
+    def make(file: h5py.File) -> None:
+        made = file.create_dataset("x", (2, 2), h5py.vlen_dtype(np.dtype("<f4")))
+        for i, piece in enumerate(pieces):
+            made[i // 2, i % 2] = piece
+        made.attrs["units"] = "m"
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    report = convert(source, target, zarr_format=zarr_format, verify=True)
+    group = node(target, "x")
+    values, offsets = group["values"][:], group["offsets"][:]
+    for i, piece in enumerate(pieces):
+        assert values[offsets[i] : offsets[i + 1]].tolist() == piece.tolist()
+    assert group.attrs["units"] == "m"
+    assert group.attrs["_h5bound"]["sequences"] == {"shape": [2, 2]}
+    assert report.verification is not None
+    assert report.verification.equal
+
+
+def test_references_become_paths_and_links_entries_of_their_group(tmp_path: Path) -> None:
+    def make(file: h5py.File) -> None:
+        file["b/data"] = [1, 2]
+        file["z"] = file["b/data"]
+        file["soft"] = h5py.SoftLink("/nowhere")
+        made = file.create_dataset("x", (3,), h5py.ref_dtype)
+        made[0] = file["z"].ref
+        made[1] = file["b"].ref
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    report = convert(source, target, verify=True)
+    assert read(target, "x").tolist() == ["/b/data", "/b", ""]
+    group = node(target)
+    assert group["x"].attrs["_DTYPE"] == "object_reference"
+    assert group.attrs["_LINKS"] == [
+        {"name": "soft", "source": ".", "path": "/nowhere"},
+        {"name": "z", "source": ".", "path": "/b/data"},
+    ]
+    assert [(link.path, link.kind, link.to) for link in report.links] == [
+        ("/soft", "soft", "/nowhere"),
+        ("/z", "hard", "/b/data"),
+    ]
+    assert report.verification is not None
+    assert report.verification.equal
+
+
+@pytest.mark.parametrize(
+    "make", [odd_files.write_hard_links, odd_files.write_odd_names, odd_files.write_committed_type]
+)
+@FORMATS
+def test_odd_trees_are_converted_whole(
+    make: Callable[[Path], None], zarr_format: Literal[2, 3], tmp_path: Path
+) -> None:
+    source = tmp_path / "a.h5"
+    make(source)
+    report = convert(source, tmp_path / "a.zarr", zarr_format=zarr_format, verify=True, on_unsupported="skip")
+    assert report.verification is not None
+    assert report.verification.equal
+    inside = (tmp_path / "a.zarr").resolve()
+    assert all(path.resolve().is_relative_to(inside) for path in inside.rglob("*"))
+
+
+def test_what_cannot_be_carried_is_refused_at_once_and_all_of_it_before_the_first_write(tmp_path: Path) -> None:
+    def make(file: h5py.File) -> None:
+        file["good"] = [1]
+        file.create_dataset("regions", (1,), h5py.regionref_dtype)
+        file["far"] = h5py.ExternalLink("other.h5", "/x")
+        file["good"].attrs["roi"] = file["good"].regionref[0:1]
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    with pytest.raises((UnsupportedError, UnsafeSourceError)) as caught:
+        convert(source, target)
+    for name in ("/regions", "/far", "'roi'", "other.h5", "on_unsupported='skip'"):
+        assert name in str(caught.value)
+    assert not target.exists()
+    report = convert(source, target, on_unsupported="skip", verify=True)
+    assert {(item.path, item.attribute) for item in report.skipped} == {
+        ("/regions", None),
+        ("/far", None),
+        ("/good", "roi"),
+    }
+    assert report.exit_code == 3
+    assert report.verification is not None
+    assert report.verification.equal
+
+
+def test_what_include_and_exclude_leave_out_is_listed_and_not_an_error(tmp_path: Path) -> None:
+    def make(file: h5py.File) -> None:
+        for name in ("a/x", "a/y", "b/x", "c"):
+            file[name] = [1]
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    report = convert(source, target, include=["/a", "*/x"], exclude=["/a/y"], verify=True)
+    assert [entry.path for entry in report.converted] == ["/", "/a", "/a/x", "/b", "/b/x"]
+    assert [item.path for item in report.skipped] == ["/a/y", "/c"]
+    assert report.verification is not None
+    assert report.verification.equal
+
+
+def test_external_storage_and_virtual_sources_are_read_only_where_allowed(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    raw = tmp_path / "in" / "raw.bin"
+    raw.write_bytes(np.arange(4, dtype="<i4").tobytes())
+    write(tmp_path / "in" / "part.h5", lambda file: file.create_dataset("p", data=np.arange(3)))
+    layout = h5py.VirtualLayout((3,), "<i8")
+    layout[:] = h5py.VirtualSource(str(tmp_path / "in" / "part.h5"), "p", (3,))
+
+    def make(file: h5py.File) -> None:
+        file.create_dataset("raw", (4,), "<i4", external=[(str(raw), 0, 16)])
+        file.create_virtual_dataset("virtual", layout)
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    with pytest.raises(UnsafeSourceError, match=r"raw.bin.*part.h5"):
+        convert(source, target)
+    convert(source, target, allow_external=[tmp_path / "in"])
+    assert read(target, "raw").tolist() == [0, 1, 2, 3]
+    assert read(target, "virtual").tolist() == [0, 1, 2]
+    assert verify(source, target, allow_external=[tmp_path / "in"]).equal
+    assert not verify(source, target).equal
+    (tmp_path / "in" / "part.h5").unlink()
+    with pytest.raises(UnsafeSourceError, match="no such file"):
+        convert(source, tmp_path / "b.zarr", allow_external=[tmp_path / "in"])
+
+
+def test_a_link_out_of_an_allowed_directory_is_followed_to_where_it_leads(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret").write_bytes(bytes(16))
+    (tmp_path / "in" / "raw.bin").symlink_to(tmp_path / "secret")
+    source = write(
+        tmp_path / "a.h5",
+        lambda file: file.create_dataset("x", (4,), "<i4", external=[(str(tmp_path / "in" / "raw.bin"), 0, 16)]),
+    )
+    with pytest.raises(UnsafeSourceError):
+        convert(source, tmp_path / "a.zarr", allow_external=[tmp_path / "in"])
+
+
+def test_a_virtual_dataset_with_a_missing_source_is_refused(tmp_path: Path) -> None:
+    layout = h5py.VirtualLayout((3,), "<i8")
+    layout[:] = h5py.VirtualSource(".", "gone", (3,))
+    source = write(tmp_path / "a.h5", lambda file: file.create_virtual_dataset("x", layout))
+    with pytest.raises(UnsupportedError, match=r"gone.*fill values"):
+        convert(source, tmp_path / "a.zarr")
+
+
+def test_the_root_is_marked_with_source_settings_and_version(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "a.h5", dataset([1, 2])), tmp_path / "a.zarr"
+    convert(source, target, codecs="zstd:1")
+    mark: Any = zarr.open_consolidated(target).attrs["_h5bound"]
+    stat = source.stat()
+    assert mark["complete"] is True
+    assert mark["source"] == {"path": "a.h5", "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    assert mark["settings"]["codecs"] == "zstd:1"
+    assert mark["h5bound"]
+    assert not (target / MARKER).exists()
+
+
+@FORMATS
+def test_consolidated_metadata_is_what_zarr_itself_would_consolidate(
+    zarr_format: Literal[2, 3], tmp_path: Path
+) -> None:
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    write_demo(source)
+    convert(source, target, zarr_format=zarr_format)
+    ours = dict(zarr.open_consolidated(target, zarr_format=zarr_format).members(max_depth=None))
+    plain = dict(zarr.open_group(target, mode="r", use_consolidated=False).members(max_depth=None))
+    assert ours.keys() == plain.keys()
+    assert all(dict(ours[name].attrs) == dict(plain[name].attrs) for name in ours)
+
+
+def test_a_target_that_exists_is_refused_unless_it_is_to_be_overwritten(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "a.h5", dataset([1, 2])), tmp_path / "a.zarr"
+    convert(source, target)
+    with pytest.raises(TargetError, match="overwrite"):
+        convert(source, target)
+    convert(source, target, overwrite=True, include=["/nothing"])
+    assert list(node(target)) == []
+
+
+def test_what_is_no_store_is_never_overwritten(tmp_path: Path) -> None:
+    source = write(tmp_path / "a.h5", dataset([1, 2]))
+    precious = tmp_path / "photos"
+    precious.mkdir()
+    (precious / "cat.jpg").write_bytes(b"meow")
+    for target in (precious, source):
+        with pytest.raises(TargetError):
+            convert(source, target, overwrite=True)
+    assert (precious / "cat.jpg").read_bytes() == b"meow"
+
+
+def damage(path: Path, name: str) -> None:
+    with h5py.File(path) as file:
+        info = file[name].id.get_chunk_info(0)
+    with path.open("r+b") as raw:
+        raw.seek(info.byte_offset)
+        raw.write(bytes(info.size))
+
+
+def test_a_damaged_chunk_ends_the_conversion_or_leaves_its_dataset_out(tmp_path: Path) -> None:
+    def make(file: h5py.File) -> None:
+        file.create_dataset("bad", data=np.arange(100), chunks=(50,), compression="gzip")
+        file["good"] = [1]
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    damage(source, "bad")
+    with pytest.raises(CorruptChunkError, match="bad"):
+        convert(source, target, codecs="zstd")
+    with pytest.raises(TargetError, match="unfinished"):
+        verify(source, target)
+    with pytest.raises(zarr.errors.GroupNotFoundError):
+        zarr.open_group(target, mode="r")
+    report = convert(source, target, codecs="zstd", on_unsupported="skip", overwrite=True, verify=True)
+    assert [item.path for item in report.skipped] == ["/bad"]
+    assert list(node(target)) == ["good"]
+    assert report.verification is not None
+    assert report.verification.equal
+
+
+def test_an_interrupted_conversion_is_resumed_with_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import h5bound.transfer
+
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    write_demo(source)
+    written: list[str] = []
+    original = h5bound.transfer.name_keys
+
+    def interrupted(*args: Any) -> Iterator[tuple[str, bytes]]:
+        for key, data in original(*args):
+            if len(written) == 7:
+                raise KeyboardInterrupt
+            written.append(key)
+            yield key, data
+
+    monkeypatch.setattr(h5bound.transfer, "name_keys", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        convert(source, target, window="1 MiB", workers=1)
+    monkeypatch.setattr(h5bound.transfer, "name_keys", original)
+    assert (target / MARKER).exists()
+    with pytest.raises(TargetError, match="resume"):
+        convert(source, target)
+    with pytest.raises(TargetError, match="these options"):
+        convert(source, target, resume=True, codecs="zstd")
+    before = {path: path.stat().st_mtime_ns for path in target.rglob("0") if path.is_file()}
+    report = convert(source, target, resume=True, window="1 MiB", verify=True)
+    assert report.verification is not None
+    assert report.verification.equal
+    assert any(path.stat().st_mtime_ns == time for path, time in before.items())
+
+
+def test_a_source_that_changes_meanwhile_leaves_no_store(tmp_path: Path) -> None:
+    source, target = write(tmp_path / "a.h5", dataset(np.arange(1000), chunks=(10,))), tmp_path / "a.zarr"
+
+    def touch(_done: int, _total: int) -> None:
+        os.utime(source)
+
+    with pytest.raises(SourceChangedError):
+        convert(source, target, window=400, progress=touch)
+    with pytest.raises(TargetError, match="unfinished"):
+        verify(source, target)
+
+
+def test_a_dry_run_plans_and_writes_nothing(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    write_demo(source)
+    plan = convert(source, target, dry_run=True)
+    assert not target.exists()
+    assert not plan.complete
+    done = convert(source, target)
+    assert [(a.path, a.how, a.chunks, a.reasons) for a in plan.arrays] == [
+        (a.path, a.how, a.chunks, a.reasons) for a in done.arrays
+    ]
+
+
+def test_the_report_is_written_and_progress_told(tmp_path: Path) -> None:
+    source, told = write(tmp_path / "a.h5", dataset(np.arange(1000), chunks=(10,))), []
+    report = convert(
+        source, tmp_path / "a.zarr", report=tmp_path / "r.json", window=800, progress=lambda *at: told.append(at)
+    )
+    assert json.loads((tmp_path / "r.json").read_text()) == report.to_dict()
+    assert told[-1] == (8000, 8000)
+    assert told == sorted(told)
+
+
+def test_a_file_that_the_caller_holds_open_is_converted_and_stays_open(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(10), chunks=(3,), compression="gzip")
+        report = convert(file, tmp_path / "a.zarr")
+        assert file
+        assert report.arrays[0].how == "copied"
+    assert read(tmp_path / "a.zarr", "x").tolist() == list(range(10))
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
+def test_it_runs_on_whatever_scheduler_is_in_force(scheduler: str, tmp_path: Path) -> None:
+    import dask
+
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    write_demo(source)
+    with dask.config.set(scheduler=scheduler, num_workers=2):
+        report = convert(source, target, window="4 MiB")
+    assert report.complete
+    assert verify(source, target).equal
+
+
+def test_a_file_that_is_not_there_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match="no such file"):
+        convert(tmp_path / "none.h5", tmp_path / "a.zarr")
+
+
+@pytest.mark.parametrize("option", ["max_objects", "max_depth", "max_chunks"])
+def test_a_limit_names_the_option_that_lifts_it(option: str, tmp_path: Path) -> None:
+    def make(file: h5py.File) -> None:
+        file.create_dataset("a/b/c/x", data=np.arange(10), chunks=(1,))
+
+    source = write(tmp_path / "a.h5", make)
+    options: Any = {option: 2}
+    with pytest.raises(UnsafeSourceError, match=option):
+        convert(source, tmp_path / "a.zarr", **options)
+    shutil.rmtree(tmp_path / "a.zarr", ignore_errors=True)
+    options[option] = 20
+    assert convert(source, tmp_path / "a.zarr", **options).complete
