@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import index
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 import dask
 import dask.array as da
 import numpy as np
-from dask.array.core import normalize_chunks
 from dask.base import tokenize
 from dask.utils import has_keyword, parse_bytes
 
 from h5bound.chunks import plan_chunks
-from h5bound.errors import DatasetNotFoundError, SourceNotFoundError, UnsupportedError
+from h5bound.errors import SourceNotFoundError, UnsupportedError
 from h5bound.graph import Blocks, Life, graph_of
 from h5bound.index import DatasetRecord, read_dataset, read_index
-from h5bound.source import H5Source, ObjectSource, OpenFile, open_dataset
+from h5bound.source import DatasetKey, H5Source, ObjectSource, OpenFile, open_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     Index = tuple[int, ...]
     Chunks = tuple[tuple[int, ...], ...]
+    Bounds = tuple[tuple[slice, ...], ...]  # of the blocks along each axis
 
 Read = TypeVar("Read")
 
@@ -67,8 +69,8 @@ def from_hdf5(
         for the dask setting ``h5bound.window``, which is 1 GiB by default. A compute that needs more is done
         in windows, each with an open and a close of its own, so that memory stays bounded.
     barrier
-        False lets blocks flow downstream as they are read, in one window; the last one waits for the close,
-        so that the file is closed before the compute returns.
+        False lets blocks flow downstream as they are read, without windows: the file is closed with the last of
+        them, before the compute returns.
 
     Returns
     -------
@@ -91,7 +93,12 @@ def from_hdf5(
 
     Notes
     -----
-    Computing raises `SourceChangedError` if the file was replaced, edited or truncated since.
+    Computing raises `SourceChangedError` if the file was replaced, edited or truncated since. For a File that was held
+    open for writing, closing it is a change like any other: then only another shape or type of the dataset, or another
+    file, can be told. Files that external storage or a virtual dataset draw on are not watched.
+
+    ``to_delayed()`` merges the blocks into one graph, so that each of its pieces reads all of them;
+    ``to_delayed(optimize_graph=False)`` does not.
 
     Examples
     --------
@@ -113,8 +120,9 @@ def from_hdf5(
 class H5Store(Mapping[str, da.Array]):
     """The datasets of an HDF5 file by their paths, as dask arrays that share one open and one close per compute.
 
-    The file is open while its metadata is read, and closed when the store is made. Arrays are made when asked
-    for.
+    The file is open while its metadata is read, and closed when the store is made. Arrays are made when asked for: a
+    dataset that h5py cannot read is among the names, and asking for it raises what `from_hdf5` raises. Iterating gives
+    each dataset once, by the first of its paths in name order; other links to it work as names too.
 
     Parameters
     ----------
@@ -155,14 +163,8 @@ class H5Store(Mapping[str, da.Array]):
 
     def __getitem__(self, name: str) -> da.Array:
         record = self._records.get(name.strip("/"))
-        if record is not None and record.layout == "virtual":  # only its sources may know its shape
-            path = record.path
-            record = _look(self._source, lambda file: read_dataset(open_dataset(file, path), ask_sources=True))
-
-        if record is None:
-            raise DatasetNotFoundError(
-                f"{self._source.path}: no dataset {name!r}; it has {', '.join(self._records) or 'none'}"
-            )
+        if record is None or record.layout == "virtual":  # a link, or one whose shape only its sources know
+            record = _look(self._source, lambda file: read_dataset(open_dataset(file, name), ask_sources=True))
         return _dataset_array(self._life, self._source, record, self._chunks)
 
     def __iter__(self) -> Iterator[str]:
@@ -172,7 +174,10 @@ class H5Store(Mapping[str, da.Array]):
         return len(self._records)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.strip("/") in self._records
+        return isinstance(name, str) and super().__contains__(name)
+
+    __eq__ = object.__eq__  # that of a mapping would compare arrays
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return f"<H5Store of {self._source.path}: {len(self)} datasets>"
@@ -193,7 +198,8 @@ def from_resource(
     ----------
     resource
         Any object with ``open()`` and ``close()``. Computes that overlap share it: it is opened by the first
-        and closed by the last. Pickled to another process it is a copy, opened and closed there.
+        and closed by the last. Pickled to another process it is a copy, opened and closed there. Arrays of an
+        object that defines ``__dask_tokenize__`` have equal keys for equal tokens; of any other, each has its own.
     read
         Called once for each block that is needed, between ``open`` and ``close``, in several threads at once,
         with those of the keywords ``block_id`` and ``block_info`` that its signature takes, as
@@ -224,22 +230,25 @@ def from_resource(
     close
     array([1, 2])
     """
-    sizes = tuple((axis,) if isinstance(axis, int) else tuple(axis) for axis in chunks)
-    grid: Chunks = normalize_chunks(sizes, tuple(map(sum, sizes)))
+    if not (hasattr(resource, "open") and hasattr(resource, "close") and callable(read)):
+        raise TypeError(f"{resource!r} needs open() and close(), and {read!r} must be callable")
+    grid = _explicit_chunks(chunks)
     kind = np.dtype(dtype)
-    source = ObjectSource(resource, read)
-    token = tokenize(resource, read, grid, kind)
+    # To tokenize any other object would be to pickle and load it, which is not ours to do unasked.
+    known = hasattr(resource, "__dask_tokenize__")
+    token = tokenize(resource, getattr(read, "__qualname__", read), grid, kind) if known else uuid4().hex
     keywords = tuple(keyword for keyword in ("block_id", "block_info") if has_keyword(read, keyword))
-    life = _life_of(source, window, barrier=barrier, token=token)
-    return _array(life, token, _BlockKeywords(grid, kind, keywords), read_by_keywords, grid, kind)
+    life = _life_of(ObjectSource(resource, read), window, barrier=barrier, token=token)
+    return _array(life, token, _BlockKeywords(grid, _bounds(grid), kind, keywords), read_by_keywords, grid, kind)
 
 
 # What the block tasks call.
 
 
-def read_region(opened: OpenFile, name: str, region: Region) -> NDArray[np.generic]:
+def read_region(opened: OpenFile, what: DatasetKey, region: Region) -> NDArray[np.generic]:
     """Give a region of a dataset."""
-    return opened.read(name, region)
+    opened.expect(what)
+    return opened.read(what.path, region)
 
 
 def read_by_keywords(read: Callable[..., Any], keywords: dict[str, Any]) -> Any:
@@ -251,11 +260,11 @@ def read_by_keywords(read: Callable[..., Any], keywords: dict[str, Any]) -> Any:
 class _Regions:
     """The arguments of `read_region` for a block."""
 
-    name: str
-    bounds: tuple[tuple[slice, ...], ...]  # of the blocks along each axis of the dataset, in elements
+    what: DatasetKey
+    bounds: Bounds  # along the axes of the dataset; those of an array type come after them
 
-    def __call__(self, index: Index) -> tuple[str, Region]:
-        return self.name, tuple(slices[i] for slices, i in zip(self.bounds, index, strict=False))
+    def __call__(self, at: Index) -> tuple[DatasetKey, Region]:
+        return self.what, tuple(slices[i] for slices, i in zip(self.bounds, at, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,29 +272,49 @@ class _BlockKeywords:
     """The arguments of `read_by_keywords` for a block, with the fields of `dask.array.map_blocks`."""
 
     chunks: Chunks
+    bounds: Bounds
     dtype: np.dtype[Any]
     keywords: tuple[str, ...]
 
-    def __call__(self, index: Index) -> tuple[dict[str, Any]]:
-        values = {"block_id": index, "block_info": self._info(index) if "block_info" in self.keywords else None}
+    def __call__(self, at: Index) -> tuple[dict[str, Any]]:
+        values = {"block_id": at, "block_info": self._info(at) if "block_info" in self.keywords else None}
         return ({keyword: values[keyword] for keyword in self.keywords},)
 
-    def _info(self, index: Index) -> dict[None, dict[str, Any]]:
-        starts = [sum(sizes[:i]) for sizes, i in zip(self.chunks, index, strict=True)]
-        shape = tuple(sizes[i] for sizes, i in zip(self.chunks, index, strict=True))
+    def _info(self, at: Index) -> dict[None, dict[str, Any]]:
+        place = [slices[i] for slices, i in zip(self.bounds, at, strict=True)]
         return {
             None: {
-                "shape": tuple(map(sum, self.chunks)),
+                "shape": tuple(slices[-1].stop for slices in self.bounds),
                 "num-chunks": tuple(map(len, self.chunks)),
-                "array-location": [(start, start + size) for start, size in zip(starts, shape, strict=True)],
-                "chunk-shape": shape,
-                "chunk-location": index,
+                "array-location": [(part.start, part.stop) for part in place],
+                "chunk-shape": tuple(part.stop - part.start for part in place),
+                "chunk-location": at,
                 "dtype": self.dtype,
             }
         }
 
 
 # How arrays are put together.
+
+
+def _explicit_chunks(chunks: Any) -> Chunks:
+    """Give the sizes of blocks that are spelled out, a plain number being one block."""
+    try:
+        grid = tuple((index(axis),) if hasattr(axis, "__index__") else tuple(map(index, axis)) for axis in chunks)
+    except TypeError as error:
+        raise ValueError(
+            f"chunks={chunks!r}: give the sizes of the blocks along each axis, like ((2, 2), (3,))"
+        ) from error
+    if not all(sizes and min(sizes) >= 0 for sizes in grid):
+        raise ValueError(f"chunks={chunks!r}: each axis needs sizes of 0 or more")
+    return grid
+
+
+def _bounds(chunks: Chunks) -> Bounds:
+    """Give the bounds of the blocks along each axis, in elements."""
+    return tuple(
+        tuple(slice(stop - size, stop) for size, stop in zip(sizes, accumulate(sizes), strict=True)) for sizes in chunks
+    )
 
 
 def _look(source: H5Source, read: Callable[[h5py.File], Read]) -> Read:
@@ -301,9 +330,10 @@ def _look(source: H5Source, read: Callable[[h5py.File], Read]) -> Read:
 
 def _life_of(source: Source, window: int | str | None, *, barrier: bool, token: str = "") -> Life:
     """Give the life that all arrays with this source and these options have in common."""
-    nbytes = parse_bytes(dask.config.get("h5bound.window", "1 GiB") if window is None else window)
-    if nbytes < 1:
-        raise ValueError(f"window={window!r}: it must be at least one byte, like '1 GiB'")
+    wanted = dask.config.get("h5bound.window", "1 GiB") if window is None else window
+    if not isinstance(wanted, (int, str)) or isinstance(wanted, bool) or parse_bytes(wanted) < 1:
+        raise ValueError(f"window={wanted!r}: give a number of bytes, at least 1, or text like '1 GiB'")
+    nbytes = parse_bytes(wanted)
     name = "open-" + tokenize(token or source.key, nbytes, barrier, dask.get_annotations())
     return Life(name, source, nbytes, barrier)
 
@@ -318,13 +348,10 @@ def _dataset_array(life: Life, source: H5Source, record: DatasetRecord, chunks: 
         raise UnsupportedError(f"{where}: it has no elements (a null dataspace)")
     dtype, inner = record.dtype.base, record.dtype.shape
     grid = plan_chunks(where, record.shape, record.dtype.itemsize, record.chunks, chunks)
+    bounds = _bounds(grid)
     grid += tuple((size,) for size in inner)
-    bounds = tuple(
-        tuple(slice(stop - size, stop) for size, stop in zip(sizes, accumulate(sizes), strict=True))
-        for sizes in grid[: len(record.shape)]
-    )
     token = tokenize(record.path, str(record.dtype), grid)
-    arguments = _Regions(record.path, bounds)
+    arguments = _Regions(DatasetKey(record.path, record.shape, str(record.dtype)), bounds)
     return _array(life, token, arguments, read_region, grid, dtype)
 
 

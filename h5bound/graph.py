@@ -44,10 +44,10 @@ from dask.base import clone_key
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 from dask.task_spec import Task, TaskRef
 
-from h5bound.session import Handle, in_pool, release_hold, watch_failures, worker_address
+from h5bound.session import Handle, Window, in_pool, release_hold, watch_failures, worker_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
+    from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence, Set
 
     from dask.typing import Key
 
@@ -76,7 +76,7 @@ class Blocks:
     life: Life
     chunks: tuple[tuple[int, ...], ...]  # elements along each axis
     itemsize: int  # bytes of one element
-    read: Callable[..., Any]  # gives a block from the opened source and the arguments
+    read: Callable[..., Any]  # gives a block from what `Source.reader` gives and the arguments
     arguments: Callable[[Index], tuple[Any, ...]]  # of ``read``, for the block at an index
 
     @property
@@ -145,7 +145,7 @@ def _positions(request: Request) -> Iterator[tuple[float, Index]]:
         yield sum(i * stride for i, stride in zip(index, strides, strict=True)) / total, index
 
 
-def build(windows: Iterable[Sequence[Request]], life: Life, *, clustered: bool, opened: str) -> Tasks:
+def build(windows: Sequence[Sequence[Request]], life: Life, *, clustered: bool, opened: str) -> Tasks:
     """Give the tasks that read these windows of blocks, but for the open task.
 
     Parameters
@@ -159,28 +159,29 @@ def build(windows: Iterable[Sequence[Request]], life: Life, *, clustered: bool, 
     opened
         The name of the open task.
     """
-    watch_failures()
     tasks: Tasks = {}
     for parts in windows:
-        _build_window(tasks, parts, opened, life, clustered=clustered)
+        window = Window(_token(life, parts), alone=len(windows) == 1)
+        _build_window(tasks, parts, window, opened, life, clustered=clustered)
     return tasks
 
 
-def open_task(key: str, life: Life, *, early: str | None) -> Task:
+def open_task(key: str, life: Life, *, early: Window | None) -> Task:
     """Give the task that opens the source: before the first block of the window ``early``, or else with it."""
     after = () if life.bound_to is None else (TaskRef(life.bound_to),)
     return Task(key, open_source, life.source, early, *after)
 
 
-def _build_window(tasks: Tasks, parts: Sequence[Request], opened: str, life: Life, *, clustered: bool) -> None:
-    window = _token(life, parts)
-    close = f"close-{window}"
+def _build_window(
+    tasks: Tasks, parts: Sequence[Request], window: Window, opened: str, life: Life, *, clustered: bool
+) -> None:
+    close = f"close-{window.name}"
     handle = TaskRef(opened)
     last = (parts[-1].blocks.name, *parts[-1].indices[-1])
     inputs = []
     for order, part in enumerate(parts):
         blocks = part.blocks
-        suffix = f"{order}-{window}"
+        suffix = f"{order}-{window.name}"
         for index in part.indices:
             output = (blocks.name, *index)
             waits = life.barrier or output == last
@@ -199,11 +200,16 @@ def _build_window(tasks: Tasks, parts: Sequence[Request], opened: str, life: Lif
                 done = (f"done-{suffix}", *index)
                 tasks[done] = Task(done, report_worker, TaskRef(read))
                 inputs.append(TaskRef(done))
-            else:
+            elif waits:
                 inputs.append(TaskRef(read))
             if waits:
                 tasks[output] = Task(output, wait_on, TaskRef(read), TaskRef(close))
-    tasks[close] = Task(close, close_everywhere if clustered else close_here, handle, window, *inputs)
+    if clustered:
+        tasks[close] = Task(close, close_everywhere, handle, window, *inputs)
+    elif life.barrier:
+        tasks[close] = Task(close, close_here, handle, window, *inputs)
+    else:  # to depend on all blocks would be to hold them all
+        tasks[close] = Task(close, close_after, handle, window, sum(len(part.indices) for part in parts), *inputs)
 
 
 def _token(life: Life, parts: Sequence[Request]) -> str:
@@ -218,15 +224,15 @@ def _token(life: Life, parts: Sequence[Request]) -> str:
 # What the tasks do.
 
 
-def open_source(source: Source, early: str | None, *_after: object) -> Handle:
+def open_source(source: Source, early: Window | None, *_after: object) -> Handle:
     """Give a new handle on the source, open already for a window whose blocks are sure to be read in this process."""
-    handle = Handle(source, shared=early is not None)
+    handle = Handle(source)
     if early is not None and not in_pool() and worker_address() is None:
         handle.open(early)
     return handle
 
 
-def read_block(handle: Handle, window: str, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:
+def read_block(handle: Handle, window: Window, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:
     """Give one block."""
     return handle.read(window, block, read, *args)
 
@@ -236,12 +242,17 @@ def report_worker(_block: object) -> str | None:
     return worker_address()
 
 
-def close_here(handle: Handle, window: str, *_blocks: object) -> None:
+def close_here(handle: Handle, window: Window, *_blocks: object) -> None:
     """Close the source in this process."""
     handle.close(window)
 
 
-def close_everywhere(handle: Handle, window: str, *workers: str | None) -> None:
+def close_after(handle: Handle, window: Window, blocks: int, _last: object) -> None:
+    """Close the source in this process once so many blocks were read: now, or with the last of them."""
+    handle.close_after(window, blocks)
+
+
+def close_everywhere(handle: Handle, window: Window, *workers: str | None) -> None:
     """Close the source on this worker and on all that read from it."""
     handle.close(window)
     others = {worker for worker in workers if worker} - {worker_address()}
@@ -251,7 +262,7 @@ def close_everywhere(handle: Handle, window: str, *workers: str | None) -> None:
 
     with worker_client(separate_thread=False) as client:
         alive = others & client.nthreads().keys()  # a worker that is gone has nothing open
-        outcomes = client.run(release_hold, (handle.name, window), workers=sorted(alive), on_error="return")
+        outcomes = client.run(release_hold, (handle.name, window.name), workers=sorted(alive), on_error="return")
     for outcome in outcomes.values():
         if isinstance(outcome, Exception) and not _is_lost_worker(outcome):
             raise outcome
@@ -304,8 +315,10 @@ class _LifeLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
     def __len__(self) -> int:
         return len(self.tasks)
 
-    def _is_clustered(self) -> bool:
-        return self.clustered or _client_is_current()
+    def _make(self, windows: Sequence[Sequence[Request]], life: Life, opened: str) -> Tasks:
+        """Give the tasks for a compute that is about to begin."""
+        watch_failures()
+        return build(windows, life, clustered=self.clustered or _client_is_current(), opened=opened)
 
 
 class OpenLayer(_LifeLayer):
@@ -338,14 +351,15 @@ class OpenLayer(_LifeLayer):
         token = _token(self.life, requests)
         opened = f"open-{token}"
         windows = plan_windows(requests, self.life)
-        tasks = build(windows, self.life, clustered=self._is_clustered(), opened=opened)
-        tasks[opened] = open_task(opened, self.life, early=token if len(windows) == 1 else None)
+        tasks = self._make(windows, self.life, opened)
+        tasks[opened] = open_task(opened, self.life, early=Window(token, alone=True) if len(windows) == 1 else None)
         outside = set() if self.life.bound_to is None else {self.life.bound_to}
         return MaterializedLayer(tasks, annotations=self.annotations), {self.life.name: outside}
 
     def clone(self, keys: set[Key], seed: Hashable, bind_to: Key | None = None) -> tuple[Layer, bool]:
-        """Give this layer under another name, its open bound to another task."""
-        return _with(self, life=_clone_life(self.life, seed, bind_to)), bind_to is not None
+        """Give this layer under another name, its open bound to another task unless it is bound to one already."""
+        bound = bind_to is not None and self.life.bound_to is None
+        return _with(self, life=_clone_life(self.life, keys, seed, bind_to)), bound
 
 
 class BlockLayer(_LifeLayer):
@@ -367,14 +381,17 @@ class BlockLayer(_LifeLayer):
     def _build(self) -> Tasks:
         life = self.blocks.life
         windows = plan_windows([Request(self.blocks, list(self.blocks.indices()))], life)
-        return build(windows, life, clustered=self._is_clustered(), opened=life.name)
+        return self._make(windows, life, life.name)
 
     def get_output_keys(self) -> Set[Key]:
         """Give the keys of the blocks."""
         return {(self.blocks.name, *index) for index in self.blocks.indices()}
 
     def cull(self, keys: set[Key], all_hlg_keys: Collection[Key]) -> tuple[Layer, Mapping[Key, set[Key]]]:
-        """Give an empty layer that depends on one request: these blocks, of the open layer."""
+        """Give an empty layer that depends on one request: these blocks, of the open layer.
+
+        `HighLevelGraph.cull` hands what the culled layers depend on to the layers that come after them, untouched.
+        """
         name = self.blocks.name
         outputs = {key for key in keys if isinstance(key, tuple) and key[0] == name}
         if not outputs:
@@ -385,11 +402,8 @@ class BlockLayer(_LifeLayer):
 
     def clone(self, keys: set[Key], seed: Hashable, bind_to: Key | None = None) -> tuple[Layer, bool]:
         """Give this layer under another name; it is the open task of its life that is bound to another."""
-        blocks = replace(
-            self.blocks,
-            name=clone_key(self.blocks.name, seed),
-            life=_clone_life(self.blocks.life, seed, bind_to),
-        )
+        life = _clone_life(self.blocks.life, keys, seed, bind_to)
+        blocks = replace(self.blocks, name=clone_key(self.blocks.name, seed), life=life)
         return _with(self, blocks=blocks), False
 
 
@@ -400,8 +414,12 @@ def _with(layer: _LifeLayer, **changes: object) -> _LifeLayer:
     return new
 
 
-def _clone_life(life: Life, seed: Hashable, bind_to: Key | None) -> Life:
-    return replace(life, name=clone_key(life.name, seed), bound_to=bind_to)
+def _clone_life(life: Life, keys: set[Key], seed: Hashable, bind_to: Key | None) -> Life:
+    """Give a life under another name; what the open task is bound to already is cloned with it, or stays."""
+    bound_to = bind_to
+    if life.bound_to is not None:
+        bound_to = clone_key(life.bound_to, seed) if life.bound_to in keys else life.bound_to
+    return replace(life, name=clone_key(life.name, seed), bound_to=bound_to)
 
 
 def _client_is_current() -> bool:

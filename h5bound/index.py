@@ -12,6 +12,7 @@ import ctypes
 import difflib
 import functools
 import math
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,9 +180,7 @@ def read_index(file: h5py.File, *, max_objects: int = 1_000_000, max_depth: int 
     except H5BoundError:
         raise
     except READ_ERRORS as error:
-        raise UnsupportedError(
-            f"{file.filename}: its root group cannot be read: {describe(error)}"
-        ) from error
+        raise UnsupportedError(f"{file.filename}: its root group cannot be read: {describe(error)}") from error
     walk.run()
     return Index(
         file=file.filename,
@@ -210,7 +209,7 @@ def read_dataset(dataset: h5py.Dataset, *, ask_sources: bool = False) -> Dataset
     UnsupportedError
         Its metadata cannot be read.
     """
-    path = str(dataset.name)
+    path = os.fsdecode(dataset.name)
     try:
         return _read_dataset(dataset.id, path, MAX_SLOTS, ask_sources=ask_sources)[0]
     except READ_ERRORS as error:
@@ -260,6 +259,8 @@ def open_object(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | h5py.
     h5bound.errors.UnsafeSourceError: 'there/x' in x.h5: '/there' is an external link to other.h5:/data, ...
     """
     where = f"{path!r} in {file.filename}"
+    if "\0" in path:
+        raise DatasetNotFoundError(f"{where}: no name holds a null character")
     try:
         found = _follow(h5g.open(file.id, b"/"), path.encode("utf-8", "surrogateescape"))
     except DatasetNotFoundError as error:
@@ -446,9 +447,7 @@ def _read_dataset(
     slots = _count_slots(dataset, shape, chunks) if chunks and shape else 0
     stored_chunks = stored_nbytes = 0
     if slots > slots_left:
-        problem = (
-            problem or f"to find its stored chunks, {slots:,} places in its index would have to be looked at"
-        )
+        problem = problem or f"to find its stored chunks, {slots:,} places in its index would have to be looked at"
         slots = 0
     elif layout != "virtual":
         stored_chunks = dataset.get_num_chunks() if chunks else 0

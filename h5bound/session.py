@@ -7,6 +7,16 @@ shared by all handles on one source: the first one that needs the source opens i
 
     closed ──first holder or reader──► open ──no holder and no reader left──► closed
 
+============  ==========================  ==========================================================
+where         who opens                   who closes
+============  ==========================  ==========================================================
+here          the open task if there is   the close task; without a barrier the last read, if that
+              one window, else the first  comes later
+              read of each
+on a cluster  the first read on a worker  the close task, on every worker that read
+in a pool     every read                  every read: no process of a pool can reach another
+============  ==========================  ==========================================================
+
 A handle *holds* the session for a window of blocks from the first read until the close task. It stops holding it early
 when one of its blocks fails, since dask then never runs the close task: the source closes with the last reader in
 flight, and a block that dask still runs, or tries again, opens it for itself. So it does when the compute ends in an
@@ -20,9 +30,9 @@ import os
 import sys
 import threading
 import weakref
-from collections import deque
+from collections import Counter, deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from dask.callbacks import Callback
@@ -35,6 +45,13 @@ if TYPE_CHECKING:
     from h5bound.source import Source
 
 Hold = tuple[str, str]  # the name of a handle, and of a window of its blocks
+
+
+class Window(NamedTuple):
+    """The blocks between one open and its close."""
+
+    name: str
+    alone: bool  # all blocks of the compute are in it
 
 
 class Session:
@@ -133,7 +150,7 @@ _sessions_lock = threading.Lock()
 
 
 def _forget_sessions() -> None:
-    """Leave the parent's sessions to the parent: an HDF5 file must not be read on both sides of a fork."""
+    """Leave the parent's sessions to the parent: what one opened must not be closed on both sides of a fork."""
     global _sessions, _sessions_lock
     _sessions = weakref.WeakValueDictionary()
     _sessions_lock = threading.Lock()
@@ -158,46 +175,52 @@ class Handle:
     close task. In a process pool nobody can reach the other processes, so there every block opens and closes
     the source.
 
+    A window that is all of its compute shares the session with whatever else has the source open. Windows of one
+    compute overlap on several threads: each opens the source for itself, if that can be open more than once.
+
     Parameters
     ----------
     source
         What is opened and closed.
-    shared
-        Whether it shares what other computes have open. A compute in several windows does not, since windows
-        overlap on several threads: each then opens the source for itself, if that can be open more than once.
     """
 
-    def __init__(self, source: Source, *, shared: bool) -> None:
+    def __init__(self, source: Source) -> None:
         self.source = source
-        self.shared = shared
         self.name = uuid4().hex
         self._travelled = False
+        self._reset()
+
+    def _reset(self) -> None:
         self._failed: set[Hashable] = set()
-        self._sessions: dict[str, tuple[Session, weakref.finalize[..., Handle]]] = {}  # by window
+        self._sessions: dict[str, tuple[Session, weakref.finalize[..., Handle]]] = {}  # by the name of the window
+        self._finished: Counter[str] = Counter()  # blocks read in this process, by the name of the window
+        self._expected: dict[str, int] = {}  # blocks after which a window is to be closed
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"source": self.source, "shared": self.shared, "name": self.name}
+        return {"source": self.source, "name": self.name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _travelled=True, _failed=set(), _sessions={})
+        self.__dict__.update(state, _travelled=True)
+        self._reset()
 
-    def session(self, window: str) -> Session:
+    def session(self, window: Window) -> Session:
         """Give the session of this process for a window, which lets go of it when this handle is collected."""
-        session, _ = self._sessions.get(window, (None, None))
+        session, _ = self._sessions.get(window.name, (None, None))
         if session is None or session.process != os.getpid():
-            own = not (self.shared or self.source.exclusive)
-            session = _session_of(self.source, (self.name, window) if own else self.source.key)
-            self._sessions[window] = session, weakref.finalize(self, session.drop, self.name)
+            shared = window.alone or self.source.exclusive
+            session = _session_of(self.source, self.source.key if shared else (self.name, window.name))
+            self._sessions[window.name] = session, weakref.finalize(self, session.drop, self.name)
         return session
 
-    def open(self, window: str) -> None:
+    def open(self, window: Window) -> None:
         """Open the source before the first block needs it, and keep it open until this window is closed."""
         session = self.session(window)
-        session.enter((self.name, window))
+        session.enter((self.name, window.name))
         session.leave()
 
-    def read(self, window: str, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:
-        """Give ``read(opened source, *args)``, with the source open from before it until after it.
+    def read(self, window: Window, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:
+        """Give ``read(what the source is read from, *args)``, with the source open from before it until after it.
 
         Raises
         ------
@@ -205,10 +228,10 @@ class Handle:
             The read failed, and the source is not what it was.
         """
         session = self.session(window)
-        hold = None if self._failed or not self._may_hold() else (self.name, window)
+        hold = None if self._failed or not self._may_hold() else (self.name, window.name)
         opened = session.enter(hold)
         try:
-            result = read(opened, *args)
+            result = read(self.source.reader(opened), *args)
             if hold is None:
                 session.check()
         except BaseException as error:
@@ -217,13 +240,26 @@ class Handle:
             raise
         self._failed.discard(block)
         session.leave(failed=self.name if self._failed else None)  # another block may have failed meanwhile
+        with self._lock:
+            self._finished[window.name] += 1
+            last = self._finished[window.name] == self._expected.get(window.name)
+        if last:
+            self.close(window)
         return result
 
-    def close(self, window: str) -> None:
+    def close(self, window: Window) -> None:
         """End a window in this process; raises if the source changed while it was open."""
-        self.session(window).release((self.name, window))
-        _, finalizer = self._sessions.pop(window)
+        self.session(window).release((self.name, window.name))
+        _, finalizer = self._sessions.pop(window.name)
         finalizer.detach()
+
+    def close_after(self, window: Window, blocks: int) -> None:
+        """End a window in this process once so many blocks of it were read: now, or in the last of these reads."""
+        with self._lock:
+            self._expected[window.name] = blocks
+            last = self._finished[window.name] >= blocks
+        if last:
+            self.close(window)
 
     def abandon(self) -> None:
         """Let go of the source in this process once the readers in flight have ended; no close task will run."""
@@ -276,7 +312,8 @@ _abandon_handles = _AbandonHandles()
 def watch_failures() -> None:
     """Have the next compute tell its handles if it fails.
 
-    To be asked for by each compute: dask loses its callbacks when computes overlap in several threads.
+    To be asked for by each compute: dask loses its callbacks when computes overlap in several threads. It stays among
+    dask's callbacks, where it costs one call per compute.
     """
     _abandon_handles.register()
 

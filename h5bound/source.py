@@ -6,6 +6,7 @@ A source is a small picklable description. Opening one gives the opened thing, w
 
 from __future__ import annotations
 
+import os
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,9 @@ class Source(Protocol):
     def open(self) -> Any:
         """Open it and give back the opened thing."""
 
+    def reader(self, opened: Any) -> Any:
+        """Give what the blocks of this source are read from: others may share the opened thing."""
+
     def check(self, opened: Any) -> None:
         """Raise SourceChangedError if the opened thing is no longer what the array was made from."""
 
@@ -89,16 +93,26 @@ class Identity:
         return self.same_file(other) and (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
 
 
+@dataclass(frozen=True, slots=True)
+class DatasetKey:
+    """A dataset as it was when its array was made."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
 class OpenFile:
     """An open HDF5 file and the readers of those of its datasets that were asked for."""
 
-    __slots__ = ("_local", "_lock", "_readers", "file", "identity", "owned")
+    __slots__ = ("_expected", "_local", "_lock", "_readers", "file", "identity", "owned")
 
     def __init__(self, file: h5py.File, identity: Identity | None, *, owned: bool) -> None:
         self.file = file
         self.identity = identity  # what it must still be at the close; None: whoever holds it may write to it
         self.owned = owned  # False: the caller opened it, and will close it
         self._readers: dict[str, DatasetReader] = {}
+        self._expected: set[DatasetKey] = set()
         self._lock = Lock()
         try:
             self._local: LocalFile | None = LocalFile(file.id)
@@ -112,6 +126,28 @@ class OpenFile:
             if reader is None:
                 reader = self._readers[name] = DatasetReader(open_dataset(self.file, name), self._local)
             return reader
+
+    def expect(self, what: DatasetKey) -> None:
+        """Make sure of a dataset, once: its file may have been written to by whoever held it when the array was made.
+
+        Raises
+        ------
+        SourceChangedError
+            It is gone, or of another shape or type.
+        """
+        if what in self._expected:
+            return
+        try:
+            dataset = open_dataset(self.file, what.path)
+            found = DatasetKey(what.path, dataset.shape, str(dataset.dtype))
+        except DatasetNotFoundError:
+            found = None
+        if found != what:
+            raise SourceChangedError(
+                f"dataset {what.path!r} of {self.file.filename}: it had shape {what.shape} and type {what.dtype} when "
+                f"the array was made, and {f'has {found.shape}, {found.dtype}' if found else 'is gone'}; make it again"
+            )
+        self._expected.add(what)
 
     def read(self, name: str, region: Region) -> NDArray[np.generic]:
         """Give what ``file[name][region]`` holds."""
@@ -172,7 +208,7 @@ class H5Source:
                 "the h5py.File was closed before h5bound could see which file it is: pass its path instead"
             )
         path = str(Path(file.filename).resolve())
-        if not Path(path).is_file():
+        if not Path(path).is_file() or (file.driver == "core" and file.mode != "r"):
             return cls(str(file.filename), None, held=lambda: file)
         if file.mode != "r":
             file.flush()
@@ -204,7 +240,10 @@ class H5Source:
                 self._compare(self._now())
             return OpenFile(held, None if writable else self.identity, owned=False)
         if self.identity is None:
-            raise H5BoundError(f"{self.path}: the file in memory was closed; keep it open until the compute ends")
+            raise H5BoundError(
+                f"{self.path}: the h5py.File was closed, and cannot be opened again by its name; keep it open until "
+                "the compute ends"
+            )
         self._compare(self._now())
         file = open_file(self.path)
         try:
@@ -214,6 +253,10 @@ class H5Source:
             file.close()
             raise
         return OpenFile(file, identity, owned=True)
+
+    def reader(self, opened: OpenFile) -> OpenFile:
+        """Give the open file."""
+        return opened
 
     def check(self, opened: OpenFile) -> None:
         """Compare the file on disk with what was opened."""
@@ -265,15 +308,18 @@ class ObjectSource:
         """One for each object of this process: a session keeps the object, so that its id stays its own."""
         return id(self.resource)
 
-    def open(self) -> Callable[..., Any]:
-        """Open the object and give back what reads from it."""
+    def open(self) -> None:
+        """Open the object."""
         self.resource.open()
+
+    def reader(self, opened: None) -> Callable[..., Any]:
+        """Give the function that reads from it."""
         return self.read
 
-    def check(self, opened: Callable[..., Any]) -> None:
+    def check(self, opened: None) -> None:
         """Nothing is known of what may change in it."""
 
-    def close(self, opened: Callable[..., Any]) -> None:
+    def close(self, opened: None) -> None:
         """Close the object."""
         self.resource.close()
 
@@ -286,9 +332,10 @@ def resolve(path: str | PathLike[str]) -> str:
     UnsupportedError
         It is a URL.
     """
-    if "://" in str(path):
-        raise UnsupportedError(f"{path}: a URL; h5bound reads local files, so copy it to one first")
-    return str(Path(path).resolve())
+    name = os.fsdecode(path).removeprefix("file://")
+    if "://" in name:
+        raise UnsupportedError(f"{name}: a URL; h5bound reads local files, so copy it to one first")
+    return str(Path(name).resolve())
 
 
 def open_file(path: str) -> h5py.File:
@@ -326,7 +373,7 @@ def open_dataset(file: h5py.File, name: str) -> h5py.Dataset:
         return found
     where = f"{name!r} in {file.filename}"
     if isinstance(found, h5py.Group):
-        inside = ", ".join(sorted(found)[:8]) or "nothing"
+        inside = ", ".join(sorted(map(os.fsdecode, found))[:8]) or "nothing"
         raise DatasetNotFoundError(f"{where} is a group, not a dataset; it holds {inside}")
     raise DatasetNotFoundError(f"{where} is a committed type, not a dataset")
 
@@ -335,8 +382,8 @@ _WAYS_OUT = {
     "file signature not found": "not an HDF5 file",
     "is already open": "open in this process for writing: pass the open h5py.File itself, or close it",
     "truncated file": "truncated: it is shorter than HDF5 recorded; fetch it again",
-    "unable to lock file": "locked by a program that writes to it: close that, or set "
-    "HDF5_USE_FILE_LOCKING=FALSE where the file system has no locks",
+    "unable to lock file": "locked by a program that writes to it, perhaps the one that runs this: close it there, or "
+    "set HDF5_USE_FILE_LOCKING=FALSE where the file system has no locks",
     "consistency flags": "marked as open for writing by a program that did not close it: close that, or "
     "clear the mark with `h5clear -s FILE`",
 }

@@ -317,6 +317,20 @@ def test_a_file_held_for_writing_is_read_and_may_then_be_closed(tmp_path: Path, 
     assert (log.count("open"), log.count("close")) == (1, 1)
 
 
+def test_a_dataset_reshaped_by_whoever_held_the_file_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(100), chunks=(10,), maxshape=(None,))
+        array, gone = from_hdf5(file, "x"), from_hdf5(file, "x", chunks=7)
+    with h5py.File(tmp_path / "w.h5", "r+") as file:
+        file["x"].resize((50,))
+    with pytest.raises(SourceChangedError, match=r"shape \(100,\).*has \(50,\)"):
+        array[:5].compute()
+    with h5py.File(tmp_path / "w.h5", "r+") as file:
+        del file["x"]
+    with pytest.raises(SourceChangedError, match="is gone"):
+        gone[:5].compute()
+
+
 def test_a_file_in_memory_is_read_while_it_is_open(log: Log) -> None:
     with h5py.File(BytesIO(), "w") as file:
         file["x"] = np.arange(10)
@@ -418,7 +432,7 @@ def test_bad_input_is_one_clear_error_before_any_task(tmp_path: Path, path: Path
         assert isinstance(caught.value, H5BoundError)
         assert len(caught.value.args) == 1
     store = H5Store(path)
-    with pytest.raises(DatasetNotFoundError, match="it has group/y"):
+    with pytest.raises(DatasetNotFoundError, match="its group holds"):
         store["z"]
     assert open_objects() == 0
 
@@ -460,7 +474,34 @@ def test_a_file_of_a_quadrillion_declared_bytes_is_refused_and_one_of_many_chunk
     assert from_hdf5(tmp_path / "bomb.h5", "x", chunks=1 << 40).shape == (1 << 50,)
 
 
+def test_a_name_is_taken_as_it_is(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.arange(3)
+        h5py.h5d.create(file.id, b"\xff\xfe", h5py.h5t.STD_I32LE, h5py.h5s.create_simple((2,)))
+        file["group/\xe9t\xe9"] = np.arange(4)
+    assert from_hdf5(tmp_path / "a.h5", "\udcff\udcfe").sum().compute() == 0
+    assert H5Store(tmp_path / "a.h5")["\udcff\udcfe"].shape == (2,)
+    assert from_hdf5(tmp_path / "a.h5", "group/\xe9t\xe9").sum().compute() == 6
+    with pytest.raises(DatasetNotFoundError, match="a group"):
+        from_hdf5(tmp_path / "a.h5", "/")
+    with pytest.raises(DatasetNotFoundError, match="null character"):
+        from_hdf5(tmp_path / "a.h5", "x\0y")
+    assert from_hdf5(f"file://{tmp_path}/a.h5", "x").sum().compute() == 3
+    assert from_hdf5(os.fsencode(tmp_path / "a.h5"), "x").sum().compute() == 3
+
+
 # The store as a mapping.
+
+
+def test_every_link_to_a_dataset_is_a_name_of_a_store(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["temperature"] = np.arange(3)
+        file["alias"] = file["temperature"]
+        file["soft"] = h5py.SoftLink("/temperature")
+    store = H5Store(tmp_path / "a.h5")
+    assert list(store) == ["alias"]
+    for name in ("alias", "temperature", "soft", "./soft"):
+        assert store[name].sum().compute() == 3
 
 
 def test_a_store_is_a_mapping_of_paths(path: Path) -> None:
@@ -472,6 +513,9 @@ def test_a_store_is_a_mapping_of_paths(path: Path) -> None:
     assert "group" not in store
     assert 3 not in store  # type: ignore[comparison-overlap]
     assert store["/x"].name == store["x"].name
+    assert store == store
+    assert store != H5Store(path)
+    assert {store: 1}[store] == 1
     assert {name: array.chunksize for name, array in store.items()} == {"x": (40, 30), "group/y": (40, 30)}
     assert "2 datasets" in repr(store)
 

@@ -173,6 +173,18 @@ def test_a_bound_array_opens_after_what_it_is_bound_to(reader: FileReader, regio
     bound.__dask_graph__().validate()
 
 
+def test_what_an_array_is_bound_to_outlives_other_bindings(reader: FileReader) -> None:
+    first, second = (dask.delayed(reader.log.add)(word) for word in ("first", "second"))
+    bound = dask.graph_manipulation.bind(array_of(reader), first)
+    for array, before in (
+        (dask.graph_manipulation.bind(bound, second), ["second", "first"]),
+        (dask.graph_manipulation.bind(bound.sum(), second), ["second", "first"]),
+    ):
+        reader.log.clear()
+        array.compute(scheduler="sync")
+        assert reader.log.order()[: len(before) + 1] == [*before, "open"]
+
+
 def test_arrays_of_one_file_share_the_open_layer_by_name(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:

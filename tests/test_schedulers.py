@@ -90,6 +90,61 @@ def test_a_plain_number_is_one_block(reader: FileReader) -> None:
     assert from_resource(reader, np.ones, chunks=(4, (1, 2)), dtype="f8").chunks == ((4,), (1, 2))
 
 
+def test_what_cannot_be_a_resource_is_refused_at_once(reader: FileReader) -> None:
+    for resource, read in ((object(), np.ones), (reader, 3)):
+        with pytest.raises(TypeError, match="needs open"):
+            from_resource(resource, read, chunks=(4,), dtype="f8")  # type: ignore[arg-type]
+    for chunks in (4, "auto", ((-1, 2),), ((),), ((1.5,),)):
+        with pytest.raises(ValueError, match="chunks="):
+            from_resource(reader, np.ones, chunks=chunks, dtype="f8")
+    for window in (True, [1], "0 B"):
+        with pytest.raises(ValueError, match="window="):
+            from_resource(reader, np.ones, chunks=(4,), dtype="f8", window=window)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads"])
+def test_two_ways_to_read_one_object_are_not_mixed_up(tmp_path: Path, scheduler: str) -> None:
+    class TwoWays(FileReader):
+        def ones(self) -> Any:
+            self.read_block((0, 0))
+            return np.ones(2)
+
+        def twos(self, block_info: Any) -> Any:
+            self.read_block((0, 0))
+            return np.full(2, 2.0)
+
+    reader = TwoWays(tmp_path / "log", slow=0.005)
+    ones = from_resource(reader, reader.ones, chunks=((2,) * 8,), dtype="f8")
+    twos = from_resource(reader, reader.twos, chunks=((2,) * 8,), dtype="f8")
+    with dask.config.set(scheduler=scheduler):
+        assert dask.compute(ones.sum(), twos.sum()) == (16, 32)
+        assert (twos - ones).sum().compute() == 16
+    assert reader.log.count("open") == reader.log.count("close")
+
+
+def test_an_object_is_not_pickled_unless_it_has_to_travel() -> None:
+    class Unwilling:
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def __reduce__(self) -> Any:
+            raise AssertionError("pickled")
+
+        def open(self) -> None:
+            self.seen.append("open")
+
+        def close(self) -> None:
+            self.seen.append("close")
+
+        def one(self) -> Any:
+            return np.ones(1)
+
+    unwilling = Unwilling()
+    array = from_resource(unwilling, unwilling.one, chunks=((1, 1),), dtype="f8")
+    assert array.sum().compute(scheduler="threads") == 2
+    assert unwilling.seen == ["open", "close"]
+
+
 # One process.
 
 
@@ -127,6 +182,16 @@ def test_a_window_and_a_few_blocks_live_at_the_peak(workers: int, downstream: st
         else:
             array.to_zarr(zarr.storage.MemoryStore())
     assert 32 <= live.peak <= 32 + 6 * workers
+    assert live.now == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_without_a_barrier_a_few_blocks_live_at_the_peak(workers: int) -> None:
+    live = Live()
+    array = from_resource(live, live.read, chunks=((20,) * 32, (20,) * 16), dtype="f8", barrier=False)
+    with dask.config.set(scheduler="threads", num_workers=workers):
+        assert array.sum().compute() == array.size
+    assert live.peak <= 16 + 6 * workers
     assert live.now == 0
 
 
