@@ -185,7 +185,7 @@ def convert(
     written = [Written(unit.array, len(unit.cells), 0) for unit in plan.units]
     failed: dict[str, str] = {}
     if not dry_run:
-        identity = identify(survey, settings)
+        identity = identify(survey, settings, limits)
         with quiet_zarr():
             jobs = make_jobs(place, survey, plan.arrays, skip=skip)
         begin(place, identity, resume=resume, overwrite=overwrite)

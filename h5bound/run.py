@@ -134,7 +134,7 @@ def run_here(
 
 
 class Counter(Callback):  # type: ignore[misc]  # dask's Callback is untyped
-    """Counts the bytes of the units that are done.
+    """Counts the bytes of the units that are done: half of a unit's when it was read, half when it was used.
 
     Parameters
     ----------
@@ -146,13 +146,17 @@ class Counter(Callback):  # type: ignore[misc]  # dask's Callback is untyped
 
     def __init__(self, sizes: dict[tuple[str, int], int], progress: Progress | None) -> None:
         self.sizes, self.progress = sizes, progress
-        self.done, self.total = 0, sum(sizes.values())
+        self.read = {key[1]: nbytes for key, nbytes in sizes.items()}
+        self.halves, self.total = 0, sum(sizes.values())
         super().__init__()
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
-        if self.progress is not None and key in self.sizes:
-            self.done += self.sizes[key]
-            self.progress(self.done, self.total)
+        nbytes = self.sizes.get(key)
+        if nbytes is None and isinstance(key, tuple) and str(key[0]).startswith("read-"):
+            nbytes = self.read[key[1]]
+        if nbytes is not None and self.progress is not None:
+            self.halves += nbytes
+            self.progress(self.halves // 2, self.total)
 
 
 def current_client() -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 MARK_VERSION = 1
 """The version of what stands under ``_h5bound`` of the root."""
 
-MARK_KEYS = frozenset({"version", "h5bound", "source", "settings", "complete", "details", "skipped"})
+MARK_KEYS = frozenset({"version", "h5bound", "source", "settings", "limits", "complete", "details", "skipped"})
 """What the mark adds to ``_h5bound`` of the root."""
 
 
@@ -132,7 +132,7 @@ def check_place(target: Target, source: H5Source, *, resume: bool, overwrite: bo
         raise TargetError(f"{target.url}: not a Zarr store, so it is not overwritten; delete it yourself")
 
 
-def identify(survey: Survey, settings: Settings) -> dict[str, Any]:
+def identify(survey: Survey, settings: Settings, limits: Limits) -> dict[str, Any]:
     """Give what tells one conversion from another: source, settings and version."""
     index = survey.index
     return {
@@ -140,6 +140,7 @@ def identify(survey: Survey, settings: Settings) -> dict[str, Any]:
         "h5bound": version("h5bound"),
         "source": {"path": spell_text(Path(index.file).name), "size": index.size, "mtime_ns": index.mtime_ns},
         "settings": settings.to_dict(),
+        "limits": asdict(limits),
     }
 
 

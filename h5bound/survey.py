@@ -22,7 +22,7 @@ from h5bound.grid import count_cells
 from h5bound.index import READ_ERRORS, DatasetRecord, Index, describe, open_object, read_index
 from h5bound.kept import check_filters, translate_chain
 from h5bound.names import escape_siblings
-from h5bound.outside import explain_outside
+from h5bound.outside import explain_file, explain_outside
 from h5bound.plan import Facts, StoredChunks
 from h5bound.rawbytes import is_refused
 from h5bound.references import ReferencePaths
@@ -253,8 +253,9 @@ def judge_links(reading: Reading) -> dict[str, list[Link]]:
         if link.kind in ("hard", "soft"):
             kept.setdefault(parent_of(link.path), []).append(Link(link.path, link.kind, link.to))
         elif link.kind == "external":
-            reason = f"external link to {link.to}, not under allow_external"
-            reading.found.skipped.append(Skipped(link.path, reason, unsafe=True))
+            outside = explain_file(reading.index.file, link.file or "", "link", reading.allowed)
+            reason = outside or "an object of another file; convert that file itself"
+            reading.found.skipped.append(Skipped(link.path, f"external link to {link.to}: {reason}", unsafe=True))
         else:
             reading.found.skipped.append(Skipped(link.path, f"user-defined link of {link.to}"))
     return kept

@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     import zarr
 
     from h5bound.plan import ArrayNode, ArrayPlan, Facts
-    from h5bound.settings import Settings
     from h5bound.source import OpenFile
     from h5bound.store import StorePlan
     from h5bound.survey import Survey
@@ -98,9 +97,9 @@ def verify(
 
     Examples
     --------
-    >>> import h5py, tempfile
+    >>> import h5py, pathlib, tempfile
     >>> from h5bound.convert import convert
-    >>> folder = Path(tempfile.mkdtemp())
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
     >>> with h5py.File(folder / "a.h5", "w") as file:
     ...     file["x"] = [1, 2, 3]
     >>> _ = convert(folder / "a.h5", folder / "a.zarr")
@@ -113,9 +112,10 @@ def verify(
     mark = read_mark(place)
     settings = settings_of(mark["settings"])
     nbytes = window_nbytes(window)
-    survey = read_survey(h5, settings, Limits(), list_allowed(allow_external))
+    limits = Limits(**mark["limits"])
+    survey = read_survey(h5, settings, limits, list_allowed(allow_external))
     with quiet_zarr():
-        comparison = compare_tree(h5, survey, settings, place, mark)
+        comparison = compare_tree(h5, survey, plan_store(survey, settings, limits, UNIT_NBYTES), place, mark)
     units = [
         unit
         for number, job in enumerate(comparison.jobs)
@@ -168,10 +168,9 @@ class Context:
 
 
 def compare_tree(
-    source: H5Source, survey: Survey, settings: Settings, target: Target, mark: Mapping[str, Any]
+    source: H5Source, survey: Survey, plan: StorePlan, target: Target, mark: Mapping[str, Any]
 ) -> Comparison:
     """Give the differences in all but the values, and what values are to be compared."""
-    plan = plan_store(survey, settings, Limits(), UNIT_NBYTES)
     found = Comparison(skipped=tuple(map(read_skipped, mark["skipped"])))
     reported = {(item.path, item.attribute) for item in found.skipped}
     for item in plan.skipped:
@@ -329,8 +328,8 @@ def read_skipped(entry: Mapping[str, Any]) -> Skipped:
 def read_text(spelled: Any) -> str:
     r"""Give back a text that `spell_text` made JSON of.
 
-    >>> read_text("a"), read_text({"base64": "/w=="})
-    ('a', '\\udcff')
+    >>> read_text("a"), read_text({"base64": "/w=="}) == "\udcff"
+    ('a', True)
     """
     if isinstance(spelled, str):
         return spelled

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -586,6 +585,27 @@ def test_a_limit_names_the_option_that_lifts_it(option: str, tmp_path: Path) -> 
     options: Any = {option: 2}
     with pytest.raises(UnsafeSourceError, match=option):
         convert(source, tmp_path / "a.zarr", **options)
-    shutil.rmtree(tmp_path / "a.zarr", ignore_errors=True)
     options[option] = 20
     assert convert(source, tmp_path / "a.zarr", **options).complete
+    assert verify(source, tmp_path / "a.zarr").equal
+
+
+def test_a_cluster_converts_and_compares(tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    source, told = tmp_path / "a.h5", []
+    write_demo(source)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
+        distributed.Client(cluster),
+    ):
+        report = convert(
+            source,
+            tmp_path / "a.zarr",
+            scheduler=cluster.scheduler_address,
+            window="8 MiB",
+            codecs="zstd",
+            progress=lambda *at: told.append(at),
+        )
+        assert verify(source, tmp_path / "a.zarr").equal
+    assert report.complete
+    assert told[-1][0] == told[-1][1]
