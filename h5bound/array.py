@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Index = tuple[int, ...]
     Chunks = tuple[tuple[int, ...], ...]
-    Bounds = tuple[tuple[slice, ...], ...]  # of the blocks along each axis
+    Bounds = tuple[tuple[int, ...], ...]  # where blocks start and stop along each axis, one more than blocks
 
 Read = TypeVar("Read")
 
@@ -264,7 +264,7 @@ class _Regions:
     bounds: Bounds  # along the axes of the dataset; those of an array type come after them
 
     def __call__(self, at: Index) -> tuple[DatasetKey, Region]:
-        return self.what, tuple(slices[i] for slices, i in zip(self.bounds, at, strict=False))
+        return self.what, tuple(slice(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, at, strict=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,13 +281,13 @@ class _BlockKeywords:
         return ({keyword: values[keyword] for keyword in self.keywords},)
 
     def _info(self, at: Index) -> dict[None, dict[str, Any]]:
-        place = [slices[i] for slices, i in zip(self.bounds, at, strict=True)]
+        place = [(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, at, strict=True)]
         return {
             None: {
-                "shape": tuple(slices[-1].stop for slices in self.bounds),
+                "shape": tuple(stops[-1] for stops in self.bounds),
                 "num-chunks": tuple(map(len, self.chunks)),
-                "array-location": [(part.start, part.stop) for part in place],
-                "chunk-shape": tuple(part.stop - part.start for part in place),
+                "array-location": place,
+                "chunk-shape": tuple(stop - start for start, stop in place),
                 "chunk-location": at,
                 "dtype": self.dtype,
             }
@@ -312,9 +312,7 @@ def _explicit_chunks(chunks: Any) -> Chunks:
 
 def _bounds(chunks: Chunks) -> Bounds:
     """Give the bounds of the blocks along each axis, in elements."""
-    return tuple(
-        tuple(slice(stop - size, stop) for size, stop in zip(sizes, accumulate(sizes), strict=True)) for sizes in chunks
-    )
+    return tuple(tuple(accumulate(sizes, initial=0)) for sizes in chunks)
 
 
 def _look(source: H5Source, read: Callable[[h5py.File], Read]) -> Read:

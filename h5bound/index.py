@@ -142,13 +142,17 @@ class Index:
     """(path, reason) of what cannot be opened, or of a group that cannot be listed: it is not in `groups`."""
 
 
-def read_index(file: h5py.File, *, max_objects: int = 1_000_000, max_depth: int = 64) -> Index:
-    """Give the records of everything that an open file holds.
+def read_index(
+    file: h5py.File, *, start: str = "/", max_objects: int = 1_000_000, max_depth: int = 64
+) -> Index:
+    """Give the records of everything that an open file holds, or that one of its groups holds.
 
     Parameters
     ----------
     file
         Stays open. Nothing but metadata is read from it, and no other file is opened.
+    start
+        Path of the group where the walk begins; all paths begin with it.
     max_objects
         Most links that the walk may meet. A long path counts once more for each 256 characters of it.
     max_depth
@@ -159,7 +163,7 @@ def read_index(file: h5py.File, *, max_objects: int = 1_000_000, max_depth: int 
     UnsafeSourceError
         The file passes one of the limits.
     UnsupportedError
-        Its root group cannot be read.
+        The group cannot be read.
 
     Examples
     --------
@@ -176,11 +180,11 @@ def read_index(file: h5py.File, *, max_objects: int = 1_000_000, max_depth: int 
     size, mtime_ns = _read_identity(file)
     walk = _Walk(file.filename, max_objects, max_depth)
     try:
-        walk.enter_root(h5g.open(file.id, b"/"))
+        walk.enter_first(open_object(file, start).id, start)
     except H5BoundError:
         raise
     except READ_ERRORS as error:
-        raise UnsupportedError(f"{file.filename}: its root group cannot be read: {describe(error)}") from error
+        raise UnsupportedError(f"{file.filename}: its group {start!r} cannot be read: {describe(error)}") from error
     walk.run()
     return Index(
         file=file.filename,
@@ -307,9 +311,9 @@ class _Walk:
         self.slots_left = MAX_SLOTS
         self.stack: list[tuple[h5g.GroupID, str, Iterator[bytes]]] = []  # groups on the way here, each open
 
-    def enter_root(self, root: h5g.GroupID) -> None:
-        self.first_path[h5o.get_info(root).addr] = "/"
-        self.enter(root, "/")
+    def enter_first(self, group: h5g.GroupID, path: str) -> None:
+        self.first_path[h5o.get_info(group).addr] = path
+        self.enter(group, path)
 
     def run(self) -> None:
         """Walk on from the group entered last, depth first."""

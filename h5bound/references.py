@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import h5py
@@ -11,6 +12,20 @@ from h5bound.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """What is known of the objects of a file before its references are read."""
+
+    paths: Mapping[int, str] = field(default_factory=dict)
+    """by the object's address (``h5py.h5o.get_info(…).addr``)"""
+    complete: bool = False
+    """whether these are all objects that a reference may lead to"""
+
+    def resolver(self, file: h5py.File) -> ReferencePaths:
+        """Give what finds the paths of references that were read from the open file."""
+        return ReferencePaths(file, self.paths, complete=self.complete)
 
 
 class ReferencePaths:
@@ -25,13 +40,18 @@ class ReferencePaths:
     paths
         Known paths by object address (``h5py.h5o.get_info(…).addr``). An object with several hard links then
         has the path that the caller gave it.
+    complete
+        Whether these are all there are: no other name is looked for.
     """
 
-    __slots__ = ("_file", "_paths")
+    __slots__ = ("_complete", "_file", "_paths")
 
-    def __init__(self, file: h5py.File, paths: Mapping[int, str] | None = None) -> None:
+    def __init__(
+        self, file: h5py.File, paths: Mapping[int, str] | None = None, *, complete: bool = False
+    ) -> None:
         self._file = file
         self._paths = dict(paths or {})
+        self._complete = complete
 
     def __call__(self, reference: h5py.Reference) -> str:
         """Return the path of the target, beginning with ``/``.
@@ -39,7 +59,7 @@ class ReferencePaths:
         Raises
         ------
         UnsupportedError
-            The target is gone, or has no name left.
+            The target is gone, has no name left, or is not among the known ones where these are all.
         """
         if not reference:
             return ""
@@ -47,12 +67,13 @@ class ReferencePaths:
             target = h5r.dereference(reference, self._file.id)
             address = h5o.get_info(target).addr
             path = self._paths.get(address)
-            if path is None:
+            if path is None and not self._complete:
                 name = h5r.get_name(reference, self._file.id)
                 path = None if name is None else name.decode("utf-8", "surrogateescape")
         except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
             raise UnsupportedError("an object reference whose target is gone") from error
         if not path:
-            raise UnsupportedError("an object reference whose target has no name")
+            reason = "is not carried with it" if self._complete else "has no name"
+            raise UnsupportedError(f"an object reference whose target {reason}")
         self._paths[address] = path
         return path

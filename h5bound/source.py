@@ -380,12 +380,12 @@ def open_dataset(file: h5py.File, name: str) -> h5py.Dataset:
 
 _WAYS_OUT = {
     "file signature not found": "not an HDF5 file",
+    "consistency flags": "marked as open for writing by a program that did not close it: close that, or "
+    "clear the mark with `h5clear -s FILE`",
     "is already open": "open in this process for writing: pass the open h5py.File itself, or close it",
     "truncated file": "truncated: it is shorter than HDF5 recorded; fetch it again",
     "unable to lock file": "locked by a program that writes to it, perhaps the one that runs this: close it there, or "
     "set HDF5_USE_FILE_LOCKING=FALSE where the file system has no locks",
-    "consistency flags": "marked as open for writing by a program that did not close it: close that, or "
-    "clear the mark with `h5clear -s FILE`",
 }
 
 
