@@ -132,9 +132,7 @@ def write_layouts(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["contiguous"] = np.arange(10, dtype="i4")
         file.create_dataset("never_written", (10,), "i4")
-        file.create_dataset(
-            "chunked", data=np.arange(10, dtype="i4"), chunks=(4,), compression="gzip", shuffle=True
-        )
+        file.create_dataset("chunked", data=np.arange(10, dtype="i4"), chunks=(4,), compression="gzip", shuffle=True)
         file.create_dataset("sparse", (100,), "i4", chunks=(10,))[35] = 1
         file.create_dataset("bigger_chunk", (3,), "i4", chunks=(8,), maxshape=(None,))[:] = 1
         file.create_dataset("zero_size", (0, 4), "i4", chunks=(2, 4), maxshape=(None, 4))

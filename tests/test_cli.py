@@ -174,7 +174,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_an_interrupt_ends_in_one_line_and_an_unfinished_store(tmp_path: Path) -> None:
+def test_an_interrupt_ends_in_one_line_and_an_unfinished_store(tmp_path: Path, interruptible: None) -> None:
     source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
     with h5py.File(source, "w") as file:
         file.create_dataset("x", data=np.random.default_rng(0).random((64, 250_000)), chunks=(1, 250_000))

@@ -163,10 +163,7 @@ def test_soft_links_are_recorded_as_stored_dangling_ones_too(path: Path) -> None
 def test_external_and_user_defined_links_are_recorded(tmp_path: Path) -> None:
     write_external_links(tmp_path / "external.h5")
     write_user_link(tmp_path / "user.h5")
-    assert (
-        LinkRecord("/there", "external", "other.h5:/secret", "other.h5")
-        in index_of(tmp_path / "external.h5").links
-    )
+    assert LinkRecord("/there", "external", "other.h5:/secret", "other.h5") in index_of(tmp_path / "external.h5").links
     assert index_of(tmp_path / "user.h5").links == (LinkRecord("/odd_link", "user", "class 187"),)
 
 
@@ -361,13 +358,9 @@ def test_a_path_is_opened_through_soft_links_of_the_file(path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        pytest.param(
-            "dangling", "nothing is at '/entry/none'; its group holds 'data', 'near'", id="dangling"
-        ),
+        pytest.param("dangling", "nothing is at '/entry/none'; its group holds 'data', 'near'", id="dangling"),
         pytest.param("entry/dat", "nothing is at '/entry/dat'; close to it: 'data'", id="misspelled"),
-        pytest.param(
-            "entry/data/x", "'/entry/data' is no group, so nothing is at '/entry/data/x'", id="in a dataset"
-        ),
+        pytest.param("entry/data/x", "'/entry/data' is no group, so nothing is at '/entry/data/x'", id="in a dataset"),
         pytest.param("circle", "soft links on the way run in a circle, at '/circle'", id="circle"),
         pytest.param("spiral", "soft links on the way are more than 64, at '/spiral'", id="growing circle"),
     ],

@@ -290,7 +290,9 @@ def test_a_keyboard_interrupt_in_a_block_closes(tmp_path: Path, scheduler: str) 
     assert eventually(lambda: reader.log.count("open") == reader.log.count("close"))
 
 
-def test_a_keyboard_interrupt_between_blocks_closes_while_its_traceback_is_kept(tmp_path: Path) -> None:
+def test_a_keyboard_interrupt_between_blocks_closes_while_its_traceback_is_kept(
+    tmp_path: Path, interruptible: None
+) -> None:
     class Interrupting(FileReader):
         def read_block(self, block_id: tuple[int, ...]) -> Any:
             if block_id == (2, 2):
@@ -304,7 +306,7 @@ def test_a_keyboard_interrupt_between_blocks_closes_while_its_traceback_is_kept(
     assert caught.value is not None
 
 
-def test_a_real_interrupt_leaves_nothing_open(tmp_path: Path) -> None:
+def test_a_real_interrupt_leaves_nothing_open(tmp_path: Path, interruptible: None) -> None:
     script = f"""
         import sys, time
         sys.path.insert(0, {str(Path(__file__).parents[1])!r})

@@ -1,0 +1,104 @@
+"""Peak memory of converting a file that is many windows long, above that of an idle process.
+
+As a script it makes a file of 2 GB (32-bit floats in chunks of 2.6 MB, gzip and shuffle) and converts it in windows of
+64 and 128 MiB, each in a process of its own; it prints one line for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from math import prod
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+CHUNKS = (10, 256, 256)
+WAYS = ("keep", "zstd:3", "to_zarr")
+"""``h5bound.convert`` with stored chunks copied, the same with all encoded anew, and ``from_hdf5(…).to_zarr(…)``."""
+
+
+def write_file(path: Path, nbytes: int, chunks: tuple[int, int, int] = CHUNKS) -> int:
+    """Write a dataset ``x`` of about `nbytes`, whose chunks are ten different ones in turn; gives its bytes."""
+    count = max(nbytes // (4 * prod(chunks)), 10)
+    rng = np.random.default_rng(20180301)
+    with h5py.File(path, "w") as file:
+        dataset = file.create_dataset(
+            "x",
+            (count * chunks[0], *chunks[1:]),
+            "f4",
+            chunks=chunks,
+            compression="gzip",
+            compression_opts=1,
+            shuffle=True,
+        )
+        for i in range(10):
+            dataset[i * chunks[0] : (i + 1) * chunks[0]] = np.round(rng.normal(280, 8, chunks) * 64) / 64
+        kept = [dataset.id.read_direct_chunk((i * chunks[0], 0, 0)) for i in range(10)]
+        for i in range(10, count):
+            mask, data = kept[i % 10]
+            dataset.id.write_direct_chunk((i * chunks[0], 0, 0), data, mask)
+        return int(dataset.nbytes)
+
+
+def peak_nbytes() -> int:
+    """Give the most memory that this process has had resident, as Linux counts it."""
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        name, _, value = line.partition(":")
+        if name == "VmHWM":
+            return int(value.split()[0]) * 1024
+    raise OSError("this system does not say what a process had resident at most")
+
+
+def convert(way: str, source: str, target: str, window: int) -> int:
+    """Convert in this process; gives the peak above what all that was imported takes."""
+    import zarr.codecs.numcodecs  # noqa: F401 - part of the idle process
+
+    import h5bound
+    from h5bound.convert import convert as convert_file
+
+    idle = peak_nbytes()
+    if way == "to_zarr":
+        h5bound.from_hdf5(source, "x", window=window).to_zarr(target)
+    else:
+        convert_file(source, target, codecs=way, window=window)
+    return peak_nbytes() - idle
+
+
+def measure(way: str, source: Path, window: int) -> int:
+    """Give what `convert` gives in a process of its own."""
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        command = [sys.executable, __file__, "--way", way, "--window", str(window), str(source), f"{folder}/x.zarr"]
+        place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=place)
+    return int(done.stdout)
+
+
+def main() -> None:
+    """Read the command line and print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nbytes", type=int, default=2 * 10**9)
+    parser.add_argument("--way", choices=WAYS)
+    parser.add_argument("--window", type=int, default=0)
+    parser.add_argument("files", nargs="*")
+    options = parser.parse_args()
+    if options.files:
+        source, target = options.files
+        print(convert(options.way, source, target, options.window))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "source.h5"
+        nbytes = write_file(file, options.nbytes)
+        print(f"{nbytes / 1e9:.2f} GB, {file.stat().st_size / 1e9:.2f} GB stored")
+        for way in WAYS:
+            for window in (64 * 2**20, 128 * 2**20):
+                peak = measure(way, file, window)
+                print(f"{way:8} window {window >> 20:4} MiB: peak {peak / 2**20:5.0f} MiB, {peak / window:.2f} windows")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Converting: 419 MB of 32-bit floats in gzip and shuffle, chunks of 2.6 MB, to a Zarr store, from the page cache."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import zarr
+
+from bench.conftest import repeat
+from bench.memory import WAYS, measure, write_file
+from bench.peers import PEERS, encode_bare
+from h5bound.convert import convert
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from bench.conftest import Sample
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the HDF5 file as it is, in the kernel."""
+    shutil.copyfile(source, target)
+
+
+def keep(source: Path, target: Path) -> None:
+    """Convert, stored chunks copied undecoded."""
+    convert(source, target)
+
+
+def encode(source: Path, target: Path) -> None:
+    """Convert, everything encoded anew."""
+    convert(source, target, codecs="zstd:3")
+
+
+def dask_to_zarr(peer: str) -> Callable[[Path, Path], None]:
+    """Give the way that takes a peer's dask array and dask's ``to_zarr``, with zarr's own choice of codec."""
+
+    def write(source: Path, target: Path) -> None:
+        with PEERS[peer].open(source, "x", None) as array:
+            array.to_zarr(str(target), component="x")
+
+    return write
+
+
+def xarray_to_zarr(source: Path, target: Path) -> None:
+    """Take xarray's ``to_zarr``."""
+    import xarray as xr
+
+    with xr.open_dataset(source, engine="h5netcdf", chunks={}, phony_dims="sort") as dataset:
+        dataset.drop_encoding().to_zarr(target, consolidated=False)
+
+
+def encode_in_a_loop(source: Path, target: Path) -> None:
+    """Decode, encode and write each chunk in a pool of threads."""
+    encode_bare(source, "x", target)
+
+
+WAYS_TO_CONVERT: dict[str, Callable[[Path, Path], None]] = {
+    "cp": copy_file,
+    "h5bound keep": keep,
+    "h5bound zstd": encode,
+    "h5bound to_zarr": dask_to_zarr("h5bound"),
+    "from_array to_zarr": dask_to_zarr("from_array"),
+    "xarray to_zarr": xarray_to_zarr,
+    "recipe to_zarr": dask_to_zarr("recipe"),
+    "bare loop zstd": encode_in_a_loop,
+}
+
+
+@pytest.mark.parametrize("way", WAYS_TO_CONVERT)
+def test_converting_a_file(benchmark: BenchmarkFixture, sample: Sample, tmp_path: Path, way: str) -> None:
+    source, target = sample.path("gzip"), tmp_path / "target"
+    benchmark.extra_info.update(sample.describe("gzip"))
+
+    def clear() -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        target.unlink(missing_ok=True)
+
+    repeat(benchmark, WAYS_TO_CONVERT[way], source, target, rounds=sample.rounds, setup=clear)
+    if way == "cp":
+        assert target.read_bytes() == source.read_bytes()
+    else:
+        np.testing.assert_array_equal(read(target), sample.values)
+    clear()
+
+
+def read(target: Path) -> Any:
+    """Give the array of a store."""
+    with warnings.catch_warnings():  # zarr 3.1, of the codecs that read what HDF5 wrote
+        warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 specification")
+        found = zarr.open_group(target, mode="r")["x"]
+    assert isinstance(found, zarr.Array)
+    return found[...]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_memory_stays_within_two_windows(tmp_path: Path, way: str) -> None:
+    source = tmp_path / "source.h5"
+    nbytes, window, block = write_file(source, 2**27, (10, 128, 128)), 8 * 2**20, 10 * 128 * 128 * 4
+    peak = measure(way, source, window)
+    # What is not data (threads, codecs, modules loaded late) takes some 20 MiB, whatever the window.
+    assert peak < 2 * window + 8 * block + 32 * 2**20 < nbytes

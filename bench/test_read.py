@@ -1,0 +1,144 @@
+"""Reading: ``sum()`` and slices of 419 MB of 32-bit floats in chunks of 2.6 MB, from the page cache."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from bench.conftest import repeat
+from bench.peers import CODECS, PEERS, open_h5bound, sum_bare
+from h5bound.source import H5Source, open_dataset
+from h5bound.stored import ChunkGrid, list_chunks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_benchmark.fixture import BenchmarkFixture
+
+    from bench.conftest import Sample
+    from bench.peers import Chunks
+
+pytestmark = pytest.mark.filterwarnings(
+    # zarr 3.1, of the codecs that VirtualiZarr names
+    "ignore:Numcodecs codecs are not in the Zarr version 3 specification:UserWarning",
+)
+
+OF_ONE_CHUNK = [(name, codec) for codec in CODECS for name, peer in PEERS.items() if codec in peer.codecs]
+OF_MANY_CHUNKS = [
+    (name, codec)
+    for codec in ("gzip", "blosc", "none", "contiguous")
+    for name in ("h5bound", "from_array", "xarray", "virtualizarr")
+    if codec in PEERS[name].codecs
+]
+
+
+def run(benchmark: BenchmarkFixture, sample: Sample, codec: str, function: Callable[[], Any]) -> Any:
+    """Time a function; gives what it gives."""
+    benchmark.extra_info.update(sample.describe(codec))
+    return repeat(benchmark, function, rounds=sample.rounds)
+
+
+def open_peer(name: str) -> Any:
+    """Give the opener of a peer, or skip."""
+    peer = PEERS[name]
+    if peer.missing:
+        pytest.skip(peer.missing)
+    return peer.open
+
+
+def sum_with(opener: Any, path: Path, chunks: Chunks) -> float:
+    with opener(path, "x", chunks) as array:
+        return float(array.sum().compute())
+
+
+@pytest.mark.parametrize(("peer", "codec"), [*OF_ONE_CHUNK, ("bare loop", "gzip")])
+def test_a_sum_over_blocks_of_one_chunk(benchmark: BenchmarkFixture, sample: Sample, peer: str, codec: str) -> None:
+    benchmark.group = f"sum, native blocks, {codec}"
+    path = sample.path(codec)
+    if peer == "bare loop":
+        found = run(benchmark, sample, codec, lambda: sum_bare(path, "x"))
+    else:
+        opener = open_peer(peer)
+        found = run(benchmark, sample, codec, lambda: sum_with(opener, path, None))
+    assert found == pytest.approx(float(sample.values.sum(dtype=np.float64)), rel=1e-5)
+
+
+@pytest.mark.parametrize(("peer", "codec"), OF_MANY_CHUNKS)
+def test_a_sum_over_blocks_of_many_chunks(benchmark: BenchmarkFixture, sample: Sample, peer: str, codec: str) -> None:
+    benchmark.group = f"sum, automatic blocks, {codec}"
+    path, opener = sample.path(codec), open_peer(peer)
+    found = run(benchmark, sample, codec, lambda: sum_with(opener, path, "auto"))
+    assert found == pytest.approx(float(sample.values.sum(dtype=np.float64)), rel=1e-5)
+
+
+SLICES = {
+    "box": (slice(None), slice(1 / 4, 3 / 4), slice(1 / 4, 3 / 4)),  # a quarter of every chunk
+    "slab": (slice(1 / 3, 1 / 3), slice(None), slice(None)),  # one element deep
+    "line": (slice(None), slice(1 / 3, 1 / 3), slice(1 / 3, 1 / 3)),  # one element wide
+}
+"""Slices across chunks; bounds are shares of the extent, and equal ones stand for one element."""
+
+
+def cut(shares: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Give a slice in elements."""
+    return tuple(
+        s if s.start is None else slice(int(s.start * size), max(int(s.stop * size), int(s.start * size) + 1))
+        for s, size in zip(shares, shape, strict=True)
+    )
+
+
+@pytest.mark.parametrize("codec", ["gzip", "none"])
+@pytest.mark.parametrize("peer", ["h5bound", "from_array", "xarray", "virtualizarr", "pyfive", "hidefix"])
+@pytest.mark.parametrize("shares", SLICES.values(), ids=SLICES)
+def test_a_slice_across_chunks(
+    benchmark: BenchmarkFixture, sample: Sample, peer: str, codec: str, shares: tuple[slice, ...]
+) -> None:
+    region = cut(shares, sample.values.shape)
+    benchmark.group = f"slice {region}, {codec}"
+    path, opener = sample.path(codec), open_peer(peer)
+
+    def read() -> Any:
+        with opener(path, "x", None) as array:
+            return array[region].compute()
+
+    found = run(benchmark, sample, codec, read)
+    np.testing.assert_array_equal(found, sample.values[region])
+
+
+def ask_hdf5(path: Path, name: str) -> int:
+    """Do what a compute asks of HDF5, and nothing else; gives the number of stored chunks.
+
+    All of it is counted as time under HDF5's lock, although some of it is Python.
+    """
+    source = H5Source.of(path)
+    opened = source.open()
+    try:
+        dataset = open_dataset(opened.file, name)
+        opened.reader(name)
+        table = list_chunks(dataset.id, ChunkGrid(dataset.shape, dataset.chunks))
+        assert table is not None
+        return int(table.numbers.size)
+    finally:
+        source.check(opened)
+        source.close(opened)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "zstd", "none"])
+def test_what_is_done_under_hdf5s_lock(benchmark: BenchmarkFixture, sample: Sample, codec: str) -> None:
+    """The share of one thread's ``sum()`` that no other thread can share: what n threads gain ends at one over it."""
+    path = sample.path(codec)
+    with open_h5bound(path, "x", None) as array:
+        total = array.sum()
+    total.compute(scheduler="sync")
+    start = perf_counter()
+    total.compute(scheduler="sync")
+    alone = perf_counter() - start
+    start = perf_counter()
+    found = run(benchmark, sample, codec, lambda: ask_hdf5(path, "x"))
+    asked = (perf_counter() - start) / (sample.rounds + (sample.rounds > 1))
+    benchmark.extra_info.update(seconds_on_one_thread=alone, share_under_lock=asked / alone)
+    assert found == np.prod([-(-n // c) for n, c in zip(sample.values.shape, sample.chunks, strict=True)])
