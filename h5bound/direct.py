@@ -27,10 +27,9 @@ LISTED_AT_ONCE = 1024
 LISTED_AFTER = 8
 """A larger one is listed once a chunk in so many was looked up, which has taken as long by then."""
 
-SMALL_FILTERED = 16 << 10
-"""Filtered chunks of fewer bytes are left to HDF5: outside it each costs 20 µs of Python, or 16 KiB inflated."""
 SMALL_PLAIN = 256 << 10
-"""The same for chunks without a filter, which need only be copied."""
+"""Chunks without a filter and of fewer bytes are left to HDF5, once they are known to be of full size: outside it each
+costs 20 µs of Python. Filtered ones are not: HDF5 gives what was left in memory for one that inflates to too little."""
 
 
 class ContiguousReader:
@@ -74,9 +73,7 @@ class ChunkedReader:
         self._all_skipped = (1 << len(filters)) - 1
         self._edge_mask = self._all_skipped if edges else 0
         self._decoder = decoder_for(filters, math.prod(dataset.chunks) * self._dtype.itemsize)
-        least = SMALL_FILTERED if filters else SMALL_PLAIN
-        if self._decoder.nbytes < least:
-            raise UnsupportedError(f"its chunks have less than {least} bytes: HDF5 reads them as fast")
+        self._small = not filters and self._decoder.nbytes < SMALL_PLAIN
         self._fill = _read_fill(plist, self._dtype)
         self._owns = local is None
         self._local = local or _open_local(dataset)
@@ -95,6 +92,8 @@ class ChunkedReader:
         grid = self._grid
         if self._local is None:  # it may be open for writing, and have grown
             grid = ChunkGrid(self._dataset.shape, grid.chunks)
+        if self._small and self._are_full(grid):
+            return read_through_h5py(self._dataset, region)
         block, cells = _new_block(tuple(s.stop - s.start for s in region), self._dtype)
         scratch: Block | None = None
         for overlap in grid.meet(region):
@@ -113,6 +112,11 @@ class ChunkedReader:
                 where = f"{name_of(self._dataset)}, chunk at {overlap.origin}"
                 raise CorruptChunkError(f"{where}: {error}") from error
         return block
+
+    def _are_full(self, grid: ChunkGrid) -> bool:
+        """Tell whether all chunks were listed, and have the size that is declared."""
+        table = self._list(grid)
+        return table is not None and bool((table.nbytes == self._decoder.nbytes).all())
 
     def _find(self, grid: ChunkGrid, overlap: Overlap) -> Stored | None:
         """Give what is stored of a chunk; None if nothing is, or HDF5 does not say."""

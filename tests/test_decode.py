@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from h5py import h5d, h5p, h5s, h5t
 from h5bound import direct
 from h5bound.decode import DatasetReader
 from h5bound.errors import CorruptChunkError, UnsupportedError
+from h5bound.fallback import read_through_h5py
 from h5bound.stored import ChunkGrid, LocalFile, list_chunks
 from tests.strategies import leave_edges_unfiltered
 
@@ -36,7 +38,7 @@ GZIP = {"chunks": (4, 5), "compression": "gzip", "shuffle": True}
 @pytest.fixture(scope="module", autouse=True)
 def chunks_of_any_size() -> Iterator[None]:
     """Have small chunks and short runs read directly too, that the tests may be small."""
-    with patch.multiple(direct, SMALL_FILTERED=0, SMALL_PLAIN=0):
+    with patch.object(direct, "SMALL_PLAIN", 0):
         yield
 
 
@@ -309,13 +311,31 @@ def test_contiguous_data_are_read_in_runs_and_short_runs_through_h5py(tmp_path: 
         check_all(dataset, reader)
 
 
-def test_small_chunks_are_left_to_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_plain_chunks_are_left_to_h5py_unless_one_has_another_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
-        file.create_dataset("x", data=VALUES, **GZIP)
-    monkeypatch.setattr(direct, "SMALL_FILTERED", 81)
+        file.create_dataset("x", data=VALUES, chunks=(4, 5))
+        file.create_dataset("short", VALUES.shape, VALUES.dtype, chunks=(4, 5)).id.write_direct_chunk((4, 5), b"abc")
+    monkeypatch.setattr(direct, "SMALL_PLAIN", 81)
     with opened(tmp_path / "x.h5") as (dataset, reader):
-        assert (reader.way, "81 bytes" in reader.reason) == ("h5py", True)
-        check_all(dataset, reader)
+        with patch.object(direct, "read_through_h5py", side_effect=read_through_h5py) as asked:
+            check_all(dataset, reader)
+        assert asked.called
+    with opened(tmp_path / "x.h5", "short") as (_, reader):
+        assert not reader.read(np.s_[0:4, 0:5]).any()
+        with pytest.raises(CorruptChunkError, match=r"chunk at \(4, 5\): 3 bytes are stored where 80"):
+            reader.read(np.s_[0:11, 0:13])
+
+
+def test_a_small_chunk_that_inflates_to_too_little_or_too_much_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name, stored in (("short", b"abc"), ("long", b"abc" * 100_000)):
+            dataset = file.create_dataset(name, (10,), "u1", chunks=(10,), compression="gzip")
+            dataset.id.write_direct_chunk((0,), zlib.compress(stored))
+    for name in ("short", "long"):
+        with opened(tmp_path / "x.h5", name) as (_, reader), pytest.raises(CorruptChunkError, match=name):
+            reader.read((slice(0, 10),))
 
 
 def test_one_element_of_many_chunks_does_not_list_them_all(tmp_path: Path) -> None:
