@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 from typing import TYPE_CHECKING, cast
 
 import h5py
-from h5py import h5, h5a, h5ds, h5p
+from h5py import h5, h5a, h5ds, h5p, h5t
 
 from h5bound.dimensions import read_dimensions
 from h5bound.errors import UnsupportedError
-from h5bound.jsonvalues import RawValue, read_json, read_value, spell_value
+from h5bound.jsonvalues import RawValue, Spelled, read_json, read_value, spell_value
+from h5bound.names import escape
 from h5bound.places import KEY, AttributesRecord, Places, merge_metadata
 from h5bound.references import ReferencePaths
-from h5bound.typetext import JSON, spell_text
+from h5bound.typetext import JSON, spell_text, spell_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -71,7 +73,8 @@ def read_attributes(
             continue
         try:
             value = read_value(h5a.open(source.id, name))
-            places.add(name, value, spell_value(value, resolve, netcdf=netcdf))
+            spelled = spell_value(value, resolve, netcdf=netcdf)
+            places.add(name, value, _spell_categories(source, name, spelled))
         except _UNREADABLE as error:
             places.skipped.append((_text(name), _reason(error)))
     return places.record(dimensions)
@@ -158,6 +161,20 @@ def _list_names(source: h5py.Group | h5py.Dataset) -> tuple[list[bytes], str]:
     except _UNREADABLE as error:
         return found, f"h5py cannot list the attributes: {error}"
     return found, ""
+
+
+def _spell_categories(source: h5py.Group | h5py.Dataset, name: bytes, spelled: Spelled) -> Spelled:
+    """Return the reference from codes to their categories as AnnData before 0.8 has it in Zarr.
+
+    In HDF5 it is an object reference, in Zarr a path that begins beside the codes (anndata, on-disk format,
+    version 0.1.0 of a categorical).
+    """
+    path, _, own = os.fsdecode(source.name or "").rpartition("/")
+    place = f"__categories/{own}"
+    wanted: JSON = {"_REFERENCE": {"source": ".", "path": f"{path}/{place}"}}
+    if name != b"categories" or spelled.json != wanted or escape(own) != own:
+        return spelled
+    return Spelled(place, plain=True, entry={"type": spell_type(h5t.STD_REF_OBJ), "value": wanted})
 
 
 def _text(name: bytes) -> str:

@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.errors import SourceChangedError, SourceNotFoundError
-from h5bound.grid import cut_batches, region_of, sort_cells
+from h5bound.grid import cut_batches, region_of
+from h5bound.index import describe
 from h5bound.plan import estimate_itemsize
-from h5bound.references import ReferencePaths
 from h5bound.run import Work
 from h5bound.transfer import read_elements
 from h5bound.units import UNIT_CHUNKS, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     import zarr
     from numpy.typing import NDArray
 
     from h5bound.datatypes import ZarrType
+    from h5bound.grid import Shape
+    from h5bound.references import Addresses
     from h5bound.source import OpenFile
 
     Block = NDArray[Any]
@@ -36,17 +38,30 @@ class CompareJob:
     """What the units of one array have in common."""
 
     path: str
-    shape: tuple[int, ...]
+    """of the dataset in the report"""
+    inside: str
+    """its path in its file"""
+    origin: int
+    """number of its file, among those of the survey"""
+    shape: Shape
     """of the dataset"""
+    array_shape: Shape
+    """of its array"""
     refused: bool
     """whether h5py reads its type only as bytes"""
     type: ZarrType
     arrays: tuple[zarr.Array[Any], ...]
-    """the one of the dataset; `values` and `offsets` of variable-length sequences"""
-    addresses: Mapping[int, str]
+    """the one of the dataset; `values` and `offsets` of sequences; none where it is only tried to read the source"""
+    addresses: Addresses
     cells: NDArray[np.int64]
     """of the array, in the grid of its keys"""
-    write_shape: tuple[int, ...]
+    write_shape: Shape
+    """of what a key holds; for sequences of a row of the dataset"""
+
+    @property
+    def sequences(self) -> bool:
+        """Whether the dataset has variable-length sequences."""
+        return self.type.kind == "vlen"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,34 +81,40 @@ class Compared:
     path: str
     nbytes: int
     difference: str = ""
+    """the first"""
+    places: int = 0
+    """how many there are"""
+    unreadable: bool = False
+    """whether the source could not be read"""
 
 
 def cut_comparison(number: int, job: CompareJob, nbytes: int) -> Iterator[Unit]:
     """Give the units of one array: some of its cells each, or for sequences some rows of the dataset."""
     size = prod(job.write_shape) * estimate_itemsize(job.type.dtype)
-    count = SEQUENCES_AT_ONCE if len(job.arrays) == 2 else UNIT_CHUNKS
+    count = SEQUENCES_AT_ONCE if job.sequences else UNIT_CHUNKS
     for start, stop in cut_batches(np.full(len(job.cells), size, np.int64), nbytes, count):
         yield Unit(number, job.cells[start:stop], max(size * (stop - start), 1))
 
 
 def read_part(opened: OpenFile, job: CompareJob, unit: Unit) -> Read:
     """Give the elements of each cell as the source has them."""
-    resolve = ReferencePaths(opened.file, job.addresses)
+    resolve = job.addresses.resolver(opened.file)
     parts: list[Any] = []
     try:
-        if len(job.arrays) == 2:
+        if job.sequences:
             region = rows_of(job, unit)
-            parts.append(job.type.split_vlen(opened.read(job.path, region), resolve))
+            parts.append(job.type.split_vlen(opened.read(job.inside, region), resolve))
         else:
             for cell in unit.cells.tolist():
-                region = region_of(tuple(cell), job.arrays[0].shape, job.write_shape)[: len(job.shape)]
-                block = read_elements(opened, job.path, region, refused=job.refused)
-                parts.append(block if is_restored(job.type) else job.type.convert(block, resolve))
+                region = region_of(tuple(cell), job.array_shape, job.write_shape)[: len(job.shape)]
+                block = read_elements(opened, job.inside, region, refused=job.refused)
+                restored = is_restored(job.type) and job.arrays
+                parts.append(block if restored else job.type.convert(block, resolve))
     except (SourceChangedError, SourceNotFoundError):
         raise
-    except (OSError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        return Read(job, unit, problem=f"the source cannot be read: {error}")
-    return Read(job, unit, parts)
+    except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
+        return Read(job, unit, problem=f"the source cannot be read: {describe(error)}")
+    return Read(job, unit, parts if job.arrays else [])
 
 
 def is_restored(kind: ZarrType) -> bool:
@@ -113,27 +134,34 @@ def compare_part(read: Read) -> Compared:
     """Give what differs between a unit of the source and the store."""
     job = read.job
     if read.problem:
-        return Compared(job.path, 0, read.problem)
-    try:
-        if len(job.arrays) == 2:
-            return compare_sequences(read)
-        return compare_cells(read)
-    except (OSError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
-        return Compared(job.path, 0, f"the store cannot be read: {error}")
+        return Compared(job.path, 0, read.problem, 1, unreadable=True)
+    if not job.arrays:
+        return Compared(job.path, 0)
+    return compare_sequences(read) if job.sequences else compare_cells(read)
 
 
 def compare_cells(read: Read) -> Compared:
     """Compare cell by cell."""
     job = read.job
-    nbytes = 0
+    array = job.arrays[0]
+    nbytes, found = 0, []
     for cell, block in zip(read.unit.cells.tolist(), read.parts, strict=True):
-        region = region_of(tuple(cell), job.arrays[0].shape, job.write_shape)
-        stored = np.asarray(job.arrays[0][region or ...], job.type.dtype)
-        other = job.type.restore(stored) if is_restored(job.type) else stored
+        region = region_of(tuple(cell), array.shape, job.write_shape)
         nbytes += block.nbytes
-        if not same_bits(block, other.reshape(block.shape)):
-            return Compared(job.path, nbytes, f"values differ in {show_region(region)}")
-    return Compared(job.path, nbytes)
+        try:
+            same = same_bits(block, read_stored(job, region).reshape(block.shape))
+        except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
+            key = array.metadata.encode_chunk_key(tuple(cell))
+            found.append(f"the store cannot be read: {array.path}/{key}: {describe(error)}")
+        else:
+            found += [] if same else [f"values differ in {show_region(region)}"]
+    return Compared(job.path, nbytes, found[0] if found else "", len(found))
+
+
+def read_stored(job: CompareJob, region: tuple[slice, ...]) -> Block:
+    """Give a region of the array in the form that the source was read in."""
+    stored = np.asarray(job.arrays[0][region or ...], job.type.dtype)
+    return job.type.restore(stored) if is_restored(job.type) else stored
 
 
 def compare_sequences(read: Read) -> Compared:
@@ -141,12 +169,20 @@ def compare_sequences(read: Read) -> Compared:
     job = read.job
     values, lengths = read.parts[0]
     first = int(read.unit.cells[0, 0]) * max(prod(job.shape[1:]), 1)
-    offsets = np.asarray(job.arrays[1][first : first + len(lengths) + 1])
-    if not np.array_equal(np.diff(offsets), lengths):
-        return Compared(job.path, 0, f"lengths of the sequences from {first} on differ")
-    stored = np.asarray(job.arrays[0][int(offsets[0]) : int(offsets[-1])], values.dtype)
+    array, start, stop = job.arrays[1], first, first + len(lengths) + 1
+    try:
+        offsets = np.asarray(array[start:stop])
+        if not np.array_equal(np.diff(offsets), lengths):
+            return Compared(job.path, 0, f"lengths of the sequences from {first} on differ", 1)
+        array, start, stop = job.arrays[0], int(offsets[0]), int(offsets[-1])
+        stored = np.asarray(array[start:stop], values.dtype)
+    except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
+        size = (array.shards or array.chunks)[0]
+        keys = f"{array.path}/{array.metadata.encode_chunk_key((start // size,) + (0,) * (array.ndim - 1))}"
+        what = f"the store cannot be read: {keys} or a chunk after it, up to element {stop}: {describe(error)}"
+        return Compared(job.path, 0, what, 1)
     if not same_bits(values, stored):
-        return Compared(job.path, values.nbytes, f"values of the sequences from {first} on differ")
+        return Compared(job.path, values.nbytes, f"values of the sequences from {first} on differ", 1)
     return Compared(job.path, values.nbytes)
 
 
@@ -185,20 +221,18 @@ def show_region(region: tuple[slice, ...]) -> str:
     return f"[{', '.join(f'{part.start}:{part.stop}' for part in region)}]"
 
 
-def list_differing(found: Sequence[Compared]) -> dict[str, list[str]]:
-    """Give the differences of each dataset."""
-    differing: dict[str, list[str]] = {}
+def list_differing(found: Sequence[Compared]) -> dict[str, str]:
+    """Give what differs in each dataset: the first place, and how many there are."""
+    whats: dict[str, str] = {}
+    places: dict[str, int] = {}
     for item in found:
         if item.difference:
-            differing.setdefault(item.path, []).append(item.difference)
-    return differing
-
-
-def merge_cells(planned: NDArray[np.int64], stored: list[tuple[int, ...]], ndim: int) -> NDArray[np.int64]:
-    """Give the cells that are planned or stored, in C order, each once."""
-    if not stored:
-        return planned
-    return sort_cells(np.concatenate([planned, np.array(stored, np.int64).reshape(len(stored), ndim)]))
+            whats.setdefault(item.path, item.difference)
+            places[item.path] = places.get(item.path, 0) + item.places
+    return {
+        path: what if places[path] == 1 else f"{what}, and in {places[path] - 1:,} more places"
+        for path, what in whats.items()
+    }
 
 
 COMPARE = Work("compare", read_part, compare_part)

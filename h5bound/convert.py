@@ -191,7 +191,7 @@ def convert(
         begin(place, identity, resume=resume, overwrite=overwrite)
         left, written = split_written(place, jobs, plan.units) if resume else (list(plan.units), [])
         written += run_units(
-            h5,
+            [origin.source for origin in survey.origins],
             TRANSFER,
             jobs,
             left,
@@ -201,7 +201,8 @@ def convert(
             progress=progress,
         )
         failed = list_failed(jobs, written)
-        check_unchanged(h5, survey)
+        for origin in survey.origins:
+            check_unchanged(origin)
         finish(place, survey, jobs, list_skipped(plan, failed), failed, identity)
     result = ConversionReport(
         describe_source(survey),
@@ -217,7 +218,16 @@ def convert(
     if verify and not dry_run:
         from h5bound.verify import verify as compare
 
-        result = replace(result, verification=compare(source, target))
+        verification = compare(
+            source,
+            target,
+            window=window,
+            workers=workers,
+            scheduler=scheduler,
+            allow_external=allow_external,
+            progress=progress,
+        )
+        result = replace(result, verification=verification)
     if report is not None:
         Path(report).write_text(result.to_json(), encoding="utf-8")
     return result

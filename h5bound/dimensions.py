@@ -7,6 +7,7 @@ else they say into the details, so that nothing is lost.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -159,7 +160,7 @@ def _draw(shape: tuple[int, ...], pools: dict[int, list[str]]) -> tuple[str, ...
 
 
 def _name(dataset: h5py.Dataset, details: dict[str, JSON]) -> tuple[str | None, ...]:
-    own = cast("str", dataset.name or "").rsplit("/", 1)[-1]
+    own = os.fsdecode(dataset.name or "").rsplit("/", 1)[-1]
     ids = details.get("_Netcdf4Coordinates")
     if "scale" in details and isinstance(ids, list) and len(ids) == dataset.ndim:
         if ids == [details.get("_Netcdf4Dimid")]:

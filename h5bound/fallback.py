@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, TypeAlias
@@ -75,4 +76,4 @@ def load_plugins(filters: tuple[Filter, ...]) -> None:
 
 def name_of(dataset: h5py.Dataset) -> str:
     """Give the dataset and the file as errors name them."""
-    return f"{dataset.name} in {dataset.file.filename}"
+    return f"{os.fsdecode(dataset.name)} in {dataset.file.filename}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import h5py
 import numpy as np
@@ -31,6 +31,14 @@ class FillValue:
     exact: bool
     """whether zarr reads these very bits from it; if not, chunks never written have to be written"""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _in_type, (self.value, self.value.dtype, self.json, self.exact)
+
+
+def _in_type(value: Array, dtype: np.dtype[Any], spelled: JSON, exact: bool) -> FillValue:  # noqa: FBT001 - by pickle
+    """Give a fill value back its byte order, which numpy's pickle of a datetime loses."""
+    return FillValue(value.astype(dtype, copy=False), spelled, exact)
+
 
 def read_fill(
     dataset: h5py.Dataset, translated: ZarrType, *, zarr_format: int = 3, resolve: Resolve | None = None
@@ -51,8 +59,7 @@ def read_fill(
     values = translated.convert(shown, resolve).reshape(-1)
     value = values[:1].reshape(())
     json, exact = spell_fill(value, zarr_format)
-    alike = all(same_bits(value, other.reshape(())) for other in np.split(values, values.size)[1:])
-    return FillValue(value, json, exact and alike)
+    return FillValue(value, json, exact and have_same_bits(values))
 
 
 def read_shown_fill(dataset: h5py.Dataset) -> Array:
@@ -119,6 +126,17 @@ def same_bits(one: Array, other: Array) -> bool:
     if one.dtype == STRING:
         return bool(one[()] == other[()])
     return one.tobytes() == other.astype(one.dtype).tobytes()
+
+
+def have_same_bits(values: Array) -> bool:
+    """Tell whether all elements of a flat array are the same, NaN payloads too."""
+    if values.dtype == STRING:
+        return bool(np.all(values == values[:1]))
+    size = values.dtype.itemsize
+    if values.size < 2 or not size:
+        return True
+    rows = np.ascontiguousarray(values).view(np.uint8).reshape(-1, size)
+    return bool((rows == rows[:1]).all())
 
 
 def _read_unwritten(dataset: h5py.Dataset) -> Array:

@@ -142,9 +142,7 @@ class Index:
     """(path, reason) of what cannot be opened, or of a group that cannot be listed: it is not in `groups`."""
 
 
-def read_index(
-    file: h5py.File, *, start: str = "/", max_objects: int = 1_000_000, max_depth: int = 64
-) -> Index:
+def read_index(file: h5py.File, *, start: str = "/", max_objects: int = 1_000_000, max_depth: int = 64) -> Index:
     """Give the records of everything that an open file holds, or that one of its groups holds.
 
     Parameters
@@ -163,7 +161,7 @@ def read_index(
     UnsafeSourceError
         The file passes one of the limits.
     UnsupportedError
-        The group cannot be read.
+        Its root group cannot be read.
 
     Examples
     --------
@@ -180,11 +178,12 @@ def read_index(
     size, mtime_ns = _read_identity(file)
     walk = _Walk(file.filename, max_objects, max_depth)
     try:
-        walk.enter_first(open_object(file, start).id, start)
+        root = h5g.open(file.id, b"/")
+        walk.enter_first(root if start == "/" else open_object(file, start).id, start)
     except H5BoundError:
         raise
     except READ_ERRORS as error:
-        raise UnsupportedError(f"{file.filename}: its group {start!r} cannot be read: {describe(error)}") from error
+        raise UnsupportedError(f"{file.filename}: its root group cannot be read: {describe(error)}") from error
     walk.run()
     return Index(
         file=file.filename,

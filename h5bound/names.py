@@ -9,14 +9,15 @@ name                                                     why
 =======================================================  ============================================
 ``..``, ``...``, ``a\b``, control characters             leaves the folder, or is another path
 ``zarr.json``, ``.zgroup``, and so on                    a metadata document of Zarr
-``__x``                                                  reserved (Zarr 3 core specification, Node names)
 ``a:b``, ``a*``, ``nul``, ``com1.txt``, ``a.``, ``a␠``   no such file on Windows (Naming Files, Win32)
 bytes that are not UTF-8, text that is not NFC           altered or refused by some file systems
 ``A`` beside ``a``                                       one file on Windows and macOS
 more than 255 bytes                                      no file system has it
 =======================================================  ============================================
 
-Only the last leaves the segment without its name: it ends in a hash, and the name has to be kept elsewhere.
+A name that begins with ``__``, which the Zarr 3 core specification reserves (Node names), stays: zarr-python holds it,
+and AnnData has its categories under one. Only the last row leaves the segment without its name: it ends in a hash, and
+the name has to be kept elsewhere.
 """
 
 from __future__ import annotations
@@ -41,15 +42,13 @@ EMPTY = "%"
 HASHED = "%~"
 
 
-def escape(name: str | bytes, *, zarr_format: int = 3) -> str:
+def escape(name: str | bytes) -> str:
     r"""Give the path segment under which a link of this name stands in a Zarr store.
 
     Parameters
     ----------
     name
         As h5py gives it: bytes that are not UTF-8 are lone surrogates (``surrogateescape``).
-    zarr_format
-        In format 2 a name may begin with ``__``.
 
     Raises
     ------
@@ -62,7 +61,7 @@ def escape(name: str | bytes, *, zarr_format: int = 3) -> str:
     ('temperature', '%7Aarr.json', '.%2E', 'a%5Cb', '%FF')
     """
     text = _decode(name)
-    return _shorten(_escape_text(text, zarr_format), text)
+    return _shorten(_escape_text(text), text)
 
 
 def unescape(segment: str) -> str:
@@ -88,7 +87,7 @@ def unescape(segment: str) -> str:
     return _decode(raw)
 
 
-def escape_siblings(names: Iterable[str], *, zarr_format: int = 3) -> dict[str, str]:
+def escape_siblings(names: Iterable[str]) -> dict[str, str]:
     """Give the segment of each name of one group, told apart also where case and normalization are not.
 
     Of names that a file system may fold into one, one keeps its ordinary segment (that without capitals, else
@@ -100,7 +99,7 @@ def escape_siblings(names: Iterable[str], *, zarr_format: int = 3) -> dict[str, 
     >>> escape_siblings(["Time", "time", "T"])
     {'Time': '%54ime', 'time': 'time', 'T': 'T'}
     """
-    ordinary = {name: escape(name, zarr_format=zarr_format) for name in names}
+    ordinary = {name: escape(name) for name in names}
     segments: dict[str, str] = {}
     taken: set[str] = set()
 
@@ -110,7 +109,7 @@ def escape_siblings(names: Iterable[str], *, zarr_format: int = 3) -> dict[str, 
     for name in sorted(ordinary, key=rank):
         segment = ordinary[name]
         if _fold(segment) in taken:
-            segment = _escape_case(name, zarr_format)
+            segment = _escape_case(name)
         if _fold(segment) in taken:
             segment = _escape_all(name)
         taken.add(_fold(segment))
@@ -118,7 +117,7 @@ def escape_siblings(names: Iterable[str], *, zarr_format: int = 3) -> dict[str, 
     return {name: segments[name] for name in ordinary}
 
 
-def _escape_text(text: str, zarr_format: int) -> str:
+def _escape_text(text: str) -> str:
     if not text:
         return EMPTY
     if PLAIN.fullmatch(text):
@@ -129,19 +128,18 @@ def _escape_text(text: str, zarr_format: int) -> str:
             segment = "".join(char if char.isascii() else _quote(char) for char in segment)
         if segment[-1] in ". ":
             segment = segment[:-1] + _quote(segment[-1])
-    reserved = zarr_format == 3 and segment.startswith("__")
     folded = _fold(segment)
-    if reserved or folded in DOCUMENTS or DEVICES.fullmatch(folded):
+    if folded in DOCUMENTS or DEVICES.fullmatch(folded):
         segment = _quote(segment[0]) + segment[1:]
     return segment
 
 
-def _escape_case(name: str, zarr_format: int) -> str:
+def _escape_case(name: str) -> str:
     """Escape the characters that folding changes, so that what is left unescaped is folded already."""
     segment = re.sub(
         r"%..|[^%]",
         lambda found: found[0] if found[0][0] == "%" or _fold(found[0]) == found[0] else _quote(found[0]),
-        _escape_text(name, zarr_format),
+        _escape_text(name),
         flags=re.DOTALL,
     )
     # An escape's last digit and a combining mark after it could fold into one character.

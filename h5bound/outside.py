@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import h5py
 from h5py import h5d
 
-from h5bound.errors import DatasetNotFoundError, H5BoundError
+from h5bound.errors import DatasetNotFoundError, H5BoundError, SourceNotFoundError, UnsafeSourceError
 from h5bound.index import open_object
 
 if TYPE_CHECKING:
@@ -60,6 +60,24 @@ def explain_file(main: str, name: str, layout: str, allowed: Sequence[Path]) -> 
     return None
 
 
+def find_linked_file(main: str, name: str, allowed: Sequence[Path]) -> Path:
+    """Give the real path of the file that HDF5 would open for an external link.
+
+    Raises
+    ------
+    UnsafeSourceError
+        It may not be opened.
+    SourceNotFoundError
+        It is not there.
+    """
+    place = find_places(main, name, "link")[0].resolve()
+    if not any(place.is_relative_to(folder) for folder in allowed):
+        raise UnsafeSourceError("outside the file, not under allow_external")
+    if not place.is_file():
+        raise SourceNotFoundError("no such file")
+    return place
+
+
 def find_places(main: str, name: str, layout: str) -> list[Path]:
     """Give the places where HDF5 would look for a file, those that are there; the first of all if none is."""
     prefix = os.environ.get(PREFIXES[layout], "")
@@ -68,8 +86,8 @@ def find_places(main: str, name: str, layout: str) -> list[Path]:
     if layout != "external":  # raw data are looked for in the working directory only
         folders.append(origin)
     places = [*(folder / name for folder in folders), Path(name)]
-    if layout == "link":
-        places += [origin / Path(name).name, Path(Path(name).name)]
+    if layout == "link" and Path(name).is_absolute():  # H5F_prefix_open_file then looks for its last part
+        places += [folder / Path(name).name for folder in (*folders, Path())]
     return [place for place in places if place.exists()] or places[:1]
 
 

@@ -110,6 +110,8 @@ class Facts:
     """whether h5py reads its type only as bytes"""
     dimensions: Dimensions | None = None
     """what its dimension scales say"""
+    origin: int = 0
+    """number of the file that it is in, among those of the survey"""
 
     @property
     def shape(self) -> Shape:
@@ -195,7 +197,8 @@ def plan_node(facts: Facts, settings: Settings) -> tuple[ArrayNode, tuple[str, .
     chain = facts.kept
     if reasons or chain is None:
         chain = plan_chain(settings.codecs, dtype, facts.type.endian, chunks, settings.zarr_format)
-    shards = choose_shards(settings, path, shape, chunks, itemsize)
+    # zarr-python 3.1 cannot read a compound fill value in shards
+    shards = choose_shards(settings, path, shape, chunks, itemsize) if dtype.names is None else None
     node = ArrayNode(
         facts.target, dtype, shape, chunks, shards, chain, facts.fill, facts.attributes, facts.dimension_names
     )

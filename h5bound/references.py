@@ -46,9 +46,7 @@ class ReferencePaths:
 
     __slots__ = ("_complete", "_file", "_paths")
 
-    def __init__(
-        self, file: h5py.File, paths: Mapping[int, str] | None = None, *, complete: bool = False
-    ) -> None:
+    def __init__(self, file: h5py.File, paths: Mapping[int, str] | None = None, *, complete: bool = False) -> None:
         self._file = file
         self._paths = dict(paths or {})
         self._complete = complete

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from uuid import uuid4
 
 import dask
@@ -16,12 +17,21 @@ from dask.task_spec import List, Task, TaskRef
 from h5bound.graph import Blocks, Life, graph_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from h5bound.source import H5Source
     from h5bound.units import Unit
 
     Progress = Callable[[int, int], None]
+
+
+class Job(Protocol):
+    """What the units of one array have in common."""
+
+    @property
+    def origin(self) -> int:
+        """Number of the source that they are read from."""
+
 
 Result = TypeVar("Result")
 
@@ -52,9 +62,9 @@ class Arguments:
 
 
 def run_units(
-    source: H5Source,
+    sources: Sequence[H5Source],
     work: Work[Result],
-    jobs: Sequence[object],
+    jobs: Sequence[Job],
     units: Sequence[Unit],
     *,
     window: int,
@@ -62,12 +72,12 @@ def run_units(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> list[Result]:
-    """Read all units, and use each once the source is closed; gives what that gives.
+    """Read all units, and use each once its source is closed; gives what that gives.
 
     Parameters
     ----------
-    source
-        Opened once for each window, and closed before anything of that window is used.
+    sources
+        One after another: opened once for each window, and closed before anything of that window is used.
     work
         What is done.
     jobs
@@ -83,19 +93,26 @@ def run_units(
     progress
         Called with the bytes that are done, and all.
     """
-    if not units:
-        return []
-    graph, names = build_graph(source, work, jobs, units, window)
-    sizes = {name: unit.nbytes for name, unit in zip(names, units, strict=True)}
-    if scheduler is not None:
-        from distributed import Client
+    results: list[Result] = []
+    before, total = 0, sum(unit.nbytes for unit in units)
+    by_source: dict[int, list[Unit]] = {}
+    for unit in units:
+        by_source.setdefault(jobs[unit.array].origin, []).append(unit)
 
-        with Client(scheduler) as client:
-            return run_on_cluster(client, graph, names, sizes, progress)
-    client = current_client()
-    if client is not None:
-        return run_on_cluster(client, graph, names, sizes, progress)
-    return run_here(graph, names, sizes, workers, progress)
+    def tell(done: int, _total: int) -> None:
+        if progress is not None:
+            progress(before + done, total)
+
+    with find_client(scheduler) as client:
+        for number, mine in sorted(by_source.items()):
+            graph, names = build_graph(sources[number], work, jobs, mine, window)
+            sizes = {name: unit.nbytes for name, unit in zip(names, mine, strict=True)}
+            if client is not None:
+                results += run_on_cluster(client, graph, names, sizes, tell)
+            else:
+                results += run_here(graph, names, sizes, workers, tell)
+            before += sum(sizes.values())
+    return results
 
 
 def build_graph(
@@ -119,7 +136,7 @@ def run_here(
     names: Sequence[tuple[str, int]],
     sizes: dict[tuple[str, int], int],
     workers: int | None,
-    progress: Progress | None,
+    progress: Progress,
 ) -> list[Any]:
     """Run the graph on the local scheduler in force, threads by default."""
     last = f"written-{uuid4().hex}"
@@ -144,7 +161,7 @@ class Counter(Callback):  # type: ignore[misc]  # dask's Callback is untyped
         What is told of it.
     """
 
-    def __init__(self, sizes: dict[tuple[str, int], int], progress: Progress | None) -> None:
+    def __init__(self, sizes: dict[tuple[str, int], int], progress: Progress) -> None:
         self.sizes, self.progress = sizes, progress
         self.read = {key[1]: nbytes for key, nbytes in sizes.items()}
         self.halves, self.total = 0, sum(sizes.values())
@@ -154,9 +171,21 @@ class Counter(Callback):  # type: ignore[misc]  # dask's Callback is untyped
         nbytes = self.sizes.get(key)
         if nbytes is None and isinstance(key, tuple) and str(key[0]).startswith("read-"):
             nbytes = self.read[key[1]]
-        if nbytes is not None and self.progress is not None:
+        if nbytes is not None:
             self.halves += nbytes
             self.progress(self.halves // 2, self.total)
+
+
+@contextmanager
+def find_client(scheduler: str | None) -> Iterator[Any]:
+    """Give a client of the cluster at an address, else that of the cluster in force; None for a local scheduler."""
+    if scheduler is None:
+        yield current_client()
+        return
+    from distributed import Client
+
+    with Client(scheduler) as client:
+        yield client
 
 
 def current_client() -> Any:
@@ -176,7 +205,7 @@ def run_on_cluster(
     graph: HighLevelGraph,
     names: Sequence[tuple[str, int]],
     sizes: dict[tuple[str, int], int],
-    progress: Progress | None,
+    progress: Progress,
 ) -> list[Any]:
     """Run the graph on a cluster."""
     from distributed import as_completed
@@ -186,6 +215,5 @@ def run_on_cluster(
     for future in as_completed(futures):
         future.result()  # raises the task's error
         done += sizes[future.key]
-        if progress is not None:
-            progress(done, total)
+        progress(done, total)
     return list(client.gather(futures))

@@ -32,6 +32,7 @@ from h5bound.units import plan_units
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from h5bound.origins import Origin
     from h5bound.plan import ArrayPlan
     from h5bound.report import How
     from h5bound.settings import Limits, Settings
@@ -43,7 +44,9 @@ if TYPE_CHECKING:
 MARK_VERSION = 1
 """The version of what stands under ``_h5bound`` of the root."""
 
-MARK_KEYS = frozenset({"version", "h5bound", "source", "settings", "limits", "complete", "details", "skipped"})
+MARK_KEYS = frozenset(
+    {"version", "h5bound", "source", "external", "settings", "limits", "complete", "details", "skipped"}
+)
 """What the mark adds to ``_h5bound`` of the root."""
 
 
@@ -92,9 +95,12 @@ def refuse(file: str, skipped: Iterable[Skipped]) -> None:
 def make_jobs(target: Target, survey: Survey, arrays: Iterable[ArrayPlan], *, skip: bool) -> list[Job]:
     """Give what the units of each array have in common."""
     facts = {item.record.path: item for item in survey.datasets}
+    origins = survey.origins
     return [
         Job(
             plan.path,
+            origins[facts[plan.path].origin].locate(plan.path),
+            facts[plan.path].origin,
             facts[plan.path].record.shape or (),
             facts[plan.path].refused,
             plan.way,
@@ -104,7 +110,7 @@ def make_jobs(target: Target, survey: Survey, arrays: Iterable[ArrayPlan], *, sk
             make_encoder(target, plan.node) if plan.stored is not None and plan.stored.masks.any() else None,
             None if plan.node.shards else make_codecs(plan.node.chain, plan.node.dtype),
             target,
-            survey.addresses,
+            origins[facts[plan.path].origin].addresses,
             skip,
         )
         for plan in arrays
@@ -134,13 +140,22 @@ def check_place(target: Target, source: H5Source, *, resume: bool, overwrite: bo
 
 def identify(survey: Survey, settings: Settings, limits: Limits) -> dict[str, Any]:
     """Give what tells one conversion from another: source, settings and version."""
-    index = survey.index
+    files = {
+        origin.source.path: {
+            "path": spell_text(Path(origin.index.file).name),
+            "size": origin.index.size,
+            "mtime_ns": origin.index.mtime_ns,
+        }
+        for origin in reversed(survey.origins)
+    }
+    source = files.pop(survey.origins[0].source.path)
     return {
         "version": MARK_VERSION,
         "h5bound": version("h5bound"),
-        "source": {"path": spell_text(Path(index.file).name), "size": index.size, "mtime_ns": index.mtime_ns},
+        "source": source,
         "settings": settings.to_dict(),
         "limits": asdict(limits),
+        **({"external": [files[path] for path in sorted(files)]} if files else {}),
     }
 
 
@@ -195,7 +210,7 @@ def key_cells(job: Job, unit: Unit) -> Iterable[tuple[int, ...]]:
     )
 
 
-def check_unchanged(source: H5Source, survey: Survey) -> None:
+def check_unchanged(origin: Origin) -> None:
     """Compare the file on disk with what was surveyed.
 
     Raises
@@ -203,12 +218,13 @@ def check_unchanged(source: H5Source, survey: Survey) -> None:
     SourceChangedError, SourceNotFoundError
         It is not the same any more.
     """
+    source, index = origin.source, origin.index
     opened = source.open()
     source.close(opened)
-    if not survey.index.mtime_ns or source.identity is None:
+    if not index.mtime_ns or source.identity is None:
         return
     now = type(source.identity).of(source.path)
-    if source.pinned and (now.size, now.mtime_ns) != (survey.index.size, survey.index.mtime_ns):
+    if source.pinned and (now.size, now.mtime_ns) != (index.size, index.mtime_ns):
         raise SourceChangedError(f"{source.path}: the file changed while it was converted; convert it again")
 
 

@@ -11,23 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from h5py import h5o
 
-from h5bound.attributes import is_netcdf, merge_metadata, read_attributes, spell_links
+from h5bound.attributes import merge_metadata, read_attributes, spell_links
 from h5bound.datatypes import ZarrType, translate_type
 from h5bound.dimensions import name_dimensions
 from h5bound.errors import H5BoundError, UnsafeSourceError, UnsupportedError
 from h5bound.fillvalues import read_fill
 from h5bound.grid import count_cells
-from h5bound.index import READ_ERRORS, DatasetRecord, Index, describe, open_object, read_index
+from h5bound.index import READ_ERRORS, describe, open_object
 from h5bound.kept import check_filters, translate_chain
 from h5bound.names import escape_siblings
-from h5bound.outside import explain_file, explain_outside
+from h5bound.origins import Follower, Origin, list_paths, parent_of, read_origin
+from h5bound.outside import explain_outside
 from h5bound.plan import Facts, StoredChunks
 from h5bound.rawbytes import is_refused
-from h5bound.references import ReferencePaths
 from h5bound.report import Link, Note, Skipped
-from h5bound.settings import is_wanted
 from h5bound.stored import ChunkGrid, list_chunks
 from h5bound.typetext import spell_text
 
@@ -38,13 +36,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.dimensions import Dimensions
+    from h5bound.index import DatasetRecord, Index
+    from h5bound.references import ReferencePaths
     from h5bound.settings import Limits, Settings
     from h5bound.source import H5Source, OpenFile
 
 LENGTHS_AT_ONCE = 65_536
 """Variable-length sequences that are counted at once."""
-
-LEFT_OUT = "left out by include or exclude"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +53,30 @@ class GroupFacts:
     target: str
     """path in the store; "" for the root"""
     attributes: Mapping[str, Any]
+    origin: int = 0
+    """number of the file that it is in, among those of the survey"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Survey:
-    """What was read of a file."""
+    """What was read of a file, and of those that its external links lead to."""
 
-    index: Index
+    origins: tuple[Origin, ...]
+    """the file itself first"""
     targets: Mapping[str, str]
     """path in the store by path in the source, of all that was to be carried"""
     groups: tuple[GroupFacts, ...]
     datasets: tuple[Facts, ...]
-    netcdf: bool
-    """whether its attributes are read as netCDF's"""
-    addresses: Mapping[int, str]
-    """paths of the objects that have several, by their address"""
     details: Mapping[str, Any]
     """what belongs into ``_h5bound`` of the root, by path"""
     skipped: tuple[Skipped, ...]
     links: tuple[Link, ...]
     notes: tuple[Note, ...]
+
+    @property
+    def index(self) -> Index:
+        """What of the file itself is carried."""
+        return self.origins[0].index
 
 
 @dataclass(slots=True)
@@ -102,20 +104,19 @@ class Reading:
     """What the reading of each object needs."""
 
     opened: OpenFile
-    index: Index
+    origin: Origin
+    number: int
+    """of the origin"""
     settings: Settings
-    limits: Limits
     allowed: tuple[Path, ...]
     targets: Mapping[str, str]
     """path in the store by path in the source"""
     resolve: ReferencePaths
-    netcdf: bool
     found: Findings
 
-    @property
-    def file(self) -> h5py.File:
-        """The open file."""
-        return self.opened.file
+    def open(self, path: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
+        """Give the object that stands at a path of the report."""
+        return open_object(self.opened.file, self.origin.locate(path))
 
 
 def read_survey(source: H5Source, settings: Settings, limits: Limits, allowed: tuple[Path, ...] = ()) -> Survey:
@@ -128,49 +129,77 @@ def read_survey(source: H5Source, settings: Settings, limits: Limits, allowed: t
     SourceChangedError
         It was written to meanwhile.
     """
+    follower = Follower(settings, limits, allowed)
     opened = source.open()
     try:
-        survey = survey_file(opened, settings, limits, allowed)
+        follower.follow(read_origin(source, opened.file, settings, limits, follower.skipped), opened.file)
+        reader = Reader(follower, settings, allowed)
+        reader.read(0, opened)
         source.check(opened)
     finally:
         source.close(opened)
-    return survey
+    for number, origin in enumerate(follower.origins[1:], 1):
+        opened = origin.source.open()
+        try:
+            reader.read(number, opened)
+            origin.source.check(opened)
+        finally:
+            origin.source.close(opened)
+    return reader.finish()
 
 
-def survey_file(opened: OpenFile, settings: Settings, limits: Limits, allowed: tuple[Path, ...]) -> Survey:
-    """Give all that is to be known of an open file."""
-    file = opened.file
-    index = read_index(file, max_objects=limits.max_objects, max_depth=limits.max_depth)
-    check_chunks(index, limits)
-    found = Findings()
-    kept = keep_wanted(index, settings, found)
-    targets = name_targets(kept, settings.zarr_format)
-    addresses = read_addresses(file, index)
-    resolve = ReferencePaths(file, addresses)
-    reading = Reading(opened, kept, settings, limits, allowed, targets, resolve, is_netcdf(file), found)
-    found.skipped += [Skipped(path, f"h5py cannot open it: {reason}") for path, reason in kept.problems]
-    found.notes += [Note(note.path, note.note) for note in kept.notes]
-    links = judge_links(reading)
-    facts = (read_dataset_facts(reading, record) for record in kept.datasets)
-    datasets = [item for item in facts if item is not None]
-    datasets = name_axes(reading, datasets)
-    groups = [read_group_facts(reading, record.path, links) for record in kept.groups]
-    everything = tuple(link for inside in links.values() for link in inside)
-    return Survey(
-        index,
-        targets,
-        tuple(groups),
-        tuple(datasets),
-        reading.netcdf,
-        addresses,
-        found.details,
-        tuple(found.skipped),
-        everything,
-        tuple(found.notes),
-    )
+class Reader:
+    """Reads what is to be known of the objects of all origins.
+
+    Parameters
+    ----------
+    follower
+        Has the origins.
+    settings
+        The options.
+    allowed
+        Real paths of directories whose files may be opened.
+    """
+
+    def __init__(self, follower: Follower, settings: Settings, allowed: tuple[Path, ...]) -> None:
+        self.settings, self.allowed = settings, allowed
+        self.origins = tuple(follower.origins)
+        check_chunks(self.origins, follower.limits)
+        self.links: dict[str, list[Link]] = {}
+        for link in follower.links:
+            self.links.setdefault(parent_of(link.path), []).append(link)
+        self.found = Findings(follower.skipped, follower.notes)
+        self.targets = name_targets(self.origins)
+        self.groups: list[GroupFacts] = []
+        self.datasets: list[Facts] = []
+
+    def read(self, number: int, opened: OpenFile) -> None:
+        """Read the objects of one origin, whose file is open."""
+        origin, found = self.origins[number], self.found
+        resolve = origin.addresses.resolver(opened.file)
+        reading = Reading(opened, origin, number, self.settings, self.allowed, self.targets, resolve, found)
+        found.skipped += [Skipped(path, f"h5py cannot open it: {reason}") for path, reason in origin.index.problems]
+        found.notes += [Note(note.path, note.note) for note in origin.index.notes]
+        facts = (read_dataset_facts(reading, record) for record in origin.index.datasets)
+        self.datasets += [item for item in facts if item is not None]
+        self.groups += [read_group_facts(reading, record.path, self.links) for record in origin.index.groups]
+
+    def finish(self) -> Survey:
+        """Give what was read."""
+        datasets = name_axes(self.groups, self.datasets, self.found)
+        return Survey(
+            self.origins,
+            self.targets,
+            tuple(self.groups),
+            tuple(datasets),
+            self.found.details,
+            tuple(self.found.skipped),
+            tuple(link for inside in self.links.values() for link in inside),
+            tuple(self.found.notes),
+        )
 
 
-def check_chunks(index: Index, limits: Limits) -> None:
+def check_chunks(origins: Sequence[Origin], limits: Limits) -> None:
     """Refuse a file with too many stored chunks.
 
     Raises
@@ -178,102 +207,41 @@ def check_chunks(index: Index, limits: Limits) -> None:
     UnsafeSourceError
         It has more than `max_chunks`.
     """
-    count = sum(record.stored_chunks for record in index.datasets)
+    count = sum(record.stored_chunks for origin in origins for record in origin.index.datasets)
     if count > limits.max_chunks:
         raise UnsafeSourceError(
-            f"{index.file}: {count:,} stored chunks are more than {limits.max_chunks:,}; "
+            f"{origins[0].index.file}: {count:,} stored chunks are more than {limits.max_chunks:,}; "
             "a higher max_chunks lets them in"
         )
 
 
-def keep_wanted(index: Index, settings: Settings, found: Findings) -> Index:
-    """Give the index without what include and exclude leave out, which is noted down, the highest groups only."""
-    if not settings.include and not settings.exclude:
-        return index
-    wanted = {record.path for record in index.datasets if is_wanted(record.path, settings)}
-    wanted |= {record.path for record in index.groups if is_wanted(record.path, settings)}
-    above = {"/"} | {"/".join(path.split("/")[:stop]) for path in wanted for stop in range(2, path.count("/") + 1)}
-    kept = wanted | above
-    for path in list_paths(index):
-        if path not in kept and parent_of(path) in kept:
-            found.skipped.append(Skipped(path, LEFT_OUT, asked=True))
-    return replace(
-        index,
-        groups=tuple(record for record in index.groups if record.path in kept),
-        datasets=tuple(record for record in index.datasets if record.path in kept),
-        links=tuple(link for link in index.links if parent_of(link.path) in kept and is_wanted(link.path, settings)),
-        notes=tuple(note for note in index.notes if is_wanted(note.path, settings)),
-        problems=tuple(item for item in index.problems if is_wanted(item[0], settings)),
-    )
-
-
-def list_paths(index: Index) -> list[str]:
-    """Give the paths of all groups, and then of all datasets."""
-    return [group.path for group in index.groups] + [dataset.path for dataset in index.datasets]
-
-
-def parent_of(path: str) -> str:
-    """Give the path of the group that holds an object.
-
-    >>> parent_of("/a/b"), parent_of("/a")
-    ('/a', '/')
-    """
-    return path.rpartition("/")[0] or "/"
-
-
-def name_targets(index: Index, zarr_format: int) -> dict[str, str]:
+def name_targets(origins: Sequence[Origin]) -> dict[str, str]:
     """Give the path in the store of every group and dataset."""
     children: dict[str, list[str]] = {}
-    for path in list_paths(index):
+    for path in (path for origin in origins for path in list_paths(origin.index)):
         if path != "/":
             children.setdefault(parent_of(path), []).append(path.rpartition("/")[2])
     targets = {"/": ""}
-    for record in index.groups:  # a group comes before what it holds
-        segments = escape_siblings(children.get(record.path, []), zarr_format=zarr_format)
+    for record in (group for origin in origins for group in origin.index.groups):  # each before what it holds
+        segments = escape_siblings(children.get(record.path, []))
         base, inside = targets[record.path], record.path.rstrip("/")
         targets.update({f"{inside}/{name}": f"{base}/{segment}".lstrip("/") for name, segment in segments.items()})
     return targets
 
 
-def read_addresses(file: h5py.File, index: Index) -> dict[int, str]:
-    """Give the address of each object that has several paths, so that references give the first one."""
-    addresses = {}
-    for path in {link.to for link in index.links if link.kind == "hard"}:
-        try:
-            addresses[h5o.get_info(open_object(file, path).id).addr] = path
-        except (H5BoundError, *READ_ERRORS):
-            continue  # it stands among the problems
-    return addresses
-
-
-def judge_links(reading: Reading) -> dict[str, list[Link]]:
-    """Give the links that the store holds, by their groups; note down those that it cannot."""
-    kept: dict[str, list[Link]] = {}
-    for link in reading.index.links:
-        if link.kind in ("hard", "soft"):
-            kept.setdefault(parent_of(link.path), []).append(Link(link.path, link.kind, link.to))
-        elif link.kind == "external":
-            outside = explain_file(reading.index.file, link.file or "", "link", reading.allowed)
-            reason = outside or "an object of another file; convert that file itself"
-            reading.found.skipped.append(Skipped(link.path, f"external link to {link.to}: {reason}", unsafe=True))
-        else:
-            reading.found.skipped.append(Skipped(link.path, f"user-defined link of {link.to}"))
-    return kept
-
-
 def read_group_facts(reading: Reading, path: str, links: Mapping[str, Sequence[Link]]) -> GroupFacts:
     """Give what is to be known of a group; its links are among its attributes."""
-    group = open_object(reading.file, path)
+    group = reading.open(path)
     assert isinstance(group, h5py.Group)
     record = read_attributes(
-        group, zarr_format=reading.settings.zarr_format, netcdf=reading.netcdf, resolve=reading.resolve
+        group, zarr_format=reading.settings.zarr_format, netcdf=reading.origin.netcdf, resolve=reading.resolve
     )
     reading.found.note_attributes(path, record)
     attributes = merge_metadata(record.values, original_name(path, reading.targets[path]))
     inside = {link.path.rpartition("/")[2]: link.to for link in links.get(path, ())}
     if inside:
         attributes["_LINKS"] = spell_links(inside)
-    return GroupFacts(path, reading.targets[path], attributes)
+    return GroupFacts(path, reading.targets[path], attributes, reading.number)
 
 
 def original_name(path: str, target: str) -> dict[str, Any]:
@@ -288,7 +256,8 @@ def read_dataset_facts(reading: Reading, record: DatasetRecord) -> Facts | None:
     if record.problem is not None:
         reading.found.skipped.append(Skipped(path, record.problem))
         return None
-    reason, unsafe = explain_outside(reading.file, record, reading.allowed)
+    inside = replace(record, path=reading.origin.locate(path))
+    reason, unsafe = explain_outside(reading.opened.file, inside, reading.allowed)
     if reason is not None:
         reading.found.skipped.append(Skipped(path, reason, unsafe=unsafe))
         return None
@@ -311,7 +280,7 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
         Zarr has no exact form for it.
     """
     settings = reading.settings
-    dataset = open_object(reading.file, record.path)
+    dataset = reading.open(record.path)
     assert isinstance(dataset, h5py.Dataset)
     kind = translate_type(dataset, zarr_format=settings.zarr_format, resolve=reading.resolve)
     if record.layout == "virtual":
@@ -320,12 +289,13 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
         dataset,
         zarr_format=settings.zarr_format,
         dtype=kind.dtype,
-        netcdf=reading.netcdf,
+        netcdf=reading.origin.netcdf,
         resolve=reading.resolve,
     )
     fill = read_fill(dataset, kind, zarr_format=settings.zarr_format, resolve=reading.resolve)
     chain, reason = translate_chain(record, kind, settings.zarr_format)
-    ends = read_ends(reading.opened, record) if kind.kind == "vlen" else None
+    inside = reading.origin.locate(record.path)
+    ends = read_ends(reading.opened, inside, record.shape) if kind.kind == "vlen" else None
     stored = read_stored(dataset, record) if record.layout == "chunked" else None
     if stored is not None:
         check_filters(record, stored)
@@ -337,7 +307,8 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
     marks = {**kind.metadata, **original_name(record.path, target), **mark_shape(record, kind)}
     values = merge_metadata({**kind.attributes, **attributes.values}, marks)
     refused = is_refused(dataset.id.get_type())
-    return Facts(record, kind, target, chain, reason, stored, fill, values, None, ends, refused, attributes.dimensions)
+    axes = attributes.dimensions
+    return Facts(record, kind, target, chain, reason, stored, fill, values, None, ends, refused, axes, reading.number)
 
 
 def mark_shape(record: DatasetRecord, kind: ZarrType) -> dict[str, Any]:
@@ -360,13 +331,12 @@ def read_stored(dataset: h5py.Dataset, record: DatasetRecord) -> StoredChunks | 
     return StoredChunks(cells.astype(np.int64, copy=False), table.nbytes, table.masks, table.offsets)
 
 
-def read_ends(opened: OpenFile, record: DatasetRecord) -> NDArray[np.int64]:
+def read_ends(opened: OpenFile, path: str, shape: tuple[int, ...] | None) -> NDArray[np.int64]:
     """Give where each variable-length sequence ends when all are put one after another, in C order."""
-    shape = record.shape
     if shape is None:
         return np.zeros(0, np.int64)
     lengths = [
-        np.fromiter(map(len, opened.read(record.path, region).reshape(-1).tolist()), np.int64)
+        np.fromiter(map(len, opened.read(path, region).reshape(-1).tolist()), np.int64)
         for region in cut_rows(shape, LENGTHS_AT_ONCE)
     ]
     return np.cumsum(np.concatenate(lengths)) if lengths else np.zeros(0, np.int64)
@@ -387,7 +357,7 @@ def cut_rows(shape: tuple[int, ...], count: int) -> Iterator[tuple[slice, ...]]:
         yield slice(start, min(start + step, shape[0])), *rest
 
 
-def name_axes(reading: Reading, datasets: list[Facts]) -> list[Facts]:
+def name_axes(groups: Sequence[GroupFacts], datasets: Sequence[Facts], gathered: Findings) -> list[Facts]:
     """Give the datasets with the names that netCDF's readers have for their dimensions, phony ones among them.
 
     Bare dimensions, which hold no data, are left out: they are noted.
@@ -395,17 +365,17 @@ def name_axes(reading: Reading, datasets: list[Facts]) -> list[Facts]:
     by_group: dict[str, dict[str, Dimensions]] = {}
     for facts in datasets:
         if facts.dimensions is not None:
-            group, _, name = facts.record.path.rpartition("/")
-            by_group.setdefault(group or "/", {})[name] = facts.dimensions
+            above, _, name = facts.record.path.rpartition("/")
+            by_group.setdefault(above or "/", {})[name] = facts.dimensions
     names: dict[str, tuple[str | None, ...]] = {}
     after = {"/": 0}
-    for record in reading.index.groups:
-        path = record.path
+    for group in groups:
+        path = group.path
         found = name_dimensions(by_group.get(path, {}), after.get(parent_of(path), 0))
         after[path] = found.after
         inside = path.rstrip("/")
         names.update({f"{inside}/{name}": axes for name, axes in found.names.items()})
-        reading.found.notes += [Note(f"{inside}/{name}", note) for name, note in found.notes.items()]
+        gathered.notes += [Note(f"{inside}/{name}", note) for name, note in found.notes.items()]
     bare = {facts.record.path for facts in datasets if facts.dimensions is not None and facts.dimensions.bare}
     return [
         replace(facts, dimension_names=extend(names.get(facts.record.path), facts))

@@ -20,7 +20,7 @@ import numpy as np
 from h5bound.errors import TargetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import zarr
     from numpy.typing import NDArray
@@ -303,24 +303,26 @@ def find_target(url: str) -> Target:
     return second if second.read(".zgroup") is not None else Target(url, 3)
 
 
-def pack_shard(chunks: Iterable[tuple[int, bytes]], count: int) -> bytes:
+def pack_shard(
+    parts: Sequence[NDArray[np.uint8]], sizes: NDArray[np.int64], places: NDArray[np.int64], count: int
+) -> bytes:
     """Give a shard of encoded inner chunks, its index at the end with its checksum (Zarr v3, sharding codec).
 
     Parameters
     ----------
-    chunks
-        Position in C order within the shard, and the encoded bytes.
+    parts
+        The bytes of the chunks, one chunk after another.
+    sizes
+        How many bytes each chunk has.
+    places
+        Its position in C order within the shard.
     count
         Positions in a shard.
     """
     import google_crc32c
 
     index: NDArray[np.uint64] = np.full((count, 2), NO_CHUNK, dtype="<u8")
-    parts = []
-    offset = 0
-    for position, data in chunks:
-        index[position] = offset, len(data)
-        parts.append(data)
-        offset += len(data)
+    index[places, 0] = np.cumsum(sizes) - sizes
+    index[places, 1] = sizes
     table = index.tobytes()
     return b"".join([*parts, table, google_crc32c.value(table).to_bytes(4, "little")])

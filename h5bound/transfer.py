@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +17,16 @@ import numpy as np
 from h5bound.encoding import encode_chunk
 from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFoundError, UnsupportedError
 from h5bound.grid import region_of
+from h5bound.packed import SMALL_NBYTES, Packed
 from h5bound.plan import shard_counts
 from h5bound.rawbytes import read_block
-from h5bound.references import ReferencePaths
 from h5bound.run import Work
 from h5bound.source import open_dataset
 from h5bound.stored import LocalFile
 from h5bound.target import encode_block, pack_shard
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import zarr
     from numcodecs.abc import Codec
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from h5bound.datatypes import ZarrType
     from h5bound.grid import Shape
     from h5bound.plan import ArrayNode, Way
+    from h5bound.references import Addresses
     from h5bound.source import OpenFile
     from h5bound.target import Target
     from h5bound.units import Unit
@@ -47,7 +49,11 @@ class Job:
     """What the units of one array have in common."""
 
     path: str
-    """of the dataset"""
+    """of the dataset in the report"""
+    inside: str
+    """its path in its file"""
+    origin: int
+    """number of its file, among those of the survey"""
     shape: Shape
     """of the dataset, without the axes of an HDF5 array type"""
     refused: bool
@@ -61,8 +67,7 @@ class Job:
     codecs: Sequence[Codec] | None
     """that encode a chunk; None where zarr does it"""
     target: Target
-    addresses: Mapping[int, str]
-    """paths of objects that have several, by their address"""
+    addresses: Addresses
     skip: bool
     """whether what cannot be read is reported, or ends the conversion"""
 
@@ -73,7 +78,7 @@ class Loaded:
 
     job: Job
     unit: Unit
-    parts: list[Any] = field(default_factory=list)
+    parts: list[Any] | Packed = field(default_factory=list)
     """for each cell its encoded bytes where copied, else its elements"""
     problem: str = ""
     """why it could not be read"""
@@ -102,7 +107,11 @@ def read_unit(opened: OpenFile, job: Job, unit: Unit) -> Loaded:
         It cannot be read, and what cannot be read is not to be skipped.
     """
     try:
-        return Loaded(job, unit, list(READERS[job.way](opened, job, unit)))
+        parts = READERS[job.way](opened, job, unit)
+        if unit.stored is None:
+            return Loaded(job, unit, list(parts))
+        small = unit.stored.nbytes.mean() < SMALL_NBYTES
+        return Loaded(job, unit, Packed.of(parts, small=bool(small)))
     except (SourceChangedError, SourceNotFoundError):
         raise
     except (OSError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
@@ -113,18 +122,19 @@ def read_unit(opened: OpenFile, job: Job, unit: Unit) -> Loaded:
         raise CorruptChunkError(f"dataset {job.path!r} of {opened.file.filename}: {error}") from error
 
 
-def read_copies(opened: OpenFile, job: Job, unit: Unit) -> Iterator[NDArray[np.uint8] | bytes]:
+def read_copies(opened: OpenFile, job: Job, unit: Unit) -> Iterator[NDArray[np.uint8]]:
     """Give the stored bytes of each chunk, and those that HDF5 stored otherwise encoded anew."""
     stored = unit.stored
     assert stored is not None
     unpacked = prod(job.node.chunks) * job.node.dtype.itemsize
     plain = not job.node.chain.compressors and not job.node.chain.filters
-    rows = (stored.cells.tolist(), stored.nbytes.tolist(), stored.masks.tolist(), stored.offsets.tolist())
+    rows = zip(stored.cells, *(map(int, row) for row in (stored.nbytes, stored.masks, stored.offsets)), strict=True)
     with stored_bytes(opened, job) as fetch:
-        for cell, nbytes, mask, offset in zip(*rows, strict=True):
+        for row, nbytes, mask, offset in rows:
+            cell = row.tolist()
             if mask:
                 block = read_region(opened, job, region_of(tuple(cell), job.node.shape, job.node.chunks))
-                yield encode_block(job.encoder, block)
+                yield np.frombuffer(encode_block(job.encoder, block), np.uint8)
                 continue
             if plain and nbytes != unpacked:
                 raise CorruptChunkError(f"the chunk at {tuple(cell)} has {nbytes} bytes in place of {unpacked}")
@@ -137,7 +147,7 @@ def stored_bytes(opened: OpenFile, job: Job) -> Iterator[Callable[[int, int, lis
     try:
         local = LocalFile(opened.file.id)
     except UnsupportedError:
-        dataset = open_dataset(opened.file, job.path)
+        dataset = open_dataset(opened.file, job.inside)
         chunks = dataset.chunks
         yield lambda _offset, _nbytes, cell: np.frombuffer(
             dataset.id.read_direct_chunk(tuple(i * size for i, size in zip(cell, chunks, strict=False)))[1],
@@ -152,8 +162,8 @@ def stored_bytes(opened: OpenFile, job: Job) -> Iterator[Callable[[int, int, lis
 
 def read_region(opened: OpenFile, job: Job, region: tuple[slice, ...]) -> Block:
     """Give a region of the array, in the form that Zarr holds."""
-    block = read_elements(opened, job.path, region[: len(job.shape)], refused=job.refused)
-    resolve = ReferencePaths(opened.file, job.addresses)
+    block = read_elements(opened, job.inside, region[: len(job.shape)], refused=job.refused)
+    resolve = job.addresses.resolver(opened.file)
     return job.type.convert(block, resolve)
 
 
@@ -186,8 +196,8 @@ def read_sequences(opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:
     last = unit.first + len(ends)
     start, stop = unit.first // row, -(-last // row)
     region = (slice(start, stop), *(slice(0, length) for length in job.shape[1:])) if job.shape else ()
-    block = opened.read(job.path, region).reshape(-1)[unit.first - start * row : last - start * row]
-    values, lengths = job.type.split_vlen(block, ReferencePaths(opened.file, job.addresses))
+    block = opened.read(job.inside, region).reshape(-1)[unit.first - start * row : last - start * row]
+    values, lengths = job.type.split_vlen(block, job.addresses.resolver(opened.file))
     if not np.array_equal(np.diff(ends), lengths[1:]):
         raise CorruptChunkError("its sequences have other lengths than when they were counted")
     before = unit.span[0] - (int(ends[0]) - int(lengths[0]))
@@ -210,7 +220,7 @@ def write_unit(loaded: Loaded) -> Written:
     unit, job = loaded.unit, loaded.job
     if loaded.problem:
         return Written(unit.array, 0, 0, loaded.problem)
-    if job.way == "copy":
+    if isinstance(loaded.parts, Packed):
         nbytes = job.target.write(name_keys(job, unit, loaded.parts))
         return Written(unit.array, len(unit.cells), nbytes)
     if job.codecs is not None:
@@ -230,20 +240,20 @@ def encode_cells(job: Job, unit: Unit, parts: list[Block]) -> Iterator[tuple[str
         yield key_of(job, tuple(cell)), encode_chunk(job.codecs, block, job.node.fill.value, job.node.chunks)
 
 
-def name_keys(job: Job, unit: Unit, parts: list[bytes]) -> Iterator[tuple[str, bytes]]:
+def name_keys(job: Job, unit: Unit, parts: Packed) -> Iterator[tuple[str, bytes | memoryview]]:
     """Give the keys of the store and their bytes: one for each chunk, or for each shard."""
     cells = unit.cells
     if job.node.shards is None:
-        for cell, data in zip(cells.tolist(), parts, strict=True):
-            yield key_of(job, tuple(cell)), data
+        for cell, data in zip(cells, parts, strict=True):
+            yield key_of(job, tuple(cell.tolist())), data
         return
     counts = shard_counts(job.node)
     shards = cells // counts
     places = np.ravel_multi_index(tuple((cells - shards * counts).T), tuple(counts))
     starts = np.flatnonzero(np.r_[True, (shards[1:] != shards[:-1]).any(axis=1)])
-    for start, stop in zip(starts, [*starts[1:], len(cells)], strict=True):
-        chunks = zip(places[start:stop].tolist(), parts[start:stop], strict=True)
-        yield key_of(job, tuple(shards[start].tolist())), pack_shard(chunks, int(prod(counts)))
+    for start, stop in pairwise([*starts.tolist(), len(cells)]):
+        shard = pack_shard(*parts.take(start, stop), places[start:stop], int(prod(counts)))
+        yield key_of(job, tuple(shards[start].tolist())), shard
 
 
 def key_of(job: Job, cell: Shape) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
+import hdf5plugin
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -196,6 +198,79 @@ def test_every_kind_of_dataset_is_read_by_zarr_as_h5py_reads_it(
         assert entry.how == case.how
     assert report.exit_code == 0
     assert verify(source, target).equal
+
+
+KEPT: dict[str, dict[str, Any]] = {
+    "zstd": dict(hdf5plugin.Zstd(clevel=3)),
+    "shuffle and zstd": {**hdf5plugin.Zstd(), "shuffle": True},
+    "zstd and a checksum": {**hdf5plugin.Zstd(), "fletcher32": True},
+    **{
+        f"blosc {name} with {word}": dict(hdf5plugin.Blosc(cname=name, clevel=5, shuffle=shuffle))
+        for name in ("blosclz", "lz4", "lz4hc", "zlib", "zstd")
+        for shuffle, word in ((0, "no shuffle"), (1, "shuffle"), (2, "bit shuffle"))
+    },
+    "bzip2": dict(hdf5plugin.BZip2()),
+}
+
+
+@pytest.mark.parametrize(("zarr_format", "shards"), [(3, None), (3, (80, 30)), (2, None)], ids=["3", "shards", "2"])
+@pytest.mark.parametrize("name", KEPT)
+def test_chunks_of_plugin_filters_are_kept_undecoded_and_zarr_reads_them(
+    name: str, shards: Any, zarr_format: Literal[2, 3], tmp_path: Path
+) -> None:
+    values = np.cumsum(np.random.default_rng(2).integers(-3, 4, (70, 45)), axis=1).astype("<i4")
+    source, target = write(tmp_path / "a.h5", dataset(values, chunks=(40, 15), **KEPT[name])), tmp_path / "a.zarr"
+    report = convert(source, target, shards=shards, zarr_format=zarr_format, verify=True)
+    assert [(entry.how, entry.chunks) for entry in report.arrays] == [("copied", 6)]
+    assert_same(read(target, "x"), values)
+    assert report.verification is not None
+    assert report.verification.equal
+    with h5py.File(source) as file:
+        masks, stored = zip(
+            *(file["x"].id.read_direct_chunk((i, j)) for i in (0, 40) for j in (0, 15, 30)), strict=True
+        )
+    assert masks == (0,) * 6
+    files = [path for path in (target / "x").rglob("*") if path.is_file() and not path.name.startswith((".z", "zarr"))]
+    if shards:
+        assert all(any(data in path.read_bytes() for path in files) for data in stored)
+    else:
+        assert sorted(path.read_bytes() for path in files) == sorted(stored)
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    ("name", "mask"),
+    [("zstd", 1), ("shuffle and zstd", 1), ("shuffle and zstd", 3), ("blosc lz4 with shuffle", 1), ("zstd", None)],
+    ids=str,
+)
+def test_only_the_odd_chunks_of_plugin_filters_are_encoded_anew(
+    name: str, mask: int | None, zarr_format: Literal[2, 3], tmp_path: Path
+) -> None:
+    values = np.arange(70 * 40, dtype="<i4").reshape(70, 40)
+
+    def make(file: h5py.File) -> None:
+        made = file.create_dataset("like", (70, 40), "<i4", chunks=(40, 20), **KEPT[name])
+        plist = made.id.get_create_plist()
+        if mask is None:
+            leave_edges_unfiltered(plist)
+        del file["like"]
+        made = h5py.Dataset(h5py.h5d.create(file.id, b"x", h5py.h5t.STD_I32LE, h5py.h5s.create_simple((70, 40)), plist))
+        made[...] = values
+        if mask is not None:
+            data = values[:40, 20:].tobytes()
+            zipped = mask < 2 ** plist.get_nfilters() - 1
+            made.id.write_direct_chunk((0, 20), numcodecs.Zstd().encode(data) if zipped else data, filter_mask=mask)
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    assert_same(expected(source), values)
+    report = convert(source, target, zarr_format=zarr_format, verify=True)
+    assert [(entry.how, entry.chunks) for entry in report.arrays] == [("mixed", 4)]
+    assert report.arrays[0].reasons == (
+        f"{2 if mask is None else 1} of 4 chunks encoded anew: HDF5 stored them otherwise",
+    )
+    assert_same(read(target, "x"), values)
+    assert report.verification is not None
+    assert report.verification.equal
 
 
 @FORMATS

@@ -24,6 +24,7 @@ ORDINARY = [
     "c",
     "0",
     "_x",
+    "__categories",
     "a-b",
     "naïve",
     "温度",
@@ -38,7 +39,6 @@ ESCAPED = [
     pytest.param(".zgroup", "%2Ezgroup", id="group document of format 2"),
     pytest.param(".zattrs", "%2Ezattrs", id="attribute document of format 2"),
     pytest.param(".zmetadata", "%2Ezmetadata", id="consolidated metadata of format 2"),
-    pytest.param("__x", "%5F_x", id="prefix reserved by format 3"),
     pytest.param(".", "%2E", id="one period"),
     pytest.param("..", ".%2E", id="two periods"),
     pytest.param("...", "..%2E", id="three periods"),
@@ -75,7 +75,7 @@ def folded(segment: str) -> set[str]:
 
 @pytest.mark.parametrize("name", ORDINARY)
 def test_an_ordinary_name_stays_as_it_is(name: str) -> None:
-    assert escape(name) == escape(name, zarr_format=2) == unescape(name) == name
+    assert escape(name) == unescape(name) == name
 
 
 @pytest.mark.parametrize(("name", "segment"), ESCAPED)
@@ -83,10 +83,6 @@ def test_an_odd_name_is_escaped_and_comes_back(name: str, segment: str) -> None:
     assert escape(name) == segment
     assert unescape(segment) == name
     assert escape(os.fsencode(name)) == segment
-
-
-def test_two_underscores_may_begin_a_name_in_format_2() -> None:
-    assert escape("__categories", zarr_format=2) == "__categories"
 
 
 @given(names)
@@ -99,7 +95,6 @@ def test_every_segment_is_one_file_name_that_any_system_can_hold(name: str) -> N
     assert not set(segment) & set('/\\<>:"|?*\0')
     assert not {unicodedata.category(char) for char in segment} & {"Cc", "Cf", "Cs"}
     assert segment[-1] not in ". "
-    assert not segment.startswith("__")
     assert unicodedata.is_normalized("NFC", segment)
 
 
@@ -160,14 +155,14 @@ def test_siblings_that_fold_together_are_told_apart(expected: dict[str, str]) ->
     assert escape_siblings(reversed(list(expected))) == expected
 
 
-@given(st.lists(names, max_size=8, unique_by=os.fsencode), st.sampled_from([2, 3]))
-@example(["I", "i", "İ", "\u0131", "i\u0307"], 3)
-@example(["\u017f", "s", "S", "ß", "ẞ", "SS", "ss"], 3)
-@example(["E\u0323", "e\u0323", "É\u0323"], 3)
-def test_segments_of_siblings_stay_apart_on_every_file_system(group: list[str], zarr_format: int) -> None:
-    segments = escape_siblings(group, zarr_format=zarr_format)
+@given(st.lists(names, max_size=8, unique_by=os.fsencode))
+@example(["I", "i", "İ", "\u0131", "i\u0307"])
+@example(["\u017f", "s", "S", "ß", "ẞ", "SS", "ss"])
+@example(["E\u0323", "e\u0323", "É\u0323"])
+def test_segments_of_siblings_stay_apart_on_every_file_system(group: list[str]) -> None:
+    segments = escape_siblings(group)
     assert list(segments) == group
-    assert escape_siblings(sorted(group), zarr_format=zarr_format) == segments
+    assert escape_siblings(sorted(group)) == segments
     for name, segment in segments.items():
         assert len(segment.encode()) <= 255
         assert "%~" in segment or unescape(segment) == os.fsdecode(os.fsencode(name))

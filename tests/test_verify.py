@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pytest
+from distributed import Client
 
 from h5bound.convert import convert
 from h5bound.errors import TargetError
+from h5bound.run import run_units
 from h5bound.verify import verify
 
 if TYPE_CHECKING:
@@ -46,9 +49,9 @@ def target(source: Path) -> Path:
     return path
 
 
-def edit(name: str, change: Callable[[Any], object]) -> Change:
+def edit(name: str, change: Callable[[Any], object], file: str = "zarr.json") -> Change:
     def apply(target: Path) -> None:
-        path = target / name / "zarr.json"
+        path = target / name / file
         document = json.loads(path.read_text())
         change(document)
         path.write_text(json.dumps(document))
@@ -66,9 +69,43 @@ def flip(name: str, at: int = 0) -> Change:
     return apply
 
 
+def edit_copy(name: str, change: Callable[[Any], object]) -> Change:
+    """Give a change of what zarr and xarray read by default, and of that alone."""
+    return edit("", lambda doc: change(doc["consolidated_metadata"]["metadata"][name]))
+
+
+def write(name: str, data: bytes) -> Change:
+    return lambda target: (target / name).write_bytes(data)
+
+
+def leave_out(name: str) -> Change:
+    """Give the change that deletes an array, its copy and its details, and says that it could not be read."""
+
+    def change(doc: Any) -> None:
+        mark = doc["attributes"]["_h5bound"]
+        mark["skipped"].append({"path": f"/{name}", "reason": "it cannot be read"})
+        del doc["consolidated_metadata"]["metadata"][name]
+
+    def apply(target: Path) -> None:
+        shutil.rmtree(target / name)
+        edit("", change)(target)
+
+    return apply
+
+
+def details(doc: Any) -> Any:
+    return doc["attributes"]["_h5bound"]["details"]
+
+
+def skipped(doc: Any) -> Any:
+    return doc["attributes"]["_h5bound"]["skipped"]
+
+
 def remove(name: str) -> Change:
     return lambda target: (target / name).unlink()
 
+
+NUMBERS = {"name": "bytes", "configuration": {"endian": "little"}}
 
 CHANGES: dict[str, tuple[Change, str]] = {
     "one bit of a value": (flip("group/x/c/1", 3), "/group/x: values differ in [6:12]"),
@@ -102,6 +139,52 @@ CHANGES: dict[str, tuple[Change, str]] = {
         lambda target: shutil.copytree(target / "group", target / "more"),
         "/more: in the store, and not in the source",
     ),
+    "a key outside the grid": (
+        write("group/x/c/30", b"\0"),
+        "/group/x: 1 key outside its grid of chunks: group/x/c/30",
+    ),
+    "a key spelled otherwise": (write("group/x/c/01", b"\0"), "/group/x: 1 key outside its grid of chunks"),
+    "a key of no node": (write("group/junk", b"\0"), "/: 1 key of no node: group/junk"),
+    "a detail too many": (edit("", lambda doc: details(doc).update({"text": {"n": 1}})), "/text: 'n' in the details"),
+    "a mark too many": (
+        edit("group/x", lambda doc: doc["attributes"].setdefault("_h5bound", {}).update(n=1)),
+        "/group/x attribute '_h5bound'",
+    ),
+    "a type of text": (
+        edit("text", lambda doc: doc.update(data_type="float64", fill_value=0.0, codecs=[NUMBERS])),
+        "/text: type float64",
+    ),
+    "an array that is said to be left out": (leave_out("sparse"), "/sparse: not in the store, and its report says why"),
+    "sequences that are said to be left out": (
+        edit("", lambda doc: skipped(doc).append({"path": "/sequences", "reason": "odd"})),
+        "/sequences: its report says without need that this was left out: odd",
+    ),
+    "a copied fill value": (
+        edit_copy("sparse", lambda doc: doc.update(fill_value=4)),
+        "/sparse: fill_value of sparse differs in the consolidated metadata",
+    ),
+    "a copied shape": (edit_copy("group/x", lambda doc: doc.update(shape=[19])), "/group/x: shape of group/x differs"),
+    "a copied attribute": (
+        edit_copy("group/x", lambda doc: doc["attributes"].update(units="s")),
+        "/group/x: attributes of group/x differs in the consolidated metadata of zarr.json",
+    ),
+    "a copied number of another type": (
+        edit_copy("sparse", lambda doc: doc.update(fill_value=3.0)),
+        "/sparse: fill_value of sparse differs",
+    ),
+    "a copy that is gone": (
+        edit("", lambda doc: doc["consolidated_metadata"]["metadata"].pop("text")),
+        "/text: text is not in the consolidated metadata",
+    ),
+    "a copy of nothing": (
+        edit("", lambda doc: doc["consolidated_metadata"]["metadata"].update(more={"node_type": "group"})),
+        "/more: more is in the consolidated metadata of zarr.json, and not in the store",
+    ),
+    "copies of a group inside": (
+        edit("group", lambda doc: doc.update(consolidated_metadata={"metadata": {}})),
+        "/group/x: x is not in the consolidated metadata of group/zarr.json",
+    ),
+    "no copies": (edit("", lambda doc: doc.pop("consolidated_metadata")), "/: zarr.json has no consolidated metadata"),
 }
 
 
@@ -173,3 +256,183 @@ def test_what_is_no_complete_store_of_h5bound_is_refused(source: Path, target: P
     edit("", lambda doc: doc["attributes"]["_h5bound"].pop("complete"))(target)
     with pytest.raises(TargetError):
         verify(source, target)
+
+
+CHANGES_V2: dict[str, tuple[Change, str]] = {
+    "no copies": (remove(".zmetadata"), "/: .zmetadata has no consolidated metadata"),
+    "a copied attribute": (
+        edit("", lambda doc: doc["metadata"]["group/x/.zattrs"].update(units="s"), ".zmetadata"),
+        "/group/x: units of group/x/.zattrs differs",
+    ),
+    "a copy that is gone": (
+        edit("", lambda doc: doc["metadata"].pop("text/.zarray"), ".zmetadata"),
+        "/text: text/.zarray is not in the consolidated metadata",
+    ),
+    "a fill value where there was none": (
+        edit("group/x", lambda doc: doc.update(fill_value=7), ".zarray"),
+        "/group/x: fill value 7 in the store, None in the source",
+    ),
+    "a fill value that is gone": (
+        edit("sparse", lambda doc: doc.update(fill_value=None), ".zarray"),
+        "/sparse: fill value None in the store, 3 in the source",
+    ),
+    "a NaN to fill with that is gone": (
+        edit("gaps", lambda doc: doc.update(fill_value=None), ".zarray"),
+        "/gaps: fill value None in the store, 'NaN' in the source",
+    ),
+    "a key outside the grid": (write("group/x/30", b"\0"), "/group/x: 1 key outside its grid of chunks: group/x/30"),
+    "a document of format 3": (write("group/zarr.json", b"{}"), "/: 1 key of no node: group/zarr.json"),
+    "two kinds of node in one": (
+        write("text/.zgroup", b'{"zarr_format": 2}'),
+        "/text: 1 key outside its grid of chunks: text/.zgroup",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES_V2)
+def test_every_change_of_a_store_of_format_2_is_found(name: str, source: Path, tmp_path: Path) -> None:
+    with h5py.File(source, "r+") as file:
+        file.create_dataset("gaps", (4,), "<f8", chunks=(2,), fillvalue=np.nan)[:2] = 1
+    target = tmp_path / "b.zarr"
+    convert(source, target, zarr_format=2)
+    assert verify(source, target).equal
+    change, what = CHANGES_V2[name]
+    change(target)
+    report = verify(source, target)
+    assert any(what in str(item) for item in report.differences), report
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"zarr_format": 2},
+        {"shards": {"/group/x": (12,)}},
+        {"codecs": "gzip"},
+        {"codecs": "zstd"},
+        {"codecs": "blosc-lz4"},
+    ],
+    ids=str,
+)
+def test_a_damaged_chunk_is_one_difference_and_the_rest_is_compared(
+    options: dict[str, Any], source: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "b.zarr"
+    convert(source, target, **options)
+    key = "1" if options.get("zarr_format") == 2 else "c/1"
+    path = target / "group/x" / key
+    data = path.read_bytes()
+    path.write_bytes(data[:3] + bytes(9) + data[12:])
+    report = verify(source, target)
+    (found,) = report.differences
+    assert str(found).startswith(f"/group/x: the store cannot be read: group/x/{key}: ")
+    assert report.arrays == 4
+
+
+@pytest.mark.parametrize("array", ["values", "offsets"])
+def test_a_damaged_chunk_of_sequences_is_named(array: str, source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "b.zarr"
+    convert(source, target, codecs="gzip")
+    (target / "sequences" / array / "c/0").write_bytes(b"no gzip")
+    (found,) = verify(source, target).differences
+    assert str(found).startswith(f"/sequences: the store cannot be read: sequences/{array}/c/0")
+
+
+def test_each_place_that_differs_is_counted(source: Path, target: Path) -> None:
+    for key in "012":
+        flip(f"group/x/c/{key}")(target)
+    (found,) = verify(source, target).differences
+    assert found.what == "values differ in [0:6], and in 2 more places"
+
+
+def spoil(*names: str) -> Callable[[Any], object]:
+    def change(doc: Any) -> None:
+        for name in names[:-1]:
+            doc = doc[name]
+        doc[names[-1]] = 5
+
+    return change
+
+
+MARK = ("attributes", "_h5bound")
+RUBBISH: dict[str, tuple[Change, str]] = {
+    "no JSON": (write("zarr.json", b"{"), "zarr.json"),
+    "no object": (write("zarr.json", b"[]"), "zarr.json"),
+    "attributes": (edit("", spoil("attributes")), "zarr.json"),
+    **{
+        f"{name} of the mark": (edit("", spoil(*MARK, name)), "_h5bound in zarr.json")
+        for name in ("version", "settings", "limits", "details", "skipped")
+    },
+    "no version": (edit("", lambda doc: doc["attributes"]["_h5bound"].pop("version")), "_h5bound in zarr.json"),
+    "a codec of the mark": (edit("", spoil(*MARK, "settings", "codecs")), "_h5bound in zarr.json"),
+    "a limit of the mark": (edit("", spoil(*MARK, "limits", "more")), "_h5bound in zarr.json"),
+    "an entry of the mark": (edit("", lambda doc: skipped(doc).append({"path": "/a"})), "_h5bound in zarr.json"),
+    "no JSON inside": (write("group/x/zarr.json", b"\xff"), "group/x/zarr.json"),
+    "no node": (edit("group/x", spoil("node_type")), "group/x/zarr.json"),
+    "no data type": (edit("group/x", spoil("data_type")), "group/x/zarr.json"),
+    "no codec": (edit("group/x", lambda doc: doc.update(codecs=[{"name": "none-such"}])), "group/x/zarr.json"),
+    "no attributes inside": (edit("group", spoil("attributes")), "group/zarr.json"),
+    "no copies": (edit("", spoil("consolidated_metadata")), "zarr.json"),
+}
+
+
+@pytest.mark.parametrize("name", RUBBISH)
+def test_a_damaged_document_is_named(name: str, source: Path, target: Path) -> None:
+    change, what = RUBBISH[name]
+    change(target)
+    with pytest.raises(TargetError) as caught:
+        verify(source, target)
+    assert what in str(caught.value)
+
+
+def test_what_cannot_be_read_is_rightly_left_out(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    with h5py.File(source, "w") as file:
+        made = file.create_dataset("bad", data=np.arange(100), chunks=(50,), compression="gzip")
+        at = made.id.get_chunk_info(1).byte_offset
+        file["good"] = 1
+    flip_source(source, at)
+    convert(source, target, codecs="zstd", on_unsupported="skip")
+    report = verify(source, target)
+    assert report.equal
+    assert [item.path for item in report.skipped] == ["/bad"]
+    flip_source(source, at)
+    (found,) = verify(source, target).differences
+    assert found.path == "/bad"
+    assert "but it can be read" in found.what
+
+
+def flip_source(source: Path, at: int) -> None:
+    data = bytearray(source.read_bytes())
+    data[at] ^= 255
+    source.write_bytes(data)
+
+
+def test_convert_verifies_with_its_own_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = sys.modules["h5bound.verify"]  # the package has the function under that name
+    used: list[tuple[Any, ...]] = []
+    told: list[tuple[int, int]] = []
+
+    def spy(*args: Any, **options: Any) -> Any:
+        used.append((options["window"], options["workers"], options["scheduler"]))
+        return run_units(*args, **options)
+
+    monkeypatch.setattr(module, "run_units", spy)
+    (tmp_path / "in").mkdir()
+    with h5py.File(tmp_path / "in" / "b.h5", "w") as file:
+        file["y"] = np.arange(100)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["there"] = h5py.ExternalLink(str(tmp_path / "in" / "b.h5"), "/y")
+    options: dict[str, Any] = {"window": 400, "workers": 1, "scheduler": None, "allow_external": [tmp_path / "in"]}
+    report = convert(
+        tmp_path / "a.h5", tmp_path / "a.zarr", verify=True, progress=lambda *at: told.append(at), **options
+    )
+    assert report.verification is not None
+    assert report.verification.equal
+    assert used == [(400, 1, None)]
+    assert told.count((800, 800)) == 2
+    with Client(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as client:
+        options["scheduler"] = client.scheduler.address
+        report = convert(tmp_path / "a.h5", tmp_path / "b.zarr", verify=True, **options)
+    assert report.exit_code == 0
+    assert used[-1] == (400, 1, options["scheduler"])
