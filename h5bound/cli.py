@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from h5bound.report import ConversionReport, VerificationReport
 
+LONG = 40
+"""Characters of the longest path that a table shows in one line, whatever the width of the terminal."""
+
 WIDE = 10_000
 """Columns where the output is not a terminal: lines are not to be broken there."""
 
@@ -38,7 +41,7 @@ class Lines(click.Command):
                     formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="h5bound")
 def main_group() -> None:
     """Look into HDF5 files, convert them to Zarr exactly, and compare the two."""
@@ -48,7 +51,8 @@ def main_group() -> None:
     "ls",
     cls=Lines,
     epilog="""
-    h5bound ls scan.h5          the tree: shape, type, chunks, filters, sizes, way of reading
+    # the tree: shape, type, chunks, filters, sizes, way of reading
+    h5bound ls scan.h5
     h5bound ls scan.h5 | grep lzf
     """,
 )
@@ -98,12 +102,19 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
     cls=Lines,
     epilog="""
     h5bound convert scan.h5 scan.zarr --verify
-    h5bound convert scan.h5 scan.zarr --dry-run                    what would be copied, what decoded, and why
+    # what would be copied, what decoded, and why
+    h5bound convert scan.h5 scan.zarr --dry-run
+    # leave out what Zarr cannot hold, and list it
     h5bound convert scan.h5 scan.zarr --on-unsupported skip --report report.json
-    h5bound convert scan.h5 scan.zarr --codecs zstd:5 --chunks '/entry/*=64,512,512'
-    h5bound convert scan.h5 scan.zarr --shards '256 MiB'           many small chunks in few files
+    # encode all anew, in chunks of another shape
+    h5bound convert scan.h5 scan.zarr --codecs zstd:5 --chunks '/entry/*=64,512'
+    # many small chunks in few files
+    h5bound convert scan.h5 scan.zarr --shards '256 MiB'
+    # only a part
     h5bound convert scan.h5 scan.zarr --include '/entry/data*' --exclude '*/raw'
-    h5bound convert scan.h5 scan.zarr --resume                     go on where it was interrupted
+    # go on where it was interrupted
+    h5bound convert scan.h5 scan.zarr --resume
+    # on a cluster, into a bucket
     h5bound convert scan.h5 s3://bucket/scan.zarr --scheduler tcp://10.0.0.1:8786
     """,
 )
@@ -147,7 +158,7 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
     multiple=True,
     type=click.Path(file_okay=False),
     metavar="DIR",
-    help="Files in DIR may be read too: external storage, virtual datasets.",
+    help="Files in DIR may be read too: external links and storage, virtual datasets.",
 )
 @click.option("--max-objects", type=click.IntRange(1), metavar="N", help="Objects and links.  [default: 1000000]")
 @click.option("--max-depth", type=click.IntRange(1), metavar="N", help="Groups in groups.  [default: 64]")
@@ -161,7 +172,7 @@ def convert_command(source: Path, target: str, zarr_format: str, **options: Any)
 
     given = {name: value for name, value in options.items() if value is not None}
     console = make_console()
-    with watch(console, "converting") as progress:
+    with watch(console, "converting", "comparing") as progress:
         report = convert(source, target, zarr_format=3 if zarr_format == "3" else 2, progress=progress, **given)
     show_conversion(console, report)
     return report.exit_code
@@ -172,7 +183,8 @@ def convert_command(source: Path, target: str, zarr_format: str, **options: Any)
     cls=Lines,
     epilog="""
     h5bound verify scan.h5 scan.zarr
-    h5bound verify scan.h5 scan.zarr && rm scan.h5                 exit code 0 only if they are equal
+    # exit code 0 only if they are equal
+    h5bound verify scan.h5 scan.zarr && rm scan.h5
     """,
 )
 @click.argument("source", type=click.Path(path_type=Path))
@@ -208,7 +220,8 @@ def verify_command(source: Path, target: str, report: str | None, **options: Any
     "demo",
     cls=Lines,
     epilog="""
-    h5bound demo                make, convert and verify a file in ./h5bound-demo
+    # make, convert and verify a file in ./h5bound-demo
+    h5bound demo
     h5bound demo /tmp/try
     """,
 )
@@ -224,7 +237,7 @@ def demo_command(folder: Path) -> int:
     write_demo(source)
     size = format_nbytes(source.stat().st_size)
     console.print(f"made {source} ({size}); it looks like this with [bold]h5bound ls {source}[/bold]")
-    with watch(console, "converting") as progress:
+    with watch(console, "converting", "comparing") as progress:
         report = convert(source, target, overwrite=True, verify=True, progress=progress)
     show_conversion(console, report)
     return report.exit_code
@@ -240,17 +253,30 @@ def make_console() -> Console:
 
 
 @contextmanager
-def watch(console: Console, what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give what is told of the progress: a bar on a terminal, now and then a line on stderr elsewhere."""
+def watch(console: Console, *phases: str) -> Iterator[Callable[[int, int], None]]:
+    """Give what is told of the progress: a bar on a terminal, now and then a line on stderr elsewhere.
+
+    Each time that it begins anew it is about the next of the phases.
+    """
     if not console.is_terminal:
-        yield PlainProgress(what)
+        yield PlainProgress(*phases)
         return
     from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress("{task.description}", *columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        tasks = [bar.add_task(phases[0], total=None)]
+        reached = 0
+
+        def update(done: int, total: int) -> None:
+            nonlocal reached
+            if done < reached and len(tasks) < len(phases):
+                bar.remove_task(tasks[-1])
+                tasks.append(bar.add_task(phases[len(tasks)], total=total))
+            reached = done
+            bar.update(tasks[-1], completed=done, total=total)
+
+        yield update
 
 
 class PlainProgress:
@@ -258,22 +284,26 @@ class PlainProgress:
 
     Parameters
     ----------
-    what
-        What is going on.
+    phases
+        What is going on, one after another.
     """
 
     SECONDS = 5.0
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    def __init__(self, *phases: str) -> None:
+        self.phases = list(phases)
+        self.reached = 0
         self.last = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         """Take notice of the bytes that are done, and of all."""
+        if done < self.reached and len(self.phases) > 1:
+            self.phases.pop(0)
+        self.reached = done
         now = time.monotonic()
         if now - self.last >= self.SECONDS:
             self.last = now
-            click.echo(f"{self.what}: {format_nbytes(done)} of {format_nbytes(total)}", err=True)
+            click.echo(f"{self.phases[0]}: {format_nbytes(done)} of {format_nbytes(total)}", err=True)
 
 
 def show_conversion(console: Console, report: ConversionReport) -> None:
@@ -281,6 +311,8 @@ def show_conversion(console: Console, report: ConversionReport) -> None:
     from rich.text import Text
 
     table = make_table("dataset", "how", "chunks", "stored", "written", "why not copied")
+    long = max((len(printable(entry.path)) for entry in report.arrays), default=0) > LONG
+    table.columns[0].no_wrap, table.columns[0].overflow = not long, "fold"
     for entry in report.arrays:
         table.add_row(
             Text(printable(entry.path)),
@@ -320,9 +352,10 @@ def make_table(*columns: str) -> Table:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        table.add_column(column, justify="right" if column in ("chunks", "stored", "written") else "left")
+        number = column in ("chunks", "stored", "written")
+        table.add_column(column, justify="right" if number else "left", no_wrap=number or column == "how")
     return table
 
 

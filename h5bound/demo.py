@@ -18,20 +18,22 @@ if TYPE_CHECKING:
 
     Generator = np.random.Generator
 
-FRAMES, HEIGHT, WIDTH = 64, 512, 512
-"""Shape of the camera's images: 32 MiB as 16-bit integers."""
+FRAMES, HEIGHT, WIDTH = 96, 512, 512
+"""Shape of the camera's images: 48 MiB as 16-bit integers, about half of that stored."""
 
 STATIONS, HOURS = 48, 24 * 365
 """Shape of the weather record: hourly values of one year."""
 
 
-def write_demo(path: str | PathLike[str], *, seed: int = 20261122) -> None:
-    """Write the file, about 45 MB of values, the same for the same seed.
+def write_demo(path: str | PathLike[str], *, frames: int = FRAMES, seed: int = 20261122) -> None:
+    """Write the file, about 60 MB of values, the same for the same seed.
 
     Parameters
     ----------
     path
         The new file; one that exists is replaced.
+    frames
+        How many images there are.
     seed
         Of the random generator.
     """
@@ -40,32 +42,32 @@ def write_demo(path: str | PathLike[str], *, seed: int = 20261122) -> None:
         file.attrs["title"] = "One night and one year at a small observatory"
         file.attrs["Conventions"] = "CF-1.10"
         file.attrs["revision"] = np.int32(3)
-        write_camera(file.create_group("camera"), random)
+        write_camera(file.create_group("camera"), random, frames)
         write_weather(file.create_group("weather"), random)
         write_catalogue(file.create_group("catalogue"), random)
         file["latest"] = h5py.SoftLink("/camera/images")
         file["catalogue/stars"] = file["catalogue/sources"]
 
 
-def write_camera(group: h5py.Group, random: Generator) -> None:
+def write_camera(group: h5py.Group, random: Generator, frames: int) -> None:
     """Write the images, in gzip with shuffle, and their mask, in lzf."""
     group.attrs["exposure"] = np.float32(30.0)
     group.attrs["detector_size"] = np.array([HEIGHT, WIDTH], dtype=">i4")
     images = group.create_dataset(
-        "images", shape=(FRAMES, HEIGHT, WIDTH), dtype="u2", chunks=(8, 256, 256), compression="gzip",
-        compression_opts=4, shuffle=True,
+        "images", shape=(frames, HEIGHT, WIDTH), dtype="u2", chunks=(8, 256, 256), compression="gzip",
+        compression_opts=2, shuffle=True,
     )  # fmt: skip
     sky = sky_background()
-    for start in range(0, FRAMES, 8):
-        noise = random.poisson(20, size=(8, HEIGHT, WIDTH))
-        images[start : start + 8] = sky + noise
+    for start in range(0, frames, 8):
+        noise = random.standard_normal((min(8, frames - start), HEIGHT, WIDTH), np.float32)
+        images[start : start + 8] = sky + 30 * noise
     images.attrs["units"] = "adu"
     images.attrs["gain"] = np.array([1.4, 1.5, np.nan])
     mask = group.create_dataset(
         "mask", data=random.random((HEIGHT, WIDTH)) > 0.999, chunks=(128, 128), compression="lzf"
     )
     mask.attrs["meaning"] = "True where a pixel does not count"
-    for axis, (name, length) in enumerate((("frame", FRAMES), ("row", HEIGHT), ("column", WIDTH))):
+    for axis, (name, length) in enumerate((("frame", frames), ("row", HEIGHT), ("column", WIDTH))):
         group[name] = np.arange(length, dtype="u4")
         group[name].make_scale(name)
         images.dims[axis].attach_scale(group[name])
@@ -76,7 +78,7 @@ def write_camera(group: h5py.Group, random: Generator) -> None:
 def sky_background() -> NDArray[np.int64]:
     """Give one image without noise: a gradient and a few stars."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
-    sky = 100 + y // 16 + x // 32
+    sky = 200 + y // 16 + x // 32
     for row, column, brightness in ((100, 80, 9000), (300, 411, 4000), (402, 200, 20000)):
         sky = sky + (brightness * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 18)).astype(np.int64)
     return np.asarray(sky, dtype=np.int64)

@@ -8,7 +8,8 @@ two names share a segment and every segment gives back its name:
 name                                                     why
 =======================================================  ============================================
 ``..``, ``...``, ``a\b``, control characters             leaves the folder, or is another path
-``zarr.json``, ``.zgroup``, and so on                    a metadata document of Zarr
+``zarr.json``, ``.zgroup``, and so on                    a document of Zarr, or of h5bound
+``zarr.json.partial``                                    a document that is being written
 ``a:b``, ``a*``, ``nul``, ``com1.txt``, ``a.``, ``a␠``   no such file on Windows (Naming Files, Win32)
 bytes that are not UTF-8, text that is not NFC           altered or refused by some file systems
 ``A`` beside ``a``                                       one file on Windows and macOS
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
 MAX_NBYTES = 255
 """Bytes in one component of a path (NAME_MAX of Linux and macOS)."""
 
-DOCUMENTS = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata"})
+DOCUMENTS = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata", "h5bound-unfinished.json"})
+UNDER_WAY = ".partial"  # of a key that is being written, in a local store
 DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.DOTALL)
 PLAIN = re.compile(r"[A-Za-z0-9_.\- ]*[A-Za-z0-9_\-]")
 HARMFUL = frozenset('%/\\<>:"|?*')
@@ -129,7 +131,7 @@ def _escape_text(text: str) -> str:
         if segment[-1] in ". ":
             segment = segment[:-1] + _quote(segment[-1])
     folded = _fold(segment)
-    if folded in DOCUMENTS or DEVICES.fullmatch(folded):
+    if folded in DOCUMENTS or folded.endswith(UNDER_WAY) or DEVICES.fullmatch(folded):
         segment = _quote(segment[0]) + segment[1:]
     return segment
 

@@ -53,7 +53,7 @@ class Packed:
 
     def __iter__(self) -> Iterator[memoryview]:
         if len(self.pieces) == len(self.bounds) - 1:
-            yield from map(memoryview, self.pieces)
+            yield from (memoryview(piece) for piece in self.pieces)
             return
         data = memoryview(self.pieces[0])
         for start, stop in pairwise(map(int, self.bounds)):

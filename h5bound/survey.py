@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 LENGTHS_AT_ONCE = 65_536
 """Variable-length sequences that are counted at once."""
+MAX_COUNTED = 10_000_000
+"""Elements of varying length that are counted though the file has fewer bytes of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,7 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
     settings = reading.settings
     dataset = reading.open(record.path)
     assert isinstance(dataset, h5py.Dataset)
+    refuse_mere_declaration(record)
     kind = translate_type(dataset, zarr_format=settings.zarr_format, resolve=reading.resolve)
     if record.layout == "virtual":
         record = replace(record, shape=dataset.shape)
@@ -309,6 +312,20 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
     refused = is_refused(dataset.id.get_type())
     axes = attributes.dimensions
     return Facts(record, kind, target, chain, reason, stored, fill, values, None, ends, refused, axes, reading.number)
+
+
+def refuse_mere_declaration(record: DatasetRecord) -> None:
+    """Raise UnsupportedError if lengths would have to be asked of far more elements than the file can hold."""
+    if record.dtype is None or record.shape is None:
+        return
+    sequences = h5py.check_vlen_dtype(record.dtype) is not None and h5py.check_string_dtype(record.dtype) is None
+    counted = sequences or (record.dtype.names is not None and record.dtype.hasobject)
+    elements = prod(record.shape)
+    if counted and elements > max(record.stored_nbytes, MAX_COUNTED):
+        raise UnsupportedError(
+            f"{elements:,} elements of varying length are declared, {record.stored_nbytes:,} bytes of them stored: "
+            "too many to look at each"
+        )
 
 
 def mark_shape(record: DatasetRecord, kind: ZarrType) -> dict[str, Any]:

@@ -48,7 +48,8 @@ class Target:
     @cached_property
     def root(self) -> Path | None:
         """The directory, None where the store is not a local one."""
-        return None if "://" in self.url else Path(self.url)
+        local = self.url.removeprefix("file://")
+        return None if "://" in local else Path(local)
 
     @cached_property
     def store(self) -> Store:

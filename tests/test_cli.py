@@ -166,11 +166,70 @@ def test_help_teaches_by_example(command: list[str], capsys: pytest.CaptureFixtu
 def test_progress_is_plain_lines_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    progress = PlainProgress("converting")
+    progress = PlainProgress("converting", "comparing")
     progress(1, 2048)
     monkeypatch.setattr(PlainProgress, "SECONDS", 0.0)
     progress(1024, 2048)
-    assert capsys.readouterr().err == "converting: 1.0 KiB of 2.0 KiB\n"
+    progress(512, 4096)
+    assert capsys.readouterr().err == "converting: 1.0 KiB of 2.0 KiB\ncomparing: 512 B of 4.0 KiB\n"
+
+
+def run_on_a_terminal(arguments: list[str], columns: int) -> str:
+    """Give what a command writes to a terminal so wide, without its colours."""
+    import fcntl
+    import pty
+    import re
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    command = [sys.executable, "-c", "from h5bound.cli import main; main()", *arguments]
+    place = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**place, "TERM": "xterm"}
+    ) as process:
+        os.close(theirs)
+        written = b""
+        try:
+            while piece := os.read(ours, 65_536):
+                written += piece
+        except OSError:  # Linux says so where nobody has the terminal open any more
+            pass
+        finally:
+            os.close(ours)
+    assert process.returncode == 0
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals")
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_shows_a_bar_and_a_table_that_fits(columns: int, tmp_path: Path) -> None:
+    out = run_on_a_terminal(["demo", str(tmp_path)], columns)
+    lines = [line for line in out.replace("\r", "\n").splitlines() if line.strip()]
+    assert max(map(len, lines)) <= columns
+    assert any("converting" in line and "━" in line for line in lines)
+    assert any("/catalogue/spectrum" in line and "copied" in line for line in lines)
+    assert any("equal; 14 arrays" in line for line in lines)
+
+
+@pytest.mark.parametrize("command", ["ls", "convert", "verify", "demo"])
+def test_help_fits_a_terminal_of_80_columns(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run_command([command, "--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_a_file_that_a_program_left_open_for_writing_names_the_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.h5"
+    script = f"import h5py, os; file = h5py.File({str(path)!r}, 'w', libver='latest'); file.flush(); os._exit(0)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert run_command(["convert", str(path), str(tmp_path / "a.zarr")]) == 1
+    assert "h5clear -s" in last_line(capsys)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals")

@@ -279,7 +279,7 @@ def test_everything_is_encoded_with_the_codec_that_was_asked_for(
     codecs: str, zarr_format: Literal[2, 3], tmp_path: Path
 ) -> None:
     source = tmp_path / "a.h5"
-    write_demo(source)
+    write_demo(source, frames=12)
     report = convert(
         source, tmp_path / "a.zarr", codecs=codecs, zarr_format=zarr_format, verify=True, exclude=["/weather/wind"]
     )
@@ -502,7 +502,7 @@ def test_consolidated_metadata_is_what_zarr_itself_would_consolidate(
     zarr_format: Literal[2, 3], tmp_path: Path
 ) -> None:
     source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
-    write_demo(source)
+    write_demo(source, frames=12)
     convert(source, target, zarr_format=zarr_format)
     ours = dict(zarr.open_consolidated(target, zarr_format=zarr_format).members(max_depth=None))
     plain = dict(zarr.open_group(target, mode="r", use_consolidated=False).members(max_depth=None))
@@ -564,11 +564,11 @@ def test_an_interrupted_conversion_is_resumed_with_what_is_there(
     import h5bound.transfer
 
     source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
-    write_demo(source)
+    write_demo(source, frames=12)
     written: list[str] = []
     original = h5bound.transfer.name_keys
 
-    def interrupted(*args: Any) -> Iterator[tuple[str, bytes]]:
+    def interrupted(*args: Any) -> Iterator[tuple[str, bytes | memoryview]]:
         for key, data in original(*args):
             if len(written) == 7:
                 raise KeyboardInterrupt
@@ -605,7 +605,7 @@ def test_a_source_that_changes_meanwhile_leaves_no_store(tmp_path: Path) -> None
 
 def test_a_dry_run_plans_and_writes_nothing(tmp_path: Path) -> None:
     source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
-    write_demo(source)
+    write_demo(source, frames=12)
     plan = convert(source, target, dry_run=True)
     assert not target.exists()
     assert not plan.complete
@@ -639,7 +639,7 @@ def test_it_runs_on_whatever_scheduler_is_in_force(scheduler: str, tmp_path: Pat
     import dask
 
     source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
-    write_demo(source)
+    write_demo(source, frames=12)
     with dask.config.set(scheduler=scheduler, num_workers=2):
         report = convert(source, target, window="4 MiB")
     assert report.complete
@@ -668,7 +668,7 @@ def test_a_limit_names_the_option_that_lifts_it(option: str, tmp_path: Path) -> 
 def test_a_cluster_converts_and_compares(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     source, told = tmp_path / "a.h5", []
-    write_demo(source)
+    write_demo(source, frames=12)
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         distributed.Client(cluster),
