@@ -222,7 +222,7 @@ def verify_command(source: Path, target: str, report: str | None, **options: Any
     epilog="""
     # make, convert and verify a file in ./h5bound-demo
     h5bound demo
-    h5bound demo /tmp/try
+    h5bound demo try
     """,
 )
 @click.argument("folder", default="h5bound-demo", type=click.Path(file_okay=False, path_type=Path))
