@@ -12,6 +12,7 @@ the number of datasets. Nothing is written while the source is open.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import replace
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Literal
 
 import dask
 
+from h5bound.errors import TargetError
 from h5bound.outside import list_allowed
 from h5bound.report import ConversionReport, Skipped
 from h5bound.run import run_units
@@ -172,6 +174,7 @@ def convert(
         zarr_format=zarr_format, codecs=codecs, chunks=chunks, shards=shards, include=include, exclude=exclude
     )
     check_options(on_unsupported, resume=resume, overwrite=overwrite)
+    check_report(report)
     nbytes = window_nbytes(window)
     place = Target(str(target), zarr_format)
     h5 = H5Source.of(source)
@@ -231,6 +234,21 @@ def convert(
     if report is not None:
         Path(report).write_text(result.to_json(), encoding="utf-8")
     return result
+
+
+def check_report(report: str | PathLike[str] | None) -> None:
+    """Refuse a place where the report could not be written in the end.
+
+    Raises
+    ------
+    TargetError
+        It is a folder, or its folder is not there or cannot be written to.
+    """
+    if report is None:
+        return
+    path = Path(report).absolute()
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise TargetError(f"{path}: no report can be written there; name a file in a folder that can be written to")
 
 
 def check_options(on_unsupported: str, *, resume: bool, overwrite: bool) -> None:

@@ -243,7 +243,6 @@ def test_a_block_that_raises_closes_and_keeps_its_error(tmp_path: Path, schedule
         array.compute(scheduler=scheduler)
     assert eventually(lambda: reader.log.count("open") == reader.log.count("close"))
     assert caught.value is not None  # which keeps the whole compute alive: it was not collected to be closed
-    assert reader.log.count("read") < 64
 
 
 def test_an_error_at_the_close_after_a_failure_does_not_hide_it() -> None:

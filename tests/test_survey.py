@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from h5bound import convert
-from h5bound.errors import UnsupportedError
+from h5bound.errors import TargetError, UnsupportedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,3 +76,12 @@ def test_a_target_may_be_a_file_url(tmp_path: Path) -> None:
         file["x"] = np.arange(3)
     assert convert(tmp_path / "a.h5", f"file://{tmp_path}/a.zarr", verify=True).complete
     assert read(tmp_path / "a.zarr" / "x").tolist() == [0, 1, 2]
+
+
+def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.arange(3)
+    for report in (tmp_path, tmp_path / "missing" / "report.json"):
+        with pytest.raises(TargetError, match="no report can be written there"):
+            convert(tmp_path / "a.h5", tmp_path / "a.zarr", report=report)
+    assert not (tmp_path / "a.zarr").exists()
