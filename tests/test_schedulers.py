@@ -220,7 +220,7 @@ class Live:
                     live.count(-1)
 
         self.count(1)
-        time.sleep(0.001)  # so that a thread that waits for its turn is not overtaken by a dozen reads
+        time.sleep(0.001)  # blocks that take no time are read further ahead: the README's limits say how far
         block = np.ndarray.__new__(Block, (20, 20))
         block[:] = 1
         return block
