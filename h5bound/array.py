@@ -18,9 +18,11 @@ from dask.utils import has_keyword, parse_bytes
 
 from h5bound.chunks import plan_chunks
 from h5bound.errors import SourceNotFoundError, UnsupportedError
-from h5bound.graph import Blocks, Life, graph_of
-from h5bound.index import DatasetRecord, read_dataset, read_index
+from h5bound.graph import graph_of
+from h5bound.index import read_index
+from h5bound.records import DatasetRecord, read_dataset
 from h5bound.source import DatasetKey, H5Source, ObjectSource, OpenFile, open_dataset
+from h5bound.windows import Blocks, Life
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from dask.array._array_expr._collection import new_collection
 from dask.array._array_expr._io import IO
 
-from h5bound.graph import BlockLayer, Blocks, OpenLayer
+from h5bound.graph import BlockLayer, OpenLayer
 
 if TYPE_CHECKING:
     import dask.array as da
     import numpy as np
     from numpy.typing import NDArray
+
+    from h5bound.windows import Blocks
 
 
 class FromBlocks(IO):  # type: ignore[misc]  # dask's IO is untyped

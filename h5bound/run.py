@@ -14,7 +14,8 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import List, Task, TaskRef
 
-from h5bound.graph import Blocks, Life, graph_of
+from h5bound.graph import graph_of
+from h5bound.windows import Blocks, Life
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

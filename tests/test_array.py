@@ -168,12 +168,47 @@ def test_one_open_one_close_and_the_needed_blocks(
     assert open_objects() == 0
 
 
-def test_a_delayed_call_and_an_array_overlap_in_one_open(path: Path, log: Log) -> None:
+@pytest.mark.parametrize("scheduler", ["sync", "threads"])
+@pytest.mark.parametrize("barrier", [True, False])
+def test_a_delayed_call_and_an_array_have_one_open_between_them(
+    path: Path, log: Log, scheduler: str, barrier: bool
+) -> None:
+    array = from_hdf5(path, "x", barrier=barrier)
+    log.clear()
+    delayed = array[:3].to_delayed().ravel()[0]
+    again, total, part = dask.compute(array.sum(), dask.delayed(np.sum)(array), delayed, scheduler=scheduler)
+    assert total == again == values(path, "x").sum()
+    assert np.array_equal(part, values(path, "x")[:3, : part.shape[1]])
+    assert (log.count("open"), log.count("close")) == (1, 1)
+    assert log.order()[-1] == "close"
+    assert open_objects() == 0
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads"])
+@pytest.mark.parametrize("barrier", [True, False])
+def test_a_graph_that_is_not_culled_has_one_open_for_all_arrays(
+    path: Path, log: Log, scheduler: str, barrier: bool
+) -> None:
+    store = H5Store(path, barrier=barrier)
+    log.clear()
+    with dask.config.set(scheduler=scheduler):
+        x, y = dask.compute(store["x"].sum(), store["group/y"].max(), optimize_graph=False)
+    assert (x, y) == (values(path, "x").sum(), values(path, "group/y").max())
+    assert (log.count("open"), log.count("close")) == (1, 1)
+
+
+def test_a_failure_between_two_closes_of_one_compute_closes(path: Path, log: Log) -> None:
+    def fail(_block: object) -> None:
+        raise ZeroDivisionError("downstream")
+
     array = from_hdf5(path, "x")
     log.clear()
-    total, again = dask.compute(dask.delayed(np.sum)(array), array.sum(), scheduler="threads", num_workers=4)
-    assert total == again == values(path, "x").sum()
-    assert (log.count("open"), log.count("close")) == (1, 1)
+    with pytest.raises(ZeroDivisionError, match="downstream"):
+        dask.compute(dask.delayed(fail)(array), array.sum(), scheduler="sync")
+    assert open_objects() == 0
+    assert log.count("open") == log.count("close") == 1
+    assert array.sum().compute(scheduler="sync") == values(path, "x").sum()
+    assert log.count("open") == log.count("close") == 2
 
 
 def test_the_datasets_of_a_store_share_one_open_and_one_close(path: Path, log: Log) -> None:
@@ -279,15 +314,16 @@ def test_query_planning_gives_the_same_values_with_one_open_and_one_close(path: 
         assert type(array) is da.Array and hasattr(array, "expr")
         with h5py.File({str(path)!r}) as file:
             x = file["x"][()]
-        for compute in (lambda: (array + 1).sum().compute(), lambda: array[3:9, 4].compute().sum()):
+        store = H5Store({str(path)!r})
+        both = lambda: sum(dask.compute(store["x"].sum(), store["x"].max(), scheduler="sync"))
+        for compute in (lambda: (array + 1).sum().compute(), lambda: array[3:9, 4].compute().sum(), both):
             log.clear()
             print(int(compute()), log.count("open"), log.count("close"))
-        print(int((x + 1).sum()), int(x[3:9, 4].sum()))
+        print(int((x + 1).sum()), int(x[3:9, 4].sum()), int(x.sum() + x.max()))
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
-    first, second, expected = (line.split() for line in done.stdout.splitlines())
-    assert first == [expected[0], "1", "1"]
-    assert second == [expected[1], "1", "1"]
+    *found, expected = (line.split() for line in done.stdout.splitlines())
+    assert found == [[value, "1", "1"] for value in expected]
 
 
 # A File that the caller holds.

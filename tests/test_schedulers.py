@@ -171,23 +171,24 @@ def test_overlapping_computes_share_the_object(tmp_path: Path) -> None:
     assert reader.log.count("open") == reader.log.count("close")
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
+@pytest.mark.parametrize("workers", [1, 2, 4, 8])
+@pytest.mark.parametrize("slow", [0, 0.001])
 @pytest.mark.parametrize("downstream", ["sum", "to_zarr"])
-def test_a_window_and_a_few_blocks_live_at_the_peak(workers: int, downstream: str) -> None:
-    live = Live()
+def test_a_window_and_a_few_blocks_live_at_the_peak(workers: int, slow: float, downstream: str) -> None:
+    live = Live(slow)
     array = from_resource(live, live.read, chunks=((20,) * 32, (20,) * 16), dtype="f8", window=32 * 3200)
     with dask.config.set(scheduler="threads", num_workers=workers):
         if downstream == "sum":
             assert array.sum().compute() == array.size
         else:
             array.to_zarr(zarr.storage.MemoryStore())
-    assert 32 <= live.peak <= 32 + 6 * workers
+    assert 32 <= live.peak <= 32 + 3 * workers
     assert live.now == 0
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_without_a_barrier_a_few_blocks_live_at_the_peak(workers: int) -> None:
-    live = Live()
+    live = Live(0.001)
     array = from_resource(live, live.read, chunks=((20,) * 32, (20,) * 16), dtype="f8", barrier=False)
     with dask.config.set(scheduler="threads", num_workers=workers):
         assert array.sum().compute() == array.size
@@ -198,8 +199,9 @@ def test_without_a_barrier_a_few_blocks_live_at_the_peak(workers: int) -> None:
 class Live:
     """A resource that counts the blocks that are alive."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow: float) -> None:
         self.now = self.peak = 0
+        self.slow = slow  # seconds that a block takes
         self._lock = threading.Lock()
 
     def __dask_tokenize__(self) -> int:
@@ -220,7 +222,7 @@ class Live:
                     live.count(-1)
 
         self.count(1)
-        time.sleep(0.001)  # blocks that take no time are read further ahead: the README's limits say how far
+        time.sleep(self.slow)
         block = np.ndarray.__new__(Block, (20, 20))
         block[:] = 1
         return block

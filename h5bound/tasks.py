@@ -1,0 +1,143 @@
+"""The tasks of a graph: open, read, close and wait_on, and what each of them does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dask.task_spec import Task, TaskRef
+
+from h5bound.handle import Handle, Window, in_pool, worker_address
+from h5bound.session import release_hold
+from h5bound.windows import name_requests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from dask.typing import Key
+
+    from h5bound.source import Source
+    from h5bound.windows import Life, Request
+
+    Tasks = dict[Key, Task]
+
+
+def build(windows: Sequence[Sequence[Request]], life: Life, *, clustered: bool, opened: str) -> Tasks:
+    """Give the tasks that read these windows of blocks, but for the open task.
+
+    Parameters
+    ----------
+    windows
+        Blocks of arrays of one life.
+    life
+        Of their source.
+    clustered
+        Whether workers may run the tasks: then close depends on done tasks, not on blocks.
+    opened
+        The name of the open task.
+    """
+    tasks: Tasks = {}
+    for parts in windows:
+        window = Window(name_requests(life, parts), alone=len(windows) == 1)
+        _build_window(tasks, parts, window, opened, life, clustered=clustered)
+    return tasks
+
+
+def open_task(key: str, life: Life, *, early: Window | None) -> Task:
+    """Give the task that opens the source: before the first block of the window ``early``, or else with it."""
+    after = () if life.bound_to is None else (TaskRef(life.bound_to),)
+    return Task(key, open_source, life.source, early, *after)
+
+
+def _build_window(
+    tasks: Tasks, parts: Sequence[Request], window: Window, opened: str, life: Life, *, clustered: bool
+) -> None:
+    close = f"close-{window.name}"
+    handle = TaskRef(opened)
+    last = (parts[-1].blocks.name, *parts[-1].indices[-1])
+    inputs = []
+    for order, part in enumerate(parts):
+        blocks = part.blocks
+        suffix = f"{order}-{window.name}"
+        for index in part.indices:
+            output = (blocks.name, *index)
+            waits = life.barrier or output == last
+            read = (f"read-{suffix}", *index) if waits else output
+            tasks[read] = Task(
+                read,
+                read_block,
+                handle,
+                window,
+                output,
+                blocks.read,
+                *blocks.arguments(index),
+                _data_producer=True,
+            )
+            if clustered:
+                done = (f"done-{suffix}", *index)
+                tasks[done] = Task(done, report_worker, TaskRef(read))
+                inputs.append(TaskRef(done))
+            elif waits:
+                inputs.append(TaskRef(read))
+            if waits:
+                tasks[output] = Task(output, wait_on, TaskRef(read), TaskRef(close))
+    if clustered:
+        tasks[close] = Task(close, close_everywhere, handle, window, *inputs)
+    elif life.barrier:
+        tasks[close] = Task(close, close_here, handle, window, *inputs)
+    else:  # to depend on all blocks would be to hold them all
+        tasks[close] = Task(close, close_after, handle, window, sum(len(part.indices) for part in parts), *inputs)
+
+
+def open_source(source: Source, early: Window | None, *_after: object) -> Handle:
+    """Give a new handle on the source, open already for a window whose blocks are sure to be read in this process."""
+    handle = Handle(source)
+    if early is not None and not in_pool() and worker_address() is None:
+        handle.open(early)
+    return handle
+
+
+def read_block(handle: Handle, window: Window, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:
+    """Give one block."""
+    return handle.read(window, block, read, *args)
+
+
+def report_worker(_block: object) -> str | None:
+    """Give the address of the worker that has this block."""
+    return worker_address()
+
+
+def close_here(handle: Handle, window: Window, *_blocks: object) -> None:
+    """Close the source in this process."""
+    handle.close(window)
+
+
+def close_after(handle: Handle, window: Window, blocks: int, _last: object) -> None:
+    """Close the source in this process once so many blocks were read: now, or with the last of them."""
+    handle.close_after(window, blocks)
+
+
+def close_everywhere(handle: Handle, window: Window, *workers: str | None) -> None:
+    """Close the source on this worker and on all that read from it."""
+    handle.close(window)
+    others = {worker for worker in workers if worker} - {worker_address()}
+    if not others:
+        return
+    from distributed import worker_client
+
+    with worker_client(separate_thread=False) as client:
+        alive = others & client.nthreads().keys()  # a worker that is gone has nothing open
+        outcomes = client.run(release_hold, (handle.name, window.name), workers=sorted(alive), on_error="return")
+    for outcome in outcomes.values():
+        if isinstance(outcome, Exception) and not _is_lost_worker(outcome):
+            raise outcome
+
+
+def _is_lost_worker(error: Exception) -> bool:
+    from distributed.comm import CommClosedError
+
+    return isinstance(error, CommClosedError)
+
+
+def wait_on(block: Any, _closed: None) -> Any:
+    """Give the block, now that the source is closed."""
+    return block
