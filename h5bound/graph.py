@@ -58,10 +58,10 @@ class _LifeLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
     """What both layers share: their tasks are made when they are first looked at."""
 
     has_legacy_tasks = False
-    clustered = False  # set where it arrives in another process: only dask.distributed sends layers
+    travelled = False  # set where it arrives in another process, as on the scheduler of a cluster
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "tasks"} | {"clustered": True}
+        return {key: value for key, value in self.__dict__.items() if key != "tasks"} | {"travelled": True}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -90,7 +90,7 @@ class _LifeLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
     def _make(self, windows: Sequence[Sequence[Request]], life: Life, opened: str) -> Tasks:
         """Give the tasks for a compute that is about to begin."""
         watch_computes()
-        return build(windows, life, clustered=self.clustered or _client_is_current(), opened=opened)
+        return build(windows, life, clustered=_may_be_clustered(travelled=self.travelled), opened=opened)
 
 
 class OpenLayer(_LifeLayer):
@@ -194,10 +194,12 @@ def _clone_life(life: Life, keys: set[Key], seed: Hashable, bind_to: Key | None)
     return replace(life, name=clone_key(life.name, seed), bound_to=bound_to)
 
 
-def _client_is_current() -> bool:
-    """Tell whether a compute would go to a dask cluster now."""
+def _may_be_clustered(*, travelled: bool) -> bool:
+    """Tell whether the tasks of a layer may run on a dask cluster: there is a client, or this may be the scheduler."""
     if "distributed" not in sys.modules:
         return False
+    if travelled:
+        return True
     from distributed import get_client
 
     try:

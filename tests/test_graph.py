@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
+import textwrap
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dask
 import dask.array as da
 import dask.graph_manipulation
+import distributed  # noqa: F401 - where it is imported, a copy of an array may be on a scheduler
 import h5py
 import numpy as np
 import pytest
@@ -20,8 +25,6 @@ from h5bound.graph import BlockLayer, OpenLayer
 from tests.recorder import FileReader
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from dask.highlevelgraph import HighLevelGraph
 
 GRID = ((2,) * 8, (3,) * 8)  # 64 blocks
@@ -67,6 +70,21 @@ def test_a_block_costs_two_tasks_here_and_three_on_a_cluster(reader: FileReader)
     assert len(array.__dask_graph__()) == len(culled(array)) == 2 * 64 + 2
     travelled = pickle.loads(pickle.dumps(array))
     assert len(travelled.__dask_graph__()) == len(culled(travelled)) == 3 * 64 + 2
+
+
+def test_a_copy_costs_two_tasks_a_block_where_there_is_no_cluster(tmp_path: Path) -> None:
+    script = f"""
+        import pickle, sys
+        sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+        from pathlib import Path
+        from h5bound import from_resource
+        from tests.recorder import FileReader
+        reader = FileReader(Path({str(tmp_path / "log")!r}))
+        array = from_resource(reader, reader.read_block, chunks=((2,) * 8, (3,) * 8), dtype="int64")
+        print(len(pickle.loads(pickle.dumps(array)).__dask_graph__()), "distributed" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(2 * 64 + 2), "False"]
 
 
 def test_on_a_cluster_close_depends_on_done_tokens_only(reader: FileReader) -> None:
