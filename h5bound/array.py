@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import h5py
     from numpy.typing import DTypeLike, NDArray
 
+    from h5bound.direct import Fetched
     from h5bound.source import Region, Source
 
     Index = tuple[int, ...]
@@ -251,6 +252,12 @@ def read_region(opened: OpenFile, what: DatasetKey, region: Region) -> NDArray[n
     """Give a region of a dataset."""
     opened.expect(what)
     return opened.read(what.path, region)
+
+
+def fetch_region(opened: OpenFile, what: DatasetKey, region: Region) -> NDArray[np.generic] | Fetched:
+    """Give a region of a dataset, or what it is decoded from."""
+    opened.expect(what)
+    return opened.fetch(what.path, region)
 
 
 def read_by_keywords(read: Callable[..., Any], keywords: dict[str, Any]) -> Any:

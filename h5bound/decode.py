@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Protocol
 import h5py
 from h5py import h5d, h5t
 
-from h5bound.direct import ChunkedReader, ContiguousReader
+from h5bound.direct import ChunkedReader, ContiguousReader, Fetched
 from h5bound.errors import UnsupportedError
 from h5bound.fallback import READ_ERRORS, Block, Region, load_plugins, read_through_h5py
-from h5bound.index import read_filters
+from h5bound.records import read_filters
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,6 +91,24 @@ class DatasetReader:
             if self._direct is None or any(s.start == s.stop for s in region):
                 return read_through_h5py(self._dataset, region)
             return self._direct.read(region)
+
+    def fetch(self, region: Region) -> Block | Fetched:
+        """Give what `read` gives, or in less memory what that is decoded from, with no need of the file.
+
+        Parameters
+        ----------
+        region
+            As for `read`.
+
+        Raises
+        ------
+        CorruptChunkError, UnsupportedError, ValueError
+            As `read` does, but for chunks that cannot be decoded: `Fetched.decode` raises for them.
+        """
+        with self._in_use():
+            if isinstance(self._direct, ChunkedReader) and all(s.start != s.stop for s in region):
+                return self._direct.fetch(region)
+        return self.read(region)
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:

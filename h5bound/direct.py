@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from h5py import h5d, h5i
@@ -15,12 +16,16 @@ from h5bound.decoders import Bytes, DamagedError
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.fallback import READ_ERRORS, Block, Region, name_of, read_through_h5py
 from h5bound.filters import decoder_for
-from h5bound.index import read_edge_unfiltered, read_filters
+from h5bound.records import read_edge_unfiltered, read_filters
 from h5bound.stored import ChunkGrid, ChunkTable, LocalFile, Overlap, Stored, bytes_of, list_chunks, read_runs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import h5py
     from h5py import h5p
+
+    from h5bound.filters import Decoder
 
 LISTED_AT_ONCE = 1024
 """A grid of at most so many chunks is listed at the first read: 2 ms."""
@@ -58,6 +63,56 @@ class ContiguousReader:
             self._local.close()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Fetched:
+    """The stored chunks that a region meets: what can be held of it, in less memory, while the file is closed."""
+
+    name: str
+    """of the dataset and its file"""
+    decoder: Decoder
+    chunks: tuple[int, ...]
+    """shape of a chunk"""
+    dtype: np.dtype[np.generic]
+    shape: tuple[int, ...]
+    """of the region"""
+    parts: tuple[tuple[Overlap, int, Bytes], ...]
+    """of each chunk: where it meets the region, its filter mask and its stored bytes"""
+
+    def decode(self) -> Block:
+        """Give the region.
+
+        Raises
+        ------
+        CorruptChunkError
+            A chunk does not decode to what is declared.
+        """
+        block, cells = _new_block(self.shape, self.dtype)
+        scratch: Block | None = None
+        for overlap, mask, data in self.parts:
+            target = cells[overlap.in_block]
+            whole = target.shape == self.chunks and target.flags.c_contiguous
+            if not whole and scratch is None:
+                scratch = np.empty(self.chunks, cells.dtype)
+            out = target if whole or scratch is None else scratch
+            with explained(self.name, overlap):
+                self.decoder.decode(data, bytes_of(out), mask)
+            if out is scratch:
+                target[...] = scratch[overlap.in_chunk]
+        return block
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return np.asarray, (self.decode(),)
+
+
+@contextmanager
+def explained(name: str, overlap: Overlap) -> Iterator[None]:
+    """Say which chunk of which dataset is damaged."""
+    try:
+        yield
+    except DamagedError as error:
+        raise CorruptChunkError(f"{name}, chunk at {overlap.origin}: {error}") from error
+
+
 class ChunkedReader:
     """Reads a dataset that is stored in chunks."""
 
@@ -69,6 +124,7 @@ class ChunkedReader:
             raise UnsupportedError("whether its edge chunks are filtered cannot be found out")
         self._dataset = dataset
         self._dtype = dataset.dtype
+        self._name = name_of(dataset)
         self._grid = ChunkGrid(dataset.shape, dataset.chunks)
         self._all_skipped = (1 << len(filters)) - 1
         self._edge_mask = self._all_skipped if edges else 0
@@ -99,7 +155,7 @@ class ChunkedReader:
         for overlap in grid.meet(region):
             target = cells[overlap.in_block]
             stored = self._find(grid, overlap)
-            try:
+            with explained(self._name, overlap):
                 if stored is None:
                     self._read_missing(overlap, target)
                 elif target.shape == grid.chunks and target.flags.c_contiguous:
@@ -108,10 +164,24 @@ class ChunkedReader:
                     scratch = np.empty(grid.chunks, cells.dtype) if scratch is None else scratch
                     self._decode(stored, bytes_of(scratch))
                     target[...] = scratch[overlap.in_chunk]
-            except DamagedError as error:
-                where = f"{name_of(self._dataset)}, chunk at {overlap.origin}"
-                raise CorruptChunkError(f"{where}: {error}") from error
         return block
+
+    def fetch(self, region: Region) -> Block | Fetched:
+        """Give the stored chunks of a region, which is not empty, or the region where they are no smaller."""
+        if self._local is None or not self._all_skipped:
+            return self.read(region)
+        shape = tuple(s.stop - s.start for s in region)
+        found = [(overlap, self._find(self._grid, overlap)) for overlap in self._grid.meet(region)]
+        filtered = [
+            (overlap, stored)
+            for overlap, stored in found
+            if stored is not None and stored.mask & self._all_skipped != self._all_skipped
+        ]
+        nbytes = sum(stored.nbytes for _, stored in filtered)
+        if len(filtered) < len(found) or nbytes > math.prod(shape) * self._dtype.itemsize:
+            return self.read(region)
+        parts = tuple((overlap, stored.mask, self._load(stored)) for overlap, stored in filtered)
+        return Fetched(self._name, self._decoder, self._grid.chunks, self._dtype, shape, parts)
 
     def _are_full(self, grid: ChunkGrid) -> bool:
         """Tell whether all chunks were listed, and have the size that is declared."""
@@ -158,11 +228,14 @@ class ChunkedReader:
         if plain and stored.data is None and self._local is not None:
             self._local.read_into(stored.offset, out)
             return
-        data = stored.data
-        if data is None:
-            assert self._local is not None
-            data = self._local.read(stored.offset, stored.nbytes)
-        self._decoder.decode(data, out, stored.mask)
+        self._decoder.decode(self._load(stored), out, stored.mask)
+
+    def _load(self, stored: Stored) -> Bytes:
+        """Give the stored bytes of a chunk."""
+        if stored.data is not None:
+            return stored.data
+        assert self._local is not None
+        return self._local.read(stored.offset, stored.nbytes)
 
     def _read_part(self, stored: Stored, grid: ChunkGrid, overlap: Overlap, target: Block) -> bool:
         """Read a part of an unfiltered chunk straight to where it belongs; False if that cannot be done."""

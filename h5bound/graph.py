@@ -22,6 +22,9 @@ still stands between the open and the close that belong to it.
 Where tasks run on a cluster, the inputs of a task travel to its worker. There close does not depend on the blocks but
 on ``done[i]``: the address of the worker that has block i.
 
+Blocks that were fetched as they are stored are held so until the close, in less memory, and decoded by wait_on just
+before they are used. Where tasks may travel, or flow on without a barrier, the read task decodes them.
+
 Blocks that are too large to be held at once are cut into windows. Each opens the source with its first read and has a
 close of its own; the one open task gives all of them their handle. Windows do not depend on one another, and all
 reads become ready together: dask.order then drains one window before it reads the next (512 blocks in windows of 32: at

@@ -25,7 +25,7 @@ from h5bound.errors import (
     SourceNotFoundError,
     UnsupportedError,
 )
-from h5bound.index import open_object
+from h5bound.links import open_object
 from h5bound.stored import LocalFile
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     import numpy as np
     from numpy.typing import NDArray
+
+    from h5bound.direct import Fetched
 
     Region = tuple[slice, ...]
 
@@ -152,6 +154,10 @@ class OpenFile:
     def read(self, name: str, region: Region) -> NDArray[np.generic]:
         """Give what ``file[name][region]`` holds."""
         return self.reader(name).read(region)
+
+    def fetch(self, name: str, region: Region) -> NDArray[np.generic] | Fetched:
+        """Give what ``file[name][region]`` holds, or what that is decoded from."""
+        return self.reader(name).fetch(region)
 
     def close(self) -> None:
         """Let go of the datasets, and of the file unless it is the caller's."""

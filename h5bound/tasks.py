@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask.task_spec import Task, TaskRef
 
+from h5bound.direct import Fetched
 from h5bound.handle import Handle, Window, in_pool, worker_address
 from h5bound.session import release_hold
 from h5bound.windows import name_requests
@@ -62,16 +63,9 @@ def _build_window(
             output = (blocks.name, *index)
             waits = life.barrier or output == last
             read = (f"read-{suffix}", *index) if waits else output
-            tasks[read] = Task(
-                read,
-                read_block,
-                handle,
-                window,
-                output,
-                blocks.read,
-                *blocks.arguments(index),
-                _data_producer=True,
-            )
+            how = blocks.fetch if life.barrier and not clustered and blocks.fetch is not None else blocks.read
+            arguments = blocks.arguments(index)
+            tasks[read] = Task(read, read_block, handle, window, output, how, *arguments, _data_producer=True)
             if clustered:
                 done = (f"done-{suffix}", *index)
                 tasks[done] = Task(done, report_worker, TaskRef(read))
@@ -139,5 +133,5 @@ def _is_lost_worker(error: Exception) -> bool:
 
 
 def wait_on(block: Any, _closed: None) -> Any:
-    """Give the block, now that the source is closed."""
-    return block
+    """Give the block, now that the source is closed: decoded, if it was fetched as it is stored."""
+    return block.decode() if isinstance(block, Fetched) else block

@@ -46,6 +46,7 @@ class Blocks:
     itemsize: int  # bytes of one element
     read: Callable[..., Any]  # gives a block from what `Source.reader` gives and the arguments
     arguments: Callable[[Index], tuple[Any, ...]]  # of ``read``, for the block at an index
+    fetch: Callable[..., Any] | None = None  # as ``read``, or gives what is decoded once the source is closed
 
     @property
     def numblocks(self) -> Index:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ from h5py import h5d, h5p, h5s, h5t
 
 from h5bound import direct
 from h5bound.decode import DatasetReader
+from h5bound.direct import Fetched
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.fallback import read_through_h5py
 from h5bound.stored import ChunkGrid, LocalFile, list_chunks
@@ -67,15 +69,32 @@ def regions_of(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
 
 def check_all(dataset: h5py.Dataset, reader: DatasetReader) -> None:
     for region in regions_of(dataset.shape):
-        got, want = reader.read(region), dataset[region or ...]
-        assert isinstance(got, np.ndarray)
-        assert (got.shape, got.dtype) == (want.shape, want.dtype)
-        assert got.flags.c_contiguous
-        assert got.flags.writeable
-        if got.dtype.hasobject:
-            assert repr(got.tolist()) == repr(want.tolist())
-        else:
-            assert got.tobytes() == want.tobytes()
+        check(reader.read(region), dataset[region or ...])
+        check(decode_later(reader, region), dataset[region or ...])
+
+
+def decode_later(reader: DatasetReader, region: tuple[slice, ...]) -> Any:
+    """Give what was fetched of a region, decoded for the second time, or from a pickle."""
+    fetched = reader.fetch(region)
+    if not isinstance(fetched, Fetched):
+        return fetched
+    assert sum(data.nbytes for _, _, data in fetched.parts) <= fetched.decode().nbytes
+    for _, _, data in fetched.parts:
+        data.flags.writeable = False
+    first, copy, second = fetched.decode(), pickle.loads(pickle.dumps(fetched)), fetched.decode()
+    assert first.tobytes() == copy.tobytes() == second.tobytes()
+    return second
+
+
+def check(got: Any, want: Any) -> None:
+    assert isinstance(got, np.ndarray)
+    assert (got.shape, got.dtype) == (want.shape, want.dtype)
+    assert got.flags.c_contiguous
+    assert got.flags.writeable
+    if got.dtype.hasobject:
+        assert repr(got.tolist()) == repr(want.tolist())
+    else:
+        assert got.tobytes() == want.tobytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +347,27 @@ def test_small_plain_chunks_are_left_to_h5py_unless_one_has_another_size(
             reader.read(np.s_[0:11, 0:13])
 
 
+def test_filtered_chunks_are_held_as_they_are_stored_unless_that_is_more(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("small", data=np.arange(2000).reshape(40, 50), **GZIP)
+        file.create_dataset("noise", data=noise, chunks=(40, 50), compression="gzip")
+        file.create_dataset("plain", data=noise, chunks=(4, 5))
+        file.create_dataset("holes", (40, 50), "i4", **GZIP)[:4] = 1
+    whole = (slice(0, 40), slice(0, 50))
+    for name, region, later in (
+        ("small", whole, True),
+        ("small", (slice(1, 2), slice(0, 1)), False),  # one element would keep its chunk
+        ("noise", whole, False),
+        ("plain", whole, False),
+        ("holes", whole, False),
+        ("holes", (slice(0, 4), slice(0, 50)), True),
+    ):
+        with opened(tmp_path / "a.h5", name) as (dataset, reader):
+            assert isinstance(reader.fetch(region), Fetched) == later
+            check(decode_later(reader, region), dataset[region])
+
+
 def test_a_small_chunk_that_inflates_to_too_little_or_too_much_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         for name, stored in (("short", b"abc"), ("long", b"abc" * 100_000)):
@@ -490,8 +530,9 @@ def test_a_file_cut_short_while_it_is_open_is_never_read_as_zeros(options: dict[
     with opened(path) as (_, reader):
         reader.read(np.s_[0:1, 0:1])
         os.truncate(path, path.stat().st_size - 40)
-        with pytest.raises(CorruptChunkError, match="the file ends"):
-            reader.read(np.s_[0:11, 0:13])
+        for read in (reader.read, reader.fetch):
+            with pytest.raises(CorruptChunkError, match="the file ends"):
+                read(np.s_[0:11, 0:13])
 
 
 def test_a_chunk_said_to_be_huge_is_refused_without_the_memory(tmp_path: Path) -> None:
