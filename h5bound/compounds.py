@@ -10,12 +10,14 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import h5py
 import numpy as np
 from h5py import h5t
 
+from h5bound.decode import DatasetReader
 from h5bound.errors import UnsupportedError
 from h5bound.rawbytes import tight
 from h5bound.references import ReferencePaths
@@ -190,13 +192,17 @@ def _longest(dataset: h5py.Dataset, resolve: Resolve) -> dict[tuple[str, ...], i
 def _blocks(dataset: h5py.Dataset) -> Iterator[Array]:
     if dataset.shape is None:
         return
-    if dataset.ndim == 0:
-        yield np.array(dataset[()], dataset.dtype)
-        return
-    row = max(1, dataset.size // max(1, dataset.shape[0])) * dataset.dtype.itemsize
-    step = max(1, _SCAN_NBYTES // row)
-    for start in range(0, dataset.shape[0], step):
-        yield dataset[start : start + step]
+    reader = DatasetReader(dataset)
+    try:
+        if not dataset.shape:
+            yield reader.read(())
+            return
+        length, *rest = dataset.shape
+        step = max(1, _SCAN_NBYTES // (max(1, prod(rest)) * dataset.dtype.itemsize))
+        for start in range(0, length, step):
+            yield reader.read((slice(start, min(start + step, length)), *(slice(0, n) for n in rest)))
+    finally:
+        reader.close()
 
 
 def _text_members(block: Array, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Array]]:

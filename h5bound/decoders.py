@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import bz2
 import struct
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -38,6 +39,8 @@ class Task:
     """where to put them; None for a buffer of the decoder's own"""
     options: tuple[int, ...]
     """the filter's client data values"""
+    limit: int = 0
+    """the most bytes that there may have been, where how many is not known"""
 
     def target(self) -> Bytes:
         """Give the buffer to decode into: `out`, or a new one of `nbytes`."""
@@ -45,13 +48,27 @@ class Task:
 
 
 def undo_deflate(task: Task) -> Bytes:
-    """Inflate a zlib stream; libdeflate checks its Adler-32."""
+    """Inflate a zlib stream; libdeflate checks its Adler-32. What it unpacks to is known, or has a limit."""
     import deflate
 
+    if task.nbytes < 0:
+        return inflate_within(task.source, task.limit)
     try:
         return np.frombuffer(deflate.zlib_decompress(task.source, task.nbytes), np.uint8)
     except deflate.DeflateError as error:
         raise DamagedError(f"is not a zlib stream of {task.nbytes} bytes") from error
+
+
+def inflate_within(source: Bytes, limit: int) -> Bytes:
+    """Inflate a zlib stream of any size up to a limit, allocating no more."""
+    unpacker = zlib.decompressobj()
+    try:
+        data = unpacker.decompress(source, limit + 1)
+    except zlib.error as error:
+        raise DamagedError(f"is not a zlib stream: {error}") from error
+    if len(data) > limit or not unpacker.eof:
+        raise DamagedError(f"is not a zlib stream of at most {limit} bytes")
+    return np.frombuffer(data, np.uint8)
 
 
 def undo_shuffle(task: Task) -> Bytes:

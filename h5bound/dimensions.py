@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING, cast
 
 import h5py
 import numpy as np
-from h5py import h5ds, h5t
+from h5py import h5ds, h5o, h5t
 
 from h5bound.errors import UnsupportedError
+from h5bound.references import ReferencePaths
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from h5bound.compounds import Resolve
     from h5bound.typetext import JSON
+
+    Listed = dict[int, dict[int, str]]  # names of the dimensions of a group by their numbers, by its address
 
 NOT_A_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 
@@ -89,7 +92,8 @@ def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
     consumed = {name for name in _SCALE if scale and name in dataset.attrs}
     consumed.update({"DIMENSION_LIST"} if attached is not None else (), set(_NETCDF_IDS) & details.keys())
     unlimited = bool(shape) and dataset.maxshape[0] is None
-    names = _name(dataset, details) if len(shape) else ()
+    listed = resolve.listed if isinstance(resolve, ReferencePaths) else {}
+    names = _name(dataset, details, listed) if len(shape) else ()
     bare = title.startswith(NOT_A_VARIABLE)
     return Dimensions(names, shape, scale, bare, unlimited, frozenset(consumed), details)
 
@@ -159,13 +163,13 @@ def _draw(shape: tuple[int, ...], pools: dict[int, list[str]]) -> tuple[str, ...
     return tuple(names)
 
 
-def _name(dataset: h5py.Dataset, details: dict[str, JSON]) -> tuple[str | None, ...]:
+def _name(dataset: h5py.Dataset, details: dict[str, JSON], listed: Listed) -> tuple[str | None, ...]:
     own = os.fsdecode(dataset.name or "").rsplit("/", 1)[-1]
     ids = details.get("_Netcdf4Coordinates")
     if "scale" in details and isinstance(ids, list) and len(ids) == dataset.ndim:
         if ids == [details.get("_Netcdf4Dimid")]:
             return (own,)
-        known = _names_by_id(dataset, {cast("int", number) for number in ids})
+        known = _names_by_id(dataset, {cast("int", number) for number in ids}, listed)
         return tuple(known.get(cast("int", number)) for number in ids)
     attached = details.get("dimension_list")
     if isinstance(attached, list) and any(attached):
@@ -178,20 +182,29 @@ def _name(dataset: h5py.Dataset, details: dict[str, JSON]) -> tuple[str | None, 
     return tuple(unnamed)
 
 
-def _names_by_id(dataset: h5py.Dataset, wanted: set[int]) -> dict[int, str]:
+def _names_by_id(dataset: h5py.Dataset, wanted: set[int], listed: Listed) -> dict[int, str]:
     """Look for netCDF dimensions in the group of a dataset and those above it."""
     known: dict[int, str] = {}
     group = dataset.parent
     while True:
-        for name in group:
-            if wanted <= known.keys():
-                return known
-            if group.get(name, getclass=True, getlink=True) is h5py.HardLink:
-                ids = _read_ids(group[name], "_Netcdf4Dimid")
-                known.setdefault(ids if isinstance(ids, int) else -1, name)
-        if group.name == "/":
+        address = h5o.get_info(group.id).addr
+        if address not in listed:  # once for a group, not for each dataset that asks
+            listed[address] = _list_ids(group)
+        known = {**listed[address], **known}
+        if wanted <= known.keys() or group.name == "/":
             return known
         group = group.parent
+
+
+def _list_ids(group: h5py.Group) -> dict[int, str]:
+    """List the netCDF dimensions of a group: names by number, the first of several in name order."""
+    found: dict[int, str] = {}
+    for name in group:
+        if group.get(name, getclass=True, getlink=True) is h5py.HardLink:
+            ids = _read_ids(group[name], "_Netcdf4Dimid")
+            if isinstance(ids, int):
+                found.setdefault(ids, name)
+    return found
 
 
 def _read_title(dataset: h5py.Dataset) -> bytes:

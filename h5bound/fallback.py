@@ -13,12 +13,14 @@ import numpy as np
 from h5py import h5z
 
 from h5bound.errors import CorruptChunkError, H5BoundError, UnsupportedError
-from h5bound.index import read_filters
+from h5bound.records import read_filters
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     import h5py
 
-    from h5bound.index import Filter
+    from h5bound.records import Filter
 
 Region: TypeAlias = tuple[slice, ...]
 """A slice for each axis with 0 <= start <= stop <= extent and no step."""
@@ -38,12 +40,12 @@ def read_through_h5py(dataset: h5py.Dataset, region: Region) -> Block:
     UnsupportedError
         The dataset has no values (a null data space), or a filter that HDF5 does not have.
     CorruptChunkError
-        HDF5 cannot read a filtered chunk.
+        HDF5 cannot read it.
     """
     if dataset.shape is None:
         raise UnsupportedError(f"{name_of(dataset)} has a null data space: there is nothing to read")
     try:
-        with _VARIABLE_LENGTH if dataset.dtype.hasobject else nullcontext():
+        with lock_variable_length(dataset.dtype):
             block: Block = dataset[region or ...]
     except READ_ERRORS as error:
         better = _explain(dataset, region, error)
@@ -51,6 +53,11 @@ def read_through_h5py(dataset: h5py.Dataset, region: Region) -> Block:
             raise
         raise better from error
     return block
+
+
+def lock_variable_length(dtype: np.dtype[np.generic]) -> AbstractContextManager[object]:
+    """Give the lock under which variable-length data is read, and for other types none."""
+    return _VARIABLE_LENGTH if dtype.hasobject else nullcontext()
 
 
 def _explain(dataset: h5py.Dataset, region: Region, error: Exception) -> H5BoundError | None:
@@ -61,9 +68,11 @@ def _explain(dataset: h5py.Dataset, region: Region, error: Exception) -> H5Bound
                 f"{name_of(dataset)}: HDF5 has no filter {entry.id} ({entry.name}); install hdf5plugin, or "
                 "another package that registers it"
             )
-    if filters and isinstance(error, OSError):
-        at = tuple(s.start for s in region)
-        return CorruptChunkError(f"{name_of(dataset)}: a chunk of the block at {at} cannot be read: {error}")
+    at = f"the block at {tuple(s.start for s in region)}"
+    if "no appropriate function for conversion path" in str(error):
+        return UnsupportedError(f"{name_of(dataset)}: {at} cannot be converted to what h5py has for its type: {error}")
+    if isinstance(error, OSError):
+        return CorruptChunkError(f"{name_of(dataset)}: a chunk of {at} cannot be read: {error}")
     return None
 
 

@@ -32,7 +32,7 @@ from h5bound.errors import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from h5bound.index import Filter
+    from h5bound.records import Filter
 
 Config: TypeAlias = dict[str, Any]
 """A codec as Zarr's metadata spell it."""
@@ -125,6 +125,10 @@ KINDS = {
 """The table, by filter number as registered with The HDF Group (hdf5_plugins, RegisteredFilterPlugins)."""
 
 
+GROWTH = 1 << 16
+"""Bytes by which a compressor may make a chunk larger, beside doubling it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decoder:
     """What undoes one pipeline."""
@@ -146,7 +150,7 @@ class Decoder:
             The bytes do not decode to `nbytes` bytes, or a checksum does not agree.
         """
         left = []
-        nbytes = self.nbytes
+        nbytes, limit = self.nbytes, 2 * self.nbytes + GROWTH
         for i, (kind, options) in enumerate(self.steps):
             if not mask >> i & 1:
                 left.append((kind, options, nbytes))
@@ -155,7 +159,7 @@ class Decoder:
         while left:
             kind, options, nbytes = left.pop()
             try:
-                data = kind.undo(Task(data, nbytes, None if left else out, options))
+                data = kind.undo(Task(data, nbytes, None if left else out, options, limit))
             except DamagedError as error:
                 raise DamagedError(f"{kind.name}: it {error}") from error.__cause__
         if data.size != self.nbytes:
@@ -183,7 +187,7 @@ def decoder_for(filters: tuple[Filter, ...], nbytes: int) -> Decoder:
             raise UnsupportedError(f"filter {kind.name} needs {kind.library}, which is not installed")
         if odd_settings(entry, nbytes):
             raise UnsupportedError(f"filter {kind.name} with the settings {entry.options} is left to HDF5")
-        if packed and kind.grows is None:
+        if packed and kind.grows is None and kind.name != "deflate":
             raise UnsupportedError(f"filter {kind.name} after another compressor is left to HDF5")
         packed = packed or kind.grows is None
         steps.append((kind, entry.options))
@@ -195,8 +199,10 @@ def odd_settings(entry: Filter, nbytes: int) -> bool:
     name, options = KINDS[entry.id].name, entry.options
     if len(options) < KINDS[entry.id].options:
         return True
+    if name == "deflate":  # HDF5 refuses any other
+        return len(options) != 1 or options[0] > 9
     if name == "shuffle":
-        return not 0 < options[0] <= nbytes
+        return len(options) != 1 or not 0 < options[0] <= nbytes
     if name == "bitshuffle":
         return not 0 < options[2] <= nbytes or options[3] % 8 != 0 or (*options, 0)[4] not in (0, 2, 3)
     return name == "blosc" and len(options) > 6 and options[6] not in BLOSC_PACKERS
@@ -223,7 +229,7 @@ def translate_codecs(
 
     Examples
     --------
-    >>> from h5bound.index import Filter
+    >>> from h5bound.records import Filter
     >>> gzip = (Filter(2, 1, (4,), "shuffle"), Filter(1, 1, (6,), "deflate"))
     >>> translate_codecs(gzip, 4096, zarr_format=2)
     (({'id': 'shuffle', 'elementsize': 4}, {'id': 'zlib', 'level': 6}), '')

@@ -27,7 +27,7 @@ from h5py import h5t
 from h5bound.datatypes import in_true_order, read_dtype
 from h5bound.errors import UnsupportedError
 from h5bound.rawbytes import as_elements, is_refused
-from h5bound.typetext import JSON, has_region_references, spell_type
+from h5bound.typetext import JSON, check_depth, has_region_references, spell_type
 
 if TYPE_CHECKING:
     from h5py import h5a
@@ -80,6 +80,7 @@ def read_value(attribute: h5a.AttrID) -> RawValue:
         h5py cannot read it.
     """
     tid = attribute.get_type()
+    check_depth(tid)
     space = attribute.get_space()
     if space.get_simple_extent_type() == h5py.h5s.NULL:
         return RawValue(tid, None)

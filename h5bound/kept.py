@@ -14,8 +14,8 @@ from h5bound.filters import decoder_for, translate_codecs
 
 if TYPE_CHECKING:
     from h5bound.datatypes import ZarrType
-    from h5bound.index import DatasetRecord
     from h5bound.plan import StoredChunks
+    from h5bound.records import DatasetRecord
 
 
 def chunk_nbytes(record: DatasetRecord) -> int:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 
 from h5bound.decode import DatasetReader
 from h5bound.errors import H5BoundError
 from h5bound.filters import KINDS
-from h5bound.index import READ_ERRORS, DatasetRecord, Filter, describe, open_object, read_index
+from h5bound.index import read_index
+from h5bound.links import open_object
 from h5bound.report import format_nbytes
 from h5bound.source import H5Source
+from h5bound.unreadable import READ_ERRORS, describe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from os import PathLike
+
+    from h5bound.openfile import OpenFile
+    from h5bound.records import DatasetRecord, Filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +36,15 @@ class Entry:
     """what there is to say, in one line"""
 
 
-def list_file(path: str | PathLike[str]) -> list[Entry]:
+def list_file(path: str | PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> list[Entry]:
     """Give the objects and links of an HDF5 file, by path. The file is open meanwhile, and closed afterwards.
+
+    Parameters
+    ----------
+    path
+        Of the file, or its URL.
+    storage_options
+        Of fsspec, for a URL.
 
     Examples
     --------
@@ -44,12 +57,12 @@ def list_file(path: str | PathLike[str]) -> list[Entry]:
     / group
     /x (2) float64, contiguous, 16 B stored of 16 B, read directly
     """
-    source = H5Source.of(path)
+    source = H5Source.of(path, storage_options)
     opened = source.open()
     try:
         index = read_index(opened.file)
         entries = [Entry(record.path, "group", "group") for record in index.groups]
-        entries += [Entry(record.path, "dataset", describe_dataset(opened.file, record)) for record in index.datasets]
+        entries += [Entry(record.path, "dataset", describe_dataset(opened, record)) for record in index.datasets]
         source.check(opened)
     finally:
         source.close(opened)
@@ -59,7 +72,7 @@ def list_file(path: str | PathLike[str]) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.path.rstrip("/").split("/"))
 
 
-def describe_dataset(file: h5py.File, record: DatasetRecord) -> str:
+def describe_dataset(opened: OpenFile, record: DatasetRecord) -> str:
     """Give one line on a dataset."""
     shape = "null" if record.shape is None else f"({', '.join(map(str, record.shape))})"
     parts = [f"{shape} {describe_type(record)}", record.layout]
@@ -74,7 +87,7 @@ def describe_dataset(file: h5py.File, record: DatasetRecord) -> str:
     )
     if record.outside:
         parts.append(f"outside: {', '.join(record.outside)}")
-    parts.append(record.problem or describe_way(file, record))
+    parts.append(record.problem or describe_way(opened, record))
     return ", ".join(parts)
 
 
@@ -98,6 +111,7 @@ def describe_type(record: DatasetRecord) -> str:
 def describe_filter(item: Filter) -> str:
     """Give the filter's name, and its level where it has one.
 
+    >>> from h5bound.records import Filter
     >>> describe_filter(Filter(1, 0, (4,), "deflate"))
     'deflate 4'
     """
@@ -106,13 +120,13 @@ def describe_filter(item: Filter) -> str:
     return f"{name} {item.options[0]}" if name in ("deflate", "bzip2", "zstd") and item.options else name
 
 
-def describe_way(file: h5py.File, record: DatasetRecord) -> str:
+def describe_way(opened: OpenFile, record: DatasetRecord) -> str:
     """Give which way the dataset is read: directly, or through h5py, and then why."""
     try:
-        dataset = open_object(file, record.path)
+        dataset = open_object(opened.file, record.path)
         if not isinstance(dataset, h5py.Dataset) or record.shape is None:
             return "no elements"
-        reader = DatasetReader(dataset)
+        reader = DatasetReader(dataset, opened.bytes)
         try:
             return "read directly" if reader.way == "direct" else f"read through h5py ({reader.reason})"
         finally:

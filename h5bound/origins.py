@@ -8,6 +8,7 @@ is not carried again, but linked to (``_LINKS``); so circles of links end.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +17,16 @@ import h5py
 from h5py import h5o
 
 from h5bound.attributes import is_netcdf
-from h5bound.errors import DatasetNotFoundError, H5BoundError, UnsafeSourceError
-from h5bound.index import READ_ERRORS, Index, LinkRecord, describe, open_object, read_dataset, read_index
-from h5bound.outside import find_linked_file
+from h5bound.errors import H5BoundError, UnsafeSourceError
+from h5bound.index import Index, read_index
+from h5bound.links import LinkRecord, find_external, open_object
+from h5bound.outside import MAX_HOPS, find_file
+from h5bound.records import read_dataset
 from h5bound.references import Addresses
 from h5bound.report import Link, Note, Skipped
 from h5bound.settings import is_wanted
 from h5bound.source import H5Source
+from h5bound.unreadable import READ_ERRORS, describe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,9 +34,6 @@ if TYPE_CHECKING:
     from h5bound.settings import Limits, Settings
 
 LEFT_OUT = "left out by include or exclude"
-
-MAX_HOPS = 16
-"""External links one behind another."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,19 +100,7 @@ def read_origin(
     """
     index = read_index(file, max_objects=limits.max_objects, max_depth=limits.max_depth)
     kept = keep_wanted(index, settings, skipped)
-    several = {link.to for link in index.links if link.kind == "hard"}
-    return Origin(source, kept, Addresses(read_addresses(file, several)), is_netcdf(file))
-
-
-def read_addresses(file: h5py.File, paths: set[str]) -> dict[int, str]:
-    """Give the paths by the addresses of the objects."""
-    addresses = {}
-    for path in sorted(paths):
-        try:
-            addresses[h5o.get_info(open_object(file, path).id).addr] = path
-        except (H5BoundError, *READ_ERRORS):
-            continue  # it stands among the problems
-    return addresses
+    return Origin(source, kept, Addresses(index.addresses, complete=True), is_netcdf(file))
 
 
 def keep_wanted(index: Index, settings: Settings, skipped: list[Skipped]) -> Index:
@@ -171,11 +160,12 @@ class Follower:
     count: int = 0
     """objects and links that were met"""
 
-    def follow(self, first: Origin, file: h5py.File) -> None:
-        """Judge the links of the source, which is open, and go on with what they lead to."""
+    def follow(self, first: Origin) -> None:
+        """Judge the links of the source, and go on with what they lead to."""
         self.add(first)
         if self.allowed and any(link.kind == "external" for link in first.index.links):
-            self.know(first, read_addresses(file, set(list_paths(first.index))))
+            wanted = set(list_paths(first.index))
+            self.know(first, {address: path for address, path in first.index.addresses.items() if path in wanted})
         for origin in self.origins:  # it grows meanwhile
             for link in origin.index.links:
                 self.judge(origin, link)
@@ -228,8 +218,8 @@ class Follower:
         name, path = link.file or "", link.to[len(link.file or "") + 1 :]
         main = origin.source.path
         for _ in range(MAX_HOPS):
-            place = find_linked_file(main, name, self.allowed)
-            source = self.sources.get(str(place)) or H5Source.of(place)
+            place = os.path.realpath(find_file(main, name, "link", self.allowed))
+            source = self.sources.get(place) or H5Source.of(place)
             opened = source.open()
             try:
                 further = find_external(opened.file, path)
@@ -255,10 +245,9 @@ class Follower:
             return
         inside = f"/{path.strip('/')}"
         index = self.read_part(file, found, inside, link.path.count("/"))
-        addresses = read_addresses(file, set(list_paths(index)))
         kept = keep_wanted(move_index(index, inside, link.path), self.settings, self.skipped)
         wanted = set(list_paths(kept))
-        moved = {address: move(at, inside, link.path) for address, at in addresses.items()}
+        moved = {address: move(at, inside, link.path) for address, at in index.addresses.items()}
         known = {address: at for address, at in moved.items() if at in wanted}
         taken = Origin(source, kept, Addresses(known, complete=True), is_netcdf(file), link.path, inside)
         self.add(taken)
@@ -279,25 +268,5 @@ class Follower:
             )
         whole = Path(file.filename).stat()
         record = replace(read_dataset(found), path=inside)
-        return Index(file.filename, whole.st_size, whole.st_mtime_ns, (), (record,), (), (), ())
-
-
-def find_external(file: h5py.File, path: str) -> tuple[str, str] | None:
-    """Give file and path of the external link that stands on a path, if one does: what follows it goes on from there.
-
-    Raises
-    ------
-    DatasetNotFoundError
-        Nothing is there.
-    """
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    at = "/"
-    for number, part in enumerate(parts):
-        group = open_object(file, at)
-        if not isinstance(group, h5py.Group):
-            raise DatasetNotFoundError(f"{at!r} of {file.filename} is no group")
-        link = group.get(part, getlink=True)
-        if isinstance(link, h5py.ExternalLink):
-            return link.filename, "/".join([link.path, *parts[number + 1 :]])
-        at = f"{at.rstrip('/')}/{part}"
-    return None
+        addresses = {h5o.get_info(found.id).addr: inside}
+        return Index(file.filename, whole.st_size, whole.st_mtime_ns, (), (record,), (), (), (), addresses)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
+import numpy as np
 from h5py import h5o, h5r
 
 from h5bound.errors import UnsupportedError
@@ -23,9 +24,26 @@ class Addresses:
     complete: bool = False
     """whether these are all objects that a reference may lead to"""
 
+    def needed_for(self, dtype: np.dtype[Any] | None) -> Addresses:
+        """Give what is needed to read values of a type, and to be sent to the tasks that do: nothing if it has none."""
+        return self if dtype is not None and holds_references(dtype) else Addresses()
+
     def resolver(self, file: h5py.File) -> ReferencePaths:
         """Give what finds the paths of references that were read from the open file."""
         return ReferencePaths(file, self.paths, complete=self.complete)
+
+
+def holds_references(dtype: np.dtype[Any]) -> bool:
+    """Tell whether values of a type, as h5py has it, may have object references in them.
+
+    >>> holds_references(np.dtype([("a", "i4"), ("b", h5py.vlen_dtype(h5py.ref_dtype))]))
+    True
+    """
+    base = dtype.base
+    if base.names is not None:
+        return any(holds_references(base[name]) for name in base.names)
+    inner = h5py.check_vlen_dtype(base)
+    return holds_references(inner) if isinstance(inner, np.dtype) else h5py.check_ref_dtype(base) is not None
 
 
 class ReferencePaths:
@@ -42,13 +60,21 @@ class ReferencePaths:
         has the path that the caller gave it.
     complete
         Whether these are all there are: no other name is looked for.
+
+    Attributes
+    ----------
+    listed
+        Names of the netCDF dimensions of groups by their numbers, by the group's address: :mod:`h5bound.dimensions`
+        lists each group once.
     """
 
-    __slots__ = ("_complete", "_file", "_paths")
+    __slots__ = ("_complete", "_file", "_found", "_paths", "listed")
 
     def __init__(self, file: h5py.File, paths: Mapping[int, str] | None = None, *, complete: bool = False) -> None:
         self._file = file
-        self._paths = dict(paths or {})
+        self._paths = {} if paths is None else paths
+        self._found: dict[int, str] = {}
+        self.listed: dict[int, dict[int, str]] = {}
         self._complete = complete
 
     def __call__(self, reference: h5py.Reference) -> str:
@@ -64,7 +90,7 @@ class ReferencePaths:
         try:
             target = h5r.dereference(reference, self._file.id)
             address = h5o.get_info(target).addr
-            path = self._paths.get(address)
+            path = self._paths.get(address) or self._found.get(address)
             if path is None and not self._complete:
                 name = h5r.get_name(reference, self._file.id)
                 path = None if name is None else name.decode("utf-8", "surrogateescape")
@@ -73,5 +99,5 @@ class ReferencePaths:
         if not path:
             reason = "is not carried with it" if self._complete else "has no name"
             raise UnsupportedError(f"an object reference whose target {reason}")
-        self._paths[address] = path
+        self._found[address] = path
         return path

@@ -13,7 +13,12 @@ from typing import TypeAlias, cast
 import numpy as np
 from h5py import h5t
 
+from h5bound.errors import UnsupportedError
+
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+
+MAX_NESTED = 32
+"""Types one in another."""
 
 _STRPAD = {
     h5t.STR_NULLTERM: "null-terminated",
@@ -52,6 +57,30 @@ def read_text(json: JSON) -> str:
     """
     raw = base64.b64decode(cast("str", json["base64"])) if isinstance(json, dict) else cast("str", json).encode()
     return raw.decode("utf-8", "surrogateescape")
+
+
+def check_depth(tid: h5t.TypeID) -> None:
+    """Refuse a type that is nested so deeply that functions which call themselves for each level would not end well.
+
+    Raises
+    ------
+    UnsupportedError
+        It is nested more than 32 levels deep.
+    """
+    level = [tid]
+    for _ in range(MAX_NESTED):
+        level = [inner for outer in level for inner in list_inner(outer)]
+        if not level:
+            return
+    raise UnsupportedError(f"its type is nested more than {MAX_NESTED} levels deep")
+
+
+def list_inner(tid: h5t.TypeID) -> list[h5t.TypeID]:
+    """Return the types of a compound's members, or of the elements of an array or a sequence."""
+    found = tid.get_class()
+    if found == h5t.COMPOUND:
+        return [tid.get_member_type(i) for i in range(tid.get_nmembers())]
+    return [tid.get_super()] if found in (h5t.ARRAY, h5t.VLEN) else []
 
 
 def spell_type(tid: h5t.TypeID) -> JSON:

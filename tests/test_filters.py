@@ -24,7 +24,7 @@ from h5bound import decoders
 from h5bound.decoders import DamagedError, fletcher32
 from h5bound.errors import UnsupportedError
 from h5bound.filters import KINDS, decoder_for, translate_codecs
-from h5bound.index import Filter, read_filters
+from h5bound.records import Filter, read_filters
 
 if TYPE_CHECKING:
     from pathlib import Path

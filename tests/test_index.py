@@ -14,21 +14,12 @@ import numpy as np
 import pytest
 from h5py import h5z
 
-from h5bound import index
+from h5bound import index, library
 from h5bound.errors import DatasetNotFoundError, UnsafeSourceError, UnsupportedError
-from h5bound.index import (
-    DatasetRecord,
-    Filter,
-    GroupRecord,
-    LinkRecord,
-    Note,
-    describe,
-    open_object,
-    read_dataset,
-    read_edge_unfiltered,
-    read_filters,
-    read_index,
-)
+from h5bound.index import GroupRecord, Note, read_index
+from h5bound.links import LinkRecord, open_object
+from h5bound.records import DatasetRecord, Filter, read_dataset, read_edge_unfiltered, read_filters
+from h5bound.unreadable import describe
 from tests.odd_files import (
     ODD_FILES,
     record_opens,
@@ -289,7 +280,7 @@ def test_unfiltered_edge_chunks_are_unknown_where_the_library_cannot_be_asked(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_edge_unfiltered(path)
-    monkeypatch.setattr(index, "_find_library", lambda: None)
+    monkeypatch.setattr(library, "_find_library", lambda: None)
     with h5py.File(path) as file:
         plist = file["cut"].id.get_create_plist()
         assert read_edge_unfiltered(plist, (10,), (4,)) is None

@@ -10,8 +10,8 @@ import pytest
 import zarr
 
 from h5bound.convert import convert
+from h5bound.documents import quiet_zarr
 from h5bound.errors import SourceChangedError, UnsafeSourceError, UnsupportedError
-from h5bound.target import quiet_zarr
 from h5bound.verify import verify
 from tests import odd_files
 

@@ -16,8 +16,8 @@ from h5bound.encoding import CodecChain, plan_chain
 from h5bound.errors import UnsafeSourceError
 from h5bound.fillvalues import FillValue
 from h5bound.grid import count_cells, cut_batches, list_cells, map_cells, plan_auto_chunks, region_of
-from h5bound.index import DatasetRecord
 from h5bound.plan import ODD, Facts, StoredChunks, plan_array
+from h5bound.records import DatasetRecord
 from h5bound.settings import OptionError, Settings, make_settings, matches
 from h5bound.units import plan_units
 

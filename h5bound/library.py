@@ -1,0 +1,74 @@
+"""What the HDF5 library tells, and h5py has no getter for."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+from h5py import h5p
+from h5py._objects import phil
+
+if TYPE_CHECKING:
+    from h5py import h5d
+    from numpy.typing import NDArray
+
+
+def ask(function: str, of: h5p.PropDCID | h5d.DatasetID) -> int | None:
+    """Give the unsigned int of a getter that h5py lacks, None if it cannot be asked."""
+    library = _find_library()
+    if library is None:
+        return None
+    answer = ctypes.c_uint()
+    with phil:
+        status = library[function](ctypes.c_int64(of.id), ctypes.byref(answer))
+    return answer.value if status >= 0 else None
+
+
+def find_chunks(dataset: h5d.DatasetID, origins: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
+    """Give the stored bytes of chunks as HDF5 finds each by itself, 0 where it does not; None if it cannot be asked.
+
+    Takes about 2.5 µs a chunk.
+
+    Parameters
+    ----------
+    dataset
+        An open dataset.
+    origins
+        The first element of each chunk, a row each.
+    """
+    library = _find_library()
+    if library is None:
+        return None
+    find = library.H5Dget_chunk_storage_size
+    find.argtypes = [ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
+    origins = np.ascontiguousarray(origins, np.uint64)
+    sizes = np.zeros(len(origins), np.uint64)
+    identifier, first, row = dataset.id, origins.ctypes.data, origins.strides[0]
+    with phil:
+        for i in range(len(origins)):
+            find(identifier, first + i * row, sizes.ctypes.data + 8 * i)
+    return sizes
+
+
+@functools.cache
+def _find_library() -> ctypes.CDLL | None:
+    """Give the HDF5 library that h5py runs on: another copy would not know h5py's identifiers."""
+    # A loaded extension module answers for what it is linked to, except on Windows; there the name of a DLL
+    # that is loaded already gives that very DLL.
+    places = [Path(h5p.__file__)]
+    if sys.platform == "win32":
+        home = Path(h5py.__file__).parent
+        places = [*home.glob("hdf5*.dll"), *home.with_name("h5py.libs").glob("hdf5*.dll")]
+    for place in places:
+        try:
+            library = ctypes.CDLL(str(place))
+        except OSError:
+            continue
+        if hasattr(library, "H5Pget_chunk_opts") and hasattr(library, "H5Dget_chunk_index_type"):
+            return library
+    return None

@@ -1,0 +1,257 @@
+"""What a dataset draws on: raw data of external storage, sources of a virtual dataset, in whichever file they are.
+
+A source may be virtual itself, or have external storage. HDF5 gives fill values where one is missing, and where it is
+too small whatever is in memory. So all of them are judged before the dataset is read.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import h5py
+from h5py import h5d, h5o, h5s
+
+from h5bound.errors import DatasetNotFoundError, H5BoundError, UnsafeSourceError, UnsupportedError
+from h5bound.links import decode_name, find_external, open_object
+from h5bound.outside import MAX_HOPS, find_file, naming
+from h5bound.source import Identity
+from h5bound.unreadable import READ_ERRORS, describe
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from h5py import h5p
+
+OUTSIDE = frozenset({"external", "virtual"})
+"""Layouts of datasets that may draw on other files."""
+
+MAX_NESTED = 32
+"""Virtual datasets one in another."""
+
+MAX_SOURCES = 100_000
+"""Datasets that the sources of a virtual dataset may draw on in their turn, each as often as it is drawn on."""
+
+
+def check_outside(file: h5py.File, path: str, allowed: Sequence[Path]) -> dict[str, Identity]:
+    """Make sure that a dataset opens allowed files only, and that all of them are there with what it takes from them.
+
+    Gives what these files were before they were opened, by their real paths.
+
+    Parameters
+    ----------
+    file
+        The open file.
+    path
+        Of the dataset in it.
+    allowed
+        Real paths of directories whose files may be opened.
+
+    Raises
+    ------
+    UnsafeSourceError
+        It would open a file that is not allowed, or so many that it would never end.
+    SourceNotFoundError
+        A file is not there.
+    UnsupportedError
+        What it takes from a source is not there, so that HDF5 would make something up.
+    """
+    found = open_object(file, path)
+    assert isinstance(found, h5py.Dataset)
+    sources = Sources(allowed)
+    try:
+        sources.check(file, found.id)
+    except H5BoundError:
+        raise
+    except READ_ERRORS as error:
+        raise UnsupportedError(f"h5py cannot tell what it draws on: {describe(error)}") from error
+    return sources.files
+
+
+@dataclass(slots=True)
+class Sources:
+    """Judges what a dataset draws on, and what that draws on."""
+
+    allowed: Sequence[Path]
+    """real paths of directories whose files may be opened"""
+    weights: dict[tuple[str, int], int] = field(default_factory=dict)
+    """how many datasets reading one opens, by its file and address"""
+    above: set[tuple[str, int]] = field(default_factory=set)
+    """those that draw on the one that is being judged"""
+    files: dict[str, Identity] = field(default_factory=dict)
+    """what the other files were before they were opened, by their real paths"""
+
+    def find(self, main: str, name: str, kind: str) -> Path:
+        """Give the path of another file, as `find_file`, and keep in mind what that file is now."""
+        place = find_file(main, name, kind, self.allowed)
+        real = os.path.realpath(place)
+        if real not in self.files:
+            self.files[real] = Identity.of(real)
+        return place
+
+    def check(self, file: h5py.File, dataset: h5d.DatasetID) -> int:
+        """Give how many datasets reading one of an open file would open.
+
+        Raises
+        ------
+        UnsafeSourceError, SourceNotFoundError, UnsupportedError
+            As `check_outside`.
+        """
+        key = (os.path.realpath(file.filename), h5o.get_info(dataset).addr)
+        if key in self.above:
+            raise UnsafeSourceError("it draws on itself")
+        if len(self.above) > MAX_NESTED:
+            raise UnsafeSourceError(f"more than {MAX_NESTED} virtual datasets one in another")
+        if key not in self.weights:
+            self.above.add(key)
+            self.weights[key] = 1 + self.check_files(file, dataset.get_create_plist())
+            self.above.remove(key)
+        return self.weights[key]
+
+    def check_files(self, file: h5py.File, plist: h5p.PropDCID) -> int:
+        """Judge the files that a dataset names; gives how many datasets of them reading it would open."""
+        for i in range(plist.get_external_count()):
+            name = decode_name(plist.get_external(i)[0])
+            with naming(f"external storage {name!r}"):
+                self.find(file.filename, name, "external")
+        mappings = list_mappings(plist) if plist.get_layout() == h5d.VIRTUAL else []
+        by_file = groupby(sorted(mappings, key=lambda mapping: mapping.file), key=lambda mapping: mapping.file)
+        return sum(self.check_sources(file, name, list(some)) for name, some in by_file)
+
+    def check_sources(self, file: h5py.File, name: str, mappings: Sequence[Mapping]) -> int:
+        """Judge the sources of a virtual dataset in one file, which is opened for that if it is allowed."""
+        odd = next((mapping for mapping in mappings if "%" in mapping.file + mapping.path), None)
+        if odd is not None:
+            raise UnsafeSourceError(f"virtual source {odd}: a pattern, of which HDF5 does not tell what is missing")
+        if name == ".":
+            return self.check_mappings(file, mappings)
+        with naming(f"virtual source {mappings[0]}"):
+            other = self.open_file(file, name, "virtual")
+        with other:
+            return self.check_mappings(other, mappings)
+
+    def open_file(self, file: h5py.File, name: str, kind: str) -> h5py.File:
+        """Give another file that an open one names.
+
+        Raises
+        ------
+        UnsafeSourceError, SourceNotFoundError
+            It may not be opened, or is not there.
+        UnsupportedError
+            HDF5 cannot open it.
+        """
+        if file.driver == "fileobj":  # HDF5 would ask the Python object of this file for the other one
+            raise UnsafeSourceError("outside the file, which was opened as a Python object and has none beside it")
+        place = self.find(file.filename, name, kind)
+        try:
+            return h5py.File(place, "r")
+        except READ_ERRORS as error:
+            raise UnsupportedError(f"cannot be opened: {describe(error)}") from error
+
+    def check_mappings(self, file: h5py.File, mappings: Sequence[Mapping]) -> int:
+        """Judge the sources of a virtual dataset that are in an open file."""
+        weight = 0
+        for mapping in mappings:
+            with naming(f"virtual source {mapping}"):
+                weight += self.check_source(file, mapping.path, mapping.selection)
+                if weight > len(mappings) + MAX_SOURCES:
+                    raise UnsafeSourceError(f"reading its sources would open more than {MAX_SOURCES:,} datasets")
+        return weight
+
+    def check_source(self, file: h5py.File, path: str, selection: h5s.SpaceID, hops: int = 0) -> int:
+        """Judge what stands at a path of an open file, behind external links to allowed files too."""
+        source = open_source(file, path)
+        if isinstance(source, h5d.DatasetID):
+            weight = self.check(file, source)
+            check_selection(selection, source.get_space())
+            return weight
+        if hops == MAX_HOPS:
+            raise UnsafeSourceError(f"more than {MAX_HOPS} external links one behind another")
+        name, further = source
+        with naming(f"external link to {name}:{further}"), self.open_file(file, name, "link") as other:
+            return self.check_source(other, further, selection, hops + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """A part of a virtual dataset, and what it is taken from."""
+
+    file: str
+    """as stored; a period stands for the file itself"""
+    path: str
+    """of the source in it"""
+    selection: h5s.SpaceID
+    """what is taken of the source"""
+
+    def __str__(self) -> str:
+        return f"{self.file!r}, {self.path!r}"
+
+
+def list_mappings(plist: h5p.PropDCID) -> list[Mapping]:
+    """Give the parts of a virtual dataset.
+
+    Raises
+    ------
+    UnsupportedError
+        h5py cannot tell them.
+    """
+    try:
+        return [
+            Mapping(plist.get_virtual_filename(i), plist.get_virtual_dsetname(i), plist.get_virtual_srcspace(i))
+            for i in range(plist.get_virtual_count())
+        ]
+    except READ_ERRORS as error:
+        raise UnsupportedError(f"h5py cannot tell its virtual sources: {describe(error)}") from error
+
+
+def open_source(file: h5py.File, path: str) -> h5d.DatasetID | tuple[str, str]:
+    """Give the dataset that a virtual one is to be taken from, or file and path of an external link on the way to it.
+
+    Raises
+    ------
+    UnsafeSourceError
+        A user-defined link stands on the way.
+    UnsupportedError
+        No dataset is there.
+    """
+    try:
+        link = find_external(file, path)
+        found = None if link is not None else open_object(file, path)
+    except DatasetNotFoundError as error:
+        raise UnsupportedError(f"no such dataset ({error}); HDF5 would give fill values for it") from error
+    if link is not None:
+        return link
+    if not isinstance(found, h5py.Dataset):
+        raise UnsupportedError("not a dataset")
+    return found.id
+
+
+def check_selection(selection: h5s.SpaceID, space: h5s.SpaceID) -> None:
+    """Make sure that a source has all that is taken of it.
+
+    HDF5 stores no shape of a source, but what is taken of it. Of what lies beyond the source's end it gives neither an
+    error nor the fill value.
+
+    Raises
+    ------
+    UnsupportedError
+        The source is smaller, or has another number of axes.
+    """
+    kind = selection.get_select_type()
+    if kind in (h5s.SEL_ALL, h5s.SEL_NONE):
+        return  # HDF5 compares the number of elements itself
+    shape = space.get_simple_extent_dims()
+    if kind == h5s.SEL_HYPERSLABS and selection.is_regular_hyperslab():
+        starts, strides, counts, blocks = selection.get_regular_hyperslab()
+        grows = [h5s.UNLIMITED in pair for pair in zip(counts, blocks, strict=True)]
+        parts = zip(starts, strides, counts, blocks, strict=True)
+        stops = [start + (count - 1) * stride + block for start, stride, count, block in parts]
+    else:
+        stops = [last + 1 for last in selection.get_select_bounds()[1]]
+        grows = [False] * len(stops)
+    whole = len(stops) == len(shape)
+    if not whole or any(s > n for s, n, grow in zip(stops, shape, grows, strict=True) if not grow):
+        raise UnsupportedError(f"it has another shape, {shape}, than what is taken of it")
