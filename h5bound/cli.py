@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -97,6 +98,19 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
     return rules or None
 
 
+def read_options(_context: click.Context, _option: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    """Give the options in a file: on the command line everyone could read them."""
+    if value is None:
+        return None
+    try:
+        held = json.loads(Path(value).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{value}: {type(error).__name__}, not a file with a JSON object") from error
+    if not isinstance(held, dict):
+        raise click.BadParameter(f'{value}: not a JSON object, such as {{"profile": "name"}}')
+    return held
+
+
 @main_group.command(
     "convert",
     cls=Lines,
@@ -115,11 +129,19 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
     # go on where it was interrupted
     h5bound convert scan.h5 scan.zarr --resume
     # on a cluster, into a bucket
-    h5bound convert scan.h5 s3://bucket/scan.zarr --scheduler tcp://10.0.0.1:8786
+    h5bound convert scan.h5 s3://bucket/scan.zarr --scheduler tcp://10.0.0.1:8786 --storage-options s3.json
+    # into one zip file, which is there when it is whole
+    h5bound convert scan.h5 scan.zip
     """,
 )
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target")
+@click.option(
+    "--storage-options",
+    callback=read_options,
+    metavar="FILE.json",
+    help="Options of fsspec for the URL of TARGET, such as credentials.",
+)
 @click.option("--include", multiple=True, metavar="GLOB", help="Only what meets this; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Not what meets this; may be repeated.")
 @click.option("--zarr-format", type=click.Choice(["3", "2"]), default="3", show_default=True)
@@ -189,6 +211,12 @@ def convert_command(source: Path, target: str, zarr_format: str, **options: Any)
 )
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("target")
+@click.option(
+    "--storage-options",
+    callback=read_options,
+    metavar="FILE.json",
+    help="Options of fsspec for the URL of TARGET, such as credentials.",
+)
 @click.option("--window", metavar="BYTES", help="Memory for blocks, like '256 MiB'.  [default: 1 GiB]")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Threads.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on this dask cluster.")
@@ -379,15 +407,20 @@ def run_command(arguments: list[str] | None = None) -> int:
         return 2
     except OptionError as error:
         return fail(str(error), code=2)
-    except (KeyboardInterrupt, click.Abort):
-        return fail("interrupted")
+    except (KeyboardInterrupt, click.Abort) as error:
+        return fail(tell("interrupted", error.__cause__ or error))
     except BrokenPipeError:  # whoever read the output has gone, like head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except H5BoundError as error:
-        return fail(str(error))
+        return fail(tell(str(error), error))
     except Exception as error:  # noqa: BLE001 - whatever it is, it ends in one line
-        return fail(f"{type(error).__name__}: {error}")
+        return fail(tell(f"{type(error).__name__}: {error}", error))
+
+
+def tell(message: str, error: BaseException) -> str:
+    """Give a message with the notes of its error, such as what an unfinished conversion has left."""
+    return "; ".join([message, *getattr(error, "__notes__", ())])
 
 
 def fail(message: str, code: int = 1) -> int:

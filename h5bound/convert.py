@@ -8,22 +8,38 @@
 
 All arrays of the store are one run of units, so that the source is opened once for each window of memory, whatever
 the number of datasets. Nothing is written while the source is open.
+
+What is promised of a process that is killed at any point, of a full disk and of a store that fails: the store is marked
+complete or it is not, it is marked last, and what is unfinished is refused by `verify` and by a conversion that is not
+told to resume or overwrite. A resumed conversion writes what is not there yet, and its store is byte for byte that of
+one that was never interrupted (by the same versions of the codecs). :mod:`h5bound.resumption` says how,
+:mod:`h5bound.claim` what keeps a second conversion out. A crash of the machine is not among it: nothing is flushed to
+the disk (fsync) that the system does not flush by itself, and it may do that in another order.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import dask
 
-from h5bound.errors import TargetError
+from h5bound.claim import claim
+from h5bound.cluster import check_scheduler
+from h5bound.commit import committed
+from h5bound.errors import SourceChangedError, TargetError
+from h5bound.location import open_target
+from h5bound.mark import fingerprint, identify
+from h5bound.outcome import describe_source, list_converted, list_failed, list_skipped
 from h5bound.outside import list_allowed
-from h5bound.report import ConversionReport, Skipped
+from h5bound.report import ConversionReport
+from h5bound.resumption import begin, check_place, delete_keys, find_done, is_store, judge, split_written
 from h5bound.run import run_units
 from h5bound.settings import (
     MAX_CHUNKS,
@@ -35,38 +51,32 @@ from h5bound.settings import (
     parse_nbytes,
 )
 from h5bound.source import H5Source
-from h5bound.store import (
-    begin,
-    check_place,
-    check_unchanged,
-    describe_source,
-    finish,
-    identify,
-    list_converted,
-    list_failed,
-    make_jobs,
-    plan_store,
-    refuse,
-    split_written,
-)
+from h5bound.store import announce, finish, make_jobs, plan_store, refuse
 from h5bound.survey import read_survey
-from h5bound.target import Target, quiet_zarr
 from h5bound.transfer import TRANSFER, Written
 from h5bound.units import UNIT_NBYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from os import PathLike
 
     import h5py
+    from zarr.abc.store import Store
 
     from h5bound.store import StorePlan
+    from h5bound.survey import Survey
+    from h5bound.target import Target
+    from h5bound.transfer import Job
+    from h5bound.units import Unit
+
+    Work = Callable[[Sequence[Job], Sequence[Unit]], list[Written]]
 
 
 def convert(
     source: str | PathLike[str] | h5py.File,
-    target: str | PathLike[str],
+    target: str | PathLike[str] | Store,
     *,
+    storage_options: Mapping[str, Any] | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     zarr_format: Literal[2, 3] = 3,
@@ -98,7 +108,11 @@ def convert(
     source
         The HDF5 file: a path, or an open `h5py.File`, which is left open.
     target
-        The store: a path, or a URL that fsspec knows.
+        The store: a path, a URL that fsspec knows, or a Zarr store object, such as obstore's. A path that ends in
+        ``.zip`` becomes one zip file, which is there when it is whole. The store of a writable icechunk session gets
+        one commit if all goes well, and none otherwise.
+    storage_options
+        Of fsspec for the URL of the target, such as credentials. They stand in nothing that is written or shown.
     include, exclude
         Globs of paths, like ``"/entry/*"``; one that meets a group stands for all below it. What they leave out is
         listed in the report.
@@ -122,9 +136,10 @@ def convert(
     on_unsupported
         ``"skip"`` lists in the report what cannot be carried.
     resume
-        Go on with an unfinished conversion of the same source with the same options.
+        Go on with an unfinished conversion of the same source with the same options by the same version: what is
+        written already is not written again. Begin where there is nothing yet, and do nothing where all is done.
     overwrite
-        Replace a store that is there.
+        Replace a store that is there, or an unfinished one.
     verify
         Compare the store with the source afterwards.
     report
@@ -148,9 +163,9 @@ def convert(
     UnsupportedError, UnsafeSourceError
         The file holds what cannot be carried; lists all of it. Nothing was written.
     TargetError
-        The target exists, or is no unfinished conversion of this source.
+        The target exists, is no unfinished conversion of this source, or is one that another process is at.
     SourceChangedError
-        The file was written to while it was converted. The store is not complete.
+        The file, or another that was read for it, was written to while it was converted. The store is not complete.
     CorruptChunkError
         Data cannot be read. The store is not complete.
     OptionError
@@ -176,37 +191,25 @@ def convert(
     check_options(on_unsupported, resume=resume, overwrite=overwrite)
     check_report(report)
     nbytes = window_nbytes(window)
-    place = Target(str(target), zarr_format)
+    place = open_target(target, zarr_format, storage_options)
+    place.check_reach(scheduler, writing=True)
+    check_scheduler(scheduler)
     h5 = H5Source.of(source)
-    check_place(place, h5, resume=resume or dry_run, overwrite=overwrite)
+    check_place(place, h5, resume=resume, overwrite=overwrite or dry_run)
     limits = Limits(max_objects, max_depth, max_chunks)
     survey = read_survey(h5, settings, limits, list_allowed(allow_external))
     plan = plan_store(survey, settings, limits, min(UNIT_NBYTES, max(nbytes // 8, 1)))
     skip = on_unsupported == "skip"
     if not skip:
         refuse(survey.index.file, plan.skipped)
-    written = [Written(unit.array, len(unit.cells), 0) for unit in plan.units]
-    failed: dict[str, str] = {}
+    written, failed = [Written(unit.array, len(unit.cells), 0) for unit in plan.units], dict[str, str]()
     if not dry_run:
-        identity = identify(survey, settings, limits)
-        with quiet_zarr():
-            jobs = make_jobs(place, survey, plan.arrays, skip=skip)
-        begin(place, identity, resume=resume, overwrite=overwrite)
-        left, written = split_written(place, jobs, plan.units) if resume else (list(plan.units), [])
-        written += run_units(
-            [origin.source for origin in survey.origins],
-            TRANSFER,
-            jobs,
-            left,
-            window=nbytes,
-            workers=workers,
-            scheduler=scheduler,
-            progress=progress,
+        sources = [origin.source for origin in survey.origins]
+        work = partial(
+            run_units, sources, TRANSFER, window=nbytes, workers=workers, scheduler=scheduler, progress=progress
         )
-        failed = list_failed(jobs, written)
-        for origin in survey.origins:
-            check_unchanged(origin)
-        finish(place, survey, jobs, list_skipped(plan, failed), failed, identity)
+        identity = identify(survey, settings, limits)
+        written, failed = carry_out(place, survey, plan, identity, work, skip=skip, resume=resume, overwrite=overwrite)
     result = ConversionReport(
         describe_source(survey),
         place.url,
@@ -224,6 +227,7 @@ def convert(
         verification = compare(
             source,
             target,
+            storage_options=storage_options,
             window=window,
             workers=workers,
             scheduler=scheduler,
@@ -234,6 +238,53 @@ def convert(
     if report is not None:
         Path(report).write_text(result.to_json(), encoding="utf-8")
     return result
+
+
+def carry_out(
+    place: Target,
+    survey: Survey,
+    plan: StorePlan,
+    identity: dict[str, Any],
+    work: Work,
+    *,
+    skip: bool,
+    resume: bool,
+    overwrite: bool,
+) -> tuple[list[Written], dict[str, str]]:
+    """Write the store; gives what became of its units, and why datasets could not be read, by path.
+
+    Raises
+    ------
+    TargetError
+        Another conversion is writing to it, or it holds what is not to be touched.
+    """
+    if resume and is_store(place):
+        return find_done(place, make_jobs(place, survey, plan.arrays, skip=skip), plan, identity)
+    marker = {"fingerprint": fingerprint(identity, plan.skipped), **identity}
+    with committed(place, survey.index.file) as place, claim(place) as held:
+        jobs = make_jobs(place, survey, plan.arrays, skip=skip)
+        state = judge(place, held, marker, resume=resume, overwrite=overwrite)
+        with telling_unfinished(place):
+            keys = begin(place, held, marker, state, resume=resume)
+            announce(place, jobs)
+            left, written, leftovers = split_written(place, jobs, plan, keys)
+            delete_keys(place, leftovers)
+            written += work(jobs, left)
+            failed = list_failed(jobs, written)
+            finish(place, held, survey, jobs, list_skipped(plan, failed), failed, identity)
+    return written, failed
+
+
+@contextmanager
+def telling_unfinished(place: Target) -> Iterator[None]:
+    """Have whatever ends the work say what is there now, and what to do about it."""
+    try:
+        yield
+    except BaseException as error:
+        if place.marked:
+            way = "overwrite" if isinstance(error, SourceChangedError) or not place.resumable else "resume or overwrite"
+            error.add_note(f"{place.url} is unfinished: convert again with {way}")
+        raise
 
 
 def check_report(report: str | PathLike[str] | None) -> None:
@@ -268,8 +319,3 @@ def check_options(on_unsupported: str, *, resume: bool, overwrite: bool) -> None
 def window_nbytes(window: int | str | None) -> int:
     """Give the bytes of a window: as passed, or as dask is configured."""
     return parse_nbytes(dask.config.get("h5bound.window", "1 GiB") if window is None else window, "window")
-
-
-def list_skipped(plan: StorePlan, failed: Mapping[str, str]) -> tuple[Skipped, ...]:
-    """Give everything that is not in the store."""
-    return (*plan.skipped, *(Skipped(path, reason) for path, reason in failed.items()))

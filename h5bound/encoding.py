@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numcodecs.abc import Codec
     from numpy.typing import NDArray
 
 CODECS = {"blosc-zstd": 5, "blosc-lz4": 5, "zstd": 3, "gzip": 5, "none": 0}
 """What `codecs` may name, with the level where none is given."""
+
+NUMCODECS = ("zlib", "shuffle", "fletcher32", "bz2")
+WRITTEN = frozenset(
+    {"bytes", "vlen-utf8", "blosc", "zstd", "gzip", "sharding_indexed", "crc32c", *NUMCODECS}
+    | {f"numcodecs.{name}" for name in NUMCODECS}
+)
+"""All codecs that h5bound writes, in either format; `pickle`, which runs whatever it decodes, is none of them."""
 
 BLOSC_LIMIT = 2**31 - 16
 """Bytes that Blosc can take at once (BLOSC2_MAX_BUFFERSIZE)."""
@@ -31,6 +38,37 @@ class CodecChain:
     """v3: the array-to-bytes codec; None for what suits the data type, and in v2"""
     compressors: tuple[Mapping[str, Any], ...]
     """v3: bytes-to-bytes codecs; v2: the compressor, if any"""
+
+
+def check_codecs(document: Mapping[str, Any]) -> None:
+    """Refuse an array with a codec that h5bound does not write, before anything looks the codec up.
+
+    Raises
+    ------
+    ValueError
+        It has one.
+
+    Examples
+    --------
+    >>> check_codecs({"filters": [{"id": "vlen-utf8"}], "compressor": {"id": "pickle"}})
+    Traceback (most recent call last):
+    ValueError: codec 'pickle' is none that h5bound writes
+    """
+    for name in list_codecs(document):
+        if name not in WRITTEN:
+            raise ValueError(f"codec {name!r} is none that h5bound writes")
+
+
+def list_codecs(document: Mapping[str, Any]) -> Iterator[str]:
+    """Give the names of an array's codecs, those within others too."""
+    found = [*(document.get("filters") or ()), document.get("compressor"), *document.get("codecs", ())]
+    for item in found:
+        if isinstance(item, str):
+            yield item
+        elif item is not None:
+            yield item.get("id", item.get("name"))
+            for inner in ("codecs", "index_codecs"):
+                yield from list_codecs({"codecs": item.get("configuration", {}).get(inner, ())})
 
 
 def parse_codec(text: str) -> tuple[str, int | None]:

@@ -1,22 +1,34 @@
-"""The mark of a complete store, read back: what the conversion was asked for, and what it says of the nodes."""
+"""The mark of a complete store: of what and how it was made, and what it says of the nodes. Written, and read back."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from h5bound.errors import TargetError
-from h5bound.index import describe
 from h5bound.report import Skipped
 from h5bound.settings import Limits, Settings, make_settings, settings_of
-from h5bound.store import MARK_VERSION
-from h5bound.target import read_mark
-from h5bound.typetext import read_text
+from h5bound.target import MARKER
+from h5bound.typetext import read_text, spell_text
+from h5bound.unreadable import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+    from h5bound.survey import Survey
     from h5bound.target import Target
+
+MARK_VERSION = 1
+"""The version of what stands under ``_h5bound`` of the root."""
+
+MARK_KEYS = frozenset(
+    {"version", "h5bound", "source", "external", "settings", "limits", "complete", "details", "skipped"}
+)
+"""What the mark adds to ``_h5bound`` of the root."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +40,39 @@ class Mark:
     details: Mapping[str, Mapping[str, Any]]
     """by the path of the node"""
     skipped: tuple[Skipped, ...]
+
+
+def identify(survey: Survey, settings: Settings, limits: Limits) -> dict[str, Any]:
+    """Give what tells one conversion from another: source, settings and version."""
+    files = {path: spell_file(path, found.size, found.mtime_ns) for path, found in survey.beside.items()}
+    for origin in reversed(survey.origins):
+        index = origin.index
+        files[origin.source.path] = spell_file(index.file, index.size, index.mtime_ns)
+    source = files.pop(survey.origins[0].source.path)
+    return {
+        "version": MARK_VERSION,
+        "h5bound": version("h5bound"),
+        "source": source,
+        "settings": settings.to_dict(),
+        "limits": asdict(limits),
+        **({"external": [files[path] for path in sorted(files)]} if files else {}),
+    }
+
+
+def spell_file(path: str, size: int, mtime_ns: int) -> dict[str, Any]:
+    """Give the entry of the mark for a file; where it was is nobody's business."""
+    return {"path": spell_text(Path(path).name), "size": size, "mtime_ns": mtime_ns}
+
+
+def fingerprint(identity: Mapping[str, Any], skipped: Iterable[Skipped]) -> str:
+    """Give a short name for a conversion: for its identity and what it leaves out, as `allow_external` decides it."""
+    named = [identity, [spell_skipped(item) for item in skipped]]
+    return hashlib.blake2b(json.dumps(named, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def spell_skipped(item: Skipped) -> dict[str, Any]:
+    """Give the entry of the mark for what was left out."""
+    return {**item.to_dict(), "path": spell_text(item.path)}
 
 
 def parse_mark(target: Target) -> Mark:
@@ -50,6 +95,27 @@ def parse_mark(target: Target) -> Mark:
             f"{target.url}: the mark _h5bound in {document} cannot be used ({describe(error)}); "
             "convert again with overwrite=True"
         ) from error
+
+
+def read_mark(target: Target) -> Mapping[str, Any]:
+    """Give the ``_h5bound`` attribute of a complete store's root.
+
+    Raises
+    ------
+    TargetError
+        Nothing is there, it is unfinished, or h5bound did not write it.
+    """
+    marker = target.read(MARKER)
+    document = target.read("zarr.json" if target.zarr_format == 3 else ".zattrs")
+    if marker is not None:
+        raise TargetError(f"{target.url}: an unfinished conversion; convert again with resume or overwrite")
+    if document is None:
+        raise TargetError(f"{target.url}: no Zarr store of format {target.zarr_format} there")
+    attributes = json.loads(document)
+    mark = (attributes.get("attributes", {}) if target.zarr_format == 3 else attributes).get("_h5bound", {})
+    if not mark.get("complete"):
+        raise TargetError(f"{target.url}: not a store that h5bound wrote, so its source is not known")
+    return dict(mark)
 
 
 def check_version(version: object) -> None:

@@ -22,6 +22,10 @@ AT_ONCE = 1024
 """Chunks that are arrays of their own at the same time, while they are put together."""
 
 
+NO_CHUNK = 2**64 - 1
+"""Offset and length of an inner chunk that a shard does not hold (Zarr v3, sharding codec, section 3.2)."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Packed:
     """Chunks one after another."""
@@ -65,3 +69,28 @@ class Packed:
         if len(self.pieces) == len(self.bounds) - 1:
             return self.pieces[start:stop], sizes
         return [self.pieces[0][self.bounds[start] : self.bounds[stop]]], sizes
+
+
+def pack_shard(
+    parts: Sequence[NDArray[np.uint8]], sizes: NDArray[np.int64], places: NDArray[np.int64], count: int
+) -> bytes:
+    """Give a shard of encoded inner chunks, its index at the end with its checksum (Zarr v3, sharding codec).
+
+    Parameters
+    ----------
+    parts
+        The bytes of the chunks, one chunk after another.
+    sizes
+        How many bytes each chunk has.
+    places
+        Its position in C order within the shard.
+    count
+        Positions in a shard.
+    """
+    import google_crc32c
+
+    index: NDArray[np.uint64] = np.full((count, 2), NO_CHUNK, dtype="<u8")
+    index[places, 0] = np.cumsum(sizes) - sizes
+    index[places, 1] = sizes
+    table = index.tobytes()
+    return b"".join([*parts, table, google_crc32c.value(table).to_bytes(4, "little")])

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from h5bound.encoding import CodecChain
     from h5bound.fillvalues import FillValue
     from h5bound.grid import Cells, Shape
-    from h5bound.index import DatasetRecord
+    from h5bound.records import DatasetRecord
     from h5bound.settings import Settings
 
 Way = Literal["copy", "decode", "sequences", "given"]

@@ -245,6 +245,7 @@ def test_an_interrupt_ends_in_one_line_and_an_unfinished_store(tmp_path: Path, i
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert err.splitlines()[-1] == "h5bound: error: interrupted"
+    way = f"{target} is unfinished: convert again with resume or overwrite"
+    assert err.splitlines()[-1] == f"h5bound: error: interrupted; {way}"
     assert "Traceback" not in err
     assert run_command(["verify", str(source), str(target)]) == 1

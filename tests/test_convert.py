@@ -16,6 +16,7 @@ import zarr
 
 from h5bound.convert import convert
 from h5bound.demo import write_demo
+from h5bound.documents import quiet_zarr
 from h5bound.errors import (
     CorruptChunkError,
     SourceChangedError,
@@ -24,7 +25,7 @@ from h5bound.errors import (
     UnsafeSourceError,
     UnsupportedError,
 )
-from h5bound.target import MARKER, quiet_zarr
+from h5bound.target import MARKER
 from h5bound.verify import verify
 from tests import odd_files
 from tests.strategies import leave_edges_unfiltered
