@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.errors import SourceChangedError, SourceNotFoundError
+from h5bound.errors import SourceChangedError, SourceNotFoundError, TargetError
 from h5bound.grid import cut_batches, region_of
-from h5bound.index import describe
 from h5bound.plan import estimate_itemsize
 from h5bound.run import Work
+from h5bound.target import run
 from h5bound.transfer import read_elements
 from h5bound.units import UNIT_CHUNKS, Unit
+from h5bound.unreadable import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.datatypes import ZarrType
-    from h5bound.grid import Shape
+    from h5bound.grid import Cells, Shape
+    from h5bound.openfile import OpenFile
     from h5bound.references import Addresses
-    from h5bound.source import OpenFile
 
     Block = NDArray[Any]
 
@@ -53,8 +54,6 @@ class CompareJob:
     arrays: tuple[zarr.Array[Any], ...]
     """the one of the dataset; `values` and `offsets` of sequences; none where it is only tried to read the source"""
     addresses: Addresses
-    cells: NDArray[np.int64]
-    """of the array, in the grid of its keys"""
     write_shape: Shape
     """of what a key holds; for sequences of a row of the dataset"""
 
@@ -88,12 +87,24 @@ class Compared:
     """whether the source could not be read"""
 
 
-def cut_comparison(number: int, job: CompareJob, nbytes: int) -> Iterator[Unit]:
-    """Give the units of one array: some of its cells each, or for sequences some rows of the dataset."""
+def cut_comparison(number: int, job: CompareJob, cells: Cells, nbytes: int) -> Iterator[Unit]:
+    """Give the units of one array: some of its cells each, or for sequences some rows of the dataset.
+
+    Parameters
+    ----------
+    number
+        Of the job among all.
+    job
+        Of the array.
+    cells
+        Of the array in the grid of its keys, or rows of the dataset.
+    nbytes
+        Of a unit, at most, one cell at the least.
+    """
     size = prod(job.write_shape) * estimate_itemsize(job.type.dtype)
     count = SEQUENCES_AT_ONCE if job.sequences else UNIT_CHUNKS
-    for start, stop in cut_batches(np.full(len(job.cells), size, np.int64), nbytes, count):
-        yield Unit(number, job.cells[start:stop], max(size * (stop - start), 1))
+    for start, stop in cut_batches(np.full(len(cells), size, np.int64), nbytes, count):
+        yield Unit(number, cells[start:stop], max(size * (stop - start), 1))
 
 
 def read_part(opened: OpenFile, job: CompareJob, unit: Unit) -> Read:
@@ -235,5 +246,23 @@ def list_differing(found: Sequence[Compared]) -> dict[str, str]:
     }
 
 
-COMPARE = Work("compare", read_part, compare_part)
+def check_store(job: CompareJob) -> None:
+    """Refuse a place where the store is not.
+
+    Raises
+    ------
+    TargetError
+        An array that is in the store cannot be found there.
+    """
+    for array in job.arrays[:1]:
+        name = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
+        if not run(array.store.exists(f"{array.path}/{name}")):
+            raise TargetError(f"{array.store_path}: no such array; name a store that all can reach")
+
+
+def leave(_job: CompareJob) -> None:
+    """Leave everything as it is: nothing was written."""
+
+
+COMPARE = Work("compare", read_part, compare_part, check_store, leave)
 """What a verification does with each unit."""

@@ -6,7 +6,6 @@ if each copy is what the node itself has.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from array import array as numbers_array
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from h5bound.documents import bind
+from h5bound.encoding import check_codecs
 from h5bound.errors import TargetError
 from h5bound.grid import count_cells
-from h5bound.index import describe
-from h5bound.target import bind, run
+from h5bound.unreadable import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,12 +26,13 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
+    from h5bound.documents import Document
     from h5bound.grid import Shape
-    from h5bound.target import Document, Target
+    from h5bound.target import Target
 
 CONSOLIDATED = "consolidated_metadata"
 READS_AT_ONCE = 256
-"""Documents that are asked for at once."""
+"""Documents that are in memory at once, before they are read."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,12 +79,12 @@ def read_tree(target: Target) -> StoredTree:
     Raises
     ------
     TargetError
-        A document is damaged.
+        A document is damaged, or the keys cannot be listed.
     """
     files = {3: {"zarr.json"}, 2: {".zarray", ".zgroup", ".zattrs"}}[target.zarr_format]
     keys: list[str] = []
     found: list[str] = []
-    for key in target.list_keys():
+    for key in list_keys(target):
         (found if key.rpartition("/")[2] in files or key == ".zmetadata" else keys).append(key)
     by_path: dict[str, dict[str, Document]] = {}
     for key, document in read_documents(target, found):
@@ -98,6 +99,24 @@ def read_tree(target: Target) -> StoredTree:
     return StoredTree(nodes, *sort_keys(keys, nodes))
 
 
+def list_keys(target: Target) -> list[str]:
+    """Give the keys of a store that has some.
+
+    Raises
+    ------
+    TargetError
+        They cannot be listed, as behind a web server that shows no folders.
+    """
+    reason = "its keys cannot be listed, so nothing says that it has none too many"
+    try:
+        keys = target.list_keys()
+    except Exception as error:
+        raise TargetError(f"{target.url}: {reason} ({describe(error)})") from error
+    if not keys:
+        raise TargetError(f"{target.url}: {reason}")
+    return keys
+
+
 def read_documents(target: Target, keys: Sequence[str]) -> Iterator[tuple[str, Document]]:
     """Give the documents of a store by their keys.
 
@@ -108,21 +127,14 @@ def read_documents(target: Target, keys: Sequence[str]) -> Iterator[tuple[str, D
     """
     for start in range(0, len(keys), READS_AT_ONCE):
         some = keys[start : start + READS_AT_ONCE]
-        for key, data in zip(some, run(_read_all(target, some)), strict=True):
+        for key, data in zip(some, target.read_all(some), strict=True):
             try:
-                document = json.loads(data)
+                document = json.loads(data or b"")
             except (ValueError, RecursionError) as error:
                 raise damaged(target, key, error) from error
             if not isinstance(document, dict) or not isinstance(document.get("attributes", {}), dict):
                 raise damaged(target, key, TypeError("no JSON object, or its attributes are none"))
             yield key, document
-
-
-async def _read_all(target: Target, keys: Iterable[str]) -> list[bytes]:
-    from zarr.core.buffer import default_buffer_prototype
-
-    found = await asyncio.gather(*(target.store.get(key, default_buffer_prototype()) for key in keys))
-    return [b"" if data is None else data.to_bytes() for data in found]
 
 
 def damaged(target: Target, key: str, error: BaseException) -> TargetError:
@@ -156,6 +168,7 @@ def make_node(target: Target, path: str, documents: Mapping[str, Document]) -> S
         if name == ".zgroup" or own.get("node_type") == "group":
             GroupMetadata.from_dict(dict(own))
             return StoredNode(path, documents, None)
+        check_codecs(own)
         array = bind(own, target.store, path)
         return StoredNode(path, documents, array, count_cells(array.shape, array.shards or array.chunks))
     except Exception as error:
@@ -222,8 +235,8 @@ def compare_copies(target: Target, nodes: Mapping[str, StoredNode]) -> Iterator[
         return
     for path, node in nodes.items():
         held = node.documents["zarr.json"].get(CONSOLIDATED)
-        if path and held is None:
-            continue  # only the root has to have any
+        if held is None and (path or not target.store.supports_consolidated_metadata):
+            continue  # only the root has to have any, where zarr reads them at all
         below = f"{path}/" if path else ""
         own = {
             inner.removeprefix(below): without_copies(other.documents["zarr.json"])

@@ -1,19 +1,27 @@
-"""One dask graph for all units of a conversion or verification, run by whatever scheduler is in force."""
+"""All units of a conversion or verification, run by whatever scheduler is in force: here as one dask graph.
+
+On a cluster they run as :mod:`h5bound.cluster` says.
+"""
 
 from __future__ import annotations
 
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from uuid import uuid4
 
-import dask
+import dask.base
+import dask.threaded
 from dask.callbacks import Callback
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.system import CPU_COUNT
 from dask.task_spec import List, Task, TaskRef
 
+from h5bound.cluster import find_client, run_on_cluster
 from h5bound.graph import graph_of
 from h5bound.windows import Blocks, Life
 
@@ -47,6 +55,10 @@ class Work(Generic[Result]):
     """gives the unit from the opened file, its job and itself"""
     use: Callable[[Any], Result]
     """takes what was read, once the file is closed"""
+    check: Callable[[Any], None]
+    """raises unless what a job is about can be seen in the process that is to use it"""
+    tidy: Callable[[Any], None]
+    """deletes what processes that died may have left of the store that a job is about"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,34 +98,37 @@ def run_units(
     units
         Of these arrays.
     window
-        Bytes of units between one open and its close.
+        Bytes of units between one open and its close; on a cluster of what a worker holds at once.
     workers
-        Threads; None for dask's choice.
+        Threads; on a cluster windows that are worked on at once. None for dask's choice.
     scheduler
         Address of a cluster; None for the scheduler in force.
     progress
         Called with the bytes that are done, and all.
     """
+    units = sorted(units, key=lambda unit: jobs[unit.array].origin)
+    tell = progress or ignore
+    with find_client(scheduler) as client:
+        if client is not None:
+            return run_on_cluster(client, sources, work, jobs, units, window=window, at_once=workers, progress=tell)
     results: list[Result] = []
     before, total = 0, sum(unit.nbytes for unit in units)
-    by_source: dict[int, list[Unit]] = {}
-    for unit in units:
-        by_source.setdefault(jobs[unit.array].origin, []).append(unit)
-
-    def tell(done: int, _total: int) -> None:
-        if progress is not None:
-            progress(before + done, total)
-
-    with find_client(scheduler) as client:
-        for number, mine in sorted(by_source.items()):
-            graph, names = build_graph(sources[number], work, jobs, mine, window)
-            sizes = {name: unit.nbytes for name, unit in zip(names, mine, strict=True)}
-            if client is not None:
-                results += run_on_cluster(client, graph, names, sizes, tell)
-            else:
-                results += run_here(graph, names, sizes, workers, tell)
-            before += sum(sizes.values())
+    for origin, group in groupby(units, key=lambda unit: jobs[unit.array].origin):
+        mine = list(group)
+        graph, names = build_graph(sources[origin], work, jobs, mine, window)
+        sizes = {name: unit.nbytes for name, unit in zip(names, mine, strict=True)}
+        results += run_here(graph, names, sizes, workers, partial(tell_part, tell, before, total))
+        before += sum(sizes.values())
     return results
+
+
+def ignore(_done: int, _total: int) -> None:
+    """Take no notice."""
+
+
+def tell_part(progress: Progress, before: int, total: int, done: int, _part: int) -> None:
+    """Tell of a part that comes after others."""
+    progress(before + done, total)
 
 
 def build_graph(
@@ -145,10 +160,26 @@ def run_here(
     whole = HighLevelGraph(
         {**graph.layers, last: MaterializedLayer({last: task})}, {**graph.dependencies, last: {names[0][0]}}
     )
-    options: dict[str, Any] = {} if workers is None else {"num_workers": workers}
-    with Counter(sizes, progress):
+    with run_options(workers) as options, Counter(sizes, progress):
         (written,) = dask.compute(Delayed(last, whole), **options)
     return list(written)
+
+
+@contextmanager
+def run_options(workers: int | None) -> Iterator[dict[str, Any]]:
+    """Give dask's options for the local scheduler in force: where that is threads, some that have ended at the end.
+
+    dask itself raises the first error and leaves tasks in flight behind, which would go on writing to the store.
+    """
+    given = {} if workers is None else {"num_workers": workers}
+    if dask.base.get_scheduler() not in (None, dask.threaded.get) or dask.config.get("pool", None) is not None:
+        yield given
+        return
+    pool = ThreadPoolExecutor(workers or dask.config.get("num_workers", None) or CPU_COUNT)
+    try:
+        yield {"pool": pool}
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class Counter(Callback):  # type: ignore[misc]  # dask's Callback is untyped
@@ -175,46 +206,3 @@ class Counter(Callback):  # type: ignore[misc]  # dask's Callback is untyped
         if nbytes is not None:
             self.halves += nbytes
             self.progress(self.halves // 2, self.total)
-
-
-@contextmanager
-def find_client(scheduler: str | None) -> Iterator[Any]:
-    """Give a client of the cluster at an address, else that of the cluster in force; None for a local scheduler."""
-    if scheduler is None:
-        yield current_client()
-        return
-    from distributed import Client
-
-    with Client(scheduler) as client:
-        yield client
-
-
-def current_client() -> Any:
-    """Give the client of the cluster that dask would compute on now; None for a local scheduler."""
-    if "distributed" not in sys.modules or dask.config.get("scheduler", None) not in (None, "distributed"):
-        return None
-    from distributed import get_client
-
-    try:
-        return get_client()
-    except ValueError:
-        return None
-
-
-def run_on_cluster(
-    client: Any,
-    graph: HighLevelGraph,
-    names: Sequence[tuple[str, int]],
-    sizes: dict[tuple[str, int], int],
-    progress: Progress,
-) -> list[Any]:
-    """Run the graph on a cluster."""
-    from distributed import as_completed
-
-    futures = client.get(graph, list(names), sync=False)
-    done, total = 0, sum(sizes.values())
-    for future in as_completed(futures):
-        future.result()  # raises the task's error
-        done += sizes[future.key]
-        progress(done, total)
-    return list(client.gather(futures))

@@ -6,7 +6,6 @@ array, and a unit, which holds its chunks as arrays.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import prod
@@ -14,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from h5bound.decoders import DamagedError
+from h5bound.documents import encode_block
 from h5bound.encoding import encode_chunk
-from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFoundError, UnsupportedError
+from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFoundError, TargetError, UnsupportedError
+from h5bound.folder import delete_files, list_files
 from h5bound.grid import region_of
-from h5bound.packed import SMALL_NBYTES, Packed
+from h5bound.names import UNDER_WAY
+from h5bound.openfile import open_dataset
+from h5bound.packed import SMALL_NBYTES, Packed, pack_shard
 from h5bound.plan import shard_counts
 from h5bound.rawbytes import read_block
 from h5bound.run import Work
-from h5bound.source import open_dataset
-from h5bound.stored import LocalFile
-from h5bound.target import encode_block, pack_shard
+from h5bound.target import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,9 +37,9 @@ if TYPE_CHECKING:
 
     from h5bound.datatypes import ZarrType
     from h5bound.grid import Shape
+    from h5bound.openfile import OpenFile
     from h5bound.plan import ArrayNode, Way
     from h5bound.references import Addresses
-    from h5bound.source import OpenFile
     from h5bound.target import Target
     from h5bound.units import Unit
 
@@ -114,7 +116,7 @@ def read_unit(opened: OpenFile, job: Job, unit: Unit) -> Loaded:
         return Loaded(job, unit, Packed.of(parts, small=bool(small)))
     except (SourceChangedError, SourceNotFoundError):
         raise
-    except (OSError, RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, NotImplementedError, DamagedError) as error:
         if job.skip:
             return Loaded(job, unit, problem=f"it cannot be read: {error}")
         if isinstance(error, (CorruptChunkError, UnsupportedError)):
@@ -129,35 +131,35 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> Iterator[NDArray[np.u
     unpacked = prod(job.node.chunks) * job.node.dtype.itemsize
     plain = not job.node.chain.compressors and not job.node.chain.filters
     rows = zip(stored.cells, *(map(int, row) for row in (stored.nbytes, stored.masks, stored.offsets)), strict=True)
-    with stored_bytes(opened, job) as fetch:
-        for row, nbytes, mask, offset in rows:
-            cell = row.tolist()
-            if mask:
-                block = read_region(opened, job, region_of(tuple(cell), job.node.shape, job.node.chunks))
-                yield np.frombuffer(encode_block(job.encoder, block), np.uint8)
-                continue
-            if plain and nbytes != unpacked:
-                raise CorruptChunkError(f"the chunk at {tuple(cell)} has {nbytes} bytes in place of {unpacked}")
+    fetch = stored_bytes(opened, job, unit)
+    for row, nbytes, mask, offset in rows:
+        cell = row.tolist()
+        if mask:
+            block = read_region(opened, job, region_of(tuple(cell), job.node.shape, job.node.chunks))
+            yield np.frombuffer(encode_block(job.encoder, block), np.uint8)
+            continue
+        if plain and nbytes != unpacked:
+            raise CorruptChunkError(f"the chunk at {tuple(cell)} has {nbytes} bytes in place of {unpacked}")
+        try:
             yield fetch(offset, nbytes, cell)
+        except DamagedError as error:
+            raise CorruptChunkError(f"the chunk at {tuple(cell)}: {error}") from error
 
 
-@contextmanager
-def stored_bytes(opened: OpenFile, job: Job) -> Iterator[Callable[[int, int, list[int]], NDArray[np.uint8]]]:
-    """Give what reads a stored chunk: from the file itself, or through HDF5 where that may know better."""
-    try:
-        local = LocalFile(opened.file.id)
-    except UnsupportedError:
-        dataset = open_dataset(opened.file, job.inside)
-        chunks = dataset.chunks
-        yield lambda _offset, _nbytes, cell: np.frombuffer(
-            dataset.id.read_direct_chunk(tuple(i * size for i, size in zip(cell, chunks, strict=False)))[1],
-            np.uint8,
-        )
-        return
-    try:
-        yield lambda offset, nbytes, _cell: local.read(offset, nbytes)
-    finally:
-        local.close()
+def stored_bytes(opened: OpenFile, job: Job, unit: Unit) -> Callable[[int, int, list[int]], NDArray[np.uint8]]:
+    """Give what reads a stored chunk of a unit: from the file itself, or through HDF5 where that may know better."""
+    stored = unit.stored
+    assert stored is not None
+    if opened.bytes is not None:
+        kept = stored.masks == 0
+        source = opened.bytes.gather(zip(stored.offsets[kept].tolist(), stored.nbytes[kept].tolist(), strict=True))
+        return lambda offset, nbytes, _cell: source.read(offset, nbytes)
+    dataset = open_dataset(opened.file, job.inside)
+    chunks = dataset.chunks
+    return lambda _offset, _nbytes, cell: np.frombuffer(
+        dataset.id.read_direct_chunk(tuple(i * size for i, size in zip(cell, chunks, strict=False)))[1],
+        np.uint8,
+    )
 
 
 def read_region(opened: OpenFile, job: Job, region: tuple[slice, ...]) -> Block:
@@ -170,6 +172,7 @@ def read_region(opened: OpenFile, job: Job, region: tuple[slice, ...]) -> Block:
 def read_elements(opened: OpenFile, path: str, region: tuple[slice, ...], *, refused: bool) -> Block:
     """Give a region of a dataset, also where h5py itself refuses its type."""
     if refused:
+        opened.reader(path).check(region)
         return read_block(open_dataset(opened.file, path), region)
     return opened.read(path, region)
 
@@ -261,5 +264,24 @@ def key_of(job: Job, cell: Shape) -> str:
     return f"{job.node.target}/{job.array.metadata.encode_chunk_key(cell)}"
 
 
-TRANSFER = Work("write", read_unit, write_unit)
+def check_target(job: Job) -> None:
+    """Refuse a place that is not the one where the conversion was begun.
+
+    Raises
+    ------
+    TargetError
+        The mark of an unfinished conversion is not there.
+    """
+    if job.target.marked and job.target.read(MARKER) is None:
+        raise TargetError(f"{job.target.url}: not where the conversion was begun; name a store that all can reach")
+
+
+def delete_partial(job: Job) -> None:
+    """Delete what workers that died have left of keys that they were at: others have written these since."""
+    root = job.target.root
+    if root is not None:
+        delete_files(root, [key for key in list_files(root) if key.endswith(UNDER_WAY)])
+
+
+TRANSFER = Work("write", read_unit, write_unit, check_target, delete_partial)
 """What a conversion does with each unit."""

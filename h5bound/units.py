@@ -82,6 +82,25 @@ def complete(unit: Unit, plan: ArrayPlan, start: int, stop: int) -> Unit:
     return Unit(unit.array, unit.cells, unit.nbytes, span=span, first=first, ends=plan.ends[first : last + 1])
 
 
+def keep_cells(unit: Unit, plan: ArrayPlan, kept: NDArray[np.bool_]) -> Iterator[Unit]:
+    """Give the unit without those of its cells that need not be written: in pieces where its values are one run."""
+    if kept.all():
+        yield unit
+        return
+    part = int(kept.sum())
+    nbytes = max(unit.nbytes * part // len(kept), 1)
+    if part and unit.stored is not None:
+        yield Unit(unit.array, unit.cells[kept], nbytes, stored=unit.stored.take(kept))
+    elif part and plan.way == "decode":
+        yield Unit(unit.array, unit.cells[kept], nbytes)
+    elif part:
+        before = unit.span[0] // plan.node.chunks[0]
+        bounds = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]])))
+        for start, stop in bounds.reshape(-1, 2).tolist():
+            piece = Unit(unit.array, unit.cells[start:stop], max(unit.nbytes * (stop - start) // len(kept), 1))
+            yield complete(piece, plan, before + start, before + stop)
+
+
 def cell_nbytes(plan: ArrayPlan) -> NDArray[np.int64]:
     """Give the bytes in memory of each cell of a plan."""
     node = plan.node

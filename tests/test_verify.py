@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -436,3 +437,23 @@ def test_convert_verifies_with_its_own_options(tmp_path: Path, monkeypatch: pyte
         report = convert(tmp_path / "a.h5", tmp_path / "b.zarr", verify=True, **options)
     assert report.exit_code == 0
     assert used[-1] == (400, 1, options["scheduler"])
+
+
+def test_what_is_sent_to_workers_does_not_grow_with_the_number_of_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def spy(sources: Any, work: Any, jobs: Any, units: Any, **options: Any) -> Any:
+        sizes.append([len(pickle.dumps(job)) for job in jobs])
+        return run_units(sources, work, jobs, units, **options)
+
+    monkeypatch.setattr(sys.modules["h5bound.verify"], "run_units", spy)
+    for count in (10, 1000):
+        source, target = tmp_path / f"{count}.h5", tmp_path / f"{count}.zarr"
+        with h5py.File(source, "w") as file:
+            file.create_dataset("x", data=np.arange(count), chunks=(1,))
+        convert(source, target, shards=(count,))
+        assert verify(source, target).equal
+    ((small,), (large,)) = sizes
+    assert large < small + 200
