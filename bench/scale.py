@@ -1,0 +1,353 @@
+"""What arrays of terabytes cost beside their data: tasks, seconds and memory, on threads and on a cluster.
+
+There is no data: blocks come from a resource whose reads take neither time nor memory, and the chunks of a conversion
+from an index that was made up. As a script it prints tables, in about a quarter of an hour on 2 cores; ``--quick``
+prints the same of small arrays. Every row is measured in a process of its own, and the scheduler of the cluster has one
+too. Seconds are those that the process has worked, whatever else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.base import collections_to_expr
+from dask.order import order
+from h5py import h5t
+
+import h5bound
+from h5bound.chunks import MAX_BLOCKS
+from h5bound.datatypes import translate_type
+from h5bound.encoding import CodecChain
+from h5bound.fillvalues import FillValue
+from h5bound.plan import Facts, StoredChunks, plan_array
+from h5bound.records import DatasetRecord
+from h5bound.settings import Settings
+from h5bound.units import UNIT_NBYTES, plan_units
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    Row = dict[str, float]
+    """Figures by what stands above them."""
+
+KiB, MiB, GiB = 2**10, 2**20, 2**30
+TB = 10**12
+
+
+class Nothing:
+    """A resource of zeros: a block is one element in memory, whatever its size."""
+
+    def __dask_tokenize__(self) -> object:
+        return "nothing"
+
+    def open(self) -> None:
+        """Open nothing."""
+
+    def close(self) -> None:
+        """Close nothing."""
+
+    def block(self, block_info: Any) -> NDArray[np.uint8]:
+        """Give a block."""
+        return np.broadcast_to(np.uint8(0), block_info[None]["chunk-shape"])
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An array and how it is read."""
+
+    blocks: int
+    block: int = 16 * MiB  # bytes
+    window: int = GiB  # bytes
+
+    @property
+    def windows(self) -> int:
+        """How many windows the array is cut into."""
+        return -(-self.blocks // max(self.window // self.block, 1))
+
+    def count_tasks(self, *, clustered: bool) -> int:
+        """Count the tasks of the array by itself."""
+        return (3 if clustered else 2) * self.blocks + self.windows + 1
+
+    def make(self) -> da.Array:
+        """Give the array."""
+        nothing = Nothing()
+        chunks = ((self.block,) * self.blocks,)
+        return h5bound.from_resource(nothing, nothing.block, chunks=chunks, dtype="u1", window=self.window)
+
+    def sum(self) -> da.Array:
+        """Give the sum of an array with one element of each block: what follows the blocks costs next to nothing."""
+        firsts = self.make().map_blocks(lambda block: np.array(block[:1]), dtype="u1", chunks=((1,) * self.blocks,))
+        return firsts.sum()
+
+
+# What is measured, in a process of its own.
+
+
+def measure_graph(case: Case) -> Row:
+    """Build the graph of an array and order it, as is done for every compute."""
+    from distributed.protocol import serialize
+
+    start = time.process_time()
+    array = case.make()
+    built = time.process_time()
+    _, frames = serialize(collections_to_expr((array,)))
+    before = resident()
+    culling = time.process_time()
+    tasks = dict(dask.optimize(array)[0].__dask_graph__())
+    culled = time.process_time()
+    held = resident() - before
+    ordering = time.process_time()
+    order(tasks)
+    return {
+        "tasks": len(tasks),
+        "build, s": built - start,
+        "cull, s": culled - culling,
+        "order, s": time.process_time() - ordering,
+        "held, MiB": held / MiB,
+        "sent, KiB": sum(map(len, frames)) / KiB,
+    }
+
+
+def measure_threads(case: Case) -> Row:
+    """Compute on threads."""
+    array = case.sum()
+    before = resident()
+    start = time.process_time()
+    array.compute(scheduler="threads")
+    seconds, held = time.process_time() - start, usage()[1] - before
+    tasks = count_all(case)
+    return {"tasks": tasks, "s": seconds, "ms/task": 1e3 * seconds / tasks, "peak, MiB": held / MiB}
+
+
+def measure_cluster(case: Case) -> Row:
+    """Compute on two workers of two threads, with the scheduler in a process of its own."""
+    from distributed import Client
+    from distributed.deploy.subprocess import SubprocessCluster
+
+    tasks = count_all(case) + case.blocks  # one more that tells where the block is
+    with (
+        SubprocessCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        client.wait_for_workers(2)
+        Case(100).sum().compute()
+        before, began = client.run_on_scheduler(usage), time.perf_counter()
+        case.sum().compute()
+        seconds = time.perf_counter() - began
+        after = client.run_on_scheduler(usage)
+    return {
+        "tasks": tasks,
+        "waited, s": seconds,
+        "scheduler, s": after[0] - before[0],
+        "ms/task": 1e3 * (after[0] - before[0]) / tasks,
+        "scheduler, MiB": (after[1] - before[1]) / MiB,
+        "KiB/task": (after[1] - before[1]) / tasks / KiB,
+    }
+
+
+def measure_plan(chunks: int, stored: int) -> Row:
+    """Plan the copying of a dataset with so many chunks, of so many stored bytes each."""
+    side = round(chunks ** (1 / 3))
+    before = resident()
+    cells = np.indices((side,) * 3).reshape(3, -1).T.copy()
+    count = len(cells)
+    index = StoredChunks(cells, np.full(count, stored), np.zeros(count, np.int64), np.arange(count) * stored)
+    listed = resident()
+    started = time.process_time()
+    plan = plan_array(declare(side, index), Settings(), count)
+    units = plan_units([plan], UNIT_NBYTES)
+    seconds = time.process_time() - started
+    return {
+        "chunks": count,
+        "stored, GB": count * stored / 10**9,
+        "index, B/chunk": (listed - before) / count,
+        "plan, s": seconds,
+        "units": len(units),
+        "plan, B/chunk": (resident() - listed) / count,
+        "plan, MiB": (resident() - listed) / MiB,
+    }
+
+
+def declare(side: int, index: StoredChunks) -> Facts:
+    """Give what would have been read of a dataset of chunks of 64 x 64 x 64 bytes, so many along each axis."""
+    chunk = (64,) * 3
+    dtype = np.dtype("u1")
+    shape = (side * 64,) * 3
+    record = DatasetRecord(
+        "/x", shape, dtype, "chunked", chunk, (), int(index.nbytes.sum()), len(index.cells), False, None, ()
+    )
+    chain = CodecChain((), {"name": "bytes"}, ({"name": "zstd"},))
+    fill = FillValue(np.zeros((), dtype), 0, exact=True)
+    return Facts(record, translate_type(h5t.STD_U8LE), "x", chain, "", index, fill, {}, None)
+
+
+def count_all(case: Case) -> int:
+    """Count the tasks of a sum on threads."""
+    (optimized,) = dask.optimize(case.sum())
+    return len(dict(optimized.__dask_graph__()))
+
+
+def resident() -> int:
+    """Give the bytes that this process has in memory now."""
+    gc.collect()
+    with Path("/proc/self/statm").open(encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def usage() -> tuple[float, int]:
+    """Give the seconds that this process has worked, and the most bytes that it has had in memory."""
+    return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KiB
+
+
+# The tables.
+
+
+def run(measure: str, *arguments: int) -> Row:
+    """Give what one of the functions above gives, from a process of its own."""
+    place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, __file__, "--measure", measure, *map(str, arguments)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=place)
+    found: Row = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def show(title: str, rows: Iterable[tuple[Row, Row]]) -> list[Row]:
+    """Print rows as they come, what was asked for before what was measured; gives them."""
+    print(f"\n{title}\n", flush=True)
+    shown: list[Row] = []
+    for asked, measured in rows:
+        row = asked | measured
+        if not shown:
+            print("| " + " | ".join(row) + " |\n|" + "---:|" * len(row))
+        print("| " + " | ".join(map(spell, row.values())) + " |", flush=True)
+        shown.append(row)
+    return shown
+
+
+def spell(value: float) -> str:
+    """Give a figure with the digits that it deserves.
+
+    >>> spell(1234567), spell(1234.5), spell(0.01234)
+    ('1,234,567', '1,234', '0.012')
+    """
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
+
+
+def graph_rows(totals: Iterable[int], sizes: Iterable[int]) -> Iterator[tuple[Row, Row]]:
+    """Give the graphs of arrays of these bytes in blocks of these bytes; those that h5bound refuses are left out."""
+    for total in totals:
+        for size in sizes:
+            case = Case(-(-total // size), size)
+            if case.blocks <= MAX_BLOCKS:
+                asked = {"GB": total // 10**9, "block, MiB": size / MiB, "blocks": case.blocks}
+                yield asked, run("graph", case.blocks, case.block, case.window)
+
+
+def compute_rows(measure: str, cases: Iterable[Case]) -> Iterator[tuple[Row, Row]]:
+    """Give computes on threads or on a cluster."""
+    for case in cases:
+        asked = {"blocks": case.blocks, "block, MiB": case.block / MiB, "window, MiB": case.window / MiB}
+        yield asked | {"windows": case.windows}, run(measure, case.blocks, case.block, case.window)
+
+
+def plan_rows(counts: Iterable[tuple[int, int]]) -> Iterator[tuple[Row, Row]]:
+    """Give the plans of conversions: numbers of chunks, and stored bytes of each."""
+    for chunks, stored in counts:
+        yield {"stored chunk, KiB": stored // KiB}, run("plan", chunks, stored)
+
+
+def project(measured: Row, totals: Iterable[int], sizes: Iterable[int]) -> Iterator[tuple[Row, Row]]:
+    """Give what a compute would ask of a scheduler that needs so much for each task."""
+    for total in totals:
+        for size in sizes:
+            case = Case(-(-total // size), size)
+            tasks = round(case.count_tasks(clustered=True) + case.blocks * 4 / 3)  # a sum, in a tree of fours
+            yield (
+                {"GB": total // 10**9, "block, MiB": size / MiB, "blocks": case.blocks, "tasks": tasks},
+                {
+                    "scheduler, min": tasks * measured["ms/task"] / 60e3,
+                    "scheduler, GiB": tasks * measured["KiB/task"] * KiB / GiB,
+                    "GB/s at most": total / 10**6 / (tasks * measured["ms/task"]),
+                    "refused": int(case.blocks > MAX_BLOCKS),
+                },
+            )
+
+
+MEASURES = {"graph": measure_graph, "threads": measure_threads, "cluster": measure_cluster}
+
+
+def main() -> None:
+    """Read the command line and print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small arrays, in some seconds")
+    parser.add_argument("--measure", choices=[*MEASURES, "plan"], help="one row, as JSON")
+    parser.add_argument("numbers", nargs="*", type=int, help="of the row")
+    options = parser.parse_args()
+    if options.measure is not None:
+        numbers = options.numbers
+        row = measure_plan(*numbers) if options.measure == "plan" else MEASURES[options.measure](Case(*numbers))
+        print(json.dumps(row))
+        return
+    tabulate(QUICK if options.quick else FULL)
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What the tables are about."""
+
+    totals: tuple[int, ...]  # bytes
+    sizes: tuple[int, ...]  # MiB of a block
+    windows: tuple[int, ...]  # MiB
+    threads: int  # blocks computed on threads
+    cluster: tuple[int, ...]  # blocks computed on a cluster
+    windowed: int  # blocks computed on a cluster in windows of several sizes
+    chunks: int  # of a conversion
+
+
+FULL = Extent(
+    totals=(TB, 10 * TB),
+    sizes=(1, 4, 16, 64, 256),
+    windows=(64, 256, 1024, 4096, 16384),
+    threads=60_000,
+    cluster=(4_000, 16_000, 64_000),
+    windowed=4_096,
+    chunks=10_000_000,
+)
+QUICK = Extent(
+    totals=(TB // 100,), sizes=(16, 256), windows=(256,), threads=600, cluster=(100,), windowed=64, chunks=10_000
+)
+
+
+def tabulate(extent: Extent) -> None:
+    """Print all tables."""
+    sizes = [size * MiB for size in extent.sizes]
+    show("Graphs on threads, windows of 1 GiB", graph_rows(extent.totals, sizes))
+    by_window = [Case(extent.threads, 16 * MiB, window * MiB) for window in extent.windows]
+    show("Computes on threads, by windows", compute_rows("threads", by_window))
+    by_blocks = [Case(blocks, 16 * MiB) for blocks in extent.cluster]
+    cluster = show("Computes on a cluster, by blocks", compute_rows("cluster", by_blocks))
+    by_window = [Case(extent.windowed, 16 * MiB, window * MiB) for window in extent.windows]
+    show("Computes on a cluster, by windows", compute_rows("cluster", by_window))
+    projected = project(cluster[-1], extent.totals, sizes)
+    show("What a sum asks of the scheduler, projected from the largest of these", projected)
+    chunks = [(extent.chunks, 16 * KiB), (extent.chunks, MiB)]
+    show("Plans of conversions that keep chunks", plan_rows(chunks))
+
+
+if __name__ == "__main__":
+    main()
