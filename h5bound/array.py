@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from operator import index
 from pathlib import Path
@@ -17,22 +18,29 @@ from dask.base import tokenize
 from dask.utils import has_keyword, parse_bytes
 
 from h5bound.chunks import plan_chunks
-from h5bound.errors import SourceNotFoundError, UnsupportedError
+from h5bound.errors import UnsafeSourceError, UnsupportedError
 from h5bound.graph import graph_of
 from h5bound.index import read_index
+from h5bound.links import find_external
+from h5bound.openfile import DatasetKey, OpenFile, open_dataset
+from h5bound.outside import MAX_HOPS, find_file, list_allowed, naming
 from h5bound.records import DatasetRecord, read_dataset
-from h5bound.source import DatasetKey, H5Source, ObjectSource, OpenFile, open_dataset
+from h5bound.resource import ObjectSource
+from h5bound.source import H5Source
+from h5bound.virtual import OUTSIDE, check_outside
 from h5bound.windows import Blocks, Life
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from os import PathLike
+    from pathlib import Path
 
     import h5py
     from numpy.typing import DTypeLike, NDArray
 
     from h5bound.direct import Fetched
-    from h5bound.source import Region, Source
+    from h5bound.openfile import Region
+    from h5bound.source import Source
 
     Index = tuple[int, ...]
     Chunks = tuple[tuple[int, ...], ...]
@@ -48,6 +56,8 @@ def from_hdf5(
     chunks: Any = None,
     window: int | str | None = None,
     barrier: bool = True,
+    allow_external: Sequence[str | PathLike[str]] = (),
+    storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
     """Give one dataset of an HDF5 file as a dask array that opens the file, reads its blocks and closes it.
 
@@ -74,6 +84,9 @@ def from_hdf5(
     barrier
         False lets blocks flow downstream as they are read, without windows: the file is closed with the last of
         them, before the compute returns.
+    allow_external
+        Directories from which other files may be read: those that external links, external storage and virtual
+        datasets name. Real paths are compared.
 
     Returns
     -------
@@ -90,7 +103,7 @@ def from_hdf5(
     UnsupportedError
         The dataset has no elements (a null dataspace), or a type that h5py cannot read.
     UnsafeSourceError
-        It would be more than 1,000,000 blocks.
+        It would be more than 1,000,000 blocks, or it reaches out of the file to what is not under `allow_external`.
     H5BoundError
         The file cannot be opened.
 
@@ -115,8 +128,9 @@ def from_hdf5(
     >>> int(array.sum())
     10
     """
-    source = H5Source.of(path)
-    record = _look(source, lambda file: read_dataset(open_dataset(file, name), ask_sources=True))
+    allowed = list_allowed(allow_external)
+    source, name = _locate(H5Source.of(path, storage_options), name, allowed)
+    record = _look(source, lambda file: _read_record(file, name, allowed))
     return _dataset_array(_life_of(source, window, barrier=barrier), source, record, chunks)
 
 
@@ -129,7 +143,7 @@ class H5Store(Mapping[str, da.Array]):
 
     Parameters
     ----------
-    path, chunks, window, barrier
+    path, chunks, window, barrier, allow_external
         As `from_hdf5` takes them, for all arrays alike.
 
     Raises
@@ -158,17 +172,25 @@ class H5Store(Mapping[str, da.Array]):
         chunks: Any = None,
         window: int | str | None = None,
         barrier: bool = True,
+        allow_external: Sequence[str | PathLike[str]] = (),
+        storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._source = H5Source.of(path)
-        self._records = {record.path.strip("/"): record for record in _look(self._source, read_index).datasets}
-        self._life = _life_of(self._source, window, barrier=barrier)
+        self._source = H5Source.of(path, storage_options)
+        found = _look(self._source, partial(read_index, count=False))
+        self._records = {record.path.strip("/"): record for record in found.datasets}
+        self._life_of = partial(_life_of, window=window, barrier=barrier)
+        self._life = self._life_of(self._source)
         self._chunks = chunks
+        self._allowed = list_allowed(allow_external)
 
     def __getitem__(self, name: str) -> da.Array:
         record = self._records.get(name.strip("/"))
-        if record is None or record.layout == "virtual":  # a link, or one whose shape only its sources know
-            record = _look(self._source, lambda file: read_dataset(open_dataset(file, name), ask_sources=True))
-        return _dataset_array(self._life, self._source, record, self._chunks)
+        if record is not None and record.layout not in OUTSIDE:
+            return _dataset_array(self._life, self._source, record, self._chunks)
+        source, at = _locate(self._source, name, self._allowed)  # a link, or one that may reach out of the file
+        record = _look(source, lambda file: _read_record(file, at, self._allowed))
+        life = self._life if source is self._source else self._life_of(source)
+        return _dataset_array(life, source, record, self._chunks)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
@@ -260,6 +282,13 @@ def fetch_region(opened: OpenFile, what: DatasetKey, region: Region) -> NDArray[
     return opened.fetch(what.path, region)
 
 
+def foresee_regions(opened: OpenFile, reads: list[tuple[Any, ...]]) -> None:
+    """Tell an open file which regions of a dataset will be read."""
+    what = reads[0][0]
+    opened.expect(what)
+    opened.foresee(what.path, [region for _, region in reads])
+
+
 def read_by_keywords(read: Callable[..., Any], keywords: dict[str, Any]) -> Any:
     """Give a block of a resource."""
     return read(**keywords)
@@ -324,6 +353,30 @@ def _bounds(chunks: Chunks) -> Bounds:
     return tuple(tuple(accumulate(sizes, initial=0)) for sizes in chunks)
 
 
+def _locate(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tuple[H5Source, str]:
+    """Give the file that holds what stands at a path, and its path there: behind external links if any are allowed."""
+    for _ in range(MAX_HOPS if allowed else 0):
+        link = _look(source, partial(find_external, path=name))
+        if link is None:
+            return source, name
+        with naming(f"{name!r} of {source.path} is an external link to {link[0]}:{link[1]}"):
+            source, name = H5Source.of(find_file(source.path, link[0], "link", allowed)), link[1]
+    if allowed:
+        raise UnsafeSourceError(f"{name!r} of {source.path}: more than {MAX_HOPS} external links one behind another")
+    return source, name
+
+
+def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> DatasetRecord:
+    """Give the record of a dataset, once it is known to open no file but allowed ones."""
+    dataset = open_dataset(file, name)
+    record = read_dataset(dataset, count=False)
+    if record.layout not in OUTSIDE:
+        return record
+    with naming(f"dataset {name!r} of {file.filename}"):
+        check_outside(file, name, allowed)
+    return read_dataset(dataset, ask_sources=True, count=False)
+
+
 def _look(source: H5Source, read: Callable[[h5py.File], Read]) -> Read:
     """Give what a function reads of the metadata, with the file open for that long."""
     opened = source.open()
@@ -350,7 +403,6 @@ def _dataset_array(life: Life, source: H5Source, record: DatasetRecord, chunks: 
     where = f"dataset {record.path!r} of {source.path}"
     if record.dtype is None or record.problem is not None:
         raise UnsupportedError(f"{where}: h5py cannot read it: {record.problem}")
-    _refuse_missing_sources(record, source)
     if record.shape is None:
         raise UnsupportedError(f"{where}: it has no elements (a null dataspace)")
     dtype, inner = record.dtype.base, record.dtype.shape
@@ -359,17 +411,8 @@ def _dataset_array(life: Life, source: H5Source, record: DatasetRecord, chunks: 
     grid += tuple((size,) for size in inner)
     token = tokenize(record.path, str(record.dtype), grid)
     arguments = _Regions(DatasetKey(record.path, record.shape, str(record.dtype)), bounds)
-    return _array(life, token, arguments, read_region, grid, dtype)
-
-
-def _refuse_missing_sources(record: DatasetRecord, source: H5Source) -> None:
-    """Raise where HDF5 would give fill values for a virtual dataset without a word."""
-    for name in record.outside if record.layout == "virtual" else ():
-        if "%" not in name and not (Path(source.path).parent / name).exists():
-            raise SourceNotFoundError(
-                f"dataset {record.path!r} of {source.path}: it is virtual, and takes data from {name}, which "
-                "is not there; put it beside the file"
-            )
+    foresee = foresee_regions if source.remote else None
+    return _array(life, token, arguments, read_region, grid, dtype, foresee)
 
 
 def _array(
@@ -379,10 +422,11 @@ def _array(
     read: Callable[..., Any],
     chunks: Chunks,
     dtype: np.dtype[Any],
+    foresee: Callable[[Any, list[tuple[Any, ...]]], None] | None = None,
 ) -> da.Array:
     """Give the dask array of some blocks, in whichever of dask's two kinds is in force."""
     name = f"{'wait_on' if life.barrier else 'read'}-{tokenize(life.name, token)}"
-    blocks = Blocks(name, life, chunks, dtype.itemsize, read, arguments)
+    blocks = Blocks(name, life, chunks, dtype.itemsize, read, arguments, foresee=foresee)
     meta = np.empty((0,) * len(chunks), dtype)
     if hasattr(da.Array, "expr"):  # array.query-planning
         from h5bound.expression import expression_array

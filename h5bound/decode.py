@@ -7,7 +7,7 @@ bytes are, reads them itself, and decodes them in the calling thread::
                                         (a table, made once)         (no lock) (no lock)
 
 This way is taken where it is proven to give what h5py gives: the type in the file is byte for byte the one in
-memory, every filter is in the table of `h5bound.filters`, and the file is a local one, open for reading only.
+memory, every filter is in the table of `h5bound.filters`, and the file is a local or remote one, open for reading only.
 Failing the last, HDF5 hands over the stored bytes of chunks under its lock (`H5Dread_chunk`), and they are still
 decoded outside it. All else is read by h5py.
 """
@@ -24,12 +24,13 @@ from h5py import h5d, h5t
 from h5bound.direct import ChunkedReader, ContiguousReader, Fetched
 from h5bound.errors import UnsupportedError
 from h5bound.fallback import READ_ERRORS, Block, Region, load_plugins, read_through_h5py
+from h5bound.guard import Guard, make_guard
 from h5bound.records import read_filters
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from h5bound.stored import LocalFile
+    from h5bound.filebytes import FileBytes
 
 
 class DatasetReader:
@@ -43,8 +44,8 @@ class DatasetReader:
     ----------
     dataset
         An open dataset; its file has to stay open until `close`.
-    local
-        A descriptor of its file to share; by default the reader makes its own at the first read.
+    stored
+        The bytes of its file, to share; by default the reader has a descriptor of its own, from the first read on.
 
     Attributes
     ----------
@@ -54,19 +55,21 @@ class DatasetReader:
         Why it goes through h5py; "" if it does not.
     """
 
-    __slots__ = ("_closed", "_dataset", "_direct", "_lock", "_uses", "reason", "way")
+    __slots__ = ("_closed", "_dataset", "_direct", "_guard", "_lock", "_uses", "reason", "way")
 
-    def __init__(self, dataset: h5py.Dataset, local: LocalFile | None = None) -> None:
+    def __init__(self, dataset: h5py.Dataset, stored: FileBytes | None = None) -> None:
         self._dataset = dataset
         self._lock = threading.Lock()
         self._uses = 1  # its own, until it is closed
         self._closed = False
         self._direct: _Direct | None = None
+        self._guard: Guard | None = None
         self.way, self.reason = "direct", ""
         try:
-            self._direct = _choose(dataset, local)
+            self._direct = _choose(dataset, stored)
         except (UnsupportedError, *READ_ERRORS) as error:
             self.way, self.reason = "h5py", str(error)
+            self._guard = make_guard(dataset, stored)
             load_plugins(read_filters(dataset))
 
     def read(self, region: Region) -> Block:
@@ -82,6 +85,8 @@ class DatasetReader:
         ------
         CorruptChunkError
             A stored chunk does not decode to what is declared, or h5py refuses it.
+        UnsafeSourceError
+            Its values say that they are more than the file can hold.
         UnsupportedError
             A filter is not installed.
         ValueError
@@ -89,8 +94,26 @@ class DatasetReader:
         """
         with self._in_use():
             if self._direct is None or any(s.start == s.stop for s in region):
+                self._check(region)
                 return read_through_h5py(self._dataset, region)
             return self._direct.read(region)
+
+    def check(self, region: Region) -> None:
+        """Make sure that h5py can be asked for a region: that this would not take more memory than is declared.
+
+        Raises
+        ------
+        CorruptChunkError
+            A stored chunk does not decode to what is declared.
+        UnsafeSourceError
+            Its values say that they are more than the file can hold.
+        """
+        with self._in_use():
+            self._check(region)
+
+    def _check(self, region: Region) -> None:
+        if self._guard is not None and all(s.start != s.stop for s in region):
+            self._guard.check(region)
 
     def fetch(self, region: Region) -> Block | Fetched:
         """Give what `read` gives, or in less memory what that is decoded from, with no need of the file.
@@ -109,6 +132,12 @@ class DatasetReader:
             if isinstance(self._direct, ChunkedReader) and all(s.start != s.stop for s in region):
                 return self._direct.fetch(region)
         return self.read(region)
+
+    def foresee(self, regions: Sequence[Region]) -> None:
+        """Take notice of regions that will be read, each once: what is stored of them is then asked for together."""
+        with self._in_use():
+            if self._direct is not None:
+                self._direct.foresee(regions)
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -139,9 +168,10 @@ class DatasetReader:
             self._let_go()
 
     def _let_go(self) -> None:
-        if self._direct is not None:
-            self._direct.close()
-        del self._dataset, self._direct
+        for reader in (self._direct, self._guard):
+            if reader is not None:
+                reader.close()
+        del self._dataset, self._direct, self._guard
 
 
 class _Direct(Protocol):
@@ -150,22 +180,25 @@ class _Direct(Protocol):
     def read(self, region: Region) -> Block:
         """Give the region, which is not empty."""
 
+    def foresee(self, regions: Sequence[Region]) -> None:
+        """Take notice of regions that will be read, each once."""
+
     def close(self) -> None:
         """Drop what belongs to the file."""
 
 
-def _choose(dataset: h5py.Dataset, local: LocalFile | None) -> _Direct:
+def _choose(dataset: h5py.Dataset, stored: FileBytes | None) -> _Direct:
     """Give the way to read a dataset directly; raise UnsupportedError with the reason if there is none."""
     plist = dataset.id.get_create_plist()
-    if dataset.shape is None or dataset.is_virtual or plist.get_external_count():
+    if dataset.is_virtual or plist.get_external_count() or dataset.shape is None:
         raise UnsupportedError("it has no data space, is virtual, or is stored in other files")
     if not _same_in_memory(dataset):
         raise UnsupportedError("its values take another form in memory than in the file")
     layout = plist.get_layout()
     if layout == h5d.CHUNKED:
-        return ChunkedReader(dataset, local)
+        return ChunkedReader(dataset, stored)
     if layout == h5d.CONTIGUOUS and dataset.id.get_offset() is not None:
-        return ContiguousReader(dataset, local)
+        return ContiguousReader(dataset, stored)
     raise UnsupportedError("it is compact, or was never written")
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,23 +12,21 @@ from h5py import h5d, h5i
 
 from h5bound.decoders import Bytes, DamagedError
 from h5bound.errors import CorruptChunkError, UnsupportedError
-from h5bound.fallback import READ_ERRORS, Block, Region, name_of, read_through_h5py
+from h5bound.fallback import Block, Region, name_of, read_through_h5py
+from h5bound.filebytes import LocalFile, bytes_of, plan_runs, read_runs
 from h5bound.filters import decoder_for
+from h5bound.finder import FAR_LISTED, LISTED, ChunkFinder, cut_batches
 from h5bound.records import read_edge_unfiltered, read_filters
-from h5bound.stored import ChunkGrid, ChunkTable, LocalFile, Overlap, Stored, bytes_of, list_chunks, read_runs
+from h5bound.stored import ChunkGrid, Overlap, Stored
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     import h5py
     from h5py import h5p
 
+    from h5bound.filebytes import FileBytes, Range, Readable
     from h5bound.filters import Decoder
-
-LISTED_AT_ONCE = 1024
-"""A grid of at most so many chunks is listed at the first read: 2 ms."""
-LISTED_AFTER = 8
-"""A larger one is listed once a chunk in so many was looked up, which has taken as long by then."""
 
 SMALL_PLAIN = 256 << 10
 """Chunks without a filter and of fewer bytes are left to HDF5, once they are known to be of full size: outside it each
@@ -40,27 +36,37 @@ costs 20 µs of Python. Filtered ones are not: HDF5 gives what was left in memor
 class ContiguousReader:
     """Reads a dataset that is stored in one piece."""
 
-    def __init__(self, dataset: h5py.Dataset, local: LocalFile | None) -> None:
+    def __init__(self, dataset: h5py.Dataset, stored: FileBytes | None) -> None:
         self._dataset = dataset
         self._shape = dataset.shape
         self._dtype = dataset.dtype
         self._offset = dataset.id.get_offset()
-        self._owns = local is None
-        self._local = LocalFile(h5i.get_file_id(dataset.id)) if local is None else local
+        self._owns = stored is None
+        self._bytes = LocalFile(h5i.get_file_id(dataset.id)) if stored is None else stored
 
     def read(self, region: Region) -> Block:
         """Give the region, which is not empty; runs too short to be read one by one go through h5py."""
         block, cells = _new_block(tuple(s.stop - s.start for s in region), self._dtype)
+        runs = self._runs(region)
+        if not runs:
+            return read_through_h5py(self._dataset, region)
         try:
-            whole = read_runs(self._local, self._offset, self._shape, region, cells)
+            read_runs(self._bytes, runs, cells)
         except DamagedError as error:
             raise CorruptChunkError(f"{name_of(self._dataset)}: {error}") from error
-        return block if whole else read_through_h5py(self._dataset, region)
+        return block
+
+    def foresee(self, regions: Sequence[Region]) -> None:
+        """Take notice of regions that will be read, each once."""
+        self._bytes.foresee(run for region in regions for run in self._runs(region))
+
+    def _runs(self, region: Region) -> list[Range]:
+        return plan_runs(self._offset, self._shape, region, self._dtype.itemsize)
 
     def close(self) -> None:
         """Close the descriptor, unless it is shared."""
         if self._owns:
-            self._local.close()
+            self._bytes.close()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,64 +120,80 @@ def explained(name: str, overlap: Overlap) -> Iterator[None]:
 
 
 class ChunkedReader:
-    """Reads a dataset that is stored in chunks."""
+    """Reads a dataset that is stored in chunks.
 
-    def __init__(self, dataset: h5py.Dataset, local: LocalFile | None) -> None:
+    Parameters
+    ----------
+    dataset
+        An open dataset.
+    stored
+        The bytes of its file, to share.
+    cell
+        Type of an element as it stands in the file, for `read_stored`; None where that is the one in memory.
+    """
+
+    def __init__(
+        self, dataset: h5py.Dataset, stored: FileBytes | None, cell: np.dtype[np.generic] | None = None
+    ) -> None:
         plist = dataset.id.get_create_plist()
         filters = read_filters(dataset)
         edges = read_edge_unfiltered(plist, dataset.shape, dataset.chunks) if filters else False
         if edges is None:
             raise UnsupportedError("whether its edge chunks are filtered cannot be found out")
         self._dataset = dataset
-        self._dtype = dataset.dtype
+        self._dtype = dataset.dtype if cell is None else cell
         self._name = name_of(dataset)
         self._grid = ChunkGrid(dataset.shape, dataset.chunks)
         self._all_skipped = (1 << len(filters)) - 1
-        self._edge_mask = self._all_skipped if edges else 0
         self._decoder = decoder_for(filters, math.prod(dataset.chunks) * self._dtype.itemsize)
-        self._small = not filters and self._decoder.nbytes < SMALL_PLAIN
-        self._fill = _read_fill(plist, self._dtype)
-        self._owns = local is None
-        self._local = local or _open_local(dataset)
-        self._table: ChunkTable | None = None
-        self._listable = True
-        self._lookups = itertools.count(1)
-        self._listing = threading.Lock()
+        self._fill = _read_fill(plist, self._dtype) if cell is None else None
+        self._owns = stored is None
+        self._bytes = stored or _open_local(dataset)
+        far = self._bytes is not None and self._bytes.far
+        self._small = not filters and self._decoder.nbytes < SMALL_PLAIN and not far
+        listing = None if self._bytes is None else FAR_LISTED if far else LISTED
+        self._finder = ChunkFinder(dataset, listing, self._all_skipped if edges else 0)
 
     def close(self) -> None:
         """Close the descriptor, unless it is shared."""
-        if self._owns and self._local is not None:
-            self._local.close()
+        if self._owns and self._bytes is not None:
+            self._bytes.close()
 
     def read(self, region: Region) -> Block:
         """Give the region, which is not empty."""
         grid = self._grid
-        if self._local is None:  # it may be open for writing, and have grown
+        if self._bytes is None:  # it may be open for writing, and have grown
             grid = ChunkGrid(self._dataset.shape, grid.chunks)
-        if self._small and self._are_full(grid):
+        if self._small and self._finder.are_full(grid, self._decoder.nbytes):
             return read_through_h5py(self._dataset, region)
         block, cells = _new_block(tuple(s.stop - s.start for s in region), self._dtype)
         scratch: Block | None = None
-        for overlap in grid.meet(region):
+        for overlap, stored, source in self._gather(grid, region):
             target = cells[overlap.in_block]
-            stored = self._find(grid, overlap)
             with explained(self._name, overlap):
                 if stored is None:
                     self._read_missing(overlap, target)
                 elif target.shape == grid.chunks and target.flags.c_contiguous:
-                    self._decode(stored, bytes_of(target))
+                    self._decode(stored, source, bytes_of(target))
                 elif not self._read_part(stored, grid, overlap, target):
                     scratch = np.empty(grid.chunks, cells.dtype) if scratch is None else scratch
-                    self._decode(stored, bytes_of(scratch))
+                    self._decode(stored, source, bytes_of(scratch))
                     target[...] = scratch[overlap.in_chunk]
         return block
 
+    def foresee(self, regions: Sequence[Region]) -> None:
+        """Take notice of regions that will be read, each once, if they are enough for their chunks to be listed."""
+        if self._bytes is None or not self._finder.prepare(self._grid, sum(map(self._grid.count, regions))):
+            return
+        found = (stored for region in regions for _, stored in self._finder.meet(self._grid, region))
+        self._bytes.foresee((stored.offset, stored.nbytes) for stored in found if stored is not None)
+
     def fetch(self, region: Region) -> Block | Fetched:
         """Give the stored chunks of a region, which is not empty, or the region where they are no smaller."""
-        if self._local is None or not self._all_skipped:
+        if self._bytes is None or not self._all_skipped:
             return self.read(region)
         shape = tuple(s.stop - s.start for s in region)
-        found = [(overlap, self._find(self._grid, overlap)) for overlap in self._grid.meet(region)]
+        found = list(self._finder.meet(self._grid, region))
         filtered = [
             (overlap, stored)
             for overlap, stored in found
@@ -180,79 +202,75 @@ class ChunkedReader:
         nbytes = sum(stored.nbytes for _, stored in filtered)
         if len(filtered) < len(found) or nbytes > math.prod(shape) * self._dtype.itemsize:
             return self.read(region)
-        parts = tuple((overlap, stored.mask, self._load(stored)) for overlap, stored in filtered)
-        return Fetched(self._name, self._decoder, self._grid.chunks, self._dtype, shape, parts)
+        source = self._bytes.gather((stored.offset, stored.nbytes) for _, stored in filtered if stored.data is None)
+        parts = []
+        for overlap, stored in filtered:
+            with explained(self._name, overlap):
+                parts.append((overlap, stored.mask, _load(stored, source)))
+        return Fetched(self._name, self._decoder, self._grid.chunks, self._dtype, shape, tuple(parts))
 
-    def _are_full(self, grid: ChunkGrid) -> bool:
-        """Tell whether all chunks were listed, and have the size that is declared."""
-        table = self._list(grid)
-        return table is not None and bool((table.nbytes == self._decoder.nbytes).all())
+    def read_stored(self, region: Region) -> Iterator[Block]:
+        """Give what is stored of a region in one chunk after another, as its elements stand in the file."""
+        scratch = np.empty(self._grid.chunks, _cell(self._dtype))
+        for overlap, stored, source in self._gather(self._grid, region):
+            if stored is not None:
+                with explained(self._name, overlap):
+                    self._decode(stored, source, bytes_of(scratch))
+                yield np.ndarray(self._grid.chunks, self._dtype, buffer=scratch)[overlap.in_chunk]
 
-    def _find(self, grid: ChunkGrid, overlap: Overlap) -> Stored | None:
-        """Give what is stored of a chunk; None if nothing is, or HDF5 does not say."""
-        table = self._list(grid)
-        if table is not None:
-            stored = table.find(grid.number(overlap.place))
-        else:
-            try:
-                mask, data = self._dataset.id.read_direct_chunk(overlap.origin)
-            except READ_ERRORS:
-                return None
-            stored = Stored(-1, len(data), mask, np.frombuffer(data, np.uint8))
-        if stored is not None and self._edge_mask and grid.cuts(overlap.place):
-            return replace(stored, mask=self._edge_mask)
-        return stored
+    def _gather(self, grid: ChunkGrid, region: Region) -> Iterator[tuple[Overlap, Stored | None, Readable | None]]:
+        """Give the chunks that a region meets, what is stored of each, and what that can be read from."""
+        found = self._finder.meet(grid, region)
+        if self._bytes is None or not self._bytes.far:
+            for overlap, stored in found:
+                yield overlap, stored, self._bytes
+            return
+        for batch in cut_batches(found):
+            source = self._bytes.gather(
+                (stored.offset, stored.nbytes) for _, stored in batch if stored is not None and stored.data is None
+            )
+            for overlap, stored in batch:
+                yield overlap, stored, source
 
-    def _list(self, grid: ChunkGrid) -> ChunkTable | None:
-        """Give the table of all chunks, once making it costs less than looking up chunk after chunk."""
-        if self._table is None and self._local is not None:
-            worth = max(LISTED_AT_ONCE, LISTED_AFTER * next(self._lookups))
-            if self._listable and math.prod(grid.counts) <= worth:
-                with self._listing:
-                    self._table = self._table or self._make_table(grid)
-        return self._table
-
-    def _make_table(self, grid: ChunkGrid) -> ChunkTable | None:
-        try:
-            table = list_chunks(self._dataset.id, grid)
-        except READ_ERRORS:  # the index is damaged somewhere; HDF5 may still find chunks in the rest of it
-            table = None
-        self._listable = table is not None
-        return table
-
-    def _decode(self, stored: Stored, out: Bytes) -> None:
+    def _decode(self, stored: Stored, source: Readable | None, out: Bytes) -> None:
         """Decode a chunk into a buffer of its size."""
         plain = stored.mask & self._all_skipped == self._all_skipped
         if plain and stored.nbytes != out.size:
             raise DamagedError(f"{stored.nbytes} bytes are stored where {out.size} are declared")
-        if plain and stored.data is None and self._local is not None:
-            self._local.read_into(stored.offset, out)
+        if plain and stored.data is None and source is not None:
+            source.read_into(stored.offset, out)
             return
-        self._decoder.decode(self._load(stored), out, stored.mask)
-
-    def _load(self, stored: Stored) -> Bytes:
-        """Give the stored bytes of a chunk."""
-        if stored.data is not None:
-            return stored.data
-        assert self._local is not None
-        return self._local.read(stored.offset, stored.nbytes)
+        self._decoder.decode(_load(stored, source), out, stored.mask)
 
     def _read_part(self, stored: Stored, grid: ChunkGrid, overlap: Overlap, target: Block) -> bool:
         """Read a part of an unfiltered chunk straight to where it belongs; False if that cannot be done."""
         plain = stored.mask & self._all_skipped == self._all_skipped
-        if not plain or stored.data is not None or self._local is None or not target.flags.c_contiguous:
+        if not plain or stored.data is not None or self._bytes is None or not target.flags.c_contiguous:
+            return False
+        if self._bytes.far:  # all of it was gathered
             return False
         if stored.nbytes != self._decoder.nbytes:
             raise DamagedError(f"{stored.nbytes} bytes are stored where {self._decoder.nbytes} are declared")
-        return read_runs(self._local, stored.offset, grid.chunks, overlap.in_chunk, target)
+        runs = plan_runs(stored.offset, grid.chunks, overlap.in_chunk, target.itemsize)
+        if runs:
+            read_runs(self._bytes, runs, target)
+        return bool(runs)
 
     def _read_missing(self, overlap: Overlap, target: Block) -> None:
         """Fill in the fill value, or what h5py gives where HDF5 does not promise one."""
-        if self._fill is not None and self._table is not None:
+        if self._fill is not None and self._finder.listed:
             target[...] = self._fill
             return
         block = read_through_h5py(self._dataset, overlap.region)
         target[...] = np.ndarray(target.shape, target.dtype, buffer=block)
+
+
+def _load(stored: Stored, source: Readable | None) -> Bytes:
+    """Give the stored bytes of a chunk."""
+    if stored.data is not None:
+        return stored.data
+    assert source is not None
+    return source.read(stored.offset, stored.nbytes)
 
 
 def _open_local(dataset: h5py.Dataset) -> LocalFile | None:

@@ -1,4 +1,4 @@
-"""What a compute opens and closes: an HDF5 file, or any object with ``open`` and ``close``.
+"""What a compute opens and closes: a source, and of these the HDF5 file at some place.
 
 A source is a small picklable description. Opening one gives the opened thing, which stays in its process and which only
 :mod:`h5bound.session` holds.
@@ -11,33 +11,21 @@ import weakref
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 from uuid import uuid4
 
 import h5py
 
-from h5bound.decode import DatasetReader
-from h5bound.errors import (
-    DatasetNotFoundError,
-    H5BoundError,
-    SourceChangedError,
-    SourceNotFoundError,
-    UnsupportedError,
-)
-from h5bound.links import open_object
-from h5bound.stored import LocalFile
+from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError, UnsupportedError
+from h5bound.openfile import OpenFile
+from h5bound.settings import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Mapping
+    from io import RawIOBase
     from os import PathLike
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from h5bound.direct import Fetched
-
-    Region = tuple[slice, ...]
+    from h5bound.filebytes import FileBytes
 
 
 class Source(Protocol):
@@ -60,6 +48,45 @@ class Source(Protocol):
 
     def close(self, opened: Any) -> None:
         """Close the opened thing."""
+
+
+class State(Protocol):
+    """What tells one state of a file from another, wherever it is."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+
+    @property
+    def mtime_ns(self) -> int:
+        """When it was written to, in nanoseconds; 0 if nobody says."""
+
+    def same_file(self, other: Self) -> bool:
+        """Tell whether both are one file."""
+
+    def same_state(self, other: Self) -> bool:
+        """Tell whether both are one file that was not written to in between."""
+
+    def describe(self) -> dict[str, Any]:
+        """Give what a mark says of it, for JSON."""
+
+
+class Place(Protocol):
+    """Where an HDF5 file is."""
+
+    @property
+    def path(self) -> str:
+        """As messages, reports and marks name it: without secrets."""
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for equal places, and without secrets."""
+
+    def identify(self) -> State:
+        """Give the state of the file now; raise SourceNotFoundError if nothing is there."""
+
+    def open(self, state: Any) -> tuple[h5py.File, FileBytes | None]:
+        """Open it for reading as it was in a state; gives what its stored bytes are read from as well, if it knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,88 +121,38 @@ class Identity:
         """Tell whether both are one file that was not written to in between."""
         return self.same_file(other) and (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
 
+    def describe(self) -> dict[str, Any]:
+        """Give what copies of the file share."""
+        return {"size": self.size, "mtime_ns": self.mtime_ns}
+
 
 @dataclass(frozen=True, slots=True)
-class DatasetKey:
-    """A dataset as it was when its array was made."""
+class LocalPlace:
+    """A file of this machine."""
 
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
+    path: str  # resolved
 
+    @property
+    def key(self) -> Hashable:
+        """The path."""
+        return self.path
 
-class OpenFile:
-    """An open HDF5 file and the readers of those of its datasets that were asked for."""
+    def identify(self) -> Identity:
+        """Give the state of the file now."""
+        return Identity.of(self.path)
 
-    __slots__ = ("_expected", "_local", "_lock", "_readers", "file", "identity", "owned")
-
-    def __init__(self, file: h5py.File, identity: Identity | None, *, owned: bool) -> None:
-        self.file = file
-        self.identity = identity  # what it must still be at the close; None: whoever holds it may write to it
-        self.owned = owned  # False: the caller opened it, and will close it
-        self._readers: dict[str, DatasetReader] = {}
-        self._expected: set[DatasetKey] = set()
-        self._lock = Lock()
-        try:
-            self._local: LocalFile | None = LocalFile(file.id)
-        except UnsupportedError:
-            self._local = None  # each reader will say why
-
-    def reader(self, name: str) -> DatasetReader:
-        """Give the reader of a dataset."""
-        with self._lock:
-            reader = self._readers.get(name)
-            if reader is None:
-                reader = self._readers[name] = DatasetReader(open_dataset(self.file, name), self._local)
-            return reader
-
-    def expect(self, what: DatasetKey) -> None:
-        """Make sure of a dataset, once: its file may have been written to by whoever held it when the array was made.
-
-        Raises
-        ------
-        SourceChangedError
-            It is gone, or of another shape or type.
-        """
-        if what in self._expected:
-            return
-        try:
-            dataset = open_dataset(self.file, what.path)
-            found = DatasetKey(what.path, dataset.shape, str(dataset.dtype))
-        except DatasetNotFoundError:
-            found = None
-        if found != what:
-            raise SourceChangedError(
-                f"dataset {what.path!r} of {self.file.filename}: it had shape {what.shape} and type {what.dtype} when "
-                f"the array was made, and {f'has {found.shape}, {found.dtype}' if found else 'is gone'}; make it again"
-            )
-        self._expected.add(what)
-
-    def read(self, name: str, region: Region) -> NDArray[np.generic]:
-        """Give what ``file[name][region]`` holds."""
-        return self.reader(name).read(region)
-
-    def fetch(self, name: str, region: Region) -> NDArray[np.generic] | Fetched:
-        """Give what ``file[name][region]`` holds, or what that is decoded from."""
-        return self.reader(name).fetch(region)
-
-    def close(self) -> None:
-        """Let go of the datasets, and of the file unless it is the caller's."""
-        while self._readers:
-            self._readers.popitem()[1].close()
-        if self._local is not None:
-            self._local.close()
-        if self.owned:
-            self.file.close()
+    def open(self, _identity: Identity) -> tuple[h5py.File, None]:
+        """Open it for reading."""
+        return open_file(self.path), None
 
 
 class H5Source:
-    """An HDF5 file by its path, or one that the caller holds open.
+    """An HDF5 file by its place, or one that the caller holds open.
 
     Parameters
     ----------
-    path
-        The resolved path.
+    place
+        Where it is.
     identity
         What the file was when the array was made; None for one that has no path (in memory, a Python file
         object).
@@ -186,39 +163,50 @@ class H5Source:
         Gives the caller's `h5py.File`, or None once that is gone.
     """
 
-    __slots__ = ("held", "identity", "key", "path", "pinned")
+    __slots__ = ("held", "identity", "key", "pinned", "place")
     exclusive: ClassVar[bool] = False
 
     def __init__(
         self,
-        path: str,
-        identity: Identity | None,
+        place: Place,
+        identity: State | None,
         *,
         pinned: bool = True,
         held: Callable[[], h5py.File | None] = lambda: None,
     ) -> None:
-        self.path = path
+        self.place = place
         self.identity = identity
         self.pinned = pinned
         self.held = held
-        self.key: Hashable = (path, identity or uuid4().hex)
+        self.key: Hashable = (place.key, identity or uuid4().hex)
+
+    @property
+    def path(self) -> str:
+        """The place as messages name it."""
+        return self.place.path
+
+    @property
+    def remote(self) -> bool:
+        """Whether each read of it is a request to a server."""
+        return not isinstance(self.place, LocalPlace)
 
     @classmethod
-    def of(cls, file: str | PathLike[str] | h5py.File) -> Self:
-        """Describe a path, or a File that the caller holds or held."""
+    def of(cls, file: str | PathLike[str] | h5py.File, storage_options: Mapping[str, Any] | None = None) -> Self:
+        """Describe a path, a URL that fsspec knows with its options, or a File that the caller holds or held."""
         if not isinstance(file, h5py.File):
-            path = resolve(file)
-            return cls(path, Identity.of(path))
+            place = find_place(file, storage_options)
+            return cls(place, place.identify())
+        refuse_options(storage_options)
         if not file:
             raise H5BoundError(
                 "the h5py.File was closed before h5bound could see which file it is: pass its path instead"
             )
         path = str(Path(file.filename).resolve())
         if not Path(path).is_file() or (file.driver == "core" and file.mode != "r"):
-            return cls(str(file.filename), None, held=lambda: file)
+            return cls(LocalPlace(str(file.filename)), None, held=lambda: file)
         if file.mode != "r":
             file.flush()
-        return cls(path, Identity.of(path), pinned=file.mode == "r", held=weakref.ref(file))
+        return cls(LocalPlace(path), Identity.of(path), pinned=file.mode == "r", held=weakref.ref(file))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.identity is None:
@@ -226,7 +214,7 @@ class H5Source:
                 f"{self.path}: the file lives in this process only and cannot travel to another; "
                 "compute on threads, or write it to a path"
             )
-        return _by_path, (self.path, self.identity, self.pinned)
+        return _at_place, (self.place, self.identity, self.pinned)
 
     def __dask_tokenize__(self) -> Hashable:
         return self.key
@@ -250,102 +238,76 @@ class H5Source:
                 f"{self.path}: the h5py.File was closed, and cannot be opened again by its name; keep it open until "
                 "the compute ends"
             )
-        self._compare(self._now())
-        file = open_file(self.path)
-        try:
-            identity = self._now()
-            self._compare(identity)
-        except BaseException:
-            file.close()
-            raise
-        return OpenFile(file, identity, owned=True)
+        identity = self._now()
+        self._compare(identity)
+        file, stored = self.place.open(identity)
+        return OpenFile(file, identity, owned=True, stored=stored)
 
     def reader(self, opened: OpenFile) -> OpenFile:
         """Give the open file."""
         return opened
 
     def check(self, opened: OpenFile) -> None:
-        """Compare the file on disk with what was opened."""
+        """Compare the file as it is now with what was opened."""
         if opened.identity is not None:
-            now = Identity.of(self.path)
+            now = self.place.identify()
             if not opened.identity.same_state(now):
                 raise SourceChangedError(self._changed(opened.identity, now))
+        if opened.bytes is not None:
+            opened.bytes.check()
 
     def close(self, opened: OpenFile) -> None:
         """Close the file unless it is the caller's."""
         opened.close()
 
-    def _now(self) -> Identity | None:
-        return None if self.identity is None else Identity.of(self.path)
+    def _now(self) -> State | None:
+        return None if self.identity is None else self.place.identify()
 
-    def _compare(self, now: Identity | None) -> None:
+    def _compare(self, now: State | None) -> None:
         if self.identity is None or now is None:
             return
         same = self.identity.same_state if self.pinned else self.identity.same_file
         if not same(now):
             raise SourceChangedError(self._changed(self.identity, now))
 
-    def _changed(self, before: Identity, now: Identity) -> str:
+    def _changed(self, before: State, now: State) -> str:
         return (
             f"{self.path}: the file changed after the array was made from it "
             f"(was {before}, is {now}); make the array again"
         )
 
 
-def _by_path(path: str, identity: Identity, pinned: bool) -> H5Source:  # noqa: FBT001 - called by pickle
-    return H5Source(path, identity, pinned=pinned)
+def _at_place(place: Place, identity: State, pinned: bool) -> H5Source:  # noqa: FBT001 - called by pickle
+    return H5Source(place, identity, pinned=pinned)
 
 
-class ObjectSource:
-    """Any object with ``open()`` and ``close()``, and the function that reads from it.
-
-    Both travel in one pickle, so that a bound method goes on belonging to its object.
-    """
-
-    __slots__ = ("read", "resource")
-    exclusive: ClassVar[bool] = True
-
-    def __init__(self, resource: Any, read: Callable[..., Any]) -> None:
-        self.resource = resource
-        self.read = read
-
-    @property
-    def key(self) -> Hashable:
-        """One for each object of this process: a session keeps the object, so that its id stays its own."""
-        return id(self.resource)
-
-    def open(self) -> None:
-        """Open the object."""
-        self.resource.open()
-
-    def reader(self, opened: None) -> Callable[..., Any]:
-        """Give the function that reads from it."""
-        return self.read
-
-    def check(self, opened: None) -> None:
-        """Nothing is known of what may change in it."""
-
-    def close(self, opened: None) -> None:
-        """Close the object."""
-        self.resource.close()
-
-
-def resolve(path: str | PathLike[str]) -> str:
-    """Give the real path of a local file.
+def find_place(path: str | PathLike[str], storage_options: Mapping[str, Any] | None) -> Place:
+    """Give the place that a path or a URL stands for; nothing is asked of it yet.
 
     Raises
     ------
-    UnsupportedError
-        It is a URL.
+    OptionError
+        There are options for a local file.
     """
-    name = os.fsdecode(path).removeprefix("file://")
-    if "://" in name:
-        raise UnsupportedError(f"{name}: a URL; h5bound reads local files, so copy it to one first")
-    return str(Path(name).resolve())
+    name = os.fsdecode(path)
+    local = name.removeprefix("file://").removeprefix("local://")
+    if "://" in local:
+        from h5bound.address import Address
+        from h5bound.remote import RemotePlace
+
+        return RemotePlace(Address(name, storage_options or {}))
+    refuse_options(storage_options)
+    return LocalPlace(str(Path(local).resolve()))
 
 
-def open_file(path: str) -> h5py.File:
-    """Give the HDF5 file at ``path``, open for reading.
+def refuse_options(storage_options: Mapping[str, Any] | None) -> None:
+    """Raise OptionError if there are options for what is no URL."""
+    if storage_options:
+        raise OptionError("storage_options: they are for URLs that fsspec knows")
+
+
+def open_file(path: str, view: RawIOBase | None = None) -> h5py.File:
+    """Give the HDF5 file at ``path``, open for reading; through a Python file if it is not of this machine.
 
     Raises
     ------
@@ -355,33 +317,11 @@ def open_file(path: str) -> h5py.File:
         It cannot be opened; the message names the way out where there is one.
     """
     try:
-        return h5py.File(path, "r")
+        return h5py.File(view or path, "r")
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"{path}: no such file") from error
     except (OSError, RuntimeError, ValueError) as error:
         raise H5BoundError(f"{path}: {_explain(path, error)}") from error
-
-
-def open_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """Give the dataset at a path, without following links out of the file.
-
-    Raises
-    ------
-    DatasetNotFoundError
-        Nothing is there, or a group, or a committed type.
-    UnsafeSourceError
-        A link on the way leads out of the file.
-    UnsupportedError
-        h5py cannot open it.
-    """
-    found = open_object(file, name)
-    if isinstance(found, h5py.Dataset):
-        return found
-    where = f"{name!r} in {file.filename}"
-    if isinstance(found, h5py.Group):
-        inside = ", ".join(sorted(map(os.fsdecode, found))[:8]) or "nothing"
-        raise DatasetNotFoundError(f"{where} is a group, not a dataset; it holds {inside}")
-    raise DatasetNotFoundError(f"{where} is a committed type, not a dataset")
 
 
 _WAYS_OUT = {

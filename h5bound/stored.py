@@ -1,4 +1,4 @@
-"""Where the stored bytes of a dataset are, and the bytes themselves, read without HDF5's lock."""
+"""Where the stored chunks of a dataset are."""
 
 from __future__ import annotations
 
@@ -7,123 +7,22 @@ import itertools
 import math
 import operator
 import os
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-import h5py
 import numpy as np
-from h5py import h5d, h5f, h5fd, h5s
+from h5py import h5d, h5i, h5s
 
-from h5bound.decoders import Bytes, DamagedError
-from h5bound.errors import UnsupportedError
+from h5bound.errors import CorruptChunkError
+from h5bound.library import ask, find_chunks
+from h5bound.records import BTREE_1
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-
-class LocalFile:
-    """A descriptor of an open HDF5 file that threads may read from at the same time.
-
-    It is a duplicate of HDF5's own descriptor, so that it is the same file whatever has become of its name,
-    and it stays the same file if HDF5 closes its own while a read is under way.
-
-    Raises
-    ------
-    UnsupportedError
-        The file is not read by HDF5's default driver, may be written to, or is being written by others
-        (SWMR): what is stored need not be what HDF5 would give.
-    """
-
-    __slots__ = ("_descriptor", "_file", "_lock")
-
-    def __init__(self, file: h5f.FileID) -> None:
-        if not hasattr(os, "preadv"):
-            raise UnsupportedError("this system has no preadv")
-        if file.get_access_plist().get_driver() != h5fd.SEC2:
-            raise UnsupportedError("the file is not read by HDF5's default driver")
-        if file.get_intent() != h5f.ACC_RDONLY:
-            raise UnsupportedError("the file is open for writing, or for reading while it is written")
-        if h5py.version.hdf5_version_tuple < (2, 0, 0) and file.get_create_plist().get_userblock():
-            raise UnsupportedError("this HDF5 leaves the user block out of the offsets of chunks")
-        self._file: h5f.FileID | None = file
-        self._descriptor = -1
-        self._lock = threading.Lock()
-
-    @property
-    def descriptor(self) -> int:
-        """The descriptor, duplicated when it is first asked for."""
-        if self._descriptor < 0:
-            with self._lock:
-                if self._descriptor < 0 and self._file is not None:
-                    self._descriptor = os.dup(self._file.get_vfd_handle())
-        return self._descriptor
-
-    def read_into(self, offset: int, out: Bytes) -> None:
-        """Fill `out` with the bytes from `offset` on.
-
-        Raises
-        ------
-        DamagedError
-            The file ends before.
-        """
-        view = memoryview(out)
-        while view:
-            count = os.preadv(self.descriptor, [view[: 1 << 30]], offset)
-            if not count:
-                raise DamagedError(f"the file ends {len(view)} bytes before it does")
-            view, offset = view[count:], offset + count
-
-    def read(self, offset: int, nbytes: int) -> Bytes:
-        """Give `nbytes` bytes from `offset` on; none are allocated for what the file does not have."""
-        beyond = offset + nbytes - os.fstat(self.descriptor).st_size
-        if beyond > 0:
-            raise DamagedError(f"the file ends {beyond} bytes before it does")
-        out = np.empty(nbytes, np.uint8)
-        self.read_into(offset, out)
-        return out
-
-    def close(self) -> None:
-        """Close the descriptor, if there is one; nothing may read from it any more."""
-        with self._lock:
-            descriptor, self._descriptor, self._file = self._descriptor, -1, None
-        if descriptor >= 0:
-            os.close(descriptor)
-
-
-RUN_NBYTES = 4096
-"""Runs of less are not read one by one; each costs a system call."""
-
-
-def read_runs(
-    local: LocalFile,
-    offset: int,
-    shape: tuple[int, ...],
-    region: tuple[slice, ...],
-    cells: NDArray[np.generic],
-) -> bool:
-    """Fill `cells` with a region of an array that is stored at `offset`; False if its runs are too short.
-
-    A run is what lies together in the file: along the last axis that the region cuts, and all axes after it.
-    """
-    cut = max((i for i, s in enumerate(region) if s.stop - s.start < shape[i]), default=0)
-    itemsize = cells.itemsize
-    run = math.prod(cells.shape[cut:]) * itemsize
-    if run < min(RUN_NBYTES, cells.nbytes):
-        return False
-    strides = [math.prod(shape[axis + 1 :]) * itemsize for axis in range(len(shape))]
-    first = offset + sum(s.start * stride for s, stride in zip(region, strides, strict=True))
-    for index in np.ndindex(cells.shape[:cut]):
-        start = first + sum(i * stride for i, stride in zip(index, strides, strict=False))
-        local.read_into(start, bytes_of(cells[(*index, ...)]))
-    return True
-
-
-def bytes_of(array: NDArray[np.generic]) -> Bytes:
-    """Give the bytes of a C-contiguous array, as a view."""
-    return array.reshape(-1).view(np.uint8)
+    from h5bound.decoders import Bytes
 
 
 class Overlap(NamedTuple):
@@ -173,6 +72,10 @@ class ChunkGrid:
     def cuts(self, place: tuple[int, ...]) -> bool:
         """Tell whether the dataset ends within the chunk."""
         return any((i + 1) * c > n for i, c, n in zip(place, self.chunks, self.shape, strict=True))
+
+    def count(self, region: tuple[slice, ...]) -> int:
+        """Give how many chunks a region meets."""
+        return math.prod(-(-s.stop // c) - s.start // c for s, c in zip(region, self.chunks, strict=True))
 
     def meet(self, region: tuple[slice, ...]) -> Iterator[Overlap]:
         """Give the chunks that a region meets, in row-major order."""
@@ -226,6 +129,25 @@ class ChunkTable:
         return Stored(int(self.offsets[row]), int(self.nbytes[row]), int(self.masks[row]))
 
 
+def check_tree(dataset: h5d.DatasetID, origins: NDArray[np.int64], nbytes: NDArray[np.int64]) -> None:
+    """Make sure that HDF5 finds each chunk that it lists.
+
+    Its first kind of B-tree has no checksum. Where a key is damaged, HDF5 still lists a chunk, but does not find it any
+    more, and gives the fill value without a word.
+
+    Raises
+    ------
+    CorruptChunkError
+        It does not.
+    """
+    found = find_chunks(dataset, origins.astype(np.uint64))
+    if found is None:
+        return
+    for row in np.flatnonzero(found != nbytes.astype(np.uint64))[:1]:
+        name, origin = os.fsdecode(h5i.get_name(dataset) or b""), tuple(origins[row].tolist())
+        raise CorruptChunkError(f"{name}: its index is damaged: a chunk at {origin} is listed, and not found there")
+
+
 def list_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkTable | None:
     """Give the table of all chunks: about 1.5 µs and 32 bytes a chunk, under HDF5's lock.
 
@@ -243,11 +165,14 @@ def list_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkTable | None:
         rows.extend((info.byte_offset, info.size, info.filter_mask))
 
     dataset.chunk_iter(note)
-    index = np.frombuffer(places, np.int64).reshape(-1, len(grid.shape)) // np.array(grid.chunks, np.int64)
+    origins = np.frombuffer(places, np.int64).reshape(-1, len(grid.shape))
+    index = origins // np.array(grid.chunks, np.int64)
     limits = dataset.get_space().get_simple_extent_dims(maxdims=True)
     unlimited = [axis for axis, limit in enumerate(limits) if limit == h5s.UNLIMITED]
     if len(unlimited) == 1 and unlimited[0] and not index[:, : unlimited[0]].any():
         return None
+    if ask("H5Dget_chunk_index_type", dataset) == BTREE_1:
+        check_tree(dataset, origins, np.frombuffer(rows, np.int64).reshape(-1, 3)[:, 1])
     numbers = index @ np.array(grid.strides, np.int64)
     order = np.argsort(numbers, kind="stable")
     numbers = numbers[order]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dask.task_spec import Task, TaskRef
 
 from h5bound.direct import Fetched
+from h5bound.foresight import Foreseeing
 from h5bound.handle import Handle, Window, in_pool, worker_address
 from h5bound.session import release_hold
 from h5bound.windows import name_requests
@@ -59,11 +60,11 @@ def _build_window(
     for order, part in enumerate(parts):
         blocks = part.blocks
         suffix = f"{order}-{window.name}"
+        how = _choose_read(part, here=life.barrier and not clustered)
         for index in part.indices:
             output = (blocks.name, *index)
             waits = life.barrier or output == last
             read = (f"read-{suffix}", *index) if waits else output
-            how = blocks.fetch if life.barrier and not clustered and blocks.fetch is not None else blocks.read
             arguments = blocks.arguments(index)
             tasks[read] = Task(read, read_block, handle, window, output, how, *arguments, _data_producer=True)
             if clustered:
@@ -80,6 +81,13 @@ def _build_window(
         tasks[close] = Task(close, close_here, handle, window, *inputs)
     else:  # to depend on all blocks would be to hold them all
         tasks[close] = Task(close, close_after, handle, window, sum(len(part.indices) for part in parts), *inputs)
+
+
+def _choose_read(part: Request, *, here: bool) -> Callable[..., Any]:
+    """Give what reads the blocks of an array: otherwise than elsewhere if all of a window are read in this process."""
+    blocks = part.blocks
+    read = blocks.fetch if here and blocks.fetch is not None else blocks.read
+    return Foreseeing(read, part) if here and blocks.foresee is not None and len(part.indices) > 1 else read
 
 
 def open_source(source: Source, early: Window | None, *_after: object) -> Handle:

@@ -47,6 +47,7 @@ class Blocks:
     read: Callable[..., Any]  # gives a block from what `Source.reader` gives and the arguments
     arguments: Callable[[Index], tuple[Any, ...]]  # of ``read``, for the block at an index
     fetch: Callable[..., Any] | None = None  # as ``read``, or gives what is decoded once the source is closed
+    foresee: Callable[[Any, list[tuple[Any, ...]]], None] | None = None  # is told the arguments of the reads to come
 
     @property
     def numblocks(self) -> Index:

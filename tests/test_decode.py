@@ -21,12 +21,13 @@ import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
 
-from h5bound import direct
+from h5bound import direct, finder
 from h5bound.decode import DatasetReader
 from h5bound.direct import Fetched
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.fallback import read_through_h5py
-from h5bound.stored import ChunkGrid, LocalFile, list_chunks
+from h5bound.filebytes import LocalFile
+from h5bound.stored import ChunkGrid, list_chunks
 from tests.strategies import leave_edges_unfiltered
 
 if TYPE_CHECKING:
@@ -383,7 +384,7 @@ def test_one_element_of_many_chunks_does_not_list_them_all(tmp_path: Path) -> No
         file.create_dataset("x", data=np.arange(20_000), chunks=(1,))
     with (
         opened(tmp_path / "x.h5") as (_, reader),
-        patch.object(direct, "list_chunks", side_effect=list_chunks) as listed,
+        patch.object(finder, "list_chunks", side_effect=list_chunks) as listed,
     ):
         for i in range(20):
             assert reader.read((slice(i * 900, i * 900 + 1),)) == i * 900

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
+import tempfile
 import unicodedata
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+import h5py
+import numpy as np
 import pytest
-from hypothesis import example, given
+from h5py import h5a, h5d, h5g, h5s, h5t
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from h5bound import convert
+from h5bound.documents import quiet_zarr
 from h5bound.names import escape, escape_siblings, unescape
+from h5bound.typetext import read_text
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 ORDINARY = [
     "data",
@@ -181,3 +190,179 @@ def test_a_file_of_any_name_lies_directly_in_its_folder(tmp_path: Path, name: st
     (tmp_path / "target" / escape(name)).touch()
     assert [entry.name for entry in tmp_path.iterdir()] == ["target"]
     assert len(list((tmp_path / "target").iterdir())) == 1
+
+
+# Whole files.
+
+HOSTILE = [
+    b"..",
+    b"...",
+    b".. ",
+    b"a\\..\\b",
+    b"C:",
+    b"~",
+    b"zarr.json",
+    b"ZARR.JSON",
+    b".zarray",
+    b".zgroup",
+    b".zattrs",
+    b".zmetadata",
+    b"h5bound-unfinished.json",
+    b"x.partial",
+    b"zarr.json.partial",
+    b"c",
+    b"0",
+    b"0.0",
+    b"__x",
+    b"values",
+    b"offsets",
+    b"A",
+    b"a",
+    b"\xc3\xa9",
+    b"e\xcc\x81",
+    b"\xc3\x89",
+    b"\xff\xfe",
+    b"caf\xe9",
+    b"line\nbreak",
+    b"tab\t",
+    b"\x1b[31mred",
+    b"con",
+    b"NUL.txt",
+    b"end.",
+    b"end ",
+    b"100%",
+    b"%2E%2E",
+    b"%",
+    b"x" * 255,
+    b"x" * 256,
+    b"X" * 256,
+    b"\xe6\xb8\xa9" * 100,
+    b"_h5bound",
+    b"_LINKS",
+    b"\xe2\x80\xaegpj.exe",
+]
+
+raw_names = st.sampled_from(HOSTILE) | st.binary(min_size=1, max_size=12).filter(
+    lambda raw: raw != b"." and not set(raw) & set(b"/\0")
+)
+attribute_names = raw_names | st.sampled_from(
+    [b"_ARRAY_DIMENSIONS", b"_DTYPE", b"a/b", b"/", b".", b"_FillValue", b"units"]
+)
+trees = st.dictionaries(raw_names, st.sampled_from(["dataset", "group", "sequences", "link"]), min_size=1, max_size=5)
+
+
+def write_tree(group: h5g.GroupID, tree: dict[bytes, str], inside: dict[bytes, str]) -> None:
+    """Write objects of these names into a group, and into each group among them some more."""
+    for number, (name, kind) in enumerate(tree.items()):
+        if kind == "group":
+            made = h5g.create(group, name)
+            write_tree(made, inside, {})
+        elif kind == "dataset":
+            write_values(group, name, h5t.STD_I32LE, number)
+        elif kind == "sequences":
+            h5d.create(group, name, h5t.vlen_create(h5t.STD_I8LE), h5s.create_simple((2,)))
+        else:
+            group.links.create_soft(name, b"/nowhere/" + name)
+
+
+def write_values(group: h5g.GroupID, name: bytes, kind: h5t.TypeID, value: int) -> None:
+    made = h5d.create(group, name, kind, h5s.create_simple((3,)))
+    made.write(h5s.ALL, h5s.ALL, np.full(3, value, "i4"))
+
+
+def write_attributes(group: h5g.GroupID, names: list[bytes]) -> None:
+    for number, name in enumerate(names):
+        made = h5a.create(group, name, h5t.STD_I32LE, h5s.create_simple((2,)))
+        made.write(np.full(2, number, "i4"))
+
+
+def list_tree(path: Path) -> dict[str, str]:
+    """Give what an HDF5 file has: the kind of each object by its path."""
+    found = {"": "group"}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: kind_of(item)}))
+    return found
+
+
+def kind_of(item: h5py.Group | h5py.Dataset) -> str:
+    if isinstance(item, h5py.Group):
+        return "group"
+    return "dataset" if item.dtype.kind == "i" else "sequences"
+
+
+def list_store(root: Path, zarr_format: int) -> dict[str, str]:
+    """Give the same of a Zarr store, from its documents alone, under the names that these say were the original ones."""
+    found: dict[str, str] = {}
+    originals = {root: ""}
+    for folder, document, attributes in read_nodes(root, zarr_format):
+        marks = attributes.get("_h5bound", {})
+        if folder != root:
+            above = originals[folder.parent]
+            if "sequences" in found.get(above, ""):
+                continue
+            name = read_text(marks["name"]) if "name" in marks else folder.name
+            originals[folder] = f"{above}/{name}".lstrip("/")
+        is_array = document.get("node_type") == "array" or "shape" in document
+        kind = "sequences" if "sequences" in marks else "dataset" if is_array else "group"
+        found[originals[folder]] = kind
+        for link in attributes.get("_LINKS", []):
+            found[f"{originals[folder]}/{read_text(link['name'])}".lstrip("/")] = "link"
+    return found
+
+
+def read_nodes(folder: Path, zarr_format: int) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+    """Give each node of a store with its documents, those above first."""
+    if zarr_format == 3:
+        document = json.loads((folder / "zarr.json").read_text())
+        attributes = document.get("attributes", {})
+    else:
+        kind = ".zarray" if (folder / ".zarray").exists() else ".zgroup"
+        document = json.loads((folder / kind).read_text())
+        attributes = json.loads((folder / ".zattrs").read_text())
+    yield folder, document, attributes
+    for inner in sorted(folder.iterdir()):
+        if any((inner / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
+            yield from read_nodes(inner, zarr_format)
+
+
+def list_attributes(attributes: dict[str, Any]) -> set[str]:
+    """Give the names of the source's attributes, from those of the root of a store."""
+    marks = attributes.get("_h5bound", {})
+    odd = {read_text(entry["name"]) for entry in marks.get("odd_names", [])}
+    return {*attributes, *marks.get("attributes", {}), *odd} - ({"_h5bound"} - marks.get("attributes", {}).keys())
+
+
+formats: tuple[Literal[2, 3], ...] = (2, 3)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    tree=trees,
+    inside=trees,
+    names=st.lists(attribute_names, max_size=4, unique=True),
+    zarr_format=st.sampled_from(formats),
+)
+@example(dict.fromkeys(HOSTILE, "dataset"), {}, HOSTILE, 3)
+@example(dict.fromkeys(HOSTILE, "group"), dict.fromkeys(HOSTILE[:9], "sequences"), HOSTILE, 2)
+@example(dict.fromkeys(HOSTILE, "link"), {}, [], 3)
+@example(dict.fromkeys(HOSTILE, "sequences"), {}, [], 3)
+def test_a_file_of_hostile_names_is_converted_within_its_target_and_gives_them_back(
+    tree: dict[bytes, str], inside: dict[bytes, str], names: list[bytes], zarr_format: Literal[2, 3]
+) -> None:
+    with tempfile.TemporaryDirectory() as above, quiet_zarr():
+        folder = Path(above) / "folder"
+        folder.mkdir()
+        source, target = folder / "a.h5", folder / "target"
+        with h5py.File(source, "w") as file:
+            write_tree(h5g.open(file.id, b"/"), tree, inside)
+            write_attributes(h5g.open(file.id, b"/"), names)
+        report = convert(source, target, zarr_format=zarr_format, verify=True)
+        assert report.exit_code == 0
+        assert sorted(path.name for path in Path(above).iterdir()) == ["folder"]
+        assert sorted(path.name for path in folder.iterdir()) == ["a.h5", "target"]
+        assert not any(path.is_symlink() for path in target.rglob("*"))
+        links = {path.path.strip("/") for path in report.links}
+        assert list_store(target, zarr_format) == list_tree(source) | dict.fromkeys(links, "link")
+        assert {entry.path.strip("/") for entry in report.converted} == list_tree(source).keys()
+        _, _, attributes = next(read_nodes(target, zarr_format))
+        assert {os.fsdecode(name) for name in names} <= list_attributes(attributes) | {"_LINKS"}

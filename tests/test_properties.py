@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from h5bound import direct
 from h5bound.decode import DatasetReader
+from h5bound.finder import LISTED, Listing
 from tests.strategies import Case, cases, regions, write_case
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def test_any_region_of_any_chunked_dataset_equals_what_h5py_reads(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "any.h5"
         write_case(path, case)
-        with h5py.File(path, mode) as file, patch.object(direct, "LISTED_AT_ONCE", 1024 if listed else 0):
+        with h5py.File(path, mode) as file, patch.object(direct, "LISTED", LISTED if listed else Listing(0, 0)):
             dataset = file["x"]
             reader = DatasetReader(dataset)
             assert reader.way == "direct", reader.reason

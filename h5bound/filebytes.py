@@ -1,0 +1,168 @@
+"""The stored bytes of an open HDF5 file, read without HDF5's lock."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
+
+import h5py
+import numpy as np
+from h5py import h5f, h5fd
+
+from h5bound.decoders import Bytes, DamagedError
+from h5bound.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    Range = tuple[int, int]  # offset and nbytes
+
+
+class Readable(Protocol):
+    """Bytes at their offsets in a file."""
+
+    def read(self, offset: int, nbytes: int) -> Bytes:
+        """Give `nbytes` bytes from `offset` on; raise DamagedError if the file ends before."""
+
+    def read_into(self, offset: int, out: Bytes) -> None:
+        """Fill `out` with the bytes from `offset` on; raise DamagedError if the file ends before."""
+
+
+class FileBytes(Readable, Protocol):
+    """All bytes of a file, which threads may read at the same time."""
+
+    far: ClassVar[bool]  # whether each read is a request to a server
+
+    def foresee(self, ranges: Iterable[Range]) -> None:
+        """Take notice of ranges that will be gathered, each once, by any thread and in any order."""
+
+    def gather(self, ranges: Iterable[Range]) -> Readable:
+        """Give what these ranges can be read from, with as few waits as there need be."""
+
+    def check(self) -> None:
+        """Raise why a read failed, if one has that the caller may not know of."""
+
+    def close(self) -> None:
+        """Let go of the file; nothing may read from it any more."""
+
+
+class LocalFile:
+    """A descriptor of an open HDF5 file.
+
+    It is a duplicate of HDF5's own descriptor, so that it is the same file whatever has become of its name,
+    and it stays the same file if HDF5 closes its own while a read is under way.
+
+    Raises
+    ------
+    UnsupportedError
+        The file is not read by HDF5's default driver, may be written to, or is being written by others
+        (SWMR): what is stored need not be what HDF5 would give.
+    """
+
+    __slots__ = ("_descriptor", "_file", "_lock")
+    far: ClassVar[bool] = False
+
+    def __init__(self, file: h5f.FileID) -> None:
+        if not hasattr(os, "preadv"):
+            raise UnsupportedError("this system has no preadv")
+        if file.get_access_plist().get_driver() != h5fd.SEC2:
+            raise UnsupportedError("the file is not read by HDF5's default driver")
+        if file.get_intent() != h5f.ACC_RDONLY:
+            raise UnsupportedError("the file is open for writing, or for reading while it is written")
+        if h5py.version.hdf5_version_tuple < (2, 0, 0) and file.get_create_plist().get_userblock():
+            raise UnsupportedError("this HDF5 leaves the user block out of the offsets of chunks")
+        self._file: h5f.FileID | None = file
+        self._descriptor = -1
+        self._lock = threading.Lock()
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor, duplicated when it is first asked for."""
+        if self._descriptor < 0:
+            with self._lock:
+                if self._descriptor < 0 and self._file is not None:
+                    self._descriptor = os.dup(self._file.get_vfd_handle())
+        return self._descriptor
+
+    def foresee(self, ranges: Iterable[Range]) -> None:
+        """Nothing is gained by it."""
+
+    def gather(self, ranges: Iterable[Range]) -> Self:
+        """Give this file: nothing is gained by more."""
+        return self
+
+    def check(self) -> None:
+        """Each read has raised its own error."""
+
+    def read_into(self, offset: int, out: Bytes) -> None:
+        """Fill `out` with the bytes from `offset` on.
+
+        Raises
+        ------
+        DamagedError
+            The file ends before.
+        """
+        view = memoryview(out)
+        while view:
+            count = os.preadv(self.descriptor, [view[: 1 << 30]], offset)
+            if not count:
+                raise DamagedError(f"the file ends {len(view)} bytes before it does")
+            view, offset = view[count:], offset + count
+
+    def read(self, offset: int, nbytes: int) -> Bytes:
+        """Give `nbytes` bytes from `offset` on; none are allocated for what the file does not have."""
+        beyond = offset + nbytes - os.fstat(self.descriptor).st_size
+        if beyond > 0:
+            raise DamagedError(f"the file ends {beyond} bytes before it does")
+        out = np.empty(nbytes, np.uint8)
+        self.read_into(offset, out)
+        return out
+
+    def close(self) -> None:
+        """Close the descriptor, if there is one; nothing may read from it any more."""
+        with self._lock:
+            descriptor, self._descriptor, self._file = self._descriptor, -1, None
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+RUN_NBYTES = 4096
+"""Runs of less are not read one by one; each costs a system call."""
+
+
+def plan_runs(offset: int, shape: tuple[int, ...], region: tuple[slice, ...], itemsize: int) -> list[Range]:
+    """Give the runs of a region of an array that is stored at `offset`, in C order; nothing if they are too short.
+
+    A run is what lies together in the file: along the last axis that the region cuts, and all axes after it.
+
+    >>> plan_runs(100, (3, 8000), (slice(1, 3), slice(0, 6000)), 1)
+    [(8100, 6000), (16100, 6000)]
+    """
+    extents = [s.stop - s.start for s in region]
+    cut = max((i for i, extent in enumerate(extents) if extent < shape[i]), default=0)
+    run = math.prod(extents[cut:]) * itemsize
+    if run < min(RUN_NBYTES, math.prod(extents) * itemsize):
+        return []
+    strides = [math.prod(shape[axis + 1 :]) * itemsize for axis in range(len(shape))]
+    first = offset + sum(s.start * stride for s, stride in zip(region, strides, strict=True))
+    places = np.ndindex(*extents[:cut])
+    return [(first + sum(i * stride for i, stride in zip(place, strides, strict=False)), run) for place in places]
+
+
+def read_runs(stored: FileBytes, runs: Sequence[Range], cells: NDArray[np.generic]) -> None:
+    """Fill the elements of an array with its runs."""
+    source = stored.gather(runs)
+    flat = bytes_of(cells)
+    at = 0
+    for offset, nbytes in runs:
+        source.read_into(offset, flat[at : at + nbytes])
+        at += nbytes
+
+
+def bytes_of(array: NDArray[np.generic]) -> Bytes:
+    """Give the bytes of a C-contiguous array, as a view."""
+    return array.reshape(-1).view(np.uint8)

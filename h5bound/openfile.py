@@ -1,0 +1,134 @@
+"""An open HDF5 file, and its datasets as they are read."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import h5py
+
+from h5bound.decode import DatasetReader
+from h5bound.errors import DatasetNotFoundError, SourceChangedError, UnsupportedError
+from h5bound.filebytes import LocalFile
+from h5bound.links import open_object
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from h5bound.direct import Fetched
+    from h5bound.filebytes import FileBytes
+    from h5bound.source import State
+
+    Region = tuple[slice, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetKey:
+    """A dataset as it was when its array was made."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class OpenFile:
+    """An open HDF5 file and the readers of those of its datasets that were asked for."""
+
+    __slots__ = ("__weakref__", "_expected", "_lock", "_readers", "bytes", "file", "identity", "owned")
+
+    def __init__(
+        self, file: h5py.File, identity: State | None, *, owned: bool, stored: FileBytes | None = None
+    ) -> None:
+        self.file = file
+        self.identity = identity  # what it must still be at the close; None: whoever holds it may write to it
+        self.owned = owned  # False: the caller opened it, and will close it
+        self._readers: dict[str, DatasetReader] = {}
+        self._expected: set[DatasetKey] = set()
+        self._lock = Lock()
+        self.bytes = open_bytes(file) if stored is None else stored  # None: each reader will say why
+
+    def reader(self, name: str) -> DatasetReader:
+        """Give the reader of a dataset."""
+        with self._lock:
+            reader = self._readers.get(name)
+            if reader is None:
+                reader = self._readers[name] = DatasetReader(open_dataset(self.file, name), self.bytes)
+            return reader
+
+    def expect(self, what: DatasetKey) -> None:
+        """Make sure of a dataset, once: its file may have been written to by whoever held it when the array was made.
+
+        Raises
+        ------
+        SourceChangedError
+            It is gone, or of another shape or type.
+        """
+        if what in self._expected:
+            return
+        try:
+            dataset = open_dataset(self.file, what.path)
+            found = DatasetKey(what.path, dataset.shape, str(dataset.dtype))
+        except DatasetNotFoundError:
+            found = None
+        if found != what:
+            raise SourceChangedError(
+                f"dataset {what.path!r} of {self.file.filename}: it had shape {what.shape} and type {what.dtype} when "
+                f"the array was made, and {f'has {found.shape}, {found.dtype}' if found else 'is gone'}; make it again"
+            )
+        self._expected.add(what)
+
+    def read(self, name: str, region: Region) -> NDArray[np.generic]:
+        """Give what ``file[name][region]`` holds."""
+        return self.reader(name).read(region)
+
+    def fetch(self, name: str, region: Region) -> NDArray[np.generic] | Fetched:
+        """Give what ``file[name][region]`` holds, or what that is decoded from."""
+        return self.reader(name).fetch(region)
+
+    def foresee(self, name: str, regions: Sequence[Region]) -> None:
+        """Take notice of regions of a dataset that will be read, each once."""
+        self.reader(name).foresee(regions)
+
+    def close(self) -> None:
+        """Let go of the datasets, and of the file unless it is the caller's."""
+        while self._readers:
+            self._readers.popitem()[1].close()
+        if self.bytes is not None:
+            self.bytes.close()
+        if self.owned:
+            self.file.close()
+
+
+def open_bytes(file: h5py.File) -> LocalFile | None:
+    """Give what the stored bytes of an open file are read from without HDF5; None where HDF5 may know better."""
+    try:
+        return LocalFile(file.id)
+    except UnsupportedError:
+        return None
+
+
+def open_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Give the dataset at a path, without following links out of the file.
+
+    Raises
+    ------
+    DatasetNotFoundError
+        Nothing is there, or a group, or a committed type.
+    UnsafeSourceError
+        A link on the way leads out of the file.
+    UnsupportedError
+        h5py cannot open it.
+    """
+    found = open_object(file, name)
+    if isinstance(found, h5py.Dataset):
+        return found
+    where = f"{name!r} in {file.filename}"
+    if isinstance(found, h5py.Group):
+        inside = ", ".join(sorted(map(os.fsdecode, found))[:8]) or "nothing"
+        raise DatasetNotFoundError(f"{where} is a group, not a dataset; it holds {inside}")
+    raise DatasetNotFoundError(f"{where} is a committed type, not a dataset")

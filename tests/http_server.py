@@ -1,0 +1,192 @@
+"""A real HTTP server of a folder that gives ranges (RFC 9110), counts what it is asked, and misbehaves as it is told."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from base64 import b64encode
+from contextlib import contextmanager
+from dataclasses import dataclass
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the server was asked."""
+
+    method: str
+    target: str
+    """path and query"""
+    status: int
+    span: tuple[int, int]
+    """start and stop of the bytes that were sent, in the file"""
+
+    @property
+    def nbytes(self) -> int:
+        return self.span[1] - self.span[0] if self.method == "GET" else 0
+
+
+@dataclass(slots=True)
+class Behaviour:
+    """What the server does otherwise than it should."""
+
+    status: int = 0
+    """answers with this, if it is not 0"""
+    after: int = 0
+    """so many requests are answered rightly before"""
+    cut: int = 0
+    """sends so many bytes less than it announces, and closes the connection"""
+    ranges: bool = True
+    """gives the whole file when False"""
+    stamps: bool = True
+    """tells no ETag and no Last-Modified when False"""
+    user: str = ""
+    """``name:password`` that it wants"""
+    query: str = ""
+    """what it wants after the question mark"""
+    pause: float = 0.0
+    """seconds before it answers"""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers one request after another of a connection."""
+
+    protocol_version = "HTTP/1.1"
+    server: RangeServer
+
+    def do_HEAD(self) -> None:
+        with self.server.counted():
+            self._answer()
+
+    def do_GET(self) -> None:
+        with self.server.counted():
+            self._answer()
+
+    def _answer(self) -> None:
+        behaviour, url = self.server.behaviour, urlsplit(self.path)
+        path = self.server.folder / unquote(url.path).lstrip("/")
+        time.sleep(behaviour.pause)
+        wrong = len(self.server.requests) >= behaviour.after
+        wanted = f"Basic {b64encode(behaviour.user.encode()).decode()}"
+        if behaviour.status and wrong:
+            self._send(behaviour.status)
+        elif behaviour.user and self.headers.get("Authorization") != wanted:
+            self._send(401)
+        elif behaviour.query and url.query != behaviour.query:
+            self._send(403)
+        elif not path.is_file():
+            self._send(404)
+        else:
+            self._send_file(path, cut=behaviour.cut if wrong else 0)
+
+    def _send_file(self, path: Path, *, cut: int) -> None:
+        stat = path.stat()
+        size = stat.st_size
+        etag = f'"{stat.st_mtime_ns:x}-{size:x}"'
+        stamps = {"ETag": etag, "Last-Modified": formatdate(stat.st_mtime, usegmt=True)}
+        headers = stamps if self.server.behaviour.stamps else {}
+        if self.headers.get("If-Match", etag) != etag and headers:
+            self._send(412)
+            return
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if asked is None or not self.server.behaviour.ranges:
+            self._send(200, (0, size), path, headers, cut)
+            return
+        start, stop = int(asked[1]), min(int(asked[2] or size) + 1, size)
+        if start >= stop:
+            self._send(416)
+            return
+        headers = {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"}
+        self._send(206, (start, stop), path, headers, cut)
+
+    def _send(
+        self,
+        status: int,
+        span: tuple[int, int] = (0, 0),
+        path: Path | None = None,
+        headers: dict[str, str] | None = None,
+        cut: int = 0,
+    ) -> None:
+        self.server.requests.append(Request(self.command, self.path, status, span))
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(span[1] - span[0]))
+        self.end_headers()
+        if self.command == "GET" and path is not None:
+            with path.open("rb") as file:
+                file.seek(span[0])
+                self.wfile.write(file.read(span[1] - span[0] - cut))
+            self.close_connection = self.close_connection or cut > 0
+
+    def log_message(self, *_args: object) -> None:
+        """Say nothing."""
+
+
+class RangeServer(ThreadingHTTPServer):
+    """Serves a folder at a port of its own."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.folder = folder
+        self.behaviour = Behaviour()
+        self.requests: list[Request] = []
+        self.most_at_once = 0
+        self._now = 0
+        self._lock = threading.Lock()
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    def count(self, method: str) -> int:
+        return sum(request.method == method for request in self.requests)
+
+    def nbytes(self) -> int:
+        return sum(request.nbytes for request in self.requests)
+
+    def forget(self) -> None:
+        self.requests.clear()
+        self.most_at_once = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        with self._lock:
+            self._now += 1
+            self.most_at_once = max(self.most_at_once, self._now)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._now -= 1
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: clients may go before they have read all."""
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[RangeServer]:
+    """Serve a folder meanwhile."""
+    with RangeServer(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
