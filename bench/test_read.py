@@ -10,7 +10,8 @@ import pytest
 
 from bench.conftest import repeat
 from bench.peers import CODECS, PEERS, open_h5bound, sum_bare
-from h5bound.source import H5Source, open_dataset
+from h5bound.openfile import open_dataset
+from h5bound.source import H5Source
 from h5bound.stored import ChunkGrid, list_chunks
 
 if TYPE_CHECKING:

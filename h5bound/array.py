@@ -412,7 +412,7 @@ def _dataset_array(life: Life, source: H5Source, record: DatasetRecord, chunks: 
     token = tokenize(record.path, str(record.dtype), grid)
     arguments = _Regions(DatasetKey(record.path, record.shape, str(record.dtype)), bounds)
     foresee = foresee_regions if source.remote else None
-    return _array(life, token, arguments, read_region, grid, dtype, foresee)
+    return _array(life, token, arguments, read_region, grid, dtype, fetch=fetch_region, foresee=foresee)
 
 
 def _array(
@@ -422,11 +422,11 @@ def _array(
     read: Callable[..., Any],
     chunks: Chunks,
     dtype: np.dtype[Any],
-    foresee: Callable[[Any, list[tuple[Any, ...]]], None] | None = None,
+    **ways: Callable[..., Any] | None,
 ) -> da.Array:
     """Give the dask array of some blocks, in whichever of dask's two kinds is in force."""
     name = f"{'wait_on' if life.barrier else 'read'}-{tokenize(life.name, token)}"
-    blocks = Blocks(name, life, chunks, dtype.itemsize, read, arguments, foresee=foresee)
+    blocks = Blocks(name, life, chunks, dtype.itemsize, read, arguments, **ways)
     meta = np.empty((0,) * len(chunks), dtype)
     if hasattr(da.Array, "expr"):  # array.query-planning
         from h5bound.expression import expression_array

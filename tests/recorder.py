@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound import source
+from h5bound.openfile import OpenFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     import h5py
     import pytest
     from numpy.typing import NDArray
+
+    from h5bound.direct import Fetched
+    from h5bound.openfile import Region
 
 
 class Log:
@@ -100,24 +104,30 @@ def count_files(monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
 
 def install_counters(log: Log, replace: Callable[[object, str, object], None] = setattr) -> None:
     """Put counters round the real functions, in this process."""
-    open_file, close, read = source.open_file, source.OpenFile.close, source.OpenFile.read
+    open_file = source.open_file
+    close, read, fetch = OpenFile.close, OpenFile.read, OpenFile.fetch
 
     def counted_open(path: str) -> h5py.File:
         log.add("open", path)
         return open_file(path)
 
-    def counted_close(opened: source.OpenFile) -> None:
+    def counted_close(opened: OpenFile) -> None:
         if opened.owned:
             log.add("close", opened.file.filename)
         close(opened)
 
-    def counted_read(opened: source.OpenFile, name: str, region: source.Region) -> NDArray[np.generic]:
+    def counted_read(opened: OpenFile, name: str, region: Region) -> NDArray[np.generic]:
         log.add("read", (name, region))
         return read(opened, name, region)
 
+    def counted_fetch(opened: OpenFile, name: str, region: Region) -> NDArray[np.generic] | Fetched:
+        log.add("read", (name, region))
+        return fetch(opened, name, region)
+
     replace(source, "open_file", counted_open)
-    replace(source.OpenFile, "close", counted_close)
-    replace(source.OpenFile, "read", counted_read)
+    replace(OpenFile, "close", counted_close)
+    replace(OpenFile, "read", counted_read)
+    replace(OpenFile, "fetch", counted_fetch)
 
 
 def eventually(holds: Callable[[], bool]) -> bool:

@@ -420,7 +420,8 @@ def test_a_file_changed_during_the_compute_is_refused(
 ) -> None:
     from h5bound.openfile import OpenFile
 
-    read = OpenFile.read
+    way = "fetch" if barrier else "read"
+    read = getattr(OpenFile, way)
     reads: list[str] = []
 
     def change_at_the_third(opened: OpenFile, name: str, region: Any) -> Any:
@@ -429,7 +430,7 @@ def test_a_file_changed_during_the_compute_is_refused(
             change(path)
         return read(opened, name, region)
 
-    monkeypatch.setattr(OpenFile, "read", change_at_the_third)
+    monkeypatch.setattr(OpenFile, way, change_at_the_third)
     array = from_hdf5(path, "x", barrier=barrier)
     with pytest.raises((SourceChangedError, SourceNotFoundError), match=r"a\.h5"):
         array.compute(scheduler=scheduler)
