@@ -50,6 +50,20 @@ class Address:
         return "" if any(spelling in shown for spelling in spellings if spelling) else shown
 
 
+def is_url(place: object) -> bool:
+    """Tell whether something is a URL for fsspec, and not of a local file.
+
+    >>> is_url("s3://bucket/a.h5"), is_url("file:///data/a.h5"), is_url("a.h5")
+    (True, False, False)
+    """
+    return isinstance(place, str) and "://" in strip_local(place)
+
+
+def strip_local(name: str) -> str:
+    """Give a local path without what fsspec puts before it."""
+    return name.removeprefix("file://").removeprefix("local://")
+
+
 USER = re.compile(r"(?<=://)[^/?#]*@")
 """User and password stand between the slashes and the last @ before the path (RFC 3986, 3.2.1)."""
 QUERY = re.compile(r"[?#].*", re.DOTALL)

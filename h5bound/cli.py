@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from h5bound.address import is_url, redact
 from h5bound.errors import H5BoundError
 from h5bound.report import format_nbytes, plural, printable
 from h5bound.settings import OptionError
@@ -48,6 +49,19 @@ def main_group() -> None:
     """Look into HDF5 files, convert them to Zarr exactly, and compare the two."""
 
 
+def read_options(_context: click.Context, _option: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    """Give the options in a file: on the command line everyone could read them."""
+    if value is None:
+        return None
+    try:
+        held = json.loads(Path(value).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{value}: {type(error).__name__}, not a file with a JSON object") from error
+    if not isinstance(held, dict):
+        raise click.BadParameter(f'{value}: not a JSON object, such as {{"profile": "name"}}')
+    return held
+
+
 @main_group.command(
     "ls",
     cls=Lines,
@@ -55,19 +69,26 @@ def main_group() -> None:
     # the tree: shape, type, chunks, filters, sizes, way of reading
     h5bound ls scan.h5
     h5bound ls scan.h5 | grep lzf
+    h5bound ls https://example.org/scan.h5
     """,
 )
-@click.argument("file", type=click.Path(path_type=Path))
-def list_command(file: Path) -> int:
+@click.argument("file")
+@click.option(
+    "--storage-options",
+    callback=read_options,
+    metavar="FILE.json",
+    help="Options of fsspec for a FILE that is a URL, such as credentials.",
+)
+def list_command(file: str, storage_options: dict[str, Any] | None) -> int:
     """Show what an HDF5 FILE holds, and how each dataset is stored and read."""
     from rich.text import Text
     from rich.tree import Tree
 
     from h5bound.listing import list_file
 
-    entries = list_file(file)
+    entries = list_file(file, storage_options=storage_options)
     console = make_console()
-    root = Tree(Text(printable(str(file)), style="bold"))
+    root = Tree(Text(printable(redact(file) if is_url(file) else file), style="bold"))
     nodes = {"/": root}
     styles = {"group": "bold blue", "dataset": "green", "link": "cyan", "type": "magenta", "problem": "red"}
     for entry in entries:
@@ -98,19 +119,6 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
     return rules or None
 
 
-def read_options(_context: click.Context, _option: click.Parameter, value: str | None) -> dict[str, Any] | None:
-    """Give the options in a file: on the command line everyone could read them."""
-    if value is None:
-        return None
-    try:
-        held = json.loads(Path(value).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{value}: {type(error).__name__}, not a file with a JSON object") from error
-    if not isinstance(held, dict):
-        raise click.BadParameter(f'{value}: not a JSON object, such as {{"profile": "name"}}')
-    return held
-
-
 @main_group.command(
     "convert",
     cls=Lines,
@@ -129,19 +137,22 @@ def read_options(_context: click.Context, _option: click.Parameter, value: str |
     # go on where it was interrupted
     h5bound convert scan.h5 scan.zarr --resume
     # on a cluster, into a bucket
-    h5bound convert scan.h5 s3://bucket/scan.zarr --scheduler tcp://10.0.0.1:8786 --storage-options s3.json
+    h5bound convert scan.h5 s3://bucket/scan.zarr --scheduler tcp://10.0.0.1:8786
+    # from a server; fsspec also finds credentials in the environment
+    h5bound convert s3://bucket/scan.h5 scan.zarr --storage-options s3.json
     # into one zip file, which is there when it is whole
     h5bound convert scan.h5 scan.zip
     """,
 )
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.argument("target")
 @click.option(
     "--storage-options",
     callback=read_options,
     metavar="FILE.json",
-    help="Options of fsspec for the URL of TARGET, such as credentials.",
+    help="Options of fsspec for SOURCE and TARGET that are URLs, such as credentials.",
 )
+@click.option("--target-options", callback=read_options, metavar="FILE.json", help="Others for TARGET.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only what meets this; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Not what meets this; may be repeated.")
 @click.option("--zarr-format", type=click.Choice(["3", "2"]), default="3", show_default=True)
@@ -185,7 +196,7 @@ def read_options(_context: click.Context, _option: click.Parameter, value: str |
 @click.option("--max-objects", type=click.IntRange(1), metavar="N", help="Objects and links.  [default: 1000000]")
 @click.option("--max-depth", type=click.IntRange(1), metavar="N", help="Groups in groups.  [default: 64]")
 @click.option("--max-chunks", type=click.IntRange(1), metavar="N", help="Chunks.  [default: 10000000]")
-def convert_command(source: Path, target: str, zarr_format: str, **options: Any) -> int:
+def convert_command(source: str, target: str, zarr_format: str, **options: Any) -> int:
     """Convert the HDF5 file SOURCE to the Zarr store TARGET, exactly.
 
     Exit code 0: all of it. 3: with what was left out listed. 1: failed. 2: bad use.
@@ -209,14 +220,15 @@ def convert_command(source: Path, target: str, zarr_format: str, **options: Any)
     h5bound verify scan.h5 scan.zarr && rm scan.h5
     """,
 )
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source")
 @click.argument("target")
 @click.option(
     "--storage-options",
     callback=read_options,
     metavar="FILE.json",
-    help="Options of fsspec for the URL of TARGET, such as credentials.",
+    help="Options of fsspec for SOURCE and TARGET that are URLs, such as credentials.",
 )
+@click.option("--target-options", callback=read_options, metavar="FILE.json", help="Others for TARGET.")
 @click.option("--window", metavar="BYTES", help="Memory for blocks, like '256 MiB'.  [default: 1 GiB]")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="Threads.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on this dask cluster.")
@@ -228,7 +240,7 @@ def convert_command(source: Path, target: str, zarr_format: str, **options: Any)
     help="Files in DIR may be read too.",
 )
 @click.option("--report", type=click.Path(dir_okay=False), metavar="FILE.json", help="Write the report there.")
-def verify_command(source: Path, target: str, report: str | None, **options: Any) -> int:
+def verify_command(source: str, target: str, report: str | None, **options: Any) -> int:
     """Compare the Zarr store TARGET with the HDF5 file SOURCE, bit for bit.
 
     Exit code 0: equal. 1: not equal, or failed. 2: bad use.

@@ -116,8 +116,10 @@ def read_part(opened: OpenFile, job: CompareJob, unit: Unit) -> Read:
             region = rows_of(job, unit)
             parts.append(job.type.split_vlen(opened.read(job.inside, region), resolve))
         else:
-            for cell in unit.cells.tolist():
-                region = region_of(tuple(cell), job.array_shape, job.write_shape)[: len(job.shape)]
+            cells = map(tuple, unit.cells.tolist())
+            regions = [region_of(cell, job.array_shape, job.write_shape)[: len(job.shape)] for cell in cells]
+            opened.foresee(job.inside, regions)
+            for region in regions:
                 block = read_elements(opened, job.inside, region, refused=job.refused)
                 restored = is_restored(job.type) and job.arrays
                 parts.append(block if restored else job.type.convert(block, resolve))

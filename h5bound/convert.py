@@ -50,7 +50,7 @@ from h5bound.settings import (
     make_settings,
     parse_nbytes,
 )
-from h5bound.source import H5Source
+from h5bound.source import H5Source, share_options
 from h5bound.store import announce, finish, make_jobs, plan_store, refuse
 from h5bound.survey import read_survey
 from h5bound.transfer import TRANSFER, Written
@@ -77,6 +77,7 @@ def convert(
     target: str | PathLike[str] | Store,
     *,
     storage_options: Mapping[str, Any] | None = None,
+    target_options: Mapping[str, Any] | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     zarr_format: Literal[2, 3] = 3,
@@ -106,13 +107,16 @@ def convert(
     Parameters
     ----------
     source
-        The HDF5 file: a path, or an open `h5py.File`, which is left open.
+        The HDF5 file: a path, a URL that fsspec knows, or an open `h5py.File`, which is left open.
     target
         The store: a path, a URL that fsspec knows, or a Zarr store object, such as obstore's. A path that ends in
         ``.zip`` becomes one zip file, which is there when it is whole. The store of a writable icechunk session gets
         one commit if all goes well, and none otherwise.
     storage_options
-        Of fsspec for the URL of the target, such as credentials. They stand in nothing that is written or shown.
+        Of fsspec, such as credentials, for the URLs among source and target. They stand in nothing that is written or
+        shown.
+    target_options
+        The same for the target alone, where it needs others.
     include, exclude
         Globs of paths, like ``"/entry/*"``; one that meets a group stands for all below it. What they leave out is
         listed in the report.
@@ -128,9 +132,10 @@ def convert(
         globs to them. Kept chunks stay undecoded in them.
     window
         How many bytes are read between one open and its close, at most, one chunk at the least; None for the dask
-        setting ``h5bound.window``, which is 1 GiB by default. Memory stays below about two windows.
+        setting ``h5bound.window``, which is 1 GiB by default. Memory stays below about two windows; on a cluster that
+        is the memory of each worker, whose threads share the window between them.
     workers
-        Threads; None for dask's choice.
+        Threads; on a cluster windows that are worked on at once. None for dask's choice.
     scheduler
         Address of a dask cluster whose workers can reach source and target; None for the scheduler in force.
     on_unsupported
@@ -189,12 +194,13 @@ def convert(
         zarr_format=zarr_format, codecs=codecs, chunks=chunks, shards=shards, include=include, exclude=exclude
     )
     check_options(on_unsupported, resume=resume, overwrite=overwrite)
+    source_options, target_options = share_options(source, target, storage_options, target_options)
     check_report(report)
     nbytes = window_nbytes(window)
-    place = open_target(target, zarr_format, storage_options)
+    place = open_target(target, zarr_format, target_options)
     place.check_reach(scheduler, writing=True)
     check_scheduler(scheduler)
-    h5 = H5Source.of(source)
+    h5 = H5Source.of(source, source_options)
     check_place(place, h5, resume=resume, overwrite=overwrite or dry_run)
     limits = Limits(max_objects, max_depth, max_chunks)
     survey = read_survey(h5, settings, limits, list_allowed(allow_external))
@@ -228,6 +234,7 @@ def convert(
             source,
             target,
             storage_options=storage_options,
+            target_options=target_options,
             window=window,
             workers=workers,
             scheduler=scheduler,
@@ -260,7 +267,7 @@ def carry_out(
     """
     if resume and is_store(place):
         return find_done(place, make_jobs(place, survey, plan.arrays, skip=skip), plan, identity)
-    marker = {"fingerprint": fingerprint(identity, plan.skipped), **identity}
+    marker = {"fingerprint": fingerprint(identity), **identity}
     with committed(place, survey.index.file) as place, claim(place) as held:
         jobs = make_jobs(place, survey, plan.arrays, skip=skip)
         state = judge(place, held, marker, resume=resume, overwrite=overwrite)

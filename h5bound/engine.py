@@ -18,6 +18,7 @@ from h5py import h5ds
 from xarray.backends import BackendEntrypoint, H5NetCDFStore, StoreBackendEntrypoint
 from xarray.core.indexing import LazilyIndexedArray
 
+from h5bound.address import is_url, strip_local
 from h5bound.dimensions import NOT_A_VARIABLE
 from h5bound.errors import UnsupportedError
 from h5bound.handle import Handle
@@ -79,26 +80,29 @@ class Engine(BackendEntrypoint):
         group: str | None = None,
         phony_dims: Literal["access", "sort"] = "access",
         decode_vlen_strings: bool = True,
+        storage_options: Mapping[str, Any] | None = None,
     ) -> xr.Dataset:
         """Give one group of a file.
 
         Parameters
         ----------
         filename_or_obj
-            A path, or an `h5py.File`, which is used and left open.
+            A path, a URL that fsspec knows, or an `h5py.File`, which is used and left open.
         drop_variables, mask_and_scale, decode_times, concat_characters, decode_coords, use_cftime, decode_timedelta
             As `xarray.open_dataset` takes them.
         group
             The path of the group, the root by default.
         phony_dims, decode_vlen_strings
             As ``engine="h5netcdf"`` takes them.
+        storage_options
+            What fsspec is to be told for a URL: credentials, endpoints.
 
         Raises
         ------
         SourceNotFoundError, H5BoundError
             The file is not there, or cannot be opened.
         UnsupportedError
-            It is neither a path nor an `h5py.File`.
+            It is neither of these.
         OSError
             It has no such group.
         """
@@ -111,7 +115,7 @@ class Engine(BackendEntrypoint):
             "use_cftime": use_cftime,
             "decode_timedelta": decode_timedelta,
         }
-        request = Request.of(filename_or_obj, group, phony_dims, decode_vlen_strings, decoders)
+        request = Request.of(filename_or_obj, storage_options, group, phony_dims, decode_vlen_strings, decoders)
         return _open(request, nested=False)[request.group]
 
     def open_groups_as_dict(
@@ -122,11 +126,12 @@ class Engine(BackendEntrypoint):
         group: str | None = None,
         phony_dims: Literal["access", "sort"] = "access",
         decode_vlen_strings: bool = True,
+        storage_options: Mapping[str, Any] | None = None,
         **decoders: Any,
     ) -> dict[str, xr.Dataset]:
         """Give a group and all groups below it by their paths, which are relative to it if it is asked for by name."""
         decoders["drop_variables"] = drop_variables
-        request = Request.of(filename_or_obj, group, phony_dims, decode_vlen_strings, decoders)
+        request = Request.of(filename_or_obj, storage_options, group, phony_dims, decode_vlen_strings, decoders)
         found = _open(request, nested=True)
         return {str(path.relative_to(request.group) if group else path): dataset for path, dataset in found.items()}
 
@@ -140,28 +145,27 @@ class Request:
     """What is wanted of a file."""
 
     source: H5Source
-    name: str  # of the file as ``encoding["source"]`` has it: absolute, with links not followed
+    name: str  # of the file as ``encoding["source"]`` has it: links are not followed, and a URL has no credentials
     group: PurePosixPath
     phony_dims: str  # how h5netcdf numbers dimensions that have no name
     decode_vlen_strings: bool
     decoders: Mapping[str, Any]  # options of xarray's decoding
 
     @classmethod
-    def of(cls, filename_or_obj: Any, group: str | None, phony_dims: str, *options: Any) -> Self:
-        """Give the request for a path, or for a File that the caller holds."""
-        if isinstance(filename_or_obj, h5py.File):
-            name = filename_or_obj.filename
-        elif isinstance(filename_or_obj, (str, os.PathLike)):
-            name = os.fspath(filename_or_obj)
-            if "://" not in name:
-                name = os.path.abspath(Path(name).expanduser())  # noqa: PTH100 - as xarray has it
-            filename_or_obj = name
-        else:
+    def of(
+        cls, filename_or_obj: Any, storage_options: Mapping[str, Any] | None, group: str | None, *options: Any
+    ) -> Self:
+        """Give the request for a path, a URL, or a File that the caller holds."""
+        if isinstance(filename_or_obj, (str, os.PathLike)) and not is_url(filename_or_obj):
+            local = Path(strip_local(os.fspath(filename_or_obj))).expanduser()
+            filename_or_obj = os.path.abspath(local)  # noqa: PTH100 - as xarray has it
+        elif not isinstance(filename_or_obj, (str, h5py.File)):
             raise UnsupportedError(
                 f"{filename_or_obj!r}: the engine h5bound opens paths; give it one, or an h5py.File made from this"
             )
-        path = PurePosixPath("/", (group or "").strip("/"))
-        return cls(H5Source.of(filename_or_obj), name, path, phony_dims, *options)
+        source = H5Source.of(filename_or_obj, storage_options)
+        name = source.path if source.remote else getattr(filename_or_obj, "filename", filename_or_obj)
+        return cls(source, name, PurePosixPath("/", (group or "").strip("/")), *options)
 
 
 def _open(request: Request, *, nested: bool) -> dict[PurePosixPath, xr.Dataset]:
@@ -187,6 +191,8 @@ def _read_groups(
             store = Store(root, opened.file, request, path)
             dataset = found[path] = StoreBackendEntrypoint().open_dataset(store, **request.decoders)
             dataset.set_close(None)
+            if request.source.remote:
+                dataset.encoding["source"] = request.name  # else xarray puts the URL there
             for name, variable in dataset.variables.items():
                 if variable.dims == (name,) and variable.nbytes <= SMALL_INDEX:
                     variable.load()

@@ -38,9 +38,9 @@ def make_guard(dataset: h5py.Dataset, stored: FileBytes | None) -> Guard | None:
         return None
     try:
         cell = stored_dtype(dataset.id.get_type(), h5i.get_file_id(dataset.id).get_create_plist().get_sizes()[0])
-        if plist.get_layout() == h5d.CHUNKED and (plist.get_nfilters() or cell.names):
+        if plist.get_layout() == h5d.CHUNKED and (plist.get_nfilters() or cell.base.names):
             return Guard(dataset, cell, ChunkedReader(dataset, stored, cell), stored)
-        if plist.get_layout() == h5d.CONTIGUOUS and cell.names and dataset.id.get_offset() is not None:
+        if plist.get_layout() == h5d.CONTIGUOUS and cell.base.names and dataset.id.get_offset() is not None:
             return Guard(dataset, cell, None, stored)
     except (UnsupportedError, *READ_ERRORS):
         return None

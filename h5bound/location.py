@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -96,11 +97,13 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None, *, read_only: 
     Raises
     ------
     TargetError
-        There is a password in it, or nothing that knows it is installed.
+        There are credentials in it, or nothing that knows it is installed.
     """
-    if urlsplit(url).password is not None:
-        shown = url.replace(f"{urlsplit(url).netloc.rpartition('@')[0]}@", "")
-        raise TargetError(f"{shown}: a password in a URL would stand in every report; pass it in storage_options")
+    parts = urlsplit(url)
+    web = parts.scheme in ("http", "https")
+    if parts.password is not None or (web and (parts.username is not None or parts.query)):
+        shown = hide_user(url.partition("?")[0] if web else url)
+        raise TargetError(f"{shown}: credentials in a URL would stand in every report; pass them in storage_options")
     try:
         from zarr.storage import FsspecStore
 
@@ -141,7 +144,9 @@ def check_store(store: object, zarr_format: Literal[2, 3], *, read_only: bool) -
     if not read_only and (store.read_only or not store.supports_writes):
         raise TargetError(f"{describe_store(store)}: nothing can be written to it, it is opened read-only")
     if not read_only and not store.supports_deletes and not isinstance(store, ZipStore):
-        raise TargetError(f"{describe_store(store)}: nothing can be deleted from it, such as the mark of unfinished work")
+        raise TargetError(
+            f"{describe_store(store)}: nothing can be deleted from it, such as the mark of a beginning"
+        )
     if read_only and isinstance(store, ZipStore) and store.path is not None:
         return open_path(store.path, read_only=True)  # one that was closed after writing may truncate it if used again
     if type(store) is LocalStore:
@@ -157,4 +162,9 @@ def describe_store(store: Store) -> str:
     if Target(store, 3, "").kind == "icechunk":
         session = store.session  # type: ignore[attr-defined]
         return f"icechunk://{session.branch or session.snapshot_id}"
-    return str(store)
+    return hide_user(str(store))
+
+
+def hide_user(text: str) -> str:
+    """Give a text without the names and passwords in its URLs."""
+    return re.sub(r"//[^/@\s]*@", "//", text)

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from h5bound.address import HIDDEN
 from h5bound.errors import TargetError
 from h5bound.report import Skipped
 from h5bound.settings import Limits, Settings, make_settings, settings_of
@@ -17,7 +18,7 @@ from h5bound.typetext import read_text, spell_text
 from h5bound.unreadable import describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from h5bound.survey import Survey
     from h5bound.target import Target
@@ -46,8 +47,10 @@ def identify(survey: Survey, settings: Settings, limits: Limits) -> dict[str, An
     """Give what tells one conversion from another: source, settings and version."""
     files = {path: spell_file(path, found.size, found.mtime_ns) for path, found in survey.beside.items()}
     for origin in reversed(survey.origins):
-        index = origin.index
-        files[origin.source.path] = spell_file(index.file, index.size, index.mtime_ns)
+        index, state = origin.index, origin.source.identity
+        entry = spell_file(index.file.removesuffix(f"?{HIDDEN}"), index.size, index.mtime_ns)
+        stamps = {"stamps": dict(state.stamps)} if state is not None and state.stamps else {}
+        files[origin.source.path] = {**entry, **stamps}
     source = files.pop(survey.origins[0].source.path)
     return {
         "version": MARK_VERSION,
@@ -64,10 +67,9 @@ def spell_file(path: str, size: int, mtime_ns: int) -> dict[str, Any]:
     return {"path": spell_text(Path(path).name), "size": size, "mtime_ns": mtime_ns}
 
 
-def fingerprint(identity: Mapping[str, Any], skipped: Iterable[Skipped]) -> str:
-    """Give a short name for a conversion: for its identity and what it leaves out, as `allow_external` decides it."""
-    named = [identity, [spell_skipped(item) for item in skipped]]
-    return hashlib.blake2b(json.dumps(named, sort_keys=True).encode(), digest_size=16).hexdigest()
+def fingerprint(identity: Mapping[str, Any]) -> str:
+    """Give a short name for an identity."""
+    return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def spell_skipped(item: Skipped) -> dict[str, Any]:

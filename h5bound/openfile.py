@@ -91,8 +91,9 @@ class OpenFile:
         return self.reader(name).fetch(region)
 
     def foresee(self, name: str, regions: Sequence[Region]) -> None:
-        """Take notice of regions of a dataset that will be read, each once."""
-        self.reader(name).foresee(regions)
+        """Take notice of regions of a dataset that will be read, each once, if each would be a request to a server."""
+        if self.bytes is not None and self.bytes.far and len(regions) > 1:
+            self.reader(name).foresee(regions)
 
     def close(self) -> None:
         """Let go of the datasets, and of the file unless it is the caller's."""

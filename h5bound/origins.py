@@ -99,6 +99,8 @@ def read_origin(
         It passes one of the limits.
     """
     index = read_index(file, max_objects=limits.max_objects, max_depth=limits.max_depth)
+    if source.identity is not None and source.remote:
+        index = replace(index, mtime_ns=source.identity.mtime_ns)
     kept = keep_wanted(index, settings, skipped)
     return Origin(source, kept, Addresses(index.addresses, complete=True), is_netcdf(file))
 

@@ -49,10 +49,6 @@ class RemoteState:
         """Give the first of some stamps that the server gives, or nothing."""
         return next((value for name in names for key, value in self.stamps if key == name), "")
 
-    def describe(self) -> dict[str, Any]:
-        """Give what a mark says of it."""
-        return {"size": self.size, "mtime_ns": self.mtime_ns, "stamps": dict(self.stamps)}
-
 
 @dataclass(frozen=True, slots=True)
 class RemotePlace:

@@ -10,10 +10,10 @@ a store                            refuse        done, if complete and the same 
 anything else                      refuse        refuse                           refuse
 =================================  ============  ===============================  ================
 
-The store itself is the journal. A key is written under another name first, so that it is there whole or not at all, and
-the fingerprint (source, settings, version, what is left out) decides the bytes of every key. So to go on is to delete
-whatever is no chunk that the plan has (leftovers of keys, documents), to write the chunks that are not there, and then
-the documents. What an overwriting conversion has to delete is condemned by a marker without a fingerprint, before the
+The store itself is the journal. A key is written under another name first, so that it is there whole or not at all,
+and the fingerprint (source, settings, version) decides the bytes of every key. So to go on is to delete whatever is
+no chunk that the plan has (leftovers of keys, documents), to write the chunks that are not there, and then the
+documents. What an overwriting conversion has to delete is condemned by a marker without a fingerprint, before the
 first of it is gone: none of it can be taken for chunks of the new store.
 """
 
@@ -89,7 +89,8 @@ def check_place(target: Target, source: H5Source, *, resume: bool, overwrite: bo
             f"{target.url}: its file system may hold keys that were not written to their end, so that it cannot be "
             "resumed; overwrite=True begins anew"
         )
-    if resume and state != "nothing" and source.identity is None:
+    known = source.identity is not None and (source.identity.mtime_ns or source.identity.stamps)
+    if resume and state != "nothing" and not known:
         raise TargetError(
             f"{target.url}: {source.path} is no file on a disk, so that nothing tells whether it is the one that was "
             "converted; overwrite=True begins anew"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import weakref
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -16,6 +15,7 @@ from uuid import uuid4
 
 import h5py
 
+from h5bound.address import Address, is_url, strip_local
 from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError, UnsupportedError
 from h5bound.openfile import OpenFile
 from h5bound.settings import OptionError
@@ -67,8 +67,9 @@ class State(Protocol):
     def same_state(self, other: Self) -> bool:
         """Tell whether both are one file that was not written to in between."""
 
-    def describe(self) -> dict[str, Any]:
-        """Give what a mark says of it, for JSON."""
+    @property
+    def stamps(self) -> tuple[tuple[str, str], ...]:
+        """What else tells its states from one another, by name: ETags and the like."""
 
 
 class Place(Protocol):
@@ -111,6 +112,8 @@ class Identity:
             stat = Path(path).stat()
         except FileNotFoundError as error:
             raise SourceNotFoundError(f"{path}: no such file") from error
+        except OSError as error:
+            raise H5BoundError(f"{path}: it cannot be looked at: {error.strerror}") from error
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
     def same_file(self, other: Identity) -> bool:
@@ -121,9 +124,10 @@ class Identity:
         """Tell whether both are one file that was not written to in between."""
         return self.same_file(other) and (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
 
-    def describe(self) -> dict[str, Any]:
-        """Give what copies of the file share."""
-        return {"size": self.size, "mtime_ns": self.mtime_ns}
+    @property
+    def stamps(self) -> tuple[tuple[str, str], ...]:
+        """Nothing: a local file has a time that is fine enough."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,15 +293,32 @@ def find_place(path: str | PathLike[str], storage_options: Mapping[str, Any] | N
     OptionError
         There are options for a local file.
     """
-    name = os.fsdecode(path)
-    local = name.removeprefix("file://").removeprefix("local://")
-    if "://" in local:
-        from h5bound.address import Address
+    if is_url(path):
         from h5bound.remote import RemotePlace
 
-        return RemotePlace(Address(name, storage_options or {}))
+        return RemotePlace(Address(str(path), storage_options or {}))
     refuse_options(storage_options)
-    return LocalPlace(str(Path(local).resolve()))
+    return LocalPlace(os.path.realpath(strip_local(os.fsdecode(path))))
+
+
+def share_options(
+    source: object,
+    target: object,
+    storage_options: Mapping[str, Any] | None,
+    target_options: Mapping[str, Any] | None,
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+    """Give the options of fsspec for a source and for a target: only a URL has any.
+
+    Raises
+    ------
+    OptionError
+        There are options, and no URL to use them.
+    """
+    if not (is_url(source) or is_url(target)):
+        refuse_options(storage_options)
+    if target_options is None and is_url(target):
+        target_options = storage_options
+    return storage_options if is_url(source) else None, target_options
 
 
 def refuse_options(storage_options: Mapping[str, Any] | None) -> None:
@@ -316,33 +337,33 @@ def open_file(path: str, view: RawIOBase | None = None) -> h5py.File:
     H5BoundError
         It cannot be opened; the message names the way out where there is one.
     """
+    if view is None and Path(path).exists() and not Path(path).is_file():  # to open a pipe would wait for a writer
+        what = "a directory" if Path(path).is_dir() else "no regular file"
+        raise H5BoundError(f"{path}: {what}, not an HDF5 file")
     try:
         return h5py.File(view or path, "r")
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"{path}: no such file") from error
     except (OSError, RuntimeError, ValueError) as error:
-        raise H5BoundError(f"{path}: {_explain(path, error)}") from error
+        raise H5BoundError(f"{path}: {_explain(error)}") from error
 
 
 _WAYS_OUT = {
     "file signature not found": "not an HDF5 file",
-    "consistency flags": "marked as open for writing by a program that did not close it: close that, or "
-    "clear the mark with `h5clear -s FILE`",
+    "consistency flags": "marked as open for writing: close the program that writes it, or if that writes for readers "
+    "(SWMR), pass h5py.File(FILE, 'r', swmr=True); if there is none, one ended without closing the file: clear the "
+    "mark with `h5clear -s FILE`",
     "is already open": "open in this process for writing: pass the open h5py.File itself, or close it",
     "truncated file": "truncated: it is shorter than HDF5 recorded; fetch it again",
+    "Permission denied": "it may not be read by this user: `chmod +r FILE`, or ask whose it is",
     "unable to lock file": "locked by a program that writes to it, perhaps the one that runs this: close it there, or "
     "set HDF5_USE_FILE_LOCKING=FALSE where the file system has no locks",
 }
 
 
-def _explain(path: str, error: Exception) -> str:
-    if Path(path).is_dir():
-        return "a directory, not an HDF5 file"
-    message = str(error)
+def _explain(error: Exception) -> str:
+    message, version = str(error), h5py.version.hdf5_version
     for part, meaning in _WAYS_OUT.items():
         if part in message:
-            return meaning
-    with suppress(OSError):
-        if not Path(path).stat().st_size:
-            return "empty, not an HDF5 file"
-    return f"HDF5 {h5py.version.hdf5_version} cannot open it: {message}"
+            return f"{meaning} (HDF5 {version})"
+    return f"HDF5 {version} cannot open it: {message}"

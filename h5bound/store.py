@@ -140,7 +140,7 @@ def check_origin(origin: Origin) -> None:
         held.flush()
     opened = source.open()
     source.close(opened)
-    if not index.mtime_ns or source.identity is None:
+    if not index.mtime_ns or source.identity is None or source.remote:
         return
     now = Identity.of(source.path)
     if (source.pinned or held) and (now.size, now.mtime_ns) != (index.size, index.mtime_ns):

@@ -179,8 +179,10 @@ def read_elements(opened: OpenFile, path: str, region: tuple[slice, ...], *, ref
 
 def read_decoded(opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:
     """Give the elements of each cell."""
-    for cell in unit.cells.tolist():
-        yield read_region(opened, job, region_of(tuple(cell), job.node.shape, job.node.write_shape))
+    regions = [region_of(tuple(cell), job.node.shape, job.node.write_shape) for cell in unit.cells.tolist()]
+    opened.foresee(job.inside, [region[: len(job.shape)] for region in regions])
+    for region in regions:
+        yield read_region(opened, job, region)
 
 
 def read_given(_opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:

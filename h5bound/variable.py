@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,16 +39,15 @@ from h5bound.fallback import load_plugins, lock_variable_length
 from h5bound.handle import Handle, Window, worker_address
 from h5bound.openfile import open_dataset
 from h5bound.records import read_filters
-from h5bound.session import session_of
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from typing import TypeAlias
 
     from numpy.typing import NDArray
     from xarray.core.indexing import ExplicitIndexer
 
     from h5bound.openfile import DatasetKey, OpenFile
-    from h5bound.session import Session
     from h5bound.source import H5Source
 
     Pick: TypeAlias = int | np.integer[Any] | slice | NDArray[np.integer[Any]]
@@ -104,13 +103,13 @@ class VariableArray(BackendArray):
 
     def _read(self, key: tuple[Pick, ...]) -> Any:
         """Give the values at integers, slices, and at most one array of ascending integers."""
-        lingering = worker_address() is not None
-        handle = self._on_worker.handle() if lingering else Handle(self.source)
+        held = self._on_worker.handle() if worker_address() is not None else _holder.find(self.source)
+        handle = held or Handle(self.source)
         values = handle.read(ALONE, None, read_values, self.place, key)
-        if lingering:
-            handle.session(ALONE).check()
-        else:
+        if held is None:
             handle.close(ALONE)
+        elif not self.source.remote:  # a server is asked at the close
+            handle.session(ALONE).check()
         return values
 
 
@@ -188,26 +187,40 @@ def _slice(pick: Pick, length: int) -> slice:
 
 
 class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
-    """Has each local compute keep the files open that it has opened, until it ends."""
+    """Has the local computes that read a file keep it open until they end."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._expected: dict[int, list[tuple[Session, Counter[str]]]] = {}  # by the id of the compute's state
+        self._met: dict[int, list[H5Source]] = {}  # by the id of a compute's state
+        self._held: dict[Hashable, tuple[Handle, int]] = {}  # and the number of computes, by the key of a source
+        self._lock = threading.Lock()
+
+    def find(self, source: H5Source) -> Handle | None:
+        """Give the handle of the computes that read a file now."""
+        with self._lock:
+            return self._held.get(source.key, (None, 0))[0]
 
     def _start(self, _graph: object) -> None:
         self.register()  # once more: dask loses what is not, when computes overlap in several threads
 
     def _start_state(self, _graph: object, state: dict[str, Any]) -> None:
         met = {source.key: source for source in map(_find_source, state["cache"].values()) if source is not None}
-        if 0 < len(met) <= MAX_HELD:
-            expected = [(session_of(source, key), Counter(compute=1)) for key, source in met.items()]
-            self._expected[id(state)] = expected
-            for session, windows in expected:
-                session.expect(windows)
+        if len(met) <= MAX_HELD:
+            self._met[id(state)] = list(met.values())
+            with self._lock:
+                for key, source in met.items():
+                    handle, computes = self._held.get(key) or (Handle(source), 0)
+                    self._held[key] = handle, computes + 1
 
     def _finish(self, _graph: object, state: dict[str, Any], errored: bool) -> None:  # noqa: FBT001 - called by dask
-        for session, windows in self._expected.pop(id(state), ()):
-            session.expect_no_more(windows)
+        with ExitStack() as stack:
+            for source in self._met.pop(id(state), ()):
+                with self._lock:
+                    handle, computes = self._held.pop(source.key)
+                    if computes > 1:
+                        self._held[source.key] = handle, computes - 1
+                        continue
+                stack.callback(handle.abandon) if errored else stack.callback(handle.close, ALONE)
 
 
 _holder = _FileHolder()

@@ -21,7 +21,7 @@ from h5bound.nodes import compare_copies, read_tree
 from h5bound.outside import list_allowed
 from h5bound.report import Difference, VerificationReport
 from h5bound.run import run_units
-from h5bound.source import H5Source
+from h5bound.source import H5Source, share_options
 from h5bound.store import check_unchanged, plan_store
 from h5bound.survey import read_survey
 from h5bound.treecomparison import compare_tree
@@ -43,6 +43,7 @@ def verify(
     target: str | PathLike[str] | Store,
     *,
     storage_options: Mapping[str, Any] | None = None,
+    target_options: Mapping[str, Any] | None = None,
     window: int | str | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -54,15 +55,17 @@ def verify(
     Parameters
     ----------
     source
-        The HDF5 file, or an open `h5py.File`, which is left open.
+        The HDF5 file: a path, a URL that fsspec knows, or an open `h5py.File`, which is left open.
     target
         A store that `convert` wrote: its path, its URL, or a Zarr store object.
     storage_options
-        Of fsspec for the URL of the target.
+        Of fsspec, for the URLs among source and target.
+    target_options
+        The same for the target alone, where it needs others.
     window
         How many bytes are read between one open and its close, as for `convert`.
     workers
-        Threads; None for dask's choice.
+        Threads; on a cluster windows that are worked on at once. None for dask's choice.
     scheduler
         Address of a dask cluster; None for the scheduler in force.
     allow_external
@@ -95,8 +98,9 @@ def verify(
     True
     """
     started = time.perf_counter()
-    h5 = H5Source.of(source)
-    place = find_target(target, storage_options)
+    source_options, target_options = share_options(source, target, storage_options, target_options)
+    h5 = H5Source.of(source, source_options)
+    place = find_target(target, target_options)
     place.check_reach(scheduler, writing=False)
     mark, told = parse_mark(place), read_mark(place)
     nbytes = window_nbytes(window)

@@ -7,21 +7,29 @@ too small whatever is in memory. So all of them are judged before the dataset is
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 import h5py
 from h5py import h5d, h5o, h5s
 
-from h5bound.errors import DatasetNotFoundError, H5BoundError, UnsafeSourceError, UnsupportedError
+from h5bound.errors import (
+    DatasetNotFoundError,
+    H5BoundError,
+    SourceNotFoundError,
+    UnsafeSourceError,
+    UnsupportedError,
+)
 from h5bound.links import decode_name, find_external, open_object
 from h5bound.outside import MAX_HOPS, find_file, naming
 from h5bound.source import Identity
 from h5bound.unreadable import READ_ERRORS, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from h5py import h5p
@@ -123,15 +131,44 @@ class Sources:
 
     def check_sources(self, file: h5py.File, name: str, mappings: Sequence[Mapping]) -> int:
         """Judge the sources of a virtual dataset in one file, which is opened for that if it is allowed."""
-        odd = next((mapping for mapping in mappings if "%" in mapping.file + mapping.path), None)
-        if odd is not None:
-            raise UnsafeSourceError(f"virtual source {odd}: a pattern, of which HDF5 does not tell what is missing")
+        plain = [mapping for mapping in mappings if not mapping.is_pattern]
+        if len(plain) < len(mappings):
+            weight = self.check_sources(file, name, plain) if plain else 0
+            return weight + sum(self.check_pattern(file, mapping) for mapping in mappings if mapping.is_pattern)
         if name == ".":
             return self.check_mappings(file, mappings)
         with naming(f"virtual source {mappings[0]}"):
             other = self.open_file(file, name, "virtual")
         with other:
             return self.check_mappings(other, mappings)
+
+    def check_pattern(self, file: h5py.File, pattern: Mapping) -> int:
+        """Judge the sources that a pattern names, with 0, 1, 2 and so on in it, up to the first that is missing.
+
+        There HDF5 ends, too (H5Pset_virtual_printf_gap, whose default is 0).
+        """
+        weight, number = 0, 0
+        while True:
+            mapping = pattern.fill_in(number)
+            with naming_source(mapping):
+                try:
+                    weight += self.check_filled_in(file, mapping)
+                except (SourceNotFoundError, DatasetNotFoundError):
+                    if not number:
+                        raise
+                    return weight
+                number += 1
+                if mapping == pattern.fill_in(number):  # it has %% in it only, for a percent sign
+                    return weight
+                if weight > MAX_SOURCES:
+                    raise UnsafeSourceError(f"more than {MAX_SOURCES:,} sources by the pattern {pattern}")
+
+    def check_filled_in(self, file: h5py.File, mapping: Mapping) -> int:
+        """Judge the source of a mapping that is no pattern any more."""
+        if mapping.file == ".":
+            return self.check_source(file, mapping.path, mapping.selection)
+        with self.open_file(file, mapping.file, "virtual") as other:
+            return self.check_source(other, mapping.path, mapping.selection)
 
     def open_file(self, file: h5py.File, name: str, kind: str) -> h5py.File:
         """Give another file that an open one names.
@@ -155,7 +192,7 @@ class Sources:
         """Judge the sources of a virtual dataset that are in an open file."""
         weight = 0
         for mapping in mappings:
-            with naming(f"virtual source {mapping}"):
+            with naming_source(mapping):
                 weight += self.check_source(file, mapping.path, mapping.selection)
                 if weight > len(mappings) + MAX_SOURCES:
                     raise UnsafeSourceError(f"reading its sources would open more than {MAX_SOURCES:,} datasets")
@@ -189,6 +226,23 @@ class Mapping:
     def __str__(self) -> str:
         return f"{self.file!r}, {self.path!r}"
 
+    @property
+    def is_pattern(self) -> bool:
+        """Whether it stands for any number of sources, numbered in their names (H5Pset_virtual)."""
+        return "%" in self.file + self.path
+
+    def fill_in(self, number: int) -> Mapping:
+        """Give the mapping of one source of a pattern.
+
+        >>> str(Mapping("f-%b.h5", "100%%", None).fill_in(7))
+        "'f-7.h5', '100%'"
+        """
+
+        def fill(name: str) -> str:
+            return re.sub("%(b|%)", lambda at: str(number) if at[1] == "b" else "%", name)
+
+        return replace(self, file=fill(self.file), path=fill(self.path))
+
 
 def list_mappings(plist: h5p.PropDCID) -> list[Mapping]:
     """Give the parts of a virtual dataset.
@@ -212,21 +266,30 @@ def open_source(file: h5py.File, path: str) -> h5d.DatasetID | tuple[str, str]:
 
     Raises
     ------
+    DatasetNotFoundError
+        Nothing is there.
     UnsafeSourceError
         A user-defined link stands on the way.
     UnsupportedError
         No dataset is there.
     """
-    try:
-        link = find_external(file, path)
-        found = None if link is not None else open_object(file, path)
-    except DatasetNotFoundError as error:
-        raise UnsupportedError(f"no such dataset ({error}); HDF5 would give fill values for it") from error
+    link = find_external(file, path)
     if link is not None:
         return link
+    found = open_object(file, path)
     if not isinstance(found, h5py.Dataset):
         raise UnsupportedError("not a dataset")
     return found.id
+
+
+@contextmanager
+def naming_source(mapping: Mapping) -> Iterator[None]:
+    """Have an error begin with the source that it is about."""
+    with naming(f"virtual source {mapping}"):
+        try:
+            yield
+        except DatasetNotFoundError as error:
+            raise UnsupportedError(f"no such dataset ({error}); HDF5 would give fill values for it") from error
 
 
 def check_selection(selection: h5s.SpaceID, space: h5s.SpaceID) -> None:

@@ -32,7 +32,7 @@ def write_endless(path: Path) -> None:
         file.create_dataset("contiguous", (2**63 - 1,), "i1")
         file.create_dataset("chunked", (2**63 - 1,), "i1", chunks=(1,))[5] = 1
         file.create_dataset("square", (2**31, 2**31), "i1", chunks=(1, 1))[2**30, 5] = 7
-        file.create_dataset("blocks", (2**31, 2**31), "i1", chunks=(2**15, 2**15), compression="gzip")[7, 7] = 7
+        file.create_dataset("blocks", (2**31, 2**31), "i1", chunks=(2**12, 2**12), compression="gzip")[7, 7] = 7
 
 
 def write_axes(path: Path) -> None:
@@ -54,17 +54,17 @@ def write_ladder(path: Path) -> None:
 
 
 def write_web(path: Path) -> None:
-    """200 groups, each with a link to each, and so on for ever."""
+    """100 groups, each with a link to each, and so on for ever."""
     with h5py.File(path, "w") as file:
-        groups = [file.create_group(str(i)) for i in range(200)]
+        groups = [file.create_group(str(i)) for i in range(100)]
         for group in groups:
             for i, other in enumerate(groups):
                 group[f"to{i}"] = other
 
 
 def write_deep(path: Path) -> None:
-    """Groups in groups, 5,000 deep."""
-    odd_files.write_deep(path, 5000)
+    """Groups in groups, 1,000 deep."""
+    odd_files.write_deep(path, 1000)
 
 
 def write_soft(path: Path) -> None:
@@ -79,8 +79,7 @@ def write_soft(path: Path) -> None:
 
 
 def write_inflated(path: Path) -> None:
-    """Chunks that inflate to 2^28 bytes where 2^16 are declared, and 64 bytes for a chunk of 2^31."""
-    bomb = zlib.compress(bytes(1 << 28), 9)
+    """Chunks that inflate to 2^28 bytes where some 2^16 are declared, and 20,000 bytes for a chunk of 2^31."""
     with h5py.File(path, "w") as file:
         file.create_dataset("direct", (1 << 16,), "i1", chunks=(1 << 16,), compression="gzip")
         kind = np.dtype([("a", h5py.string_dtype()), ("b", "i4")])
@@ -90,19 +89,33 @@ def write_inflated(path: Path) -> None:
         padded.set_size(16)
         padded.set_strpad(h5t.STR_SPACEPAD)
         make_filtered(file, "padded", padded, 1 << 12, [1])
+        make_filtered(file, "foreign", make_opaque(16), 1 << 12, [1])
         for item in file.values():
-            item.id.write_direct_chunk((0,), bomb)
+            item.id.write_direct_chunk((0,), inflating(1 << 28))
         file.create_dataset("huge", (1 << 31,), "i1", chunks=(1 << 31,), compression="gzip")
         file["huge"].id.write_direct_chunk((0,), zlib.compress(bytes(20_000)))
 
 
+def make_opaque(size: int) -> h5t.TypeID:
+    """Give a type that h5py reads only as bytes."""
+    kind = h5t.create(h5t.OPAQUE, size)
+    kind.set_tag(b"foreign")
+    return kind
+
+
 def write_inflated_twice(path: Path) -> None:
-    """A chunk that inflates to a chunk that inflates to 2^32 bytes."""
-    packer = zlib.compressobj(9)
-    inner = b"".join(packer.compress(bytes(1 << 24)) for _ in range(1 << 8)) + packer.flush()
+    """A chunk that inflates to a chunk that inflates to 2^28 bytes, where 2^16 are declared."""
     with h5py.File(path, "w") as file:
         make_filtered(file, "x", h5t.STD_I8LE, 1 << 16, [1, 1])
-        file["x"].id.write_direct_chunk((0,), zlib.compress(inner, 9))
+        file["x"].id.write_direct_chunk((0,), zlib.compress(inflating(1 << 28), 9))
+
+
+def inflating(nbytes: int) -> bytes:
+    """Give a zlib stream, a thousand times shorter, of so many zeros: whole MiB."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    piece = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    checksum = (nbytes % 65521) << 16 | 1  # RFC 1950, Adler-32 of zeros
+    return b"\x78\xda" + piece * (nbytes >> 20) + b"\x03\x00" + checksum.to_bytes(4, "big")
 
 
 def make_filtered(file: h5py.File, name: str, kind: h5t.TypeID, count: int, filters: list[int]) -> None:
@@ -115,13 +128,13 @@ def make_filtered(file: h5py.File, name: str, kind: h5t.TypeID, count: int, filt
 
 
 def write_wide(path: Path) -> None:
-    """Elements of 2^28 bytes: a string, opaque bytes, an array type, and a compound; one with 10^12 elements."""
+    """Elements of 2^24 bytes: a string, opaque bytes, an array type, a compound; and of more than numpy has."""
     with h5py.File(path, "w") as file:
         for name, kind in (
-            ("string", np.dtype("S268435456")),
-            ("opaque", np.dtype("V268435456")),
-            ("array", np.dtype(("i1", (1 << 14, 1 << 14)))),
-            ("compound", np.dtype([("a", "S134217728"), ("b", "S134217728")])),
+            ("string", np.dtype("S16777216")),
+            ("opaque", np.dtype("V16777216")),
+            ("array", np.dtype(("i1", (1 << 12, 1 << 12)))),
+            ("compound", np.dtype([("a", "S8388608"), ("b", "S8388608")])),
         ):
             file.create_dataset(name, (1000,), kind, chunks=(1,))
         for name, dims in (("array of arrays", (2**31 - 1, 2**20)), ("more", (2**31 - 1, 2**31 - 1))):
@@ -133,17 +146,17 @@ def write_wide(path: Path) -> None:
 
 
 def write_members(path: Path) -> None:
-    """As many members as a compound and an enumeration can have, and types as deep as they can be."""
+    """Many members of a compound and an enumeration, and types in types in types."""
     with h5py.File(path, "w", libver="latest") as file:
-        file["compound"] = np.zeros(3, [(f"m{i}", "i1") for i in range(2600)])
+        file["compound"] = np.zeros(3, [(f"m{i}", "i1") for i in range(400)])
         file.create_dataset("enum", (3,), h5py.enum_dtype({f"e{i}": i for i in range(4000)}, "i4"))
         for name, depth, wrap in (
-            ("sequences", 2000, h5t.vlen_create),
-            ("arrays", 2000, lambda kind: h5t.array_create(kind, (1,))),
-            ("compounds", 1500, wrap_compound),
+            ("sequences", 800, h5t.vlen_create),
+            ("arrays", 800, lambda kind: h5t.array_create(kind, (1,))),
+            ("compounds", 800, wrap_compound),
         ):
             make_nested(file, name, depth, wrap)
-        file.attrs["compound"] = np.zeros(1, [(f"m{i}", "i1") for i in range(1500)])
+        file.attrs["compound"] = np.zeros(1, [(f"m{i}", "i1") for i in range(400)])
 
 
 def wrap_compound(kind: h5t.TypeID) -> h5t.TypeID:
@@ -170,7 +183,8 @@ def write_shared_text(path: Path) -> None:
         reference = one.id.read_direct_chunk((0,))[1]
         many = file.create_dataset("many", (1 << 18,), h5py.string_dtype(), chunks=(1 << 18,), compression="gzip")
         many.id.write_direct_chunk((0,), zlib.compress(reference * (1 << 18), 9))
-        sequences = file.create_dataset("sequences", (1 << 18,), h5py.vlen_dtype("i1"), chunks=(1 << 18,), compression="gzip")
+        kind = h5py.vlen_dtype("i1")
+        sequences = file.create_dataset("sequences", (1 << 18,), kind, chunks=(1 << 18,), compression="gzip")
         sequences.id.write_direct_chunk((0,), zlib.compress(reference * (1 << 18), 9))
 
 
@@ -183,13 +197,38 @@ def write_widened(path: Path) -> None:
 
 
 def write_long_text(path: Path) -> None:
-    """A string and a sequence that say they have 2^32 - 1 elements."""
+    """Strings and sequences that say they have 2^32 - 1 elements: in chunks, one piece, a compound, an array."""
+    text, sequence = h5py.string_dtype(), h5py.vlen_dtype("f8")
+    marker = b"\x03\0\0\0"  # the length of each value, before its address
     with h5py.File(path, "w") as file:
-        for name, kind in (("text", h5py.string_dtype()), ("sequence", h5py.vlen_dtype("f8"))):
-            made = file.create_dataset(name, (1,), kind, chunks=(1,))
-            made[0] = "abc" if name == "text" else np.arange(3.0)
-            reference = made.id.read_direct_chunk((0,))[1]
-            made.id.write_direct_chunk((0,), b"\xff\xff\xff\xff" + reference[4:])
+        for name, kind, value, chunks in (
+            ("text", text, "abc", (1,)),
+            ("sequence", sequence, np.arange(3.0), (1,)),
+            ("piece", text, "abc", None),
+            ("record", np.dtype([("n", "i4"), ("s", text)]), (7, "abc"), (1,)),
+            ("array", np.dtype((text, (2,))), ["abc", "abc"], (1,)),
+        ):
+            file.create_dataset(name, (1,), kind, chunks=chunks)[0] = value
+        places = {name: item.id.get_chunk_info(0) if item.chunks else item.id for name, item in file.items()}
+        offsets = [getattr(at, "byte_offset", None) or at.get_offset() for at in places.values()]
+    raw = bytearray(path.read_bytes())
+    for offset in offsets:
+        at = raw.index(marker, offset)
+        raw[at : at + 4] = b"\xff\xff\xff\xff"
+    path.write_bytes(raw)
+
+
+def write_attributes(path: Path) -> None:
+    """An attribute that says it has 2^40 elements."""
+    with h5py.File(path, "w") as file:
+        file["x"] = 1
+        file["x"].attrs["huge"] = np.arange(3)
+        shape = file["x"].attrs.get_id("huge").get_space().get_simple_extent_dims()
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"huge\0")
+    place = raw.index(shape[0].to_bytes(8, "little"), at)
+    raw[place : place + 8] = (1 << 40).to_bytes(8, "little")
+    path.write_bytes(raw)
 
 
 def write_scales(path: Path) -> None:
@@ -210,31 +249,31 @@ def write_scales(path: Path) -> None:
 
 
 def write_coordinates(path: Path) -> None:
-    """2,000 datasets with numbers of netCDF dimensions that are nowhere: each asks for all the others."""
+    """200 datasets with numbers of netCDF dimensions that are nowhere: each asks for all the others."""
     with h5py.File(path, "w") as file:
-        for i in range(2000):
+        for i in range(200):
             made = file.create_dataset(f"d{i}", (2, 2), "i1")
             made.make_scale()
             made.attrs["_Netcdf4Coordinates"] = np.array([10**6 + i, 10**6 + i + 1], "i4")
 
 
 def write_references(path: Path) -> None:
-    """20,000 references to as many groups: HDF5 searches the file for the name of each."""
+    """500 references to as many groups: HDF5 searches the file for the name of each."""
     with h5py.File(path, "w", libver="latest") as file:
-        groups = [file.create_group(f"g{i}") for i in range(20_000)]
+        groups = [file.create_group(f"g{i}") for i in range(500)]
         file["refs"] = np.array([group.ref for group in groups], h5py.ref_dtype)
 
 
 def write_virtual(path: Path) -> None:
-    """Virtual datasets of themselves, of each other, and of 2^40 others, ten at each of twelve levels."""
+    """Virtual datasets of themselves, of each other, and of 10^9 others, thirty at each of six levels."""
     with h5py.File(path, "w", libver="latest") as file:
         map_itself(file, "self", ["self"])
         map_itself(file, "one", ["other"])
         map_itself(file, "other", ["one"])
         file["l0"] = np.zeros(4, "i1")
-        for level in range(12):
-            map_itself(file, f"l{level + 1}", [f"l{level}"] * 10)
-        for level in range(100):
+        for level in range(6):
+            map_itself(file, f"l{level + 1}", [f"l{level}"] * 30)
+        for level in range(35):
             map_itself(file, f"deep{level + 1}", [f"deep{level}" if level else "l0"])
 
 
@@ -247,10 +286,10 @@ def map_itself(file: h5py.File, name: str, sources: list[str]) -> None:
 
 
 def write_suggestions(path: Path) -> None:
-    """A soft link of 60,000 characters to nowhere, among 300 names nearly as it."""
+    """A soft link of 60,000 characters to nowhere, among 100 names nearly as it."""
     with h5py.File(path, "w") as file:
         text = "abcdefghij" * 6000
-        for i in range(300):
+        for i in range(100):
             file.create_group(f"{text}{i}")
         file["soft"] = h5py.SoftLink(text + "x")
         map_itself(file, "virtual", [text + "y"])

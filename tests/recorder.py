@@ -14,6 +14,7 @@ from h5bound.openfile import OpenFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from io import RawIOBase
     from pathlib import Path
 
     import h5py
@@ -107,9 +108,9 @@ def install_counters(log: Log, replace: Callable[[object, str, object], None] = 
     open_file = source.open_file
     close, read, fetch = OpenFile.close, OpenFile.read, OpenFile.fetch
 
-    def counted_open(path: str) -> h5py.File:
+    def counted_open(path: str, view: RawIOBase | None = None) -> h5py.File:
         log.add("open", path)
-        return open_file(path)
+        return open_file(path, view)
 
     def counted_close(opened: OpenFile) -> None:
         if opened.owned:

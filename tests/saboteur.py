@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-How = Literal["", "fail", "fail on", "kill", "kill later", "full", "touch", "append", "replace", "truncate"]
+How = Literal[
+    "", "fail", "fail on", "kill", "kill later", "full", "kill full", "touch", "append", "replace", "truncate"
+]
 
 OPERATIONS = frozenset({"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "os.scandir"})
 """Audit events of what is done to files. They come before the deed: what is raised there prevents it."""
@@ -39,16 +41,17 @@ class Sabotage:
     folder: str = ""
     """below which operations count"""
     how: How = ""
-    """fail on: this operation and all that follow; full: a file cannot grow beyond so many bytes"""
+    """fail on: this operation and all that follow; full: a file cannot grow beyond so many bytes, which kill full has
+    kill the process in the midst of writing one"""
     at: float = 0
-    """number of the operation, from 1; seconds for "kill later"; bytes for "full" """
+    """number of the operation, from 1; seconds for "kill later"; bytes for "full" and "kill full" """
     victim: str = ""
     """file that is touched, appended to, replaced or truncated"""
 
     @property
     def in_child(self) -> bool:
         """Whether the process does not outlive it."""
-        return self.how in ("kill", "kill later", "full")
+        return self.how in ("kill", "kill later", "full", "kill full")
 
 
 NOTHING = Sabotage()
@@ -122,7 +125,9 @@ class Watch:
         self.operations = []
         if sabotage.how == "kill later":
             threading.Timer(sabotage.at, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        if sabotage.how == "full":
+        if sabotage.how == "kill full":
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        if sabotage.how.endswith("full"):
             resource.setrlimit(resource.RLIMIT_FSIZE, (int(sabotage.at), resource.RLIM_INFINITY))
         with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()) as errors:
             self.sabotage = sabotage

@@ -280,7 +280,7 @@ def list_tree(path: Path) -> dict[str, str]:
     """Give what an HDF5 file has: the kind of each object by its path."""
     found = {"": "group"}
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({name: kind_of(item)}))
+        file.visititems(lambda name, item: found.update({os.fsdecode(name): kind_of(item)}))
     return found
 
 
@@ -329,7 +329,7 @@ def list_attributes(attributes: dict[str, Any]) -> set[str]:
     """Give the names of the source's attributes, from those of the root of a store."""
     marks = attributes.get("_h5bound", {})
     odd = {read_text(entry["name"]) for entry in marks.get("odd_names", [])}
-    return {*attributes, *marks.get("attributes", {}), *odd} - ({"_h5bound"} - marks.get("attributes", {}).keys())
+    return ({*attributes} - {"_h5bound"}) | {*marks.get("attributes", {})} | odd
 
 
 formats: tuple[Literal[2, 3], ...] = (2, 3)

@@ -7,6 +7,7 @@ import io
 import pickle
 import subprocess
 import sys
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from distributed import Client, LocalCluster
 from h5bound import variable
 from h5bound.errors import H5BoundError, SourceChangedError, UnsafeSourceError, UnsupportedError
 from tests.conftest import open_objects
+from tests.http_server import serve
 from tests.netcdf_files import NETCDF_FILES
 from tests.odd_files import write_external_links
 from tests.recorder import Log, count_files, eventually, install_counters
@@ -341,6 +343,29 @@ def test_a_path_is_spelled_as_h5netcdf_spells_it(path: Path, monkeypatch: pytest
     for spelling in ("link/chunks.nc", "link/../chunks.nc", "~/link/chunks.nc", path.parent / "link" / "chunks.nc"):
         with xr.open_dataset(spelling, engine="h5netcdf") as expected:
             assert_same(xr.open_dataset(spelling, engine="h5bound"), expected)
+
+
+def test_a_url_is_asked_once_a_block_and_tells_no_secret(path: Path, log: Log) -> None:
+    with serve(path.parent) as server, xr.open_dataset(path, engine="h5netcdf") as expected:
+        server.behaviour.user = "me:sEcReT"
+        url = f"{server.url.replace('//', '//me:sEcReT@')}/{path.name}"
+        dataset = xr.open_dataset(url, engine="h5bound", chunks={})
+        told = [dataset.encoding, [variable.encoding for variable in dataset.variables.values()], dataset]
+        assert "sEcReT" not in repr(told)
+        key = {"headers": {"Authorization": f"Basic {b64encode(b'me:sEcReT').decode()}"}}
+        tree = xr.open_datatree(f"{server.url}/{path.name}", engine="h5bound", storage_options=key)
+        xr.testing.assert_identical(tree.to_dataset(), expected)
+        server.forget()
+        log.clear()
+        xr.testing.assert_identical(dataset.compute(), expected)
+        assert log.count("open") == log.count("close") == 1
+        assert server.count("GET") <= 3 * BLOCKS + 10
+        assert server.count("HEAD") <= 2  # at the open and at the close
+        path.touch()
+        with pytest.raises(SourceChangedError):
+            dataset.a.compute()
+        with pytest.raises(H5BoundError, match="access is denied"):
+            xr.open_dataset(f"{server.url}/{path.name}", engine="h5bound")
 
 
 def test_a_file_that_is_held_open_is_used_and_left_open(path: Path, log: Log) -> None:
