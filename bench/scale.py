@@ -141,7 +141,7 @@ def measure_cluster(case: Case) -> Row:
 
     tasks = count_all(case) + case.blocks  # one more that tells where the block is
     with (
-        SubprocessCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster,
+        SubprocessCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         client.wait_for_workers(2)

@@ -22,7 +22,7 @@ def test_an_array_has_as_many_tasks_as_the_formula_says(case: Case) -> None:
     assert measure_graph(case)["tasks"] == case.count_tasks(clustered=False)
     assert case.make().nbytes == case.blocks * case.block
     with (
-        LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
         (optimized,) = dask.optimize(case.make())

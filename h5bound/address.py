@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 HIDDEN = "***"
 
+SHORTEST = 4
+"""Characters of what is looked for as a secret in the messages of others: less is in every message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -47,7 +50,7 @@ class Address:
         secrets = {*list_secrets(self.url), *list_texts(self.options), *list_texts(more)}
         spellings = {spelling for secret in secrets for spelling in (secret, quote(secret), unquote(secret))}
         shown = " ".join(redact_all(text).split())
-        return "" if any(spelling in shown for spelling in spellings if spelling) else shown
+        return "" if any(spelling in shown for spelling in spellings if len(spelling) >= SHORTEST) else shown
 
 
 def is_url(place: object) -> bool:

@@ -20,14 +20,16 @@ from xarray.core.indexing import LazilyIndexedArray
 
 from h5bound.address import is_url, strip_local
 from h5bound.dimensions import NOT_A_VARIABLE
+from h5bound.enclosed import check_file
 from h5bound.errors import UnsupportedError
 from h5bound.handle import Handle
 from h5bound.openfile import DatasetKey
+from h5bound.outside import list_allowed
 from h5bound.source import H5Source
 from h5bound.variable import ALONE, Place, VariableArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import h5netcdf
 
@@ -81,6 +83,7 @@ class Engine(BackendEntrypoint):
         phony_dims: Literal["access", "sort"] = "access",
         decode_vlen_strings: bool = True,
         storage_options: Mapping[str, Any] | None = None,
+        allow_external: Sequence[str | os.PathLike[str]] = (),
     ) -> xr.Dataset:
         """Give one group of a file.
 
@@ -96,9 +99,13 @@ class Engine(BackendEntrypoint):
             As ``engine="h5netcdf"`` takes them.
         storage_options
             What fsspec is to be told for a URL: credentials, endpoints.
+        allow_external
+            Directories from which files may be read that external storage and virtual datasets name.
 
         Raises
         ------
+        UnsafeSourceError
+            It has an external link, which h5netcdf would follow, or a dataset draws on a file that is not allowed.
         SourceNotFoundError, H5BoundError
             The file is not there, or cannot be opened.
         UnsupportedError
@@ -115,7 +122,10 @@ class Engine(BackendEntrypoint):
             "use_cftime": use_cftime,
             "decode_timedelta": decode_timedelta,
         }
-        request = Request.of(filename_or_obj, storage_options, group, phony_dims, decode_vlen_strings, decoders)
+        allowed = list_allowed(allow_external)
+        request = Request.of(
+            filename_or_obj, storage_options, group, phony_dims, decode_vlen_strings, decoders, allowed
+        )
         return _open(request, nested=False)[request.group]
 
     def open_groups_as_dict(
@@ -127,11 +137,15 @@ class Engine(BackendEntrypoint):
         phony_dims: Literal["access", "sort"] = "access",
         decode_vlen_strings: bool = True,
         storage_options: Mapping[str, Any] | None = None,
+        allow_external: Sequence[str | os.PathLike[str]] = (),
         **decoders: Any,
     ) -> dict[str, xr.Dataset]:
         """Give a group and all groups below it by their paths, which are relative to it if it is asked for by name."""
         decoders["drop_variables"] = drop_variables
-        request = Request.of(filename_or_obj, storage_options, group, phony_dims, decode_vlen_strings, decoders)
+        allowed = list_allowed(allow_external)
+        request = Request.of(
+            filename_or_obj, storage_options, group, phony_dims, decode_vlen_strings, decoders, allowed
+        )
         found = _open(request, nested=True)
         return {str(path.relative_to(request.group) if group else path): dataset for path, dataset in found.items()}
 
@@ -150,6 +164,7 @@ class Request:
     phony_dims: str  # how h5netcdf numbers dimensions that have no name
     decode_vlen_strings: bool
     decoders: Mapping[str, Any]  # options of xarray's decoding
+    allowed: tuple[Path, ...]  # real paths of directories whose files may be read
 
     @classmethod
     def of(
@@ -183,6 +198,7 @@ def _read_groups(
 ) -> dict[PurePosixPath, xr.Dataset]:
     import h5netcdf
 
+    check_file(opened.file, request.allowed)
     found = {}
     options = {"phony_dims": request.phony_dims, "decode_vlen_strings": request.decode_vlen_strings}
     with h5netcdf.File(opened.file, "r", **options) as root:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 
 def write_file(path: Path, data: bytes | memoryview) -> int:
@@ -51,9 +51,10 @@ def list_files(root: Path) -> Iterator[str]:
     """
     if not root.is_dir():
         return
-    for folder, _, names in os.walk(root, onerror=_raise):
-        base = Path(folder).relative_to(root).as_posix()
-        yield from (names if base == "." else (f"{base}/{name}" for name in names))
+    top = os.fspath(root)
+    for folder, _, names in os.walk(top, onerror=_raise):
+        base = folder.removeprefix(top).replace(os.sep, "/").lstrip("/")
+        yield from ((f"{base}/{name}" for name in names) if base else names)
 
 
 def _raise(error: OSError) -> None:

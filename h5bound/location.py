@@ -144,9 +144,7 @@ def check_store(store: object, zarr_format: Literal[2, 3], *, read_only: bool) -
     if not read_only and (store.read_only or not store.supports_writes):
         raise TargetError(f"{describe_store(store)}: nothing can be written to it, it is opened read-only")
     if not read_only and not store.supports_deletes and not isinstance(store, ZipStore):
-        raise TargetError(
-            f"{describe_store(store)}: nothing can be deleted from it, such as the mark of a beginning"
-        )
+        raise TargetError(f"{describe_store(store)}: nothing can be deleted from it, such as the mark of a beginning")
     if read_only and isinstance(store, ZipStore) and store.path is not None:
         return open_path(store.path, read_only=True)  # one that was closed after writing may truncate it if used again
     if type(store) is LocalStore:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError
-from h5bound.remotefile import RemoteFile
+from h5bound.remotefile import NO_RANGES, RemoteFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -148,10 +148,11 @@ def attempt(address: Address, function: Callable[..., Result], *args: Any, **opt
         return function(*args, **options)
     except Exception as error:  # noqa: BLE001 - each library has errors of its own
         failure = explain(address, error)
-    raise failure  # outside of the except block: the other error is not to be its context
+    try:
+        raise failure  # outside of the except block: the other error is not to be its context
+    finally:
+        del failure  # else it would hold itself, and all that its traceback does
 
-
-NO_RANGES = "its server does not give parts of files (HTTP ranges); download it first"
 
 MEANINGS: tuple[tuple[set[object], type[H5BoundError], str], ...] = (
     ({412, 416, "FileExpired"}, SourceChangedError, "the file changed after it was looked at; make the array again"),
@@ -187,7 +188,7 @@ def explain(address: Address, error: Exception) -> H5BoundError:
     statuses = (getattr(cause, "status", None) for cause in causes)
     status = next((status for status in statuses if isinstance(status, int)), None)
     found.add(status)
-    told = address.tell(str(causes[-1]))
+    told = "" if status else address.tell(str(causes[-1]))
     for signs, kind, meaning in MEANINGS:
         if signs & found:
             more = f" ({told})" if told and kind is H5BoundError else ""

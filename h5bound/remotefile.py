@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import os
 import threading
 from collections import OrderedDict
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from h5bound.decoders import Bytes, DamagedError
 from h5bound.errors import H5BoundError
+from h5bound.garbage import UNCOLLECTED
 from h5bound.pieces import Pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from fsspec import AbstractFileSystem
 
     from h5bound.filebytes import Range
     from h5bound.pieces import Piece, Span
     from h5bound.remote import RemoteState
+
+NO_RANGES = "its server does not give parts of files (HTTP ranges); download it first"
 
 BLOCK_NBYTES = 256 << 10
 """HDF5's metadata are asked for in blocks of so many bytes."""
@@ -120,8 +122,9 @@ class RemoteFile:
             It cannot be had.
         """
         try:
-            some = [] if self._checked or not spans else [self._fetch_checked(spans[0])]
-            return some + self._fetch(spans[len(some) :])
+            with UNCOLLECTED:
+                some = [] if self._checked or not spans else [self._fetch_checked(spans[0])]
+                return some + self._fetch(spans[len(some) :])
         except H5BoundError as error:
             self._failure = error
             raise
@@ -146,7 +149,10 @@ class RemoteFile:
             options = {"block_size": stop - start, "cache_type": "none", "size": self.size, **self._pin}
             with self._system.open(self._path, "rb", **options) as file:
                 file.seek(start)
-                return bytes(file.read(stop - start))
+                try:
+                    return bytes(file.read(stop - start))
+                except ValueError:  # HTTPFile has no other
+                    raise H5BoundError(f"{self.name}: {NO_RANGES}") from None
 
         part: bytes = self._attempt(load)
         self._check_length(part, stop - start)
@@ -244,13 +250,12 @@ class View(io.RawIOBase):
         start, stop = self._at, min(self._at + len(out), self._remote.size)
         if stop <= start:
             return 0
-        with uncollected():
-            if stop - start >= BLOCK_NBYTES:
-                data = self._remote.fetch([(start, stop)])[0]
-            else:
-                numbers = range(start // BLOCK_NBYTES, (stop - 1) // BLOCK_NBYTES + 1)
-                first = start - numbers[0] * BLOCK_NBYTES
-                data = b"".join(map(self._block, numbers))[first : first + stop - start]
+        if stop - start >= BLOCK_NBYTES:
+            data = self._remote.fetch([(start, stop)])[0]
+        else:
+            numbers = range(start // BLOCK_NBYTES, (stop - 1) // BLOCK_NBYTES + 1)
+            first = start - numbers[0] * BLOCK_NBYTES
+            data = b"".join(map(self._block, numbers))[first : first + stop - start]
         out[: len(data)] = data
         self._at += len(data)
         return len(data)
@@ -268,19 +273,3 @@ class View(io.RawIOBase):
                 self._blocks.popitem(last=False)
         self._blocks.move_to_end(number)
         return self._blocks[number]
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Keep Python from collecting garbage while HDF5 waits for the thread of fsspec.
-
-    That thread might collect an h5py object, whose end needs HDF5's lock: both would wait for ever. Only the thread
-    that has the lock gets here.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -34,7 +34,7 @@ class Request:
         return self.span[1] - self.span[0] if self.method == "GET" else 0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Behaviour:
     """What the server does otherwise than it should."""
 
@@ -56,6 +56,9 @@ class Behaviour:
     """seconds before it answers"""
 
 
+PART_NBYTES = 1 << 16
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers one request after another of a connection."""
 
@@ -71,14 +74,14 @@ class Handler(BaseHTTPRequestHandler):
             self._answer()
 
     def _answer(self) -> None:
+        self.server.before(len(self.server.requests))
         behaviour, url = self.server.behaviour, urlsplit(self.path)
         path = self.server.folder / unquote(url.path).lstrip("/")
         time.sleep(behaviour.pause)
         wrong = len(self.server.requests) >= behaviour.after
-        wanted = f"Basic {b64encode(behaviour.user.encode()).decode()}"
         if behaviour.status and wrong:
             self._send(behaviour.status)
-        elif behaviour.user and self.headers.get("Authorization") != wanted:
+        elif behaviour.user and self.headers.get("Authorization") != self.server.authorization:
             self._send(401)
         elif behaviour.query and url.query != behaviour.query:
             self._send(403)
@@ -115,7 +118,8 @@ class Handler(BaseHTTPRequestHandler):
         headers: dict[str, str] | None = None,
         cut: int = 0,
     ) -> None:
-        self.server.requests.append(Request(self.command, self.path, status, span))
+        request = Request(self.command, self.path, status, span)
+        self.server.requests.append(request)
         self.send_response(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -124,7 +128,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "GET" and path is not None:
             with path.open("rb") as file:
                 file.seek(span[0])
-                self.wfile.write(file.read(span[1] - span[0] - cut))
+                left = span[1] - span[0] - cut
+                while left:  # whoever has seen enough goes in the middle of it
+                    left -= self.wfile.write(file.read(min(left, PART_NBYTES)))
             self.close_connection = self.close_connection or cut > 0
 
     def log_message(self, *_args: object) -> None:
@@ -141,6 +147,7 @@ class RangeServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder = folder
         self.behaviour = Behaviour()
+        self.before: Callable[[int], None] = lambda _number: None  # is called with the number of each request
         self.requests: list[Request] = []
         self.most_at_once = 0
         self._now = 0
@@ -153,6 +160,11 @@ class RangeServer(ThreadingHTTPServer):
     @property
     def url(self) -> str:
         return f"http://{self.host}"
+
+    @property
+    def authorization(self) -> str:
+        """The header that it wants."""
+        return f"Basic {b64encode(self.behaviour.user.encode()).decode()}"
 
     def count(self, method: str) -> int:
         return sum(request.method == method for request in self.requests)

@@ -30,6 +30,7 @@ from h5bound import source as h5source
 from h5bound.cli import PlainProgress, run_command
 from h5bound.cluster import plan_pace, take_window
 from h5bound.convert import convert
+from h5bound.documents import quiet_zarr
 from h5bound.errors import (
     CorruptChunkError,
     H5BoundError,
@@ -158,7 +159,7 @@ def lives(log: Log) -> list[str]:
 
 def assert_equal(source: Path, target: Path) -> None:
     """Compare a store with h5py itself, in this process."""
-    with h5py.File(source) as file:
+    with h5py.File(source) as file, quiet_zarr():
         group: Any = zarr.open_group(target, mode="r")
         for name in ("x", "group/contiguous"):
             assert np.array_equal(group[name][:], file[name][:])
@@ -265,10 +266,8 @@ class FakeJob:
     origin: int
 
 
-@pytest.mark.parametrize("at", [1, 20])
-def test_what_one_attempt_wrote_is_not_written_again(
-    at: int, client: Client, source: Path, tmp_path: Path, log: Log
-) -> None:
+@pytest.mark.parametrize("at", [1, 10])
+def test_what_one_attempt_wrote_is_not_written_again(at: int, client: Client, source: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.zarr"
 
     def stop(done: int, total: int) -> None:
@@ -280,15 +279,15 @@ def test_what_one_attempt_wrote_is_not_written_again(
     with pytest.raises(KeyboardInterrupt):
         convert(source, target, window=WINDOW, progress=stop)
     settled = snapshot(target)
-    assert len(settled) > 8 * at
+    chunks = [key for key in settled if "/x/c/" in key]
+    assert at <= len(chunks) < 192
     time.sleep(0.2)
     assert snapshot(target) == settled
     with pytest.raises(TargetError, match="unfinished"):
         verify(source, target)
-    used = log.count("use")
     assert convert(source, target, window=WINDOW, resume=True).complete
-    assert log.count("use") - used < used + 60 / at
-    assert all(found in snapshot(target).items() for found in settled.items() if "/c/" in found[0])
+    whole = snapshot(target)
+    assert [whole[key] for key in chunks] == [settled[key] for key in chunks]
     assert_equal(source, target)
     assert holders(source) == []
 

@@ -12,6 +12,8 @@ import random
 import sys
 import tempfile
 import time
+import warnings
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +23,12 @@ import dask
 import h5py
 import numpy as np
 import pytest
+from zarr.errors import UnstableSpecificationWarning
 
+from h5bound import H5Store, convert, from_hdf5
+from h5bound.errors import CorruptChunkError, H5BoundError
+from h5bound.listing import list_file
+from tests.bombs import make_filtered
 from tests.worker import Worker
 
 if TYPE_CHECKING:
@@ -116,7 +123,11 @@ KINDS: dict[str, Callable[[Path], None]] = {
 
 def digest(value: Any) -> str:
     """Give a short name for what was read."""
-    array = np.asarray(value, None if isinstance(value, (np.ndarray, np.generic)) else object)
+    if isinstance(value, np.ndarray) and value.dtype == object and not value.shape:
+        value = value.item()  # h5py gives the one text or sequence itself
+    if type(value) in (str, bytes):
+        return spell(value)
+    array = np.asarray(value)
     if array.dtype.hasobject:
         return f"{array.shape} {spell(array.tolist())}"
     return f"{array.shape} {array.dtype.str} {hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()}"
@@ -165,9 +176,6 @@ def walk(group: h5py.Group, above: str, depth: int) -> Iterator[str]:
 
 def read_arrays(path: Path, names: list[str]) -> dict[str, tuple[bool, str]]:
     """Give what `from_hdf5` reads of each dataset, or (False, error)."""
-    from h5bound import from_hdf5
-    from h5bound.errors import H5BoundError
-
     found: dict[str, tuple[bool, str]] = {}
     for name in names:
         try:
@@ -179,23 +187,14 @@ def read_arrays(path: Path, names: list[str]) -> dict[str, tuple[bool, str]]:
 
 def list_objects(path: Path) -> int:
     """Look at a file as `h5bound ls` and `H5Store` do."""
-    from h5bound import H5Store
-    from h5bound.listing import list_file
-
     return len(H5Store(path)) + len(list_file(path))
 
 
 def convert_and_verify(path: Path, target: Path) -> tuple[list[str], list[str]]:
     """Give the paths that a conversion carried, and those that are then found to differ."""
-    import warnings
-
-    import zarr.errors
-
-    from h5bound import convert
-
     with warnings.catch_warnings(), dask.config.set(scheduler="sync"):
-        warnings.simplefilter("ignore", category=UserWarning)
-        warnings.simplefilter("ignore", category=zarr.errors.UnstableSpecificationWarning)
+        warnings.simplefilter("ignore", UserWarning)
+        warnings.simplefilter("ignore", UnstableSpecificationWarning)
         report = convert(path, target, on_unsupported="skip", overwrite=True, verify=True)
     assert report.verification is not None
     return [entry.path for entry in report.arrays], [item.path for item in report.verification.differences]
@@ -337,6 +336,75 @@ def test_a_truncated_file_is_refused(trial: Trial, kind: str) -> None:
 def test_a_file_with_a_changed_bit_gives_no_data_that_h5py_does_not_give(trial: Trial, kind: str) -> None:
     trial.try_flips(kind, raw_of(kind, trial.folder), range(25), converted=5)
     assert trial.tally.faults == []
+
+
+# Single faults, each found by the trials above.
+
+
+def damage_key(path: Path) -> None:
+    """Lower the upper bound of a B-tree, so that HDF5 lists its last chunk and does not find it."""
+    raw = bytearray(path.read_bytes())
+    node = raw.index(b"TREE\x01")  # HDF5 File Format Specification, III.A.1: of raw data chunks
+    entries = int.from_bytes(raw[node + 6 : node + 8], "little")
+    last = node + 24 + entries * (4 + 4 + 16 + 8)
+    raw[last + 8 : last + 16] = bytes(8)
+    path.write_bytes(raw)
+
+
+def damage_address(path: Path) -> None:
+    """Have the first chunk stand far behind the end of the file."""
+    raw = bytearray(path.read_bytes())
+    node = raw.index(b"TREE\x01")
+    raw[node + 24 + 24 + 5] ^= 1
+    path.write_bytes(raw)
+
+
+def damage_level(path: Path) -> None:
+    """Give deflate a level that HDF5 refuses, also when it only reads."""
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"deflate\0") + 8
+    raw[place + 1] |= 8
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (damage_key, r"/x: its index is damaged: a chunk at \(20,\) is listed, and not found there"),
+        (damage_address, "the file ends .* bytes before it does"),
+        (damage_level, "cannot be read: .*filter returned failure"),
+    ],
+)
+def test_a_damaged_chunk_is_an_error_of_ours_wherever_it_is_read(
+    tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=np.arange(30), chunks=(10,), compression="gzip")
+        file["y"] = 1
+    damage(path)
+    with pytest.raises(CorruptChunkError, match=message):
+        from_hdf5(path, "x").compute()
+    for codecs in ("keep", "zstd:3"):
+        with pytest.raises(H5BoundError, match=f"x.*{message}"):
+            convert(path, tmp_path / f"{codecs} failed.zarr", codecs=codecs)
+        report = convert(path, tmp_path / f"{codecs}.zarr", codecs=codecs, on_unsupported="skip", overwrite=True)
+        assert [item.path for item in report.skipped] == ["/x"]
+        assert [entry.path for entry in report.arrays] == ["/y"]
+
+
+def test_a_chunk_that_hdf5_pads_with_what_is_in_memory_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        kind = h5py.h5t.C_S1.copy()
+        kind.set_size(8)
+        kind.set_strpad(h5py.h5t.STR_SPACEPAD)
+        for name, item in (("number", h5py.h5t.STD_I32LE), ("text", kind)):
+            make_filtered(file, name, item, 1000, [1])
+            file[name].id.write_direct_chunk((0,), zlib.compress(b"x" * 1000))
+        assert len(file["number"][:].tobytes()) == 4000, "h5py gives data"
+    for name in ("number", "text"):
+        with pytest.raises(CorruptChunkError, match=r"decodes to 1000 bytes|is not a zlib stream of 8000 bytes"):
+            from_hdf5(tmp_path / "a.h5", name).compute()
 
 
 def main() -> int:

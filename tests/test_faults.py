@@ -78,7 +78,10 @@ class Case:
 
 
 KEPT = Case("kept, some in shards", ("--shards", "/g/x=4,4", "--exclude", "/bad"))
-ENCODED = Case("v2, encoded, one that cannot be read", ("--codecs", "zstd", "--zarr-format", "2", "--window", "256 B"))
+ENCODED = Case(
+    "v2, encoded, one that cannot be read",
+    ("--codecs", "zstd", "--zarr-format", "2", "--window", "256 B", "--include", "/bad", "--include", "/g"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -377,10 +380,11 @@ def test_a_conversion_that_ends_in_the_midst_of_a_file_is_resumed(
 ) -> None:
     trial = Trial.of(KEPT, tmp_path, saboteurs)
     ends: tuple[tuple[How, int], ...] = (("full", 1), ("kill full", -signal.SIGXFSZ))
-    for nbytes in sorted({0, 20, *(len(data) - 1 for data in trial.whole.values())}):
+    chunks = {len(data) for key, data in trial.whole.items() if not key.endswith(DOCUMENTS)}
+    for nbytes in sorted({1, 20, *chunks, 1000}):  # of the marker, of each kind of chunk, and of the documents
         for how, code in ends:
             target = tmp_path / f"{how} {nbytes}.zarr"
-            run = trial.run(target, Sabotage(how=how, at=nbytes))
+            run = trial.run(target, Sabotage(how=how, at=nbytes - 1))
             assert run.code == code
             assert how != "full" or "File too large" in run.error
             trial.check_refused(target)

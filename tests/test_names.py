@@ -291,7 +291,7 @@ def kind_of(item: h5py.Group | h5py.Dataset) -> str:
 
 
 def list_store(root: Path, zarr_format: int) -> dict[str, str]:
-    """Give the same of a Zarr store, from its documents alone, under the names that these say were the original ones."""
+    """Give the same of a Zarr store, from its documents alone, under the names that these call the original ones."""
     found: dict[str, str] = {}
     originals = {root: ""}
     for folder, document, attributes in read_nodes(root, zarr_format):

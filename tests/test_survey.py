@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from h5bound import convert
+from h5bound import convert, dimensions
 from h5bound.errors import TargetError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -85,3 +85,35 @@ def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> Non
         with pytest.raises(TargetError, match="no report can be written there"):
             convert(tmp_path / "a.h5", tmp_path / "a.zarr", report=report)
     assert not (tmp_path / "a.zarr").exists()
+
+
+def test_the_targets_of_references_are_known_from_the_walk_and_not_searched_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        groups = [file.create_group(f"g{i}/inner") for i in range(20)]
+        file["refs"] = np.array([group.ref for group in groups], h5py.ref_dtype)
+        file["refs"].attrs["first"] = groups[0].ref
+        file["g0/again"] = groups[7]
+    monkeypatch.setattr(h5py.h5r, "get_name", None)  # HDF5 would go through the whole file for each
+    assert convert(tmp_path / "a.h5", tmp_path / "a.zarr", verify=True).exit_code == 0
+    found = zarr.open_array(tmp_path / "a.zarr" / "refs", mode="r")[:]
+    assert list(np.asarray(found)) == [f"/g{i}/inner" if i != 7 else "/g0/again" for i in range(20)]
+
+
+def test_the_dimensions_of_a_group_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for i in range(30):
+            made = file.create_dataset(f"group/d{i}", (2, 2), "i1")
+            made.make_scale()
+            made.attrs["_Netcdf4Coordinates"] = np.array([1000 + i, 2000 + i], "i4")
+    listed: list[str] = []
+    real = dimensions._list_ids  # noqa: SLF001 - how often it is called is what is tested
+
+    def count(group: h5py.Group) -> dict[int, str]:
+        listed.append(group.name)
+        return real(group)
+
+    monkeypatch.setattr(dimensions, "_list_ids", count)
+    convert(tmp_path / "a.h5", tmp_path / "a.zarr")
+    assert sorted(listed) == ["/", "/group"]

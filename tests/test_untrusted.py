@@ -253,6 +253,23 @@ def test_what_is_allowed_is_read_as_h5py_reads_it(folders: Folders, escape: Esca
     assert opened == set()
 
 
+@on_linux
+@escapes
+def test_the_xarray_engine_opens_nothing_that_is_not_allowed(folders: Folders, escape: Escape) -> None:
+    xr = pytest.importorskip("xarray")
+    path = write_escape(folders, escape)
+    for allowed in ([], [folders.near, folders.main]):
+        with record_opens(folders.secret) as opened, pytest.raises(UnsafeSourceError, match=r"a\.h5") as caught:
+            xr.open_dataset(path, engine="h5bound", phony_dims="sort", allow_external=allowed)
+        assert opened == set()
+        assert "near" in str(caught.value) or "raw" in str(caught.value)
+    if not escape.id.startswith("link") and "through" not in escape.id:
+        everywhere = [folders.main, folders.near, folders.secret]
+        found = xr.open_dataset(path, engine="h5bound", phony_dims="sort", allow_external=everywhere)
+        with h5py.File(path) as file:
+            assert found["x"].values.tolist() == file["x"][()].tolist()
+
+
 TRACED = """
 import sys
 from pathlib import Path
@@ -628,3 +645,43 @@ def test_no_store_has_a_codec_that_verify_refuses(tmp_path: Path, zarr_format: L
         }
         assert names <= WRITTEN
         assert not any("pickle" in name for name in names)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit memory this way")
+def test_the_command_of_the_security_page_converts_a_file_and_stops_a_bomb(tmp_path: Path) -> None:
+    page = Path(__file__).parents[1] / "SECURITY.md"
+    command = page.read_text(encoding="utf-8").split("```sh\n")[1].split("```")[0]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        shell = ["sh", "-c", command]
+        return subprocess.run(
+            shell, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    with h5py.File(tmp_path / "untrusted.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(100), chunks=(30,), compression="gzip")
+    done = run()
+    assert done.returncode == 0, done.stderr
+    assert "equal" in done.stdout
+    shutil.rmtree(tmp_path / "untrusted.zarr")
+    with h5py.File(tmp_path / "untrusted.h5", "w") as file:
+        file["x"] = 1
+        file["x"].attrs["long"] = "abc"
+    raw = bytearray((tmp_path / "untrusted.h5").read_bytes())
+    at = raw.index(b"\x03\0\0\0", raw.index(b"long\0"))
+    raw[at : at + 4] = b"\xff\xff\xff\xff"  # a text of 2^32 - 1 bytes, of which HDF5 makes room first
+    (tmp_path / "untrusted.h5").write_bytes(raw)
+    done = run()
+    assert done.returncode == 1
+    assert "memory allocation failed" in done.stderr
+
+
+def test_every_test_that_the_security_page_names_is_there() -> None:
+    here = Path(__file__).parent
+    page = (here.parent / "SECURITY.md").read_text(encoding="utf-8")
+    tests = "".join(path.read_text(encoding="utf-8") for path in here.glob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", page):
+        assert f"def {name}(" in tests
+    for name in re.findall(r"`(tests/\w+\.py)`", page):
+        assert (here.parent / name).exists()

@@ -21,7 +21,7 @@ from distributed import Client, LocalCluster
 from h5bound import variable
 from h5bound.errors import H5BoundError, SourceChangedError, UnsafeSourceError, UnsupportedError
 from tests.conftest import open_objects
-from tests.http_server import serve
+from tests.http_server import Behaviour, serve
 from tests.netcdf_files import NETCDF_FILES
 from tests.odd_files import write_external_links
 from tests.recorder import Log, count_files, eventually, install_counters
@@ -320,7 +320,7 @@ def test_every_worker_opens_the_file_and_closes_it(path: Path, tmp_path: Path, c
     dataset = xr.open_dataset(path, engine="h5bound", chunks={})
     expected = dataset.compute()
     with (
-        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         client.run(install_counters, log)
@@ -347,7 +347,7 @@ def test_a_path_is_spelled_as_h5netcdf_spells_it(path: Path, monkeypatch: pytest
 
 def test_a_url_is_asked_once_a_block_and_tells_no_secret(path: Path, log: Log) -> None:
     with serve(path.parent) as server, xr.open_dataset(path, engine="h5netcdf") as expected:
-        server.behaviour.user = "me:sEcReT"
+        server.behaviour = Behaviour(user="me:sEcReT")
         url = f"{server.url.replace('//', '//me:sEcReT@')}/{path.name}"
         dataset = xr.open_dataset(url, engine="h5bound", chunks={})
         told = [dataset.encoding, [variable.encoding for variable in dataset.variables.values()], dataset]
