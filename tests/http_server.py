@@ -1,4 +1,4 @@
-"""A real HTTP server of a folder that gives ranges (RFC 9110), counts what it is asked, and misbehaves as it is told."""
+"""A real HTTP server of a folder: gives ranges (RFC 9110), counts what it is asked, misbehaves as it is told."""
 
 from __future__ import annotations
 
