@@ -182,7 +182,7 @@ def test_a_window_and_a_few_blocks_live_at_the_peak(workers: int, slow: float, d
             assert array.sum().compute() == array.size
         else:
             array.to_zarr(zarr.storage.MemoryStore())
-    assert 32 <= live.peak <= 32 + 3 * workers
+    assert 32 <= live.peak <= 32 + 6 * workers
     assert live.now == 0
 
 
