@@ -104,7 +104,7 @@ def make_opaque(size: int) -> h5t.TypeID:
 
 
 def write_inflated_twice(path: Path) -> None:
-    """A chunk that inflates to one that inflates to 2^28 bytes where 2^16 are declared, and one that does so at once."""
+    """A chunk that inflates to one that inflates to 2^28 bytes where 2^16 are declared, and one that does at once."""
     with h5py.File(path, "w") as file:
         for name, stored in (("x", zlib.compress(inflating(1 << 28), 9)), ("y", inflating(1 << 29))):
             make_filtered(file, name, h5t.STD_I8LE, 1 << 16, [1, 1])
