@@ -34,6 +34,7 @@ class _Watch(Callback):  # type: ignore[misc]  # dask's Callback is untyped
         super().__init__()
 
     def _start(self, graph: Mapping[Key, object]) -> None:
+        self.register()  # once more: dask loses what is not, when computes overlap in several threads
         several = [(source, windows) for source, windows in list_windows(graph) if windows.total() > 1]
         if several:
             expected = [(session_of(source, source.key), windows) for source, windows in several]
@@ -53,11 +54,7 @@ _watch = _Watch()
 
 
 def watch_computes() -> None:
-    """Have dask tell of the next compute.
-
-    To be asked for by each compute: dask loses its callbacks when computes overlap in several threads. It stays among
-    dask's callbacks, where it costs a look at each task of a graph.
-    """
+    """Have dask tell of the computes of this process from now on; it costs each of them a look at all its tasks."""
     _watch.register()
 
 

@@ -171,6 +171,23 @@ def test_overlapping_computes_share_the_object(tmp_path: Path) -> None:
     assert reader.log.count("open") == reader.log.count("close")
 
 
+def test_a_compute_that_begins_during_another_opens_once_for_two_copies(tmp_path: Path) -> None:
+    reader = FileReader(tmp_path / "log")
+    array = array_of(reader)
+    prepared = dask.optimize(dask.delayed(np.sum)(array), array.max())
+
+    class Outer:
+        def open(self) -> None: ...
+        def close(self) -> None: ...
+        def read(self) -> Any:
+            return np.array([dask.compute(*prepared, scheduler="sync", optimize_graph=False)[0]])
+
+    outer = Outer()
+    nested = from_resource(outer, outer.read, chunks=((1,),), dtype="int64")
+    assert nested.compute(scheduler="threads") == TOTAL
+    assert (reader.log.count("open"), reader.log.count("close")) == (1, 1)
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])
 @pytest.mark.parametrize("slow", [0, 0.001])
 @pytest.mark.parametrize("downstream", ["sum", "to_zarr"])
