@@ -180,9 +180,12 @@ def stopping(client: Any, running: dict[Any, tuple[int, int]], name: str) -> Ite
             if running and client.status == "running":
                 client.cancel(list(running), force=True)
             while running and client.status == "running":
+                time.sleep(0.05)  # what is asked here may overtake what was cancelled
+                processing = [key for keys in client.processing().values() for key in keys]
+                if any(str(key).startswith(name) for key in processing):
+                    continue
                 if not any(client.run(is_at_work, name, on_error="ignore").values()):
                     break
-                time.sleep(0.05)
 
 
 @contextmanager

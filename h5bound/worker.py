@@ -134,6 +134,9 @@ def watch_task() -> Callable[[], None]:
 
 
 def is_at_work(name: str, dask_worker: Any) -> bool:
-    """Tell whether a worker is at a task of this name, cancelled or not."""
-    state = dask_worker.state
-    return any(task.key.startswith(name) for task in (*state.executing, *state.long_running))
+    """Tell whether a worker is at a task of this name, or about to begin it, cancelled or not."""
+    ended = {"memory", "error", "released", "forgotten"}
+    return any(
+        isinstance(key, str) and key.startswith(name) and task.state not in ended
+        for key, task in list(dask_worker.state.tasks.items())
+    )
