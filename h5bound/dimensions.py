@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Listed = dict[int, dict[int, str]]  # names of the dimensions of a group by their numbers, by its address
 
 NOT_A_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
+NOT_A_COORDINATE = "_nc4_non_coord_"
+"""What netCDF-4 puts before the name of a variable that is called like a dimension, but is not along it."""
 
 _SCALE = ("CLASS", "NAME", "REFERENCE_LIST")
 _NETCDF_IDS = ("_Netcdf4Dimid", "_Netcdf4Coordinates")
@@ -64,6 +66,11 @@ class GroupNames:
     """what had to be renamed, by link name"""
     after: int
     """number of the next phony dimension, for groups below"""
+
+
+def is_hidden(path: str) -> bool:
+    """Tell whether this is a variable under the name that netCDF-4 hides from its readers."""
+    return path.rpartition("/")[2].startswith(NOT_A_COORDINATE)
 
 
 def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:

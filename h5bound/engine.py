@@ -19,7 +19,7 @@ from xarray.backends import BackendEntrypoint, H5NetCDFStore, StoreBackendEntryp
 from xarray.core.indexing import LazilyIndexedArray
 
 from h5bound.address import is_url, strip_local
-from h5bound.dimensions import NOT_A_VARIABLE
+from h5bound.dimensions import NOT_A_COORDINATE, NOT_A_VARIABLE
 from h5bound.enclosed import check_file
 from h5bound.errors import UnsupportedError
 from h5bound.handle import Handle
@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
 SMALL_INDEX = 1 << 20
 """Bytes of a dimension's coordinate, up to which it is read along with the metadata: xarray makes an index of it."""
-
-NOT_A_COORDINATE = "_nc4_non_coord_"
-"""What netCDF-4 puts before the name of a variable that is called like a dimension, but is not along it."""
 
 
 class Engine(BackendEntrypoint):

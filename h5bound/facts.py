@@ -11,6 +11,7 @@ import numpy as np
 
 from h5bound.attributes import merge_metadata, read_attributes
 from h5bound.datatypes import ZarrType, translate_type
+from h5bound.dimensions import is_hidden
 from h5bound.errors import H5BoundError, SourceNotFoundError, UnsafeSourceError, UnsupportedError
 from h5bound.fillvalues import read_fill
 from h5bound.grid import count_cells
@@ -156,7 +157,12 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
     reading.found.note_attributes(record.path, attributes)
     reading.found.add_details(record.path, kind.details)
     target = reading.targets[record.path]
-    marks = {**kind.metadata, **original_name(record.path, target), **mark_shape(record, kind)}
+    marks = {**kind.metadata, **mark_shape(record, kind)}
+    name = original_name(record.path, target)
+    if reading.origin.netcdf and is_hidden(record.path):
+        reading.found.add_details(record.path, name)  # so that xarray sees no more than in the file
+    else:
+        marks.update(name)
     values = merge_metadata({**kind.attributes, **attributes.values}, marks)
     refused = is_refused(dataset.id.get_type())
     axes = attributes.dimensions

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from h5bound.attributes import merge_metadata, read_attributes, spell_links
-from h5bound.dimensions import name_dimensions
+from h5bound.dimensions import NOT_A_COORDINATE, name_dimensions
 from h5bound.errors import UnsafeSourceError
 from h5bound.facts import Findings, Reading, original_name, read_dataset_facts
 from h5bound.names import escape_siblings
@@ -170,11 +170,30 @@ def name_targets(origins: Sequence[Origin]) -> dict[str, str]:
         if path != "/":
             children.setdefault(parent_of(path), []).append(path.rpartition("/")[2])
     targets = {"/": ""}
-    for record in (group for origin in origins for group in origin.index.groups):  # each before what it holds
-        segments = escape_siblings(children.get(record.path, []))
+    groups = [(group, origin.netcdf) for origin in origins for group in origin.index.groups]
+    for record, netcdf in groups:  # each before what it holds
+        names = children.get(record.path, [])
+        told = tell_names(names) if netcdf else {name: name for name in names}
+        segments = escape_siblings(told.values())
         base, inside = targets[record.path], record.path.rstrip("/")
-        targets.update({f"{inside}/{name}": f"{base}/{segment}".lstrip("/") for name, segment in segments.items()})
+        targets.update({f"{inside}/{name}": f"{base}/{segments[told[name]]}".lstrip("/") for name in names})
     return targets
+
+
+def tell_names(names: Sequence[str]) -> dict[str, str]:
+    """Give the names that netCDF-4's readers tell of the objects of one group, each once.
+
+    A variable that is called like a dimension, but is not along it, has a prefix in the file (netCDF-C,
+    ``NON_COORD_PREPEND``). The dimension then holds no data; what it leaves free is its name, what it gets the other.
+
+    Examples
+    --------
+    >>> tell_names(["_nc4_non_coord_x", "x", "t"])
+    {'_nc4_non_coord_x': 'x', 'x': '_nc4_non_coord_x', 't': 't'}
+    """
+    hidden = {name.removeprefix(NOT_A_COORDINATE): name for name in names if name.startswith(NOT_A_COORDINATE)}
+    shown = {name: short for short, name in hidden.items() if short and not short.startswith(NOT_A_COORDINATE)}
+    return {name: shown.get(name) or (hidden[name] if hidden.get(name) in shown else name) for name in names}
 
 
 def read_group_facts(reading: Reading, path: str, links: Mapping[str, Sequence[Link]]) -> GroupFacts:

@@ -167,6 +167,78 @@ def write_plain(path: Path) -> None:
         file["linked"] = h5py.SoftLink("/g/x")
 
 
+def variable(dataset: netCDF4.Dataset, name: str, kind: Any, dims: tuple[str, ...], data: Any, **keys: Any) -> Any:
+    """Write a netCDF variable of raw values."""
+    made = dataset.createVariable(name, kind, dims, **keys)
+    made.set_auto_maskandscale(False)
+    if data is not None:
+        made[...] = data
+    return made
+
+
+def write_everything(path: Path) -> None:
+    """Write with the netCDF library what CF knows."""
+    with netCDF4.Dataset(path, "w") as file:
+        for name, size in {"time": None, "lat": 3, "lon": 4, "bnds": 2, "nchar": 5, "unused": 7}.items():
+            file.createDimension(name, size)
+        file.setncatts({"Conventions": "CF-1.11", "empty": "", "strings": ["a", "é"], "one": ["x"]})
+        file.setncatts({"f4": np.float32(0.1), "i8": np.int64(2**62), "i2s": np.array([1, 2], "i2")})
+        made = variable(file, "time", "f8", ("time",), [0, 1])
+        made.setncatts({"units": "days since 2000-01-01", "calendar": "noleap", "bounds": "time_bnds"})
+        variable(file, "time_bnds", "f8", ("time", "bnds"), [[0, 1], [1, 2]])
+        variable(file, "lat", "f4", ("lat",), [1, 2, 3]).units = "degrees_north"
+        variable(file, "lon", "f4", ("lon",), [1, 2, 3, 4])
+        made = variable(
+            file, "packed", "i2", ("time", "lat", "lon"), np.arange(24).reshape(2, 3, 4) - 999,
+            fill_value=-999, zlib=True,
+        )  # fmt: skip
+        made.setncatts({"scale_factor": 0.5, "add_offset": 10.0, "missing_value": np.int16(-999)})
+        made.setncatts({"valid_range": np.array([-10, 100], "i2"), "coordinates": "area"})
+        variable(file, "area", "f8", ("lat", "lon"), 1.0)
+        variable(file, "nan", "f4", ("lat", "lon"), np.arange(12).reshape(3, 4), fill_value=np.nan)
+        variable(file, "partial", "f8", ("lat", "lon"), None, fill_value=-1e30)[0] = 1
+        variable(file, "unset", "f4", ("lat", "lon"), None)[0, 0] = 1
+        variable(file, "text", str, ("lat",), np.array(["a", "é", ""], object)).note = "n"
+        chars = netCDF4.stringtochar(np.array(["abc", "de", "fghij"], "S5"))
+        variable(file, "chars", "S1", ("lat", "nchar"), chars)
+        variable(file, "scalar", "i4", (), 5)
+        variable(file, "unsigned", "i1", ("lat",), [-1, 2, -3], fill_value=np.int8(-1)).setncattr("_Unsigned", "true")
+        variable(file, "big", ">i4", ("lat",), [1, 2, 3], endian="big")
+        variable(file, "u8", "u8", ("lat",), [1, 2, 3], fill_value=2**64 - 1)
+        made = variable(file, "flag", "i1", ("lat",), [0, 1, 2])
+        made.setncatts({"flag_values": np.array([0, 1, 2], "i1"), "flag_meanings": "a b c"})
+        variable(file, "span", "f4", ("time",), [1, 2]).units = "days"
+        group = file.createGroup("g")
+        group.createDimension("x", 2)
+        group.title = "é"
+        variable(group, "x", "i4", ("x",), [1, 2])
+        variable(group, "y", "f4", ("lat", "x"), 1.0, fill_value=9.0)
+        variable(group.createGroup("sub"), "lat", "f4", ("lat",), [1, 2, 3])
+
+
+def write_with_h5netcdf(path: Path) -> None:
+    """Write with h5netcdf."""
+    with h5netcdf.File(path, "w") as file:
+        file.dimensions = {"x": 2, "t": None}
+        file.resize_dimension("t", 3)
+        file.create_variable("x", ("x",), "i4", data=np.array([10, 20], "i4"))
+        made = file.create_variable("a", ("x", "t"), "i4", fillvalue=-5, chunks=(1, 2))
+        made[...] = np.array([[1, -5, 3], [4, 5, 6]])
+        made.attrs.update({"scale_factor": 0.1, "units": "K"})
+        file.create_variable("s", ("x",), h5py.string_dtype(), data=np.array(["é", "b"], object))
+        file.attrs["title"] = "é"
+
+
+def write_coordinates(path: Path) -> None:
+    """Write a coordinate of two dimensions, and a variable that is called like a dimension it does not have."""
+    with netCDF4.Dataset(path, "w") as file:
+        for name, size in {"x": 2, "y": 3, "z": 3}.items():
+            file.createDimension(name, size)
+        variable(file, "x", "f4", ("x", "y"), 1.0)
+        variable(file, "z", "f4", ("y",), 2.0)
+        variable(file, "q", "f4", ("z", "x"), 3.0)
+
+
 NETCDF_FILES: dict[str, Callable[[Path], None]] = {
     name.removeprefix("write_"): make
     for name, make in list(globals().items())

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-import h5netcdf
 import h5py
-import netCDF4
 import numpy as np
 import pytest
-import xarray
-import zarr
 from h5py import h5a, h5s, h5t
-from zarr.codecs import BytesCodec
 
 from h5bound.attributes import compare_attributes, is_netcdf, merge_metadata, read_attributes, spell_links
-from h5bound.datatypes import translate_type
-from h5bound.dimensions import name_dimensions, read_dimensions
+from h5bound.dimensions import name_dimensions
 from h5bound.errors import UnsupportedError
-from h5bound.fillattribute import choose_fill_v2, spell_fill_attribute
-from h5bound.fillvalues import read_fill
+from h5bound.fillattribute import spell_fill_attribute
 from h5bound.jsonvalues import LARGE_NBYTES, TEXT, read_json
-from h5bound.rawbytes import read_block
-from h5bound.references import ReferencePaths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from h5bound.attributes import AttributesRecord
@@ -352,166 +342,7 @@ def test_xarray_decodes_the_fill_value_that_h5bound_spells(dtype: str) -> None:
     assert FillValueCoder.decode(json_, np.dtype(dtype)) == value[0]
 
 
-# Dimensions, and xarray
-
-
-def make_store(source: Path, target: Path, zarr_format: Format) -> None:
-    """Convert the groups and datasets of a file with zarr alone, by what attributes and types say."""
-    with h5py.File(source) as file:
-        fill_group(file["/"], zarr.open_group(target, mode="w", zarr_format=zarr_format), 0)
-
-
-def fill_group(group: h5py.Group, goal: zarr.Group, start: int) -> None:
-    """Convert one group."""
-    resolve = ReferencePaths(group.file)
-    goal.attrs.update(read_attributes(group).values)
-    datasets = {name: item for name, item in group.items() if isinstance(item, h5py.Dataset)}
-    named = name_dimensions({n: read_dimensions(item, resolve) for n, item in datasets.items()}, start)
-    for name, dimensions in named.names.items():
-        fill_array(datasets[name], goal, name.replace("_nc4_non_coord_", ""), dimensions)
-    for name, item in group.items():
-        if isinstance(item, h5py.Group):
-            fill_group(item, goal.create_group(name), named.after)
-
-
-def fill_array(dataset: h5py.Dataset, goal: zarr.Group, name: str, dimensions: tuple[str | None, ...]) -> None:
-    """Convert one dataset."""
-    zarr_format = goal.metadata.zarr_format
-    kind = translate_type(dataset, zarr_format=zarr_format)
-    record = read_attributes(dataset, zarr_format=zarr_format, dtype=kind.dtype)
-    fill = read_fill(dataset, kind, zarr_format=zarr_format)
-    keywords: dict[str, Any] = {}
-    attributes = merge_metadata(record.values, kind.metadata)
-    if zarr_format == 2:
-        fill = choose_fill_v2(fill, record.fill)
-        attributes["_ARRAY_DIMENSIONS"] = list(cast("Any", dimensions))
-    else:
-        keywords["dimension_names"] = dimensions
-        if kind.kind == "plain":
-            keywords["serializer"] = BytesCodec(endian=kind.endian)
-    array = goal.create_array(
-        name,
-        shape=dataset.shape,
-        dtype="string" if kind.dtype.kind == "T" else kind.dtype,
-        fill_value=None if fill.json is None else fill.value[()],
-        **keywords,
-    )
-    array[...] = kind.convert(read_block(dataset, (slice(None),) * dataset.ndim))
-    array.attrs.update(attributes)
-
-
-def variable(dataset: netCDF4.Dataset, name: str, kind: Any, dims: tuple[str, ...], data: Any, **keys: Any) -> Any:
-    """Make a netCDF variable of raw values."""
-    made = dataset.createVariable(name, kind, dims, **keys)
-    made.set_auto_maskandscale(False)
-    if data is not None:
-        made[...] = data
-    return made
-
-
-def make_netcdf(path: Path) -> None:
-    """Make a file of the netCDF library with all that CF knows."""
-    with netCDF4.Dataset(path, "w") as file:
-        for name, size in {"time": None, "lat": 3, "lon": 4, "bnds": 2, "nchar": 5, "unused": 7}.items():
-            file.createDimension(name, size)
-        file.setncatts({"Conventions": "CF-1.11", "empty": "", "strings": ["a", "é"], "one": ["x"]})
-        file.setncatts({"f4": np.float32(0.1), "i8": np.int64(2**62), "i2s": np.array([1, 2], "i2")})
-        made = variable(file, "time", "f8", ("time",), [0, 1])
-        made.setncatts({"units": "days since 2000-01-01", "calendar": "noleap", "bounds": "time_bnds"})
-        variable(file, "time_bnds", "f8", ("time", "bnds"), [[0, 1], [1, 2]])
-        variable(file, "lat", "f4", ("lat",), [1, 2, 3]).units = "degrees_north"
-        variable(file, "lon", "f4", ("lon",), [1, 2, 3, 4])
-        made = variable(
-            file, "packed", "i2", ("time", "lat", "lon"), np.arange(24).reshape(2, 3, 4) - 999,
-            fill_value=-999, zlib=True,
-        )  # fmt: skip
-        made.setncatts({"scale_factor": 0.5, "add_offset": 10.0, "missing_value": np.int16(-999)})
-        made.setncatts({"valid_range": np.array([-10, 100], "i2"), "coordinates": "area"})
-        variable(file, "area", "f8", ("lat", "lon"), 1.0)
-        variable(file, "nan", "f4", ("lat", "lon"), np.arange(12).reshape(3, 4), fill_value=np.nan)
-        variable(file, "partial", "f8", ("lat", "lon"), None, fill_value=-1e30)[0] = 1
-        variable(file, "unset", "f4", ("lat", "lon"), None)[0, 0] = 1
-        variable(file, "text", str, ("lat",), np.array(["a", "é", ""], object)).note = "n"
-        chars = netCDF4.stringtochar(np.array(["abc", "de", "fghij"], "S5"))
-        variable(file, "chars", "S1", ("lat", "nchar"), chars)
-        variable(file, "scalar", "i4", (), 5)
-        variable(file, "unsigned", "i1", ("lat",), [-1, 2, -3], fill_value=np.int8(-1)).setncattr("_Unsigned", "true")
-        variable(file, "big", ">i4", ("lat",), [1, 2, 3], endian="big")
-        variable(file, "u8", "u8", ("lat",), [1, 2, 3], fill_value=2**64 - 1)
-        made = variable(file, "flag", "i1", ("lat",), [0, 1, 2])
-        made.setncatts({"flag_values": np.array([0, 1, 2], "i1"), "flag_meanings": "a b c"})
-        variable(file, "span", "f4", ("time",), [1, 2]).units = "days"
-        group = file.createGroup("g")
-        group.createDimension("x", 2)
-        group.title = "é"
-        variable(group, "x", "i4", ("x",), [1, 2])
-        variable(group, "y", "f4", ("lat", "x"), 1.0, fill_value=9.0)
-        variable(group.createGroup("sub"), "lat", "f4", ("lat",), [4, 5, 6])
-
-
-def make_h5netcdf(path: Path) -> None:
-    """Make a file of h5netcdf."""
-    with h5netcdf.File(path, "w") as file:
-        file.dimensions = {"x": 2, "t": None}
-        file.resize_dimension("t", 3)
-        file.create_variable("x", ("x",), "i4", data=np.array([10, 20], "i4"))
-        made = file.create_variable("a", ("x", "t"), "i4", fillvalue=-5, chunks=(1, 2))
-        made[...] = np.array([[1, -5, 3], [4, 5, 6]])
-        made.attrs.update({"scale_factor": 0.1, "units": "K"})
-        file.create_variable("s", ("x",), h5py.string_dtype(), data=np.array(["é", "b"], object))
-        file.attrs["title"] = "é"
-
-
-def make_coordinates(path: Path) -> None:
-    """Make a file with a coordinate of two dimensions, and a variable that has a dimension's name."""
-    with netCDF4.Dataset(path, "w") as file:
-        for name, size in {"x": 2, "y": 3, "z": 3}.items():
-            file.createDimension(name, size)
-        variable(file, "x", "f4", ("x", "y"), 1.0)
-        variable(file, "z", "f4", ("y",), 2.0)
-        variable(file, "q", "f4", ("z", "x"), 3.0)
-
-
-def make_plain(path: Path) -> None:
-    """Make a file without dimension scales."""
-    with h5py.File(path, "w") as file:
-        file["a"] = np.arange(6).reshape(2, 3)
-        file["b"] = np.arange(3)
-        file["c"] = np.ones((3, 3))
-        file["n"] = 1.0
-        file["g/d"] = np.ones((2, 5))
-        file["a"].attrs["y"] = 1.5
-
-
-@pytest.mark.filterwarnings("ignore:The data type:FutureWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("zarr_format", FORMATS)
-@pytest.mark.parametrize(
-    ("make", "groups"),
-    [
-        pytest.param(make_netcdf, ["/", "g", "g/sub"], id="netCDF4"),
-        pytest.param(make_h5netcdf, ["/"], id="h5netcdf"),
-        pytest.param(make_coordinates, ["/"], id="coordinates"),
-        pytest.param(make_plain, ["/", "g"], id="no scales"),
-    ],
-)
-def test_xarray_sees_the_store_as_it_sees_the_file(
-    make: Callable[[Path], None], groups: list[str], zarr_format: Format, tmp_path: Path
-) -> None:
-    source, target = tmp_path / "a.nc", tmp_path / "a.zarr"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        make(source)
-    make_store(source, target, zarr_format)
-    for group in groups:
-        for keywords in ({}, {"decode_cf": False}, {"mask_and_scale": False}):
-            options: dict[str, Any] = {"group": group, **keywords}
-            with (
-                xarray.open_dataset(source, engine="h5netcdf", **options) as wanted,
-                xarray.open_zarr(target, consolidated=False, chunks=None, **options) as found,
-            ):
-                xarray.testing.assert_identical(wanted, found)
-                kinds = {name: item.dtype for name, item in wanted.variables.items() if item.dtype.kind != "U"}
-                assert {name: found[name].dtype for name in kinds} == kinds
+# Dimensions
 
 
 def test_a_float32_scale_factor_is_noted_for_json_cannot_say_it(file: h5py.File) -> None:
@@ -571,19 +402,3 @@ def test_an_array_of_one_is_a_number_in_netcdf_and_a_list_elsewhere(file: h5py.F
     assert values == {"x": 5}
     assert details["attributes"]["x"] == {"shape": [1]}
     assert compare_attributes(file, values, details, netcdf=True) == []
-
-
-def test_a_dimension_that_a_variable_does_not_fill_does_not_keep_xarray_from_opening(tmp_path: Path) -> None:
-    source, target = tmp_path / "a.nc", tmp_path / "a.zarr"
-    with netCDF4.Dataset(source, "w") as made:
-        made.createDimension("time", None)
-        made.createDimension("x", 2)
-        variable(made, "long", "f4", ("time", "x"), np.ones((3, 2)))
-        made.createVariable("short", "f4", ("time", "x"))[0] = 1
-    make_store(source, target, 3)
-    with xarray.open_zarr(target, consolidated=False, chunks=None) as found:
-        assert found["long"].dims == ("time", "x")
-        assert found["short"].dims == ("time_1", "x")
-    with h5py.File(source) as file:
-        dims = {name: read_dimensions(file[name], ReferencePaths(file)) for name in file}
-        assert list(name_dimensions(dims).notes) == ["short"]
