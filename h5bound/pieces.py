@@ -64,7 +64,7 @@ class Pieces:
         self._lock = threading.Lock()
 
     def foresee(self, spans: Iterable[Span]) -> None:
-        """Take notice of what will be wanted, each once."""
+        """Take notice of what will be wanted, as often as it will be."""
         with self._lock:
             missing = []
             for span in spans:

@@ -88,7 +88,7 @@ class RemoteFile:
 
     def gather(self, ranges: Iterable[Range]) -> Gathered:
         """Give what these ranges can be read from, asked for at once, and together where they lie close."""
-        found, missing = self._pieces.take(self._spans(ranges))
+        found, missing = self._pieces.take(dict.fromkeys(self._spans(ranges)))
         try:
             for piece, data in zip(missing, self.fetch([piece.span for piece in missing]), strict=True):
                 piece.data.set_result(data)
@@ -109,9 +109,8 @@ class RemoteFile:
         self.gather([(offset, out.size)]).read_into(offset, out)
 
     def _spans(self, ranges: Iterable[Range]) -> list[Span]:
-        """Give start and stop of each range that the file has, each of them once."""
-        spans = ((offset, offset + nbytes) for offset, nbytes in ranges if 0 <= offset <= self.size - nbytes)
-        return list(dict.fromkeys(spans))
+        """Give start and stop of each range that the file has."""
+        return [(offset, offset + nbytes) for offset, nbytes in ranges if 0 <= offset <= self.size - nbytes]
 
     def fetch(self, spans: list[Span]) -> list[bytes]:
         """Give what stands between each start and stop, asking for all of it at once.

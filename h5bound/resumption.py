@@ -167,13 +167,16 @@ def another(target: Target, held: Mapping[str, Any], identity: Mapping[str, Any]
 
 
 def list_differing(held: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[str]:
-    """Give what differs between two identities, as they are in JSON."""
+    """Give what differs between two identities, as they are in JSON.
+
+    >>> list(list_differing({"version": 1, "limits": {"a": 1, "b": 2}}, {"version": 1, "limits": {"a": 3}}))
+    ['limits.a 1, 3', 'limits.b 2, None']
+    """
     for name in (name for name in mine if name != "fingerprint"):
         there, here = held.get(name), mine[name]
         if isinstance(there, dict) and isinstance(here, dict):
-            yield from (
-                f"{name}.{part} {there.get(part)!r}, {here[part]!r}" for part in here if there.get(part) != here[part]
-            )
+            parts = [part for part in here | there if there.get(part) != here.get(part)]
+            yield from (f"{name}.{part} {there.get(part)!r}, {here.get(part)!r}" for part in parts)
         elif there != here:
             yield f"{name} {there!r}, {here!r}"
 

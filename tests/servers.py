@@ -8,6 +8,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import TYPE_CHECKING
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -29,8 +30,9 @@ def serve_s3() -> Iterator[str]:
     server = threaded.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
+        url = "http://{}:{}".format(*server.get_host_and_port())
+        urlopen(Request(f"{url}/moto-api/reset", method="POST")).close()  # what moto holds, it holds for the process
+        yield url
     finally:
         server.stop()
 
