@@ -35,7 +35,7 @@ from h5bound.fillvalues import FillValue
 from h5bound.plan import Facts, StoredChunks, plan_array
 from h5bound.records import DatasetRecord
 from h5bound.settings import Settings
-from h5bound.units import UNIT_NBYTES, plan_units
+from h5bound.units import plan_units
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -170,7 +170,7 @@ def measure_plan(chunks: int, stored: int) -> Row:
     listed = resident()
     started = time.process_time()
     plan = plan_array(declare(side, index), Settings(), count)
-    units = plan_units([plan], UNIT_NBYTES)
+    units = plan_units([plan], 2**30)
     seconds = time.process_time() - started
     return {
         "chunks": count,

@@ -87,6 +87,11 @@ class Compared:
     """whether the source could not be read"""
 
 
+def cell_nbytes(job: CompareJob) -> int:
+    """Give the bytes in memory of one cell."""
+    return prod(job.write_shape) * estimate_itemsize(job.type.dtype)
+
+
 def cut_comparison(number: int, job: CompareJob, cells: Cells, nbytes: int) -> Iterator[Unit]:
     """Give the units of one array: some of its cells each, or for sequences some rows of the dataset.
 
@@ -101,7 +106,7 @@ def cut_comparison(number: int, job: CompareJob, cells: Cells, nbytes: int) -> I
     nbytes
         Of a unit, at most, one cell at the least.
     """
-    size = prod(job.write_shape) * estimate_itemsize(job.type.dtype)
+    size = cell_nbytes(job)
     count = SEQUENCES_AT_ONCE if job.sequences else UNIT_CHUNKS
     for start, stop in cut_batches(np.full(len(cells), size, np.int64), nbytes, count):
         yield Unit(number, cells[start:stop], max(size * (stop - start), 1))

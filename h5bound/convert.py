@@ -54,7 +54,6 @@ from h5bound.source import H5Source, share_options
 from h5bound.store import announce, finish, make_jobs, plan_store, refuse
 from h5bound.survey import read_survey
 from h5bound.transfer import TRANSFER, Written
-from h5bound.units import UNIT_NBYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -204,7 +203,7 @@ def convert(
     check_place(place, h5, resume=resume, overwrite=overwrite or dry_run)
     limits = Limits(max_objects, max_depth, max_chunks)
     survey = read_survey(h5, settings, limits, list_allowed(allow_external))
-    plan = plan_store(survey, settings, limits, min(UNIT_NBYTES, max(nbytes // 8, 1)))
+    plan = plan_store(survey, settings, limits, nbytes)
     skip = on_unsupported == "skip"
     if not skip:
         refuse(survey.index.file, plan.skipped)

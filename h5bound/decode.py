@@ -23,9 +23,10 @@ from h5py import h5d, h5t
 
 from h5bound.direct import ChunkedReader, ContiguousReader, Fetched
 from h5bound.errors import UnsupportedError
-from h5bound.fallback import READ_ERRORS, Block, Region, load_plugins, read_through_h5py
+from h5bound.fallback import Block, Region, load_plugins, read_through_h5py
 from h5bound.guard import Guard, make_guard
 from h5bound.records import read_filters
+from h5bound.unreadable import READ_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -14,6 +14,7 @@ from h5py import h5z
 
 from h5bound.errors import CorruptChunkError, H5BoundError, UnsupportedError
 from h5bound.records import read_filters
+from h5bound.unreadable import READ_ERRORS
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 Region: TypeAlias = tuple[slice, ...]
 """A slice for each axis with 0 <= start <= stop <= extent and no step."""
 Block: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
-
-READ_ERRORS = (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError)
-"""What h5py raises when a read fails."""
 
 _VARIABLE_LENGTH = threading.Lock()  # reading it through two handles at once can crash: h5py#2920
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from h5bound.errors import CorruptChunkError
-from h5bound.fallback import READ_ERRORS
 from h5bound.stored import Stored, list_chunks
+from h5bound.unreadable import READ_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

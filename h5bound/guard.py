@@ -16,8 +16,9 @@ from h5py import h5d, h5i, h5t
 from h5bound.decoders import DamagedError
 from h5bound.direct import ChunkedReader
 from h5bound.errors import CorruptChunkError, UnsafeSourceError, UnsupportedError
-from h5bound.fallback import READ_ERRORS, name_of
+from h5bound.fallback import name_of
 from h5bound.filebytes import LocalFile
+from h5bound.unreadable import READ_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -46,8 +46,8 @@ class StorePlan:
     skipped: tuple[Skipped, ...]
 
 
-def plan_store(survey: Survey, settings: Settings, limits: Limits, unit_nbytes: int) -> StorePlan:
-    """Give the plan of a whole file: pure."""
+def plan_store(survey: Survey, settings: Settings, limits: Limits, window: int) -> StorePlan:
+    """Give the plan of a whole file, read in windows of so many bytes: pure."""
     arrays: list[ArrayPlan] = []
     skipped = list(survey.skipped)
     for facts in survey.datasets:
@@ -58,7 +58,7 @@ def plan_store(survey: Survey, settings: Settings, limits: Limits, unit_nbytes: 
                 arrays.append(plan_array(facts, settings, limits.max_chunks))
         except UnsafeSourceError as error:
             skipped.append(Skipped(facts.record.path, str(error), unsafe=True))
-    return StorePlan(tuple(arrays), tuple(plan_units(arrays, unit_nbytes)), tuple(skipped))
+    return StorePlan(tuple(arrays), tuple(plan_units(arrays, window)), tuple(skipped))
 
 
 def refuse(file: str, skipped: Iterable[Skipped]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from dask.task_spec import Task, TaskRef
 
 from h5bound.direct import Fetched
-from h5bound.foresight import Foreseeing
 from h5bound.handle import Handle, Window, in_pool, worker_address
 from h5bound.session import release_hold
 from h5bound.windows import name_requests
@@ -88,6 +89,42 @@ def _choose_read(part: Request, *, here: bool) -> Callable[..., Any]:
     blocks = part.blocks
     read = blocks.fetch if here and blocks.fetch is not None else blocks.read
     return Foreseeing(read, part) if here and blocks.foresee is not None and len(part.indices) > 1 else read
+
+
+class Foreseeing:
+    """Reads a block of a request, after what it is read from was told, once, that all of them will be read.
+
+    The order in which dask reads the blocks of a window is nobody's to foresee: only which they are.
+
+    Parameters
+    ----------
+    read
+        Gives a block.
+    request
+        The blocks of one array in a window of a compute in this process. Pickled to another one nothing is foreseen.
+    """
+
+    def __init__(self, read: Callable[..., Any], request: Request) -> None:
+        self._read, self._request = read, request
+        self._told: Callable[[], Any] = lambda: None
+        self._lock = threading.Lock()
+
+    def __call__(self, reader: Any, *args: Any) -> Any:
+        """Give a block."""
+        blocks = self._request.blocks
+        if blocks.foresee is not None and self._told() is not reader:
+            with self._lock:
+                if self._told() is not reader:
+                    blocks.foresee(reader, [blocks.arguments(index) for index in self._request.indices])
+                    self._told = weakref.ref(reader)
+        return self._read(reader, *args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unforeseen, (self._read,)
+
+
+def _unforeseen(read: Callable[..., Any]) -> Callable[..., Any]:
+    return read
 
 
 def open_source(source: Source, early: Window | None, *_after: object) -> Handle:

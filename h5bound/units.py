@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from h5bound.plan import ArrayPlan, StoredChunks
 
 UNIT_NBYTES = 8 * 2**20
-"""Bytes that one task reads and another writes, at most, unless one chunk has more."""
+"""Bytes that one task reads and another writes, at most, unless one chunk has more or there would be too many."""
+
+MANY_UNITS = 100_000
+"""Units of more bytes are made of what would be more units than these: dask takes 0.1 ms and 1 KiB for each."""
 
 UNIT_CHUNKS = 4096
 """Chunks of one unit at most: each costs a few Python objects while it is read or written."""
@@ -48,8 +51,27 @@ class Unit:
     """the values, where they stand in the plan"""
 
 
-def plan_units(arrays: Sequence[ArrayPlan], nbytes: int) -> list[Unit]:
-    """Cut what is written into units of at most ``nbytes`` in memory, one key of the store at the least."""
+def choose_unit_nbytes(window: int, total: int) -> int:
+    """Give how many bytes a unit has at most: an eighth of a window, so that threads share it.
+
+    Parameters
+    ----------
+    window
+        Bytes that are read between one open and its close.
+    total
+        Bytes of all units.
+
+    Examples
+    --------
+    >>> choose_unit_nbytes(2**30, 10**9), choose_unit_nbytes(1000, 10**9), choose_unit_nbytes(2**30, 10**13)
+    (8388608, 125, 100000000)
+    """
+    return min(max(UNIT_NBYTES, total // MANY_UNITS), max(window // 8, 1))
+
+
+def plan_units(arrays: Sequence[ArrayPlan], window: int) -> list[Unit]:
+    """Cut what is written into units for windows of so many bytes, one key of the store at the least."""
+    nbytes = choose_unit_nbytes(window, sum(int(cell_nbytes(plan).sum()) for plan in arrays))
     return [unit for number, plan in enumerate(arrays) for unit in cut_array(number, plan, nbytes)]
 
 

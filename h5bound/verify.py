@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from h5bound.comparison import COMPARE, cut_comparison, list_differing
+from h5bound.comparison import COMPARE, cell_nbytes, cut_comparison, list_differing
 from h5bound.convert import window_nbytes
 from h5bound.documents import quiet_zarr
 from h5bound.errors import TargetError
@@ -25,7 +25,7 @@ from h5bound.source import H5Source, share_options
 from h5bound.store import check_unchanged, plan_store
 from h5bound.survey import read_survey
 from h5bound.treecomparison import compare_tree
-from h5bound.units import UNIT_NBYTES
+from h5bound.units import choose_unit_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,16 +105,16 @@ def verify(
     mark, told = parse_mark(place), read_mark(place)
     nbytes = window_nbytes(window)
     survey = read_survey(h5, mark.settings, mark.limits, list_allowed(allow_external))
-    plan = plan_store(survey, mark.settings, mark.limits, UNIT_NBYTES)
+    plan = plan_store(survey, mark.settings, mark.limits, nbytes)
     with quiet_zarr():
         tree = read_tree(place)
         comparison = compare_tree(survey, plan, tree, mark)
         for node, what in compare_copies(place, tree.nodes):
             comparison.add(comparison.path_of(node), what)
+    pairs = list(zip(comparison.jobs, comparison.cells, strict=True))
+    unit_nbytes = choose_unit_nbytes(nbytes, sum(cell_nbytes(job) * len(cells) for job, cells in pairs))
     units = [
-        unit
-        for number, (job, cells) in enumerate(zip(comparison.jobs, comparison.cells, strict=True))
-        for unit in cut_comparison(number, job, cells, min(UNIT_NBYTES, max(nbytes // 8, 1)))
+        unit for number, (job, cells) in enumerate(pairs) for unit in cut_comparison(number, job, cells, unit_nbytes)
     ]
     found = run_units(
         [origin.source for origin in survey.origins],
