@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 from operator import index
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
@@ -68,8 +67,8 @@ def from_hdf5(
     Parameters
     ----------
     path
-        A path, or an `h5py.File`. A File that is open when the blocks are read is used and left open; one
-        that was closed since is opened again by its path, and closed.
+        A path, a URL that fsspec knows (``https://…``, ``s3://…``), or an `h5py.File`. A File that is open when the
+        blocks are read is used and left open; one that was closed since is opened again by its path, and closed.
     name
         The path of the dataset in the file.
     chunks
@@ -77,8 +76,7 @@ def from_hdf5(
         stored in chunks), or whatever `dask.array.from_array` takes; ``"auto"`` gives whole multiples of
         stored chunks.
     window
-        How many bytes of blocks may be read between one open and its close, as a number or like ``"512
-        MiB"``; None
+        How many bytes of blocks may be read between one open and its close, as a number or like ``"512 MiB"``; None
         for the dask setting ``h5bound.window``, which is 1 GiB by default. A compute that needs more is done
         in windows, each with an open and a close of its own, so that memory stays bounded.
     barrier
@@ -87,6 +85,8 @@ def from_hdf5(
     allow_external
         Directories from which other files may be read: those that external links, external storage and virtual
         datasets name. Real paths are compared.
+    storage_options
+        Of fsspec, such as credentials, for a URL. They stand in no key, report or error.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def from_hdf5(
     UnsafeSourceError
         It would be more than 1,000,000 blocks, or it reaches out of the file to what is not under `allow_external`.
     H5BoundError
-        The file cannot be opened.
+        The file cannot be opened, or its server does not give it.
 
     Notes
     -----
@@ -143,7 +143,7 @@ class H5Store(Mapping[str, da.Array]):
 
     Parameters
     ----------
-    path, chunks, window, barrier, allow_external
+    path, chunks, window, barrier, allow_external, storage_options
         As `from_hdf5` takes them, for all arrays alike.
 
     Raises
