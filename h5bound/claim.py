@@ -23,7 +23,7 @@ from uuid import uuid4
 
 from h5bound.documents import dump
 from h5bound.errors import TargetError
-from h5bound.target import MARKER, run
+from h5bound.target import MARKER, reaching, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -194,7 +194,8 @@ class StoreClaim:
         self.found = target.read(MARKER)
         if self.found is None:
             data = default_buffer_prototype().buffer.from_bytes(dump({"owner": self.owner}))
-            run(target.store.set_if_not_exists(MARKER, data))
+            with reaching(target):
+                run(target.store.set_if_not_exists(MARKER, data))
             if not self.is_held():
                 raise taken(target.url)
 

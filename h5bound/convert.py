@@ -53,6 +53,7 @@ from h5bound.settings import (
 from h5bound.source import H5Source, share_options
 from h5bound.store import announce, finish, make_jobs, plan_store, refuse
 from h5bound.survey import read_survey
+from h5bound.target import reaching
 from h5bound.transfer import TRANSFER, Written
 
 if TYPE_CHECKING:
@@ -200,7 +201,8 @@ def convert(
     place.check_reach(scheduler, writing=True)
     check_scheduler(scheduler)
     h5 = H5Source.of(source, source_options)
-    check_place(place, h5, resume=resume, overwrite=overwrite or dry_run)
+    with reaching(place):
+        check_place(place, h5, resume=resume, overwrite=overwrite or dry_run)
     limits = Limits(max_objects, max_depth, max_chunks)
     survey = read_survey(h5, settings, limits, list_allowed(allow_external))
     plan = plan_store(survey, settings, limits, nbytes)

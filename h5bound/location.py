@@ -11,7 +11,7 @@ from zipfile import is_zipfile
 
 from h5bound.errors import TargetError
 from h5bound.settings import OptionError
-from h5bound.target import Target, run
+from h5bound.target import Target, reaching, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +73,8 @@ def find_target(place: Place, storage_options: Mapping[str, Any] | None = None) 
     """
     third = open_target(place, 3, storage_options, read_only=True)
     second = Target(third.store, 2, third.url)
-    return second if second.read(".zgroup") is not None else third
+    with reaching(third):
+        return second if second.read(".zgroup") is not None else third
 
 
 def open_path(path: Path, *, read_only: bool) -> Store:

@@ -20,16 +20,17 @@ import pickle
 import sys
 import zipfile
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from h5bound.errors import TargetError
+from h5bound.errors import H5BoundError, TargetError
 from h5bound.folder import delete_path, list_files, read_file, write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 
     from zarr.abc.store import Store
 
@@ -225,6 +226,24 @@ class Target:
         if self.kind == "zip" and self.store.read_only:
             return not self.store.path.exists()  # type: ignore[attr-defined]
         return not self.list_names()
+
+
+@contextmanager
+def reaching(target: Target) -> Iterator[None]:
+    """Have what a store raises when it is first read or written say which store that is, in one line.
+
+    Raises
+    ------
+    TargetError
+        Its server does not answer, does not know it, or lets nobody in.
+    """
+    try:
+        yield
+    except H5BoundError:
+        raise
+    except Exception as error:  # whatever the store's client has
+        words = " ".join(str(error).split())
+        raise TargetError(f"{target.url}: it cannot be reached: {type(error).__name__}: {words}") from error
 
 
 def unwrap(store: Store) -> Store:

@@ -24,6 +24,7 @@ from h5bound.run import run_units
 from h5bound.source import H5Source, share_options
 from h5bound.store import check_unchanged, plan_store
 from h5bound.survey import read_survey
+from h5bound.target import reaching
 from h5bound.treecomparison import compare_tree
 from h5bound.units import choose_unit_nbytes
 
@@ -102,7 +103,8 @@ def verify(
     h5 = H5Source.of(source, source_options)
     place = find_target(target, target_options)
     place.check_reach(scheduler, writing=False)
-    mark, told = parse_mark(place), read_mark(place)
+    with reaching(place):
+        mark, told = parse_mark(place), read_mark(place)
     nbytes = window_nbytes(window)
     survey = read_survey(h5, mark.settings, mark.limits, list_allowed(allow_external))
     plan = plan_store(survey, mark.settings, mark.limits, nbytes)
