@@ -197,7 +197,7 @@ def read_sequences(opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:
     """Give the elements of variable-length sequences one after another, as much as each cell takes."""
     ends = unit.ends
     assert ends is not None
-    row = max(prod(job.shape[1:]), 1)
+    row = max(prod((*job.shape[1:], *job.type.element_shape)), 1)
     last = unit.first + len(ends)
     start, stop = unit.first // row, -(-last // row)
     region = (slice(start, stop), *(slice(0, length) for length in job.shape[1:])) if job.shape else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
@@ -360,6 +361,27 @@ def test_variable_length_sequences_become_values_and_offsets(zarr_format: Litera
     assert group.attrs["_h5bound"]["sequences"] == {"shape": [2, 2]}
     assert report.verification is not None
     assert report.verification.equal
+
+
+@FORMATS
+@pytest.mark.parametrize("shape", [(), (30,), (6, 5)], ids=str)
+def test_arrays_of_sequences_are_read_where_they_are(
+    shape: tuple[int, ...], zarr_format: Literal[2, 3], tmp_path: Path
+) -> None:
+    held = np.empty((*shape, 4), object)
+    for i in range(held.size):
+        held.flat[i] = np.arange(i, i + i % 7, dtype="i4")
+
+    def make(file: h5py.File) -> None:
+        file.create_dataset("x", shape, np.dtype((h5py.vlen_dtype(np.dtype("i4")), (4,))))[...] = held
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    chunks = {"/x": (16,)} if zarr_format == 3 else None
+    report = convert(source, target, zarr_format=zarr_format, chunks=chunks, window=1024, verify=True)
+    group = node(target, "x")
+    values, offsets = group["values"][:], group["offsets"][:]
+    assert [values[start:stop].tolist() for start, stop in pairwise(offsets)] == [item.tolist() for item in held.flat]
+    assert report.exit_code == 0
 
 
 def test_references_become_paths_and_links_entries_of_their_group(tmp_path: Path) -> None:
