@@ -131,7 +131,7 @@ def from_hdf5(
     allowed = list_allowed(allow_external)
     source, name = _locate(H5Source.of(path, storage_options), name, allowed)
     record = _look(source, lambda file: _read_record(file, name, allowed))
-    return _dataset_array(_life_of(source, window, barrier=barrier), source, record, chunks)
+    return _dataset_array(_life_of(source, window, barrier=barrier), source, record, chunks, allowed)
 
 
 class H5Store(Mapping[str, da.Array]):
@@ -190,7 +190,7 @@ class H5Store(Mapping[str, da.Array]):
         source, at = _locate(self._source, name, self._allowed)  # a link, or one that may reach out of the file
         record = _look(source, lambda file: _read_record(file, at, self._allowed))
         life = self._life if source is self._source else self._life_of(source)
-        return _dataset_array(life, source, record, self._chunks)
+        return _dataset_array(life, source, record, self._chunks, self._allowed)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
@@ -398,7 +398,9 @@ def _life_of(source: Source, window: int | str | None, *, barrier: bool, token: 
     return Life(name, source, nbytes, barrier)
 
 
-def _dataset_array(life: Life, source: H5Source, record: DatasetRecord, chunks: Any) -> da.Array:
+def _dataset_array(
+    life: Life, source: H5Source, record: DatasetRecord, chunks: Any, allowed: tuple[Path, ...] = ()
+) -> da.Array:
     """Give the array of one dataset."""
     where = f"dataset {record.path!r} of {source.path}"
     if record.dtype is None or record.problem is not None:
@@ -410,7 +412,8 @@ def _dataset_array(life: Life, source: H5Source, record: DatasetRecord, chunks: 
     bounds = _bounds(grid)
     grid += tuple((size,) for size in inner)
     token = tokenize(record.path, str(record.dtype), grid)
-    arguments = _Regions(DatasetKey(record.path, record.shape, str(record.dtype)), bounds)
+    judged = allowed if record.layout in OUTSIDE else None
+    arguments = _Regions(DatasetKey(record.path, record.shape, str(record.dtype), judged), bounds)
     foresee = foresee_regions if source.remote else None
     return _array(life, token, arguments, read_region, grid, dtype, fetch=fetch_region, foresee=foresee)
 

@@ -146,7 +146,8 @@ def spell_links(links: Mapping[str, str]) -> list[JSON]:
 def _are_scales(group: h5py.Group) -> Iterator[bool]:
     """Tell of each of the first datasets of a group whether it is a dimension scale."""
     for _, name in zip(range(_NETCDF_SCAN), group, strict=False):
-        if group.get(name, getclass=True, getlink=True) is h5py.HardLink:
+        # to ask for a name with a slash would follow the links on the way, out of the file too
+        if "/" not in name and group.get(name, getclass=True, getlink=True) is h5py.HardLink:
             item = group.get(name)
             yield isinstance(item, h5py.Dataset) and bool(h5ds.is_scale(item.id))
 

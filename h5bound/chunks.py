@@ -50,6 +50,8 @@ def plan_chunks(
     if chunks is None:
         chunks = "auto" if stored is None else tuple(map(_clip, stored, shape))
     wanted = _by_axis(chunks, len(shape))
+    if 0 in shape and any(isinstance(want, str) for want in wanted):  # dask would divide by the bytes of nothing
+        chunks = wanted = [-1 if isinstance(want, str) else want for want in wanted]
     limit = _automatic_size(wanted, shape, itemsize, stored)
     count = prod(map(_least_blocks, wanted, shape))
     if limit is not None:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """What flock fails with where the file system has no locks, like Lustre without its option flock."""
 
+NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+"""A marker is no symbolic link: what that leads to would be overwritten."""
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -88,9 +91,14 @@ class FileClaim:
     """
 
     def __init__(self, path: Path, target: str) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self.descriptor, created = lock_file(path, target)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.descriptor, created = lock_file(path, target)
+        except TargetError:
+            raise
+        except OSError as error:
+            raise TargetError(f"{target}: cannot be written to: {path.name}: {error.strerror}") from error
         self.found = None if created else path.read_bytes()
 
     def write(self, document: Mapping[str, Any]) -> None:
@@ -143,7 +151,7 @@ def lock_file(path: Path, target: str) -> tuple[int, bool]:
 def is_at(path: Path, descriptor: int) -> bool:
     """Tell whether an open file is the one at a path."""
     try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
         return False
 
@@ -155,7 +163,7 @@ def open_or_create(path: Path) -> tuple[int, bool]:
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
         except FileExistsError:
             try:
-                return os.open(path, os.O_RDWR), False
+                return os.open(path, os.O_RDWR | NO_FOLLOW), False
             except FileNotFoundError:
                 continue  # deleted in between
 
@@ -262,7 +270,7 @@ def is_claimed(target: Target) -> bool:
     if target.root is None:
         return False
     try:
-        descriptor = os.open(target.root / MARKER, os.O_RDWR)
+        descriptor = os.open(target.root / MARKER, os.O_RDWR | NO_FOLLOW)
     except OSError:  # not there, or not to be written to: then nobody converts into it
         return False
     try:

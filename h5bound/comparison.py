@@ -19,6 +19,7 @@ from h5bound.unreadable import describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import zarr
     from numpy.typing import NDArray
@@ -56,6 +57,8 @@ class CompareJob:
     addresses: Addresses
     write_shape: Shape
     """of what a key holds; for sequences of a row of the dataset"""
+    allowed: tuple[Path, ...] | None = None
+    """directories whose files the dataset may draw on; None if it draws on none"""
 
     @property
     def sequences(self) -> bool:
@@ -116,6 +119,7 @@ def read_part(opened: OpenFile, job: CompareJob, unit: Unit) -> Read:
     """Give the elements of each cell as the source has them."""
     resolve = job.addresses.resolver(opened.file)
     parts: list[Any] = []
+    opened.judge(job.inside, job.allowed)
     try:
         if job.sequences:
             region = rows_of(job, unit)

@@ -195,7 +195,7 @@ def convert(
     )
     check_options(on_unsupported, resume=resume, overwrite=overwrite)
     source_options, target_options = share_options(source, target, storage_options, target_options)
-    check_report(report)
+    check_report(report, source)
     nbytes = window_nbytes(window)
     place = open_target(target, zarr_format, target_options)
     place.check_reach(scheduler, writing=True)
@@ -271,6 +271,7 @@ def carry_out(
     marker = {"fingerprint": fingerprint(identity), **identity}
     with committed(place, survey.index.file) as place, claim(place) as held:
         jobs = make_jobs(place, survey, plan.arrays, skip=skip)
+        jobs = [replace(job, owner=getattr(held, "owner", "")) for job in jobs]
         state = judge(place, held, marker, resume=resume, overwrite=overwrite)
         with telling_unfinished(place):
             keys = begin(place, held, marker, state, resume=resume)
@@ -295,7 +296,7 @@ def telling_unfinished(place: Target) -> Iterator[None]:
         raise
 
 
-def check_report(report: str | PathLike[str] | None) -> None:
+def check_report(report: str | PathLike[str] | None, source: object) -> None:
     """Refuse a place where the report could not be written in the end.
 
     Raises
@@ -306,6 +307,8 @@ def check_report(report: str | PathLike[str] | None) -> None:
     if report is None:
         return
     path = Path(report).absolute()
+    if isinstance(source, (str, os.PathLike)) and path.exists() and os.path.realpath(path) == os.path.realpath(source):
+        raise TargetError(f"{path}: the source itself, no place for a report")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
         raise TargetError(f"{path}: no report can be written there; name a file in a folder that can be written to")
 

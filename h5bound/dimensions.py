@@ -207,7 +207,7 @@ def _list_ids(group: h5py.Group) -> dict[int, str]:
     """List the netCDF dimensions of a group: names by number, the first of several in name order."""
     found: dict[int, str] = {}
     for name in group:
-        if group.get(name, getclass=True, getlink=True) is h5py.HardLink:
+        if "/" not in name and group.get(name, getclass=True, getlink=True) is h5py.HardLink:
             ids = _read_ids(group[name], "_Netcdf4Dimid")
             if isinstance(ids, int):
                 found.setdefault(ids, name)

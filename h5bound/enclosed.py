@@ -61,6 +61,8 @@ def open_child(group: h5g.GroupID, name: bytes, path: str, met: set[int]) -> h5o
     UnsafeSourceError
         It is another link, which leads out of the file.
     """
+    if b"/" in name:  # it would be taken for a path, and the links on it be followed
+        return None
     try:
         info = group.links.get_info(name)
         if info.type == h5l.TYPE_SOFT or (info.type == h5l.TYPE_HARD and info.u in met):

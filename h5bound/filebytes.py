@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
@@ -13,6 +14,7 @@ from h5py import h5f, h5fd
 
 from h5bound.decoders import Bytes, DamagedError
 from h5bound.errors import UnsupportedError
+from h5bound.library import find_end
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -63,7 +65,7 @@ class LocalFile:
         (SWMR): what is stored need not be what HDF5 would give.
     """
 
-    __slots__ = ("_descriptor", "_file", "_lock")
+    __slots__ = ("_descriptor", "_end", "_file", "_lock")
     far: ClassVar[bool] = False
 
     def __init__(self, file: h5f.FileID) -> None:
@@ -75,6 +77,8 @@ class LocalFile:
             raise UnsupportedError("the file is open for writing, or for reading while it is written")
         if h5py.version.hdf5_version_tuple < (2, 0, 0) and file.get_create_plist().get_userblock():
             raise UnsupportedError("this HDF5 leaves the user block out of the offsets of chunks")
+        end = find_end(file)
+        self._end = sys.maxsize if end is None else end
         self._file: h5f.FileID | None = file
         self._descriptor = -1
         self._lock = threading.Lock()
@@ -107,6 +111,8 @@ class LocalFile:
             The file ends before.
         """
         view = memoryview(out)
+        if offset + len(view) > self._end:
+            raise DamagedError(f"it ends at {offset + len(view)}, and the file at {self._end}, as HDF5 has it")
         while view:
             count = os.preadv(self.descriptor, [view[: 1 << 30]], offset)
             if not count:

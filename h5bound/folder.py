@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from h5bound.errors import TargetError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 
 def write_file(path: Path, data: bytes | memoryview) -> int:
@@ -48,11 +50,16 @@ def list_files(root: Path) -> Iterator[str]:
     ------
     OSError
         A folder cannot be listed: what is in it must not be taken for missing.
+    TargetError
+        A folder in it is a symbolic link: what is behind that is not to be written to.
     """
     if not root.is_dir():
         return
     top = os.fspath(root)
-    for folder, _, names in os.walk(top, onerror=_raise):
+    for folder, folders, names in os.walk(top, onerror=_raise):
+        for name in folders:
+            if Path(folder, name).is_symlink():
+                raise TargetError(f"{folder}/{name}: a symbolic link, and a store is in one folder; delete it")
         base = folder.removeprefix(top).replace(os.sep, "/").lstrip("/")
         yield from ((f"{base}/{name}" for name in names) if base else names)
 

@@ -14,7 +14,7 @@ from h5py import h5p
 from h5py._objects import phil
 
 if TYPE_CHECKING:
-    from h5py import h5d
+    from h5py import h5d, h5f
     from numpy.typing import NDArray
 
 
@@ -26,6 +26,17 @@ def ask(function: str, of: h5p.PropDCID | h5d.DatasetID) -> int | None:
     answer = ctypes.c_uint()
     with phil:
         status = library[function](ctypes.c_int64(of.id), ctypes.byref(answer))
+    return answer.value if status >= 0 else None
+
+
+def find_end(file: h5f.FileID) -> int | None:
+    """Give where HDF5 takes a file to end, which may be before its last byte; None if it cannot be asked."""
+    library = _find_library()
+    answer = ctypes.c_uint64()
+    if library is None or not hasattr(library, "H5Fget_eoa"):
+        return None
+    with phil:
+        status = library.H5Fget_eoa(ctypes.c_int64(file.id), ctypes.byref(answer))
     return answer.value if status >= 0 else None
 
 

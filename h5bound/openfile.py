@@ -13,9 +13,11 @@ from h5bound.decode import DatasetReader
 from h5bound.errors import DatasetNotFoundError, SourceChangedError, UnsupportedError
 from h5bound.filebytes import LocalFile
 from h5bound.links import open_object
+from h5bound.outside import naming
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -34,12 +36,14 @@ class DatasetKey:
     path: str
     shape: tuple[int, ...]
     dtype: str
+    allowed: tuple[Path, ...] | None = None
+    """real paths of directories whose files it may draw on; None if it draws on none"""
 
 
 class OpenFile:
     """An open HDF5 file and the readers of those of its datasets that were asked for."""
 
-    __slots__ = ("__weakref__", "_expected", "_lock", "_readers", "bytes", "file", "identity", "owned")
+    __slots__ = ("__weakref__", "_expected", "_judged", "_lock", "_readers", "bytes", "file", "identity", "owned")
 
     def __init__(
         self, file: h5py.File, identity: State | None, *, owned: bool, stored: FileBytes | None = None
@@ -49,6 +53,7 @@ class OpenFile:
         self.owned = owned  # False: the caller opened it, and will close it
         self._readers: dict[str, DatasetReader] = {}
         self._expected: set[DatasetKey] = set()
+        self._judged: set[str] = set()
         self._lock = Lock()
         self.bytes = open_bytes(file) if stored is None else stored  # None: each reader will say why
 
@@ -72,7 +77,8 @@ class OpenFile:
             return
         try:
             dataset = open_dataset(self.file, what.path)
-            found = DatasetKey(what.path, dataset.shape, str(dataset.dtype))
+            self.judge(what.path, what.allowed)
+            found = DatasetKey(what.path, dataset.shape, str(dataset.dtype), what.allowed)
         except DatasetNotFoundError:
             found = None
         if found != what:
@@ -81,6 +87,29 @@ class OpenFile:
                 f"the array was made, and {f'has {found.shape}, {found.dtype}' if found else 'is gone'}; make it again"
             )
         self._expected.add(what)
+
+    def judge(self, name: str, allowed: tuple[Path, ...] | None) -> None:
+        """Judge once what a dataset draws on: HDF5 makes something up for a source that has gone since, or is not here.
+
+        Parameters
+        ----------
+        name
+            Of the dataset.
+        allowed
+            Real paths of directories whose files it may draw on; None if it draws on none.
+
+        Raises
+        ------
+        UnsafeSourceError, SourceNotFoundError, UnsupportedError
+            As `check_outside`.
+        """
+        if allowed is None or name in self._judged:
+            return
+        from h5bound.virtual import check_outside  # it imports what opens files
+
+        with naming(f"dataset {name!r} of {self.file.filename}"):
+            check_outside(self.file, name, allowed)
+        self._judged.add(name)
 
     def read(self, name: str, region: Region) -> NDArray[np.generic]:
         """Give what ``file[name][region]`` holds."""

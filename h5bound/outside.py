@@ -100,7 +100,7 @@ def list_allowed(folders: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
     Raises
     ------
     OptionError
-        It is one string: each of its letters would be a directory, a slash the root of all.
+        It is one string: each of its letters would be a directory, a slash the root of all. Or one of them is empty.
 
     Examples
     --------
@@ -110,6 +110,9 @@ def list_allowed(folders: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
     """
     if isinstance(folders, (str, bytes, os.PathLike)):
         raise OptionError(f"allow_external={folders!r}: pass a list of directories, [{folders!r}]")
+    folders = list(folders)
+    if not all(map(os.fspath, folders)):
+        raise OptionError("allow_external: one of the directories has no name; for the current one pass '.'")
     return tuple(Path(os.path.realpath(folder)) for folder in folders)
 
 

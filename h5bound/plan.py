@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from h5bound.encoding import plan_chain
+from h5bound.errors import UnsafeSourceError
 from h5bound.grid import count_cells, list_cells, map_cells, plan_auto_chunks, plan_shards
 from h5bound.settings import OptionError, match_shape
 
@@ -44,6 +45,11 @@ Way = Literal["copy", "decode", "sequences", "given"]
 
 ODD = 2**32 - 1
 """The mask of a chunk that did not go through the filter pipeline at all."""
+
+MAX_UNWRITTEN = 2**28
+"""Bytes that are written for chunks that are not there, whatever is stored beside them."""
+MAX_SHARE = 1032
+"""As many times what is stored may be declared: deflate packs no better."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,6 +236,7 @@ def plan_cells(facts: Facts, node: ArrayNode, limit: int) -> Cells:
     if record.shape is None:
         return nothing
     if not facts.fill.exact:
+        check_unwritten(facts, node)
         return list_cells(node.shape, node.write_shape, limit)
     if facts.stored is not None and facts.chunks is not None:
         cells = widen(facts.stored.cells, len(node.shape))
@@ -257,12 +264,30 @@ def plan_copies(facts: Facts, node: ArrayNode, limit: int) -> StoredChunks:
     counts = count_cells(node.shape, node.chunks)
     if facts.fill.exact or len(cells) == prod(counts):
         return found
+    check_unwritten(facts, node)
     every = list_cells(node.shape, node.chunks, limit)
     rows = np.ravel_multi_index(tuple(cells.T), counts)
     nbytes, offsets = np.zeros(len(every), np.int64), np.zeros(len(every), np.int64)
     masks = np.full(len(every), ODD, np.int64)
     nbytes[rows], offsets[rows], masks[rows] = found.nbytes, found.offsets, found.masks
     return StoredChunks(every, nbytes, masks, offsets)
+
+
+def check_unwritten(facts: Facts, node: ArrayNode) -> None:
+    """Make sure that it is not for nothing that all of a dataset has to be written.
+
+    Raises
+    ------
+    UnsafeSourceError
+        Far more is declared than stored.
+    """
+    declared, stored = prod(node.shape) * estimate_itemsize(node.dtype), facts.record.stored_nbytes
+    outside = facts.record.layout in ("virtual", "external")
+    if not outside and declared > max(MAX_UNWRITTEN, MAX_SHARE * stored):
+        raise UnsafeSourceError(
+            f"{declared:,} bytes are declared and {stored:,} stored, and Zarr cannot say its fill value, so that all "
+            "of them would be written; leave it out with exclude"
+        )
 
 
 def order_by_shard(stored: StoredChunks, node: ArrayNode) -> StoredChunks:

@@ -20,6 +20,8 @@ first of it is gone: none of it can be taken for chunks of the new store.
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -80,6 +82,8 @@ def check_place(target: Target, source: H5Source, *, resume: bool, overwrite: bo
     if target.root is not None and target.root.is_file():
         what = "the source itself" if str(target.root.resolve()) == source.path else "a file"
         raise TargetError(f"{target.url}: {what}, not a place for a store")
+    if target.root is not None and Path(source.path).is_relative_to(os.path.realpath(target.root)):
+        raise TargetError(f"{target.url}: the source is in it, and all that is no part of the store is deleted there")
     if is_claimed(target):
         raise taken(target.url)
     state = look(target, target.read(MARKER))

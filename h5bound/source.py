@@ -208,6 +208,8 @@ class H5Source:
         path = str(Path(file.filename).resolve())
         if not Path(path).is_file() or (file.driver == "core" and file.mode != "r"):
             return cls(LocalPlace(str(file.filename)), None, held=lambda: file)
+        if file.driver == "sec2" and os.fstat(file.id.get_vfd_handle()).st_ino != Path(path).stat().st_ino:
+            raise SourceChangedError(f"{path}: another file was put there after it was opened; open it again")
         if file.mode != "r":
             file.flush()
         return cls(LocalPlace(path), Identity.of(path), pinned=file.mode == "r", held=weakref.ref(file))

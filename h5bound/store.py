@@ -50,12 +50,13 @@ def plan_store(survey: Survey, settings: Settings, limits: Limits, window: int) 
     """Give the plan of a whole file, read in windows of so many bytes: pure."""
     arrays: list[ArrayPlan] = []
     skipped = list(survey.skipped)
+    room = limits.max_chunks
     for facts in survey.datasets:
         try:
-            if facts.ends is not None:
-                arrays += plan_sequences(facts, settings, limits.max_chunks)
-            else:
-                arrays.append(plan_array(facts, settings, limits.max_chunks))
+            sequences = facts.ends is not None
+            plans = plan_sequences(facts, settings, room) if sequences else (plan_array(facts, settings, room),)
+            room -= sum(len(plan.cells) for plan in plans)
+            arrays += plans
         except UnsafeSourceError as error:
             skipped.append(Skipped(facts.record.path, str(error), unsafe=True))
     return StorePlan(tuple(arrays), tuple(plan_units(arrays, window)), tuple(skipped))
@@ -100,6 +101,7 @@ def make_jobs(target: Target, survey: Survey, arrays: Iterable[ArrayPlan], *, sk
                 target,
                 origins[facts[plan.path].origin].addresses.needed_for(facts[plan.path].record.dtype),
                 skip,
+                survey.allowed_for(facts[plan.path]),
             )
             for plan in arrays
         ]

@@ -17,6 +17,7 @@ from h5bound.facts import Findings, Reading, original_name, read_dataset_facts
 from h5bound.names import escape_siblings
 from h5bound.origins import Follower, Origin, list_paths, parent_of, read_origin
 from h5bound.report import Link, Note, Skipped
+from h5bound.virtual import OUTSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,6 +60,12 @@ class Survey:
     notes: tuple[Note, ...]
     beside: Mapping[str, Identity]
     """what the files of external storage and virtual datasets were before they were opened, by their real paths"""
+    allowed: tuple[Path, ...] = ()
+    """real paths of directories whose files may be opened"""
+
+    def allowed_for(self, facts: Facts) -> tuple[Path, ...] | None:
+        """Give the directories whose files a dataset may draw on, None if it draws on none."""
+        return self.allowed if facts.record.layout in OUTSIDE else None
 
     @property
     def index(self) -> Index:
@@ -144,6 +151,7 @@ class Reader:
             tuple(link for inside in self.links.values() for link in inside),
             tuple(self.found.notes),
             self.found.beside,
+            self.allowed,
         )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from h5bound.claim import parse_marker
 from h5bound.decoders import DamagedError
 from h5bound.documents import encode_block
 from h5bound.encoding import encode_chunk
@@ -29,6 +30,7 @@ from h5bound.target import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import zarr
     from numcodecs.abc import Codec
@@ -72,6 +74,10 @@ class Job:
     addresses: Addresses
     skip: bool
     """whether what cannot be read is reported, or ends the conversion"""
+    allowed: tuple[Path, ...] | None = None
+    """directories whose files the dataset may draw on; None if it draws on none"""
+    owner: str = ""
+    """name of the conversion in the marker of a store without locks"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +113,10 @@ def read_unit(opened: OpenFile, job: Job, unit: Unit) -> Loaded:
     ------
     CorruptChunkError, UnsupportedError
         It cannot be read, and what cannot be read is not to be skipped.
+    UnsafeSourceError, SourceNotFoundError
+        What it draws on is not what it was, or is not there where this runs.
     """
+    opened.judge(job.inside, job.allowed)
     try:
         parts = READERS[job.way](opened, job, unit)
         if unit.stored is None:
@@ -223,6 +232,8 @@ READERS = {
 def write_unit(loaded: Loaded) -> Written:
     """Write a unit; gives how much that was."""
     unit, job = loaded.unit, loaded.job
+    if job.owner and parse_marker(job.target.read(MARKER)).get("owner") != job.owner:
+        raise TargetError(f"{job.target.url}: deleted or taken over by another conversion")
     if loaded.problem:
         return Written(unit.array, 0, 0, loaded.problem)
     if isinstance(loaded.parts, Packed):

@@ -164,6 +164,7 @@ def add_values(found: Comparison, context: Context, facts: Facts, stored: Sequen
         tuple(node.array for node in stored if node.array is not None),
         context.origin.addresses.needed_for(facts.record.dtype),
         write_shape,
+        context.survey.allowed_for(facts),
     )
     found.jobs.append(job)
     found.cells.append(cells)

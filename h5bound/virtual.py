@@ -115,16 +115,22 @@ class Sources:
             raise UnsafeSourceError(f"more than {MAX_NESTED} virtual datasets one in another")
         if key not in self.weights:
             self.above.add(key)
-            self.weights[key] = 1 + self.check_files(file, dataset.get_create_plist())
+            self.weights[key] = 1 + self.check_files(file, dataset.get_create_plist(), dataset.get_storage_size())
             self.above.remove(key)
         return self.weights[key]
 
-    def check_files(self, file: h5py.File, plist: h5p.PropDCID) -> int:
+    def check_files(self, file: h5py.File, plist: h5p.PropDCID, needed: int) -> int:
         """Judge the files that a dataset names; gives how many datasets of them reading it would open."""
+        left = needed
         for i in range(plist.get_external_count()):
-            name = decode_name(plist.get_external(i)[0])
+            raw, offset, size = plist.get_external(i)
+            name = decode_name(raw)
             with naming(f"external storage {name!r}"):
-                self.find(file.filename, name, "external")
+                place = self.find(file.filename, name, "external")
+                part = min(left, size)
+                if part and place.stat().st_size < offset + part:
+                    raise UnsupportedError(f"it ends before {offset + part:,} bytes; HDF5 would make up zeros")
+                left -= part
         mappings = list_mappings(plist) if plist.get_layout() == h5d.VIRTUAL else []
         by_file = groupby(sorted(mappings, key=lambda mapping: mapping.file), key=lambda mapping: mapping.file)
         return sum(self.check_sources(file, name, list(some)) for name, some in by_file)

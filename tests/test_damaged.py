@@ -393,6 +393,25 @@ def test_a_damaged_chunk_is_an_error_of_ours_wherever_it_is_read(
         assert [entry.path for entry in report.arrays] == ["/y"]
 
 
+@pytest.mark.parametrize("options", [{"chunks": (1000,)}, {"chunks": (1000,), "compression": "gzip"}], ids=str)
+def test_what_lies_behind_the_end_that_hdf5_knows_is_no_data(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", libver="earliest") as file:
+        file.create_dataset("x", data=np.random.default_rng(0).integers(0, 99, 4000), **options)
+    raw = bytearray(path.read_bytes())
+    end = int.from_bytes(raw[40:48], "little")  # the superblock's end of file (File Format Specification, II.A)
+    assert end == len(raw)
+    raw[40:48] = (end - 8).to_bytes(8, "little")
+    path.write_bytes(raw)
+    with h5py.File(path) as file, pytest.raises(OSError, match="addr overflow"):
+        file["x"][()]
+    with pytest.raises(CorruptChunkError):
+        from_hdf5(path, "x").compute()
+    for codecs in ("keep", "zstd"):
+        with pytest.raises(CorruptChunkError):
+            convert(path, tmp_path / f"{codecs}.zarr", codecs=codecs)
+
+
 def test_a_chunk_that_hdf5_pads_with_what_is_in_memory_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         kind = h5py.h5t.C_S1.copy()

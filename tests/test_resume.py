@@ -466,6 +466,79 @@ def test_in_a_store_without_locks_a_second_one_is_refused_or_takes_over(source: 
     assert verify(source, store).equal
 
 
+def test_who_lost_a_store_without_locks_does_not_write_into_it_any_more(source: Path, tmp_path: Path) -> None:
+    other, store = write_source(tmp_path / "other.h5", 3), MemoryStore()
+    with pytest.raises(TargetError, match="taken over"):
+        hold(source, store, lambda: convert(other, store, overwrite=True))
+    assert verify(other, store).equal
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links want privileges there")
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}], ids=str)
+@pytest.mark.parametrize("there", ["a store", "nothing"])
+def test_a_marker_that_is_a_link_is_not_written_through(
+    source: Path, target: Path, tmp_path: Path, there: str, options: dict[str, bool]
+) -> None:
+    if there == "a store":
+        convert(source, target)
+    target.mkdir(exist_ok=True)
+    (tmp_path / "precious").write_text("precious")
+    (target / MARKER).symlink_to(tmp_path / "precious")
+    with pytest.raises(TargetError):
+        convert(source, target, **options)  # type: ignore[arg-type]  # as a mapping has them
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links want privileges there")
+def test_a_folder_of_a_store_that_is_a_link_is_not_written_through(source: Path, target: Path, tmp_path: Path) -> None:
+    interrupt(source, target)
+    folder = next(path for path in target.iterdir() if path.is_dir())
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    before = read_store(tmp_path / "elsewhere")
+    with pytest.raises(TargetError, match="a symbolic link"):
+        convert(source, target, resume=True)
+    assert read_store(tmp_path / "elsewhere") == before
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+@pytest.mark.parametrize("option", ["resume", "overwrite"])
+def test_a_source_in_its_target_is_not_deleted(source: Path, target: Path, option: str, unfinished: bool) -> None:
+    interrupt(source, target) if unfinished else convert(source, target)
+    inside = source.rename(target / "a.h5")
+    with pytest.raises(TargetError, match="the source is in it"):
+        convert(inside, target, **{option: True})  # type: ignore[arg-type]  # as a mapping has them
+    assert inside.stat().st_size
+
+
+def test_the_source_is_no_place_for_the_report(source: Path, target: Path) -> None:
+    before = source.read_bytes()
+    with pytest.raises(TargetError, match="the source itself"):
+        convert(source, target, report=source)
+    assert source.read_bytes() == before
+
+
+def test_a_file_that_is_held_is_not_taken_for_another_in_its_place(source: Path, target: Path, tmp_path: Path) -> None:
+    other = write_source(tmp_path / "other.h5", 3)
+    with h5py.File(source) as file:
+        other.replace(source)
+        with pytest.raises(SourceChangedError, match="another file was put there"):
+            convert(file, target)
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="everything can be written to")
+def test_a_target_that_cannot_be_written_to_is_one_clear_error(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o555)
+    with pytest.raises(TargetError, match="cannot be written to"):
+        convert(source, tmp_path / "closed" / "a.zarr")
+
+
+def test_a_target_below_a_file_is_one_clear_error(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(TargetError, match="file"):
+        convert(source, tmp_path / "file" / "a.zarr")
+
+
 def test_a_target_that_is_deleted_meanwhile_is_not_marked_complete(source: Path, target: Path) -> None:
     with pytest.raises(TargetError, match="deleted"):
         hold(source, target, (target / MARKER).unlink)

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -306,6 +307,64 @@ def test_no_call_of_the_system_ever_names_what_is_not_allowed(tmp_path: Path) ->
     assert sum("main/a.h5" in line for line in opens) >= 4 * len(ESCAPES)
     assert sum("near/mid.h5" in line for line in opens) >= 8
     assert [line for line in opens if "near_secret" in line] == []
+
+
+@on_linux
+@pytest.mark.parametrize("options", [{}, {"on_unsupported": "skip"}, {"include": ["/data"]}], ids=str)
+def test_a_name_with_a_slash_is_no_way_through_a_link(folders: Folders, options: dict[str, Any]) -> None:
+    path = folders.main / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["data"], file["zQgroup"] = [1, 2], [3]
+        file["z"] = h5py.ExternalLink(str(folders.secret / "d.h5"), "/")
+    path.write_bytes(path.read_bytes().replace(b"zQgroup", b"z/group"))
+    calls: list[Callable[[], object]] = [
+        lambda: convert(path, folders.main / "a.zarr", **options),
+        lambda: list_file(path),
+        lambda: sorted(H5Store(path)),
+        lambda: pytest.importorskip("xarray").open_dataset(path, engine="h5bound"),
+    ]
+    with record_opens(folders.secret) as opened:
+        for call in calls:
+            with suppress(UnsafeSourceError):
+                call()
+    assert not opened
+
+
+def test_a_virtual_dataset_is_judged_where_its_blocks_are_read(
+    folders: Folders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(folders.main / "a.h5", "w") as file:
+        map_source(file, "x", folders.near / "0.h5")
+        map_source(file, "relative", "1.h5")
+    monkeypatch.chdir(folders.near)
+    arrays = [from_hdf5(folders.main / "a.h5", name, allow_external=[folders.near]) for name in ("x", "relative")]
+    assert [array.compute().tolist() for array in arrays] == [[10, 11, 12, 13]] * 2
+    monkeypatch.chdir(folders.main)
+    with pytest.raises(UnsafeSourceError, match=r"'/relative' of .*a\.h5: virtual source '1\.h5'"):
+        arrays[1].compute()
+    (folders.near / "0.h5").unlink()
+    with pytest.raises(SourceNotFoundError, match=r"'/x' of .*a\.h5: virtual source .*no such file"):
+        arrays[0].compute()
+
+
+def test_external_storage_that_is_too_short_is_refused(folders: Folders) -> None:
+    with h5py.File(folders.main / "a.h5", "w") as file:
+        file.create_dataset("x", (4,), "i8", external=[(str(folders.near / "raw"), 0, 32)])
+        file.create_dataset("unlimited", (4,), "i8", external=[(str(folders.near / "raw"), 0, h5py.h5f.UNLIMITED)])
+    assert from_hdf5(folders.main / "a.h5", "x", allow_external=[folders.near])[3].compute() == 13
+    os.truncate(folders.near / "raw", 24)
+    for name in ("x", "unlimited"):
+        with pytest.raises(UnsupportedError, match="ends before 32 bytes"):
+            from_hdf5(folders.main / "a.h5", name, allow_external=[folders.near])
+    with pytest.raises(UnsupportedError, match=r"/unlimited: .* ends before 32 bytes.*/x: .* ends before 32 bytes"):
+        convert(folders.main / "a.h5", folders.main / "a.zarr", allow_external=[folders.near])
+
+
+def test_a_folder_without_a_name_allows_nothing(folders: Folders) -> None:
+    with h5py.File(folders.main / "a.h5", "w") as file:
+        file["x"] = 1
+    with pytest.raises(OptionError, match="for the current one pass"):
+        from_hdf5(folders.main / "a.h5", "x", allow_external=[""])
 
 
 def test_a_folder_whose_name_only_begins_like_an_allowed_one_is_not_allowed(folders: Folders) -> None:
