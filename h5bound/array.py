@@ -199,7 +199,7 @@ class H5Store(Mapping[str, da.Array]):
         return len(self._records)
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and super().__contains__(name)
+        return isinstance(name, str) and (name.strip("/") in self._records or super().__contains__(name))
 
     __eq__ = object.__eq__  # that of a mapping would compare arrays
     __hash__ = object.__hash__
@@ -261,7 +261,7 @@ def from_resource(
     kind = np.dtype(dtype)
     # To tokenize any other object would be to pickle and load it, which is not ours to do unasked.
     known = hasattr(resource, "__dask_tokenize__")
-    token = tokenize(resource, getattr(read, "__qualname__", read), grid, kind) if known else uuid4().hex
+    token = tokenize(resource, read, grid, kind) if known else uuid4().hex
     keywords = tuple(keyword for keyword in ("block_id", "block_info") if has_keyword(read, keyword))
     life = _life_of(ObjectSource(resource, read), window, barrier=barrier, token=token)
     return _array(life, token, _BlockKeywords(grid, _bounds(grid), kind, keywords), read_by_keywords, grid, kind)

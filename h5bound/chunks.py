@@ -49,7 +49,9 @@ def plan_chunks(
     """
     if chunks is None:
         chunks = "auto" if stored is None else tuple(map(_clip, stored, shape))
-    wanted = _by_axis(chunks, len(shape))
+    wanted = _by_axis(where, chunks, shape)
+    if isinstance(chunks, dict):
+        chunks = tuple(wanted)
     if 0 in shape and any(isinstance(want, str) for want in wanted):  # dask would divide by the bytes of nothing
         chunks = wanted = [-1 if isinstance(want, str) else want for want in wanted]
     limit = _automatic_size(wanted, shape, itemsize, stored)
@@ -120,12 +122,27 @@ def _cut(length: int, size: int) -> tuple[int, ...]:
     return (size,) * whole + ((rest,) if rest or not whole else ())
 
 
-def _by_axis(chunks: Any, ndim: int) -> list[Any]:
+def _by_axis(where: str, chunks: Any, shape: tuple[int, ...]) -> list[Any]:
+    """Give what is wanted along each axis.
+
+    Raises
+    ------
+    ValueError
+        It is wanted of an axis that is not there, or is no size.
+    """
+    ndim = len(shape)
+    wanted = [chunks] * ndim
     if isinstance(chunks, dict):
-        return [chunks.get(axis, chunks.get(axis - ndim)) for axis in range(ndim)]
-    if isinstance(chunks, (tuple, list)):
-        return list(chunks) if len(chunks) == ndim else [None] * ndim
-    return [chunks] * ndim
+        unknown = chunks.keys() - set(range(-ndim, ndim))
+        if unknown:
+            raise ValueError(f"{where}: chunks={chunks!r}: no such axes, {sorted(map(str, unknown))}; it has {ndim}")
+        wanted = [chunks.get(axis, chunks.get(axis - ndim)) for axis in range(ndim)]
+    elif isinstance(chunks, (tuple, list)):
+        wanted = list(chunks) if len(chunks) == ndim else [None] * ndim
+    for want, length in zip(wanted, shape, strict=True):
+        if isinstance(want, Integral) and int(want) < min(length, 1) and want != -1:
+            raise ValueError(f"{where}: chunks={chunks!r}: a size is at least 1, or -1 for the whole axis")
+    return wanted
 
 
 def _least_blocks(want: Any, length: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from contextlib import contextmanager
@@ -107,7 +108,7 @@ def list_command(file: str, storage_options: dict[str, Any] | None) -> int:
 def parse_shape(text: str) -> str | tuple[int, ...]:
     """Give a shape like ``100,200``, or the text itself where it is none."""
     parts = text.split(",")
-    return tuple(map(int, parts)) if all(part.strip().isdigit() for part in parts) else text
+    return tuple(map(int, parts)) if all(part.strip().isdecimal() for part in parts) else text
 
 
 def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Any:
@@ -245,8 +246,10 @@ def verify_command(source: str, target: str, report: str | None, **options: Any)
 
     Exit code 0: equal. 1: not equal, or failed. 2: bad use.
     """
+    from h5bound.convert import check_report
     from h5bound.verify import verify
 
+    check_report(report, source)
     console = make_console()
     with watch(console, "comparing") as progress:
         result = verify(source, target, progress=progress, **options)
@@ -269,16 +272,21 @@ def verify_command(source: str, target: str, report: str | None, **options: Any)
 def demo_command(folder: Path) -> int:
     """Make a realistic HDF5 file in FOLDER, convert it to Zarr, and verify it."""
     from h5bound.convert import convert
-    from h5bound.demo import write_demo
+    from h5bound.demo import is_demo, write_demo
+    from h5bound.errors import TargetError
 
     folder.mkdir(parents=True, exist_ok=True)
     source, target = folder / "demo.h5", folder / "demo.zarr"
+    again = is_demo(source)
+    for path in (source, target):
+        if path.exists() and not again:
+            raise TargetError(f"{path}: exists, and no demo made it; name another folder")
     console = make_console()
     write_demo(source)
     size = format_nbytes(source.stat().st_size)
     console.print(f"made {source} ({size}); it looks like this with [bold]h5bound ls {source}[/bold]")
     with watch(console, "converting", "comparing") as progress:
-        report = convert(source, target, overwrite=True, verify=True, progress=progress)
+        report = convert(source, target, overwrite=again, verify=True, progress=progress)
     show_conversion(console, report)
     return report.exit_code
 
@@ -399,6 +407,9 @@ def make_table(*columns: str) -> Table:
     return table
 
 
+KEYWORD = re.compile(r"\b(overwrite|resume|on_unsupported)=(?:True|'(\w*)')")
+"""How errors of the functions name what are options here."""
+
 STYLES = {
     "copied": "green", "mixed": "yellow", "decoded": "cyan", "metadata": "dim", "": "default",
     "skipped": "yellow", "note": "dim", "differs": "red",
@@ -431,8 +442,13 @@ def run_command(arguments: list[str] | None = None) -> int:
 
 
 def tell(message: str, error: BaseException) -> str:
-    """Give a message with the notes of its error, such as what an unfinished conversion has left."""
-    return "; ".join([message, *getattr(error, "__notes__", ())])
+    """Give a message with the notes of its error, such as what an unfinished conversion has left.
+
+    >>> tell("a.zarr: exists; overwrite=True replaces it, on_unsupported='skip' does not", ValueError())
+    'a.zarr: exists; --overwrite replaces it, --on-unsupported skip does not'
+    """
+    words = "; ".join([message, *getattr(error, "__notes__", ())])
+    return KEYWORD.sub(lambda found: f"--{found[1].replace('_', '-')}{' ' + found[2] if found[2] else ''}", words)
 
 
 def fail(message: str, code: int = 1) -> int:

@@ -25,6 +25,18 @@ STATIONS, HOURS = 48, 24 * 365
 """Shape of the weather record: hourly values of one year."""
 
 
+TITLE = "One night and one year at a small observatory"
+
+
+def is_demo(path: str | PathLike[str]) -> bool:
+    """Tell whether `write_demo` made this file."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("title") == TITLE)
+    except OSError:
+        return False
+
+
 def write_demo(path: str | PathLike[str], *, frames: int = FRAMES, seed: int = 20261122) -> None:
     """Write the file, about 60 MB of values, the same for the same seed.
 
@@ -39,7 +51,7 @@ def write_demo(path: str | PathLike[str], *, frames: int = FRAMES, seed: int = 2
     """
     random = np.random.default_rng(seed)
     with h5py.File(path, "w") as file:
-        file.attrs["title"] = "One night and one year at a small observatory"
+        file.attrs["title"] = TITLE
         file.attrs["Conventions"] = "CF-1.10"
         file.attrs["revision"] = np.int32(3)
         write_camera(file.create_group("camera"), random, frames)

@@ -94,7 +94,9 @@ class Fetched:
         """
         block, cells = _new_block(self.shape, self.dtype)
         scratch: Block | None = None
-        for overlap, mask, data in self.parts:
+        for overlap, mask, stored in self.parts:
+            data = stored.view()
+            data.flags.writeable = False  # a codec may overwrite it, and it may be decoded again after it was pickled
             target = cells[overlap.in_block]
             whole = target.shape == self.chunks and target.flags.c_contiguous
             if not whole and scratch is None:

@@ -85,6 +85,7 @@ class _LifeLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
         return self.tasks[key]
 
     def __iter__(self) -> Iterator[Key]:
+        watch_computes()  # the tasks may be those of an earlier compute, and dask lose the watch since
         return iter(self.tasks)
 
     def __len__(self) -> int:

@@ -133,12 +133,13 @@ class RemoteFile:
             return []
         starts, stops = map(list, zip(*spans, strict=True))
         with self._turns:
-            parts: list[bytes] = self._attempt(
+            parts: list[bytes | Exception] = self._attempt(
                 self._system.cat_ranges, [self._path] * len(spans), starts, stops, on_error="raise", **self._pin
             )
-        for (start, stop), part in zip(spans, parts, strict=True):
+        whole: list[bytes] = [self._attempt(_give, part) for part in parts]
+        for (start, stop), part in zip(spans, whole, strict=True):
             self._check_length(part, stop - start)
-        return parts
+        return whole
 
     def _fetch_checked(self, span: Span) -> bytes:
         """Give one span by way of fsspec's file, which looks at what the server answers before it loads all of it."""
@@ -171,6 +172,13 @@ class RemoteFile:
     def close(self) -> None:
         """Drop what was foreseen and not read."""
         self._pieces.clear()
+
+
+def _give(part: bytes | Exception) -> bytes:
+    """Give the bytes, or raise: some versions of fsspec give the error, whatever they are told."""
+    if isinstance(part, Exception):
+        raise part
+    return part
 
 
 def _pin_headers(system: AbstractFileSystem, state: RemoteState) -> dict[str, str]:

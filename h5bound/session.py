@@ -10,9 +10,9 @@ shared by all handles on one source: the first one that needs the source opens i
 ============  ==========================  ==========================================================
 where         who opens                   who closes
 ============  ==========================  ==========================================================
-here          the open task if there is   the close task; without a barrier the last read, if that
-              one window, else the first  comes later
-              read of each
+here          the open task if there is   the close task; the last read of a window if there are
+              one window, else the first  several, so that no other thread reads on meanwhile;
+              read of each                without a barrier the last read, if that comes later
 on a cluster  the first read on a worker  the close task, on every worker that read
 in a pool     every read                  every read: no process of a pool can reach another
 ============  ==========================  ==========================================================

@@ -40,7 +40,9 @@ def build(windows: Sequence[Sequence[Request]], life: Life, *, clustered: bool, 
     """
     tasks: Tasks = {}
     for parts in windows:
-        window = Window(name_requests(life, parts), alone=len(windows) == 1)
+        alone = len(windows) == 1
+        blocks = 0 if alone or clustered else sum(len(part.indices) for part in parts)
+        window = Window(name_requests(life, parts), alone, clustered, blocks)
         _build_window(tasks, parts, window, opened, life, clustered=clustered)
     return tasks
 

@@ -21,7 +21,7 @@ import pytest
 import zarr
 
 import h5bound
-from h5bound import H5BoundError, H5Store, from_hdf5
+from h5bound import H5BoundError, H5Store, from_hdf5, from_resource
 from h5bound.errors import (
     DatasetNotFoundError,
     SourceChangedError,
@@ -560,3 +560,30 @@ def test_a_store_is_a_mapping_of_paths(path: Path) -> None:
 def test_the_public_names_are_these() -> None:
     assert len(h5bound.__all__) <= 8
     assert all(hasattr(h5bound, name) for name in h5bound.__all__)
+
+
+def test_arrays_of_one_resource_that_are_read_otherwise_are_not_taken_for_each_other() -> None:
+    class Named:
+        def __dask_tokenize__(self) -> str:
+            return "named"
+
+        def open(self) -> None: ...
+        def close(self) -> None: ...
+
+    named = Named()
+    zeros, ones = (
+        from_resource(named, lambda value=value: np.full(2, value), chunks=((2, 2),), dtype="i8") for value in (0, 1)
+    )
+    assert zeros.name != ones.name
+    assert dask.compute(zeros.sum(), ones.sum()) == (0, 4)
+    assert (ones - zeros).sum().compute() == 4
+
+
+def test_a_store_has_names_that_it_cannot_give_arrays_of(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["null"] = h5py.Empty("f4")
+    store = H5Store(tmp_path / "a.h5")
+    assert "null" in store
+    assert "none" not in store
+    with pytest.raises(UnsupportedError, match="null"):
+        store["null"]

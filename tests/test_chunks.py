@@ -96,3 +96,20 @@ def test_more_than_a_million_blocks_are_refused_before_they_are_listed(
 
 def test_a_million_blocks_are_not_refused() -> None:
     assert len(plan_chunks("x", (1_000_000,), 8, (1,), None)[0]) == 1_000_000
+
+
+@pytest.mark.parametrize("chunks", [0, -5, (0, 5), {0: 0}, {5: 3}, {"a": 1}, {-3: 1}], ids=str)
+def test_sizes_and_axes_that_there_are_not_are_refused_by_name(chunks: Any) -> None:
+    with pytest.raises(ValueError, match=r"dataset '/x' of a.h5: chunks="):
+        plan_chunks("dataset '/x' of a.h5", (10, 20), 8, (5, 5), chunks)
+
+
+@pytest.mark.parametrize("chunks", [None, "auto", -1, ("auto", -1), {1: "auto"}], ids=str)
+@pytest.mark.parametrize("stored", [None, (5, 5)], ids=str)
+def test_nothing_at_all_is_one_block_or_a_few(stored: tuple[int, ...] | None, chunks: Any) -> None:
+    sizes = plan_chunks("x", (1 << 10, 0), 8, stored, chunks)
+    assert (sum(sizes[0]), sum(sizes[1])) == (1 << 10, 0)
+
+
+def test_an_axis_may_be_counted_from_the_end() -> None:
+    assert plan_chunks("x", (4, 10), 8, None, {-1: 5}) == ((4,), (5, 5))

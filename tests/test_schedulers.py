@@ -24,6 +24,8 @@ from distributed import Client, LocalCluster, wait
 
 from h5bound import from_hdf5, from_resource
 from h5bound.errors import SourceChangedError
+from h5bound.openfile import OpenFile
+from h5bound.source import H5Source
 from tests.recorder import FileReader, Log, eventually, install_counters
 
 if TYPE_CHECKING:
@@ -203,6 +205,26 @@ def test_a_window_and_a_few_blocks_live_at_the_peak(workers: int, slow: float, d
     assert live.now == 0
 
 
+@pytest.mark.parametrize("workers", [2, 4, 8])
+def test_while_a_file_is_being_closed_no_more_of_it_is_read(
+    workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, close = Live(0.0), H5Source.close
+
+    def close_slowly(source: H5Source, opened: Any) -> None:
+        time.sleep(0.02)
+        close(source, opened)
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.ones((640, 320)), chunks=(20, 20))
+    array = from_hdf5(tmp_path / "a.h5", "x", window=32 * 3200)
+    monkeypatch.setattr(OpenFile, "fetch", live.fetch)
+    monkeypatch.setattr(H5Source, "close", close_slowly)
+    with dask.config.set(scheduler="threads", num_workers=workers):
+        assert array.sum().compute() == array.size
+    assert 32 <= live.peak <= 32 + 6 * workers
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_without_a_barrier_a_few_blocks_live_at_the_peak(workers: int) -> None:
     live = Live(0.001)
@@ -244,10 +266,33 @@ class Live:
         block[:] = 1
         return block
 
+    def fetch(self, *_args: object) -> Any:
+        """Read a block in place of `OpenFile.fetch`."""
+        return self.read()
+
     def count(self, step: int) -> None:
         with self._lock:
             self.now += step
             self.peak = max(self.peak, self.now)
+
+
+def test_a_graph_that_was_made_before_its_cluster_gives_the_same_values(tmp_path: Path) -> None:
+    hdf5plugin = pytest.importorskip("hdf5plugin")
+    values = np.arange(64 * 1024).reshape(64, 1024) % 97
+    made = []
+    for name, options in {"lz4": hdf5plugin.LZ4(), "bitshuffle": hdf5plugin.Bitshuffle()}.items():
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file.create_dataset("x", data=values, chunks=(4, 256), **options)
+        array = from_hdf5(tmp_path / f"{name}.h5", "x")
+        made += [dask.optimize(array.sum())[0], dask.delayed(np.sum)(array)]
+    log = Log(tmp_path / "log")
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(install_counters, log)
+        assert [item.compute() for item in made] == [values.sum()] * 4
+        assert eventually(lambda: log.count("open") == log.count("close") > 0)
 
 
 # Failure.
