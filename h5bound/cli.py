@@ -120,6 +120,38 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
     return rules or None
 
 
+SHARED = (
+    click.argument("source"),
+    click.argument("target"),
+    click.option("--window", metavar="BYTES", help="Memory for blocks, like '256 MiB'.  [default: 1 GiB]"),
+    click.option("--workers", type=click.IntRange(1), metavar="N", help="Threads."),
+    click.option("--scheduler", metavar="ADDRESS", help="Run on this dask cluster."),
+    click.option("--report", type=click.Path(dir_okay=False), metavar="FILE.json", help="Write the report there."),
+    click.option(
+        "--allow-external",
+        multiple=True,
+        type=click.Path(file_okay=False),
+        metavar="DIR",
+        help="Files in DIR may be read too: external links and storage, virtual datasets.",
+    ),
+    click.option(
+        "--storage-options",
+        callback=read_options,
+        metavar="FILE.json",
+        help="Options of fsspec for SOURCE and TARGET that are URLs, such as credentials.",
+    ),
+    click.option("--target-options", callback=read_options, metavar="FILE.json", help="Others for TARGET."),
+)
+"""What ``convert`` and ``verify`` both take."""
+
+
+def share(command: Callable[..., int]) -> Callable[..., int]:
+    """Give a command with what is shared, after what is its own."""
+    for parameter in reversed(SHARED):
+        command = parameter(command)
+    return command
+
+
 @main_group.command(
     "convert",
     cls=Lines,
@@ -145,15 +177,6 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
     h5bound convert scan.h5 scan.zip
     """,
 )
-@click.argument("source")
-@click.argument("target")
-@click.option(
-    "--storage-options",
-    callback=read_options,
-    metavar="FILE.json",
-    help="Options of fsspec for SOURCE and TARGET that are URLs, such as credentials.",
-)
-@click.option("--target-options", callback=read_options, metavar="FILE.json", help="Others for TARGET.")
 @click.option("--include", multiple=True, metavar="GLOB", help="Only what meets this; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="Not what meets this; may be repeated.")
 @click.option("--zarr-format", type=click.Choice(["3", "2"]), default="3", show_default=True)
@@ -172,9 +195,6 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
     metavar="[GLOB=]SIZE",
     help="Put chunks into shards of this shape, or bytes.",
 )
-@click.option("--window", metavar="BYTES", help="Memory for blocks, like '256 MiB'.  [default: 1 GiB]")
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Threads.")
-@click.option("--scheduler", metavar="ADDRESS", help="Run on this dask cluster.")
 @click.option(
     "--on-unsupported",
     type=click.Choice(["raise", "skip"]),
@@ -185,18 +205,11 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
 @click.option("--resume", is_flag=True, help="Go on with an unfinished conversion.")
 @click.option("--overwrite", is_flag=True, help="Replace a store that is there.")
 @click.option("--verify", is_flag=True, help="Compare the store with the source afterwards.")
-@click.option("--report", type=click.Path(dir_okay=False), metavar="FILE.json", help="Write the report there.")
 @click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
-@click.option(
-    "--allow-external",
-    multiple=True,
-    type=click.Path(file_okay=False),
-    metavar="DIR",
-    help="Files in DIR may be read too: external links and storage, virtual datasets.",
-)
 @click.option("--max-objects", type=click.IntRange(1), metavar="N", help="Objects and links.  [default: 1000000]")
 @click.option("--max-depth", type=click.IntRange(1), metavar="N", help="Groups in groups.  [default: 64]")
 @click.option("--max-chunks", type=click.IntRange(1), metavar="N", help="Chunks.  [default: 10000000]")
+@share
 def convert_command(source: str, target: str, zarr_format: str, **options: Any) -> int:
     """Convert the HDF5 file SOURCE to the Zarr store TARGET, exactly.
 
@@ -221,26 +234,7 @@ def convert_command(source: str, target: str, zarr_format: str, **options: Any) 
     h5bound verify scan.h5 scan.zarr && rm scan.h5
     """,
 )
-@click.argument("source")
-@click.argument("target")
-@click.option(
-    "--storage-options",
-    callback=read_options,
-    metavar="FILE.json",
-    help="Options of fsspec for SOURCE and TARGET that are URLs, such as credentials.",
-)
-@click.option("--target-options", callback=read_options, metavar="FILE.json", help="Others for TARGET.")
-@click.option("--window", metavar="BYTES", help="Memory for blocks, like '256 MiB'.  [default: 1 GiB]")
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="Threads.")
-@click.option("--scheduler", metavar="ADDRESS", help="Run on this dask cluster.")
-@click.option(
-    "--allow-external",
-    multiple=True,
-    type=click.Path(file_okay=False),
-    metavar="DIR",
-    help="Files in DIR may be read too.",
-)
-@click.option("--report", type=click.Path(dir_okay=False), metavar="FILE.json", help="Write the report there.")
+@share
 def verify_command(source: str, target: str, report: str | None, **options: Any) -> int:
     """Compare the Zarr store TARGET with the HDF5 file SOURCE, bit for bit.
 
