@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+from h5py import h5d
 
 from h5bound.attributes import merge_metadata, read_attributes
 from h5bound.datatypes import ZarrType, translate_type
@@ -17,6 +18,7 @@ from h5bound.fillvalues import read_fill
 from h5bound.grid import count_cells
 from h5bound.kept import check_filters, translate_chain
 from h5bound.links import open_object
+from h5bound.mappings import list_boxes
 from h5bound.plan import Facts, StoredChunks
 from h5bound.rawbytes import is_refused
 from h5bound.report import Note, Skipped
@@ -166,7 +168,18 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
     values = merge_metadata({**kind.attributes, **attributes.values}, marks)
     refused = is_refused(dataset.id.get_type())
     axes = attributes.dimensions
-    return Facts(record, kind, target, chain, reason, stored, fill, values, None, ends, refused, axes, reading.number)
+    boxes = read_boxes(dataset, record)
+    return Facts(
+        record, kind, target, chain, reason, stored, fill, values, None, ends, refused, axes, reading.number, boxes
+    )
+
+
+def read_boxes(dataset: h5py.Dataset, record: DatasetRecord) -> NDArray[np.int64] | None:
+    """Give what the parts of a virtual dataset cover; None of another, or where HDF5 has no fill value for the rest."""
+    plist = dataset.id.get_create_plist()
+    if record.layout != "virtual" or not record.shape or plist.fill_value_defined() == h5d.FILL_VALUE_UNDEFINED:
+        return None
+    return list_boxes(plist, record.shape)
 
 
 def refuse_mere_declaration(record: DatasetRecord) -> None:

@@ -105,14 +105,32 @@ def map_cells(cells: Cells, shape: Shape, source: Shape, target: Shape, limit: i
     """
     if source == target:
         return sort_cells(cells)
-    lengths, old, new = (np.asarray(values, dtype=np.int64) for values in (shape, source, target))
-    first = cells * old // new
-    last = (np.minimum((cells + 1) * old, lengths) - 1) // new
-    counts = last - first + 1
+    lengths, old = (np.asarray(values, dtype=np.int64) for values in (shape, source))
+    return meet_boxes(cells * old, np.minimum((cells + 1) * old, lengths), target, limit)
+
+
+def meet_boxes(starts: Cells, stops: Cells, chunks: Shape, limit: int) -> Cells:
+    """Give the cells of a grid that meet any of these boxes, in elements, none of which is empty.
+
+    They come without repetition and in C order.
+
+    Raises
+    ------
+    UnsafeSourceError
+        There may be more than ``limit``.
+
+    Examples
+    --------
+    >>> meet_boxes(np.array([[0], [5]]), np.array([[1], [7]]), (3,), 100).tolist()
+    [[0], [1], [2]]
+    """
+    size = np.asarray(chunks, dtype=np.int64)
+    first = starts // size
+    counts = (stops - 1) // size - first + 1
     total = int(np.prod(counts, axis=1, dtype=np.float64).sum())
     if total > limit:
         raise UnsafeSourceError(
-            f"{total:,} chunks of shape {target} are more than {limit:,}; pass larger chunks, or raise max_chunks"
+            f"{total:,} chunks of shape {chunks} are more than {limit:,}; pass larger chunks, or raise max_chunks"
         )
     return sort_cells(_expand(first, counts))
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 from h5py import h5s
 
 from h5bound.errors import UnsupportedError
@@ -13,6 +14,7 @@ from h5bound.unreadable import READ_ERRORS, describe
 
 if TYPE_CHECKING:
     from h5py import h5p
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,31 @@ def list_mappings(plist: h5p.PropDCID) -> list[Mapping]:
         ]
     except READ_ERRORS as error:
         raise UnsupportedError(f"h5py cannot tell its virtual sources: {describe(error)}") from error
+
+
+def list_boxes(plist: h5p.PropDCID, shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """Give what the parts of a virtual dataset cover at most: a start and a stop for each part, along each axis.
+
+    What is outside of all of them holds the fill value.
+    """
+    boxes = [_bound(plist.get_virtual_vspace(i), shape) for i in range(plist.get_virtual_count())]
+    kept = [box for box in boxes if all(start < stop for start, stop in zip(*box, strict=True))]
+    return np.array(kept, np.int64).reshape(len(kept), 2, len(shape))
+
+
+def _bound(selection: h5s.SpaceID, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    kind = selection.get_select_type()
+    nowhere = (0,) * len(shape)
+    if kind == h5s.SEL_NONE:
+        return nowhere, nowhere
+    grows = False
+    if kind == h5s.SEL_HYPERSLABS and selection.is_regular_hyperslab():
+        _, _, counts, blocks = selection.get_regular_hyperslab()
+        grows = h5s.UNLIMITED in (*counts, *blocks)
+    if kind == h5s.SEL_ALL or grows:
+        return nowhere, shape
+    first, last = selection.get_select_bounds()
+    return first, tuple(min(at + 1, length) for at, length in zip(last, shape, strict=True))
 
 
 def check_selection(selection: h5s.SpaceID, space: h5s.SpaceID) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 
 from h5bound.encoding import plan_chain
 from h5bound.errors import UnsafeSourceError
-from h5bound.grid import count_cells, list_cells, map_cells, plan_auto_chunks, plan_shards
+from h5bound.grid import count_cells, list_cells, map_cells, meet_boxes, plan_auto_chunks, plan_shards
 from h5bound.settings import OptionError, match_shape
 
 if TYPE_CHECKING:
@@ -118,6 +118,8 @@ class Facts:
     """what its dimension scales say"""
     origin: int = 0
     """number of the file that it is in, among those of the survey"""
+    boxes: NDArray[np.int64] | None = None
+    """virtual: start and stop of what each of its parts covers, outside of which it holds the fill value"""
 
     @property
     def shape(self) -> Shape:
@@ -241,6 +243,11 @@ def plan_cells(facts: Facts, node: ArrayNode, limit: int) -> Cells:
     if facts.stored is not None and facts.chunks is not None:
         cells = widen(facts.stored.cells, len(node.shape))
         return map_cells(cells, node.shape, facts.chunks, node.write_shape, limit)
+    if facts.boxes is not None:
+        inner = facts.type.element_shape
+        starts = widen(facts.boxes[:, 0], len(node.shape))
+        stops = np.concatenate([facts.boxes[:, 1], np.tile(np.asarray(inner, np.int64), (len(starts), 1))], axis=1)
+        return meet_boxes(starts, stops, node.write_shape, limit)
     if record.stored_nbytes or record.layout in ("virtual", "external"):
         return list_cells(node.shape, node.write_shape, limit)
     return nothing

@@ -342,6 +342,55 @@ def test_a_huge_declared_grid_costs_nothing(tmp_path: Path) -> None:
 
 
 @FORMATS
+def test_what_no_part_of_a_virtual_dataset_covers_is_not_written(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+    def add(file: h5py.File, name: str, shape: tuple[int, ...], where: Any, dtype: Any = "i8") -> None:
+        layout = h5py.VirtualLayout(shape, dtype)
+        if where is not None:
+            layout[where] = h5py.VirtualSource(".", "d", shape=(4, 10))
+        file.create_virtual_dataset(name, layout, fillvalue=-1)
+
+    def make(file: h5py.File) -> None:
+        file["d"] = np.arange(40).reshape(4, 10)
+        add(file, "huge", (1 << 40, 10), slice(7, 11))
+        add(file, "strides", (4000, 10), slice(5, 4000, 1000))
+        add(file, "columns", (4, 20), (slice(None), slice(1, 20, 2)))
+        add(file, "nothing", (100, 10), None)
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    report = convert(source, target, zarr_format=zarr_format, verify=True)
+    assert report.exit_code == 0
+    assert {entry.path: entry.chunks for entry in report.arrays}.items() >= {"/huge": 1, "/nothing": 0}.items()
+    with h5py.File(source) as file:
+        for name in ("strides", "columns", "nothing"):
+            np.testing.assert_array_equal(node(target, name)[...], file[name][...])
+        np.testing.assert_array_equal(node(target, "huge")[:50], file["huge"][:50])
+        np.testing.assert_array_equal(node(target, "huge")[1 << 39], file["huge"][1 << 39])
+
+
+def test_what_is_only_declared_is_not_written_for_its_fill_value(tmp_path: Path) -> None:
+    payload = np.array([0x7E01], "u2").view("f2")[0]
+    source = tmp_path / "a.h5"
+    with h5py.File(source, "w") as file:
+        file.create_dataset("x", (1 << 30,), "f2", chunks=(1 << 20,), fillvalue=payload)
+        file.create_dataset("small", (1000,), "f2", chunks=(100,), fillvalue=payload)
+    with pytest.raises(UnsafeSourceError, match=r"/x: 2,147,483,648 bytes are declared and 0 stored"):
+        convert(source, tmp_path / "a.zarr")
+    report = convert(source, tmp_path / "a.zarr", exclude=["/x"], verify=True)
+    assert report.verification is not None
+    assert report.verification.equal
+
+
+def test_chunks_are_counted_over_all_datasets(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in ("x", "y"):
+            file[name] = np.arange(60)
+    chunks = {"*": (1,)}
+    assert convert(tmp_path / "a.h5", tmp_path / "a.zarr", chunks=chunks, max_chunks=120).complete
+    with pytest.raises(UnsafeSourceError, match=r"/y: 60 chunks .* more than 59"):
+        convert(tmp_path / "a.h5", tmp_path / "b.zarr", chunks=chunks, max_chunks=119)
+
+
+@FORMATS
 def test_variable_length_sequences_become_values_and_offsets(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
     pieces = [np.arange(n, dtype=">f4") for n in (3, 0, 5, 1)]
 
