@@ -58,7 +58,7 @@ MAX_HELD = 64
 LINGER = 1.0
 """Seconds: a worker is not told that a compute has ended."""
 
-ALONE = Window("xarray", alone=True)
+ALONE = Window("xarray", alone=True, clustered=True)
 
 
 @dataclass(frozen=True, slots=True)
