@@ -91,7 +91,12 @@ def redact(url: str) -> str:
     'zip://a.h5::https://host/%C3%BC.zip?***'
     """
     parts = (QUERY.sub(lambda found: f"{found[0][0]}{HIDDEN}", part) for part in hide_users(url).split("::"))
-    return quote("::".join(parts), safe="!#$%&'()*+,/:;=?@[]~", errors="surrogateescape")
+    return quote_url("::".join(parts))
+
+
+def quote_url(url: str) -> str:
+    """Give a URL in ASCII."""
+    return quote(url, safe="!#$%&'()*+,/:;=?@[]~", errors="surrogateescape")
 
 
 def redact_all(text: str) -> str:

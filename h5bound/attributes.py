@@ -37,14 +37,14 @@ _NETCDF_SCAN = 1000
 
 
 def read_attributes(
-    source: h5py.Group | h5py.Dataset,
+    source: h5py.Group | h5py.Dataset | h5py.Datatype,
     *,
     zarr_format: int = 3,
     dtype: DType | None = None,
     netcdf: bool | None = None,
     resolve: Resolve | None = None,
 ) -> AttributesRecord:
-    """Return the attributes of an open group or dataset, as a Zarr store has them.
+    """Return the attributes of an open group, dataset or committed type, as a Zarr store has them.
 
     Parameters
     ----------

@@ -50,7 +50,10 @@ def one_commit(store: Any, url: str, message: str) -> Iterator[None]:
         raise TargetError(f"{url}: the session has changes; commit or discard them, a conversion is one commit")
     try:
         yield
-        session.commit(message)
+        try:
+            session.commit(message)
+        except Exception as error:
+            raise TargetError(f"{url}: icechunk takes no commit, and nothing was kept: {error}") from error
     except BaseException:
         session.discard_changes()
         raise

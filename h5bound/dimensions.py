@@ -101,7 +101,8 @@ def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
     unlimited = bool(shape) and dataset.maxshape[0] is None
     listed = resolve.listed if isinstance(resolve, ReferencePaths) else {}
     names = _name(dataset, details, listed) if len(shape) else ()
-    bare = title.startswith(NOT_A_VARIABLE)
+    empty = not dataset.id.get_storage_size() and len(dataset.attrs) <= len(consumed)
+    bare = title.startswith(NOT_A_VARIABLE) and empty
     return Dimensions(names, shape, scale, bare, unlimited, frozenset(consumed), details)
 
 

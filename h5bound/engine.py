@@ -203,13 +203,17 @@ def _read_groups(
         for path in _walk(top.ds, request.group) if nested else (request.group,):
             store = Store(root, opened.file, request, path)
             dataset = found[path] = StoreBackendEntrypoint().open_dataset(store, **request.decoders)
-            dataset.set_close(None)
+            dataset.set_close(_close_nothing)
             if request.source.remote:
                 dataset.encoding["source"] = request.name  # else xarray puts the URL there
             for name, variable in dataset.variables.items():
                 if variable.dims == (name,) and variable.nbytes <= SMALL_INDEX:
                     variable.load()
     return found
+
+
+def _close_nothing() -> None:
+    """No file is open; `xarray.open_mfdataset` calls what closes each of its datasets."""
 
 
 def _walk(group: h5netcdf.Group, path: PurePosixPath) -> Iterator[PurePosixPath]:

@@ -14,6 +14,7 @@ from h5bound.attributes import merge_metadata, read_attributes
 from h5bound.datatypes import ZarrType, translate_type
 from h5bound.dimensions import is_hidden
 from h5bound.errors import H5BoundError, SourceNotFoundError, UnsafeSourceError, UnsupportedError
+from h5bound.fillattribute import choose_fill_v2
 from h5bound.fillvalues import read_fill
 from h5bound.grid import count_cells
 from h5bound.kept import check_filters, translate_chain
@@ -148,6 +149,8 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
         resolve=reading.resolve,
     )
     fill = read_fill(dataset, kind, zarr_format=settings.zarr_format, resolve=reading.resolve)
+    if settings.zarr_format == 2 and attributes.fill is not None:
+        fill = choose_fill_v2(fill, attributes.fill)
     chain, reason = translate_chain(record, kind, settings.zarr_format)
     inside = reading.origin.locate(record.path)
     ends = read_ends(reading.opened, inside, record.shape) if kind.kind == "vlen" else None

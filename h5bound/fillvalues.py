@@ -74,7 +74,7 @@ def read_shown_fill(dataset: h5py.Dataset) -> Array:
         return zeros
     if dtype.subdtype is None and dtype.names is None and dtype.kind not in "OV":
         return np.array(dataset.fillvalue, dtype)
-    return _read_unwritten(dataset) if plist.get_layout() == h5d.CHUNKED else zeros
+    return zeros if plist.get_external_count() else _read_unwritten(dataset)  # all of external storage is written
 
 
 def spell_fill(value: Array, zarr_format: int) -> tuple[JSON, bool]:

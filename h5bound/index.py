@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     import h5py
 
 
+COMMITTED = "committed type"
+"""The note of one: what has such a type is carried, and its attributes are among the details of the store."""
+
+
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
     """A group."""
@@ -204,7 +208,7 @@ class _Walk:
                 self.slots_left -= slots
             self.datasets.append(record)
         else:
-            self.notes.append(Note(path, "committed type"))
+            self.notes.append(Note(path, COMMITTED))
 
 
 def _read_identity(file: h5py.File) -> tuple[int, int]:

@@ -303,6 +303,8 @@ def _spell_scalar(item: object) -> JSON:
         return int(item.view("i8"))
     if isinstance(item, np.complexfloating):
         return [_spell_scalar(item.real), _spell_scalar(item.imag)]
+    if isinstance(item, np.floating) and not (item.dtype.itemsize <= 8 and _only_usual_nans(np.asarray(item))):
+        return {"base64": base64.b64encode(item.tobytes()).decode("ascii")}
     if isinstance(item, np.floating):
         return float(item) if np.isfinite(item) else _spell_floats(np.array(item, "f8"))
     return cast("JSON", item.item() if isinstance(item, np.generic) else item)

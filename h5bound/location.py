@@ -6,9 +6,9 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
 from zipfile import is_zipfile
 
+from h5bound.address import USER, quote_url, redact, redact_all
 from h5bound.errors import TargetError
 from h5bound.settings import OptionError
 from h5bound.target import Target, reaching, run
@@ -100,19 +100,33 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None, *, read_only: 
     TargetError
         There are credentials in it, or nothing that knows it is installed.
     """
-    parts = urlsplit(url)
-    web = parts.scheme in ("http", "https")
-    if parts.password is not None or (web and (parts.username is not None or parts.query)):
-        shown = hide_user(url.partition("?")[0] if web else url)
-        raise TargetError(f"{shown}: credentials in a URL would stand in every report; pass them in storage_options")
+    if has_credentials(url):
+        raise TargetError(
+            f"{redact(url)}: credentials in a URL would stand in every report; pass them in storage_options"
+        )
     try:
         from zarr.storage import FsspecStore
 
         options = {"use_listings_cache": False, **(storage_options or {})}
         store = FsspecStore.from_url(url, storage_options=options, read_only=read_only)
-    except (ImportError, ValueError) as error:
-        raise TargetError(f"{url}: {error} (pip install 'h5bound[remote]' brings s3:// and https://)") from error
+    except (ImportError, ValueError, OSError) as error:
+        words = redact_all(str(error))
+        raise TargetError(f"{url}: {words} (pip install 'h5bound[remote]' brings s3:// and https://)") from error
     return find_local(store)
+
+
+def has_credentials(url: str) -> bool:
+    """Tell whether there may be a password or a signature in a URL, or in one of a chain.
+
+    >>> [has_credentials(url) for url in ("s3://bucket/a", "abfs://container@account/a", "memory://a#1")]
+    [False, False, False]
+    >>> [has_credentials(url) for url in ("ftp://me:pass@host/a", "simplecache::https://host/a?sig=x", "https://me@host")]
+    [True, True, True]
+    """
+    parts = url.split("::")
+    web = [part for part in parts if part.lower().startswith(("http://", "https://"))]
+    passwords = any(":" in user for user in USER.findall(url))
+    return passwords or any("?" in part for part in parts) or any(redact(part) != quote_url(part) for part in web)
 
 
 def find_local(store: FsspecStore) -> Store:
@@ -152,6 +166,8 @@ def check_store(store: object, zarr_format: Literal[2, 3], *, read_only: bool) -
         return LocalStore(store.root.absolute(), read_only=read_only)
     if Target(store, zarr_format, "").kind == "icechunk" and zarr_format == 2 and not read_only:
         raise OptionError("zarr_format=2: icechunk holds format 3")
+    if type(getattr(store, "session", None)).__name__ == "ForkSession" and not read_only:
+        raise OptionError("a forked icechunk session takes no commit; pass writable_session(branch).store")
     run(StorePath.open(store, ""))
     return find_local(store) if isinstance(store, FsspecStore) else store
 

@@ -14,6 +14,7 @@ from h5bound.attributes import merge_metadata, read_attributes, spell_links
 from h5bound.dimensions import NOT_A_COORDINATE, name_dimensions
 from h5bound.errors import UnsafeSourceError
 from h5bound.facts import Findings, Reading, original_name, read_dataset_facts
+from h5bound.index import COMMITTED
 from h5bound.names import escape_siblings
 from h5bound.origins import Follower, Origin, list_paths, parent_of, read_origin
 from h5bound.report import Link, Note, Skipped
@@ -137,6 +138,8 @@ class Reader:
         facts = (read_dataset_facts(reading, record) for record in origin.index.datasets)
         self.datasets += [item for item in facts if item is not None]
         self.groups += [read_group_facts(reading, record.path, self.links) for record in origin.index.groups]
+        for path in list_types(origin.index):
+            keep_type_attributes(reading, path)
 
     def finish(self) -> Survey:
         """Give what was read."""
@@ -171,10 +174,15 @@ def check_chunks(origins: Sequence[Origin], limits: Limits) -> None:
         )
 
 
+def list_types(index: Index) -> list[str]:
+    """Give the paths of all committed types."""
+    return [note.path for note in index.notes if note.note == COMMITTED]
+
+
 def name_targets(origins: Sequence[Origin]) -> dict[str, str]:
     """Give the path in the store of every group and dataset."""
     children: dict[str, list[str]] = {}
-    for path in (path for origin in origins for path in list_paths(origin.index)):
+    for path in (path for origin in origins for path in (*list_paths(origin.index), *list_types(origin.index))):
         if path != "/":
             children.setdefault(parent_of(path), []).append(path.rpartition("/")[2])
     targets = {"/": ""}
@@ -217,6 +225,19 @@ def read_group_facts(reading: Reading, path: str, links: Mapping[str, Sequence[L
     if inside:
         attributes["_LINKS"] = spell_links(inside)
     return GroupFacts(path, reading.targets[path], attributes, reading.number)
+
+
+def keep_type_attributes(reading: Reading, path: str) -> None:
+    """Keep the attributes of a committed type among the details of the store, where it has no node."""
+    record = read_attributes(
+        reading.open(path),
+        zarr_format=reading.settings.zarr_format,
+        netcdf=reading.origin.netcdf,
+        resolve=reading.resolve,
+    )
+    reading.found.note_attributes(path, record)
+    if record.values:
+        reading.found.add_details(path, {"type_attributes": record.values})
 
 
 def name_axes(groups: Sequence[GroupFacts], datasets: Sequence[Facts], gathered: Findings) -> list[Facts]:

@@ -103,12 +103,13 @@ class VariableArray(BackendArray):
 
     def _read(self, key: tuple[Pick, ...]) -> Any:
         """Give the values at integers, slices, and at most one array of ascending integers."""
-        held = self._on_worker.handle() if worker_address() is not None else _holder.find(self.source)
+        on_worker = worker_address() is not None
+        held = self._on_worker.handle() if on_worker else _holder.find(self.source)
         handle = held or Handle(self.source)
         values = handle.read(ALONE, None, read_values, self.place, key)
         if held is None:
             handle.close(ALONE)
-        elif not self.source.remote:  # a server is asked at the close
+        elif on_worker or not self.source.remote:  # else a server is asked at the close
             handle.session(ALONE).check()
         return values
 

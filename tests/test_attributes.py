@@ -402,3 +402,12 @@ def test_an_array_of_one_is_a_number_in_netcdf_and_a_list_elsewhere(file: h5py.F
     assert values == {"x": 5}
     assert details["attributes"]["x"] == {"shape": [1]}
     assert compare_attributes(file, values, details, netcdf=True) == []
+
+
+def test_floats_that_a_number_cannot_say_keep_their_bytes_within_other_values(file: h5py.File) -> None:
+    held = np.empty(1, object)
+    held[0] = np.array([0x7FC00001, 0x3F800000], "<u4").view("<f4")
+    file.attrs.create("lists", held, (1,), h5py.vlen_dtype(np.dtype("<f4")))
+    values, details = through_json(read_attributes(file))
+    assert "AQDAfw==" in json.dumps([values, details])  # the payload
+    assert compare_attributes(file, values, details) == []

@@ -367,6 +367,73 @@ def test_what_no_part_of_a_virtual_dataset_covers_is_not_written(zarr_format: Li
         np.testing.assert_array_equal(node(target, "huge")[1 << 39], file["huge"][1 << 39])
 
 
+@FORMATS
+def test_what_was_never_written_holds_its_fill_value(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+    pair = np.dtype([("i", "i4"), ("f", "f8")])
+    value = np.array((7, np.nan), pair)
+
+    def make(file: h5py.File) -> None:
+        cases: list[tuple[str, tuple[int, ...], dict[str, Any]]] = [
+            ("flat", (5,), {}),
+            ("chunks", (5,), {"chunks": (2,)}),
+            ("scalar", (), {}),
+        ]
+        for name, shape, options in cases:
+            file.create_dataset(name, shape, pair, fillvalue=value, **options)
+            file.create_dataset(f"opaque {name}", shape, np.dtype("V3"), fillvalue=np.void(b"abc"), **options)
+            file.create_dataset(f"text {name}", shape, h5py.string_dtype(), fillvalue="hé", **options)
+        file["two"] = np.zeros(2, pair)
+        layout = h5py.VirtualLayout((10_000,), pair)
+        layout[3:5] = h5py.VirtualSource(".", "two", (2,))
+        file.create_virtual_dataset("virtual", layout, fillvalue=value)
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    assert convert(source, target, zarr_format=zarr_format, verify=True).exit_code == 0
+    with h5py.File(source) as file:
+        for name, dataset in file.items():
+            found, wanted = np.asarray(node(target, name)[...]), dataset[()]
+            if name.startswith("text"):
+                assert set(np.ravel(found)) == {"hé"}
+            else:
+                assert found.tobytes() == np.asarray(wanted).tobytes(), name
+
+
+def test_attributes_of_committed_types_and_of_dimensions_are_kept(tmp_path: Path) -> None:
+    def make(file: h5py.File) -> None:
+        file["type"] = np.dtype("i4")
+        file["type"].attrs["doc"] = "é"
+        file.create_dataset("x", (3,), file["type"])
+        title = "This is a netCDF dimension but not a netCDF variable.         5"
+        file.create_dataset("used", data=np.arange(5)).make_scale(title)
+        file.create_dataset("told", (5,), "f4").make_scale(title)
+        file["told"].attrs["important"] = 42
+        file.create_dataset("bare", (5,), "f4").make_scale(title)
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    report = convert(source, target, verify=True)
+    assert report.exit_code == 0
+    root = zarr.open_group(target, mode="r")
+    assert sorted(root.array_keys()) == ["told", "used", "x"]
+    assert node(target, "used")[:].tolist() == [0, 1, 2, 3, 4]
+    assert node(target, "told").attrs["important"] == 42
+    mark: Any = root.attrs["_h5bound"]
+    assert mark["details"]["type"] == {"type_attributes": {"doc": "é"}}
+
+
+def test_in_format_2_xarray_masks_what_the_source_says_is_missing(tmp_path: Path) -> None:
+    xr = pytest.importorskip("xarray")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.arange(3, dtype="f4")
+        file["x"].make_scale()
+        file["y"] = np.arange(3, dtype="i4")
+        file["y"].attrs["_FillValue"] = np.int32(1)
+        file["y"].dims[0].attach_scale(file["x"])
+    convert(tmp_path / "a.h5", tmp_path / "a.zarr", zarr_format=2, verify=True)
+    with xr.open_dataset(tmp_path / "a.h5", engine="h5netcdf") as wanted, xr.open_zarr(tmp_path / "a.zarr") as found:
+        np.testing.assert_array_equal(found["y"], wanted["y"])
+        assert np.isnan(found["y"][1])
+
+
 def test_what_is_only_declared_is_not_written_for_its_fill_value(tmp_path: Path) -> None:
     payload = np.array([0x7E01], "u2").view("f2")[0]
     source = tmp_path / "a.h5"

@@ -623,7 +623,7 @@ def test_the_line_that_ends_an_interrupted_conversion_names_the_way_on(
     interrupt(source, target)
     command = ["convert", str(source), str(target)]
     for options, message in (
-        ([], "unfinished conversion; resume=True"),
+        ([], "unfinished conversion; --resume goes on with it, --overwrite replaces it"),
         (["--resume", "--codecs", "zstd"], "settings.codecs 'keep', 'zstd'"),
     ):
         assert run_command([*command, *options]) == 1

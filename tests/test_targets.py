@@ -518,8 +518,16 @@ def test_a_place_that_is_none_is_refused(tmp_path: Path, source: Path) -> None:
     with pytest.raises(TargetError, match="nosuch"):
         convert(source, "nosuch://a")
     secret = quote(SECRET, safe="")
-    for url in (f"ftp://me:{secret}@127.0.0.1/a", f"https://{secret}@127.0.0.1/a", f"https://127.0.0.1/a?key={secret}"):
-        with pytest.raises(TargetError, match=r"127\.0\.0\.1/a: credentials in a URL") as caught:
+    for url in (
+        f"ftp://me:{secret}@127.0.0.1/a",
+        f"ftp://me:{secret}@{secret}@127.0.0.1/a",
+        f"https://{secret}@127.0.0.1/a",
+        f"https://127.0.0.1/a?key={secret}",
+        f"https://127.0.0.1/a#key={secret}",
+        f"simplecache::https://me:{secret}@127.0.0.1/a",
+        f"simplecache::https://127.0.0.1/a?key={secret}",
+    ):
+        with pytest.raises(TargetError, match=r"127\.0\.0\.1/a([?#]\*\*\*)?: credentials in a URL") as caught:
             verify(source, url)
         assert secret not in str(caught.value)
     hidden = open_target(FsspecStore.from_url(f"https://me:{secret}@127.0.0.1/a"), 3)

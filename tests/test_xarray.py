@@ -295,6 +295,15 @@ def test_writing_and_replacing_the_file_needs_no_close(path: Path) -> None:
         dataset.a.compute()
 
 
+def test_files_that_are_opened_together_are_closed_together(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.nc"
+    other.write_bytes(path.read_bytes())
+    with xr.open_mfdataset([path, other], engine="h5bound", combine="nested", concat_dim="number") as dataset:
+        total = dataset.a.sum().compute()
+    with xr.open_mfdataset([path, other], engine="h5netcdf", combine="nested", concat_dim="number") as wanted:
+        assert float(total) == pytest.approx(float(wanted.a.sum()))
+
+
 def test_closing_does_no_harm(path: Path) -> None:
     with xr.open_dataset(path, engine="h5bound") as dataset:
         pass
