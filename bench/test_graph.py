@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pytest_benchmark.fixture import BenchmarkFixture
 
 FEW = 64
-MANY = {"h5bound": 100_000, "from_array": 100_000, "recipe": 5_000}
+MANY = {"h5bound": 100_000, "from_array": 100_000, "xarray": 100_000, "recipe": 5_000}
 """Blocks; the recipe takes 50 s for 100,000."""
 AS_TEST = 1_000
 """Blocks of the recipe where nothing is timed."""
