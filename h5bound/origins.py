@@ -109,6 +109,7 @@ def keep_wanted(index: Index, settings: Settings, skipped: list[Skipped]) -> Ind
     """Give the index without what include and exclude leave out, which is noted down, the highest groups only."""
     if not settings.include and not settings.exclude:
         return index
+    index = prefer_wanted(index, settings)
     wanted = {record.path for record in index.datasets if is_wanted(record.path, settings)}
     wanted |= {record.path for record in index.groups if is_wanted(record.path, settings)}
     above = {"/"} | {"/".join(path.split("/")[:stop]) for path in wanted for stop in range(2, path.count("/") + 1)}
@@ -118,13 +119,45 @@ def keep_wanted(index: Index, settings: Settings, skipped: list[Skipped]) -> Ind
         for path in list_paths(index)
         if path not in kept and parent_of(path) in kept
     ]
+    links = []
+    for link in (link for link in index.links if parent_of(link.path) in kept):
+        if not is_wanted(link.path, settings):
+            skipped.append(Skipped(link.path, LEFT_OUT, asked=True))
+        elif link.kind == "hard" and link.to not in kept:
+            skipped.append(Skipped(link.path, f"what it leads to, {link.to}, is {LEFT_OUT}", asked=True))
+        else:
+            links.append(link)
     return replace(
         index,
         groups=tuple(record for record in index.groups if record.path in kept),
         datasets=tuple(record for record in index.datasets if record.path in kept),
-        links=tuple(link for link in index.links if parent_of(link.path) in kept and is_wanted(link.path, settings)),
+        links=tuple(links),
         notes=tuple(note for note in index.notes if is_wanted(note.path, settings)),
         problems=tuple(item for item in index.problems if is_wanted(item[0], settings)),
+    )
+
+
+def prefer_wanted(index: Index, settings: Settings) -> Index:
+    """Give the index with each dataset under the first of its names that is not left out, if there is one."""
+    datasets = {record.path for record in index.datasets if not is_wanted(record.path, settings)}
+    names: dict[str, str] = {}
+    for link in index.links:
+        if link.kind == "hard" and link.to in datasets and is_wanted(link.path, settings):
+            names.setdefault(link.to, link.path)
+    if not names:
+        return index
+
+    def turn(link: LinkRecord) -> LinkRecord:
+        name = names.get(link.to) if link.kind == "hard" else None
+        if name is None:
+            return link
+        return replace(link, path=link.to, to=name) if link.path == name else replace(link, to=name)
+
+    return replace(
+        index,
+        datasets=tuple(replace(record, path=names.get(record.path, record.path)) for record in index.datasets),
+        links=tuple(map(turn, index.links)),
+        addresses={address: names.get(path, path) for address, path in index.addresses.items()},
     )
 
 

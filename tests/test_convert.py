@@ -434,6 +434,34 @@ def test_in_format_2_xarray_masks_what_the_source_says_is_missing(tmp_path: Path
         assert np.isnan(found["y"][1])
 
 
+@pytest.mark.parametrize(
+    ("options", "arrays", "links", "left_out"),
+    [
+        ({"include": ["/b"]}, ["/b"], [], ["/a", "/g", "/soft"]),
+        ({"include": ["/a", "/b"]}, ["/a"], [("/b", "/a")], ["/g", "/soft"]),
+        ({"exclude": ["/a"]}, ["/b"], [("/g/c", "/b"), ("/soft", "/g/c")], ["/a"]),
+        ({"include": ["/g/*"]}, ["/g/c"], [], ["/a", "/b", "/soft"]),
+        ({"exclude": ["/b", "/soft"]}, ["/a"], [("/g/c", "/a")], ["/b", "/soft"]),
+    ],
+    ids=str,
+)
+def test_a_dataset_goes_by_whichever_of_its_names_is_wanted(
+    options: dict[str, Any], arrays: list[str], links: list[tuple[str, str]], left_out: list[str], tmp_path: Path
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a"] = np.arange(3)
+        file["b"] = file["a"]
+        file["g/c"] = file["a"]
+        file["soft"] = h5py.SoftLink("/g/c")
+    report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", verify=True, **options)
+    assert report.verification is not None
+    assert report.verification.equal
+    assert [entry.path for entry in report.arrays] == arrays
+    assert sorted((link.path, link.to) for link in report.links) == links
+    assert sorted(item.path for item in report.skipped) == left_out
+    assert node(tmp_path / "a.zarr", arrays[0].strip("/"))[:].tolist() == [0, 1, 2]
+
+
 def test_what_is_only_declared_is_not_written_for_its_fill_value(tmp_path: Path) -> None:
     payload = np.array([0x7E01], "u2").view("f2")[0]
     source = tmp_path / "a.h5"
