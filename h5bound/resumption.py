@@ -140,7 +140,7 @@ def judge(target: Target, claim: Claim, marker: Mapping[str, Any], *, resume: bo
     try:
         check_state(target, state, resume=resume and state != "store", overwrite=overwrite)
     except TargetError:
-        if claim.found is None:
+        if not claim.found:  # an empty one is of a conversion that was refused, since it was not the first to lock it
             claim.delete()
         raise
     held = parse_marker(claim.found)

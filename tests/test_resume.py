@@ -22,6 +22,7 @@ from h5bound.convert import convert
 from h5bound.errors import SourceChangedError, TargetError
 from h5bound.location import open_target
 from h5bound.mark import fingerprint
+from h5bound.resumption import judge
 from h5bound.target import MARKER
 from h5bound.verify import verify
 from tests.recorder import Log, count_files
@@ -404,6 +405,15 @@ def test_of_conversions_that_begin_together_one_gets_in(source: Path, tmp_path: 
             thread.join()
         assert ends.count(True) == 1, ends
         assert verify(source, target).equal
+
+
+def test_a_marker_that_its_maker_could_not_lock_in_time_does_not_stay(source: Path, target: Path) -> None:
+    convert(source, target)
+    (target / MARKER).touch()  # by another conversion, which was refused since this one was the first to lock it
+    place = open_target(target, 3)
+    with claim(place) as held, pytest.raises(TargetError):
+        judge(place, held, {}, resume=False, overwrite=False)
+    assert verify(source, target).equal
 
 
 def test_a_marker_that_is_deleted_before_it_can_be_locked_is_not_held(
