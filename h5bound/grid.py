@@ -69,6 +69,20 @@ def count_cells(shape: Shape, chunks: Shape) -> Shape:
     return tuple(-(-length // chunk) for length, chunk in zip(shape, chunks, strict=True))
 
 
+def check_count(total: int, chunks: Shape, limit: int) -> None:
+    """Refuse more than ``limit`` chunks, before they are listed.
+
+    Raises
+    ------
+    UnsafeSourceError
+        There are more.
+    """
+    if total > limit:
+        raise UnsafeSourceError(
+            f"{total:,} chunks of shape {chunks} are more than {limit:,}; pass larger chunks, or raise max_chunks"
+        )
+
+
 def list_cells(shape: Shape, chunks: Shape, limit: int) -> Cells:
     """Give every cell of a grid in C order.
 
@@ -79,10 +93,7 @@ def list_cells(shape: Shape, chunks: Shape, limit: int) -> Cells:
     """
     counts = count_cells(shape, chunks)
     total = prod(counts)
-    if total > limit:
-        raise UnsafeSourceError(
-            f"{total:,} chunks of shape {chunks} are more than {limit:,}; pass larger chunks, or raise max_chunks"
-        )
+    check_count(total, chunks, limit)
     if not counts:
         return np.zeros((1, 0), dtype=np.int64)
     return np.stack(np.unravel_index(np.arange(total), counts), axis=1).astype(np.int64, copy=False)
@@ -128,10 +139,7 @@ def meet_boxes(starts: Cells, stops: Cells, chunks: Shape, limit: int) -> Cells:
     first = starts // size
     counts = (stops - 1) // size - first + 1
     total = int(np.prod(counts, axis=1, dtype=np.float64).sum())
-    if total > limit:
-        raise UnsafeSourceError(
-            f"{total:,} chunks of shape {chunks} are more than {limit:,}; pass larger chunks, or raise max_chunks"
-        )
+    check_count(total, chunks, limit)
     return sort_cells(_expand(first, counts))
 
 
