@@ -11,8 +11,7 @@ from __future__ import annotations
 import bz2
 import struct
 import zlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -21,14 +20,15 @@ if TYPE_CHECKING:
 
 Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
 """A one-dimensional array of bytes."""
+Rows: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+"""The bytes of one chunk, or a row of them for each of several."""
 
 
 class DamagedError(Exception):
     """Stored bytes do not decode to the declared size; the reader adds which chunk they are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """What one filter has to undo."""
 
     source: Bytes
@@ -81,12 +81,18 @@ def undo_shuffle(task: Task) -> Bytes:
     out = np.empty(task.source.size, np.uint8) if task.out is None else task.out
     if out.size != task.source.size:
         raise DamagedError(f"has {task.source.size} bytes where {out.size} are declared")
-    whole = out.size // size * size
-    planes, elements = task.source[:whole].reshape(size, -1), out[:whole].reshape(-1, size)
-    for k in range(size):
-        elements[:, k] = planes[k]
-    out[whole:] = task.source[whole:]
+    unshuffle(task.source, out, size)
     return out
+
+
+def unshuffle(source: Rows, out: Rows, size: int) -> None:
+    """Put the bytes of elements of `size` back together, in one chunk or in each row of chunks."""
+    whole = out.shape[-1] // size * size
+    rows = out.shape[:-1]
+    planes, elements = source[..., :whole].reshape(*rows, size, -1), out[..., :whole].reshape(*rows, -1, size)
+    for k in range(size):
+        elements[..., k] = planes[..., k, :]
+    out[..., whole:] = source[..., whole:]
 
 
 def undo_fletcher32(task: Task) -> Bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from h5py import h5d, h5i
 
+from h5bound.batch import is_small, read_boxes
 from h5bound.decoders import Bytes, DamagedError
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.fallback import Block, Region, name_of, read_through_h5py
@@ -169,6 +170,8 @@ class ChunkedReader:
         if self._small and self._finder.are_full(grid, self._decoder.nbytes):
             return read_through_h5py(self._dataset, region)
         block, cells = _new_block(tuple(s.stop - s.start for s in region), self._dtype)
+        if is_small(grid, region, self._decoder.nbytes) and self._read_together(grid, region, cells):
+            return block
         scratch: Block | None = None
         for overlap, stored, source in self._gather(grid, region):
             target = cells[overlap.in_block]
@@ -183,6 +186,16 @@ class ChunkedReader:
                     target[...] = scratch[overlap.in_chunk]
         return block
 
+    def _read_together(self, grid: ChunkGrid, region: Region, cells: Block) -> bool:
+        """Read small chunks of a local file many at once; False if they have to be read one by one."""
+        table = self._finder.list_for(grid, region)
+        if table is None or self._bytes is None or self._bytes.far:
+            return False
+        try:
+            return read_boxes(self._bytes, table, grid, self._decoder, self._fill, region, cells)
+        except DamagedError:  # read one by one, the chunk has a name
+            return False
+
     def foresee(self, regions: Sequence[Region]) -> None:
         """Take notice of regions that will be read, each once, if they are enough for their chunks to be listed."""
         if self._bytes is None or not self._finder.prepare(self._grid, sum(map(self._grid.count, regions))):
@@ -192,7 +205,7 @@ class ChunkedReader:
 
     def fetch(self, region: Region) -> Block | Fetched:
         """Give the stored chunks of a region, which is not empty, or the region where they are no smaller."""
-        if self._bytes is None or not self._all_skipped:
+        if self._bytes is None or not self._all_skipped or is_small(self._grid, region, self._decoder.nbytes):
             return self.read(region)
         shape = tuple(s.stop - s.start for s in region)
         found = list(self._finder.meet(self._grid, region))
@@ -260,7 +273,7 @@ class ChunkedReader:
 
     def _read_missing(self, overlap: Overlap, target: Block) -> None:
         """Fill in the fill value, or what h5py gives where HDF5 does not promise one."""
-        if self._fill is not None and self._finder.listed:
+        if self._fill is not None and self._finder.table is not None:
             target[...] = self._fill
             return
         block = read_through_h5py(self._dataset, overlap.region)

@@ -12,9 +12,12 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
+
 from h5bound.decoders import (
     Bytes,
     DamagedError,
+    Rows,
     Task,
     undo_bitshuffle,
     undo_blosc,
@@ -26,11 +29,12 @@ from h5bound.decoders import (
     undo_shuffle,
     undo_szip,
     undo_zstd,
+    unshuffle,
 )
 from h5bound.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from h5bound.records import Filter
 
@@ -149,23 +153,57 @@ class Decoder:
         DamagedError
             The bytes do not decode to `nbytes` bytes, or a checksum does not agree.
         """
-        left = []
-        nbytes, limit = self.nbytes, 2 * self.nbytes + GROWTH
-        for i, (kind, options) in enumerate(self.steps):
-            if not mask >> i & 1:
-                left.append((kind, options, nbytes))
-                nbytes = -1 if nbytes < 0 or kind.grows is None else nbytes + kind.grows
+        left = self._applied(mask)
         data = stored
         while left:
             kind, options, nbytes = left.pop()
             try:
-                data = kind.undo(Task(data, nbytes, None if left else out, options, limit))
+                data = kind.undo(Task(data, nbytes, None if left else out, options, self._limit))
             except DamagedError as error:
                 raise DamagedError(f"{kind.name}: it {error}") from error.__cause__
-        if data.size != self.nbytes:
-            raise DamagedError(f"it decodes to {data.size} bytes where {self.nbytes} are declared")
+        self._check(data)
         if data is not out:
             out[:] = data
+
+    def decode_all(self, stored: Sequence[Bytes], out: Rows, mask: int = 0) -> None:
+        """Decode chunks of one filter mask, each into a row of `out`: one filter of all, then the next.
+
+        Raises
+        ------
+        DamagedError
+            As `decode` does, but for the name of the filter.
+        """
+        left = self._applied(mask)
+        data = stored
+        while left:
+            kind, options, nbytes = left.pop()
+            if kind.undo is undo_shuffle and not left:
+                for chunk in data:
+                    self._check(chunk)
+                unshuffle(np.concatenate(data).reshape(out.shape), out, options[0])
+                return
+            data = [kind.undo(Task(chunk, nbytes, None, options, self._limit)) for chunk in data]
+        for chunk in data:
+            self._check(chunk)
+        np.concatenate(data, out=out.reshape(-1))
+
+    @property
+    def _limit(self) -> int:
+        """The most bytes that a compressor may have made of a chunk, or been given."""
+        return 2 * self.nbytes + GROWTH
+
+    def _applied(self, mask: int) -> list[tuple[Kind, tuple[int, ...], int]]:
+        """Give the filters that were applied, with their options and the bytes that each was given."""
+        applied, nbytes = [], self.nbytes
+        for i, (kind, options) in enumerate(self.steps):
+            if not mask >> i & 1:
+                applied.append((kind, options, nbytes))
+                nbytes = -1 if nbytes < 0 or kind.grows is None else nbytes + kind.grows
+        return applied
+
+    def _check(self, data: Bytes) -> None:
+        if data.size != self.nbytes:
+            raise DamagedError(f"it decodes to {data.size} bytes where {self.nbytes} are declared")
 
 
 def decoder_for(filters: tuple[Filter, ...], nbytes: int) -> Decoder:

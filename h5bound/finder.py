@@ -65,9 +65,13 @@ class ChunkFinder:
         self._lock = threading.Lock()
 
     @property
-    def listed(self) -> bool:
-        """Whether all chunks were listed, so that it is known which were never written."""
-        return self._table is not None
+    def table(self) -> ChunkTable | None:
+        """Where all chunks are, once they were listed, so that it is known which were never written."""
+        return self._table
+
+    def list_for(self, grid: ChunkGrid, region: Region) -> ChunkTable | None:
+        """Give the list of all chunks if it is worth it for this region, and says all of each."""
+        return self._table if self.prepare(grid, grid.count(region)) and not self._edge_mask else None
 
     def prepare(self, grid: ChunkGrid, count: int) -> bool:
         """List all chunks if so many more are wanted that it is worth it; tells whether they are listed."""
@@ -75,7 +79,7 @@ class ChunkFinder:
             self._wanted += count
             if math.prod(grid.counts) <= max(self._listing.size, self._listing.share * (self._wanted - 1)):
                 self._list(grid)
-        return self.listed
+        return self._table is not None
 
     def meet(self, grid: ChunkGrid, region: Region) -> Iterator[tuple[Overlap, Stored | None]]:
         """Give the chunks that a region meets, and what is stored of each."""

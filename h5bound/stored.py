@@ -73,9 +73,20 @@ class ChunkGrid:
         """Tell whether the dataset ends within the chunk."""
         return any((i + 1) * c > n for i, c, n in zip(place, self.chunks, self.shape, strict=True))
 
+    def number_all(self, box: tuple[range, ...]) -> NDArray[np.int64]:
+        """Give the places of all chunks of a box, in row-major order, from its places along each axis."""
+        numbers = np.zeros((), np.int64)
+        for places, stride in zip(box, self.strides, strict=True):
+            numbers = np.add.outer(numbers, np.arange(places.start, places.stop) * stride)
+        return numbers.ravel()
+
+    def places(self, region: tuple[slice, ...]) -> list[range]:
+        """Give the places of the chunks that a region meets, along each axis."""
+        return [range(s.start // c, -(-s.stop // c)) for s, c in zip(region, self.chunks, strict=True)]
+
     def count(self, region: tuple[slice, ...]) -> int:
         """Give how many chunks a region meets."""
-        return math.prod(-(-s.stop // c) - s.start // c for s, c in zip(region, self.chunks, strict=True))
+        return math.prod(map(len, self.places(region)))
 
     def meet(self, region: tuple[slice, ...]) -> Iterator[Overlap]:
         """Give the chunks that a region meets, in row-major order."""
@@ -127,6 +138,13 @@ class ChunkTable:
         if row == self.numbers.size or self.numbers[row] != number:
             return None
         return Stored(int(self.offsets[row]), int(self.nbytes[row]), int(self.masks[row]))
+
+    def find_all(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give the row of each chunk; -1 if it was never written."""
+        if not self.numbers.size:
+            return np.full(numbers.shape, -1)
+        rows = np.minimum(np.searchsorted(self.numbers, numbers), self.numbers.size - 1)
+        return np.where(self.numbers[rows] == numbers, rows, -1)
 
 
 def check_tree(dataset: h5d.DatasetID, origins: NDArray[np.int64], nbytes: NDArray[np.int64]) -> None:

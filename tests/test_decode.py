@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
 
-from h5bound import direct, finder
+from h5bound import batch, direct, finder
 from h5bound.decode import DatasetReader
 from h5bound.direct import Fetched
 from h5bound.errors import CorruptChunkError, UnsupportedError
@@ -38,10 +38,10 @@ VALUES = np.arange(11 * 13, dtype="<i4").reshape(11, 13) * 7919
 GZIP = {"chunks": (4, 5), "compression": "gzip", "shuffle": True}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def chunks_of_any_size() -> Iterator[None]:
+@pytest.fixture(scope="module", autouse=True, params=[0, batch.SMALL_NBYTES], ids=["one_by_one", "together"])
+def chunks_of_any_size(request: pytest.FixtureRequest) -> Iterator[None]:
     """Have small chunks and short runs read directly too, that the tests may be small."""
-    with patch.object(direct, "SMALL_PLAIN", 0):
+    with patch.object(direct, "SMALL_PLAIN", 0), patch.object(batch, "SMALL_NBYTES", request.param):
         yield
 
 
@@ -348,8 +348,11 @@ def test_small_plain_chunks_are_left_to_h5py_unless_one_has_another_size(
             reader.read(np.s_[0:11, 0:13])
 
 
-def test_filtered_chunks_are_held_as_they_are_stored_unless_that_is_more(tmp_path: Path) -> None:
+def test_filtered_chunks_are_held_as_they_are_stored_unless_that_is_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+    monkeypatch.setattr(batch, "SMALL_NBYTES", 0)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("small", data=np.arange(2000).reshape(40, 50), **GZIP)
         file.create_dataset("noise", data=noise, chunks=(40, 50), compression="gzip")
@@ -367,6 +370,56 @@ def test_filtered_chunks_are_held_as_they_are_stored_unless_that_is_more(tmp_pat
         with opened(tmp_path / "a.h5", name) as (dataset, reader):
             assert isinstance(reader.fetch(region), Fetched) == later
             check(decode_later(reader, region), dataset[region])
+
+
+def test_small_chunks_are_read_at_once_where_they_lie_together(tmp_path: Path) -> None:
+    values = np.arange(200 * 70, dtype="<i4").reshape(200, 70)
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        file.create_dataset("x", data=values, **GZIP)
+    with (
+        opened(tmp_path / "x.h5") as (_, reader),
+        patch.object(batch, "SMALL_NBYTES", 64 << 10),
+        patch.object(LocalFile, "read", autospec=True, side_effect=LocalFile.read) as asked,
+    ):
+        check(reader.read(np.s_[1:199, 2:70]), values[1:199, 2:70])
+        assert 1 <= asked.call_count < 10  # of 700 chunks
+
+
+def test_small_chunks_read_together_are_those_of_h5py_whatever_was_stored_of_each(tmp_path: Path) -> None:
+    values = np.arange(40 * 50, dtype="<i4").reshape(40, 50)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name, fill_time in (("x", "ifset"), ("never", "never")):
+            dataset = file.create_dataset(
+                name, values.shape, "<i4", fillvalue=-5, fill_time=fill_time, maxshape=(None, None), **GZIP
+            )
+            dataset[:20, 3:27] = values[:20, 3:27]
+            chunk = np.ascontiguousarray(values[24:28, 30:35])
+            shuffled = np.ascontiguousarray(chunk.view("u1").reshape(-1, 4).T).tobytes()
+            dataset.id.write_direct_chunk((24, 30), chunk.tobytes(), 0b11)
+            dataset.id.write_direct_chunk((28, 30), shuffled, 0b10)
+            dataset.id.write_direct_chunk((32, 30), zlib.compress(chunk), 0b01)
+    for name in ("x", "never"):
+        with opened(tmp_path / "x.h5", name) as (dataset, reader), patch.object(batch, "BOX_NBYTES", 2000):
+            check_all(dataset, reader)
+            check(reader.read(np.s_[2:39, 1:50]), dataset[2:39, 1:50])
+
+
+@pytest.mark.parametrize(
+    ("stored", "what"),
+    [
+        (zlib.compress(b"abc"), "shuffle: it has 3 bytes where 80 are declared"),
+        (zlib.compress(bytes(81)), "deflate: it is not a zlib stream of 80 bytes"),
+        (b"no stream", "deflate: it is not a zlib stream of 80 bytes"),
+    ],
+    ids=["short", "long", "none"],
+)
+def test_a_damaged_chunk_among_small_ones_is_named(stored: bytes, what: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, **GZIP).id.write_direct_chunk((4, 5), stored)
+    with opened(tmp_path / "x.h5") as (_, reader):
+        check(reader.read(np.s_[0:11, 0:5]), VALUES[:, :5])
+        with pytest.raises(CorruptChunkError, match=rf"x.* chunk at \(4, 5\): {what}"):
+            reader.read(np.s_[0:11, 0:13])
 
 
 def test_a_small_chunk_that_inflates_to_too_little_or_too_much_is_refused(tmp_path: Path) -> None:

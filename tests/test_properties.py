@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from h5bound import direct
+from h5bound import batch, direct
 from h5bound.decode import DatasetReader
 from h5bound.finder import LISTED, Listing
 from tests.strategies import Case, cases, regions, write_case
@@ -39,14 +39,25 @@ def check_equal(got: np.ndarray, want: np.ndarray) -> None:
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(case=cases(), data=st.data(), mode=st.sampled_from(["r", "r+"]), listed=st.booleans())
+@given(
+    case=cases(),
+    data=st.data(),
+    mode=st.sampled_from(["r", "r+"]),
+    listed=st.booleans(),
+    box=st.sampled_from([0, 100, 5000]),
+)
 def test_any_region_of_any_chunked_dataset_equals_what_h5py_reads(
-    case: Case, data: st.DataObject, mode: str, *, listed: bool
+    case: Case, data: st.DataObject, mode: str, box: int, *, listed: bool
 ) -> None:
+    """The chunks are read one by one, or in boxes of so many bytes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "any.h5"
         write_case(path, case)
-        with h5py.File(path, mode) as file, patch.object(direct, "LISTED", LISTED if listed else Listing(0, 0)):
+        with (
+            h5py.File(path, mode) as file,
+            patch.object(direct, "LISTED", LISTED if listed else Listing(0, 0)),
+            patch.multiple(batch, SMALL_NBYTES=batch.SMALL_NBYTES if box else 0, BOX_NBYTES=box),
+        ):
             dataset = file["x"]
             reader = DatasetReader(dataset)
             assert reader.way == "direct", reader.reason
