@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+import dask
 import numpy as np
 import pytest
 
@@ -74,6 +76,29 @@ def test_a_sum_over_blocks_of_many_chunks(benchmark: BenchmarkFixture, sample: S
     path, opener = sample.path(codec), open_peer(peer)
     found = run(benchmark, sample, codec, lambda: sum_with(opener, path, "auto"))
     assert found == pytest.approx(float(sample.values.sum(dtype=np.float64)), rel=1e-5)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "lzf", "zstd", "blosc", "lz4", "bitshuffle", "none"])
+@pytest.mark.parametrize("peer", ["h5bound", "from_array"])
+@pytest.mark.parametrize("edge", [32, 64, 128])
+def test_a_sum_over_small_chunks(
+    benchmark: BenchmarkFixture,
+    sample: Sample,
+    tmp_path_factory: pytest.TempPathFactory,
+    peer: str,
+    codec: str,
+    edge: int,
+) -> None:
+    """A sixth of the values in chunks of 4 to 64 KiB, in blocks of 8 MiB."""
+    folder = tmp_path_factory.getbasetemp() / f"small-{edge}"
+    folder.mkdir(exist_ok=True)
+    values = sample.values[: len(sample.values) // 6]
+    small = replace(sample, folder=folder, values=values, chunks=(1, *(min(edge, size) for size in values.shape[1:])))
+    benchmark.group = f"sum, chunks of {edge * edge * 4} bytes, {codec}"
+    path, opener = small.path(codec), open_peer(peer)
+    with dask.config.set({"array.chunk-size": "8 MiB"}):
+        found = run(benchmark, small, codec, lambda: sum_with(opener, path, "auto"))
+    assert found == pytest.approx(float(small.values.sum(dtype=np.float64)), rel=1e-5)
 
 
 SLICES = {

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from h5bound.headers import HEAD_NBYTES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -30,9 +32,9 @@ if TYPE_CHECKING:
 Box: TypeAlias = tuple[range, ...]
 """Places of chunks along each axis of the grid."""
 
-SMALL_NBYTES = 64 << 10
+SMALL_NBYTES = 256 << 10
 """Chunks of fewer bytes are taken together."""
-BOX_NBYTES = 256 << 10
+BOX_NBYTES = 1 << 20
 """So many bytes of them at once, which a processor's cache still holds."""
 GAP_NBYTES = 4096
 """Stored bytes no further apart are read at once."""
@@ -126,19 +128,63 @@ def decode_rows(
             out[same] = part
 
 
+def are_whole(stored: FileBytes, table: ChunkTable, grid: ChunkGrid, decoder: Decoder, region: Region) -> bool:
+    """Tell whether all chunks of a region went through all filters, and say that they have their declared size.
+
+    Parameters
+    ----------
+    stored, table, grid, region
+        As for `read_boxes`.
+    decoder
+        Of one chunk; it `tells_sizes`.
+
+    Raises
+    ------
+    DamagedError
+        The file ends before one of them.
+    """
+    for box in cut_boxes(grid, region, BOX_NBYTES // max(decoder.nbytes, 1)):
+        rows = table.find_all(grid.number_all(box))
+        rows = rows[rows >= 0]
+        nbytes = table.nbytes[rows]
+        heads = read_heads(stored, table.offsets[rows], nbytes) if decoder.compresses and rows.size else NO_HEADS
+        if table.masks[rows].any() or not decoder.are_whole(heads, nbytes):
+            return False
+    return True
+
+
+NO_HEADS = np.empty((0, HEAD_NBYTES), np.uint8)
+
+
+def read_heads(stored: FileBytes, offsets: NDArray[np.int64], nbytes: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Give a row of `HEAD_NBYTES` bytes at each of these offsets, whatever stands in it after so many bytes."""
+    heads = np.zeros((offsets.size, HEAD_NBYTES), np.uint8)
+    for run, places, data in _read_runs(stored, offsets, nbytes):
+        heads[run] = data[np.minimum(places[:, np.newaxis] + np.arange(HEAD_NBYTES), data.size - 1)]
+    return heads
+
+
 def read_pieces(stored: FileBytes, offsets: NDArray[np.int64], nbytes: NDArray[np.int64]) -> list[Bytes]:
-    """Give the bytes at these offsets, in the order of the offsets given: what lies close is read at once."""
+    """Give so many bytes at each of these offsets."""
+    pieces: list[Bytes] = [np.empty(0, np.uint8)] * offsets.size
+    for run, places, data in _read_runs(stored, offsets, nbytes):
+        for i, place, size in zip(run.tolist(), places.tolist(), nbytes[run].tolist(), strict=True):
+            pieces[i] = data[place : place + size]
+    return pieces
+
+
+def _read_runs(
+    stored: FileBytes, offsets: NDArray[np.int64], nbytes: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Bytes]]:
+    """Read what lies close at once: give which of the offsets these are, their places in the bytes, and the bytes."""
     order = np.argsort(offsets, kind="stable")
     starts = offsets[order]
     stops = np.maximum.accumulate(starts + nbytes[order])
-    pieces: list[Bytes] = [np.empty(0, np.uint8)] * order.size
     for run in np.split(order, np.flatnonzero(starts[1:] - stops[:-1] > GAP_NBYTES) + 1):
-        first = int(offsets[run[0]])
-        data = stored.read(first, int((offsets[run] + nbytes[run]).max()) - first)
+        places = offsets[run] - offsets[run[0]]
+        data = stored.read(int(offsets[run[0]]), int((places + nbytes[run]).max()))
         data.flags.writeable = False  # a codec may overwrite it, and damaged chunks may share bytes
-        for place, at, size in zip(run.tolist(), (offsets[run] - first).tolist(), nbytes[run].tolist(), strict=True):
-            pieces[place] = data[at : at + size]
-    return pieces
+        yield run, places, data
 
 
 def _put(chunks: Block, grid: ChunkGrid, box: Box, region: Region, cells: Block) -> None:

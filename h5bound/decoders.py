@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
+from h5bound.headers import HEAD_NBYTES, zstd_nbytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -162,7 +164,7 @@ def undo_zstd(task: Task) -> Bytes:
     """Decompress a Zstandard frame whose header says its size, as HDF5's plugin asks for."""
     from numcodecs import zstd
 
-    if zstd_nbytes(task.source[:18].tobytes()) != task.nbytes:
+    if zstd_nbytes(task.source[:HEAD_NBYTES].tobytes()) != task.nbytes:
         raise DamagedError(f"is not a Zstandard frame of {task.nbytes} bytes")
     out = task.target()
     try:
@@ -170,19 +172,6 @@ def undo_zstd(task: Task) -> Bytes:
     except (RuntimeError, ValueError) as error:
         raise DamagedError(f"is not a Zstandard frame of {task.nbytes} bytes: {error}") from error
     return out
-
-
-def zstd_nbytes(head: bytes) -> int:
-    """Give the content size in a Zstandard frame's header, -1 if it has none (RFC 8878, section 3.1.1.1)."""
-    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
-        return -1
-    single, flag = head[4] & 0x20, head[4] >> 6
-    width = (1 if single else 0, 2, 4, 8)[flag]
-    start = 5 + (0 if single else 1) + (0, 1, 2, 4)[head[4] & 3]
-    size = head[start : start + width]
-    if not width or len(size) < width:
-        return -1
-    return int.from_bytes(size, "little") + (256 if width == 2 else 0)
 
 
 def undo_bzip2(task: Task) -> Bytes:

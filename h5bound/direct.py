@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from h5py import h5d, h5i
+from h5py import h5d, h5i, h5z
 
-from h5bound.batch import is_small, read_boxes
+from h5bound.batch import are_whole, is_small, read_boxes
 from h5bound.decoders import Bytes, DamagedError
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.fallback import Block, Region, name_of, read_through_h5py
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
     from h5bound.filebytes import FileBytes, Range, Readable
     from h5bound.filters import Decoder
+    from h5bound.records import Filter
 
-SMALL_PLAIN = 256 << 10
-"""Chunks without a filter and of fewer bytes are left to HDF5, once they are known to be of full size: outside it each
-costs 20 µs of Python. Filtered ones are not: HDF5 gives what was left in memory for one that inflates to too little."""
+LEFT_NBYTES = 256 << 10
+"""Chunks of fewer bytes are left to HDF5 where they are known to have their declared size, and are no work for a
+processor: outside HDF5 each costs some 20 µs of Python. HDF5 gives what was left in memory for one that decodes to too
+little, so that a compressor has to say the size beforehand: deflate and LZF do not, and are slower in HDF5 anyway."""
 
 
 class ContiguousReader:
@@ -153,7 +155,7 @@ class ChunkedReader:
         self._owns = stored is None
         self._bytes = stored or _open_local(dataset)
         far = self._bytes is not None and self._bytes.far
-        self._small = not filters and self._decoder.nbytes < SMALL_PLAIN and not far
+        self._left = not far and self._decoder.nbytes < LEFT_NBYTES and self._decoder.tells_sizes and _has_all(filters)
         listing = None if self._bytes is None else FAR_LISTED if far else LISTED
         self._finder = ChunkFinder(dataset, listing, self._all_skipped if edges else 0)
 
@@ -167,8 +169,9 @@ class ChunkedReader:
         grid = self._grid
         if self._bytes is None:  # it may be open for writing, and have grown
             grid = ChunkGrid(self._dataset.shape, grid.chunks)
-        if self._small and self._finder.are_full(grid, self._decoder.nbytes):
-            return read_through_h5py(self._dataset, region)
+        if self._left and self._are_whole(grid, region):
+            with suppress(CorruptChunkError):  # read one by one, the chunk has a name
+                return read_through_h5py(self._dataset, region)
         block, cells = _new_block(tuple(s.stop - s.start for s in region), self._dtype)
         if is_small(grid, region, self._decoder.nbytes) and self._read_together(grid, region, cells):
             return block
@@ -185,6 +188,16 @@ class ChunkedReader:
                     self._decode(stored, source, bytes_of(scratch))
                     target[...] = scratch[overlap.in_chunk]
         return block
+
+    def _are_whole(self, grid: ChunkGrid, region: Region) -> bool:
+        """Tell whether all chunks of a region have their declared size, where that takes less than to decode them."""
+        table = self._finder.list_for(grid, region)
+        if table is None or self._bytes is None or (self._all_skipped and grid.count(region) == 1):
+            return False
+        try:
+            return are_whole(self._bytes, table, grid, self._decoder, region)
+        except DamagedError:
+            return False
 
     def _read_together(self, grid: ChunkGrid, region: Region, cells: Block) -> bool:
         """Read small chunks of a local file many at once; False if they have to be read one by one."""
@@ -293,6 +306,11 @@ def _open_local(dataset: h5py.Dataset) -> LocalFile | None:
         return LocalFile(h5i.get_file_id(dataset.id))
     except UnsupportedError:
         return None
+
+
+def _has_all(filters: tuple[Filter, ...]) -> bool:
+    """Tell whether HDF5 has all of these filters."""
+    return all(h5z.filter_avail(entry.id) for entry in filters)
 
 
 def _read_fill(plist: h5p.PropDCID, dtype: np.dtype[np.generic]) -> Block | None:

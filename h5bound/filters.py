@@ -32,9 +32,12 @@ from h5bound.decoders import (
     unshuffle,
 )
 from h5bound.errors import UnsupportedError
+from h5bound.headers import sizes_of_bitshuffle, sizes_of_blosc, sizes_of_lz4, sizes_of_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from h5bound.records import Filter
 
@@ -112,6 +115,8 @@ class Kind:
     """gives Zarr's codec for its client data values and a Zarr version; None if Zarr has none"""
     library: str | None = None
     """the module that an extra installs for it"""
+    sizes: Callable[[Rows, NDArray[np.int64], tuple[int, ...]], NDArray[np.int64]] | None = None
+    """gives what chunks decode to, from their first bytes, the sizes as stored and the client data values"""
 
 
 KINDS = {
@@ -121,10 +126,10 @@ KINDS = {
     4: Kind("szip", undo_szip, None, 4, library="imagecodecs"),
     307: Kind("bzip2", undo_bzip2, None, codec=name_bzip2),
     32000: Kind("lzf", undo_lzf, None, library="imagecodecs"),
-    32001: Kind("blosc", undo_blosc, None, codec=name_blosc),
-    32004: Kind("lz4", undo_lz4, None),
-    32008: Kind("bitshuffle", undo_bitshuffle, None, 4, library="imagecodecs"),
-    32015: Kind("zstd", undo_zstd, None, codec=name_zstd),
+    32001: Kind("blosc", undo_blosc, None, codec=name_blosc, sizes=sizes_of_blosc),
+    32004: Kind("lz4", undo_lz4, None, sizes=sizes_of_lz4),
+    32008: Kind("bitshuffle", undo_bitshuffle, None, 4, library="imagecodecs", sizes=sizes_of_bitshuffle),
+    32015: Kind("zstd", undo_zstd, None, codec=name_zstd, sizes=sizes_of_zstd),
 }
 """The table, by filter number as registered with The HDF Group (hdf5_plugins, RegisteredFilterPlugins)."""
 
@@ -186,6 +191,37 @@ class Decoder:
         for chunk in data:
             self._check(chunk)
         np.concatenate(data, out=out.reshape(-1))
+
+    @property
+    def compresses(self) -> bool:
+        """Whether what is stored of a chunk is of any size."""
+        return any(kind.grows is None for kind, _ in self.steps)
+
+    @property
+    def tells_sizes(self) -> bool:
+        """Whether a chunk's decoded size is known before: if a filter compresses it is the last one, and says so."""
+        before, last = self.steps[:-1], self.steps[-1:]
+        return all(kind.grows is not None for kind, _ in before) and all(
+            kind.grows is not None or kind.sizes is not None for kind, _ in last
+        )
+
+    def are_whole(self, heads: Rows, stored: NDArray[np.int64]) -> bool:
+        """Tell whether chunks that all filters were applied to decode to their declared size, where `tells_sizes`.
+
+        Parameters
+        ----------
+        heads
+            The first bytes of each.
+        stored
+            How many are stored of each.
+        """
+        given, sizes = self.nbytes, stored
+        for kind, options in self.steps:
+            if kind.grows is not None:
+                given += kind.grows
+            elif kind.sizes is not None:
+                sizes = kind.sizes(heads, stored, options)
+        return bool((sizes == given).all())
 
     @property
     def _limit(self) -> int:

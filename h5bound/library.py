@@ -59,10 +59,10 @@ def find_chunks(dataset: h5d.DatasetID, origins: NDArray[np.uint64]) -> NDArray[
     find.argtypes = [ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
     origins = np.ascontiguousarray(origins, np.uint64)
     sizes = np.zeros(len(origins), np.uint64)
-    identifier, first, row = dataset.id, origins.ctypes.data, origins.strides[0]
+    identifier, first, row, out = dataset.id, origins.ctypes.data, origins.strides[0], sizes.ctypes.data
     with phil:
         for i in range(len(origins)):
-            find(identifier, first + i * row, sizes.ctypes.data + 8 * i)
+            find(identifier, first + i * row, out + 8 * i)
     return sizes
 
 

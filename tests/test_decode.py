@@ -41,7 +41,7 @@ GZIP = {"chunks": (4, 5), "compression": "gzip", "shuffle": True}
 @pytest.fixture(scope="module", autouse=True, params=[0, batch.SMALL_NBYTES], ids=["one_by_one", "together"])
 def chunks_of_any_size(request: pytest.FixtureRequest) -> Iterator[None]:
     """Have small chunks and short runs read directly too, that the tests may be small."""
-    with patch.object(direct, "SMALL_PLAIN", 0), patch.object(batch, "SMALL_NBYTES", request.param):
+    with patch.object(direct, "LEFT_NBYTES", 0), patch.object(batch, "SMALL_NBYTES", request.param):
         yield
 
 
@@ -337,7 +337,7 @@ def test_small_plain_chunks_are_left_to_h5py_unless_one_has_another_size(
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=VALUES, chunks=(4, 5))
         file.create_dataset("short", VALUES.shape, VALUES.dtype, chunks=(4, 5)).id.write_direct_chunk((4, 5), b"abc")
-    monkeypatch.setattr(direct, "SMALL_PLAIN", 81)
+    monkeypatch.setattr(direct, "LEFT_NBYTES", 81)
     with opened(tmp_path / "x.h5") as (dataset, reader):
         with patch.object(direct, "read_through_h5py", side_effect=read_through_h5py) as asked:
             check_all(dataset, reader)
@@ -346,6 +346,62 @@ def test_small_plain_chunks_are_left_to_h5py_unless_one_has_another_size(
         assert not reader.read(np.s_[0:4, 0:5]).any()
         with pytest.raises(CorruptChunkError, match=r"chunk at \(4, 5\): 3 bytes are stored where 80"):
             reader.read(np.s_[0:11, 0:13])
+
+
+@pytest.mark.parametrize("name", ["blosc", "lz4", "zstd", "bitshuffle", "bitshuffle_lz4", "fletcher32", "shuffle"])
+def test_small_chunks_that_say_their_size_are_left_to_h5py_unless_it_is_another(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins = pytest.importorskip("hdf5plugin")
+    makers: dict[str, Callable[[], dict[str, Any]]] = {
+        "blosc": lambda: {**plugins.Blosc()},
+        "lz4": lambda: {**plugins.LZ4()},
+        "zstd": lambda: {"shuffle": True, **plugins.Zstd()},
+        "bitshuffle": lambda: {**plugins.Bitshuffle(cname="none")},
+        "bitshuffle_lz4": lambda: {**plugins.Bitshuffle()},
+        "fletcher32": lambda: {"fletcher32": True},
+        "shuffle": lambda: {"shuffle": True},
+    }
+    options = makers[name]()
+    values = np.arange(16 * 8, dtype="<i4").reshape(16, 8)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=(4, 8), **options)
+        less = file.create_dataset("less", data=values[:2], chunks=(2, 8), **options)
+        short = file.create_dataset("short", data=values, chunks=(4, 8), **options)
+        short.id.write_direct_chunk((4, 0), less.id.read_direct_chunk((0, 0))[1])
+        masked = file.create_dataset("masked", data=values, chunks=(4, 8), **options)
+        masked.id.write_direct_chunk((4, 0), values[4:8].tobytes(), 0xFF)
+        holes = file.create_dataset("holes", (32, 8), "<i4", chunks=(4, 8), fillvalue=3, **options)
+        holes[8:24] = values
+    monkeypatch.setattr(direct, "LEFT_NBYTES", 1 << 20)
+    whole = np.s_[0:16, 0:8]
+    for dataset_name, left in (("x", True), ("holes", True), ("masked", False)):
+        with (
+            opened(tmp_path / "x.h5", dataset_name) as (dataset, reader),
+            patch.object(direct, "read_through_h5py", side_effect=read_through_h5py) as asked,
+        ):
+            check_all(dataset, reader)
+            check(reader.read(np.s_[1:15, 2:7]), dataset[1:15, 2:7])
+            asked.reset_mock()
+            check(reader.read(whole), dataset[whole])
+            assert asked.called == left
+    with opened(tmp_path / "x.h5", "short") as (_, reader):
+        check(reader.read(np.s_[0:4, 0:8]), values[:4])
+        with pytest.raises(CorruptChunkError, match=r"short in .*, chunk at \(4, 0\)"):
+            reader.read(whole)
+
+
+def test_small_chunks_of_a_filter_that_hdf5_lacks_are_not_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins = pytest.importorskip("hdf5plugin")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, chunks=(4, 5), **plugins.Zstd())
+    monkeypatch.setattr(direct, "LEFT_NBYTES", 1 << 20)
+    monkeypatch.setattr("h5bound.direct.h5z.filter_avail", lambda _: False)
+    with opened(tmp_path / "x.h5") as (dataset, reader), patch.object(direct, "read_through_h5py") as asked:
+        check_all(dataset, reader)
+        assert not asked.called
 
 
 def test_filtered_chunks_are_held_as_they_are_stored_unless_that_is_more(

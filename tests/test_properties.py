@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module", autouse=True)
 def chunks_of_any_size() -> Iterator[None]:
     """Have small chunks read directly too, that the tests may be small."""
-    with patch.object(direct, "SMALL_PLAIN", 0):
+    with patch.object(direct, "LEFT_NBYTES", 0):
         yield
 
 
