@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from h5bound.datatypes import ZarrType
     from h5bound.grid import Cells, Shape
     from h5bound.openfile import OpenFile
-    from h5bound.references import Addresses
+    from h5bound.references import Addresses, ReferencePaths
 
     Block = NDArray[Any]
 
@@ -128,15 +128,21 @@ def read_part(opened: OpenFile, job: CompareJob, unit: Unit) -> Read:
             cells = map(tuple, unit.cells.tolist())
             regions = [region_of(cell, job.array_shape, job.write_shape)[: len(job.shape)] for cell in cells]
             opened.foresee(job.inside, regions)
-            for region in regions:
-                block = read_elements(opened, job.inside, region, refused=job.refused)
-                restored = is_restored(job.type) and job.arrays
-                parts.append(block if restored else job.type.convert(block, resolve))
+            parts += [read_region(opened, job, region, resolve) for region in regions]
     except (SourceChangedError, SourceNotFoundError):
         raise
     except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
         return Read(job, unit, problem=f"the source cannot be read: {describe(error)}")
     return Read(job, unit, parts if job.arrays else [])
+
+
+def read_region(opened: OpenFile, job: CompareJob, region: tuple[slice, ...], resolve: ReferencePaths) -> Block:
+    """Give a region of the dataset: as h5py reads it, or where there is no array for it as a conversion would."""
+    if not job.arrays:
+        block = read_elements(opened.read, opened, job.inside, region, refused=job.refused)
+        return job.type.convert(block, resolve)
+    block = read_elements(opened.ask, opened, job.inside, region, refused=job.refused)
+    return block if is_restored(job.type) else job.type.convert(block, resolve)
 
 
 def is_restored(kind: ZarrType) -> bool:
@@ -178,6 +184,23 @@ def compare_cells(read: Read) -> Compared:
         else:
             found += [] if same else [f"values differ in {show_region(region)}"]
     return Compared(job.path, nbytes, found[0] if found else "", len(found))
+
+
+def compare_unwritten(opened: OpenFile, job: CompareJob, cell: tuple[int, ...], resolve: ReferencePaths) -> str:
+    """Give what differs in the first element of a cell that neither the source nor the store has; "" if nothing."""
+    region = tuple(
+        slice(i * size, i * size + 1) if axis < len(job.shape) else slice(0, length)
+        for axis, (i, size, length) in enumerate(zip(cell, job.write_shape, job.array_shape, strict=True))
+    )
+    opened.judge(job.inside, job.allowed)
+    try:
+        block = read_region(opened, job, region[: len(job.shape)], resolve)
+        same = same_bits(block, read_stored(job, region).reshape(block.shape))
+    except (SourceChangedError, SourceNotFoundError):
+        raise
+    except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
+        return f"what was never written cannot be read, as in {show_region(region)}: {describe(error)}"
+    return "" if same else f"what was never written differs, as in {show_region(region)}"
 
 
 def read_stored(job: CompareJob, region: tuple[slice, ...]) -> Block:

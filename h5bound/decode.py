@@ -15,7 +15,7 @@ decoded outside it. All else is read by h5py.
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import h5py
@@ -56,13 +56,15 @@ class DatasetReader:
         Why it goes through h5py; "" if it does not.
     """
 
-    __slots__ = ("_closed", "_dataset", "_direct", "_guard", "_lock", "_uses", "reason", "way")
+    __slots__ = ("_asked", "_closed", "_dataset", "_direct", "_far", "_guard", "_lock", "_uses", "reason", "way")
 
     def __init__(self, dataset: h5py.Dataset, stored: FileBytes | None = None) -> None:
         self._dataset = dataset
         self._lock = threading.Lock()
         self._uses = 1  # its own, until it is closed
         self._closed = False
+        self._asked = False
+        self._far = stored is not None and stored.far
         self._direct: _Direct | None = None
         self._guard: Guard | None = None
         self.way, self.reason = "direct", ""
@@ -98,6 +100,30 @@ class DatasetReader:
                 self._check(region)
                 return read_through_h5py(self._dataset, region)
             return self._direct.read(region)
+
+    def ask(self, region: Region) -> Block:
+        """Give what h5py itself reads, with no help from here: what `read` is compared with.
+
+        From a server, or without a filter that HDF5 does not have, it is what `read` gives.
+
+        Parameters
+        ----------
+        region
+            As for `read`.
+
+        Raises
+        ------
+        CorruptChunkError, UnsafeSourceError, UnsupportedError, ValueError
+            As `read` does, but for chunks that decode to another size than is declared: HDF5 does not look.
+        """
+        with self._in_use():
+            if self._direct is not None and not self._far:
+                if not self._asked:
+                    load_plugins(read_filters(self._dataset))
+                    self._asked = True
+                with suppress(UnsupportedError):
+                    return read_through_h5py(self._dataset, region)
+        return self.read(region)
 
     def check(self, region: Region) -> None:
         """Make sure that h5py can be asked for a region: that this would not take more memory than is declared.

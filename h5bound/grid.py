@@ -168,6 +168,22 @@ def sort_cells(cells: Cells) -> Cells:
     return ordered[keep]
 
 
+def find_absent(cells: Cells, counts: Shape) -> tuple[int, ...] | None:
+    """Give the first cell of a grid that is not among these, which are in C order; None if all are.
+
+    >>> find_absent(np.array([[0, 0], [0, 1], [1, 1]]), (2, 2)), find_absent(np.array([[0], [1]]), (2,))
+    ((1, 0), None)
+    """
+    number = np.arange(len(cells) + 1)
+    all_cells = np.empty((len(number), len(counts)), np.int64)
+    for axis in reversed(range(len(counts))):
+        all_cells[:, axis] = number % max(counts[axis], 1)
+        number //= max(counts[axis], 1)
+    differ = np.flatnonzero((cells != all_cells[:-1]).any(axis=1))
+    first = int(differ[0]) if differ.size else len(cells)
+    return tuple(all_cells[first].tolist()) if first < prod(counts) else None
+
+
 def region_of(cell: tuple[int, ...], shape: Shape, chunks: Shape) -> tuple[slice, ...]:
     """Give the region of the array that a cell covers, cut off at the array's end.
 

@@ -115,6 +115,10 @@ class OpenFile:
         """Give what ``file[name][region]`` holds."""
         return self.reader(name).read(region)
 
+    def ask(self, name: str, region: Region) -> NDArray[np.generic]:
+        """Give what h5py itself reads of ``file[name][region]``."""
+        return self.reader(name).ask(region)
+
     def fetch(self, name: str, region: Region) -> NDArray[np.generic] | Fetched:
         """Give what ``file[name][region]`` holds, or what that is decoded from."""
         return self.reader(name).fetch(region)

@@ -173,17 +173,24 @@ def stored_bytes(opened: OpenFile, job: Job, unit: Unit) -> Callable[[int, int, 
 
 def read_region(opened: OpenFile, job: Job, region: tuple[slice, ...]) -> Block:
     """Give a region of the array, in the form that Zarr holds."""
-    block = read_elements(opened, job.inside, region[: len(job.shape)], refused=job.refused)
+    block = read_elements(opened.read, opened, job.inside, region[: len(job.shape)], refused=job.refused)
     resolve = job.addresses.resolver(opened.file)
     return job.type.convert(block, resolve)
 
 
-def read_elements(opened: OpenFile, path: str, region: tuple[slice, ...], *, refused: bool) -> Block:
-    """Give a region of a dataset, also where h5py itself refuses its type."""
+def read_elements(
+    read: Callable[[str, tuple[slice, ...]], Block],
+    opened: OpenFile,
+    path: str,
+    region: tuple[slice, ...],
+    *,
+    refused: bool,
+) -> Block:
+    """Give a region of a dataset as ``read`` does, one of those of ``opened``, also where h5py refuses its type."""
     if refused:
         opened.reader(path).check(region)
         return read_block(open_dataset(opened.file, path), region)
-    return opened.read(path, region)
+    return read(path, region)
 
 
 def read_decoded(opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from h5bound.comparison import CompareJob
-from h5bound.grid import map_cells, sort_cells
+from h5bound.comparison import CompareJob, compare_unwritten
+from h5bound.grid import find_absent, map_cells, sort_cells
 from h5bound.nodecomparison import Comparison, Context, compare_array, compare_node
 from h5bound.nodes import list_differing_parts
 from h5bound.report import plural
@@ -168,6 +168,25 @@ def add_values(found: Comparison, context: Context, facts: Facts, stored: Sequen
     )
     found.jobs.append(job)
     found.cells.append(cells)
+    if stored and facts.ends is None:
+        compare_absent(found, context, job, plan, cells)
+
+
+def compare_absent(found: Comparison, context: Context, job: CompareJob, plan: ArrayPlan, cells: Cells) -> None:
+    """Note down how what neither the source nor the store has differs, and what a store without a fill value lacks.
+
+    Whatever was never written has one value, so that one element tells.
+    """
+    if job.arrays[0].fill_value is None:
+        held = context.tree.cells.get(plan.node.target)
+        missing = len(cells) - (0 if held is None else len(held))
+        if missing:
+            found.add(job.path, f"{plural(missing, 'chunk')} missing, and there is no fill value for them")
+    absent = find_absent(cells, tuple(-(-n // size) for n, size in zip(plan.node.shape, job.write_shape, strict=True)))
+    if absent is not None:
+        what = compare_unwritten(context.opened, job, absent, context.resolve)
+        if what:
+            found.add(job.path, what)
 
 
 def plan_comparison(plan: ArrayPlan, write_shape: Shape, held: Cells | None, limit: int) -> Cells:

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import h5py
 import numpy as np
@@ -15,6 +16,7 @@ from distributed import Client
 
 from h5bound.convert import convert
 from h5bound.errors import TargetError
+from h5bound.filters import Decoder
 from h5bound.run import run_units
 from h5bound.verify import verify
 
@@ -457,3 +459,47 @@ def test_what_is_sent_to_workers_does_not_grow_with_the_number_of_chunks(
         assert verify(source, target).equal
     ((small,), (large,)) = sizes
     assert large < small + 200
+
+
+def test_a_fault_that_conversion_and_verification_have_in_common_is_found(tmp_path: Path) -> None:
+    values = np.arange(2000, dtype="<i4")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=(500,), compression="gzip")
+        file.create_dataset("y", data=values)
+
+    def decode_wrong(self: Decoder, stored: Any, out: Any, mask: int = 0) -> None:
+        decode(self, stored, out, mask)
+        out[0] ^= 1
+
+    decode = Decoder.decode
+    with patch.object(Decoder, "decode", decode_wrong):
+        convert(tmp_path / "a.h5", tmp_path / "a.zarr", codecs="zstd:1")
+        report = verify(tmp_path / "a.h5", tmp_path / "a.zarr")
+    assert [str(item) for item in report.differences] == ["/x: values differ in [0:500], and in 3 more places"]
+
+
+@pytest.mark.parametrize("shards", [None, (4,)])
+def test_a_wrong_fill_value_that_both_take_for_right_is_found(tmp_path: Path, shards: tuple[int, ...] | None) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (10,), "<i4", chunks=(2,), fillvalue=7)[4:6] = 1
+        file.create_dataset("full", data=np.arange(10), chunks=(2,))
+        file.create_dataset("pairs", (3,), np.dtype([("a", "i4"), ("b", "S2")]), chunks=(1,))
+
+    def see_zeros(dataset: h5py.Dataset) -> Any:
+        return np.zeros((), dataset.dtype)
+
+    with patch("h5bound.fillvalues.read_shown_fill", see_zeros):
+        convert(tmp_path / "a.h5", tmp_path / "a.zarr", shards=shards)
+        report = verify(tmp_path / "a.h5", tmp_path / "a.zarr")
+    inside = [] if shards is None else ["/x: values differ in [4:8]"]
+    assert [str(item) for item in report.differences] == ["/x: what was never written differs, as in [0:1]", *inside]
+
+
+def test_a_chunk_that_is_gone_from_an_array_without_a_fill_value_is_found(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.zeros(10), chunks=(5,))
+    convert(tmp_path / "a.h5", tmp_path / "a.zarr", zarr_format=2)
+    assert verify(tmp_path / "a.h5", tmp_path / "a.zarr").equal
+    (tmp_path / "a.zarr/x/1").unlink()
+    report = verify(tmp_path / "a.h5", tmp_path / "a.zarr")
+    assert [str(item) for item in report.differences] == ["/x: 1 chunk missing, and there is no fill value for them"]
