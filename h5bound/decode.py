@@ -102,9 +102,9 @@ class DatasetReader:
             return self._direct.read(region)
 
     def ask(self, region: Region) -> Block:
-        """Give what h5py itself reads, with no help from here: what `read` is compared with.
+        """Give what h5py itself reads, after a read that makes sure of all sizes: HDF5 unpacks a bomb.
 
-        From a server, or without a filter that HDF5 does not have, it is what `read` gives.
+        From a server, or where HDF5 does not have a filter, it is what `read` gives.
 
         Parameters
         ----------
@@ -114,8 +114,9 @@ class DatasetReader:
         Raises
         ------
         CorruptChunkError, UnsafeSourceError, UnsupportedError, ValueError
-            As `read` does, but for chunks that decode to another size than is declared: HDF5 does not look.
+            As `read` does.
         """
+        block = self.read(region)
         with self._in_use():
             if self._direct is not None and not self._far:
                 if not self._asked:
@@ -123,7 +124,7 @@ class DatasetReader:
                     self._asked = True
                 with suppress(UnsupportedError):
                     return read_through_h5py(self._dataset, region)
-        return self.read(region)
+        return block
 
     def check(self, region: Region) -> None:
         """Make sure that h5py can be asked for a region: that this would not take more memory than is declared.

@@ -53,6 +53,9 @@ MAX_RATIO = 1032
 MAX_WIDENED = 1 << 30
 """Bytes of a chunk of compounds whose text has got one length."""
 
+MAX_MASKED = 1 << 24
+"""Bytes of a netCDF variable that is written as a whole in format 2, lest xarray mask what was never written."""
+
 MAX_COUNTED = 10_000_000
 """Elements of varying length that are counted though the file has fewer bytes of them."""
 
@@ -149,7 +152,8 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
         resolve=reading.resolve,
     )
     fill = read_fill(dataset, kind, zarr_format=settings.zarr_format, resolve=reading.resolve)
-    if settings.zarr_format == 2 and attributes.fill is not None:
+    little = reading.origin.netcdf and prod(record.shape or ()) * kind.dtype.itemsize <= MAX_MASKED
+    if settings.zarr_format == 2 and (attributes.fill is not None or little):
         fill = choose_fill_v2(fill, attributes.fill)
     chain, reason = translate_chain(record, kind, settings.zarr_format)
     inside = reading.origin.locate(record.path)

@@ -48,6 +48,19 @@ def write_short(path: Path) -> None:
         file.createVariable("nothing", "i2", ("time", "x"))
 
 
+def write_unwritten(path: Path) -> None:
+    """Write variables of which some, all or nothing was written, and nothing said to be missing."""
+    with netCDF4.Dataset(path, "w") as file:
+        file.createDimension("time", None)
+        file.createDimension("x", 6)
+        file.createVariable("time", "f8", ("time",))[:] = [1, 2, 3, 4]
+        file.createVariable("some", "f4", ("time", "x"), chunksizes=(1, 3))[:4, :2] = np.arange(8).reshape(4, 2)
+        file.createVariable("all", "i2", ("time", "x"), chunksizes=(2, 6))[:4] = np.arange(24).reshape(4, 6)
+        file.createVariable("nothing", "i4", ("x",))
+        file.createVariable("letters", "S1", ("x",))
+        file.createVariable("words", str, ("x",))
+
+
 def write_text(path: Path) -> None:
     """Write text as netCDF-4 has it: of varying length, as characters, and as one of each."""
     with netCDF4.Dataset(path, "w") as file:
