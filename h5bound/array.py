@@ -1,33 +1,25 @@
-"""HDF5 datasets, and any other resource, as plain dask arrays that open and close what they read from."""
+"""HDF5 datasets as plain dask arrays that open and close their file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
-from operator import index
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import uuid4
 
-import dask
 import dask.array as da
-import numpy as np
 from dask.base import tokenize
-from dask.utils import has_keyword, parse_bytes
 
-from h5bound.chunks import plan_chunks
+from h5bound.chunks import bounds_of, plan_chunks
 from h5bound.errors import UnsafeSourceError, UnsupportedError
-from h5bound.graph import graph_of
+from h5bound.graph import array_of, life_of
 from h5bound.index import read_index
 from h5bound.links import find_external
 from h5bound.openfile import DatasetKey, OpenFile, open_dataset
 from h5bound.outside import MAX_HOPS, find_file, list_allowed, naming
 from h5bound.records import DatasetRecord, read_dataset
-from h5bound.resource import ObjectSource
 from h5bound.source import H5Source
 from h5bound.virtual import OUTSIDE, check_outside
-from h5bound.windows import Blocks, Life
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,14 +27,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import h5py
-    from numpy.typing import DTypeLike, NDArray
+    import numpy as np
+    from numpy.typing import NDArray
 
     from h5bound.direct import Fetched
     from h5bound.openfile import Region
-    from h5bound.source import Source
+    from h5bound.windows import Index, Life
 
-    Index = tuple[int, ...]
-    Chunks = tuple[tuple[int, ...], ...]
     Bounds = tuple[tuple[int, ...], ...]  # where blocks start and stop along each axis, one more than blocks
 
 Read = TypeVar("Read")
@@ -131,7 +122,7 @@ def from_hdf5(
     allowed = list_allowed(allow_external)
     source, name = _locate(H5Source.of(path, storage_options), name, allowed)
     record = _look(source, lambda file: _read_record(file, name, allowed))
-    return _dataset_array(_life_of(source, window, barrier=barrier), source, record, chunks, allowed)
+    return _dataset_array(life_of(source, window, barrier=barrier), source, record, chunks, allowed)
 
 
 class H5Store(Mapping[str, da.Array]):
@@ -178,7 +169,7 @@ class H5Store(Mapping[str, da.Array]):
         self._source = H5Source.of(path, storage_options)
         found = _look(self._source, partial(read_index, count=False))
         self._records = {record.path.strip("/"): record for record in found.datasets}
-        self._life_of = partial(_life_of, window=window, barrier=barrier)
+        self._life_of = partial(life_of, window=window, barrier=barrier)
         self._life = self._life_of(self._source)
         self._chunks = chunks
         self._allowed = list_allowed(allow_external)
@@ -208,65 +199,6 @@ class H5Store(Mapping[str, da.Array]):
         return f"<H5Store of {self._source.path}: {len(self)} datasets>"
 
 
-def from_resource(
-    resource: Any,
-    read: Callable[..., Any],
-    *,
-    chunks: Any,
-    dtype: DTypeLike,
-    window: int | str | None = None,
-    barrier: bool = True,
-) -> da.Array:
-    """Give a dask array whose blocks are read from an object that is open only while they are.
-
-    Parameters
-    ----------
-    resource
-        Any object with ``open()`` and ``close()``. Computes that overlap share it: it is opened by the first
-        and closed by the last. Pickled to another process it is a copy, opened and closed there. Arrays of an
-        object that defines ``__dask_tokenize__`` have equal keys for equal tokens; of any other, each has its own.
-    read
-        Called once for each block that is needed, between ``open`` and ``close``, in several threads at once,
-        with those of the keywords ``block_id`` and ``block_info`` that its signature takes, as
-        `dask.array.map_blocks` gives them. Gives the block. It travels in one pickle with the resource, so it
-        may be a method of it.
-    chunks
-        The sizes of the blocks along each axis, like ``((2, 2), (3,))``; a plain number is one block.
-    dtype
-        Of the blocks.
-    window, barrier
-        As for `from_hdf5`.
-
-    Returns
-    -------
-    dask.array.Array
-        Of the shape that ``chunks`` add up to.
-
-    Examples
-    --------
-    >>> class Counter:
-    ...     def open(self): print("open")
-    ...     def close(self): print("close")
-    ...     def block(self, block_id): return np.full((1,), block_id[0])
-    >>> counter = Counter()
-    >>> array = from_resource(counter, counter.block, chunks=((1, 1, 1),), dtype="int64")
-    >>> array[1:].compute(scheduler="sync")
-    open
-    close
-    array([1, 2])
-    """
-    if not (hasattr(resource, "open") and hasattr(resource, "close") and callable(read)):
-        raise TypeError(f"{resource!r} needs open() and close(), and {read!r} must be callable")
-    grid = _explicit_chunks(chunks)
-    kind = np.dtype(dtype)
-    # To tokenize any other object would be to pickle and load it, which is not ours to do unasked.
-    known = hasattr(resource, "__dask_tokenize__")
-    token = tokenize(resource, read, grid, kind) if known else uuid4().hex
-    keywords = tuple(keyword for keyword in ("block_id", "block_info") if has_keyword(read, keyword))
-    life = _life_of(ObjectSource(resource, read), window, barrier=barrier, token=token)
-    return _array(life, token, _BlockKeywords(grid, _bounds(grid), kind, keywords), read_by_keywords, grid, kind)
-
-
 # What the block tasks call.
 
 
@@ -289,11 +221,6 @@ def foresee_regions(opened: OpenFile, reads: list[tuple[Any, ...]]) -> None:
     opened.foresee(what.path, [region for _, region in reads])
 
 
-def read_by_keywords(read: Callable[..., Any], keywords: dict[str, Any]) -> Any:
-    """Give a block of a resource."""
-    return read(**keywords)
-
-
 @dataclass(frozen=True, slots=True)
 class _Regions:
     """The arguments of `read_region` for a block."""
@@ -305,52 +232,7 @@ class _Regions:
         return self.what, tuple(slice(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, at, strict=False))
 
 
-@dataclass(frozen=True, slots=True)
-class _BlockKeywords:
-    """The arguments of `read_by_keywords` for a block, with the fields of `dask.array.map_blocks`."""
-
-    chunks: Chunks
-    bounds: Bounds
-    dtype: np.dtype[Any]
-    keywords: tuple[str, ...]
-
-    def __call__(self, at: Index) -> tuple[dict[str, Any]]:
-        values = {"block_id": at, "block_info": self._info(at) if "block_info" in self.keywords else None}
-        return ({keyword: values[keyword] for keyword in self.keywords},)
-
-    def _info(self, at: Index) -> dict[None, dict[str, Any]]:
-        place = [(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, at, strict=True)]
-        return {
-            None: {
-                "shape": tuple(stops[-1] for stops in self.bounds),
-                "num-chunks": tuple(map(len, self.chunks)),
-                "array-location": place,
-                "chunk-shape": tuple(stop - start for start, stop in place),
-                "chunk-location": at,
-                "dtype": self.dtype,
-            }
-        }
-
-
 # How arrays are put together.
-
-
-def _explicit_chunks(chunks: Any) -> Chunks:
-    """Give the sizes of blocks that are spelled out, a plain number being one block."""
-    try:
-        grid = tuple((index(axis),) if hasattr(axis, "__index__") else tuple(map(index, axis)) for axis in chunks)
-    except TypeError as error:
-        raise ValueError(
-            f"chunks={chunks!r}: give the sizes of the blocks along each axis, like ((2, 2), (3,))"
-        ) from error
-    if not all(sizes and min(sizes) >= 0 for sizes in grid):
-        raise ValueError(f"chunks={chunks!r}: each axis needs sizes of 0 or more")
-    return grid
-
-
-def _bounds(chunks: Chunks) -> Bounds:
-    """Give the bounds of the blocks along each axis, in elements."""
-    return tuple(tuple(accumulate(sizes, initial=0)) for sizes in chunks)
 
 
 def _locate(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tuple[H5Source, str]:
@@ -388,16 +270,6 @@ def _look(source: H5Source, read: Callable[[h5py.File], Read]) -> Read:
     return found
 
 
-def _life_of(source: Source, window: int | str | None, *, barrier: bool, token: str = "") -> Life:
-    """Give the life that all arrays with this source and these options have in common."""
-    wanted = dask.config.get("h5bound.window", "1 GiB") if window is None else window
-    if not isinstance(wanted, (int, str)) or isinstance(wanted, bool) or parse_bytes(wanted) < 1:
-        raise ValueError(f"window={wanted!r}: give a number of bytes, at least 1, or text like '1 GiB'")
-    nbytes = parse_bytes(wanted)
-    name = "open-" + tokenize(token or source.key, nbytes, barrier, dask.get_annotations())
-    return Life(name, source, nbytes, barrier)
-
-
 def _dataset_array(
     life: Life, source: H5Source, record: DatasetRecord, chunks: Any, allowed: tuple[Path, ...] = ()
 ) -> da.Array:
@@ -409,30 +281,10 @@ def _dataset_array(
         raise UnsupportedError(f"{where}: it has no elements (a null dataspace)")
     dtype, inner = record.dtype.base, record.dtype.shape
     grid = plan_chunks(where, record.shape, record.dtype.itemsize, record.chunks, chunks)
-    bounds = _bounds(grid)
+    bounds = bounds_of(grid)
     grid += tuple((size,) for size in inner)
     token = tokenize(record.path, str(record.dtype), grid)
     judged = allowed if record.layout in OUTSIDE else None
     arguments = _Regions(DatasetKey(record.path, record.shape, str(record.dtype), judged), bounds)
     foresee = foresee_regions if source.remote else None
-    return _array(life, token, arguments, read_region, grid, dtype, fetch=fetch_region, foresee=foresee)
-
-
-def _array(
-    life: Life,
-    token: str,
-    arguments: Callable[[Index], tuple[Any, ...]],
-    read: Callable[..., Any],
-    chunks: Chunks,
-    dtype: np.dtype[Any],
-    **ways: Callable[..., Any] | None,
-) -> da.Array:
-    """Give the dask array of some blocks, in whichever of dask's two kinds is in force."""
-    name = f"{'wait_on' if life.barrier else 'read'}-{tokenize(life.name, token)}"
-    blocks = Blocks(name, life, chunks, dtype.itemsize, read, arguments, **ways)
-    meta = np.empty((0,) * len(chunks), dtype)
-    if hasattr(da.Array, "expr"):  # array.query-planning
-        from h5bound.expression import expression_array
-
-        return expression_array(blocks, meta)
-    return da.Array(graph_of(blocks), name, chunks, dtype=dtype, meta=meta)
+    return array_of(life, token, arguments, read_region, grid, dtype, fetch=fetch_region, foresee=foresee)

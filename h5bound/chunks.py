@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
 from math import prod
 from numbers import Integral
 from typing import Any
@@ -150,3 +151,12 @@ def _least_blocks(want: Any, length: int) -> int:
     if isinstance(want, Integral) and int(want) > 0:
         return max(-(-length // int(want)), 1)
     return len(want) if isinstance(want, (tuple, list)) else 1
+
+
+def bounds_of(chunks: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+    """Give where the blocks start and stop along each axis, in elements: one more than blocks.
+
+    >>> bounds_of(((4, 4, 2), (10,)))
+    ((0, 4, 8, 10), (0, 10))
+    """
+    return tuple(tuple(accumulate(sizes, initial=0)) for sizes in chunks)

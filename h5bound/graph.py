@@ -39,22 +39,27 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from dask.base import clone_key
+import dask
+import dask.array as da
+import numpy as np
+from dask.base import clone_key, tokenize
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
+from dask.utils import parse_bytes
 
 from h5bound.handle import Window
 from h5bound.tasks import build, open_task
 from h5bound.watch import watch_computes
-from h5bound.windows import Request, name_requests, plan_windows
+from h5bound.windows import Blocks, Life, Request, name_requests, plan_windows
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence, Set
+    from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence, Set
 
     from dask.task_spec import Task
     from dask.typing import Key
 
+    from h5bound.source import Source
     from h5bound.tasks import Tasks
-    from h5bound.windows import Blocks, Life
+    from h5bound.windows import Chunks, Index
 
 
 class _LifeLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
@@ -218,3 +223,33 @@ def graph_of(blocks: Blocks) -> HighLevelGraph:
     life = blocks.life
     layers = {life.name: OpenLayer(life), blocks.name: BlockLayer(blocks)}
     return HighLevelGraph(layers, {life.name: set(), blocks.name: {life.name}})
+
+
+def life_of(source: Source, window: int | str | None, *, barrier: bool, token: str = "") -> Life:
+    """Give the life that all arrays with this source and these options have in common."""
+    wanted = dask.config.get("h5bound.window", "1 GiB") if window is None else window
+    if not isinstance(wanted, (int, str)) or isinstance(wanted, bool) or parse_bytes(wanted) < 1:
+        raise ValueError(f"window={wanted!r}: give a number of bytes, at least 1, or text like '1 GiB'")
+    nbytes = parse_bytes(wanted)
+    name = "open-" + tokenize(token or source.key, nbytes, barrier, dask.get_annotations())
+    return Life(name, source, nbytes, barrier)
+
+
+def array_of(
+    life: Life,
+    token: str,
+    arguments: Callable[[Index], tuple[Any, ...]],
+    read: Callable[..., Any],
+    chunks: Chunks,
+    dtype: np.dtype[Any],
+    **ways: Callable[..., Any] | None,
+) -> da.Array:
+    """Give the dask array of some blocks, in whichever of dask's two kinds is in force."""
+    name = f"{'wait_on' if life.barrier else 'read'}-{tokenize(life.name, token)}"
+    blocks = Blocks(name, life, chunks, dtype.itemsize, read, arguments, **ways)
+    meta = np.empty((0,) * len(chunks), dtype)
+    if hasattr(da.Array, "expr"):  # array.query-planning
+        from h5bound.expression import expression_array
+
+        return expression_array(blocks, meta)
+    return da.Array(graph_of(blocks), name, chunks, dtype=dtype, meta=meta)

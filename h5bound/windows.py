@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from h5bound.source import Source
 
     Index = tuple[int, ...]
+    Chunks = tuple[tuple[int, ...], ...]  # sizes of the blocks along each axis
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,7 +43,7 @@ class Blocks:
 
     name: str  # of the array: its output keys are (name, *index)
     life: Life
-    chunks: tuple[tuple[int, ...], ...]  # elements along each axis
+    chunks: Chunks  # in elements
     itemsize: int  # bytes of one element
     read: Callable[..., Any]  # gives a block from what `Source.reader` gives and the arguments
     arguments: Callable[[Index], tuple[Any, ...]]  # of ``read``, for the block at an index

@@ -14,7 +14,8 @@ import h5py
 import numpy as np
 import pytest
 
-from h5bound.cli import PlainProgress, run_command
+from h5bound.cli import run_command
+from h5bound.display import PlainProgress
 from tests import odd_files
 
 if TYPE_CHECKING:

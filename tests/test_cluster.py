@@ -27,9 +27,10 @@ from distributed.comm.tcp import TCP
 import h5bound
 from h5bound import comparison, from_hdf5, from_resource, transfer
 from h5bound import source as h5source
-from h5bound.cli import PlainProgress, run_command
+from h5bound.cli import run_command
 from h5bound.cluster import plan_pace, take_window
 from h5bound.convert import convert
+from h5bound.display import PlainProgress
 from h5bound.documents import quiet_zarr
 from h5bound.errors import (
     CorruptChunkError,
