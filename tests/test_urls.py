@@ -33,6 +33,7 @@ from h5bound.errors import (
     TargetError,
     UnsafeSourceError,
 )
+from h5bound.handle import Handle, Window
 from h5bound.pieces import AT_ONCE_NBYTES, PIECE_NBYTES, Pieces
 from h5bound.remotefile import BLOCK_NBYTES
 from h5bound.settings import OptionError
@@ -43,6 +44,8 @@ from tests.servers import KEY, SECRET, serve_s3
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from h5bound.openfile import OpenFile
 
 
 HUSH = "h5bound-hush-hush"
@@ -424,6 +427,30 @@ def test_a_changed_object_is_an_error(s3: dict[str, Any], tmp_path: Path, bucket
     with pytest.raises(SourceChangedError):  # so that nobody gets to see it
         source.check(opened)
     source.close(opened)
+
+
+def test_an_object_that_is_replaced_while_a_block_is_read_is_an_error_where_no_close_comes(
+    s3: dict[str, Any], tmp_path: Path
+) -> None:
+    data = write_chunks(tmp_path / "a.h5", 8, 1000)
+    system = fsspec.filesystem("s3", **s3)
+    system.put(str(tmp_path / "a.h5"), "bucket/replaced.h5")
+    replace_file(tmp_path / "a.h5", 255 - data)
+    source = H5Source.of("s3://bucket/replaced.h5", s3)
+    handle = pickle.loads(pickle.dumps(Handle(source)))  # as in a pool of processes, or on a worker
+    region = (slice(0, 8), slice(0, 1000))
+
+    def read(opened: OpenFile) -> Any:
+        return opened.read("x", region)
+
+    def replace_and_read(opened: OpenFile) -> Any:
+        system.put(str(tmp_path / "a.h5"), "bucket/replaced.h5")
+        return read(opened)
+
+    window = Window("w", alone=True)
+    assert (handle.read(window, ("x", 0), read) == data).all()
+    with pytest.raises(SourceChangedError):
+        handle.read(window, ("x", 1), replace_and_read)
 
 
 def test_where_a_server_tells_no_stamps_the_size_is_compared(server: RangeServer, tmp_path: Path) -> None:
