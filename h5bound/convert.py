@@ -34,6 +34,8 @@ from h5bound.claim import claim
 from h5bound.cluster import check_scheduler
 from h5bound.commit import committed
 from h5bound.errors import SourceChangedError, TargetError
+from h5bound.folder import check_lengths
+from h5bound.grid import count_cells
 from h5bound.location import open_target
 from h5bound.mark import fingerprint, identify
 from h5bound.outcome import describe_source, list_converted, list_failed, list_skipped
@@ -209,6 +211,8 @@ def convert(
     skip = on_unsupported == "skip"
     if not skip:
         refuse(survey.index.file, plan.skipped)
+    if place.root is not None:
+        check_lengths(place.root, list_longest(survey, plan))
     written, failed = [Written(unit.array, len(unit.cells), 0) for unit in plan.units], dict[str, str]()
     if not dry_run:
         sources = [origin.source for origin in survey.origins]
@@ -246,6 +250,14 @@ def convert(
     if report is not None:
         Path(report).write_text(result.to_json(), encoding="utf-8")
     return result
+
+
+def list_longest(survey: Survey, plan: StorePlan) -> Iterator[str]:
+    """Give the longest key of each group and array."""
+    yield from (f"{group.target}/zarr.json" for group in survey.groups)
+    for array in plan.arrays:
+        last = (count - 1 for count in count_cells(array.node.shape, array.node.write_shape))
+        yield "/".join([array.node.target, "c", *map(str, last)])
 
 
 def carry_out(

@@ -35,6 +35,26 @@ def write_file(path: Path, data: bytes | memoryview) -> int:
     return len(data)
 
 
+def check_lengths(root: Path, keys: Iterable[str]) -> None:
+    """Refuse keys whose files the system has no paths for.
+
+    Raises
+    ------
+    TargetError
+        A path would be too long, with the name that its file is written under first.
+    """
+    if not hasattr(os, "pathconf"):
+        return
+    most = os.pathconf("/", "PC_PATH_MAX")
+    for key in keys:
+        nbytes = len(os.fsencode((root / key).parent.absolute())) + len(f"/{uuid4().hex}.partial") + 1
+        if nbytes > most:
+            raise TargetError(
+                f"{root}: a path of {nbytes:,} bytes, where this system takes {most:,}: {key[:60]}…; name a place "
+                "nearer to the root, or leave that out with exclude"
+            )
+
+
 def read_file(path: Path) -> bytes | None:
     """Give the bytes of a file, None if there is no such file."""
     try:

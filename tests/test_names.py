@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from h5bound import convert
 from h5bound.documents import quiet_zarr
+from h5bound.errors import TargetError
 from h5bound.names import escape, escape_siblings, unescape
 from h5bound.typetext import read_text
 
@@ -366,3 +367,16 @@ def test_a_file_of_hostile_names_is_converted_within_its_target_and_gives_them_b
         assert {entry.path.strip("/") for entry in report.converted} == list_tree(source).keys()
         _, _, attributes = next(read_nodes(target, zarr_format))
         assert {os.fsdecode(name) for name in names} <= list_attributes(attributes) | {"_LINKS"}
+
+
+@pytest.mark.skipif(not hasattr(os, "pathconf"), reason="this system does not tell how long a path may be")
+def test_paths_that_the_system_does_not_take_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    with h5py.File(source, "w") as file:
+        file["near"] = np.arange(3)
+        file["/".join(["n" * 200] * 20) + "/x"] = np.arange(3)
+    with pytest.raises(TargetError, match=r"a\.zarr: a path of 4,\d\d\d bytes, where this system takes 4,096: nnn"):
+        convert(source, target)
+    assert not target.exists()
+    assert convert(source, target, exclude=["nnn*"]).exit_code == 3  # what is left out is listed
+    assert (target / "near").is_dir()
