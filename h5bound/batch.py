@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from h5bound.decoders import DamagedError
 from h5bound.headers import HEAD_NBYTES
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ SMALL_NBYTES = 256 << 10
 """Chunks of fewer bytes are taken together."""
 BOX_NBYTES = 1 << 20
 """So many bytes of them at once, which a processor's cache still holds."""
+BOX_CHUNKS = 4096
+"""And so many at the most: each is a Python object for a while."""
+STORED_NBYTES = 8 << 20
+"""Whatever compressed them has not made more of them than that."""
 GAP_NBYTES = 4096
 """Stored bytes no further apart are read at once."""
 MAX_AXES = 16
@@ -63,6 +68,11 @@ def cut_boxes(grid: ChunkGrid, region: Region, most: int) -> Iterator[Box]:
         for places, step in zip(axes, reversed(steps), strict=True)
     ]
     return itertools.product(*pieces)
+
+
+def most_chunks(decoder: Decoder) -> int:
+    """Give how many chunks a box has at the most."""
+    return min(BOX_NBYTES // max(decoder.nbytes, 1), BOX_CHUNKS)
 
 
 def read_boxes(
@@ -98,7 +108,7 @@ def read_boxes(
     DamagedError
         A chunk does not decode to what is declared; to read them one by one tells which.
     """
-    for box in cut_boxes(grid, region, BOX_NBYTES // max(decoder.nbytes, 1)):
+    for box in cut_boxes(grid, region, most_chunks(decoder)):
         rows = table.find_all(grid.number_all(box))
         chunks = np.empty((rows.size, decoder.nbytes), np.uint8)
         there = rows >= 0
@@ -143,7 +153,7 @@ def are_whole(stored: FileBytes, table: ChunkTable, grid: ChunkGrid, decoder: De
     DamagedError
         The file ends before one of them.
     """
-    for box in cut_boxes(grid, region, BOX_NBYTES // max(decoder.nbytes, 1)):
+    for box in cut_boxes(grid, region, most_chunks(decoder)):
         rows = table.find_all(grid.number_all(box))
         rows = rows[rows >= 0]
         nbytes = table.nbytes[rows]
@@ -176,7 +186,15 @@ def read_pieces(stored: FileBytes, offsets: NDArray[np.int64], nbytes: NDArray[n
 def _read_runs(
     stored: FileBytes, offsets: NDArray[np.int64], nbytes: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Bytes]]:
-    """Read what lies close at once: give which of the offsets these are, their places in the bytes, and the bytes."""
+    """Read what lies close at once: give which of the offsets these are, their places in the bytes, and the bytes.
+
+    Raises
+    ------
+    DamagedError
+        They are far more than chunks of their size can be, or the file ends before.
+    """
+    if int(nbytes.sum()) > STORED_NBYTES:
+        raise DamagedError(f"{int(nbytes.sum())} bytes are stored")
     order = np.argsort(offsets, kind="stable")
     starts = offsets[order]
     stops = np.maximum.accumulate(starts + nbytes[order])

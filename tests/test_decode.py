@@ -478,6 +478,21 @@ def test_a_damaged_chunk_among_small_ones_is_named(stored: bytes, what: str, tmp
             reader.read(np.s_[0:11, 0:13])
 
 
+def test_small_chunks_that_say_they_are_large_in_the_file_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, **GZIP)
+    monkeypatch.setattr(batch, "STORED_NBYTES", 60)
+    monkeypatch.setattr(batch, "BOX_CHUNKS", 2)
+    with (
+        opened(tmp_path / "x.h5") as (dataset, reader),
+        patch.object(LocalFile, "read", autospec=True, side_effect=LocalFile.read) as asked,
+    ):
+        check_all(dataset, reader)
+        assert all(call.args[2] <= 100 for call in asked.call_args_list)
+
+
 def test_a_small_chunk_that_inflates_to_too_little_or_too_much_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         for name, stored in (("short", b"abc"), ("long", b"abc" * 100_000)):
