@@ -207,20 +207,16 @@ def convert_command(source: str, target: str, zarr_format: str, **options: Any) 
     """,
 )
 @share
-def verify_command(source: str, target: str, report: str | None, **options: Any) -> int:
+def verify_command(source: str, target: str, **options: Any) -> int:
     """Compare the Zarr store TARGET with the HDF5 file SOURCE, bit for bit.
 
     Exit code 0: equal. 1: not equal, or failed. 2: bad use.
     """
-    from h5bound.convert import check_report
     from h5bound.verify import verify
 
-    check_report(report, source)
     console = make_console()
     with watch(console, "comparing") as progress:
         result = verify(source, target, progress=progress, **options)
-    if report is not None:
-        Path(report).write_text(result.to_json(), encoding="utf-8")
     show_verification(console, result)
     return result.exit_code
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def committed(target: Target, source: str) -> Iterator[Target]:
+def committed(target: Target, source: str, *, overwrite: bool) -> Iterator[Target]:
     """Give the target to write to; what is written there is kept at the end, and not after an error.
 
     A path that ends in ``.zip`` is written under another name, and renamed at the end. A `ZipStore` is closed, and
@@ -35,7 +35,7 @@ def committed(target: Target, source: str) -> Iterator[Target]:
     elif target.kind != "zip":
         yield target
     elif target.store.read_only:
-        with renamed_zip(target) as partial:
+        with renamed_zip(target, overwrite=overwrite) as partial:
             yield partial
     else:
         with closed_zip(target):
@@ -60,7 +60,7 @@ def one_commit(store: Any, url: str, message: str) -> Iterator[None]:
 
 
 @contextmanager
-def renamed_zip(target: Target) -> Iterator[Target]:
+def renamed_zip(target: Target, *, overwrite: bool) -> Iterator[Target]:
     """Give a zip file beside the one that it becomes in the end, and beside that a lock.
 
     A conversion that was killed leaves both, and the next one begins anew.
@@ -73,20 +73,36 @@ def renamed_zip(target: Target) -> Iterator[Target]:
     try:
         if lock.found is None and partial.exists():
             raise TargetError(f"{partial}: what this conversion would be written to is there already; delete it")
+        refuse_other(target, overwrite=overwrite)
         store = run(ZipStore.open(partial, mode="w"))
         try:
             yield replace(target, store=store)
             store.close()
+            refuse_other(target, overwrite=overwrite)
             if target.is_there:
                 target.store.close()  # what it replaces
             partial.replace(path)
-        except BaseException:
-            store.close()
+        except BaseException as error:
+            error.add_note(f"{target.url}: nothing was written; convert again")
+            with suppress(Exception):  # on a full disk it cannot even be ended
+                store.close()
             partial.unlink(missing_ok=True)
             raise
     finally:
         lock.delete()
         lock.release()
+
+
+def refuse_other(target: Target, *, overwrite: bool) -> None:
+    """Refuse a file that another program has put there since the target was looked at.
+
+    Raises
+    ------
+    TargetError
+        There is one, and it is not to be overwritten.
+    """
+    if not overwrite and target.store.path.exists():  # type: ignore[attr-defined]
+        raise TargetError(f"{target.url}: written by another program meanwhile; overwrite=True replaces it")
 
 
 @contextmanager

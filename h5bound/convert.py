@@ -19,13 +19,11 @@ the disk (fsync) that the system does not flush by itself, and it may do that in
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import dask
@@ -33,7 +31,8 @@ import dask
 from h5bound.claim import claim
 from h5bound.cluster import check_scheduler
 from h5bound.commit import committed
-from h5bound.errors import SourceChangedError, TargetError
+from h5bound.conflicts import check_drawn, check_report, write_report
+from h5bound.errors import SourceChangedError
 from h5bound.folder import check_lengths
 from h5bound.grid import count_cells
 from h5bound.location import open_target
@@ -175,6 +174,8 @@ def convert(
         The file, or another that was read for it, was written to while it was converted. The store is not complete.
     CorruptChunkError
         Data cannot be read. The store is not complete.
+    Exception
+        What a store or the system raises when it cannot be written to: with a note on what is there now.
     OptionError
         An option has a value that it cannot have.
 
@@ -197,16 +198,18 @@ def convert(
     )
     check_options(on_unsupported, resume=resume, overwrite=overwrite)
     source_options, target_options = share_options(source, target, storage_options, target_options)
-    check_report(report, source)
     nbytes = window_nbytes(window)
     place = open_target(target, zarr_format, target_options)
     place.check_reach(scheduler, writing=True)
     check_scheduler(scheduler)
     h5 = H5Source.of(source, source_options)
+    check_report(report, place, [h5.path])
     with reaching(place):
         check_place(place, h5, resume=resume, overwrite=overwrite or dry_run)
     limits = Limits(max_objects, max_depth, max_chunks)
     survey = read_survey(h5, settings, limits, list_allowed(allow_external))
+    check_drawn(place, survey.list_drawn())
+    check_report(report, place, [h5.path, *survey.list_drawn()])
     plan = plan_store(survey, settings, limits, nbytes)
     skip = on_unsupported == "skip"
     if not skip:
@@ -248,7 +251,7 @@ def convert(
         )
         result = replace(result, verification=verification)
     if report is not None:
-        Path(report).write_text(result.to_json(), encoding="utf-8")
+        write_report(report, result.to_json())
     return result
 
 
@@ -279,9 +282,9 @@ def carry_out(
         Another conversion is writing to it, or it holds what is not to be touched.
     """
     if resume and is_store(place):
-        return find_done(place, make_jobs(place, survey, plan.arrays, skip=skip), plan, identity)
+        return find_done(place, survey, make_jobs(place, survey, plan.arrays, skip=skip), plan, identity)
     marker = {"fingerprint": fingerprint(identity), **identity}
-    with committed(place, survey.index.file) as place, claim(place) as held:
+    with committed(place, survey.index.file, overwrite=overwrite) as place, claim(place) as held:
         jobs = make_jobs(place, survey, plan.arrays, skip=skip)
         jobs = [replace(job, owner=getattr(held, "owner", "")) for job in jobs]
         state = judge(place, held, marker, resume=resume, overwrite=overwrite)
@@ -306,23 +309,6 @@ def telling_unfinished(place: Target) -> Iterator[None]:
             way = "overwrite" if isinstance(error, SourceChangedError) or not place.resumable else "resume or overwrite"
             error.add_note(f"{place.url} is unfinished: convert again with {way}")
         raise
-
-
-def check_report(report: str | PathLike[str] | None, source: object) -> None:
-    """Refuse a place where the report could not be written in the end.
-
-    Raises
-    ------
-    TargetError
-        It is a folder, or its folder is not there or cannot be written to.
-    """
-    if report is None:
-        return
-    path = Path(report).absolute()
-    if isinstance(source, (str, os.PathLike)) and path.exists() and os.path.realpath(path) == os.path.realpath(source):
-        raise TargetError(f"{path}: the source itself, no place for a report")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise TargetError(f"{path}: no report can be written there; name a file in a folder that can be written to")
 
 
 def check_options(on_unsupported: str, *, resume: bool, overwrite: bool) -> None:

@@ -42,7 +42,10 @@ def check_file(file: h5py.File, allowed: Sequence[Path]) -> None:
     met: set[int] = set()
     while groups:
         group, path = groups.pop()
-        for name in list_names(group, MAX_OBJECTS):
+        names = list_names(group, MAX_OBJECTS)
+        if sum(1 + len(name) // 256 for name in names) > MAX_OBJECTS:  # the others are not listed, so not judged
+            raise UnsafeSourceError(f"{file.filename}: more than {MAX_OBJECTS:,} links in {path!r}")
+        for name in names:
             child = join_path(path, name)
             with naming(file.filename):
                 found = open_child(group, name, child, met)

@@ -20,7 +20,7 @@ from xarray.core.indexing import LazilyIndexedArray
 
 from h5bound.address import is_url, strip_local
 from h5bound.dimensions import NOT_A_COORDINATE, NOT_A_VARIABLE
-from h5bound.enclosed import check_file
+from h5bound.enclosed import check_file, may_draw
 from h5bound.errors import UnsupportedError
 from h5bound.handle import Handle
 from h5bound.openfile import DatasetKey
@@ -173,7 +173,8 @@ class Request:
             filename_or_obj = os.path.abspath(local)  # noqa: PTH100 - as xarray has it
         elif not isinstance(filename_or_obj, (str, h5py.File)):
             raise UnsupportedError(
-                f"{filename_or_obj!r}: the engine h5bound opens paths; give it one, or an h5py.File made from this"
+                f"an object of {type(filename_or_obj).__name__}: the engine h5bound opens paths; give it one, or an "
+                "h5py.File made from this"
             )
         source = H5Source.of(filename_or_obj, storage_options)
         name = source.path if source.remote else getattr(filename_or_obj, "filename", filename_or_obj)
@@ -252,7 +253,8 @@ class Store(H5NetCDFStore):
         dataset = self._file[self._locate(name)]
         dtype = dataset.dtype
         plain = dataset.shape == told.shape and not (dtype.hasobject or dtype.names or dtype.subdtype)
-        what = DatasetKey(self._locate(name), dataset.shape, str(dtype))
+        judged = self._request.allowed if may_draw(dataset.id.get_create_plist()) else None
+        what = DatasetKey(self._locate(name), dataset.shape, str(dtype), judged)
         place = Place(str(self._group), name, what, plain, self._request.decode_vlen_strings)
         values = LazilyIndexedArray(VariableArray(self._request.source, place, told.shape, told.dtype))
         return xr.Variable(told.dims, values, told.attrs, told.encoding)

@@ -52,6 +52,8 @@ def open_target(
     """
     if isinstance(place, (str, os.PathLike)):
         text = os.fspath(place)
+        if not text or "\0" in text or re.match("file:/[^/]", text):
+            raise OptionError(f"{text!r}: name a folder, a .zip file, or a URL like file:///folder")
         path = text.removeprefix("file://")
         if "://" in path:
             return Target(open_url(text, storage_options, read_only=read_only), zarr_format, text)
@@ -177,7 +179,7 @@ def describe_store(store: Store) -> str:
     if Target(store, 3, "").kind == "icechunk":
         session = store.session  # type: ignore[attr-defined]
         return f"icechunk://{session.branch or session.snapshot_id}"
-    return hide_user(str(store))
+    return redact_all(hide_user(str(store)))
 
 
 def hide_user(text: str) -> str:

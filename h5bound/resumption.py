@@ -20,13 +20,12 @@ first of it is gone: none of it can be taken for chunks of the new store.
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from h5bound.claim import is_claimed, parse_marker, taken
+from h5bound.conflicts import check_source
 from h5bound.errors import TargetError
 from h5bound.folder import delete_files
 from h5bound.mark import parse_mark, read_mark, spell_skipped
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
     from h5bound.claim import Claim
     from h5bound.source import H5Source
     from h5bound.store import StorePlan
+    from h5bound.survey import Survey
     from h5bound.target import Target
     from h5bound.transfer import Job
     from h5bound.units import Unit
@@ -82,8 +82,7 @@ def check_place(target: Target, source: H5Source, *, resume: bool, overwrite: bo
     if target.root is not None and target.root.is_file():
         what = "the source itself" if str(target.root.resolve()) == source.path else "a file"
         raise TargetError(f"{target.url}: {what}, not a place for a store")
-    if target.root is not None and Path(source.path).is_relative_to(os.path.realpath(target.root)):
-        raise TargetError(f"{target.url}: the source is in it, and all that is no part of the store is deleted there")
+    check_source(target, source)
     if is_claimed(target):
         raise taken(target.url)
     state = look(target, target.read(MARKER))
@@ -191,14 +190,14 @@ def is_store(target: Target) -> bool:
 
 
 def find_done(
-    target: Target, jobs: Sequence[Job], plan: StorePlan, identity: Mapping[str, Any]
+    target: Target, survey: Survey, jobs: Sequence[Job], plan: StorePlan, identity: Mapping[str, Any]
 ) -> tuple[list[Written], dict[str, str]]:
     """Give what became of the units of a complete store, and why datasets could not be read, by path.
 
     Raises
     ------
     TargetError
-        It was made by another conversion, or has lost chunks since.
+        It was made by another conversion, or has lost chunks or documents since.
     """
     try:
         parse_mark(target)
@@ -209,7 +208,14 @@ def find_done(
     if list(list_differing(mark, json.loads(json.dumps(identity)))) or mark["skipped"][: len(planned)] != planned:
         raise another(target, mark, identity)
     failed = {str(read_text(item["path"])): item["reason"] for item in mark["skipped"][len(planned) :]}
-    left, written, _ = split_written(target, jobs, plan, target.list_keys())
+    keys = set(target.list_keys())
+    of_group, of_array = (".zgroup", ".zarray") if target.zarr_format == 2 else ("zarr.json", "zarr.json")
+    documents = [f"{group.target}/{of_group}".lstrip("/") for group in survey.groups]
+    documents += [f"{job.node.target}/{of_array}" for job in jobs if job.path not in failed]
+    bare = [name for name in documents if name not in keys]
+    if bare:
+        raise TargetError(f"{target.url}: marked complete, but {bare[0]} is missing; overwrite=True replaces it")
+    left, written, _ = split_written(target, jobs, plan, keys)
     lost = sum(len(unit.cells) for unit in left if jobs[unit.array].path not in failed)
     if lost:
         raise TargetError(f"{target.url}: marked complete, but {lost:,} chunks are missing; overwrite=True replaces it")

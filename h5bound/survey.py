@@ -68,6 +68,10 @@ class Survey:
         """Give the directories whose files a dataset may draw on, None if it draws on none."""
         return self.allowed if facts.record.layout in OUTSIDE else None
 
+    def list_drawn(self) -> list[str]:
+        """Give the paths of the other files that are read."""
+        return [*(origin.source.path for origin in self.origins[1:]), *self.beside]
+
     @property
     def index(self) -> Index:
         """What of the file itself is carried."""

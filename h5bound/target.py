@@ -26,6 +26,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from h5bound.address import redact_all
 from h5bound.errors import H5BoundError, TargetError
 from h5bound.folder import delete_path, list_files, read_file, write_file
 
@@ -198,8 +199,8 @@ class Target:
                 if path.name != keep:
                     delete_path(path)
         else:
-            run_each(self.store.delete_dir, [name for name in self.list_names() if name != keep])
             run_each(self.store.delete, [key for key in self.list_keys() if key != keep])
+            run_each(self.store.delete_dir, [name for name in self.list_names() if name != keep])  # empty folders
 
     def list_keys(self) -> list[str]:
         """Give all keys."""
@@ -241,9 +242,11 @@ def reaching(target: Target) -> Iterator[None]:
         yield
     except H5BoundError:
         raise
-    except Exception as error:  # whatever the store's client has
+    except Exception as error:  # noqa: BLE001 - whatever the store's client has
         words = " ".join(str(error).split())
-        raise TargetError(f"{target.url}: it cannot be reached: {type(error).__name__}: {words}") from error
+        shown = redact_all(words)
+        failure = TargetError(f"{target.url}: it cannot be reached: {type(error).__name__}: {shown}")
+        raise failure from (error if shown == words else None)
 
 
 def unwrap(store: Store) -> Store:

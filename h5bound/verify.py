@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from h5bound.comparison import COMPARE, cell_nbytes, cut_comparison, list_differing
+from h5bound.conflicts import check_report, write_report
 from h5bound.convert import window_nbytes
 from h5bound.documents import quiet_zarr
 from h5bound.errors import TargetError
@@ -48,6 +49,7 @@ def verify(
     window: int | str | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
+    report: str | PathLike[str] | None = None,
     allow_external: Sequence[str | PathLike[str]] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> VerificationReport:
@@ -69,6 +71,8 @@ def verify(
         Threads; on a cluster windows that are worked on at once. None for dask's choice.
     scheduler
         Address of a dask cluster; None for the scheduler in force.
+    report
+        Where to write the report as JSON.
     allow_external
         Directories from which other files may be read, as for the conversion.
     progress
@@ -83,7 +87,7 @@ def verify(
     ------
     TargetError
         The store is not there, not complete, or not one of h5bound's; or a document of it is damaged. Or it was
-        replaced meanwhile.
+        replaced meanwhile, or the report cannot be written where it is wanted.
     SourceNotFoundError, SourceChangedError
         The file is not there, or it or another that was read for it is written to meanwhile.
 
@@ -103,10 +107,12 @@ def verify(
     h5 = H5Source.of(source, source_options)
     place = find_target(target, target_options)
     place.check_reach(scheduler, writing=False)
+    check_report(report, place, [h5.path])
     with reaching(place):
         mark, told = parse_mark(place), read_mark(place)
     nbytes = window_nbytes(window)
     survey = read_survey(h5, mark.settings, mark.limits, list_allowed(allow_external))
+    check_report(report, place, survey.list_drawn())
     plan = plan_store(survey, mark.settings, mark.limits, nbytes)
     with quiet_zarr():
         tree = read_tree(place)
@@ -131,7 +137,7 @@ def verify(
     check_unchanged(survey)
     if read_mark(place) != told:
         raise TargetError(f"{place.url}: the store was replaced while it was compared; compare again")
-    return VerificationReport(
+    result = VerificationReport(
         source=h5.path,
         target=place.url,
         arrays=len({job.path for job in comparison.jobs if job.arrays}),
@@ -141,6 +147,9 @@ def verify(
         differences=(*comparison.differences, *compare_values(comparison, found)),
         skipped=mark.skipped,
     )
+    if report is not None:
+        write_report(report, result.to_json())
+    return result
 
 
 def compare_values(comparison: Comparison, found: Sequence[Compared]) -> Iterator[Difference]:

@@ -381,6 +381,20 @@ def test_a_conversion_that_fills_its_disk_is_resumed_when_there_is_room(
     assert pages > 10
 
 
+def test_a_zip_that_fills_its_disk_leaves_nothing(disk: Callable[[int], Path], tmp_path: Path) -> None:
+    source = tmp_path / "a.h5"
+    with h5py.File(source, "w") as file:
+        file["x"] = np.random.default_rng(0).random(100_000)
+    target = disk(1 << 18) / "a.zip"
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left") as caught:
+            convert(source, target)
+        assert caught.value.__notes__ == [f"{target}: nothing was written; convert again"]
+        assert list(target.parent.iterdir()) == []
+    disk(1 << 22)
+    assert convert(source, target, verify=True).complete
+
+
 def test_a_conversion_that_ends_in_the_midst_of_a_file_is_resumed(
     tmp_path: Path, saboteurs: SimpleQueue[Saboteur]
 ) -> None:

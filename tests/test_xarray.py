@@ -19,7 +19,13 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 from h5bound import variable
-from h5bound.errors import H5BoundError, SourceChangedError, UnsafeSourceError, UnsupportedError
+from h5bound.errors import (
+    H5BoundError,
+    SourceChangedError,
+    SourceNotFoundError,
+    UnsafeSourceError,
+    UnsupportedError,
+)
 from tests.conftest import open_objects
 from tests.http_server import Behaviour, serve
 from tests.netcdf_files import NETCDF_FILES
@@ -443,3 +449,39 @@ import h5bound, h5bound.cli
     subprocess.run([sys.executable, "-c", code], check=True)
     code = "import sys, h5bound, h5bound.cli; assert not {'h5netcdf', 'h5bound.engine'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_a_variable_draws_on_is_judged_again_when_it_is_read(tmp_path: Path) -> None:
+    main, part, raw = tmp_path / "main.h5", tmp_path / "part.h5", tmp_path / "raw"
+    np.arange(10).tofile(raw)
+    with h5py.File(part, "w") as file:
+        file["x"] = np.arange(10)
+    with h5py.File(main, "w") as file:
+        layout = h5py.VirtualLayout((10,), "i8")
+        layout[:] = h5py.VirtualSource("part.h5", "x", (10,))
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("external", (10,), "i8", external=[(str(raw), 0, 80)])
+
+    def open_it(**options: Any) -> xr.Dataset:
+        return xr.open_dataset(main, engine="h5bound", allow_external=[tmp_path], phony_dims="sort", **options)
+
+    before, lazy, whole = open_it(), open_it(chunks={}), open_it()
+    assert whole.virtual.values.tolist() == whole.external.values.tolist() == list(range(10))
+    part.rename(tmp_path / "gone.h5")
+    raw.write_bytes(bytes(8))
+    for dataset in (before, lazy):
+        with pytest.raises(SourceNotFoundError, match="virtual"):
+            dataset.virtual.compute()
+        with pytest.raises(UnsupportedError, match="external"):
+            dataset.external.compute()
+
+
+def test_more_links_than_are_looked_at_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(20):
+            file[f"k{i:02}"] = np.arange(2)
+    xr.open_dataset(path, engine="h5bound", phony_dims="sort").close()
+    monkeypatch.setattr("h5bound.enclosed.MAX_OBJECTS", 10)
+    with pytest.raises(UnsafeSourceError, match=r"a\.h5: more than 10 links in '/'"):
+        xr.open_dataset(path, engine="h5bound", phony_dims="sort")
