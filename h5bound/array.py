@@ -279,7 +279,10 @@ def _dataset_array(
         raise UnsupportedError(f"{where}: h5py cannot read it: {record.problem}")
     if record.shape is None:
         raise UnsupportedError(f"{where}: it has no elements (a null dataspace)")
-    dtype, inner = record.dtype.base, record.dtype.shape
+    inner: tuple[int, ...] = ()
+    dtype = record.dtype
+    while dtype.subdtype is not None:  # an array type may be one of arrays
+        dtype, inner = dtype.base, inner + dtype.shape
     grid = plan_chunks(where, record.shape, record.dtype.itemsize, record.chunks, chunks)
     bounds = bounds_of(grid)
     grid += tuple((size,) for size in inner)

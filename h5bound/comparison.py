@@ -126,8 +126,8 @@ def read_part(opened: OpenFile, job: CompareJob, unit: Unit) -> Read:
             parts.append(job.type.split_vlen(opened.read(job.inside, region), resolve))
         else:
             cells = map(tuple, unit.cells.tolist())
-            regions = [region_of(cell, job.array_shape, job.write_shape)[: len(job.shape)] for cell in cells]
-            opened.foresee(job.inside, regions)
+            regions = [region_of(cell, job.array_shape, job.write_shape) for cell in cells]
+            opened.foresee(job.inside, [region[: len(job.shape)] for region in regions])
             parts += [read_region(opened, job, region, resolve) for region in regions]
     except (SourceChangedError, SourceNotFoundError):
         raise
@@ -137,12 +137,12 @@ def read_part(opened: OpenFile, job: CompareJob, unit: Unit) -> Read:
 
 
 def read_region(opened: OpenFile, job: CompareJob, region: tuple[slice, ...], resolve: ReferencePaths) -> Block:
-    """Give a region of the dataset: as h5py reads it, or where there is no array for it as a conversion would."""
-    if not job.arrays:
-        block = read_elements(opened.read, opened, job.inside, region, refused=job.refused)
-        return job.type.convert(block, resolve)
-    block = read_elements(opened.ask, opened, job.inside, region, refused=job.refused)
-    return block if is_restored(job.type) else job.type.convert(block, resolve)
+    """Give a region of the array: as h5py reads it, or where there is no array for it as a conversion would."""
+    axes = len(job.shape)  # those of an array type come after them
+    read = opened.ask if job.arrays else opened.read
+    inner: Any = (..., *region[axes:])
+    block = read_elements(read, opened, job.inside, region[:axes], refused=job.refused)[inner]
+    return block if job.arrays and is_restored(job.type) else job.type.convert(block, resolve)
 
 
 def is_restored(kind: ZarrType) -> bool:
@@ -194,7 +194,7 @@ def compare_unwritten(opened: OpenFile, job: CompareJob, cell: tuple[int, ...], 
     )
     opened.judge(job.inside, job.allowed)
     try:
-        block = read_region(opened, job, region[: len(job.shape)], resolve)
+        block = read_region(opened, job, region, resolve)
         same = same_bits(block, read_stored(job, region).reshape(block.shape))
     except (SourceChangedError, SourceNotFoundError):
         raise

@@ -225,7 +225,9 @@ def _choose(dataset: h5py.Dataset, stored: FileBytes | None) -> _Direct:
     layout = plist.get_layout()
     if layout == h5d.CHUNKED:
         return ChunkedReader(dataset, stored)
-    if layout == h5d.CONTIGUOUS and dataset.id.get_offset() is not None:
+    if (
+        layout == h5d.CONTIGUOUS and dataset.id.get_storage_size()
+    ):  # with a user block HDF5 has an offset of nothing too
         return ContiguousReader(dataset, stored)
     raise UnsupportedError("it is compact, or was never written")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 import h5py
 import numpy as np
-from h5py import h5ds, h5o, h5t
+from h5py import h5ds, h5o, h5s, h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.references import ReferencePaths
@@ -87,6 +87,8 @@ def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
     scale = bool(h5ds.is_scale(dataset.id))
     details: dict[str, JSON] = {}
     title = _read_title(dataset) if scale else b""
+    told = {"CLASS", *(("NAME",) if title is not None else ()), *(("REFERENCE_LIST",) if _is_list(dataset) else ())}
+    title = title or b""
     if scale:
         details["scale"] = title.decode("utf-8", "surrogateescape")
     attached = _read_attached(dataset, resolve)
@@ -96,7 +98,7 @@ def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
         ids = _read_ids(dataset, name)
         if ids is not None:
             details[name] = cast("JSON", ids)
-    consumed = {name for name in _SCALE if scale and name in dataset.attrs}
+    consumed = {name for name in _SCALE if scale and name in told and name in dataset.attrs}
     consumed.update({"DIMENSION_LIST"} if attached is not None else (), set(_NETCDF_IDS) & details.keys())
     unlimited = bool(shape) and dataset.maxshape[0] is None
     listed = resolve.listed if isinstance(resolve, ReferencePaths) else {}
@@ -215,11 +217,31 @@ def _list_ids(group: h5py.Group) -> dict[int, str]:
     return found
 
 
-def _read_title(dataset: h5py.Dataset) -> bytes:
+def _read_title(dataset: h5py.Dataset) -> bytes | None:
+    """Return the name of a scale; None where it has one that is not as `H5DSset_scale` writes it, b"" for none.
+
+    `H5DSget_scale_name` gives memory as it is for one of variable length, and cuts off one without a null at its end.
+    """
     try:
+        if "NAME" not in dataset.attrs:
+            return b""
+        attribute = dataset.attrs.get_id("NAME")
+        tid = attribute.get_type()
+        fixed = isinstance(tid, h5t.TypeStringID) and not tid.is_variable_str() and tid.get_strpad() == h5t.STR_NULLTERM
+        if not fixed or attribute.get_space().get_simple_extent_type() != h5s.SCALAR:
+            return None
         return bytes(h5ds.get_scale_name(dataset.id))
     except _UNREADABLE:
-        return b""
+        return None
+
+
+def _is_list(dataset: h5py.Dataset) -> bool:
+    """Tell whether the scale's list of references is one that HDF5 keeps."""
+    try:
+        tid = dataset.attrs.get_id("REFERENCE_LIST").get_type()
+        return bool(tid.get_class() == h5t.COMPOUND and tid.get_member_type(0).equal(h5t.STD_REF_OBJ))
+    except _UNREADABLE:
+        return False
 
 
 def _read_attached(dataset: h5py.Dataset, resolve: Resolve) -> list[list[str]] | None:

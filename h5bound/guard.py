@@ -41,7 +41,7 @@ def make_guard(dataset: h5py.Dataset, stored: FileBytes | None) -> Guard | None:
         cell = stored_dtype(dataset.id.get_type(), h5i.get_file_id(dataset.id).get_create_plist().get_sizes()[0])
         if plist.get_layout() == h5d.CHUNKED and (plist.get_nfilters() or cell.base.names):
             return Guard(dataset, cell, ChunkedReader(dataset, stored, cell), stored)
-        if plist.get_layout() == h5d.CONTIGUOUS and cell.base.names and dataset.id.get_offset() is not None:
+        if plist.get_layout() == h5d.CONTIGUOUS and cell.base.names and dataset.id.get_storage_size():
             return Guard(dataset, cell, None, stored)
     except (UnsupportedError, *READ_ERRORS):
         return None

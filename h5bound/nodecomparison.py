@@ -118,6 +118,9 @@ def compare_node(
 def compare_array(found: Comparison, plan: ArrayPlan, facts: Facts, stored: StoredNode) -> None:
     """Note down how shape, type, fill value and dimension names of an array differ."""
     node, array = plan.node, stored.array
+    if plan.way in ("sequences", "given"):
+        for name in stored.attributes:
+            found.add(plan.path, f"added to {stored.path}", name)
     assert array is not None
     if array.shape != node.shape:
         found.add(plan.path, f"shape {array.shape} in the store, {node.shape} in the source")

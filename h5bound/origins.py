@@ -119,6 +119,11 @@ def keep_wanted(index: Index, settings: Settings, skipped: list[Skipped]) -> Ind
         for path in list_paths(index)
         if path not in kept and parent_of(path) in kept
     ]
+    skipped += [
+        Skipped(note.path, LEFT_OUT, asked=True)
+        for note in index.notes
+        if not is_wanted(note.path, settings) and parent_of(note.path) in kept
+    ]
     links = []
     for link in (link for link in index.links if parent_of(link.path) in kept):
         if not is_wanted(link.path, settings):

@@ -276,5 +276,5 @@ def extend(names: tuple[str | None, ...] | None, facts: Facts) -> tuple[str | No
     if names is None or facts.ends is not None:
         return None
     if facts.record.shape is None:
-        return ("null",)
+        return ("null", *(None for _ in facts.type.element_shape))
     return (*names, *(None for _ in facts.type.element_shape))

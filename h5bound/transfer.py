@@ -173,7 +173,9 @@ def stored_bytes(opened: OpenFile, job: Job, unit: Unit) -> Callable[[int, int, 
 
 def read_region(opened: OpenFile, job: Job, region: tuple[slice, ...]) -> Block:
     """Give a region of the array, in the form that Zarr holds."""
-    block = read_elements(opened.read, opened, job.inside, region[: len(job.shape)], refused=job.refused)
+    axes = len(job.shape)  # those of an array type come after them
+    inner: Any = (..., *region[axes:])
+    block = read_elements(opened.read, opened, job.inside, region[:axes], refused=job.refused)[inner]
     resolve = job.addresses.resolver(opened.file)
     return job.type.convert(block, resolve)
 

@@ -145,7 +145,7 @@ def add_values(found: Comparison, context: Context, facts: Facts, stored: Sequen
     plan = context.arrays[path][0]
     write_shape = plan.node.write_shape
     if facts.ends is not None:
-        rows = shape[0] if shape else 1
+        rows = shape[0] if shape else int(facts.record.shape is not None)
         cells = np.arange(rows if prod(shape) else 0, dtype=np.int64).reshape(-1, 1)
         write_shape = (max(prod(shape[1:]), 1),)
     else:

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from h5py import h5d, h5s, h5t
 
 import h5bound
 from h5bound import H5BoundError, H5Store, from_hdf5, from_resource
@@ -112,6 +113,17 @@ def test_array_types_add_their_axes_at_the_end(tmp_path: Path) -> None:
     array = from_hdf5(tmp_path / "a.h5", "x")
     assert array.chunks == ((4, 3), (3,), (2,))
     assert np.array_equal(array[1:6, 1].compute(), values(tmp_path / "a.h5", "x")[1:6, 1])
+
+
+def test_array_types_of_array_types_add_all_their_axes(tmp_path: Path) -> None:
+    kind = h5t.array_create(h5t.array_create(h5t.STD_I16LE, (2,)), (3,))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = h5d.create(file.id, b"x", kind, h5s.create_simple((4,)))
+        dataset.write(h5s.ALL, h5s.ALL, np.arange(24, dtype="<i2"), kind)
+        want = file["x"][()]
+    array = from_hdf5(tmp_path / "a.h5", "x", chunks=2)
+    assert (array.shape, array.dtype) == (want.shape, want.dtype) == ((4, 3, 2), np.dtype("<i2"))
+    np.testing.assert_array_equal(array.compute(), want)
 
 
 def compute_all(array: da.Array) -> object:

@@ -383,6 +383,29 @@ def test_all_that_scales_say_is_in_the_names_or_the_details(file: h5py.File) -> 
     assert is_netcdf(file)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("NAME", "metres along the beam", "metres along the beam"),
+        ("NAME", np.bytes_(b"abc"), "abc"),
+        ("NAME", 5, 5),
+        ("NAME", np.array([b"a", b"b"]), ["a", "b"]),
+        ("REFERENCE_LIST", "mine", "mine"),
+    ],
+    ids=str,
+)
+def test_what_is_not_as_hdf5_writes_it_of_scales_is_an_attribute_like_any(
+    file: h5py.File, name: str, value: Any, kept: Any
+) -> None:
+    file["x"] = np.arange(3)
+    file["x"].make_scale("as it was")
+    file["x"].attrs[name] = value
+    record = read_attributes(file["x"])
+    assert record.values == {name: kept}
+    assert record.details["scale"] == ("" if name == "NAME" else "as it was")
+    assert record.dimension_names == ("x",)
+
+
 def test_attributes_that_only_look_like_scales_are_kept(file: h5py.File) -> None:
     dataset = file.create_dataset("image", (2, 2), "u1")
     dataset.attrs["CLASS"] = np.bytes_("IMAGE")

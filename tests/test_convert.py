@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import zarr
 
+from h5bound import from_hdf5
 from h5bound.convert import convert
 from h5bound.demo import write_demo
 from h5bound.documents import quiet_zarr
@@ -200,6 +201,67 @@ def test_every_kind_of_dataset_is_read_by_zarr_as_h5py_reads_it(
         assert entry.how == case.how
     assert report.exit_code == 0
     assert verify(source, target).equal
+
+
+@FORMATS
+@pytest.mark.parametrize("chunks", [(2, 5), (5, 1), (2, 2)], ids=str)
+def test_the_axes_of_an_array_type_may_be_cut_into_chunks(
+    chunks: tuple[int, ...], zarr_format: Literal[2, 3], tmp_path: Path
+) -> None:
+    values = np.arange(4 * 2 * 3, dtype="<i2").reshape(4, 2, 3)
+
+    def make(file: h5py.File) -> None:
+        for name, options in (("x", {}), ("chunked", {"chunks": (3,), "compression": "gzip"})):
+            file.create_dataset(name, (4,), np.dtype(("<i2", (2, 3))), **options)[...] = values
+        file.create_dataset("unwritten", (4,), np.dtype(("<i2", (2, 3))), chunks=(3,))[:2] = values[:2]
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    report = convert(source, target, chunks=(3, *chunks), zarr_format=zarr_format, verify=True)
+    assert report.exit_code == 0
+    with h5py.File(source) as file:
+        for name in file:
+            np.testing.assert_array_equal(read(target, name), file[name][()])
+
+
+@FORMATS
+def test_a_null_dataspace_of_arrays_or_sequences_is_carried(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+    def make(file: h5py.File) -> None:
+        file["x"] = h5py.Empty(np.dtype(("<i4", (2,))))
+        file["sequences"] = h5py.Empty(h5py.vlen_dtype(np.dtype("i4")))
+        file["other"] = [1]
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    assert convert(source, target, zarr_format=zarr_format, verify=True).exit_code == 0
+    assert read(target, "x").shape == (0, 2)
+
+
+@FORMATS
+def test_what_was_never_written_behind_a_user_block_is_its_fill_value(
+    zarr_format: Literal[2, 3], tmp_path: Path
+) -> None:
+    pair = np.dtype([("i", "i4"), ("text", h5py.string_dtype())])
+
+    def make(file: h5py.File) -> None:
+        file.create_dataset("i", (5,), "<u4", fillvalue=9)
+        file.create_dataset("f", (5,), "<f8", fillvalue=NAN)
+        file.create_dataset("text", (5,), h5py.string_dtype())
+        file.create_dataset("pair", (5,), pair)
+
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    with h5py.File(source, "w", userblock_size=1024) as file:
+        make(file)
+    with source.open("r+b") as raw:
+        raw.write(b"MATLAB 7.3 MAT-file" * 50)
+    with h5py.File(source) as file:
+        for name in file:
+            array = from_hdf5(source, name).compute()
+            assert repr(array.tolist()) == repr(file[name][()].tolist())
+            assert array.dtype.hasobject or array.tobytes() == file[name][()].tobytes()
+    report = convert(source, target, zarr_format=zarr_format, verify=True, on_unsupported="skip")
+    assert report.verification is not None
+    assert report.verification.equal
+    assert read(target, "i").tolist() == [9] * 5
+    assert read(target, "f").tobytes() == np.full(5, NAN).tobytes()
 
 
 KEPT: dict[str, dict[str, Any]] = {
@@ -603,6 +665,22 @@ def test_what_include_and_exclude_leave_out_is_listed_and_not_an_error(tmp_path:
     report = convert(source, target, include=["/a", "*/x"], exclude=["/a/y"], verify=True)
     assert [entry.path for entry in report.converted] == ["/", "/a", "/a/x", "/b", "/b/x"]
     assert [item.path for item in report.skipped] == ["/a/y", "/c"]
+    assert report.verification is not None
+    assert report.verification.equal
+
+
+def test_a_committed_type_that_is_left_out_is_listed(tmp_path: Path) -> None:
+    def make(file: h5py.File) -> None:
+        file["x"] = [1]
+        file["kind"] = np.dtype("<i4")
+        file["kind"].attrs["of"] = "counts"
+        file["other"] = np.dtype("<i8")
+
+    source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
+    report = convert(source, target, exclude=["/kind"], verify=True)
+    assert [item.path for item in report.skipped] == ["/kind"]
+    assert [item.path for item in report.notes] == ["/other"]
+    assert report.exit_code == 3
     assert report.verification is not None
     assert report.verification.equal
 

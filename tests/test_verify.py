@@ -148,6 +148,10 @@ CHANGES: dict[str, tuple[Change, str]] = {
     ),
     "a key spelled otherwise": (write("group/x/c/01", b"\0"), "/group/x: 1 key outside its grid of chunks"),
     "a key of no node": (write("group/junk", b"\0"), "/: 1 key of no node: group/junk"),
+    "an attribute of the values of sequences": (
+        edit("sequences/values", lambda doc: doc["attributes"].update(scale_factor=10)),
+        "/sequences attribute 'scale_factor': added to sequences/values",
+    ),
     "a detail too many": (edit("", lambda doc: details(doc).update({"text": {"n": 1}})), "/text: 'n' in the details"),
     "a mark too many": (
         edit("group/x", lambda doc: doc["attributes"].setdefault("_h5bound", {}).update(n=1)),
