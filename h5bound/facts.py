@@ -152,8 +152,8 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
         resolve=reading.resolve,
     )
     fill = read_fill(dataset, kind, zarr_format=settings.zarr_format, resolve=reading.resolve)
-    little = reading.origin.netcdf and prod(record.shape or ()) * kind.dtype.itemsize <= MAX_MASKED
-    if settings.zarr_format == 2 and (attributes.fill is not None or little):
+    little = prod(record.shape or ()) * kind.dtype.itemsize <= MAX_MASKED
+    if settings.zarr_format == 2 and (attributes.fill is not None or (reading.origin.netcdf and little)):
         fill = choose_fill_v2(fill, attributes.fill)
     chain, reason = translate_chain(record, kind, settings.zarr_format)
     inside = reading.origin.locate(record.path)
@@ -163,6 +163,10 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
         check_filters(record, stored)
     elif record.layout == "chunked":
         chain, reason = None, "HDF5 does not list its chunks rightly"
+    if settings.zarr_format == 2 and reading.origin.netcdf and fill.exact and has_holes(record, stored):
+        what = f"chunks never written: in format 2 xarray takes all that is equal to {fill.json!r} for missing"
+        bare = attributes.dimensions is not None and attributes.dimensions.bare
+        reading.found.notes += [] if bare or attributes.fill is not None else [Note(record.path, what)]
     reading.found.note_attributes(record.path, attributes)
     reading.found.add_details(record.path, kind.details)
     target = reading.targets[record.path]
@@ -179,6 +183,13 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
     return Facts(
         record, kind, target, chain, reason, stored, fill, values, None, ends, refused, axes, reading.number, boxes
     )
+
+
+def has_holes(record: DatasetRecord, stored: StoredChunks | None) -> bool:
+    """Tell whether some of a dataset was never written."""
+    if stored is None or record.shape is None or record.chunks is None:
+        return not record.stored_nbytes
+    return len(stored.cells) < prod(count_cells(record.shape, record.chunks))
 
 
 def read_boxes(dataset: h5py.Dataset, record: DatasetRecord) -> NDArray[np.int64] | None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.filterwarnings("ignore:The data type:FutureWarning", "ignore::UserWarning")
 FORMATS = pytest.mark.parametrize("zarr_format", [pytest.param(3, id="v3"), pytest.param(2, id="v2")])
+FORMS: tuple[Literal[2], Literal[3]] = (2, 3)
 OWN = {"_h5bound", "flag_values", "flag_meanings"}  # attributes that a conversion adds, of enums the latter
 OTHERWISE = {"short", "structures", "plain"}  # have tests of their own
 
@@ -73,6 +74,18 @@ def test_a_dimension_that_a_variable_does_not_fill_does_not_keep_xarray_from_ope
         assert found[name].dims == dims
         filled = found[name].shape[0]
         np.testing.assert_array_equal(found[name], wanted[name][:filled])
+
+
+def test_what_xarray_will_mask_in_format_2_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("h5bound.facts.MAX_MASKED", 0)
+    source = tmp_path / "a.nc"
+    NETCDF_FILES["unwritten"](source)
+    found = {
+        zarr_format: convert(source, tmp_path / str(zarr_format), zarr_format=zarr_format).notes
+        for zarr_format in FORMS
+    }
+    assert [note.path for note in found[2] if "for missing" in note.note] == ["/letters", "/nothing", "/some", "/words"]
+    assert [note for note in found[3] if "for missing" in note.note] == []
 
 
 @FORMATS
