@@ -26,10 +26,16 @@ if TYPE_CHECKING:
 
     from h5bound.datatypes import ZarrType
     from h5bound.grid import Cells, Shape
+    from h5bound.nodes import StoredNode
     from h5bound.openfile import OpenFile
+    from h5bound.plan import ArrayPlan, Facts
     from h5bound.references import Addresses, ReferencePaths
+    from h5bound.survey import Survey
 
     Block = NDArray[Any]
+
+UNREADABLE = "the source cannot be read: "
+"""What the difference of a dataset begins with that could not be read."""
 
 SEQUENCES_AT_ONCE = 65_536
 """Variable-length sequences that are compared at once."""
@@ -90,6 +96,37 @@ class Compared:
     """whether the source could not be read"""
 
 
+def make_job(survey: Survey, facts: Facts, plan: ArrayPlan, stored: Sequence[StoredNode] = ()) -> CompareJob:
+    """Give what the units of a dataset have in common; without arrays it is only read."""
+    origin = survey.origins[facts.origin]
+    shape = facts.record.shape or ()
+    arrays = tuple(node.array for node in stored if node.array is not None)
+    write_shape = plan.node.write_shape
+    if facts.ends is not None:
+        write_shape = (max(prod(shape[1:]), 1),)
+    elif arrays:  # its grid may not be the planned one
+        write_shape = arrays[0].shards or arrays[0].chunks
+    return CompareJob(
+        facts.record.path,
+        origin.locate(facts.record.path),
+        facts.origin,
+        shape,
+        plan.node.shape,
+        facts.refused,
+        facts.type,
+        arrays,
+        origin.addresses.needed_for(facts.record.dtype),
+        write_shape,
+        survey.allowed_for(facts),
+    )
+
+
+def list_rows(shape: Shape | None) -> Cells:
+    """Give the rows of a dataset of sequences as cells: one of a scalar, none of a null dataspace."""
+    rows = shape[0] if shape else int(shape is not None)
+    return np.arange(rows if prod(shape or ()) else 0, dtype=np.int64).reshape(-1, 1)
+
+
 def cell_nbytes(job: CompareJob) -> int:
     """Give the bytes in memory of one cell."""
     return prod(job.write_shape) * estimate_itemsize(job.type.dtype)
@@ -132,7 +169,7 @@ def read_part(opened: OpenFile, job: CompareJob, unit: Unit) -> Read:
     except (SourceChangedError, SourceNotFoundError):
         raise
     except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
-        return Read(job, unit, problem=f"the source cannot be read: {describe(error)}")
+        return Read(job, unit, problem=f"{UNREADABLE}{describe(error)}")
     return Read(job, unit, parts if job.arrays else [])
 
 

@@ -32,6 +32,7 @@ from h5bound.claim import claim
 from h5bound.cluster import check_scheduler
 from h5bound.commit import committed
 from h5bound.conflicts import check_drawn, check_report, write_report
+from h5bound.contents import find_refused
 from h5bound.errors import SourceChangedError
 from h5bound.folder import check_lengths
 from h5bound.grid import count_cells
@@ -212,16 +213,15 @@ def convert(
     check_report(report, place, [h5.path, *survey.list_drawn()])
     plan = plan_store(survey, settings, limits, nbytes)
     skip = on_unsupported == "skip"
+    sources = [origin.source for origin in survey.origins]
+    compute = partial(run_units, sources, window=nbytes, workers=workers, scheduler=scheduler)
     if not skip:
-        refuse(survey.index.file, plan.skipped)
+        refuse(survey.index.file, [*plan.skipped, *find_refused(survey, plan, compute, nbytes)])
     if place.root is not None:
         check_lengths(place.root, list_longest(survey, plan))
     written, failed = [Written(unit.array, len(unit.cells), 0) for unit in plan.units], dict[str, str]()
     if not dry_run:
-        sources = [origin.source for origin in survey.origins]
-        work = partial(
-            run_units, sources, TRANSFER, window=nbytes, workers=workers, scheduler=scheduler, progress=progress
-        )
+        work = partial(compute, TRANSFER, progress=progress)
         identity = identify(survey, settings, limits)
         written, failed = carry_out(place, survey, plan, identity, work, skip=skip, resume=resume, overwrite=overwrite)
     result = ConversionReport(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from h5bound.comparison import CompareJob, compare_unwritten
+from h5bound.comparison import compare_unwritten, list_rows, make_job
 from h5bound.grid import find_absent, map_cells, sort_cells
 from h5bound.nodecomparison import Comparison, Context, compare_array, compare_node
 from h5bound.nodes import list_differing_parts
@@ -16,6 +15,7 @@ from h5bound.report import plural
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from h5bound.comparison import CompareJob
     from h5bound.grid import Cells, Shape
     from h5bound.mark import Mark
     from h5bound.nodes import StoredNode, StoredTree
@@ -140,32 +140,13 @@ def add_job(found: Comparison, context: Context, facts: Facts) -> None:
 
 def add_values(found: Comparison, context: Context, facts: Facts, stored: Sequence[StoredNode]) -> None:
     """Note down that the values of a dataset are to be compared; without arrays they are only read."""
-    path = facts.record.path
-    shape = facts.record.shape or ()
-    plan = context.arrays[path][0]
-    write_shape = plan.node.write_shape
+    plan = context.arrays[facts.record.path][0]
+    job = make_job(context.survey, facts, plan, stored)
     if facts.ends is not None:
-        rows = shape[0] if shape else int(facts.record.shape is not None)
-        cells = np.arange(rows if prod(shape) else 0, dtype=np.int64).reshape(-1, 1)
-        write_shape = (max(prod(shape[1:]), 1),)
+        cells = list_rows(facts.record.shape)
     else:
-        if stored and stored[0].array is not None:  # its grid may not be the planned one
-            write_shape = stored[0].array.shards or stored[0].array.chunks
         held = context.tree.cells.get(plan.node.target)
-        cells = plan_comparison(plan, write_shape, held, context.mark.limits.max_chunks)
-    job = CompareJob(
-        path,
-        context.origin.locate(path),
-        facts.origin,
-        shape,
-        plan.node.shape,
-        facts.refused,
-        facts.type,
-        tuple(node.array for node in stored if node.array is not None),
-        context.origin.addresses.needed_for(facts.record.dtype),
-        write_shape,
-        context.survey.allowed_for(facts),
-    )
+        cells = plan_comparison(plan, job.write_shape, held, context.mark.limits.max_chunks)
     found.jobs.append(job)
     found.cells.append(cells)
     if stored and facts.ends is None:
