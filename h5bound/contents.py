@@ -1,12 +1,11 @@
 """What cannot be carried for what it holds, found before anything is written.
 
-Text may not be UTF-8, and references may lead nowhere: only the values tell. Where that ends a conversion, they are read
-once more, before it begins.
+Text may not be UTF-8, and references may lead nowhere: only the values tell. Where that ends a conversion, they are
+read once more, before it begins.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from h5bound.comparison import COMPARE, UNREADABLE, cell_nbytes, cut_comparison, list_differing, list_rows, make_job
@@ -45,11 +44,9 @@ def find_refused(survey: Survey, plan: StorePlan, run: Callable[..., list[Compar
         seen.add(array.path)
         jobs.append(make_job(survey, told, array))
         cells.append(array.cells if told.ends is None else list_rows(told.record.shape))
-    total = sum(cell_nbytes(job) * len(found) for job, found in zip(jobs, cells, strict=True))
-    cut = partial(cut_comparison, nbytes=choose_unit_nbytes(window, total))
-    units = [
-        unit for number, (job, found) in enumerate(zip(jobs, cells, strict=True)) for unit in cut(number, job, found)
-    ]
+    pairs = list(zip(jobs, cells, strict=True))
+    nbytes = choose_unit_nbytes(window, sum(cell_nbytes(job) * len(found) for job, found in pairs))
+    units = [unit for number, (job, found) in enumerate(pairs) for unit in cut_comparison(number, job, found, nbytes)]
     for path, what in list_differing(run(COMPARE, jobs, units) if units else []).items():
         yield Skipped(path, what.removeprefix(UNREADABLE))
 

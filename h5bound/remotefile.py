@@ -69,8 +69,9 @@ class RemoteFile:
         self.name, self.size = name, state.size
         self._system, self._path, self._attempt = system, path, attempt
         self._pin: dict[str, Any] = {}
-        self._checked = "http" not in protocols  # whether the server was seen to give ranges
-        if "http" in protocols:
+        web = bool(protocols & {"http", "https"})
+        self._checked = not web  # whether the server was seen to give ranges
+        if web:
             self._pin = {"headers": _pin_headers(system, state)}
         elif "s3" in protocols and state.stamp("VersionId") not in ("", "null"):
             self._pin = {"version_id": state.stamp("VersionId")}
