@@ -258,10 +258,12 @@ def _read_attached(dataset: h5py.Dataset, resolve: Resolve) -> list[list[str]] |
 
 
 def _read_ids(item: h5py.Dataset | h5py.Group | h5py.Datatype, name: str) -> int | list[int] | None:
+    """Return what netCDF-4 writes as 32-bit integers; None of an attribute of another type, which is a user's."""
     try:
         value = item.attrs.get(name)
+        if value is None or isinstance(value, h5py.Empty):
+            return None
+        native = item.attrs.get_id(name).get_type().equal(h5t.STD_I32LE)
     except _UNREADABLE:
         return None
-    if value is None or isinstance(value, h5py.Empty) or np.asarray(value).dtype.kind not in "iu":
-        return None
-    return cast("int | list[int]", np.asarray(value).tolist())
+    return cast("int | list[int]", np.asarray(value).tolist()) if native else None

@@ -69,8 +69,12 @@ def explain(plan: ArrayPlan) -> tuple[str, ...]:
     """Give the reasons why stored chunks were not kept."""
     if plan.stored is None or not plan.stored.masks.any():
         return plan.reasons
-    count = int((plan.stored.masks != 0).sum())
-    return (f"{count:,} of {len(plan.cells):,} chunks encoded anew: HDF5 stored them otherwise",)
+    anew = plan.stored.masks != 0
+    counts = {
+        "encoded anew: HDF5 stored them otherwise": int((anew & (plan.stored.nbytes > 0)).sum()),
+        "never written: given their fill value": int((anew & (plan.stored.nbytes == 0)).sum()),
+    }
+    return tuple(f"{count:,} of {len(plan.cells):,} chunks {what}" for what, count in counts.items() if count)
 
 
 def describe_source(survey: Survey) -> Source:

@@ -406,6 +406,16 @@ def test_what_is_not_as_hdf5_writes_it_of_scales_is_an_attribute_like_any(
     assert record.dimension_names == ("x",)
 
 
+def test_numbers_of_dimensions_that_netcdf_did_not_write_are_attributes_like_any(file: h5py.File) -> None:
+    dataset = file.create_dataset("x", (2, 2), "<f4")
+    dataset.attrs["_Netcdf4Dimid"] = np.uint8(3)
+    dataset.attrs["_Netcdf4Coordinates"] = np.array([0, 1], ">i8")
+    record = read_attributes(dataset)
+    assert record.values == {"_Netcdf4Dimid": 3, "_Netcdf4Coordinates": [0, 1]}
+    dataset.attrs["_Netcdf4Dimid"] = np.int32(3)
+    assert read_attributes(dataset).details["_Netcdf4Dimid"] == 3
+
+
 def test_attributes_that_only_look_like_scales_are_kept(file: h5py.File) -> None:
     dataset = file.create_dataset("image", (2, 2), "u1")
     dataset.attrs["CLASS"] = np.bytes_("IMAGE")

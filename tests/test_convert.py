@@ -954,3 +954,11 @@ def test_what_is_refused_for_its_values_is_refused_before_the_first_write_all_of
     assert {item.path for item in report.skipped} >= {"/text", "/references"}
     assert report.verification is not None
     assert report.verification.equal
+
+
+def test_the_reason_for_a_chunk_that_was_never_written_says_so(tmp_path: Path) -> None:
+    def make(file: h5py.File) -> None:
+        file.create_dataset("x", (4,), "<f2", chunks=(2,), fillvalue=np.array([0x7E01], "u2").view("f2")[0])[0] = 1
+
+    report = convert(write(tmp_path / "a.h5", make), tmp_path / "a.zarr", verify=True)
+    assert report.arrays[0].reasons == ("1 of 2 chunks never written: given their fill value",)
