@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,9 @@ from h5py import h5f
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+with suppress(ImportError):
+    import hdf5plugin  # noqa: F401 - netCDF4 has a Blosc filter of its own, which h5py cannot write with: this one first
 
 
 def open_objects() -> int:
