@@ -183,6 +183,7 @@ def convert(
     Examples
     --------
     >>> import h5py, tempfile, zarr
+    >>> from pathlib import Path
     >>> folder = Path(tempfile.mkdtemp())
     >>> with h5py.File(folder / "a.h5", "w") as file:
     ...     file.create_dataset("group/x", data=[1, 2, 3], chunks=(2,))
