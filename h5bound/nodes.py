@@ -165,6 +165,7 @@ def make_node(target: Target, path: str, documents: Mapping[str, Document]) -> S
     name = next(name for name in ("zarr.json", ".zarray", ".zgroup") if name in documents)
     own: Any = {key: value for key, value in documents[name].items() if key != CONSOLIDATED}
     try:
+        check_format(own, target.zarr_format)
         if name == ".zgroup" or own.get("node_type") == "group":
             GroupMetadata.from_dict(dict(own))
             return StoredNode(path, documents, None)
@@ -173,6 +174,18 @@ def make_node(target: Target, path: str, documents: Mapping[str, Document]) -> S
         return StoredNode(path, documents, array, count_cells(array.shape, array.shards or array.chunks))
     except Exception as error:
         raise damaged(target, f"{path}/{name}".lstrip("/"), error) from error
+
+
+def check_format(document: Document, zarr_format: int) -> None:
+    """Refuse a document of another format, or of none, which zarr may read all the same.
+
+    Raises
+    ------
+    ValueError
+        It is.
+    """
+    if document.get("zarr_format") != zarr_format:
+        raise ValueError(f"its zarr_format is {document.get('zarr_format')!r}, not {zarr_format}")
 
 
 def sort_keys(

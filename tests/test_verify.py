@@ -378,6 +378,8 @@ RUBBISH: dict[str, tuple[Change, str]] = {
     "no node": (edit("group/x", spoil("node_type")), "group/x/zarr.json"),
     "no data type": (edit("group/x", spoil("data_type")), "group/x/zarr.json"),
     "no codec": (edit("group/x", lambda doc: doc.update(codecs=[{"name": "none-such"}])), "group/x/zarr.json"),
+    "no format": (edit("group", lambda doc: doc.pop("zarr_format")), "group/zarr.json"),
+    "another format": (edit("group/x", lambda doc: doc.update(zarr_format=2)), "group/x/zarr.json"),
     "no attributes inside": (edit("group", spoil("attributes")), "group/zarr.json"),
     "no copies": (edit("", spoil("consolidated_metadata")), "zarr.json"),
 }
