@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from h5bound.decoders import DamagedError
-from h5bound.headers import HEAD_NBYTES
+from h5bound.decoders import HEAD_NBYTES, DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +156,12 @@ def are_whole(stored: FileBytes, table: ChunkTable, grid: ChunkGrid, decoder: De
         rows = table.find_all(grid.number_all(box))
         rows = rows[rows >= 0]
         nbytes = table.nbytes[rows]
-        heads = read_heads(stored, table.offsets[rows], nbytes) if decoder.compresses and rows.size else NO_HEADS
+        heads = NO_HEADS
+        if rows.size and decoder.compresses:
+            heads = read_heads(stored, table.offsets[rows], nbytes)
+        elif rows.size:  # behind the end of a file that was cut short since it was opened HDF5 has zeros
+            last = rows[int(np.argmax(table.offsets[rows]))]
+            stored.read(int(table.offsets[last] + table.nbytes[last]) - 1, 1)
         if table.masks[rows].any() or not decoder.are_whole(heads, nbytes):
             return False
     return True
@@ -170,7 +174,8 @@ def read_heads(stored: FileBytes, offsets: NDArray[np.int64], nbytes: NDArray[np
     """Give a row of `HEAD_NBYTES` bytes at each of these offsets, whatever stands in it after so many bytes."""
     heads = np.zeros((offsets.size, HEAD_NBYTES), np.uint8)
     for run, places, data in _read_runs(stored, offsets, nbytes):
-        heads[run] = data[np.minimum(places[:, np.newaxis] + np.arange(HEAD_NBYTES), data.size - 1)]
+        if data.size:
+            heads[run] = data[np.minimum(places[:, np.newaxis] + np.arange(HEAD_NBYTES), data.size - 1)]
     return heads
 
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 
-from h5bound.headers import HEAD_NBYTES, zstd_nbytes
-
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
 """A one-dimensional array of bytes."""
@@ -164,7 +164,7 @@ def undo_zstd(task: Task) -> Bytes:
     """Decompress a Zstandard frame whose header says its size, as HDF5's plugin asks for."""
     from numcodecs import zstd
 
-    if zstd_nbytes(task.source[:HEAD_NBYTES].tobytes()) != task.nbytes:
+    if zstd_nbytes(task.source[:18].tobytes()) != task.nbytes:
         raise DamagedError(f"is not a Zstandard frame of {task.nbytes} bytes")
     out = task.target()
     try:
@@ -172,6 +172,19 @@ def undo_zstd(task: Task) -> Bytes:
     except (RuntimeError, ValueError) as error:
         raise DamagedError(f"is not a Zstandard frame of {task.nbytes} bytes: {error}") from error
     return out
+
+
+def zstd_nbytes(head: bytes) -> int:
+    """Give the content size in a Zstandard frame's header, -1 if it has none (RFC 8878, section 3.1.1.1)."""
+    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
+        return -1
+    single, flag = head[4] & 0x20, head[4] >> 6
+    width = (1 if single else 0, 2, 4, 8)[flag]
+    start = 5 + (0 if single else 1) + (0, 1, 2, 4)[head[4] & 3]
+    size = head[start : start + width]
+    if not width or len(size) < width:
+        return -1
+    return int.from_bytes(size, "little") + (256 if width == 2 else 0)
 
 
 def undo_bzip2(task: Task) -> Bytes:
@@ -204,6 +217,21 @@ def undo_blosc(task: Task) -> Bytes:
     except (RuntimeError, ValueError) as error:
         raise DamagedError(f"does not decompress: {error}") from error
     return out
+
+
+HEAD_NBYTES = 16
+"""Bytes of the header of a Blosc buffer."""
+
+
+def blosc_sizes(heads: Rows, stored: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the sizes in the headers of Blosc 1 buffers; -1 where one says another size for itself than is stored.
+
+    >>> head = np.array([[2, 1, 0x21, 4, 80, 0, 0, 0, 80, 0, 0, 0, 50, 0, 0, 0]], np.uint8)
+    >>> blosc_sizes(head, np.array([50])), blosc_sizes(head, np.array([51]))
+    (array([80]), array([-1]))
+    """
+    words = np.ascontiguousarray(heads[:, 4:16]).view("<u4").astype(np.int64)
+    return np.where(words[:, 2] == stored, words[:, 0], -1)
 
 
 def undo_lz4(task: Task) -> Bytes:

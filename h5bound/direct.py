@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from h5bound.records import Filter
 
 LEFT_NBYTES = 256 << 10
-"""Chunks of fewer bytes are left to HDF5 where they are known to have their declared size, and are no work for a
+"""Chunks of fewer bytes are left to HDF5 where they are sure to have their declared size, and are no work for a
 processor: outside HDF5 each costs some 20 µs of Python. HDF5 gives what was left in memory for one that decodes to too
-little, so that a compressor has to say the size beforehand: deflate and LZF do not, and are slower in HDF5 anyway."""
+little. Of the compressors only Blosc says the size first and keeps to that or fails: the plugins of Zstandard, LZ4 and
+bitshuffle give memory of the process where what comes after a good header is damaged."""
 
 
 class ContiguousReader:

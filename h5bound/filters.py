@@ -19,6 +19,7 @@ from h5bound.decoders import (
     DamagedError,
     Rows,
     Task,
+    blosc_sizes,
     undo_bitshuffle,
     undo_blosc,
     undo_bzip2,
@@ -32,7 +33,6 @@ from h5bound.decoders import (
     unshuffle,
 )
 from h5bound.errors import UnsupportedError
-from h5bound.headers import sizes_of_bitshuffle, sizes_of_blosc, sizes_of_lz4, sizes_of_zstd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -115,8 +115,8 @@ class Kind:
     """gives Zarr's codec for its client data values and a Zarr version; None if Zarr has none"""
     library: str | None = None
     """the module that an extra installs for it"""
-    sizes: Callable[[Rows, NDArray[np.int64], tuple[int, ...]], NDArray[np.int64]] | None = None
-    """gives what chunks decode to, from their first bytes, the sizes as stored and the client data values"""
+    sizes: Callable[[Rows, NDArray[np.int64]], NDArray[np.int64]] | None = None
+    """gives what chunks decode to in HDF5, or fail to, from their first bytes and how many are stored of each"""
 
 
 KINDS = {
@@ -126,10 +126,10 @@ KINDS = {
     4: Kind("szip", undo_szip, None, 4, library="imagecodecs"),
     307: Kind("bzip2", undo_bzip2, None, codec=name_bzip2),
     32000: Kind("lzf", undo_lzf, None, library="imagecodecs"),
-    32001: Kind("blosc", undo_blosc, None, codec=name_blosc, sizes=sizes_of_blosc),
-    32004: Kind("lz4", undo_lz4, None, sizes=sizes_of_lz4),
-    32008: Kind("bitshuffle", undo_bitshuffle, None, 4, library="imagecodecs", sizes=sizes_of_bitshuffle),
-    32015: Kind("zstd", undo_zstd, None, codec=name_zstd, sizes=sizes_of_zstd),
+    32001: Kind("blosc", undo_blosc, None, codec=name_blosc, sizes=blosc_sizes),
+    32004: Kind("lz4", undo_lz4, None),
+    32008: Kind("bitshuffle", undo_bitshuffle, None, 4, library="imagecodecs"),
+    32015: Kind("zstd", undo_zstd, None, codec=name_zstd),
 }
 """The table, by filter number as registered with The HDF Group (hdf5_plugins, RegisteredFilterPlugins)."""
 
@@ -216,11 +216,11 @@ class Decoder:
             How many are stored of each.
         """
         given, sizes = self.nbytes, stored
-        for kind, options in self.steps:
+        for kind, _ in self.steps:
             if kind.grows is not None:
                 given += kind.grows
             elif kind.sizes is not None:
-                sizes = kind.sizes(heads, stored, options)
+                sizes = kind.sizes(heads, stored)
         return bool((sizes == given).all())
 
     @property

@@ -362,6 +362,7 @@ def test_small_chunks_that_say_their_size_are_left_to_h5py_unless_it_is_another(
         "fletcher32": lambda: {"fletcher32": True},
         "shuffle": lambda: {"shuffle": True},
     }
+    may_be_left = name in ("blosc", "fletcher32", "shuffle")
     options = makers[name]()
     values = np.arange(16 * 8, dtype="<i4").reshape(16, 8)
     with h5py.File(tmp_path / "x.h5", "w") as file:
@@ -371,6 +372,10 @@ def test_small_chunks_that_say_their_size_are_left_to_h5py_unless_it_is_another(
         short.id.write_direct_chunk((4, 0), less.id.read_direct_chunk((0, 0))[1])
         masked = file.create_dataset("masked", data=values, chunks=(4, 8), **options)
         masked.id.write_direct_chunk((4, 0), values[4:8].tobytes(), 0xFF)
+        for cut in range(3):
+            damaged = file.create_dataset(f"cut{cut}", data=values, chunks=(4, 8), **options)
+            chunk = damaged.id.read_direct_chunk((4, 0))[1]
+            damaged.id.write_direct_chunk((4, 0), chunk[: len(chunk) - 1 - cut * (len(chunk) // 3)])
         holes = file.create_dataset("holes", (32, 8), "<i4", chunks=(4, 8), fillvalue=3, **options)
         holes[8:24] = values
     monkeypatch.setattr(direct, "LEFT_NBYTES", 1 << 20)
@@ -384,11 +389,26 @@ def test_small_chunks_that_say_their_size_are_left_to_h5py_unless_it_is_another(
             check(reader.read(np.s_[1:15, 2:7]), dataset[1:15, 2:7])
             asked.reset_mock()
             check(reader.read(whole), dataset[whole])
-            assert asked.called == left
-    with opened(tmp_path / "x.h5", "short") as (_, reader):
-        check(reader.read(np.s_[0:4, 0:8]), values[:4])
-        with pytest.raises(CorruptChunkError, match=r"short in .*, chunk at \(4, 0\)"):
-            reader.read(whole)
+            assert asked.called == (left and may_be_left)
+    for dataset_name in ("short", "cut0", "cut1", "cut2"):
+        with opened(tmp_path / "x.h5", dataset_name) as (_, reader):
+            check(reader.read(np.s_[0:4, 0:8]), values[:4])
+            with pytest.raises(CorruptChunkError, match=rf"{dataset_name} in .*, chunk at \(4, 0\)"):
+                reader.read(whole)
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"fletcher32": True}], ids=str)
+def test_small_chunks_behind_the_end_of_a_file_that_was_cut_short_are_no_zeros(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(direct, "LEFT_NBYTES", 1 << 20)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=np.ones(10_000), chunks=(100,), **options)
+    with opened(tmp_path / "x.h5") as (_, reader):
+        assert reader.read(np.s_[0:200,]).all()
+        os.truncate(tmp_path / "x.h5", 4096)
+        with pytest.raises(CorruptChunkError, match="the file ends"):
+            reader.read(np.s_[0:10_000,])
 
 
 def test_small_chunks_of_a_filter_that_hdf5_lacks_are_not_left_to_it(
