@@ -1,8 +1,10 @@
 """A Zarr store compared with the HDF5 file that it was made from, bit for bit.
 
 The file is read anew, its values by h5py itself where that has the filters and the file is on a disk, and all that is
-expected follows from that and from the options of the conversion. Compared are the tree, every attribute, shape, type, fill value and dimension names of every array, the consolidated metadata, and
-the values wherever the file or the store has any, and one element where neither has. What the store says was left out for an error is tried again. As in a conversion the file is open for a window of memory at a time.
+expected follows from that and from the options of the conversion. Compared are the tree, every attribute, shape, type,
+fill value and dimension names of every array, the consolidated metadata, the values wherever the file or the store has
+any, and one element where neither has. What the store says was left out for an error is tried again. As in a conversion
+the file is open for a window of memory at a time.
 """
 
 from __future__ import annotations
