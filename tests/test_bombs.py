@@ -150,7 +150,7 @@ def test_a_bomb_is_converted_and_verified_in_little_memory(
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of one call")
 def test_the_memory_of_a_call_is_seen(worker: Worker) -> None:
     outcome = worker.call(np.ones, PEAK // 8)
-    assert outcome.nbytes >= PEAK
+    assert outcome.nbytes >= 0.99 * PEAK  # the system counts pages some at a time
 
 
 # What is looked at before HDF5 is asked changes nothing of what is read.
