@@ -16,14 +16,15 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from h5bound.decoders import HEAD_NBYTES, DamagedError
+from h5bound.buffers import DamagedError
+from h5bound.decoders import HEAD_NBYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from h5bound.decoders import Bytes
+    from h5bound.buffers import Bytes
     from h5bound.fallback import Block, Region
     from h5bound.filebytes import FileBytes
     from h5bound.filters import Decoder

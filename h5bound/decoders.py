@@ -11,23 +11,15 @@ from __future__ import annotations
 import bz2
 import struct
 import zlib
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from h5bound.buffers import Bytes, DamagedError, Rows
+from h5bound.frames import find_frames, unpack_full, unpack_one_by_one
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
-
-Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
-"""A one-dimensional array of bytes."""
-Rows: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-"""The bytes of one chunk, or a row of them for each of several."""
-
-
-class DamagedError(Exception):
-    """Stored bytes do not decode to the declared size; the reader adds which chunk they are."""
 
 
 class Task(NamedTuple):
@@ -237,50 +229,8 @@ def blosc_sizes(heads: Rows, stored: NDArray[np.int64]) -> NDArray[np.int64]:
 def undo_lz4(task: Task) -> Bytes:
     """Decompress HDF5's LZ4 framing; a block as long as what it holds is stored as it is (H5Zlz4.c)."""
     out = task.target()
-    block, frames = find_frames(task.source, out.size, out.size)
-    unpack_frames(task.source, frames, out, block, unpack_lz4, plain=True)
+    unpack_one_by_one(find_frames(task.source, out.size, out.size), out, unpack_lz4, plain=True)
     return out
-
-
-def find_frames(source: Bytes, nbytes: int, packed: int) -> tuple[int, list[slice]]:
-    """Give the block size of HDF5's LZ4 framing, and where each block stands with the four bytes before it.
-
-    The framing is the size, the block size, then blocks that are each led by their own stored size, all
-    big-endian. It says that it holds `nbytes`, the first `packed` of them in blocks.
-    """
-    if source.size < 12 or int.from_bytes(source[:8].tobytes(), "big") != nbytes:
-        raise DamagedError(f"is not a framed buffer of {nbytes} bytes")
-    block = int.from_bytes(source[8:12].tobytes(), "big") or 1
-    length, view, frames, start = struct.Struct(">I").unpack_from, memoryview(source), [], 12
-    for _ in range(0, packed, block):
-        stop = start + 4 + (length(view, start)[0] if start + 4 <= source.size else 0)
-        if stop > source.size or stop < start + 5:
-            raise DamagedError("ends within a block")
-        frames.append(slice(start, stop))
-        start = stop
-    return block, frames
-
-
-def unpack_frames(
-    source: Bytes,
-    frames: list[slice],
-    out: Bytes,
-    block: int,
-    unpack: Callable[[Bytes, Bytes], object],
-    *,
-    plain: bool = False,
-) -> None:
-    """Decompress block after block into `out`; with `plain` one as long as what it holds is copied."""
-    source = source if source.flags.writeable else source.copy()
-    for i, place in enumerate(frames):
-        frame, piece = source[place], out[i * block : (i + 1) * block]
-        if plain and frame.size == 4 + piece.size:
-            piece[:] = frame[4:]
-            continue
-        try:
-            unpack(frame, piece)
-        except (RuntimeError, ValueError) as error:
-            raise DamagedError(f"does not decompress: {error}") from error
 
 
 def unpack_lz4(frame: Bytes, out: Bytes) -> None:
@@ -326,34 +276,13 @@ def undo_bitshuffle(task: Task) -> Bytes:
 
 def unpack_bits(source: Bytes, nbytes: int, packed: int, packer: int) -> tuple[Bytes, Bytes, int]:
     """Give the shuffled bits that bitshuffle compressed, the bytes after them, and the bytes of a block."""
-    block, frames = find_frames(source, nbytes, packed)
+    frames = find_frames(source, nbytes, packed)
     bits = np.empty(packed, np.uint8)
-    done = unpack_full_blocks(source, frames, bits, block) if packer == 2 else 0
-    unpack = unpack_lz4 if packer == 2 else unpack_zstd
-    unpack_frames(source, frames[done:], bits[done * block :], block, unpack)
-    return bits, source[frames[-1].stop if frames else 12 :], block
-
-
-def unpack_full_blocks(source: Bytes, frames: list[slice], out: Bytes, block: int) -> int:
-    """Decompress the LZ4 blocks that are not cut short, all at once, and give how many they are.
-
-    imagecodecs takes a block as long as what it holds for one that is stored as it is, which bitshuffle never
-    does: if there is one, none are done. A block that holds too little shows in the sum.
-    """
-    import imagecodecs
-
-    count = out.size // block
-    if not count or any(f.stop - f.start == 4 + block for f in frames[:count]):
-        return 0
-    framed = source[: frames[count - 1].stop].copy()
-    framed[:8] = np.frombuffer((count * block).to_bytes(8, "big"), np.uint8)
-    try:
-        got = len(imagecodecs.lz4h5_decode(framed, out=memoryview(out[: count * block])))
-    except (RuntimeError, ValueError) as error:
-        raise DamagedError(f"does not decompress: {error}") from error
-    if got != count * block:
-        raise DamagedError(f"decompresses to {got} bytes where {count * block} are declared")
-    return count
+    if packer == 2:
+        unpack_one_by_one(frames, bits, unpack_lz4, done=unpack_full(frames, bits))
+    else:
+        unpack_one_by_one(frames, bits, unpack_zstd)
+    return bits, source[frames.places[-1] :], frames.block
 
 
 def undo_lzf(task: Task) -> Bytes:

@@ -11,10 +11,10 @@ import numpy as np
 from h5py import h5d, h5i, h5z
 
 from h5bound.batch import are_whole, is_small, read_boxes
-from h5bound.decoders import Bytes, DamagedError
+from h5bound.buffers import Bytes, DamagedError, bytes_of
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.fallback import Block, Region, name_of, read_through_h5py
-from h5bound.filebytes import LocalFile, bytes_of, plan_runs, read_runs
+from h5bound.filebytes import LocalFile, plan_runs, read_runs
 from h5bound.filters import decoder_for
 from h5bound.finder import FAR_LISTED, LISTED, ChunkFinder, cut_batches
 from h5bound.records import read_edge_unfiltered, read_filters

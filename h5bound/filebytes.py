@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from h5py import h5f, h5fd
 
-from h5bound.decoders import Bytes, DamagedError
+from h5bound.buffers import Bytes, DamagedError, bytes_of
 from h5bound.errors import UnsupportedError
 from h5bound.library import find_end
 
@@ -167,8 +167,3 @@ def read_runs(stored: FileBytes, runs: Sequence[Range], cells: NDArray[np.generi
     for offset, nbytes in runs:
         source.read_into(offset, flat[at : at + nbytes])
         at += nbytes
-
-
-def bytes_of(array: NDArray[np.generic]) -> Bytes:
-    """Give the bytes of a C-contiguous array, as a view."""
-    return array.reshape(-1).view(np.uint8)

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from h5bound.buffers import Bytes, DamagedError, Rows
 from h5bound.decoders import (
-    Bytes,
-    DamagedError,
-    Rows,
     Task,
     blosc_sizes,
     undo_bitshuffle,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from h5py import h5d, h5i, h5t
 
-from h5bound.decoders import DamagedError
+from h5bound.buffers import DamagedError
 from h5bound.direct import ChunkedReader
 from h5bound.errors import CorruptChunkError, UnsafeSourceError, UnsupportedError
 from h5bound.fallback import name_of

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from h5bound.decoders import Bytes, DamagedError
+from h5bound.buffers import Bytes, DamagedError
 from h5bound.errors import H5BoundError
 from h5bound.garbage import UNCOLLECTED
 from h5bound.pieces import Pieces

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from h5bound.decoders import Bytes
+    from h5bound.buffers import Bytes
 
 
 class Overlap(NamedTuple):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from h5bound.buffers import DamagedError
 from h5bound.claim import parse_marker
-from h5bound.decoders import DamagedError
 from h5bound.documents import encode_block
 from h5bound.encoding import encode_chunk
 from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFoundError, TargetError, UnsupportedError

@@ -21,7 +21,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from h5bound import decoders
-from h5bound.decoders import DamagedError, fletcher32
+from h5bound.buffers import DamagedError
+from h5bound.decoders import fletcher32
 from h5bound.errors import UnsupportedError
 from h5bound.filters import KINDS, decoder_for, translate_codecs
 from h5bound.records import Filter, read_filters
