@@ -39,7 +39,7 @@ class DatasetReader:
 
     No descriptor is opened before the first read. Besides the block a read holds the stored bytes of one chunk,
     two chunks between filters (one if the pipeline has two, none if it has one), and one more where the block is
-    not made of whole chunks.
+    not made of whole chunks; of data that are stored in one piece, 512 KiB where the block has only parts of rows.
 
     Parameters
     ----------

@@ -11,13 +11,14 @@ import numpy as np
 from h5py import h5d, h5i, h5z
 
 from h5bound.batch import are_whole, is_small, read_boxes
-from h5bound.buffers import Bytes, DamagedError, bytes_of
+from h5bound.buffers import Bytes, DamagedError, bytes_of, reuse_freed
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.fallback import Block, Region, name_of, read_through_h5py
-from h5bound.filebytes import LocalFile, plan_runs, read_runs
+from h5bound.filebytes import LocalFile
 from h5bound.filters import decoder_for
 from h5bound.finder import FAR_LISTED, LISTED, ChunkFinder, cut_batches
 from h5bound.records import read_edge_unfiltered, read_filters
+from h5bound.spans import plan_spans, read_spans
 from h5bound.stored import ChunkGrid, Overlap, Stored
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     import h5py
     from h5py import h5p
 
-    from h5bound.filebytes import FileBytes, Range, Readable
+    from h5bound.filebytes import FileBytes, Readable
     from h5bound.filters import Decoder
     from h5bound.records import Filter
+    from h5bound.spans import Spans
 
 LEFT_NBYTES = 256 << 10
 """Chunks of fewer bytes are left to HDF5 where they are sure to have their declared size, and are no work for a
@@ -49,23 +51,24 @@ class ContiguousReader:
         self._bytes = LocalFile(h5i.get_file_id(dataset.id)) if stored is None else stored
 
     def read(self, region: Region) -> Block:
-        """Give the region, which is not empty; runs too short to be read one by one go through h5py."""
-        block, cells = _new_block(tuple(s.stop - s.start for s in region), self._dtype)
-        runs = self._runs(region)
-        if not runs:
+        """Give the region, which is not empty; few bytes here and there go through h5py."""
+        spans = self._plan(region)
+        if spans is None:
             return read_through_h5py(self._dataset, region)
+        block, cells = _new_block(tuple(s.stop - s.start for s in region), self._dtype)
         try:
-            read_runs(self._bytes, runs, cells)
+            read_spans(self._bytes, spans, cells)
         except DamagedError as error:
             raise CorruptChunkError(f"{name_of(self._dataset)}: {error}") from error
         return block
 
     def foresee(self, regions: Sequence[Region]) -> None:
         """Take notice of regions that will be read, each once."""
-        self._bytes.foresee(run for region in regions for run in self._runs(region))
+        plans = filter(None, map(self._plan, regions))
+        self._bytes.foresee(span for spans in plans for span in spans.ranges)
 
-    def _runs(self, region: Region) -> list[Range]:
-        return plan_runs(self._offset, self._shape, region, self._dtype.itemsize)
+    def _plan(self, region: Region) -> Spans | None:
+        return plan_spans(self._offset, self._shape, region, self._dtype.itemsize)
 
     def close(self) -> None:
         """Close the descriptor, unless it is shared."""
@@ -159,6 +162,7 @@ class ChunkedReader:
         self._left = not far and self._decoder.nbytes < LEFT_NBYTES and self._decoder.tells_sizes and _has_all(filters)
         listing = None if self._bytes is None else FAR_LISTED if far else LISTED
         self._finder = ChunkFinder(dataset, listing, self._all_skipped if edges else 0)
+        reuse_freed(3 * self._decoder.nbytes)
 
     def close(self) -> None:
         """Close the descriptor, unless it is shared."""
@@ -280,10 +284,11 @@ class ChunkedReader:
             return False
         if stored.nbytes != self._decoder.nbytes:
             raise DamagedError(f"{stored.nbytes} bytes are stored where {self._decoder.nbytes} are declared")
-        runs = plan_runs(stored.offset, grid.chunks, overlap.in_chunk, target.itemsize)
-        if runs:
-            read_runs(self._bytes, runs, target)
-        return bool(runs)
+        spans = plan_spans(stored.offset, grid.chunks, overlap.in_chunk, target.itemsize)
+        if spans is None:
+            return False
+        read_spans(self._bytes, spans, target)
+        return True
 
     def _read_missing(self, overlap: Overlap, target: Block) -> None:
         """Fill in the fill value, or what h5py gives where HDF5 does not promise one."""

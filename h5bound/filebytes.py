@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 import threading
@@ -12,14 +11,12 @@ import h5py
 import numpy as np
 from h5py import h5f, h5fd
 
-from h5bound.buffers import Bytes, DamagedError, bytes_of
+from h5bound.buffers import Bytes, DamagedError
 from h5bound.errors import UnsupportedError
 from h5bound.library import find_end
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterable
 
     Range = tuple[int, int]  # offset and nbytes
 
@@ -134,36 +131,3 @@ class LocalFile:
             descriptor, self._descriptor, self._file = self._descriptor, -1, None
         if descriptor >= 0:
             os.close(descriptor)
-
-
-RUN_NBYTES = 4096
-"""Runs of less are not read one by one; each costs a system call."""
-
-
-def plan_runs(offset: int, shape: tuple[int, ...], region: tuple[slice, ...], itemsize: int) -> list[Range]:
-    """Give the runs of a region of an array that is stored at `offset`, in C order; nothing if they are too short.
-
-    A run is what lies together in the file: along the last axis that the region cuts, and all axes after it.
-
-    >>> plan_runs(100, (3, 8000), (slice(1, 3), slice(0, 6000)), 1)
-    [(8100, 6000), (16100, 6000)]
-    """
-    extents = [s.stop - s.start for s in region]
-    cut = max((i for i, extent in enumerate(extents) if extent < shape[i]), default=0)
-    run = math.prod(extents[cut:]) * itemsize
-    if run < min(RUN_NBYTES, math.prod(extents) * itemsize):
-        return []
-    strides = [math.prod(shape[axis + 1 :]) * itemsize for axis in range(len(shape))]
-    first = offset + sum(s.start * stride for s, stride in zip(region, strides, strict=True))
-    places = np.ndindex(*extents[:cut])
-    return [(first + sum(i * stride for i, stride in zip(place, strides, strict=False)), run) for place in places]
-
-
-def read_runs(stored: FileBytes, runs: Sequence[Range], cells: NDArray[np.generic]) -> None:
-    """Fill the elements of an array with its runs."""
-    source = stored.gather(runs)
-    flat = bytes_of(cells)
-    at = 0
-    for offset, nbytes in runs:
-        source.read_into(offset, flat[at : at + nbytes])
-        at += nbytes
