@@ -207,7 +207,7 @@ def _read_runs(
     for run in np.split(order, np.flatnonzero(starts[1:] - stops[:-1] > GAP_NBYTES) + 1):
         places = offsets[run] - offsets[run[0]]
         data = stored.read(int(offsets[run[0]]), int((places + nbytes[run]).max()))
-        data.flags.writeable = False  # a codec may overwrite it, and damaged chunks may share bytes
+        data.flags.writeable = False  # a codec may write to it, and damaged chunks may share bytes
         yield run, places, data
 
 

@@ -26,7 +26,7 @@ class Task(NamedTuple):
     """What one filter has to undo."""
 
     source: Bytes
-    """the bytes as the filter left them; a codec may overwrite them"""
+    """the bytes as the filter left them; where a codec may write to them, it leaves them as they were"""
     nbytes: int
     """how many bytes there were before the filter; -1 where that is not known beforehand"""
     out: Bytes | None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,6 +91,8 @@ class Fetched:
     """of the region"""
     parts: tuple[tuple[Overlap, int, Bytes], ...]
     """of each chunk: where it meets the region, its filter mask and its stored bytes"""
+    lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    """held while a codec may write to the stored bytes"""
 
     def decode(self) -> Block:
         """Give the region.
@@ -102,15 +105,13 @@ class Fetched:
         block, cells = _new_block(self.shape, self.dtype)
         scratch: Block | None = None
         for overlap, mask, stored in self.parts:
-            data = stored.view()
-            data.flags.writeable = False  # a codec may overwrite it, and it may be decoded again after it was pickled
             target = cells[overlap.in_block]
             whole = target.shape == self.chunks and target.flags.c_contiguous
             if not whole and scratch is None:
                 scratch = np.empty(self.chunks, cells.dtype)
             out = target if whole or scratch is None else scratch
-            with explained(self.name, overlap):
-                self.decoder.decode(data, bytes_of(out), mask)
+            with self.lock, explained(self.name, overlap):
+                self.decoder.decode(stored, bytes_of(out), mask)
             if out is scratch:
                 target[...] = scratch[overlap.in_chunk]
         return block

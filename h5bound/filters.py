@@ -146,7 +146,7 @@ class Decoder:
     """the filters in the order in which they were applied, with their client data values"""
 
     def decode(self, stored: Bytes, out: Bytes, mask: int = 0) -> None:
-        """Decode one chunk into `out`, which has `nbytes` bytes; `stored` may be overwritten.
+        """Decode one chunk into `out`, which has `nbytes` bytes; `stored` may be written to, and is left as it was.
 
         Bit i of `mask` says that filter i was skipped. One more buffer of the chunk's size is taken for each
         filter but the last one to be undone.

@@ -65,7 +65,7 @@ def unpack_one_by_one(
     frames, out
         The blocks, and where all that they hold belongs.
     unpack
-        Decompresses a block, with the four bytes before it, which it may overwrite.
+        Decompresses a block, with the four bytes before it, which it may overwrite: they are put back.
     plain
         Whether a block as long as what it holds is stored as it is.
     done
@@ -85,10 +85,13 @@ def unpack_one_by_one(
         if plain and frame.size == 4 + piece.size:
             piece[:] = frame[4:]
             continue
+        length = frame[:4].copy()
         try:
             unpack(frame, piece)
         except (RuntimeError, ValueError) as error:
             raise DamagedError(f"does not decompress: {error}") from error
+        finally:
+            frame[:4] = length
 
 
 def unpack_full(frames: Frames, out: Bytes) -> int:
