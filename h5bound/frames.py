@@ -110,8 +110,11 @@ def unpack_full(frames: Frames, out: Bytes) -> int:
     count, block = out.size // frames.block, frames.block
     if not count or (np.diff(frames.places[: count + 1]) == 4 + block).any():
         return 0
-    framed = frames.source[: frames.places[count]].copy()
-    framed[:8] = np.frombuffer((count * block).to_bytes(8, "big"), np.uint8)
+    framed = frames.source[: frames.places[count]]
+    size = np.frombuffer((count * block).to_bytes(8, "big"), np.uint8)
+    if (framed[:8] != size).any():
+        framed = framed.copy()
+        framed[:8] = size
     try:
         got = len(imagecodecs.lz4h5_decode(framed, out=memoryview(out[: count * block])))
     except (RuntimeError, ValueError) as error:
