@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from h5bound.direct import Fetched
+    from h5bound.chunked import Fetched
     from h5bound.openfile import Region
     from h5bound.windows import Index, Life
 

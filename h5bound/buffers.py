@@ -1,4 +1,4 @@
-"""Plain buffers of bytes, as they are read and decoded."""
+"""Plain buffers, as they are read into and decoded to."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from h5bound.fallback import Block
 
 Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
 """A one-dimensional array of bytes."""
@@ -22,6 +24,18 @@ class DamagedError(Exception):
 def bytes_of(array: NDArray[np.generic]) -> Bytes:
     """Give the bytes of a C-contiguous array, as a view."""
     return array.reshape(-1).view(np.uint8)
+
+
+def new_block(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> tuple[Block, Block]:
+    """Give a new array, and a view of it with one opaque cell for each element, to copy bytes exactly."""
+    block = np.empty(shape, dtype)
+    return block, np.ndarray(shape, cell_of(dtype), buffer=block)
+
+
+def cell_of(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+    """Give a type of the same size whose elements are copied byte for byte."""
+    size = dtype.itemsize
+    return np.dtype(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")
 
 
 REUSED_NBYTES = 31 << 20

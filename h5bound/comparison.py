@@ -175,10 +175,8 @@ def read_part(opened: OpenFile, job: CompareJob, unit: Unit) -> Read:
 
 def read_region(opened: OpenFile, job: CompareJob, region: tuple[slice, ...], resolve: ReferencePaths) -> Block:
     """Give a region of the array: as h5py reads it, or where there is no array for it as a conversion would."""
-    axes = len(job.shape)  # those of an array type come after them
     read = opened.ask if job.arrays else opened.read
-    inner: Any = (..., *region[axes:])
-    block = read_elements(read, opened, job.inside, region[:axes], refused=job.refused)[inner]
+    block = read_elements(read, opened, job.inside, region, len(job.shape), refused=job.refused)
     return block if job.arrays and is_restored(job.type) else job.type.convert(block, resolve)
 
 

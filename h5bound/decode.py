@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Protocol
 import h5py
 from h5py import h5d, h5t
 
-from h5bound.direct import ChunkedReader, ContiguousReader, Fetched
+from h5bound.chunked import ChunkedReader, Fetched
+from h5bound.contiguous import ContiguousReader
 from h5bound.errors import UnsupportedError
 from h5bound.fallback import Block, Region, load_plugins, read_through_h5py
 from h5bound.guard import Guard, make_guard
@@ -225,9 +226,8 @@ def _choose(dataset: h5py.Dataset, stored: FileBytes | None) -> _Direct:
     layout = plist.get_layout()
     if layout == h5d.CHUNKED:
         return ChunkedReader(dataset, stored)
-    if (
-        layout == h5d.CONTIGUOUS and dataset.id.get_storage_size()
-    ):  # with a user block HDF5 has an offset of nothing too
+    # With a user block HDF5 has an offset even of what was never written.
+    if layout == h5d.CONTIGUOUS and dataset.id.get_storage_size():
         return ContiguousReader(dataset, stored)
     raise UnsupportedError("it is compact, or was never written")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from h5py import h5d, h5g, h5l, h5o
 
 from h5bound.errors import UnsafeSourceError
-from h5bound.links import join_path, list_names, read_link
+from h5bound.links import join_path, list_names, read_link, weigh
 from h5bound.outside import naming
 from h5bound.settings import MAX_OBJECTS
 from h5bound.unreadable import READ_ERRORS
@@ -43,7 +43,7 @@ def check_file(file: h5py.File, allowed: Sequence[Path]) -> None:
     while groups:
         group, path = groups.pop()
         names = list_names(group, MAX_OBJECTS)
-        if sum(1 + len(name) // 256 for name in names) > MAX_OBJECTS:  # the others are not listed, so not judged
+        if sum(map(weigh, names)) > MAX_OBJECTS:  # the others are not listed, so not judged
             raise UnsafeSourceError(f"{file.filename}: more than {MAX_OBJECTS:,} links in {path!r}")
         for name in names:
             child = join_path(path, name)

@@ -69,21 +69,20 @@ class ChunkFinder:
         """Where all chunks are, once they were listed, so that it is known which were never written."""
         return self._table
 
-    def list_for(self, grid: ChunkGrid, region: Region) -> ChunkTable | None:
-        """Give the list of all chunks if it is worth it for this region, and says all of each."""
-        return self._table if self.prepare(grid, grid.count(region)) and not self._edge_mask else None
+    @property
+    def whole_table(self) -> ChunkTable | None:
+        """The list of all chunks, where it says all of each."""
+        return None if self._edge_mask else self._table
 
-    def prepare(self, grid: ChunkGrid, count: int) -> bool:
-        """List all chunks if so many more are wanted that it is worth it; tells whether they are listed."""
+    def want(self, grid: ChunkGrid, regions: Iterable[Region]) -> None:
+        """Take notice of regions that are about to be looked up; list all chunks if that is worth it by now."""
         if self._listing is not None and self._listable and self._table is None:
-            self._wanted += count
+            self._wanted += sum(map(grid.count, regions))
             if math.prod(grid.counts) <= max(self._listing.size, self._listing.share * (self._wanted - 1)):
                 self._list(grid)
-        return self._table is not None
 
     def meet(self, grid: ChunkGrid, region: Region) -> Iterator[tuple[Overlap, Stored | None]]:
         """Give the chunks that a region meets, and what is stored of each."""
-        self.prepare(grid, grid.count(region))
         for overlap in grid.meet(region):
             yield overlap, self._find(grid, overlap)
 

@@ -14,7 +14,7 @@ import numpy as np
 from h5py import h5d, h5i, h5t
 
 from h5bound.buffers import DamagedError
-from h5bound.direct import ChunkedReader
+from h5bound.chunked import ChunkedReader
 from h5bound.errors import CorruptChunkError, UnsafeSourceError, UnsupportedError
 from h5bound.fallback import name_of
 from h5bound.filebytes import LocalFile

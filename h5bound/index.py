@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from h5py import h5d, h5g, h5l, h5o
 
 from h5bound.errors import H5BoundError, UnsafeSourceError, UnsupportedError
-from h5bound.links import LinkRecord, join_path, list_names, open_object, read_link
+from h5bound.links import LinkRecord, join_path, list_names, open_object, read_link, weigh
 from h5bound.records import MAX_SLOTS, DatasetRecord, read_record
 from h5bound.unreadable import READ_ERRORS, describe
 
@@ -169,7 +169,7 @@ class _Walk:
     def enter(self, group: h5g.GroupID, path: str) -> None:
         """List a group, to be walked next."""
         names = list_names(group, self.max_objects - self.met)
-        self.met += sum(1 + (len(path) + len(name)) // 256 for name in names)
+        self.met += sum(weigh(name, path) for name in names)
         if self.met > self.max_objects:
             raise UnsafeSourceError(
                 f"{self.file} holds more than {self.max_objects:,} objects and links, counted up to "

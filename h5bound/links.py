@@ -146,12 +146,17 @@ def list_names(group: h5g.GroupID, room: int) -> list[bytes]:
     def keep(name: bytes) -> bool:
         nonlocal met
         names.append(name)
-        met += 1 + len(name) // 256  # one name may be told again and again
+        met += weigh(name)
         return met > room
 
     # Native order, because for any other HDF5 builds a table of all the links before the first call.
     group.links.iterate(keep, order=h5.ITER_NATIVE)
     return names
+
+
+def weigh(name: bytes, path: str = "") -> int:
+    """Give how many links one of this name counts for, below this path: one name may be told again and again."""
+    return 1 + (len(path) + len(name)) // 256
 
 
 def read_link(group: h5g.GroupID, name: bytes, kind: int, path: str) -> LinkRecord:

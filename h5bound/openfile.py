@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from h5bound.direct import Fetched
+    from h5bound.chunked import Fetched
     from h5bound.filebytes import FileBytes
     from h5bound.source import State
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask.task_spec import Task, TaskRef
 
-from h5bound.direct import Fetched
+from h5bound.chunked import Fetched
 from h5bound.handle import Handle, Window, in_pool, worker_address
 from h5bound.session import release_hold
 from h5bound.windows import name_requests

@@ -173,9 +173,7 @@ def stored_bytes(opened: OpenFile, job: Job, unit: Unit) -> Callable[[int, int, 
 
 def read_region(opened: OpenFile, job: Job, region: tuple[slice, ...]) -> Block:
     """Give a region of the array, in the form that Zarr holds."""
-    axes = len(job.shape)  # those of an array type come after them
-    inner: Any = (..., *region[axes:])
-    block = read_elements(opened.read, opened, job.inside, region[:axes], refused=job.refused)[inner]
+    block = read_elements(opened.read, opened, job.inside, region, len(job.shape), refused=job.refused)
     resolve = job.addresses.resolver(opened.file)
     return job.type.convert(block, resolve)
 
@@ -185,14 +183,22 @@ def read_elements(
     opened: OpenFile,
     path: str,
     region: tuple[slice, ...],
+    axes: int,
     *,
     refused: bool,
 ) -> Block:
-    """Give a region of a dataset as ``read`` does, one of those of ``opened``, also where h5py refuses its type."""
+    """Give a region of a dataset as ``read`` does, one of those of ``opened``, also where h5py refuses its type.
+
+    The dataset has so many `axes`; those of an array type come after them.
+    """
+    outer = region[:axes]
+    inner: Any = (..., *region[axes:])
     if refused:
-        opened.reader(path).check(region)
-        return read_block(open_dataset(opened.file, path), region)
-    return read(path, region)
+        opened.reader(path).check(outer)
+        block: Block = read_block(open_dataset(opened.file, path), outer)[inner]
+    else:
+        block = read(path, outer)[inner]
+    return block
 
 
 def read_decoded(opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:

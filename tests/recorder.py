@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pytest
     from numpy.typing import NDArray
 
-    from h5bound.direct import Fetched
+    from h5bound.chunked import Fetched
     from h5bound.openfile import Region
 
 

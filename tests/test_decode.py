@@ -23,9 +23,9 @@ import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
 
-from h5bound import batch, direct, finder
+from h5bound import batch, chunked, finder
+from h5bound.chunked import Fetched
 from h5bound.decode import DatasetReader
-from h5bound.direct import Fetched
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.fallback import read_through_h5py
 from h5bound.filebytes import LocalFile
@@ -43,7 +43,7 @@ GZIP = {"chunks": (4, 5), "compression": "gzip", "shuffle": True}
 @pytest.fixture(scope="module", autouse=True, params=[0, batch.SMALL_NBYTES], ids=["one_by_one", "together"])
 def chunks_of_any_size(request: pytest.FixtureRequest) -> Iterator[None]:
     """Have small chunks and short runs read directly too, that the tests may be small."""
-    with patch.object(direct, "LEFT_NBYTES", 0), patch.object(batch, "SMALL_NBYTES", request.param):
+    with patch.object(chunked, "LEFT_NBYTES", 0), patch.object(batch, "SMALL_NBYTES", request.param):
         yield
 
 
@@ -283,7 +283,7 @@ def test_unfiltered_edge_chunks_are_read_as_such_or_left_to_h5py(
         space = h5s.create_simple((11, 13))
         h5py.Dataset(h5d.create(file.id, b"x", h5t.STD_I32LE, space, plist))[...] = VALUES
     if not known:
-        monkeypatch.setattr(direct, "read_edge_unfiltered", lambda *_: None)
+        monkeypatch.setattr(chunked, "read_edge_unfiltered", lambda *_: None)
     with opened(tmp_path / "x.h5") as (dataset, reader):
         assert reader.way == ("direct" if known else "h5py")
         check_all(dataset, reader)
@@ -339,9 +339,9 @@ def test_small_plain_chunks_are_left_to_h5py_unless_one_has_another_size(
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=VALUES, chunks=(4, 5))
         file.create_dataset("short", VALUES.shape, VALUES.dtype, chunks=(4, 5)).id.write_direct_chunk((4, 5), b"abc")
-    monkeypatch.setattr(direct, "LEFT_NBYTES", 81)
+    monkeypatch.setattr(chunked, "LEFT_NBYTES", 81)
     with opened(tmp_path / "x.h5") as (dataset, reader):
-        with patch.object(direct, "read_through_h5py", side_effect=read_through_h5py) as asked:
+        with patch.object(chunked, "read_through_h5py", side_effect=read_through_h5py) as asked:
             check_all(dataset, reader)
         assert asked.called
     with opened(tmp_path / "x.h5", "short") as (_, reader):
@@ -380,12 +380,12 @@ def test_small_chunks_that_say_their_size_are_left_to_h5py_unless_it_is_another(
             damaged.id.write_direct_chunk((4, 0), chunk[: len(chunk) - 1 - cut * (len(chunk) // 3)])
         holes = file.create_dataset("holes", (32, 8), "<i4", chunks=(4, 8), fillvalue=3, **options)
         holes[8:24] = values
-    monkeypatch.setattr(direct, "LEFT_NBYTES", 1 << 20)
+    monkeypatch.setattr(chunked, "LEFT_NBYTES", 1 << 20)
     whole = np.s_[0:16, 0:8]
     for dataset_name, left in (("x", True), ("holes", True), ("masked", False)):
         with (
             opened(tmp_path / "x.h5", dataset_name) as (dataset, reader),
-            patch.object(direct, "read_through_h5py", side_effect=read_through_h5py) as asked,
+            patch.object(chunked, "read_through_h5py", side_effect=read_through_h5py) as asked,
         ):
             check_all(dataset, reader)
             check(reader.read(np.s_[1:15, 2:7]), dataset[1:15, 2:7])
@@ -403,7 +403,7 @@ def test_small_chunks_that_say_their_size_are_left_to_h5py_unless_it_is_another(
 def test_small_chunks_behind_the_end_of_a_file_that_was_cut_short_are_no_zeros(
     options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(direct, "LEFT_NBYTES", 1 << 20)
+    monkeypatch.setattr(chunked, "LEFT_NBYTES", 1 << 20)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=np.ones(10_000), chunks=(100,), **options)
     with opened(tmp_path / "x.h5") as (_, reader):
@@ -419,9 +419,9 @@ def test_small_chunks_of_a_filter_that_hdf5_lacks_are_not_left_to_it(
     plugins = pytest.importorskip("hdf5plugin")
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=VALUES, chunks=(4, 5), **plugins.Zstd())
-    monkeypatch.setattr(direct, "LEFT_NBYTES", 1 << 20)
-    monkeypatch.setattr("h5bound.direct.h5z.filter_avail", lambda _: False)
-    with opened(tmp_path / "x.h5") as (dataset, reader), patch.object(direct, "read_through_h5py") as asked:
+    monkeypatch.setattr(chunked, "LEFT_NBYTES", 1 << 20)
+    monkeypatch.setattr("h5bound.chunked.h5z.filter_avail", lambda _: False)
+    with opened(tmp_path / "x.h5") as (dataset, reader), patch.object(chunked, "read_through_h5py") as asked:
         check_all(dataset, reader)
         assert not asked.called
 

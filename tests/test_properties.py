@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from h5bound import batch, direct
+from h5bound import batch, chunked
 from h5bound.decode import DatasetReader
 from h5bound.finder import LISTED, Listing
 from tests.strategies import Case, cases, regions, write_case
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module", autouse=True)
 def chunks_of_any_size() -> Iterator[None]:
     """Have small chunks read directly too, that the tests may be small."""
-    with patch.object(direct, "LEFT_NBYTES", 0):
+    with patch.object(chunked, "LEFT_NBYTES", 0):
         yield
 
 
@@ -55,7 +55,7 @@ def test_any_region_of_any_chunked_dataset_equals_what_h5py_reads(
         write_case(path, case)
         with (
             h5py.File(path, mode) as file,
-            patch.object(direct, "LISTED", LISTED if listed else Listing(0, 0)),
+            patch.object(chunked, "LISTED", LISTED if listed else Listing(0, 0)),
             patch.multiple(batch, SMALL_NBYTES=batch.SMALL_NBYTES if box else 0, BOX_NBYTES=box),
         ):
             dataset = file["x"]

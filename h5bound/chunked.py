@@ -1,4 +1,4 @@
-"""Reading with little help from HDF5: what is stored in chunks, and what is stored in one piece."""
+"""Reading what is stored in chunks with little help from HDF5: it is asked where they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from h5py import h5d, h5i, h5z
 
 from h5bound.batch import are_whole, is_small, read_boxes
-from h5bound.buffers import Bytes, DamagedError, bytes_of, reuse_freed
+from h5bound.buffers import Bytes, DamagedError, bytes_of, cell_of, new_block, reuse_freed
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.fallback import Block, Region, name_of, read_through_h5py
 from h5bound.filebytes import LocalFile
@@ -31,50 +31,12 @@ if TYPE_CHECKING:
     from h5bound.filebytes import FileBytes, Readable
     from h5bound.filters import Decoder
     from h5bound.records import Filter
-    from h5bound.spans import Spans
 
 LEFT_NBYTES = 256 << 10
 """Chunks of fewer bytes are left to HDF5 where they are sure to have their declared size, and are no work for a
 processor: outside HDF5 each costs some 20 µs of Python. HDF5 gives what was left in memory for one that decodes to too
 little. Of the compressors only Blosc says the size first and keeps to that or fails: the plugins of Zstandard, LZ4 and
 bitshuffle give memory of the process where what comes after a good header is damaged."""
-
-
-class ContiguousReader:
-    """Reads a dataset that is stored in one piece."""
-
-    def __init__(self, dataset: h5py.Dataset, stored: FileBytes | None) -> None:
-        self._dataset = dataset
-        self._shape = dataset.shape
-        self._dtype = dataset.dtype
-        self._offset = dataset.id.get_offset()
-        self._owns = stored is None
-        self._bytes = LocalFile(h5i.get_file_id(dataset.id)) if stored is None else stored
-
-    def read(self, region: Region) -> Block:
-        """Give the region, which is not empty; few bytes here and there go through h5py."""
-        spans = self._plan(region)
-        if spans is None:
-            return read_through_h5py(self._dataset, region)
-        block, cells = _new_block(tuple(s.stop - s.start for s in region), self._dtype)
-        try:
-            read_spans(self._bytes, spans, cells)
-        except DamagedError as error:
-            raise CorruptChunkError(f"{name_of(self._dataset)}: {error}") from error
-        return block
-
-    def foresee(self, regions: Sequence[Region]) -> None:
-        """Take notice of regions that will be read, each once."""
-        plans = filter(None, map(self._plan, regions))
-        self._bytes.foresee(span for spans in plans for span in spans.ranges)
-
-    def _plan(self, region: Region) -> Spans | None:
-        return plan_spans(self._offset, self._shape, region, self._dtype.itemsize)
-
-    def close(self) -> None:
-        """Close the descriptor, unless it is shared."""
-        if self._owns:
-            self._bytes.close()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -102,7 +64,7 @@ class Fetched:
         CorruptChunkError
             A chunk does not decode to what is declared.
         """
-        block, cells = _new_block(self.shape, self.dtype)
+        block, cells = new_block(self.shape, self.dtype)
         scratch: Block | None = None
         for overlap, mask, stored in self.parts:
             target = cells[overlap.in_block]
@@ -175,10 +137,14 @@ class ChunkedReader:
         grid = self._grid
         if self._bytes is None:  # it may be open for writing, and have grown
             grid = ChunkGrid(self._dataset.shape, grid.chunks)
+        self._finder.want(grid, (region,))
+        return self._read(grid, region)
+
+    def _read(self, grid: ChunkGrid, region: Region) -> Block:
         if self._left and self._are_whole(grid, region):
             with suppress(CorruptChunkError):  # read one by one, the chunk has a name
                 return read_through_h5py(self._dataset, region)
-        block, cells = _new_block(tuple(s.stop - s.start for s in region), self._dtype)
+        block, cells = new_block(tuple(s.stop - s.start for s in region), self._dtype)
         if is_small(grid, region, self._decoder.nbytes) and self._read_together(grid, region, cells):
             return block
         scratch: Block | None = None
@@ -197,7 +163,7 @@ class ChunkedReader:
 
     def _are_whole(self, grid: ChunkGrid, region: Region) -> bool:
         """Tell whether all chunks of a region have their declared size, where that takes less than to decode them."""
-        table = self._finder.list_for(grid, region)
+        table = self._finder.whole_table
         if table is None or self._bytes is None or (self._all_skipped and grid.count(region) == 1):
             return False
         try:
@@ -207,7 +173,7 @@ class ChunkedReader:
 
     def _read_together(self, grid: ChunkGrid, region: Region, cells: Block) -> bool:
         """Read small chunks of a local file many at once; False if they have to be read one by one."""
-        table = self._finder.list_for(grid, region)
+        table = self._finder.whole_table
         if table is None or self._bytes is None or self._bytes.far:
             return False
         try:
@@ -217,7 +183,10 @@ class ChunkedReader:
 
     def foresee(self, regions: Sequence[Region]) -> None:
         """Take notice of regions that will be read, each once, if they are enough for their chunks to be listed."""
-        if self._bytes is None or not self._finder.prepare(self._grid, sum(map(self._grid.count, regions))):
+        if self._bytes is None:
+            return
+        self._finder.want(self._grid, regions)
+        if self._finder.table is None:
             return
         found = (stored for region in regions for _, stored in self._finder.meet(self._grid, region))
         self._bytes.foresee((stored.offset, stored.nbytes) for stored in found if stored is not None)
@@ -226,6 +195,7 @@ class ChunkedReader:
         """Give the stored chunks of a region, which is not empty, or the region where they are no smaller."""
         if self._bytes is None or not self._all_skipped or is_small(self._grid, region, self._decoder.nbytes):
             return self.read(region)
+        self._finder.want(self._grid, (region,))
         shape = tuple(s.stop - s.start for s in region)
         found = list(self._finder.meet(self._grid, region))
         filtered = [
@@ -235,7 +205,7 @@ class ChunkedReader:
         ]
         nbytes = sum(stored.nbytes for _, stored in filtered)
         if len(filtered) < len(found) or nbytes > math.prod(shape) * self._dtype.itemsize:
-            return self.read(region)
+            return self._read(self._grid, region)
         source = self._bytes.gather((stored.offset, stored.nbytes) for _, stored in filtered if stored.data is None)
         parts = []
         for overlap, stored in filtered:
@@ -245,7 +215,8 @@ class ChunkedReader:
 
     def read_stored(self, region: Region) -> Iterator[Block]:
         """Give what is stored of a region in one chunk after another, as its elements stand in the file."""
-        scratch = np.empty(self._grid.chunks, _cell(self._dtype))
+        self._finder.want(self._grid, (region,))
+        scratch = np.empty(self._grid.chunks, cell_of(self._dtype))
         for overlap, stored, source in self._gather(self._grid, region):
             if stored is not None:
                 with explained(self._name, overlap):
@@ -328,15 +299,4 @@ def _read_fill(plist: h5p.PropDCID, dtype: np.dtype[np.generic]) -> Block | None
         return None
     value = np.zeros((), dtype)
     plist.get_fill_value(value)
-    return np.ndarray((), _cell(dtype), buffer=value)
-
-
-def _new_block(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> tuple[Block, Block]:
-    """Give a new array, and a view of it with one opaque cell for each element, to copy bytes exactly."""
-    block = np.empty(shape, dtype)
-    return block, np.ndarray(shape, _cell(dtype), buffer=block)
-
-
-def _cell(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
-    size = dtype.itemsize
-    return np.dtype(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")
+    return np.ndarray((), cell_of(dtype), buffer=value)
