@@ -1,0 +1,38 @@
+"""The table of `bench.compare` can be made, and its ways give the sum."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.compare import BARE, REFERENCE, REPEATS, sum_often
+
+if TYPE_CHECKING:
+    from bench.conftest import Sample
+
+
+@pytest.mark.parametrize("way", ["h5bound", REFERENCE, BARE])
+def test_a_sum_is_timed_several_times(sample: Sample, way: str) -> None:
+    seconds = sum_often(way, sample.path("gzip"), None)
+    assert len(seconds) == REPEATS
+    assert all(found > 0 for found in seconds)
+
+
+def test_the_script_prints_a_row_for_each_way() -> None:
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, root / "bench" / "compare.py", "--quick", "--codecs", "contiguous", "--auto"],
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
+    found = {way: float(ratio) for _, way, _, _, ratio in rows}
+    assert {"h5bound", "h5bound unbarred", REFERENCE, "recipe"} <= found.keys()
+    assert found[REFERENCE] == 1
