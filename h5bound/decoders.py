@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from h5bound.buffers import Bytes, DamagedError, Rows
-from h5bound.frames import find_frames, unpack_full, unpack_one_by_one
+from h5bound.frames import find_frames, join_frames, unpack_full, unpack_one_by_one
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
@@ -233,6 +235,11 @@ def undo_lz4(task: Task) -> Bytes:
     return out
 
 
+def join_lz4(parts: Sequence[Bytes], nbytes: int, _options: tuple[int, ...]) -> Bytes | None:
+    """Give what the LZ4 filter would have made of several chunks of `nbytes` as one; None where that is not sure."""
+    return join_frames(parts, nbytes)
+
+
 def unpack_lz4(frame: Bytes, out: Bytes) -> None:
     """Decompress one LZ4 block after four bytes, in which numcodecs is told the size as it wants it."""
     from numcodecs import lz4
@@ -274,6 +281,12 @@ def undo_bitshuffle(task: Task) -> Bytes:
     return out
 
 
+def join_bitshuffle(parts: Sequence[Bytes], nbytes: int, options: tuple[int, ...]) -> Bytes | None:
+    """Give what bitshuffle would have made of several chunks of `nbytes` as one; None where that is not sure."""
+    _, _, size, _, packer = (*options, 0)[:5]
+    return join_frames(parts, nbytes) if packer and nbytes % (8 * size) == 0 else None
+
+
 def unpack_bits(source: Bytes, nbytes: int, packed: int, packer: int) -> tuple[Bytes, Bytes, int]:
     """Give the shuffled bits that bitshuffle compressed, the bytes after them, and the bytes of a block."""
     frames = find_frames(source, nbytes, packed)
@@ -282,7 +295,7 @@ def unpack_bits(source: Bytes, nbytes: int, packed: int, packer: int) -> tuple[B
         unpack_one_by_one(frames, bits, unpack_lz4, done=unpack_full(frames, bits))
     else:
         unpack_one_by_one(frames, bits, unpack_zstd)
-    return bits, source[frames.places[-1] :], frames.block
+    return bits, source[frames.end(len(frames.lengths)) :], frames.block
 
 
 def undo_lzf(task: Task) -> Bytes:

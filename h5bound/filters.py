@@ -18,6 +18,8 @@ from h5bound.buffers import Bytes, DamagedError, Rows
 from h5bound.decoders import (
     Task,
     blosc_sizes,
+    join_bitshuffle,
+    join_lz4,
     undo_bitshuffle,
     undo_blosc,
     undo_bzip2,
@@ -115,6 +117,8 @@ class Kind:
     """the module that an extra installs for it"""
     sizes: Callable[[Rows, NDArray[np.int64]], NDArray[np.int64]] | None = None
     """gives what chunks decode to in HDF5, or fail to, from their first bytes and how many are stored of each"""
+    join: Callable[[Sequence[Bytes], int, tuple[int, ...]], Bytes | None] | None = None
+    """gives what the filter would have made of several chunks as one, from their size before it and its options"""
 
 
 KINDS = {
@@ -125,8 +129,8 @@ KINDS = {
     307: Kind("bzip2", undo_bzip2, None, codec=name_bzip2),
     32000: Kind("lzf", undo_lzf, None, library="imagecodecs"),
     32001: Kind("blosc", undo_blosc, None, codec=name_blosc, sizes=blosc_sizes),
-    32004: Kind("lz4", undo_lz4, None),
-    32008: Kind("bitshuffle", undo_bitshuffle, None, 4, library="imagecodecs"),
+    32004: Kind("lz4", undo_lz4, None, join=join_lz4),
+    32008: Kind("bitshuffle", undo_bitshuffle, None, 4, library="imagecodecs", join=join_bitshuffle),
     32015: Kind("zstd", undo_zstd, None, codec=name_zstd),
 }
 """The table, by filter number as registered with The HDF Group (hdf5_plugins, RegisteredFilterPlugins)."""
@@ -185,7 +189,11 @@ class Decoder:
                     self._check(chunk)
                 unshuffle(np.concatenate(data).reshape(out.shape), out, options[0])
                 return
-            data = [kind.undo(Task(chunk, nbytes, None, options, self._limit)) for chunk in data]
+            joined = kind.join(data, nbytes, options) if kind.join is not None and nbytes > 0 else None
+            if joined is None:
+                data = [kind.undo(Task(chunk, nbytes, None, options, self._limit)) for chunk in data]
+            else:
+                data = np.split(kind.undo(Task(joined, nbytes * len(data), None, options)), len(data))
         for chunk in data:
             self._check(chunk)
         np.concatenate(data, out=out.reshape(-1))

@@ -7,7 +7,6 @@ big-endian.
 from __future__ import annotations
 
 import struct
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -15,9 +14,11 @@ import numpy as np
 from h5bound.buffers import Bytes, DamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from numpy.typing import NDArray
+
+HEAD = struct.Struct(">QI")
+LENGTH = struct.Struct(">I")
 
 
 class Frames(NamedTuple):
@@ -26,8 +27,12 @@ class Frames(NamedTuple):
     source: Bytes
     block: int
     """bytes that each holds, but for the last"""
-    places: NDArray[np.int64]
-    """of each block, with the four bytes before it, and of what comes after the last"""
+    lengths: list[int]
+    """stored bytes of each, without the four before it"""
+
+    def end(self, count: int) -> int:
+        """Give where the first so many blocks end."""
+        return HEAD.size + sum(self.lengths[:count]) + LENGTH.size * count
 
 
 def find_frames(source: Bytes, nbytes: int, packed: int) -> Frames:
@@ -38,21 +43,38 @@ def find_frames(source: Bytes, nbytes: int, packed: int) -> Frames:
     DamagedError
         It says otherwise, or ends within a block.
     """
-    if source.size < 12 or int.from_bytes(source[:8].tobytes(), "big") != nbytes:
+    if source.size < HEAD.size or HEAD.unpack_from(source)[0] != nbytes:
         raise DamagedError(f"is not a framed buffer of {nbytes} bytes")
-    block = int.from_bytes(source[8:12].tobytes(), "big") or 1
-    length, view, place = struct.Struct(">I").unpack_from, memoryview(source), 12
-    found = [place]
+    block = HEAD.unpack_from(source)[1] or 1
+    length, view, place = LENGTH.unpack_from, memoryview(source), HEAD.size
+    lengths = []
     try:
         for _ in range(0, packed, block):
-            place += 4 + length(view, place)[0]
-            found.append(place)
+            (stored,) = length(view, place)
+            lengths.append(stored)
+            place += LENGTH.size + stored
     except struct.error:
         raise DamagedError("ends within a block") from None
-    places = np.array(found)
-    if place > source.size or (np.diff(places) < 5).any():
+    if place > source.size or 0 in lengths:
         raise DamagedError("ends within a block")
-    return Frames(source, block, places)
+    return Frames(source, block, lengths)
+
+
+def join_frames(parts: Sequence[Bytes], nbytes: int) -> Bytes | None:
+    """Give one buffer of what several of `nbytes` hold; None where their blocks differ, or one is cut short.
+
+    Raises
+    ------
+    DamagedError
+        As `find_frames` does.
+    """
+    found = [find_frames(part, nbytes, nbytes) for part in parts]
+    sizes = {min(frames.block, nbytes) for frames in found}
+    block = sizes.pop()
+    if sizes or nbytes % block or any(frames.end(len(frames.lengths)) != frames.source.size for frames in found):
+        return None
+    head = np.frombuffer(HEAD.pack(nbytes * len(parts), block), np.uint8)
+    return np.concatenate([head, *(part[HEAD.size :] for part in parts)])
 
 
 def unpack_one_by_one(
@@ -76,22 +98,23 @@ def unpack_one_by_one(
     DamagedError
         A block does not decompress to what it should hold.
     """
-    places = frames.places[done:].tolist()
-    if len(places) < 2:
-        return
-    source = frames.source if frames.source.flags.writeable else frames.source.copy()
-    for i, (start, stop) in enumerate(pairwise(places), done):
+    left = frames.lengths[done:]
+    source, stop = frames.source, frames.end(done)
+    if left and not source.flags.writeable:
+        source = source.copy()
+    for i, stored in enumerate(left, done):
+        start, stop = stop, stop + LENGTH.size + stored
         frame, piece = source[start:stop], out[i * frames.block : (i + 1) * frames.block]
-        if plain and frame.size == 4 + piece.size:
-            piece[:] = frame[4:]
+        if plain and stored == piece.size:
+            piece[:] = frame[LENGTH.size :]
             continue
-        length = frame[:4].copy()
+        length = frame[: LENGTH.size].copy()
         try:
             unpack(frame, piece)
         except (RuntimeError, ValueError) as error:
             raise DamagedError(f"does not decompress: {error}") from error
         finally:
-            frame[:4] = length
+            frame[: LENGTH.size] = length
 
 
 def unpack_full(frames: Frames, out: Bytes) -> int:
@@ -108,9 +131,9 @@ def unpack_full(frames: Frames, out: Bytes) -> int:
     import imagecodecs
 
     count, block = out.size // frames.block, frames.block
-    if not count or (np.diff(frames.places[: count + 1]) == 4 + block).any():
+    if not count or block in frames.lengths[:count]:
         return 0
-    framed = frames.source[: frames.places[count]]
+    framed = frames.source[: frames.end(count)]
     size = np.frombuffer((count * block).to_bytes(8, "big"), np.uint8)
     if (framed[:8] != size).any():
         framed = framed.copy()

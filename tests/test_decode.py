@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
 
-from h5bound import batch, chunked, finder
+from h5bound import batch, chunked, decoders, finder, frames
 from h5bound.chunked import Fetched
 from h5bound.decode import DatasetReader
 from h5bound.errors import CorruptChunkError, UnsupportedError
@@ -475,6 +475,53 @@ def test_small_chunks_are_read_at_once_where_they_lie_together(tmp_path: Path) -
         assert 1 <= asked.call_count < 10  # of 700 chunks
 
 
+@pytest.mark.parametrize(
+    ("options", "chunk", "joined"),
+    [
+        (hdf5plugin.Bitshuffle(cname="lz4"), 64, True),  # one block, cut short by the chunk
+        (hdf5plugin.Bitshuffle(cname="lz4", nelems=32), 64, True),
+        (hdf5plugin.Bitshuffle(cname="lz4", nelems=32), 80, False),  # the last block is shorter
+        (hdf5plugin.Bitshuffle(cname="lz4"), 67, False),  # the last elements are not in a block
+        (hdf5plugin.Bitshuffle(cname="zstd"), 64, True),
+        (hdf5plugin.LZ4(), 64, True),
+        (hdf5plugin.LZ4(nbytes=128), 64, True),
+        (hdf5plugin.LZ4(nbytes=96), 64, False),
+    ],
+)
+def test_small_framed_chunks_are_decoded_as_one_where_their_blocks_are_of_one_size(
+    options: dict[str, Any], chunk: int, *, joined: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(0).integers(0, 50, 20 * chunk).astype("<i4")
+    values[: 2 * chunk] = np.random.default_rng(1).integers(-(2**31), 2**31, 2 * chunk)  # these do not compress
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=(chunk,), **options)
+    monkeypatch.setattr(batch, "SMALL_NBYTES", 64 << 10)
+    find_frames = frames.find_frames
+    with (
+        opened(tmp_path / "x.h5") as (dataset, reader),
+        patch.object(frames, "find_frames", side_effect=find_frames) as met,
+        patch.object(decoders, "find_frames", side_effect=find_frames) as asked,
+    ):
+        check(reader.read((slice(0, 20 * chunk),)), dataset[:])
+        assert asked.call_count == (1 if joined else 20)
+        assert met.call_count == (0 if chunk == 67 else 20)
+
+
+def test_a_damaged_chunk_among_joined_ones_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).integers(0, 50, 20 * 64).astype("<i4")
+    for name, options in ("bitshuffle", hdf5plugin.Bitshuffle(cname="lz4")), ("lz4", hdf5plugin.LZ4()):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            dataset = file.create_dataset("x", data=values, chunks=(64,), **options)
+            stored = bytearray(dataset.id.read_direct_chunk((320,))[1])
+            stored[16:] = bytes(len(stored) - 16)  # copies of what is 0 bytes before
+            dataset.id.write_direct_chunk((320,), bytes(stored))
+        monkeypatch.setattr(batch, "SMALL_NBYTES", 64 << 10)
+        with opened(tmp_path / f"{name}.h5") as (_, reader):
+            with pytest.raises(CorruptChunkError, match=rf"chunk at \(320,\): {name}: it does not decompress"):
+                reader.read((slice(0, 1280),))
+            assert reader.read((slice(0, 320),)).tobytes() == values[:320].tobytes()
+
+
 def test_small_chunks_read_together_are_those_of_h5py_whatever_was_stored_of_each(tmp_path: Path) -> None:
     values = np.arange(40 * 50, dtype="<i4").reshape(40, 50)
     with h5py.File(tmp_path / "x.h5", "w") as file:
@@ -745,18 +792,18 @@ import h5py
 from h5bound.decode import DatasetReader
 
 def read(reader, dataset):
-    for region in dataset.iter_chunks():
-        reader.read(region)
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        for region in dataset.iter_chunks():
+            reader.read(region)
+    print(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
 
 with h5py.File(sys.argv[1]) as file:
     reader = DatasetReader(file["x"])
-    for _ in range(2):
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        thread = threading.Thread(target=read, args=(reader, file["x"]))
-        thread.start()
-        thread.join()
+    thread = threading.Thread(target=read, args=(reader, file["x"]))
+    thread.start()
+    thread.join()
     reader.close()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
