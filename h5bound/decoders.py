@@ -11,6 +11,8 @@ from __future__ import annotations
 import bz2
 import struct
 import zlib
+from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -231,8 +233,16 @@ def blosc_sizes(heads: Rows, stored: NDArray[np.int64]) -> NDArray[np.int64]:
 def undo_lz4(task: Task) -> Bytes:
     """Decompress HDF5's LZ4 framing; a block as long as what it holds is stored as it is (H5Zlz4.c)."""
     out = task.target()
-    unpack_one_by_one(find_frames(task.source, out.size, out.size), out, unpack_lz4, plain=True)
+    frames = find_frames(task.source, out.size, out.size)
+    done = unpack_full(frames, out, plain=True) if len(frames.lengths) > 1 and has_imagecodecs() else 0
+    unpack_one_by_one(frames, out, unpack_lz4, plain=True, done=done)
     return out
+
+
+@cache
+def has_imagecodecs() -> bool:
+    """Tell whether imagecodecs is installed."""
+    return find_spec("imagecodecs") is not None
 
 
 def join_lz4(parts: Sequence[Bytes], nbytes: int, _options: tuple[int, ...]) -> Bytes | None:

@@ -117,11 +117,12 @@ def unpack_one_by_one(
             frame[: LENGTH.size] = length
 
 
-def unpack_full(frames: Frames, out: Bytes) -> int:
+def unpack_full(frames: Frames, out: Bytes, *, plain: bool = False) -> int:
     """Decompress the LZ4 blocks that are not cut short into `out`, all at once, and give how many they are.
 
-    imagecodecs takes a block as long as what it holds for one that is stored as it is, which bitshuffle never
-    does: if there is one, none are done. A block that holds too little shows in the sum.
+    imagecodecs takes a block as long as what it holds for one that is stored as it is: where there are none such
+    (`plain` is false; bitshuffle) and one has that length, none are done. A block that holds too little shows in the
+    sum.
 
     Raises
     ------
@@ -131,7 +132,7 @@ def unpack_full(frames: Frames, out: Bytes) -> int:
     import imagecodecs
 
     count, block = out.size // frames.block, frames.block
-    if not count or block in frames.lengths[:count]:
+    if not count or (not plain and block in frames.lengths[:count]):
         return 0
     framed = frames.source[: frames.end(count)]
     size = np.frombuffer((count * block).to_bytes(8, "big"), np.uint8)

@@ -488,9 +488,17 @@ def test_small_chunks_are_read_at_once_where_they_lie_together(tmp_path: Path) -
         (hdf5plugin.LZ4(nbytes=96), 64, False),
     ],
 )
+@pytest.mark.parametrize("imagecodecs", [True, False])
 def test_small_framed_chunks_are_decoded_as_one_where_their_blocks_are_of_one_size(
-    options: dict[str, Any], chunk: int, *, joined: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any],
+    chunk: int,
+    *,
+    joined: bool,
+    imagecodecs: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(decoders, "has_imagecodecs", lambda: imagecodecs)  # of LZ4 it is not required
     values = np.random.default_rng(0).integers(0, 50, 20 * chunk).astype("<i4")
     values[: 2 * chunk] = np.random.default_rng(1).integers(-(2**31), 2**31, 2 * chunk)  # these do not compress
     with h5py.File(tmp_path / "x.h5", "w") as file:
