@@ -25,14 +25,14 @@ SHORT_NBYTES = 4096
 
 
 class Spans(NamedTuple):
-    """What is read of a region, in C order; each span is some rows of one axis, and all of the axes after it.
+    """What is read of a region, in C order. Each span is some rows: places along one axis, one after another.
 
-    A row is what lies together along the axes after that one, or begins and ends there.
+    A row has all that the region has along the axes after that one, and what lies between.
     """
 
     ranges: list[Range]
     row: int
-    """bytes from the begin of a row to its end"""
+    """bytes from the first element of a row to the end of its last"""
     extents: tuple[int, ...]
     """elements of the region in a row, along the axes after that of the rows"""
     strides: tuple[int, ...]
@@ -65,8 +65,8 @@ def plan_spans(offset: int, shape: tuple[int, ...], region: tuple[slice, ...], i
     for place in np.ndindex(*extents[:axis]):
         start = first + sum(i * stride for i, stride in zip(place, strides, strict=False))
         for i in range(0, extents[axis], rows):
-            stop = (min(rows, extents[axis] - i) - 1) * strides[axis] + row
-            ranges.append((start + i * strides[axis], stop))
+            nbytes = (min(rows, extents[axis] - i) - 1) * strides[axis] + row
+            ranges.append((start + i * strides[axis], nbytes))
     return Spans(ranges, row, tuple(extents[axis + 1 :]), tuple(strides[axis:]))
 
 
