@@ -38,16 +38,18 @@ def cell_of(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
     return np.dtype(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")
 
 
-REUSED_NBYTES = 31 << 20
-"""glibc takes no note of larger blocks."""
+REUSED_NBYTES = 8 << 20
+"""Twice as much stays with each thread that frees so much."""
 
 
 def reuse_freed(nbytes: int) -> None:
-    """Have the C library hold on to twice as many freed bytes as these in each thread, instead of giving them back.
+    """Have the C library hold on to freed memory, in each thread at least twice `nbytes`, but at most 16 MiB.
 
     glibc gives back to the system what is free above twice the largest block that was freed so far (`mallopt(3)`,
     M_TRIM_THRESHOLD). Until a program frees a larger one, the buffers of each chunk are given back after it and come
     back page by page: 70,000 to 280,000 page faults in a ``sum()`` of 160 bitshuffled chunks of 2.6 MB, a third to a
     half of its time. With `nbytes` for three chunks there are none.
+
+    It is for the whole process, and stays, as after any array of that size.
     """
     np.empty(min(nbytes, REUSED_NBYTES), np.uint8)  # freed at once, and never touched

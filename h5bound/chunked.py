@@ -185,7 +185,7 @@ class ChunkedReader:
         """Take notice of regions that will be read, each once, if they are enough for their chunks to be listed."""
         if self._bytes is None:
             return
-        self._finder.want(self._grid, regions)
+        self._finder.want(self._grid, regions, again=True)
         if self._finder.table is None:
             return
         found = (stored for region in regions for _, stored in self._finder.meet(self._grid, region))

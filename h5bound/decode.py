@@ -39,8 +39,9 @@ class DatasetReader:
     """Reads regions of one open dataset, from any number of threads.
 
     No descriptor is opened before the first read. Besides the block a read holds the stored bytes of one chunk,
-    two chunks between filters (one if the pipeline has two, none if it has one), and one more where the block is
-    not made of whole chunks; of data that are stored in one piece, 512 KiB where the block has only parts of rows.
+    two chunks between filters (one if the pipeline has two; if it has one, none, or one for deflate and for bitshuffle
+    that compresses), and one more where the block is not made of whole chunks. Of data that are stored in one piece
+    it holds 512 KiB where the block has only parts of rows. Of a server 64 MiB of stored bytes are asked for at once.
 
     Parameters
     ----------

@@ -274,13 +274,12 @@ def undo_bitshuffle(task: Task) -> Bytes:
     _, _, size, elements, packer = (*task.options, 0)[:5]
     nbytes = task.source.size if task.nbytes < 0 else task.nbytes
     packed = nbytes // (8 * size) * (8 * size)
+    bits, left = task.source[:packed], task.source[packed:]
     if packer:
         bits, left, block = unpack_bits(task.source, nbytes, packed, packer)
         elements = block // size
-    else:
-        bits, left = task.source[:packed], task.source[packed:]
-    if left.size != nbytes - packed:
-        raise DamagedError(f"has {packed + left.size} bytes where {nbytes} are declared")
+    if bits.size + left.size != nbytes:
+        raise DamagedError(f"has {bits.size + left.size} bytes where {nbytes} are declared")
     out = np.empty(nbytes, np.uint8) if task.out is None else task.out
     out[packed:] = left
     cell = f"V{size}"

@@ -74,11 +74,16 @@ class ChunkFinder:
         """The list of all chunks, where it says all of each."""
         return None if self._edge_mask else self._table
 
-    def want(self, grid: ChunkGrid, regions: Iterable[Region]) -> None:
-        """Take notice of regions that are about to be looked up; list all chunks if that is worth it by now."""
+    def want(self, grid: ChunkGrid, regions: Iterable[Region], *, again: bool = False) -> None:
+        """Take notice of regions that are about to be looked up; list all chunks if that is worth it by now.
+
+        Those that will be told `again`, one by one, are not counted yet.
+        """
         if self._listing is not None and self._listable and self._table is None:
-            self._wanted += sum(map(grid.count, regions))
-            if math.prod(grid.counts) <= max(self._listing.size, self._listing.share * (self._wanted - 1)):
+            wanted = self._wanted + sum(map(grid.count, regions))
+            if not again:
+                self._wanted = wanted
+            if math.prod(grid.counts) <= max(self._listing.size, self._listing.share * (wanted - 1)):
                 self._list(grid)
 
     def meet(self, grid: ChunkGrid, region: Region) -> Iterator[tuple[Overlap, Stored | None]]:

@@ -7,6 +7,7 @@ big-endian.
 from __future__ import annotations
 
 import struct
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -32,7 +33,7 @@ class Frames(NamedTuple):
 
     def end(self, count: int) -> int:
         """Give where the first so many blocks end."""
-        return HEAD.size + sum(self.lengths[:count]) + LENGTH.size * count
+        return HEAD.size + sum(islice(self.lengths, count)) + LENGTH.size * count
 
 
 def find_frames(source: Bytes, nbytes: int, packed: int) -> Frames:
@@ -46,6 +47,8 @@ def find_frames(source: Bytes, nbytes: int, packed: int) -> Frames:
     if source.size < HEAD.size or HEAD.unpack_from(source)[0] != nbytes:
         raise DamagedError(f"is not a framed buffer of {nbytes} bytes")
     block = HEAD.unpack_from(source)[1] or 1
+    if -(-packed // block) * (LENGTH.size + 1) > source.size:  # so that no more are listed than there can be
+        raise DamagedError("ends within a block")
     length, view, place = LENGTH.unpack_from, memoryview(source), HEAD.size
     lengths = []
     try:
@@ -98,11 +101,10 @@ def unpack_one_by_one(
     DamagedError
         A block does not decompress to what it should hold.
     """
-    left = frames.lengths[done:]
     source, stop = frames.source, frames.end(done)
-    if left and not source.flags.writeable:
+    if done < len(frames.lengths) and not source.flags.writeable:
         source = source.copy()
-    for i, stored in enumerate(left, done):
+    for i, stored in enumerate(islice(frames.lengths, done, None), done):
         start, stop = stop, stop + LENGTH.size + stored
         frame, piece = source[start:stop], out[i * frames.block : (i + 1) * frames.block]
         if plain and stored == piece.size:
@@ -135,14 +137,16 @@ def unpack_full(frames: Frames, out: Bytes, *, plain: bool = False) -> int:
     if not count or (not plain and block in frames.lengths[:count]):
         return 0
     framed = frames.source[: frames.end(count)]
-    size = np.frombuffer((count * block).to_bytes(8, "big"), np.uint8)
-    if (framed[:8] != size).any():
+    if not framed.flags.writeable:
         framed = framed.copy()
-        framed[:8] = size
+    head = framed[: HEAD.size].copy()
+    framed[: HEAD.size] = np.frombuffer(HEAD.pack(count * block, block), np.uint8)
     try:
         got = len(imagecodecs.lz4h5_decode(framed, out=memoryview(out[: count * block])))
     except (RuntimeError, ValueError) as error:
         raise DamagedError(f"does not decompress: {error}") from error
+    finally:
+        framed[: HEAD.size] = head
     if got != count * block:
         raise DamagedError(f"decompresses to {got} bytes where {count * block} are declared")
     return count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 SPAN_NBYTES = 512 << 10
 """Rows that lie apart are read together up to so many bytes, with what lies between them."""
+GATHERED_NBYTES = 64 << 20
+"""Of what lies within so many bytes a server is asked at once."""
 SPARSE = 4
 """Rows that are less than one in so many of the bytes of their span are not read together."""
 LONG_NBYTES = 32 << 10
@@ -78,11 +81,13 @@ def read_spans(stored: FileBytes, spans: Spans, cells: NDArray[np.generic]) -> N
     DamagedError
         The file ends before.
     """
-    source = stored.gather(spans.ranges)
     elements = cells.reshape(-1)
-    width, at = math.prod(spans.extents), 0
+    width, at, gathered = math.prod(spans.extents), 0, 0
     scratch: NDArray[np.uint8] | None = None
-    for offset, nbytes in spans.ranges:
+    for i, (offset, nbytes) in enumerate(spans.ranges):
+        if i == gathered:
+            gathered = max(i + 1, bisect_left(spans.ranges, (offset + GATHERED_NBYTES, 0)))
+            source = stored.gather(spans.ranges[i:gathered])
         rows = (nbytes - spans.row) // spans.strides[0] + 1
         part = elements[at : at + rows * width]
         at += part.size

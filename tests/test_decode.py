@@ -606,6 +606,24 @@ def test_one_element_of_many_chunks_does_not_list_them_all(tmp_path: Path) -> No
         assert listed.call_count == 1
 
 
+def test_chunks_are_listed_once_more_are_wanted_than_one_in_so_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunked, "LISTED", finder.Listing(0, 4))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(16 * 10), chunks=(10,), compression="gzip")
+    with (
+        opened(tmp_path / "x.h5") as (_, reader),
+        patch.object(finder, "list_chunks", side_effect=list_chunks) as listed,
+    ):
+        reader.foresee([(slice(0, 40),)])  # four of sixteen
+        for region in [slice(0, 10), slice(5, 15), slice(3, 7)]:
+            reader.read((region,))
+        assert not listed.called
+        reader.fetch((slice(0, 1),))
+        assert listed.called
+
+
 def test_a_declared_grid_of_2_to_the_50_chunks_is_not_walked(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         dataset = file.create_dataset("x", (1 << 50, 8), "i1", chunks=(1, 8), compression="gzip", fillvalue=9)

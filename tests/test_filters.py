@@ -251,6 +251,18 @@ def test_a_chunk_that_would_unpack_to_much_more_is_refused_without_the_memory(nu
     assert peak < 5_000_000
 
 
+def test_no_more_blocks_are_listed_than_can_be_stored() -> None:
+    nbytes = 4_000_000
+    head = nbytes.to_bytes(8, "big") + (1).to_bytes(4, "big")  # in blocks of one byte
+    filters = (Filter(32004, 0, (), ""),)
+    tracemalloc.start()
+    with pytest.raises(DamagedError, match="lz4: it ends within a block"):
+        decode(filters, head + bytes(4 * nbytes), nbytes)  # each stored in no byte
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * 4 * nbytes  # of the test's own
+
+
 def test_less_than_declared_is_refused_where_hdf5_gives_bytes_of_its_own() -> None:
     with pytest.raises(DamagedError, match=r"declared|not a zlib stream"):
         decode((Filter(2, 0, (1,), ""), Filter(1, 0, (4,), "")), zlib.compress(bytes(500)), 1000)
