@@ -50,6 +50,7 @@ def reuse_freed(nbytes: int) -> None:
     back page by page: 70,000 to 280,000 page faults in a ``sum()`` of 160 bitshuffled chunks of 2.6 MB, a third to a
     half of its time. With `nbytes` for three chunks there are none.
 
-    It is for the whole process, and stays, as after any array of that size.
+    It is for the whole process, and stays, as after any array of that size. Where MALLOC_TRIM_THRESHOLD_ is set, as
+    dask's nannies do for their workers, it changes nothing.
     """
     np.empty(min(nbytes, REUSED_NBYTES), np.uint8)  # freed at once, and never touched
