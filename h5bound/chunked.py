@@ -198,11 +198,7 @@ class ChunkedReader:
         self._finder.want(self._grid, (region,))
         shape = tuple(s.stop - s.start for s in region)
         found = list(self._finder.meet(self._grid, region))
-        filtered = [
-            (overlap, stored)
-            for overlap, stored in found
-            if stored is not None and stored.mask & self._all_skipped != self._all_skipped
-        ]
+        filtered = [(overlap, stored) for overlap, stored in found if stored is not None and not self._is_plain(stored)]
         nbytes = sum(stored.nbytes for _, stored in filtered)
         if len(filtered) < len(found) or nbytes > math.prod(shape) * self._dtype.itemsize:
             return self._read(self._grid, region)
@@ -237,9 +233,13 @@ class ChunkedReader:
             for overlap, stored in batch:
                 yield overlap, stored, source
 
+    def _is_plain(self, stored: Stored) -> bool:
+        """Tell whether a chunk went through no filter."""
+        return stored.mask & self._all_skipped == self._all_skipped
+
     def _decode(self, stored: Stored, source: Readable | None, out: Bytes) -> None:
         """Decode a chunk into a buffer of its size."""
-        plain = stored.mask & self._all_skipped == self._all_skipped
+        plain = self._is_plain(stored)
         if plain and stored.nbytes != out.size:
             raise DamagedError(f"{stored.nbytes} bytes are stored where {out.size} are declared")
         if plain and stored.data is None and source is not None:
@@ -249,7 +249,7 @@ class ChunkedReader:
 
     def _read_part(self, stored: Stored, grid: ChunkGrid, overlap: Overlap, target: Block) -> bool:
         """Read a part of an unfiltered chunk straight to where it belongs; False if that cannot be done."""
-        plain = stored.mask & self._all_skipped == self._all_skipped
+        plain = self._is_plain(stored)
         if not plain or stored.data is not None or self._bytes is None or not target.flags.c_contiguous:
             return False
         if self._bytes.far:  # all of it was gathered
