@@ -59,7 +59,7 @@ def convert(way: str, source: str, target: str, window: int) -> int:
     import zarr.codecs.numcodecs  # noqa: F401 - part of the idle process
 
     import h5bound
-    from h5bound.convert import convert as convert_file
+    from h5bound._convert import convert as convert_file
 
     idle = peak_nbytes()
     if way == "to_zarr":

@@ -28,14 +28,16 @@ from dask.order import order
 from h5py import h5t
 
 import h5bound
-from h5bound.chunks import MAX_BLOCKS
-from h5bound.datatypes import translate_type
-from h5bound.encoding import CodecChain
-from h5bound.fillvalues import FillValue
-from h5bound.plan import Facts, StoredChunks, plan_array
-from h5bound.records import DatasetRecord
-from h5bound.settings import Settings
-from h5bound.units import plan_units
+from h5bound.graph.block_shapes import MAX_BLOCKS
+from h5bound.hdf5.chunk_index import StoredChunks
+from h5bound.hdf5.dataset import DatasetRecord
+from h5bound.planning.options import Settings
+from h5bound.planning.plan import plan_array
+from h5bound.planning.scan_dataset import Facts
+from h5bound.planning.work_units import plan_units
+from h5bound.zarr_model.array_spec import CodecChain
+from h5bound.zarr_model.dtypes import translate_type
+from h5bound.zarr_model.fill_values import FillValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -13,7 +13,7 @@ import zarr
 from bench.conftest import repeat
 from bench.memory import WAYS, measure, write_file
 from bench.peers import PEERS, encode_bare
-from h5bound.convert import convert
+from h5bound import convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,9 +12,10 @@ import pytest
 
 from bench.conftest import repeat
 from bench.peers import CODECS, PEERS, open_h5bound, sum_bare
-from h5bound.openfile import open_dataset
-from h5bound.source import H5Source
-from h5bound.stored import ChunkGrid, list_chunks
+from h5bound.chunk_grid import ChunkGrid
+from h5bound.hdf5.chunk_index import list_chunks
+from h5bound.reader.open_file import open_dataset
+from h5bound.reader.source import H5Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,11 +14,11 @@ True
 True
 """
 
+from h5bound._convert import convert
+from h5bound._verify import verify
 from h5bound.array import H5Store, from_hdf5
-from h5bound.convert import convert
 from h5bound.errors import H5BoundError
 from h5bound.resource import from_resource
-from h5bound.verify import verify
 
 __all__ = ["H5BoundError", "H5Store", "convert", "from_hdf5", "from_resource", "verify"]
 

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dask.array as da
 from dask.base import tokenize
 
-from h5bound.chunks import bounds_of, plan_chunks
-from h5bound.errors import UnsafeSourceError, UnsupportedError
-from h5bound.graph import array_of, life_of
-from h5bound.index import read_index
-from h5bound.links import find_external
-from h5bound.openfile import DatasetKey, OpenFile, open_dataset
-from h5bound.outside import MAX_HOPS, find_file, list_allowed, naming
-from h5bound.records import DatasetRecord, read_dataset
-from h5bound.source import H5Source
-from h5bound.virtual import OUTSIDE, check_outside
+from h5bound.errors import UnsafeSourceError, UnsupportedError, naming
+from h5bound.graph.block_shapes import bounds_of, plan_chunks
+from h5bound.graph.collection import array_of, life_of
+from h5bound.hdf5.dataset import DatasetRecord, read_dataset
+from h5bound.hdf5.external_check import OUTSIDE, check_outside
+from h5bound.hdf5.external_files import MAX_HOPS, find_file, list_allowed
+from h5bound.hdf5.hierarchy import read_index
+from h5bound.hdf5.links import find_external
+from h5bound.reader.chunked import Fetched
+from h5bound.reader.open_file import DatasetKey, OpenFile, open_dataset
+from h5bound.reader.source import H5Source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,11 +31,11 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from h5bound.chunked import Fetched
-    from h5bound.openfile import Region
-    from h5bound.windows import Index, Life
+    from h5bound.graph.windows import Index, Life
+    from h5bound.reader.open_file import Region
 
     Bounds = tuple[tuple[int, ...], ...]  # where blocks start and stop along each axis, one more than blocks
+
 
 Read = TypeVar("Read")
 
@@ -214,6 +215,11 @@ def fetch_region(opened: OpenFile, what: DatasetKey, region: Region) -> NDArray[
     return opened.fetch(what.path, region)
 
 
+def decode_region(fetched: NDArray[np.generic] | Fetched) -> NDArray[np.generic]:
+    """Return the region that `fetch_region` fetched."""
+    return fetched.decode() if isinstance(fetched, Fetched) else fetched
+
+
 def foresee_regions(opened: OpenFile, reads: list[tuple[Any, ...]]) -> None:
     """Tell an open file which regions of a dataset will be read."""
     what = reads[0][0]
@@ -290,4 +296,6 @@ def _dataset_array(
     judged = allowed if record.layout in OUTSIDE else None
     arguments = _Regions(DatasetKey(record.path, record.shape, str(record.dtype), judged), bounds)
     foresee = foresee_regions if source.remote else None
-    return array_of(life, token, arguments, read_region, grid, dtype, fetch=fetch_region, foresee=foresee)
+    return array_of(
+        life, token, arguments, read_region, grid, dtype, fetch=fetch_region, finish=decode_region, foresee=foresee
+    )

@@ -9,10 +9,10 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from h5bound.fallback import Block
 
 Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
 """A one-dimensional array of bytes."""
+
 Rows: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 """The bytes of one chunk, or a row of them for each of several."""
 
@@ -54,3 +54,9 @@ def reuse_freed(nbytes: int) -> None:
     dask's nannies do for their workers, it changes nothing.
     """
     np.empty(min(nbytes, REUSED_NBYTES), np.uint8)  # freed at once, and never touched
+
+
+Region: TypeAlias = tuple[slice, ...]
+"""A slice for each axis with 0 <= start <= stop <= extent and no step."""
+
+Block: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.generic]]

@@ -16,6 +16,12 @@ They cross processes: every one pickles to itself.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 class H5BoundError(Exception):
     """The root of all errors that h5bound raises itself."""
@@ -49,3 +55,16 @@ class UnsafeSourceError(H5BoundError, PermissionError):
 
 class TargetError(H5BoundError, OSError):
     """The target exists already, is incomplete, or was made from another source."""
+
+
+class OptionError(ValueError):
+    """An option has a value that it cannot have."""
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Have an error begin with what it is about."""
+    try:
+        yield
+    except (UnsafeSourceError, SourceNotFoundError, UnsupportedError) as error:
+        raise type(error)(f"{what}: {error}") from error

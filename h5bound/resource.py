@@ -11,8 +11,8 @@ import numpy as np
 from dask.base import tokenize
 from dask.utils import has_keyword
 
-from h5bound.chunks import bounds_of
-from h5bound.graph import array_of, life_of
+from h5bound.graph.block_shapes import bounds_of
+from h5bound.graph.collection import array_of, life_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import dask.array as da
     from numpy.typing import DTypeLike
 
-    from h5bound.windows import Chunks, Index
+    from h5bound.graph.windows import Chunks, Index
 
 
 class ObjectSource:

@@ -31,7 +31,7 @@ from h5bound.errors import (
     UnsupportedError,
 )
 from tests.conftest import open_objects
-from tests.recorder import Log, count_files, eventually
+from tests.support.recorder import Log, count_files, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -318,7 +318,7 @@ def test_query_planning_gives_the_same_values_with_one_open_and_one_close(path: 
         dask.config.set({{"array.query-planning": True}})
         import dask.array as da, h5py
         from h5bound import H5Store, from_hdf5
-        from tests.recorder import Log, install_counters
+        from tests.support.recorder import Log, install_counters
         from pathlib import Path
         log = Log(Path({str(path.parent / "log")!r}))
         install_counters(log)
@@ -430,7 +430,7 @@ def test_a_file_changed_before_the_compute_is_refused(path: Path, change: Callab
 def test_a_file_changed_during_the_compute_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], barrier: bool, scheduler: str
 ) -> None:
-    from h5bound.openfile import OpenFile
+    from h5bound.reader.open_file import OpenFile
 
     way = "fetch" if barrier else "read"
     read = getattr(OpenFile, way)

@@ -15,10 +15,8 @@ import numpy as np
 import pytest
 import zarr
 
-from h5bound import from_hdf5
-from h5bound.convert import convert
-from h5bound.demo import write_demo
-from h5bound.documents import quiet_zarr
+from h5bound import convert, from_hdf5, verify
+from h5bound.cli.demo import write_demo
 from h5bound.errors import (
     CorruptChunkError,
     SourceChangedError,
@@ -27,10 +25,10 @@ from h5bound.errors import (
     UnsafeSourceError,
     UnsupportedError,
 )
-from h5bound.target import MARKER
-from h5bound.verify import verify
-from tests import odd_files
-from tests.strategies import leave_edges_unfiltered
+from h5bound.stores.metadata import quiet_zarr
+from h5bound.stores.target import MARKER
+from tests.support import odd_files
+from tests.support.strategies import leave_edges_unfiltered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -806,12 +804,12 @@ def test_a_damaged_chunk_ends_the_conversion_or_leaves_its_dataset_out(tmp_path:
 def test_an_interrupted_conversion_is_resumed_with_what_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import h5bound.transfer
+    import h5bound.conversion.transfer
 
     source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
     write_demo(source, frames=12)
     written: list[str] = []
-    original = h5bound.transfer.name_keys
+    original = h5bound.conversion.transfer.name_keys
 
     def interrupted(*args: Any) -> Iterator[tuple[str, bytes | memoryview]]:
         for key, data in original(*args):
@@ -820,10 +818,10 @@ def test_an_interrupted_conversion_is_resumed_with_what_is_there(
             written.append(key)
             yield key, data
 
-    monkeypatch.setattr(h5bound.transfer, "name_keys", interrupted)
+    monkeypatch.setattr(h5bound.conversion.transfer, "name_keys", interrupted)
     with pytest.raises(KeyboardInterrupt):
         convert(source, target, window="1 MiB", workers=1)
-    monkeypatch.setattr(h5bound.transfer, "name_keys", original)
+    monkeypatch.setattr(h5bound.conversion.transfer, "name_keys", original)
     assert (target / MARKER).exists()
     with pytest.raises(TargetError, match="resume"):
         convert(source, target)

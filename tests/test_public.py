@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import inspect
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import h5bound
 
@@ -16,10 +20,22 @@ def test_the_public_names_are_these() -> None:
     assert h5bound.__all__ == ["H5BoundError", "H5Store", "convert", "from_hdf5", "from_resource", "verify"]
 
 
-def test_the_functions_stay_functions_when_their_modules_are_imported() -> None:
+def test_the_functions_stay_functions_whatever_is_imported() -> None:
+    functions = h5bound.convert, h5bound.verify
+    for module in pkgutil.walk_packages(h5bound.__path__, "h5bound."):
+        if not module.name.endswith("expression"):  # only under array.query-planning
+            importlib.import_module(module.name)
+    assert (h5bound.convert, h5bound.verify) == functions
+    assert all(map(inspect.isfunction, functions))
     for name in ("convert", "verify"):
-        module = importlib.import_module(f"h5bound.{name}")
-        assert getattr(h5bound, name) is getattr(module, name)
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(f"h5bound.{name}")
+
+
+def test_every_room_says_what_it_is_for() -> None:
+    rooms = [module.name for module in pkgutil.iter_modules(h5bound.__path__, "h5bound.") if module.ispkg]
+    assert rooms
+    assert all(importlib.import_module(room).__doc__ for room in rooms)
 
 
 def test_importing_loads_nothing_that_is_not_needed() -> None:

@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from h5bound.convert import convert
+from h5bound import convert, verify
+from h5bound.codecs.filters import Decoder
 from h5bound.errors import TargetError
-from h5bound.filters import Decoder
-from h5bound.run import run_units
-from h5bound.verify import verify
+from h5bound.execution.run import run_units
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -418,7 +417,7 @@ def flip_source(source: Path, at: int) -> None:
 
 
 def test_convert_verifies_with_its_own_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = sys.modules["h5bound.verify"]  # the package has the function under that name
+    module = sys.modules["h5bound._verify"]  # the package has the function under that name
     used: list[tuple[Any, ...]] = []
     told: list[tuple[int, int]] = []
 
@@ -456,7 +455,7 @@ def test_what_is_sent_to_workers_does_not_grow_with_the_number_of_chunks(
         sizes.append([len(pickle.dumps(job)) for job in jobs])
         return run_units(sources, work, jobs, units, **options)
 
-    monkeypatch.setattr(sys.modules["h5bound.verify"], "run_units", spy)
+    monkeypatch.setattr(sys.modules["h5bound._verify"], "run_units", spy)
     for count in (10, 1000):
         source, target = tmp_path / f"{count}.h5", tmp_path / f"{count}.zarr"
         with h5py.File(source, "w") as file:
@@ -494,7 +493,7 @@ def test_a_wrong_fill_value_that_both_take_for_right_is_found(tmp_path: Path, sh
     def see_zeros(dataset: h5py.Dataset) -> Any:
         return np.zeros((), dataset.dtype)
 
-    with patch("h5bound.fillvalues.read_shown_fill", see_zeros):
+    with patch("h5bound.zarr_model.fill_values.read_shown_fill", see_zeros):
         convert(tmp_path / "a.h5", tmp_path / "a.zarr", shards=shards)
         report = verify(tmp_path / "a.h5", tmp_path / "a.zarr")
     inside = [] if shards is None else ["/x: values differ in [4:8]"]

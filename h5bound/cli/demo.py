@@ -1,0 +1,137 @@
+"""The HDF5 file of `h5bound demo`: one night at a small observatory, with what real files hold.
+
+Several groups, dimension scales, attributes of most kinds, gzip with shuffle beside lzf, no filter and chunks that
+were never written, a table with text and flags in it, a soft link and a second hard link.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from numpy.typing import NDArray
+
+    Generator = np.random.Generator
+
+
+FRAMES, HEIGHT, WIDTH = 96, 512, 512
+"""Shape of the camera's images: 48 MiB as 16-bit integers, about half of that stored."""
+
+STATIONS, HOURS = 48, 24 * 365
+"""Shape of the weather record: hourly values of one year."""
+
+TITLE = "One night and one year at a small observatory"
+
+
+def is_demo(path: str | PathLike[str]) -> bool:
+    """Tell whether `write_demo` made this file."""
+    try:
+        with h5py.File(path, "r") as file:
+            return bool(file.attrs.get("title") == TITLE)
+    except OSError:
+        return False
+
+
+def write_demo(path: str | PathLike[str], *, frames: int = FRAMES, seed: int = 20261122) -> None:
+    """Write the file, about 60 MB of values, the same for the same seed.
+
+    Parameters
+    ----------
+    path
+        The new file; one that exists is replaced.
+    frames
+        How many images there are.
+    seed
+        Of the random generator.
+    """
+    random = np.random.default_rng(seed)
+    with h5py.File(path, "w") as file:
+        file.attrs["title"] = TITLE
+        file.attrs["Conventions"] = "CF-1.10"
+        file.attrs["revision"] = np.int32(3)
+        write_camera(file.create_group("camera"), random, frames)
+        write_weather(file.create_group("weather"), random)
+        write_catalogue(file.create_group("catalogue"), random)
+        file["latest"] = h5py.SoftLink("/camera/images")
+        file["catalogue/stars"] = file["catalogue/sources"]
+
+
+def write_camera(group: h5py.Group, random: Generator, frames: int) -> None:
+    """Write the images, in gzip with shuffle, and their mask, in lzf."""
+    group.attrs["exposure"] = np.float32(30.0)
+    group.attrs["detector_size"] = np.array([HEIGHT, WIDTH], dtype=">i4")
+    images = group.create_dataset(
+        "images", shape=(frames, HEIGHT, WIDTH), dtype="u2", chunks=(8, 256, 256), compression="gzip",
+        compression_opts=2, shuffle=True,
+    )  # fmt: skip
+    sky = sky_background()
+    for start in range(0, frames, 8):
+        noise = random.standard_normal((min(8, frames - start), HEIGHT, WIDTH), np.float32)
+        images[start : start + 8] = sky + 30 * noise
+    images.attrs["units"] = "adu"
+    images.attrs["gain"] = np.array([1.4, 1.5, np.nan])
+    mask = group.create_dataset(
+        "mask", data=random.random((HEIGHT, WIDTH)) > 0.999, chunks=(128, 128), compression="lzf"
+    )
+    mask.attrs["meaning"] = "True where a pixel does not count"
+    for axis, (name, length) in enumerate((("frame", frames), ("row", HEIGHT), ("column", WIDTH))):
+        group[name] = np.arange(length, dtype="u4")
+        group[name].make_scale(name)
+        images.dims[axis].attach_scale(group[name])
+    mask.dims[0].attach_scale(group["row"])
+    mask.dims[1].attach_scale(group["column"])
+
+
+def sky_background() -> NDArray[np.int64]:
+    """Give one image without noise: a gradient and a few stars."""
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    sky = 200 + y // 16 + x // 32
+    for row, column, brightness in ((100, 80, 9000), (300, 411, 4000), (402, 200, 20000)):
+        sky = sky + (brightness * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 18)).astype(np.int64)
+    return np.asarray(sky, dtype=np.int64)
+
+
+def write_weather(group: h5py.Group, random: Generator) -> None:
+    """Write temperature and wind over station and time, with dimension scales and fill values."""
+    group["time"] = np.arange(HOURS, dtype="i8")
+    group["time"].attrs["units"] = "hours since 2025-01-01 00:00:00"
+    group["time"].make_scale("time")
+    names = [f"station {i:02d} “{name}”" for i, name in zip(range(STATIONS), "αβγδ" * STATIONS, strict=False)]
+    group.create_dataset("station", data=names, dtype=h5py.string_dtype())
+    group["station"].make_scale("station")
+    season = 10 * np.sin(2 * np.pi * np.arange(HOURS) / HOURS)
+    temperature = (season + random.normal(scale=2, size=(STATIONS, HOURS))).astype("f4").round(1)
+    temperature[random.random(temperature.shape) < 0.01] = -9999
+    stored = group.create_dataset(
+        "temperature", data=temperature, chunks=(16, 2190), compression="gzip", shuffle=True, fletcher32=True,
+        fillvalue=np.float32(-9999),
+    )  # fmt: skip
+    stored.attrs["units"] = "degC"
+    stored.attrs["_FillValue"] = np.array([-9999], dtype="f4")
+    wind = group.create_dataset("wind", shape=(STATIONS, HOURS), dtype="f8", chunks=(24, 4380), fillvalue=np.nan)
+    wind[:24] = random.gamma(2.0, 2.0, size=(24, HOURS))
+    wind.attrs["comment"] = "the last 24 stations have no anemometer"
+    for dataset in (stored, wind):
+        dataset.dims[0].attach_scale(group["station"])
+        dataset.dims[1].attach_scale(group["time"])
+
+
+def write_catalogue(group: h5py.Group, random: Generator) -> None:
+    """Write a table of sources with numbers, text, flags and a position, and its history."""
+    kinds = h5py.enum_dtype({"STAR": 0, "GALAXY": 1, "UNKNOWN": 9}, basetype="u1")
+    count = 5000
+    table = np.zeros(count, dtype=[("id", "<i8"), ("name", "S12"), ("flux", "<f4"), ("kind", "u1")])
+    table["id"] = np.arange(count)
+    table["name"] = [f"OBS{i:08d}".encode() for i in range(count)]
+    table["flux"] = random.lognormal(size=count)
+    table["kind"] = random.choice([0, 1, 9], size=count)
+    group.create_dataset("sources", data=table, chunks=(1000,), compression="gzip", shuffle=True)
+    group.create_dataset("kinds", data=table["kind"], dtype=kinds)
+    group.create_dataset("spectrum", data=random.random(count) + 1j * random.random(count), chunks=(1000,))
+    group.create_dataset("version", data="2026.1")
+    group.create_dataset("remarks", data=h5py.Empty("f4"))

@@ -1,0 +1,169 @@
+"""What the command line shows: trees, tables, a progress bar, and plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from h5bound.reports import format_nbytes, plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from h5bound.cli.listing import Entry
+    from h5bound.reports import ConversionReport, VerificationReport
+
+
+LONG = 40
+"""Characters of the longest path that a table shows in one line, whatever the width of the terminal."""
+
+WIDE = 10_000
+"""Columns where the output is not a terminal: lines are not to be broken there."""
+
+STYLES = {
+    "copied": "green", "mixed": "yellow", "decoded": "cyan", "metadata": "dim", "": "default",
+    "skipped": "yellow", "note": "dim", "differs": "red",
+}  # fmt: skip
+
+
+def make_console() -> Console:
+    """Give what is printed to: as wide as the terminal, or not broken into lines at all."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=WIDE, soft_wrap=True)
+
+
+def show_tree(console: Console, title: str, entries: Sequence[Entry]) -> None:
+    """Print what a file holds as a tree, and how many groups and datasets there are."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    root = Tree(Text(printable(title), style="bold"))
+    nodes = {"/": root}
+    styles = {"group": "bold blue", "dataset": "green", "link": "cyan", "type": "magenta", "problem": "red"}
+    for entry in entries:
+        if entry.path == "/":
+            continue
+        parent, _, name = entry.path.rpartition("/")
+        line = Text(printable(name), style=styles[entry.kind])
+        line.append(f"  {printable(entry.text)}" if entry.kind != "group" else "/", style="default")
+        nodes[entry.path] = nodes.get(parent or "/", root).add(line)
+    console.print(root)
+    counts = {kind: sum(entry.kind == kind for entry in entries) for kind in ("group", "dataset")}
+    console.print(f"{plural(counts['group'], 'group')}, {plural(counts['dataset'], 'dataset')}")
+
+
+@contextmanager
+def watch(console: Console, *phases: str) -> Iterator[Callable[[int, int], None]]:
+    """Give what is told of the progress: a bar on a terminal, now and then a line on stderr elsewhere.
+
+    Each time that it begins anew it is about the next of the phases.
+    """
+    if not console.is_terminal:
+        yield PlainProgress(*phases)
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress("{task.description}", *columns, console=console, transient=True) as bar:
+        tasks = [bar.add_task(phases[0], total=None)]
+        reached = 0
+
+        def update(done: int, total: int) -> None:
+            nonlocal reached
+            if done < reached and len(tasks) < len(phases):
+                bar.remove_task(tasks[-1])
+                tasks.append(bar.add_task(phases[len(tasks)], total=total))
+            reached = done
+            bar.update(tasks[-1], completed=done, total=total)
+
+        yield update
+
+
+class PlainProgress:
+    """Writes a line to stderr every few seconds.
+
+    Parameters
+    ----------
+    phases
+        What is going on, one after another.
+    """
+
+    SECONDS = 5.0
+
+    def __init__(self, *phases: str) -> None:
+        self.phases = list(phases)
+        self.reached = 0
+        self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Take notice of the bytes that are done, and of all."""
+        if done < self.reached and len(self.phases) > 1:
+            self.phases.pop(0)
+        self.reached = done
+        now = time.monotonic()
+        if now - self.last >= self.SECONDS:
+            self.last = now
+            click.echo(f"{self.phases[0]}: {format_nbytes(done)} of {format_nbytes(total)}", err=True)
+
+
+def show_conversion(console: Console, report: ConversionReport) -> None:
+    """Print what became of each dataset, what was left out, and the sum."""
+    from rich.text import Text
+
+    table = make_table("dataset", "how", "chunks", "stored", "written", "why not copied")
+    long = max((len(printable(entry.path)) for entry in report.arrays), default=0) > LONG
+    table.columns[0].no_wrap, table.columns[0].overflow = not long, "fold"
+    for entry in report.arrays:
+        table.add_row(
+            Text(printable(entry.path)),
+            Text(entry.how or "", style=STYLES[entry.how or ""]),
+            f"{entry.chunks:,}",
+            format_nbytes(entry.stored_nbytes),
+            format_nbytes(entry.written_nbytes) if report.complete else "",
+            Text(printable("; ".join(entry.reasons))),
+        )
+    if report.arrays:
+        console.print(table)
+    show_list(console, "note", [f"{printable(item.path)}: {printable(item.note)}" for item in report.notes])
+    show_list(console, "skipped", list(map(str, report.skipped)))
+    console.print(Text(report.summary(), style="bold"))
+    if report.verification is not None:
+        show_verification(console, report.verification)
+
+
+def show_verification(console: Console, report: VerificationReport) -> None:
+    """Print every difference, and the sum."""
+    from rich.text import Text
+
+    show_list(console, "differs", list(map(str, report.differences)))
+    console.print(Text(report.summary(), style="bold green" if report.equal else "bold red"))
+
+
+def show_list(console: Console, title: str, lines: list[str]) -> None:
+    """Print lines under a title each."""
+    from rich.text import Text
+
+    for line in lines:
+        console.print(Text(f"{title}: {line}", style=STYLES[title]))
+
+
+def make_table(*columns: str) -> Table:
+    """Give an empty table; numbers stand to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        number = column in ("chunks", "stored", "written")
+        table.add_column(column, justify="right" if number else "left", no_wrap=number or column == "how")
+    return table

@@ -1,0 +1,136 @@
+"""What `h5bound ls` shows of a file: its tree with shapes, types, chunks, filters, sizes, and the way it is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import h5py
+
+from h5bound.codecs.filters import KINDS
+from h5bound.errors import H5BoundError
+from h5bound.h5py_compat import READ_ERRORS, describe
+from h5bound.hdf5.hierarchy import read_index
+from h5bound.hdf5.links import open_object
+from h5bound.reader.dataset_reader import DatasetReader
+from h5bound.reader.source import H5Source
+from h5bound.reports import format_nbytes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from os import PathLike
+
+    from h5bound.codecs.filters import Filter
+    from h5bound.hdf5.dataset import DatasetRecord
+    from h5bound.reader.open_file import OpenFile
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object or link of a file."""
+
+    path: str
+    kind: str
+    """group, dataset, link, type or problem"""
+    text: str
+    """what there is to say, in one line"""
+
+
+def list_file(path: str | PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> list[Entry]:
+    """Give the objects and links of an HDF5 file, by path. The file is open meanwhile, and closed afterwards.
+
+    Parameters
+    ----------
+    path
+        Of the file, or its URL.
+    storage_options
+        Of fsspec, for a URL.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.h5"
+    >>> with h5py.File(path, "w") as file:
+    ...     file["x"] = [1.0, 2.0]
+    >>> for entry in list_file(path):
+    ...     print(entry.path, entry.text)
+    / group
+    /x (2) float64, contiguous, 16 B stored of 16 B, read directly
+    """
+    source = H5Source.of(path, storage_options)
+    opened = source.open()
+    try:
+        index = read_index(opened.file)
+        entries = [Entry(record.path, "group", "group") for record in index.groups]
+        entries += [Entry(record.path, "dataset", describe_dataset(opened, record)) for record in index.datasets]
+        source.check(opened)
+    finally:
+        source.close(opened)
+    entries += [Entry(link.path, "link", f"{link.kind} link to {link.to}") for link in index.links]
+    entries += [Entry(note.path, "type", note.note) for note in index.notes]
+    entries += [Entry(where, "problem", f"cannot be opened: {reason}") for where, reason in index.problems]
+    return sorted(entries, key=lambda entry: entry.path.rstrip("/").split("/"))
+
+
+def describe_dataset(opened: OpenFile, record: DatasetRecord) -> str:
+    """Give one line on a dataset."""
+    shape = "null" if record.shape is None else f"({', '.join(map(str, record.shape))})"
+    parts = [f"{shape} {describe_type(record)}", record.layout]
+    if record.chunks is not None:
+        parts[-1] = f"chunks ({', '.join(map(str, record.chunks))})"
+        parts.append(f"{record.stored_chunks:,} stored")
+    if record.filters:
+        parts.append(" + ".join(map(describe_filter, record.filters)))
+    logical = prod(record.shape or ()) * (record.dtype.itemsize if record.dtype is not None else 0)
+    parts.append(
+        f"{format_nbytes(record.stored_nbytes)} stored of {format_nbytes(0 if record.shape is None else logical)}"
+    )
+    if record.outside:
+        parts.append(f"outside: {', '.join(record.outside)}")
+    parts.append(record.problem or describe_way(opened, record))
+    return ", ".join(parts)
+
+
+def describe_type(record: DatasetRecord) -> str:
+    """Give the type as numpy names it, or as people do where numpy has no name for it."""
+    dtype = record.dtype
+    if dtype is None:
+        return "unknown type"
+    if h5py.check_string_dtype(dtype) is not None and dtype.kind == "O":
+        return "string"
+    if h5py.check_enum_dtype(dtype) is not None:
+        return f"enum of {dtype.base}"
+    sequence = h5py.check_vlen_dtype(dtype)
+    if sequence is not None:
+        return f"sequences of {sequence}"
+    if h5py.check_ref_dtype(dtype) is not None:
+        return "reference"
+    return f"compound of {len(dtype.names)}" if dtype.names else str(dtype)
+
+
+def describe_filter(item: Filter) -> str:
+    """Give the filter's name, and its level where it has one.
+
+    >>> from h5bound.codecs.filters import Filter
+    >>> describe_filter(Filter(1, 0, (4,), "deflate"))
+    'deflate 4'
+    """
+    kind = KINDS.get(item.id)
+    name = kind.name if kind is not None else item.name or f"filter {item.id}"
+    return f"{name} {item.options[0]}" if name in ("deflate", "bzip2", "zstd") and item.options else name
+
+
+def describe_way(opened: OpenFile, record: DatasetRecord) -> str:
+    """Give which way the dataset is read: directly, or through h5py, and then why."""
+    try:
+        dataset = open_object(opened.file, record.path)
+        if not isinstance(dataset, h5py.Dataset) or record.shape is None:
+            return "no elements"
+        reader = DatasetReader(dataset, opened.bytes)
+        try:
+            return "read directly" if reader.way == "direct" else f"read through h5py ({reader.reason})"
+        finally:
+            reader.close()
+    except (H5BoundError, *READ_ERRORS) as error:
+        return f"cannot be read: {describe(error)}"

@@ -1,0 +1,83 @@
+"""What became of a conversion, as its report says it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import h5py
+
+from h5bound.reports import Converted, Skipped, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from h5bound.conversion.transfer import Job, Written
+    from h5bound.planning.plan import ArrayPlan
+    from h5bound.planning.scan import Survey
+    from h5bound.planning.store_plan import StorePlan
+    from h5bound.reports import How
+
+
+def list_failed(jobs: Sequence[Job], written: Iterable[Written]) -> dict[str, str]:
+    """Give the datasets of which something could not be read, with the first reason."""
+    failed: dict[str, str] = {}
+    for item in written:
+        if item.problem:
+            failed.setdefault(jobs[item.array].path, item.problem)
+    return failed
+
+
+def list_skipped(plan: StorePlan, failed: Mapping[str, str]) -> tuple[Skipped, ...]:
+    """Give everything that is not in the store."""
+    return (*plan.skipped, *(Skipped(path, reason) for path, reason in failed.items()))
+
+
+def list_converted(
+    survey: Survey, plan: StorePlan, written: Iterable[Written], failed: Mapping[str, str]
+) -> tuple[Converted, ...]:
+    """Give the report's entry of each group and dataset that is in the store, by path."""
+    chunks, nbytes = [0] * len(plan.arrays), [0] * len(plan.arrays)
+    for item in written:
+        chunks[item.array] += item.chunks
+        nbytes[item.array] += item.nbytes
+    numbers: dict[str, list[int]] = {}
+    for number, array in enumerate(plan.arrays):
+        numbers.setdefault(array.path, []).append(number)
+    entries = [Converted(group.path, group.target) for group in survey.groups]
+    for facts in survey.datasets:
+        path = facts.record.path
+        if path in numbers and path not in failed:
+            mine = numbers[path]
+            first = plan.arrays[mine[0]]
+            count, size = sum(chunks[i] for i in mine), sum(nbytes[i] for i in mine)
+            entries.append(
+                Converted(path, facts.target, tell_way(first), count, first.stored_nbytes, size, explain(first))
+            )
+    return tuple(sorted(entries, key=lambda entry: entry.path.split("/")))
+
+
+def tell_way(plan: ArrayPlan) -> How:
+    """Give the word of the report for the way that a dataset went."""
+    if not len(plan.cells):
+        return "metadata"
+    if plan.stored is None:
+        return "decoded"
+    return "mixed" if plan.stored.masks.any() else "copied"
+
+
+def explain(plan: ArrayPlan) -> tuple[str, ...]:
+    """Give the reasons why stored chunks were not kept."""
+    if plan.stored is None or not plan.stored.masks.any():
+        return plan.reasons
+    anew = plan.stored.masks != 0
+    counts = {
+        "encoded anew: HDF5 stored them otherwise": int((anew & (plan.stored.nbytes > 0)).sum()),
+        "never written: given their fill value": int((anew & (plan.stored.nbytes == 0)).sum()),
+    }
+    return tuple(f"{count:,} of {len(plan.cells):,} chunks {what}" for what, count in counts.items() if count)
+
+
+def describe_source(survey: Survey) -> Source:
+    """Give the report's entry of the source."""
+    index = survey.index
+    return Source(index.file, index.size, index.mtime_ns, h5py.version.hdf5_version)

@@ -1,0 +1,223 @@
+"""A whole store: planned from a survey, and finished with its documents and the mark."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from h5bound.chunk_grid import count_cells
+from h5bound.conversion.provenance import fingerprint, spell_skipped
+from h5bound.conversion.resume import begin, delete_keys, find_done, is_store, judge, split_written
+from h5bound.conversion.summary import list_failed, list_skipped
+from h5bound.conversion.transfer import Job
+from h5bound.errors import SourceChangedError, TargetError
+from h5bound.files.file_state import Identity
+from h5bound.stores.lock import claim
+from h5bound.stores.metadata import (
+    describe_array,
+    describe_group,
+    make_array,
+    make_encoder,
+    quiet_zarr,
+    write_nodes,
+    write_root,
+)
+from h5bound.stores.transaction import committed
+from h5bound.zarr_model.array_spec import make_codecs
+from h5bound.zarr_model.attributes import merge_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from h5bound.conversion.transfer import Written
+    from h5bound.planning.external_links import Origin
+    from h5bound.planning.plan import ArrayPlan
+    from h5bound.planning.scan import Survey
+    from h5bound.planning.store_plan import StorePlan
+    from h5bound.planning.work_units import Unit
+    from h5bound.reports import Skipped
+    from h5bound.stores.lock import Claim
+    from h5bound.stores.metadata import Document
+    from h5bound.stores.target import Target
+
+    Work = Callable[[Sequence[Job], Sequence[Unit]], list[Written]]
+
+
+def make_jobs(target: Target, survey: Survey, arrays: Iterable[ArrayPlan], *, skip: bool) -> list[Job]:
+    """Give what the units of each array have in common."""
+    facts = {item.record.path: item for item in survey.datasets}
+    origins = survey.origins
+    with quiet_zarr():
+        return [
+            Job(
+                plan.path,
+                origins[facts[plan.path].origin].locate(plan.path),
+                facts[plan.path].origin,
+                facts[plan.path].record.shape or (),
+                facts[plan.path].refused,
+                plan.way,
+                plan.type,
+                plan.node,
+                make_array(target, plan.node),
+                make_encoder(target, plan.node) if plan.stored is not None and plan.stored.masks.any() else None,
+                None if plan.node.shards else make_codecs(plan.node.chain, plan.node.dtype),
+                target,
+                origins[facts[plan.path].origin].addresses.needed_for(facts[plan.path].record.dtype),
+                skip,
+                survey.allowed_for(facts[plan.path]),
+            )
+            for plan in arrays
+        ]
+
+
+def announce(target: Target, jobs: Iterable[Job]) -> None:
+    """Write the documents of arrays before any chunk, where a store takes no chunk without them."""
+    if target.kind == "icechunk":
+        write_nodes(target, {job.node.target: describe_array(job.array, job.node) for job in jobs})
+
+
+def check_unchanged(survey: Survey) -> None:
+    """Compare the files on disk with what was surveyed: the source, and all others that were read for it.
+
+    Raises
+    ------
+    SourceChangedError, SourceNotFoundError
+        One is not the same any more.
+    """
+    for origin in survey.origins:
+        check_origin(origin)
+    for path, before in survey.beside.items():
+        if not before.same_state(Identity.of(path)):
+            raise changed(path)
+
+
+def check_origin(origin: Origin) -> None:
+    """Compare a file on disk with its index; what a caller that holds it open has written is flushed first.
+
+    Raises
+    ------
+    SourceChangedError, SourceNotFoundError
+        It is not the same any more.
+    """
+    source, index = origin.source, origin.index
+    held = source.held()
+    if held and held.mode != "r":
+        held.flush()
+    opened = source.open()
+    source.close(opened)
+    if not index.mtime_ns or source.identity is None or source.remote:
+        return
+    now = Identity.of(source.path)
+    if (source.pinned or held) and (now.size, now.mtime_ns) != (index.size, index.mtime_ns):
+        raise changed(source.path)
+
+
+def changed(path: str) -> SourceChangedError:
+    """Give the error for a file that was written to."""
+    return SourceChangedError(f"{path}: the file changed while it was read, so that parts of it may be of two states")
+
+
+def finish(
+    target: Target,
+    claim: Claim,
+    survey: Survey,
+    jobs: Sequence[Job],
+    skipped: Iterable[Skipped],
+    failed: Collection[str],
+    identity: Mapping[str, Any],
+) -> None:
+    """Write all documents, the root's last, and delete the marker that says that the store is unfinished.
+
+    Raises
+    ------
+    SourceChangedError, SourceNotFoundError
+        What was read is not what is there now.
+    TargetError
+        Another conversion has taken the store over.
+    """
+    for path in failed:
+        target.delete_prefix(survey.targets[path])
+    mark = {
+        **identity,
+        "complete": True,
+        "details": {survey.targets[path]: details for path, details in survey.details.items()},
+        "skipped": [spell_skipped(item) for item in skipped],
+    }
+    nodes = describe_nodes(target.zarr_format, survey, jobs, failed, mark)
+    write_nodes(target, nodes)
+    check_unchanged(survey)
+    if not claim.is_held():
+        raise TargetError(f"{target.url}: deleted or taken over by another conversion before this one had finished")
+    write_root(target, nodes)
+    claim.delete()
+
+
+def describe_nodes(
+    zarr_format: int, survey: Survey, jobs: Iterable[Job], failed: Collection[str], mark: Mapping[str, Any]
+) -> dict[str, Document]:
+    """Give the documents of all nodes by their paths, the mark among those of the root."""
+    nodes: dict[str, Document] = {}
+    for group in survey.groups:
+        attributes = group.attributes if group.target else merge_metadata(dict(group.attributes), mark)
+        nodes[group.target] = describe_group(zarr_format, attributes)
+    for facts in survey.datasets:
+        if facts.ends is not None and facts.record.path not in failed:
+            nodes[facts.target] = describe_group(zarr_format, facts.attributes)
+    return nodes | {job.node.target: describe_array(job.array, job.node) for job in jobs if job.path not in failed}
+
+
+def list_longest(survey: Survey, plan: StorePlan) -> Iterator[str]:
+    """Give the longest key of each group and array."""
+    yield from (f"{group.target}/zarr.json" for group in survey.groups)
+    for array in plan.arrays:
+        last = (count - 1 for count in count_cells(array.node.shape, array.node.write_shape))
+        yield "/".join([array.node.target, "c", *map(str, last)])
+
+
+def carry_out(
+    place: Target,
+    survey: Survey,
+    plan: StorePlan,
+    identity: dict[str, Any],
+    work: Work,
+    *,
+    skip: bool,
+    resume: bool,
+    overwrite: bool,
+) -> tuple[list[Written], dict[str, str]]:
+    """Write the store; gives what became of its units, and why datasets could not be read, by path.
+
+    Raises
+    ------
+    TargetError
+        Another conversion is writing to it, or it holds what is not to be touched.
+    """
+    if resume and is_store(place):
+        return find_done(place, survey, make_jobs(place, survey, plan.arrays, skip=skip), plan, identity)
+    marker = {"fingerprint": fingerprint(identity), **identity}
+    with committed(place, survey.index.file, overwrite=overwrite) as place, claim(place) as held:
+        jobs = make_jobs(place, survey, plan.arrays, skip=skip)
+        jobs = [replace(job, owner=getattr(held, "owner", "")) for job in jobs]
+        state = judge(place, held, marker, resume=resume, overwrite=overwrite)
+        with telling_unfinished(place):
+            keys = begin(place, held, marker, state, resume=resume)
+            announce(place, jobs)
+            left, written, leftovers = split_written(place, jobs, plan, keys)
+            delete_keys(place, leftovers)
+            written += work(jobs, left)
+            failed = list_failed(jobs, written)
+            finish(place, held, survey, jobs, list_skipped(plan, failed), failed, identity)
+    return written, failed
+
+
+@contextmanager
+def telling_unfinished(place: Target) -> Iterator[None]:
+    """Have whatever ends the work say what is there now, and what to do about it."""
+    try:
+        yield
+    except BaseException as error:
+        if place.marked:
+            way = "overwrite" if isinstance(error, SourceChangedError) or not place.resumable else "resume or overwrite"
+            error.add_note(f"{place.url} is unfinished: convert again with {way}")
+        raise

@@ -1,0 +1,1 @@
+"""Run the work units of a conversion or verification, on threads or on a dask cluster."""

@@ -1,0 +1,244 @@
+"""HDF5 datatypes spelled as JSON, complete enough to build the type again.
+
+A type that numpy has a code for is that code (``"<i4"``, ``">f8"``); every other one is an object whose
+``class`` names its HDF5 class. Text that is not UTF-8 is spelled ``{"base64": …}``, so that the JSON is
+always valid UTF-8.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import TypeAlias, cast
+
+import numpy as np
+from h5py import h5t
+
+from h5bound.errors import UnsupportedError
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+
+MAX_NESTED = 32
+"""Types one in another."""
+
+_STRPAD = {
+    h5t.STR_NULLTERM: "null-terminated",
+    h5t.STR_NULLPAD: "null-padded",
+    h5t.STR_SPACEPAD: "space-padded",
+}
+
+_CSET = {h5t.CSET_ASCII: "ascii", h5t.CSET_UTF8: "utf-8"}
+
+_ORDER = {h5t.ORDER_LE: "little", h5t.ORDER_BE: "big"}
+
+_BITS = [getattr(h5t, f"STD_B{bits}{order}") for bits in (8, 16, 32, 64) for order in ("LE", "BE")]
+
+
+def spell_text(text: str | bytes) -> JSON:
+    r"""Return text as a JSON string, or as ``{"base64": …}`` where it is not UTF-8.
+
+    Examples
+    --------
+    >>> spell_text("naïve")
+    'naïve'
+    >>> spell_text(b"\xff")
+    {'base64': '/w=='}
+    """
+    raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(raw).decode("ascii")}
+
+
+def read_text(json: JSON) -> str:
+    r"""Return the text that :func:`spell_text` spelled, with surrogates (``surrogateescape``) for other bytes.
+
+    Examples
+    --------
+    >>> read_text({"base64": "/w=="})
+    '\udcff'
+    """
+    raw = base64.b64decode(cast("str", json["base64"])) if isinstance(json, dict) else cast("str", json).encode()
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def check_depth(tid: h5t.TypeID) -> None:
+    """Refuse a type that is nested so deeply that functions which call themselves for each level would not end well.
+
+    Raises
+    ------
+    UnsupportedError
+        It is nested more than 32 levels deep.
+    """
+    level = [tid]
+    for _ in range(MAX_NESTED):
+        level = [inner for outer in level for inner in list_inner(outer)]
+        if not level:
+            return
+    raise UnsupportedError(f"its type is nested more than {MAX_NESTED} levels deep")
+
+
+def list_inner(tid: h5t.TypeID) -> list[h5t.TypeID]:
+    """Return the types of a compound's members, or of the elements of an array or a sequence."""
+    found = tid.get_class()
+    if found == h5t.COMPOUND:
+        return [tid.get_member_type(i) for i in range(tid.get_nmembers())]
+    return [tid.get_super()] if found in (h5t.ARRAY, h5t.VLEN) else []
+
+
+def spell_type(tid: h5t.TypeID) -> JSON:
+    """Return an HDF5 datatype as JSON.
+
+    Examples
+    --------
+    >>> spell_type(h5t.STD_I16BE)
+    '>i2'
+    >>> spell_type(h5t.STD_B8LE)
+    {'class': 'bitfield', 'nbytes': 1, 'order': 'little'}
+    """
+    spell = _SPELLERS.get(tid.get_class())
+    if spell is None:
+        return {"class": "unknown", "nbytes": tid.get_size()}
+    return spell(tid)
+
+
+def is_whole(tid: h5t.TypeIntegerID | h5t.TypeBitfieldID) -> bool:
+    """Tell whether an integer or bitfield uses every bit of 1, 2, 4 or 8 bytes."""
+    if isinstance(tid, h5t.TypeBitfieldID):
+        return any(tid.equal(bits) for bits in _BITS)
+    size = tid.get_size()
+    return bool(tid.get_precision() == 8 * size and tid.get_offset() == 0 and size in (1, 2, 4, 8))
+
+
+def is_ieee(tid: h5t.TypeFloatID) -> bool:
+    """Tell whether a float is IEEE 754 binary16, binary32 or binary64 in either byte order."""
+    order = ">" if tid.get_order() == h5t.ORDER_BE else "<"
+    return any(tid.equal(h5t.py_create(np.dtype(f"{order}f{size}"))) for size in (2, 4, 8))
+
+
+def has_region_references(tid: h5t.TypeID) -> bool:
+    """Tell whether a type is, or holds, a reference that is not an object reference."""
+    found = tid.get_class()
+    if found == h5t.REFERENCE:
+        return not tid.equal(h5t.STD_REF_OBJ)
+    if found == h5t.COMPOUND:
+        return any(has_region_references(tid.get_member_type(i)) for i in range(tid.get_nmembers()))
+    return found in (h5t.ARRAY, h5t.VLEN) and has_region_references(tid.get_super())
+
+
+def enum_members(tid: h5t.TypeEnumID) -> list[tuple[bytes, int]]:
+    """Return names and values of an enumeration, in the order of the file."""
+    count = tid.get_nmembers()
+    return [(tid.get_member_name(i), int(tid.get_member_value(i))) for i in range(count)]
+
+
+def spell_enum(tid: h5t.TypeEnumID) -> JSON:
+    """Return names and values of an enumeration: an object, or pairs where a name is not UTF-8."""
+    names: list[tuple[JSON, int]] = [(spell_text(name), value) for name, value in enum_members(tid)]
+    if all(isinstance(name, str) for name, _ in names):
+        return {cast("str", name): value for name, value in names}
+    return [[name, value] for name, value in names]
+
+
+def _number(tid: h5t.TypeAtomicID, kind: str) -> str:
+    order = ">" if tid.get_order() == h5t.ORDER_BE else "<"
+    return np.dtype(f"{order}{kind}{tid.get_size()}").str
+
+
+def _spell_integer(tid: h5t.TypeIntegerID) -> JSON:
+    signed = tid.get_sign() == h5t.SGN_2
+    if is_whole(tid):
+        return _number(tid, "i" if signed else "u")
+    return {
+        "class": "integer",
+        "nbytes": tid.get_size(),
+        "precision": tid.get_precision(),
+        "offset": tid.get_offset(),
+        "signed": signed,
+        "order": _ORDER.get(tid.get_order(), "other"),
+    }
+
+
+def _spell_float(tid: h5t.TypeFloatID) -> JSON:
+    if is_ieee(tid):
+        return _number(tid, "f")
+    return {
+        "class": "float",
+        "nbytes": tid.get_size(),
+        "precision": tid.get_precision(),
+        "offset": tid.get_offset(),
+        "fields": list(tid.get_fields()),
+        "bias": tid.get_ebias(),
+        "order": _ORDER.get(tid.get_order(), "other"),
+    }
+
+
+def _spell_bitfield(tid: h5t.TypeBitfieldID) -> JSON:
+    return {"class": "bitfield", "nbytes": tid.get_size(), "order": _ORDER.get(tid.get_order(), "other")}
+
+
+def _spell_string(tid: h5t.TypeStringID) -> JSON:
+    nbytes: JSON = "variable" if tid.is_variable_str() else tid.get_size()
+    return {
+        "class": "string",
+        "nbytes": nbytes,
+        "strpad": _STRPAD.get(tid.get_strpad(), "other"),
+        "cset": _CSET.get(tid.get_cset(), "other"),
+    }
+
+
+def _spell_opaque(tid: h5t.TypeOpaqueID) -> JSON:
+    return {"class": "opaque", "nbytes": tid.get_size(), "tag": spell_text(tid.get_tag())}
+
+
+def _spell_enum_type(tid: h5t.TypeEnumID) -> JSON:
+    return {"class": "enum", "base": spell_type(tid.get_super()), "members": spell_enum(tid)}
+
+
+def _spell_compound(tid: h5t.TypeCompoundID) -> JSON:
+    members: list[JSON] = [
+        {
+            "name": spell_text(tid.get_member_name(i)),
+            "offset": tid.get_member_offset(i),
+            "type": spell_type(tid.get_member_type(i)),
+        }
+        for i in range(tid.get_nmembers())
+    ]
+    return {"class": "compound", "nbytes": tid.get_size(), "members": members}
+
+
+def _spell_array(tid: h5t.TypeArrayID) -> JSON:
+    return {"class": "array", "shape": list(tid.get_array_dims()), "base": spell_type(tid.get_super())}
+
+
+def _spell_vlen(tid: h5t.TypeVlenID) -> JSON:
+    return {"class": "vlen", "base": spell_type(tid.get_super())}
+
+
+def _spell_reference(tid: h5t.TypeReferenceID) -> JSON:
+    kinds = {"object": h5t.STD_REF_OBJ, "region": h5t.STD_REF_DSETREG}
+    return {"class": "reference", "kind": next((k for k, t in kinds.items() if tid.equal(t)), "other")}
+
+
+def _spell_complex(tid: h5t.TypeComplexID) -> JSON:
+    return {"class": "complex", "base": spell_type(tid.get_super())}
+
+
+def _spell_time(tid: h5t.TypeTimeID) -> JSON:
+    return {"class": "time", "nbytes": tid.get_size()}
+
+
+_SPELLERS = {
+    h5t.INTEGER: _spell_integer,
+    h5t.FLOAT: _spell_float,
+    h5t.BITFIELD: _spell_bitfield,
+    h5t.STRING: _spell_string,
+    h5t.OPAQUE: _spell_opaque,
+    h5t.ENUM: _spell_enum_type,
+    h5t.COMPOUND: _spell_compound,
+    h5t.ARRAY: _spell_array,
+    h5t.VLEN: _spell_vlen,
+    h5t.REFERENCE: _spell_reference,
+    h5t.COMPLEX: _spell_complex,
+    h5t.TIME: _spell_time,
+}

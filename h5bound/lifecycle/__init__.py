@@ -1,0 +1,1 @@
+"""One open source per process: who needs it open, and who closes it. Knows nothing of HDF5."""

@@ -1,0 +1,192 @@
+"""One open source a process, and who needs it open.
+
+A `Handle` (:mod:`h5bound.lifecycle.handle`) travels with the tasks of one compute. A `Session` stays in its process,
+and is shared by all handles on one source: the first one that needs the source opens it, the last one that lets go
+closes it.
+
+::
+
+    closed ──first holder or reader──► open ──no holder and no reader left──► closed
+
+============  ==========================  ==========================================================
+where         who opens                   who closes
+============  ==========================  ==========================================================
+here          the open task if there is   the close task; the last read of a window if there are
+              one window, else the first  several, so that no other thread reads on meanwhile;
+              read of each                without a barrier the last read, if that comes later
+on a cluster  the first read on a worker  the close task, on every worker that read
+in a pool     every read                  every read: no process of a pool can reach another
+============  ==========================  ==========================================================
+
+A handle *holds* the session for a window of blocks from the first read until the close task. It stops holding it early
+when one of its blocks fails, since dask then never runs the close task: the source closes with the last reader in
+flight, and a block that dask still runs, or tries again, opens it for itself. So it does when the compute ends in an
+error of another kind, such as Ctrl-C, and when the handle is collected.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Hashable, Iterator
+
+    from h5bound.lifecycle.source import Source
+
+
+Hold = tuple[str, str]  # the name of a handle, and of a window of its blocks
+
+
+class Session:
+    """The opened source of this process, and who needs it open.
+
+    Parameters
+    ----------
+    source
+        What is opened and closed.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._opened: Any = None
+        self._is_open = False
+        self._holds: set[Hold] = set()
+        self._readers = 0
+        self._expected: list[Counter[str]] = []  # of each compute that closes several windows, those that are to come
+        self._lock = threading.Lock()
+        self._dropped: deque[str] = deque()  # handles that were collected, perhaps while this thread had the lock
+        self.process = os.getpid()
+
+    def enter(self, hold: Hold | None) -> Any:
+        """Give the opened source to one reader, and keep it open under ``hold``; each enter needs one `leave`."""
+        with self._locked():
+            if not self._is_open:
+                self._opened = self._source.open()
+                self._is_open = True
+            self._readers += 1
+            if hold is not None:
+                self._holds.add(hold)
+            return self._opened
+
+    def leave(self, *, failed: str | None = None) -> None:
+        """End one reader; ``failed`` is a handle that lost a block, and so must not keep the source open."""
+        with self._locked():
+            self._readers -= 1
+            if failed is not None:
+                self._forget(failed)
+            self._close_if_idle()
+
+    def release(self, hold: Hold) -> None:
+        """Check that the source is what it was, and close it unless someone else needs it.
+
+        Raises
+        ------
+        SourceChangedError, SourceNotFoundError
+            The source changed since it was opened: what was read of it is not to be used.
+        """
+        with self._locked():
+            try:
+                self.check()
+            finally:
+                self._holds.discard(hold)
+                self._count_off(hold[1])
+                self._close_if_idle()
+
+    def expect(self, windows: Counter[str]) -> None:
+        """Stay open, once opened, until so many releases of these windows, or `expect_no_more`."""
+        with self._locked():
+            self._expected.append(windows)
+
+    def expect_no_more(self, windows: Counter[str]) -> None:
+        """Take back what `expect` was told, by the same object."""
+        with self._locked():
+            self._expected = [expected for expected in self._expected if expected is not windows]
+            self._close_if_idle()
+
+    def drop(self, handle: str) -> None:
+        """Close the source unless someone else needs it, from a finalizer: in any thread, at any point."""
+        if os.getpid() == self.process:
+            self._dropped.append(handle)
+            self._sweep()
+
+    def check(self) -> None:
+        """Raise if the opened source changed."""
+        if self._is_open:
+            self._source.check(self._opened)
+
+    def has(self, hold: Hold) -> bool:
+        """Tell whether ``hold`` keeps the source open."""
+        return hold in self._holds
+
+    def _forget(self, handle: str) -> None:
+        self._holds = {hold for hold in self._holds if hold[0] != handle}
+
+    def _count_off(self, window: str) -> None:
+        for expected in self._expected:
+            if expected[window]:
+                expected[window] -= 1
+                return
+
+    def _close_if_idle(self) -> None:
+        needed = self._holds or self._readers or any(expected.total() for expected in self._expected)
+        if self._is_open and not needed:
+            opened, self._opened, self._is_open = self._opened, None, False
+            self._source.close(opened)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._lock:
+            yield
+        self._sweep()
+
+    def _sweep(self) -> None:
+        while self._dropped and self._lock.acquire(blocking=False):
+            try:
+                self._forget(self._dropped.popleft())
+                self._close_if_idle()
+            finally:
+                self._lock.release()
+
+
+_sessions: weakref.WeakValueDictionary[Hashable, Session] = weakref.WeakValueDictionary()
+
+_sessions_lock = threading.Lock()
+
+
+def _forget_sessions() -> None:
+    """Leave the parent's sessions to the parent: what one opened must not be closed on both sides of a fork."""
+    global _sessions, _sessions_lock
+    _sessions = weakref.WeakValueDictionary()
+    _sessions_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_sessions)
+
+
+def session_of(source: Source, key: Hashable) -> Session:
+    """Give the one session of this process under a key."""
+    with _sessions_lock:
+        session = _sessions.get(key)
+        if session is None:
+            session = _sessions[key] = Session(source)
+        return session
+
+
+def release_hold(hold: Hold) -> Exception | None:
+    """Close what ``hold`` keeps open in this process; gives the error of a source that changed."""
+    with _sessions_lock:
+        sessions = list(_sessions.values())
+    for session in sessions:
+        if session.has(hold):
+            try:
+                session.release(hold)
+            except Exception as error:  # noqa: BLE001 - it is raised by the close task, on its own worker
+                return error
+    return None

@@ -1,0 +1,287 @@
+"""What becomes of every dataset: pure functions from what was read of a file to what is written.
+
+::
+
+    Facts (one dataset) ──► ArrayPlan: chunks, shards, codecs, copy or decode, and why
+                                │
+                                ▼
+                            Unit, Unit, …   some chunks each: read at once, written at once
+
+A dataset is *copied* where the array of the store can have the chunk grid of the dataset and codecs that read
+the very bytes that HDF5 stored. It is *decoded* otherwise, and each reason stands in the report. Either way a unit
+covers whole chunks (or shards) of the store, so that units can be written in any order, by any number of writers.
+
+Nothing here touches a file. Chunks are rows of arrays, never objects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from h5bound.chunk_grid import count_cells, list_cells, map_cells, meet_boxes, plan_auto_chunks, plan_shards
+from h5bound.errors import OptionError, UnsafeSourceError
+from h5bound.hdf5.chunk_index import StoredChunks
+from h5bound.planning.selection import match_shape
+from h5bound.zarr_model.array_spec import ArrayNode, plan_chain, shard_counts
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from h5bound.chunk_grid import Cells, Shape
+    from h5bound.planning.options import Settings
+    from h5bound.planning.scan_dataset import Facts
+    from h5bound.zarr_model.dtypes import ZarrType
+
+
+Way = Literal["copy", "decode", "sequences", "given"]
+"""sequences: `values` of variable-length sequences; given: the values stand in the plan."""
+
+ODD = 2**32 - 1
+"""The mask of a chunk that did not go through the filter pipeline at all."""
+
+MAX_UNWRITTEN = 2**28
+"""Bytes that are written for chunks that are not there, whatever is stored beside them."""
+
+MAX_SHARE = 1032
+"""As many times what is stored may be declared: deflate packs no better."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrayPlan:
+    """What becomes of one dataset, or of one of the two arrays of a variable-length one."""
+
+    path: str
+    """in the source"""
+    node: ArrayNode
+    type: ZarrType
+    way: Way
+    reasons: tuple[str, ...]
+    """why stored chunks are not kept; empty where they are"""
+    stored_nbytes: int
+    """bytes in the source"""
+    cells: Cells
+    """what is written: chunks where copied, else keys of the store (shards or chunks)"""
+    stored: StoredChunks | None = None
+    """of the cells, where copied; those with a mask other than 0 are encoded anew"""
+    given: NDArray[Any] | None = None
+    """the values, where they stand in the plan"""
+    ends: NDArray[np.int64] | None = None
+    """sequences: where each one ends in `values`"""
+
+
+def plan_array(facts: Facts, settings: Settings, limit: int) -> ArrayPlan:
+    """Give the plan of one dataset that is not of variable-length sequences.
+
+    Parameters
+    ----------
+    facts
+        Of the dataset.
+    settings
+        The options.
+    limit
+        How many chunks it may have.
+
+    Raises
+    ------
+    UnsafeSourceError
+        It would be more.
+    """
+    node, reasons = plan_node(facts, settings)
+    record = facts.record
+    if reasons:
+        cells = plan_cells(facts, node, limit)
+        node = without_mask(node, facts, settings, len(cells))
+        return ArrayPlan(record.path, node, facts.type, "decode", reasons, record.stored_nbytes, cells)
+    stored = order_by_shard(plan_copies(facts, node, limit), node)
+    node = without_mask(node, facts, settings, len(stored.cells))
+    return ArrayPlan(record.path, node, facts.type, "copy", (), record.stored_nbytes, stored.cells, stored)
+
+
+def without_mask(node: ArrayNode, facts: Facts, settings: Settings, count: int) -> ArrayNode:
+    """Give the array without a fill value where a reader would take it for a missing value that nobody meant.
+
+    xarray masks what is equal to the fill value of an array of format 2. Where every chunk is there, and the source
+    has no ``_FillValue``, the array needs none.
+    """
+    every = prod(count_cells(node.shape, node.chunks))
+    if settings.zarr_format == 3 or count < every or "_FillValue" in facts.attributes:
+        return node
+    return replace(node, fill=replace(node.fill, json=None))
+
+
+def plan_node(facts: Facts, settings: Settings) -> tuple[ArrayNode, tuple[str, ...]]:
+    """Give the array to make, and every reason why stored chunks cannot be kept in it."""
+    path, shape, dtype = facts.record.path, facts.shape, facts.type.dtype
+    itemsize = estimate_itemsize(dtype)
+    wanted = match_shape(settings.chunks, path, len(shape))
+    chunks = wanted if isinstance(wanted, tuple) else facts.chunks or plan_auto_chunks(shape, itemsize)
+    reasons = explain_decoding(facts, settings, same_grid=chunks == facts.chunks)
+    chain = facts.kept
+    if reasons or chain is None:
+        chain = plan_chain(settings.codecs, dtype, facts.type.endian, chunks, settings.zarr_format)
+    # zarr-python 3.1 cannot read a compound fill value in shards
+    shards = choose_shards(settings, path, shape, chunks, itemsize) if dtype.names is None else None
+    node = ArrayNode(
+        facts.target, dtype, shape, chunks, shards, chain, facts.fill, facts.attributes, facts.dimension_names
+    )
+    return node, reasons
+
+
+def explain_decoding(facts: Facts, settings: Settings, *, same_grid: bool) -> tuple[str, ...]:
+    """Give every reason why the stored chunks cannot be kept; none where they can."""
+    record = facts.record
+    if record.layout != "chunked":
+        return (record.layout,)
+    found = (
+        (settings.codecs != "keep", f"codecs={settings.codecs}"),
+        (not same_grid, "other chunks were asked for"),
+        (not facts.type.raw, facts.type.reason),
+        (facts.kept is None, facts.kept_reason),
+        (record.edge_unfiltered is None, "HDF5 does not tell whether its edge chunks are filtered"),
+    )
+    return tuple(reason for holds, reason in found if holds)
+
+
+def plan_cells(facts: Facts, node: ArrayNode, limit: int) -> Cells:
+    """Give the keys to write where a dataset is decoded: those that meet something stored.
+
+    Where the store cannot say the fill value, all of them.
+    """
+    nothing = np.zeros((0, len(node.shape)), dtype=np.int64)
+    record = facts.record
+    if record.shape is None:
+        return nothing
+    if not facts.fill.exact:
+        check_unwritten(facts, node)
+        return list_cells(node.shape, node.write_shape, limit)
+    if facts.stored is not None and facts.chunks is not None:
+        cells = widen(facts.stored.cells, len(node.shape))
+        return map_cells(cells, node.shape, facts.chunks, node.write_shape, limit)
+    if facts.boxes is not None:
+        inner = facts.type.element_shape
+        starts = widen(facts.boxes[:, 0], len(node.shape))
+        stops = np.concatenate([facts.boxes[:, 1], np.tile(np.asarray(inner, np.int64), (len(starts), 1))], axis=1)
+        return meet_boxes(starts, stops, node.write_shape, limit)
+    if record.stored_nbytes or record.layout in ("virtual", "external"):
+        return list_cells(node.shape, node.write_shape, limit)
+    return nothing
+
+
+def plan_copies(facts: Facts, node: ArrayNode, limit: int) -> StoredChunks:
+    """Give the chunks to copy; those that must be encoded anew have a mask that is not 0.
+
+    These are chunks for which HDF5 skipped a filter, partial edge chunks that it left unfiltered
+    (``H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS``), and chunks never written where the store cannot say the fill value.
+    """
+    stored = facts.stored
+    assert stored is not None
+    cells = widen(stored.cells, len(node.shape))
+    masks = stored.masks
+    if facts.record.edge_unfiltered:
+        ends = (cells + 1) * np.asarray(node.chunks, dtype=np.int64)
+        partial = (ends > np.asarray(node.shape, dtype=np.int64)).any(axis=1)
+        masks = np.where(partial, ODD, masks)
+    found = StoredChunks(cells, stored.nbytes, masks, stored.offsets)
+    counts = count_cells(node.shape, node.chunks)
+    if facts.fill.exact or len(cells) == prod(counts):
+        return found
+    check_unwritten(facts, node)
+    every = list_cells(node.shape, node.chunks, limit)
+    rows = np.ravel_multi_index(tuple(cells.T), counts)
+    nbytes, offsets = np.zeros(len(every), np.int64), np.zeros(len(every), np.int64)
+    masks = np.full(len(every), ODD, np.int64)
+    nbytes[rows], offsets[rows], masks[rows] = found.nbytes, found.offsets, found.masks
+    return StoredChunks(every, nbytes, masks, offsets)
+
+
+def check_unwritten(facts: Facts, node: ArrayNode) -> None:
+    """Make sure that it is not for nothing that all of a dataset has to be written.
+
+    Raises
+    ------
+    UnsafeSourceError
+        Far more is declared than stored.
+    """
+    declared, stored = prod(node.shape) * estimate_itemsize(node.dtype), facts.record.stored_nbytes
+    outside = facts.record.layout in ("virtual", "external")
+    if not outside and declared > max(MAX_UNWRITTEN, MAX_SHARE * stored):
+        raise UnsafeSourceError(
+            f"{declared:,} bytes are declared and {stored:,} stored, and Zarr cannot say its fill value, so that all "
+            "of them would be written; leave it out with exclude"
+        )
+
+
+def order_by_shard(stored: StoredChunks, node: ArrayNode) -> StoredChunks:
+    """Give the chunks with those of one shard together, in C order within it."""
+    if node.shards is None:
+        return stored
+    keys = np.concatenate([stored.cells // shard_counts(node), stored.cells], axis=1)
+    return stored.take(np.lexsort(keys.T[::-1]))
+
+
+def widen(cells: Cells, ndim: int) -> Cells:
+    """Give the cells with the axes of an HDF5 array type, along which there is one chunk."""
+    return np.pad(cells, ((0, 0), (0, ndim - cells.shape[1])))
+
+
+def choose_shards(settings: Settings, path: str, shape: Shape, chunks: Shape, itemsize: int) -> Shape | None:
+    """Give the shape of a shard, None where none were asked for.
+
+    Raises
+    ------
+    OptionError
+        It is not whole chunks.
+    """
+    wanted = match_shape(settings.shards, path, len(shape))
+    if wanted is None or not shape:
+        return None
+    if isinstance(wanted, int):
+        return plan_shards(shape, chunks, itemsize, wanted)
+    if any(shard % chunk for shard, chunk in zip(wanted, chunks, strict=True)):
+        raise OptionError(f"shards={wanted} for {path!r}: not whole chunks of {chunks}")
+    return wanted
+
+
+def plan_sequences(facts: Facts, settings: Settings, limit: int) -> tuple[ArrayPlan, ArrayPlan]:
+    """Give the plans of the two arrays that hold variable-length sequences: `values` and `offsets`.
+
+    Sequence i of the dataset, in C order, is ``values[offsets[i]:offsets[i + 1]]``.
+    """
+    values, ends = facts.type.values, facts.ends
+    assert values is not None
+    assert ends is not None
+    offsets = np.concatenate([np.zeros(1, np.int64), ends])
+    length = (int(offsets[-1]), *values.element_shape)
+    reasons = (facts.type.reason,)
+    path = facts.record.path
+    first = plan_sequence_array(facts, settings, "values", length, values.dtype, values.endian)
+    second = plan_sequence_array(facts, settings, "offsets", offsets.shape, offsets.dtype, "little")
+    cells = [list_cells(node.shape, node.chunks, limit) for node in (first, second)]
+    stored_nbytes = facts.record.stored_nbytes
+    return (
+        ArrayPlan(path, first, facts.type, "sequences", reasons, stored_nbytes, cells[0], ends=ends),
+        ArrayPlan(path, second, facts.type, "given", reasons, 0, cells[1], given=offsets),
+    )
+
+
+def plan_sequence_array(
+    facts: Facts, settings: Settings, name: str, shape: Shape, dtype: np.dtype[Any], endian: str
+) -> ArrayNode:
+    """Give one of the two arrays of variable-length sequences."""
+    from h5bound.zarr_model.fill_values import FillValue, spell_fill
+
+    chunks = plan_auto_chunks(shape, estimate_itemsize(dtype))
+    chain = plan_chain(settings.codecs, dtype, endian, chunks, settings.zarr_format)
+    zero = np.zeros((), dtype)
+    json, exact = spell_fill(zero, settings.zarr_format)
+    fill = FillValue(zero, json, exact)
+    return ArrayNode(f"{facts.target}/{name}", dtype, shape, chunks, None, chain, fill, {}, None)
+
+
+def estimate_itemsize(dtype: np.dtype[Any]) -> int:
+    """Give bytes of an element in memory, an estimate for text of variable length."""
+    return 64 if dtype.kind == "T" else max(int(dtype.itemsize), 1)

@@ -1,0 +1,1 @@
+"""The xarray backend behind ``xarray.open_dataset(path, engine="h5bound")``."""

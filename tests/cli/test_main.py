@@ -1,0 +1,260 @@
+"""The command line: exit codes, one line for an error, and output that a person reads."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+import pytest
+
+from h5bound.cli.display import PlainProgress
+from h5bound.cli.main import run_command
+from tests.support import odd_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Give a file that can be converted whole."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        made = file.create_dataset("group/x", data=np.arange(100), chunks=(30,), compression="gzip", shuffle=True)
+        made.attrs["units"] = "m"
+        file["text"] = ["a", "b"]
+        file["soft"] = h5py.SoftLink("/group/x")
+    return path
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """Give a file that cannot."""
+    path = tmp_path / "odd.h5"
+    with h5py.File(path, "w") as file:
+        file["good"] = [1, 2]
+        file.create_dataset("regions", (1,), h5py.regionref_dtype)
+    return path
+
+
+def test_ls_shows_how_everything_is_stored_and_read(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["ls", str(source)]) == 0
+    out = capsys.readouterr().out
+    for text in ("group/", "(100) int64", "chunks (30)", "shuffle + deflate 4", "soft link to /group/x"):
+        assert text in out
+    assert "stored of 800 B" in out
+    assert "read through h5py" in out
+    assert "2 groups, 2 datasets" in out
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        odd_files.write_hard_links,
+        odd_files.write_external_links,
+        odd_files.write_user_link,
+        odd_files.write_odd_names,
+        odd_files.write_unreadable_types,
+        odd_files.write_damaged_object,
+        odd_files.write_layouts,
+        odd_files.write_virtual,
+    ],
+)
+def test_ls_shows_odd_files(make: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(tmp_path / "a.h5")  # type: ignore[operator]  # one of the writers
+    assert run_command(["ls", str(tmp_path / "a.h5")]) == 0
+    assert capsys.readouterr().out
+
+
+def test_convert_and_verify_end_with_0_and_say_what_they_did(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = str(source.with_suffix(".zarr"))
+    report = source.with_name("report.json")
+    assert run_command(["convert", str(source), target, "--verify", "--report", str(report)]) == 0
+    out = capsys.readouterr().out
+    assert "/group/x" in out
+    assert "copied" in out
+    assert "0 things skipped; complete" in out
+    assert "equal; 2 arrays" in out
+    assert json.loads(report.read_text())["complete"] is True
+    assert run_command(["verify", str(source), target, "--report", str(report)]) == 0
+    assert json.loads(report.read_text())["equal"] is True
+
+
+def test_what_was_skipped_is_listed_and_ends_with_3(odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target, report = str(odd.with_suffix(".zarr")), odd.with_name("report.json")
+    assert run_command(["convert", str(odd), target, "--on-unsupported", "skip", "--report", str(report)]) == 3
+    assert "skipped: /regions: region references" in capsys.readouterr().out
+    assert json.loads(report.read_text())["skipped"][0]["path"] == "/regions"
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> str:
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    return err.rstrip("\n").splitlines()[-1]
+
+
+def test_a_failure_ends_with_1_and_one_line(odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = str(odd.with_suffix(".zarr"))
+    for arguments in (
+        ["convert", str(odd), target],
+        ["convert", str(odd.with_name("none\n.h5")), target],
+        ["ls", str(odd.parent)],
+        ["verify", str(odd), target],
+    ):
+        assert run_command(arguments) == 1
+        assert last_line(capsys).startswith("h5bound: error: ")
+
+
+def test_a_difference_ends_with_1(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = source.with_suffix(".zarr")
+    assert run_command(["convert", str(source), str(target), "--codecs", "none"]) == 0
+    (target / "group/x/c/0").write_bytes(bytes(240))
+    assert run_command(["verify", str(source), str(target)]) == 1
+    assert "differs: /group/x: values differ in [0:30]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--codecs", "zip"], ["--window", "none"], ["--zarr-format", "4"], ["--chunks", "0"], ["--resume", "--overwrite"]],
+    ids=" ".join,
+)
+def test_bad_use_ends_with_2(options: list[str], source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["convert", str(source), str(source.with_suffix(".zarr")), *options]) == 2
+    assert last_line(capsys)
+    assert not source.with_suffix(".zarr").exists()
+
+
+def test_options_reach_the_conversion(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = str(source.with_suffix(".zarr"))
+    options = ["--chunks", "/group=10", "--chunks", "2", "--shards", "1 KiB", "--codecs", "zstd:1", "--verify"]
+    assert run_command(["convert", str(source), target, *options, "--window", "1 MiB", "--workers", "2"]) == 0
+    assert "equal" in capsys.readouterr().out
+    import zarr
+
+    array = zarr.open_array(target, path="group/x", mode="r")
+    assert (array.chunks, array.shards) == ((10,), (100,))
+
+
+def test_a_dry_run_shows_the_plan(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = source.with_suffix(".zarr")
+    assert run_command(["convert", str(source), str(target), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "contiguous" in out
+    assert "not written" in out
+    assert not target.exists()
+
+
+def test_the_demo_makes_converts_and_verifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for _ in range(2):
+        assert run_command(["demo", str(tmp_path / "demo")]) == 0
+    assert "equal" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["demo.h5", "demo.zarr"])
+def test_the_demo_replaces_its_own_files_only(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / name).write_text("precious")
+    assert run_command(["demo", str(tmp_path)]) == 1
+    assert f"{name}: exists, and no demo made it" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "precious"
+
+
+@pytest.mark.parametrize("command", [[], ["ls"], ["convert"], ["verify"], ["demo"]], ids=" ".join)
+def test_help_teaches_by_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([*command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert not command or f"h5bound {command[0]}" in out.split("Examples")[1]
+
+
+def test_progress_is_plain_lines_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    progress = PlainProgress("converting", "comparing")
+    progress(1, 2048)
+    monkeypatch.setattr(PlainProgress, "SECONDS", 0.0)
+    progress(1024, 2048)
+    progress(512, 4096)
+    assert capsys.readouterr().err == "converting: 1.0 KiB of 2.0 KiB\ncomparing: 512 B of 4.0 KiB\n"
+
+
+def run_on_a_terminal(arguments: list[str], columns: int) -> str:
+    """Give what a command writes to a terminal so wide, without its colours."""
+    import fcntl
+    import pty
+    import re
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    command = [sys.executable, "-c", "from h5bound.cli.main import main; main()", *arguments]
+    place = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**place, "TERM": "xterm"}
+    ) as process:
+        os.close(theirs)
+        written = b""
+        try:
+            while piece := os.read(ours, 65_536):
+                written += piece
+        except OSError:  # Linux says so where nobody has the terminal open any more
+            pass
+        finally:
+            os.close(ours)
+    assert process.returncode == 0
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals")
+@pytest.mark.parametrize("columns", [80, 120])
+def test_a_terminal_shows_a_bar_and_a_table_that_fits(columns: int, tmp_path: Path) -> None:
+    out = run_on_a_terminal(["demo", str(tmp_path)], columns)
+    lines = [line for line in out.replace("\r", "\n").splitlines() if line.strip()]
+    assert max(map(len, lines)) <= columns
+    assert any("converting" in line and "━" in line for line in lines)
+    assert any("/catalogue/spectrum" in line and "copied" in line for line in lines)
+    assert any("equal; 14 arrays" in line for line in lines)
+
+
+@pytest.mark.parametrize("command", ["ls", "convert", "verify", "demo"])
+def test_help_fits_a_terminal_of_80_columns(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run_command([command, "--help"]) == 0
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_a_file_that_a_program_left_open_for_writing_names_the_way_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.h5"
+    script = f"import h5py, os; file = h5py.File({str(path)!r}, 'w', libver='latest'); file.flush(); os._exit(0)"
+    subprocess.run([sys.executable, "-c", script], check=True)
+    assert run_command(["convert", str(path), str(tmp_path / "a.zarr")]) == 1
+    assert "h5clear -s" in last_line(capsys)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_interrupt_ends_in_one_line_and_an_unfinished_store(tmp_path: Path, interruptible: None) -> None:
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    with h5py.File(source, "w") as file:
+        file.create_dataset("x", data=np.random.default_rng(0).random((64, 250_000)), chunks=(1, 250_000))
+    command = [sys.executable, "-c", "from h5bound.cli.main import main; main()", "convert", str(source), str(target)]
+    options = ["--codecs", "gzip:9", "--window", "8 MiB"]
+    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
+    while not (target / "x").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    way = f"{target} is unfinished: convert again with resume or overwrite"
+    assert err.splitlines()[-1] == f"h5bound: error: interrupted; {way}"
+    assert "Traceback" not in err
+    assert run_command(["verify", str(source), str(target)]) == 1

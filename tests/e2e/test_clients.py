@@ -1,0 +1,171 @@
+"""Real programs read the store as they read the HDF5 file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+import h5py
+import numpy as np
+import pytest
+
+from h5bound import convert
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries that are only guests here
+FORMATS = pytest.mark.parametrize("zarr_format", [3, 2])
+
+
+def make_annotated() -> Any:
+    """Give annotated data with one of each kind of element."""
+    anndata = pytest.importorskip("anndata")
+    pd, sp = pytest.importorskip("pandas"), pytest.importorskip("scipy.sparse")
+    rng = np.random.default_rng(0)
+    rows, columns = 60, 20
+    obs = pd.DataFrame(
+        {
+            "kind": pd.Categorical(rng.choice(["a", "b", "ü"], rows)),
+            "level": pd.Categorical(rng.choice(["lo", "hi"], rows), categories=["lo", "hi"], ordered=True),
+            "text": [f"s{i}" for i in range(rows)],
+            "count": pd.array([1, None] * (rows // 2), dtype="Int32"),
+            "flag": pd.array([True, None] * (rows // 2), dtype="boolean"),
+            "number": rng.random(rows),
+        },
+        index=[f"cell{i}" for i in range(rows)],
+    )
+    return anndata.AnnData(
+        sp.random(rows, columns, 0.2, format="csr", random_state=1),
+        obs=obs,
+        var=pd.DataFrame(index=[f"gene{i}" for i in range(columns)]),
+        obsm={"X_pca": rng.random((rows, 5)), "frame": pd.DataFrame({"x": rng.random(rows)}, index=obs.index)},
+        layers={"sparse": sp.random(rows, columns, 0.3, format="csc", random_state=2), "dense": rng.random((rows, 20))},
+        uns={
+            "number": 1,
+            "text": "naïve",
+            "list": [1, 2, 3],
+            "nested": {"names": np.array(["p", "q"], dtype=object), "single": np.float32(2)},
+            "table": np.array([(1, 2.5)], dtype=[("i", "i4"), ("f", "f8")]),
+        },
+    )
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """Compare two elements of annotated data: their classes, types and values."""
+    if isinstance(other, Mapping):
+        assert list(one) == list(other)
+        for name in other:
+            assert_same(one[name], other[name])
+        return
+    assert type(one) is type(other)
+    if hasattr(other, "equals"):
+        assert one.equals(other)
+        assert one.dtypes.equals(other.dtypes)
+    elif hasattr(other, "nnz"):
+        assert one.dtype == other.dtype
+        assert (one != other).nnz == 0
+    else:
+        kinds = [np.asarray(item).dtype for item in (one, other)]
+        assert kinds[0] == kinds[1] or {kind.kind for kind in kinds} == {"O", "T"}  # text in Zarr, as anndata has it
+        assert np.asarray(one).tolist() == np.asarray(other).tolist()
+
+
+@FORMATS
+@pytest.mark.parametrize("compression", [None, "gzip", "lzf"])
+def test_anndata_reads_the_store_as_it_reads_the_file(
+    compression: Any, zarr_format: Literal[2, 3], tmp_path: Path
+) -> None:
+    anndata = pytest.importorskip("anndata")
+    source, target = tmp_path / "a.h5ad", tmp_path / "a.zarr"
+    data = make_annotated()
+    data.write_h5ad(source, compression=compression)
+    report = convert(source, target, zarr_format=zarr_format, verify=True)
+    assert report.exit_code == 0
+    found, expected = anndata.read_zarr(target), anndata.read_h5ad(source)
+    for name in ("X", "obs", "var", "obsm", "layers", "uns"):
+        assert_same(getattr(found, name), getattr(expected, name))
+    assert_same(found.obs, data.obs)
+
+
+@FORMATS
+def test_anndata_reads_categories_as_versions_before_0_8_stored_them(
+    zarr_format: Literal[2, 3], tmp_path: Path
+) -> None:
+    anndata = pytest.importorskip("anndata")
+    source, target = tmp_path / "a.h5ad", tmp_path / "a.zarr"
+    with h5py.File(source, "w") as file:
+        file["X"] = np.ones((3, 1), "f4")
+        for name, index in (("obs", ["a", "b", "c"]), ("var", ["g"])):
+            frame = file.create_group(name)
+            frame["_index"] = index
+            frame.attrs.update({"encoding-type": "dataframe", "encoding-version": "0.1.0", "_index": "_index"})
+            frame.attrs["column-order"] = np.array(["kind"] if name == "obs" else [], h5py.string_dtype())
+        file["obs/kind"] = np.array([0, 1, 0], "i1")
+        file["obs/__categories/kind"] = ["x", "y"]
+        file["obs/__categories/kind"].attrs["ordered"] = False
+        file["obs/kind"].attrs["categories"] = file["obs/__categories/kind"].ref
+    report = convert(source, target, zarr_format=zarr_format, verify=True)
+    assert report.exit_code == 0
+    assert report.verification is not None
+    assert report.verification.equal
+    assert anndata.read_h5ad(source).obs["kind"].tolist() == ["x", "y", "x"]
+    assert anndata.read_zarr(target).obs["kind"].tolist() == ["x", "y", "x"]
+
+
+def write_neurodata(path: Path) -> None:
+    """Write a small NWB file: electrodes, signals that share their times, a table of trials, units with spikes."""
+    pynwb = pytest.importorskip("pynwb")
+    data = pynwb.NWBFile("made for a test", "id", datetime(2025, 1, 1, tzinfo=UTC), experimenter=["A, B", "C, D"])
+    device = data.create_device(name="probe")
+    group = data.create_electrode_group("shank", description="one", location="brain", device=device)
+    for i in range(4):
+        data.add_electrode(group=group, location="here", x=float(i))
+    electrodes = data.create_electrode_table_region(list(range(4)), "all")
+    values = np.random.default_rng(0).integers(-100, 100, (200, 4)).astype("i2")
+    raw = pynwb.ecephys.ElectricalSeries(name="raw", data=values, electrodes=electrodes, rate=1000.0)
+    data.add_acquisition(raw)
+    first = pynwb.TimeSeries(name="first", data=np.arange(50.0), unit="m", timestamps=np.arange(50) / 10)
+    data.add_acquisition(first)
+    data.add_acquisition(pynwb.TimeSeries(name="second", data=np.arange(50.0), unit="m", timestamps=first))
+    data.add_trial_column("good", "whether it was")
+    for i in range(5):
+        data.add_trial(start_time=float(i), stop_time=i + 0.5, good=bool(i % 2))
+    data.add_unit(spike_times=[0.1, 0.2, 0.3], electrodes=[0, 1])
+    data.add_unit(spike_times=[1.0, 2.0], electrodes=[2])
+    with pynwb.NWBHDF5IO(path, "w") as io:
+        io.write(data)
+
+
+def plain(value: Any) -> Any:
+    """Give a field of an NWB object in a form that can be compared: other objects by their identifiers."""
+    if hasattr(value, "object_id"):
+        return value.object_id
+    if isinstance(value, Mapping):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, (str, bytes)):
+        return value.decode() if isinstance(value, bytes) else str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if hasattr(value, "shape"):
+        return [plain(item) for item in np.asarray(value[()]).ravel().tolist()]
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value
+
+
+def test_hdmf_zarr_reads_the_store_as_pynwb_reads_the_file(tmp_path: Path) -> None:
+    pynwb = pytest.importorskip("pynwb")
+    hdmf_zarr = pytest.importorskip("hdmf_zarr", minversion="0.14")  # the first that reads Zarr format 3
+    source, target = tmp_path / "a.nwb", tmp_path / "a.nwb.zarr"
+    write_neurodata(source)
+    report = convert(source, target, verify=True)
+    assert report.exit_code == 0
+    with pynwb.NWBHDF5IO(source, "r") as one, hdmf_zarr.NWBZarrIO(str(target), "r") as other:
+        expected, found = one.read().objects, other.read().objects
+        assert expected.keys() == found.keys()
+        for key, item in expected.items():
+            assert type(found[key]) is type(item)
+            for name, value in item.fields.items():
+                assert plain(found[key].fields[name]) == plain(value), (item.name, name)

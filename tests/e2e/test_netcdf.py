@@ -1,0 +1,111 @@
+"""xarray sees in the store what it sees in a netCDF-4 file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from h5bound import convert
+from tests.support.netcdf_files import NETCDF_FILES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.filterwarnings("ignore:The data type:FutureWarning", "ignore::UserWarning")
+FORMATS = pytest.mark.parametrize("zarr_format", [pytest.param(3, id="v3"), pytest.param(2, id="v2")])
+FORMS: tuple[Literal[2], Literal[3]] = (2, 3)
+OWN = {"_h5bound", "flag_values", "flag_meanings"}  # attributes that a conversion adds, of enums the latter
+OTHERWISE = {"short", "structures", "plain"}  # have tests of their own
+
+
+def list_groups(path: Path) -> list[str]:
+    groups = ["/"]
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: groups.append(name) if isinstance(item, h5py.Group) else None)
+    return groups
+
+
+def open_both(source: Path, target: Path, **options: Any) -> tuple[xr.Dataset, xr.Dataset]:
+    """Give what xarray finds in a file and in its store."""
+    with xr.open_dataset(source, engine="h5netcdf", **options) as wanted:
+        wanted.load()
+    with xr.open_zarr(target, chunks=None, **options) as found:
+        found.load()
+    return wanted, found
+
+
+def leave_out_marks(found: xr.Dataset, wanted: xr.Dataset) -> None:
+    """Take off what a conversion adds to the attributes of the file."""
+    for item, other in ((found, wanted), *((found[name], wanted[name]) for name in wanted.variables)):
+        for name in OWN & item.attrs.keys() - other.attrs.keys():
+            del item.attrs[name]
+
+
+@FORMATS
+@pytest.mark.parametrize("name", sorted(NETCDF_FILES.keys() - OTHERWISE))
+def test_xarray_sees_the_store_as_it_sees_the_file(name: str, zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+    source, target = tmp_path / "a.nc", tmp_path / "a.zarr"
+    NETCDF_FILES[name](source)
+    assert convert(source, target, zarr_format=zarr_format, verify=True).exit_code == 0
+    for group in list_groups(source):
+        for options in ({}, {"decode_cf": False}, {"mask_and_scale": False}):
+            wanted, found = open_both(source, target, group=group, **options)
+            leave_out_marks(found, wanted)
+            if not options and "missing" in wanted:  # its scale_factor is a float32, which JSON has not
+                np.testing.assert_allclose(found["missing"], wanted["missing"], rtol=1e-7)
+                wanted, found = wanted.drop_vars("missing"), found.drop_vars("missing")
+            xr.testing.assert_identical(found, wanted)
+            kinds = {key: item.dtype for key, item in wanted.variables.items() if item.dtype.kind != "U"}
+            assert {key: found[key].dtype for key in kinds} == kinds
+
+
+def test_a_dimension_that_a_variable_does_not_fill_does_not_keep_xarray_from_opening(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.nc", tmp_path / "a.zarr"
+    NETCDF_FILES["short"](source)
+    report = convert(source, target, verify=True)
+    assert {note.path for note in report.notes} >= {"/short", "/whole", "/nothing"}
+    wanted, found = open_both(source, target)
+    assert found["long"].dims == ("time", "x")
+    for name, dims in (("short", ("time_2", "x")), ("whole", ("time_2", "x")), ("nothing", ("time_0", "x"))):
+        assert found[name].dims == dims
+        filled = found[name].shape[0]
+        np.testing.assert_array_equal(found[name], wanted[name][:filled])
+
+
+def test_what_xarray_will_mask_in_format_2_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("h5bound.planning.scan_dataset.MAX_MASKED", 0)
+    source = tmp_path / "a.nc"
+    NETCDF_FILES["unwritten"](source)
+    found = {
+        zarr_format: convert(source, tmp_path / str(zarr_format), zarr_format=zarr_format).notes
+        for zarr_format in FORMS
+    }
+    assert [note.path for note in found[2] if "for missing" in note.note] == ["/letters", "/nothing", "/some", "/words"]
+    assert [note for note in found[3] if "for missing" in note.note] == []
+
+
+@FORMATS
+def test_text_in_structures_is_that_of_the_file(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+    source, target = tmp_path / "a.nc", tmp_path / "a.zarr"
+    NETCDF_FILES["structures"](source)
+    convert(source, target, zarr_format=zarr_format, verify=True)
+    wanted, found = open_both(source, target)
+    for member in ("x", "name"):
+        values = np.ascontiguousarray(found["v"].values[member]).view(wanted["v"].dtype[member])
+        assert values.tolist() == wanted["v"].values[member].tolist()
+
+
+def test_what_has_no_scales_gets_the_dimensions_of_h5netcdf(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    NETCDF_FILES["plain"](source)
+    with h5py.File(source, "r+") as file:
+        del file["linked"]  # h5netcdf follows it, a store names it in _LINKS
+    convert(source, target, verify=True)
+    for group in list_groups(source):
+        wanted, found = open_both(source, target, group=group)
+        leave_out_marks(found, wanted)
+        xr.testing.assert_identical(found, wanted)

@@ -1,0 +1,209 @@
+"""Files that cannot be opened, or not in the usual way: errors that name the way out, and the version of HDF5."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pytest
+
+from h5bound import H5Store, convert, from_hdf5, verify
+from h5bound.cli.listing import list_file
+from h5bound.errors import H5BoundError, SourceNotFoundError
+from tests.support.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+on_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has other permissions, and no such pipes")
+
+VERSION = rf"HDF5 {h5py.version.hdf5_version}"
+
+WRITER = """
+import h5py, sys
+file = h5py.File(sys.argv[1], "w", libver="latest")
+file.create_dataset("x", data=range(8), chunks=(4,), maxshape=(None,))
+file.flush()
+if int(sys.argv[2]):
+    file.swmr_mode = True
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def writing(path: Path, *, swmr: bool = False, locking: bool = True) -> Iterator[subprocess.Popen[str]]:
+    """Have another process write to a file; it is killed in the end."""
+    environment = {**os.environ, "HDF5_USE_FILE_LOCKING": "TRUE" if locking else "FALSE"}
+    command = [sys.executable, "-c", WRITER, str(path), str(int(swmr))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "ready\n"
+        yield writer
+        writer.kill()
+
+
+def list_ways(path: Path) -> list[Callable[[], Any]]:
+    """Give every way to have a file opened."""
+    return [
+        lambda: from_hdf5(path, "x"),
+        lambda: H5Store(path),
+        lambda: list_file(path),
+        lambda: convert(path, path.with_suffix(".zarr")),
+    ]
+
+
+def check_refused(path: Path, message: str) -> None:
+    for way in list_ways(path):
+        with pytest.raises(H5BoundError, match=message) as caught:
+            way()
+        assert str(path.resolve()) in str(caught.value)
+
+
+def test_a_file_that_another_process_writes_names_the_lock(tmp_path: Path) -> None:
+    with writing(tmp_path / "a.h5"):
+        check_refused(tmp_path / "a.h5", rf"close it there, or set HDF5_USE_FILE_LOCKING=FALSE .*{VERSION}")
+
+
+@pytest.mark.parametrize("swmr", [False, True], ids=["", "swmr"])
+def test_the_mark_of_a_writer_that_was_killed_names_h5clear(tmp_path: Path, swmr: bool) -> None:
+    path = tmp_path / "a.h5"
+    with writing(path, swmr=swmr):
+        pass
+    check_refused(path, rf"swmr=True.*h5clear -s FILE.*{VERSION}")
+
+
+def test_a_file_that_is_written_for_readers_is_read_as_the_message_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with writing(path, swmr=True):
+        check_refused(path, r"swmr=True")
+        with h5py.File(path, "r", swmr=True) as file:
+            assert from_hdf5(file, "x").sum().compute() == 28
+
+
+@on_posix
+def test_a_file_in_a_folder_that_cannot_be_written_to_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with h5py.File(folder / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(8), chunks=(4,), compression="gzip")
+    (folder / "a.h5").chmod(0o444)
+    folder.chmod(0o555)
+    open_above(tmp_path)
+    try:
+        with unprivileged():
+            assert from_hdf5(folder / "a.h5", "x").sum().compute() == 28
+            assert sorted(path.name for path in folder.iterdir()) == ["a.h5"]
+        convert(folder / "a.h5", tmp_path / "a.zarr")
+        assert verify(folder / "a.h5", tmp_path / "a.zarr").equal
+    finally:
+        folder.chmod(0o755)
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Be a user who may not do everything, also where the tests run as one who may."""
+    before = os.geteuid() if hasattr(os, "geteuid") else 1
+    if not before:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if not before:
+            os.seteuid(before)
+
+
+def open_above(folder: Path) -> None:
+    """Let other users go through the folders of a test."""
+    for above in (folder, *folder.parents[:2]):
+        if above.stat().st_uid == os.getuid():
+            above.chmod(above.stat().st_mode | 0o011)
+
+
+@on_posix
+def test_a_file_that_may_not_be_read_names_the_permission(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = 1
+    path.chmod(0)
+    open_above(tmp_path)
+    with unprivileged():
+        check_refused(path, rf"chmod \+r FILE.*{VERSION}")
+
+
+def cut(path: Path, size: int) -> None:
+    with h5py.File(path, "w") as file:
+        file["x"] = np.arange(1000)
+    os.truncate(path, size)
+
+
+def age(path: Path) -> None:
+    cut(path, 10_048)
+    raw = bytearray(path.read_bytes())
+    raw[8] = 77  # HDF5 File Format Specification, II.A: version of the superblock
+    path.write_bytes(raw)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        pytest.param(lambda path: path.touch(), rf"not an HDF5 file.*{VERSION}", id="empty"),
+        pytest.param(lambda path: path.write_text("text" * 1000), rf"not an HDF5 file.*{VERSION}", id="text"),
+        pytest.param(lambda path: path.mkdir(), "a directory, not an HDF5 file", id="folder"),
+        pytest.param(lambda path: cut(path, 3000), rf"truncated: .*fetch it again.*{VERSION}", id="truncated"),
+        pytest.param(lambda path: cut(path, 40), rf"{VERSION} cannot open it", id="truncated in its head"),
+        pytest.param(age, rf"{VERSION} cannot open it: .*superblock version", id="later version"),
+    ],
+)
+def test_what_is_no_whole_file_is_refused_with_its_reason(
+    tmp_path: Path, make: Callable[[Path], None], message: str
+) -> None:
+    make(tmp_path / "a.h5")
+    check_refused(tmp_path / "a.h5", message)
+
+
+def test_a_symbolic_link_to_nowhere_names_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").symlink_to(tmp_path / "gone.h5")
+    for way in list_ways(tmp_path / "a.h5"):
+        with pytest.raises(SourceNotFoundError, match=r"gone\.h5: no such file"):
+            way()
+
+
+@on_posix
+def test_a_folder_that_may_not_be_looked_into_is_an_error_of_ours(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["x"] = 1
+    open_above(tmp_path)
+    folder.chmod(0)
+    try:
+        with unprivileged():
+            check_refused(folder / "a.h5", "Permission denied")
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_symbolic_link_to_itself_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "a.h5").symlink_to("a.h5")
+    with pytest.raises(H5BoundError, match=r"a\.h5: it cannot be looked at"):
+        from_hdf5(tmp_path / "a.h5", "x")
+
+
+@on_posix
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.h5")
+    with Worker(60, 4 << 30) as worker:
+        outcome = worker.call(open_any, tmp_path / "a.h5")
+    assert outcome.died == ""
+    assert outcome.error.endswith("no regular file, not an HDF5 file")
+
+
+def open_any(path: Path) -> object:
+    return from_hdf5(path, "x")

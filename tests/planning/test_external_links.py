@@ -1,0 +1,225 @@
+"""External links: refused unless allowed, and then read as data from the file that they lead to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+from h5bound import convert, verify
+from h5bound.errors import SourceChangedError, UnsafeSourceError, UnsupportedError
+from h5bound.stores.metadata import quiet_zarr
+from tests.support import odd_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Let zarr open what it warns of."""
+    with quiet_zarr():
+        yield
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Give a file with links to a dataset, a group and a whole file, in a folder of its own each."""
+    for name in ("in", "main", "far"):
+        (tmp_path / name).mkdir()
+    with h5py.File(tmp_path / "in" / "other.h5", "w") as file:
+        file.attrs["title"] = "other"
+        data = file.create_dataset("group/data", data=np.arange(100), chunks=(30,), compression="gzip", shuffle=True)
+        data.attrs["units"] = "m"
+        data.attrs["self"] = data.ref
+        file["group/same"] = data
+        file["group/near"] = h5py.SoftLink("data")
+        file["group/absolute"] = h5py.SoftLink("/group/data")
+        file["group/inner/piece"] = np.arange(5.0)
+        file["group/inner"].attrs["n"] = 3
+        file["plain"] = ["a", "b"]
+        sequences = file.create_dataset("sequences", (2,), h5py.vlen_dtype(np.dtype("i4")))
+        sequences[0], sequences[1] = [1, 2], [3]
+        references = file.create_dataset("group/references", (2,), h5py.ref_dtype)
+        references[0], references[1] = data.ref, file["group/inner"].ref
+    path = tmp_path / "main" / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["here"] = [1, 2]
+        file["entry/data"] = h5py.ExternalLink("../in/other.h5", "/plain")
+        file["entry/group"] = h5py.ExternalLink(str(tmp_path / "in" / "other.h5"), "group")
+        file["lists"] = h5py.ExternalLink("../in/other.h5", "sequences")
+    return path
+
+
+def read(target: Path, name: str) -> Any:
+    group: Any = zarr.open_group(target, mode="r")
+    return np.asarray(group[name][...])
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_what_allowed_links_lead_to_is_carried_at_their_paths(source: Path, zarr_format: Any) -> None:
+    target, allowed = source.with_suffix(".zarr"), [source.parents[1] / "in"]
+    report = convert(source, target, allow_external=allowed, zarr_format=zarr_format, window="1 KiB")
+    assert report.exit_code == 0
+    ways = {entry.path: entry.how for entry in report.arrays}
+    assert ways.pop("/entry/group/data") == "copied"
+    assert set(ways) == {
+        "/here",
+        "/entry/data",
+        "/entry/group/inner/piece",
+        "/entry/group/references",
+        "/lists",
+    }
+    assert read(target, "entry/group/data").tolist() == list(range(100))
+    assert read(target, "entry/data").tolist() == ["a", "b"]
+    assert read(target, "lists/values").tolist() == [1, 2, 3]
+    assert read(target, "entry/group/references").tolist() == ["/entry/group/data", "/entry/group/inner"]
+    group: Any = zarr.open_group(target, mode="r")
+    assert group["entry/group/inner"].attrs["n"] == 3
+    assert group["entry/group/data"].attrs["self"] == {"_REFERENCE": {"source": ".", "path": "/entry/group/data"}}
+    assert {item["name"]: item["path"] for item in group["entry/group"].attrs["_LINKS"]} == {
+        "same": "/entry/group/data",
+        "absolute": "/entry/group/data",
+        "near": "data",
+    }
+    assert [note.path for note in report.notes] == ["/entry/data", "/entry/group", "/lists"]
+    assert verify(source, target, allow_external=allowed).equal
+    assert not verify(source, target).equal
+
+
+def test_only_allowed_files_are_opened(source: Path) -> None:
+    folder = source.parents[1]
+    with odd_files.record_opens(folder / "in") as opened, pytest.raises(UnsafeSourceError, match=r"other\.h5"):
+        convert(source, source.with_suffix(".zarr"))
+    assert opened == set()
+    with odd_files.record_opens(folder / "in") as opened, pytest.raises(UnsafeSourceError, match="allow_external"):
+        convert(source, source.with_suffix(".zarr"), allow_external=[folder / "far"])
+    assert opened == set()
+    (folder / "in" / "more.h5").write_bytes(b"")
+    with odd_files.record_opens(folder / "in") as opened:
+        convert(source, source.with_suffix(".zarr"), allow_external=[folder / "in"])
+    assert opened == {"other.h5"}
+
+
+def test_a_name_that_leads_out_by_a_symbolic_link_is_refused(source: Path) -> None:
+    folder = source.parents[1]
+    (folder / "in" / "other.h5").rename(folder / "far" / "other.h5")
+    (folder / "in" / "other.h5").symlink_to(folder / "far" / "other.h5")
+    with odd_files.record_opens(folder / "far") as opened, pytest.raises(UnsafeSourceError):
+        convert(source, source.with_suffix(".zarr"), allow_external=[folder / "in"])
+    assert opened == set()
+
+
+def test_links_in_a_linked_file_are_judged_in_the_same_way(tmp_path: Path) -> None:
+    for name in ("in", "far"):
+        (tmp_path / name).mkdir()
+    with h5py.File(tmp_path / "far" / "secret.h5", "w") as file:
+        file["x"] = 1
+    with h5py.File(tmp_path / "in" / "c.h5", "w") as file:
+        file["g/deep"] = [5, 6]
+    with h5py.File(tmp_path / "in" / "b.h5", "w") as file:
+        file["ok"] = h5py.ExternalLink("c.h5", "/g")
+        file["secret"] = h5py.ExternalLink("../far/secret.h5", "/x")
+        file["kept"] = [3]
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["b"] = h5py.ExternalLink("in/b.h5", "/")
+        file["through"] = h5py.ExternalLink("in/b.h5", "/ok/deep")
+        file["hidden"] = h5py.ExternalLink("in/b.h5", "/secret")
+        file["none"] = h5py.ExternalLink("in/none.h5", "/")
+        file["nowhere"] = h5py.ExternalLink("in/b.h5", "/nowhere")
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    with odd_files.record_opens(tmp_path / "far") as opened:
+        report = convert(source, target, allow_external=[tmp_path / "in"], on_unsupported="skip", verify=False)
+    assert opened == set()
+    assert {item.path: item.reason.partition(": ")[2] for item in report.skipped} == {
+        "/b/secret": "outside the file, not under allow_external",
+        "/hidden": "outside the file, not under allow_external",
+        "/none": "no such file",
+        "/nowhere": report.skipped[2].reason.partition(": ")[2],
+    }
+    assert read(target, "b/ok/deep").tolist() == [5, 6]
+    assert read(target, "b/kept").tolist() == [3]
+    assert read(target, "through").tolist() == [5, 6]
+
+
+def test_circles_of_links_end_in_links_of_the_store(tmp_path: Path) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["g/x"] = [1, 2, 3]
+            file["g/other"] = h5py.ExternalLink(f"{other}.h5", "/g")
+            file["g/self"] = h5py.ExternalLink(f"{name}.h5", "/g/x")
+            file["g/up"] = h5py.ExternalLink(f"{other}.h5", "/")
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    report = convert(source, target, allow_external=[tmp_path])
+    assert report.exit_code == 0
+    links = {link.path: link.to for link in report.links}
+    assert (links["/g/self"], links["/g/other/other"]) == ("/g/x", "/g")
+    assert read(target, "g/other/x").tolist() == [1, 2, 3]
+    assert verify(source, target, allow_external=[tmp_path]).equal
+
+
+def test_a_chain_of_links_that_never_ends_is_left_out(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = h5py.ExternalLink("a.h5", "/x")
+        file["y"] = h5py.ExternalLink("a.h5", "/y/z")
+    with pytest.raises(UnsafeSourceError, match="one behind another"):
+        convert(tmp_path / "a.h5", tmp_path / "a.zarr", allow_external=[tmp_path])
+
+
+def test_what_leads_out_of_the_linked_group_is_reported(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["g/x"] = [1]
+        file["aside"] = [2]
+        file["g/x"].attrs["to"] = file["aside"].ref
+        file["g/soft"] = h5py.SoftLink("/aside")
+        file["g/sooner"] = h5py.SoftLink("/go")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["g"] = h5py.ExternalLink("b.h5", "/g")
+    with pytest.raises(UnsupportedError, match=r"/aside.*of which only /g"):
+        convert(tmp_path / "a.h5", tmp_path / "a.zarr", allow_external=[tmp_path])
+    report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", allow_external=[tmp_path], on_unsupported="skip")
+    assert {(item.path, item.attribute) for item in report.skipped} == {
+        ("/g/soft", None),
+        ("/g/sooner", None),
+        ("/g/x", "to"),
+    }
+
+
+def test_a_linked_file_that_changes_meanwhile_leaves_no_store(source: Path) -> None:
+    folder = source.parents[1]
+
+    def change(_done: int, _total: int) -> None:
+        with h5py.File(folder / "in" / "other.h5", "a") as file:
+            file.attrs["again"] = 1
+
+    with pytest.raises(SourceChangedError, match=r"other\.h5"):
+        convert(source, source.with_suffix(".zarr"), allow_external=[folder / "in"], progress=change)
+
+
+def test_the_limits_hold_for_all_files_together(source: Path) -> None:
+    for limit, at in (("max_objects", 9), ("max_depth", 3)):
+        options: Any = {"allow_external": [source.parents[1] / "in"], limit: at}
+        with pytest.raises(UnsafeSourceError, match=limit):
+            convert(source, source.with_suffix(".zarr"), **options)
+
+
+def test_include_and_exclude_go_by_the_paths_of_the_store(source: Path) -> None:
+    target, allowed = source.with_suffix(".zarr"), [source.parents[1] / "in"]
+    report = convert(source, target, allow_external=allowed, exclude=["/entry/group/inner", "*/references", "/lists"])
+    assert {entry.path for entry in report.arrays} == {"/here", "/entry/data", "/entry/group/data"}
+    assert verify(source, target, allow_external=allowed).equal
+
+
+def test_it_runs_on_processes_and_is_resumed(source: Path) -> None:
+    import dask
+
+    target, allowed = source.with_suffix(".zarr"), [source.parents[1] / "in"]
+    with dask.config.set(scheduler="processes", num_workers=2):
+        convert(source, target, allow_external=allowed)
+    assert verify(source, target, allow_external=allowed).equal
+    mark: Any = zarr.open_group(target, mode="r").attrs["_h5bound"]
+    assert [entry["path"] for entry in mark["external"]] == ["other.h5"]

@@ -1,0 +1,220 @@
+"""Plans: pure, so they are tested on records alone."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import numpy as np
+import pytest
+from h5py import h5t
+from hypothesis import given
+from hypothesis import strategies as st
+
+from h5bound.chunk_grid import count_cells, cut_batches, list_cells, map_cells, plan_auto_chunks, region_of
+from h5bound.errors import OptionError, UnsafeSourceError
+from h5bound.hdf5.chunk_index import StoredChunks
+from h5bound.hdf5.dataset import DatasetRecord
+from h5bound.planning.options import Settings, make_settings
+from h5bound.planning.plan import ODD, plan_array
+from h5bound.planning.scan_dataset import Facts
+from h5bound.planning.selection import matches
+from h5bound.planning.work_units import plan_units
+from h5bound.zarr_model.array_spec import CodecChain, plan_chain
+from h5bound.zarr_model.dtypes import translate_type
+from h5bound.zarr_model.fill_values import FillValue
+
+CHAIN = CodecChain((), {"name": "bytes", "configuration": {"endian": "little"}}, ({"name": "zstd"},))
+ZERO = FillValue(np.zeros((), "<i4"), 0, exact=True)
+
+
+def stored_chunks(cells: list[tuple[int, ...]], masks: int | list[int] = 0) -> StoredChunks:
+    count = len(cells)
+    ndim = len(cells[0]) if cells else 2
+    return StoredChunks(
+        np.array(cells, np.int64).reshape(count, ndim),
+        np.full(count, 10, np.int64),
+        np.broadcast_to(np.asarray(masks, np.int64), (count,)).copy(),
+        np.arange(count, dtype=np.int64) * 10,
+    )
+
+
+def facts(**changes: Any) -> Facts:
+    record: dict[str, Any] = {
+        "path": "/x",
+        "shape": (10, 10),
+        "dtype": np.dtype("<i4"),
+        "layout": "chunked",
+        "chunks": (4, 5),
+        "filters": (),
+        "stored_nbytes": 60,
+        "stored_chunks": 6,
+        "edge_unfiltered": False,
+        "problem": None,
+        "outside": (),
+    }
+    fields: dict[str, Any] = {
+        "type": translate_type(h5t.STD_I32LE),
+        "target": "x",
+        "kept": CHAIN,
+        "kept_reason": "",
+        "stored": stored_chunks([(i, j) for i in range(3) for j in range(2)]),
+        "fill": ZERO,
+        "attributes": {},
+        "dimension_names": None,
+    }
+    fields |= {name: value for name, value in changes.items() if name not in record}
+    record |= {name: value for name, value in changes.items() if name in record}
+    return Facts(DatasetRecord(**record), **fields)
+
+
+def test_a_dataset_with_the_same_grid_and_codecs_is_copied() -> None:
+    plan = plan_array(facts(), Settings(), 100)
+    assert (plan.way, plan.reasons, plan.node.chunks, plan.node.chain) == ("copy", (), (4, 5), CHAIN)
+    assert plan.stored is not None
+    assert not plan.stored.masks.any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "settings", "reason"),
+    [
+        pytest.param({"kept": None, "kept_reason": "no codec"}, Settings(), "no codec", id="filter"),
+        pytest.param({}, Settings(codecs="zstd:3"), "codecs=zstd:3", id="codecs"),
+        pytest.param({}, Settings(chunks=(("*", (5, 5)),)), "other chunks were asked for", id="chunks"),
+        pytest.param({"layout": "contiguous", "chunks": None, "stored": None}, Settings(), "contiguous", id="layout"),
+        pytest.param(
+            {"edge_unfiltered": None}, Settings(), "HDF5 does not tell whether its edge chunks are filtered", id="edge"
+        ),
+    ],
+)
+def test_every_fallback_has_its_reason(changes: dict[str, Any], settings: Settings, reason: str) -> None:
+    plan = plan_array(facts(**changes), settings, 100)
+    assert plan.way == "decode"
+    assert plan.reasons == (reason,)
+    assert plan.stored is None
+
+
+def test_a_chunk_with_a_filter_mask_is_encoded_anew_and_the_others_are_kept() -> None:
+    masks = [0, 0, 1, 0, 0, 0]
+    plan = plan_array(facts(stored=stored_chunks([(i, j) for i in range(3) for j in range(2)], masks)), Settings(), 100)
+    assert plan.way == "copy"
+    assert plan.stored is not None
+    assert plan.stored.masks.tolist() == masks
+
+
+def test_unfiltered_partial_edge_chunks_are_encoded_anew() -> None:
+    plan = plan_array(facts(edge_unfiltered=True), Settings(), 100)
+    assert plan.stored is not None
+    assert plan.stored.masks.tolist() == [0, 0, 0, 0, ODD, ODD]
+
+
+def test_chunks_never_written_are_not_planned() -> None:
+    plan = plan_array(facts(stored=stored_chunks([(1, 1)])), Settings(), 100)
+    assert plan.cells.tolist() == [[1, 1]]
+
+
+@pytest.mark.parametrize("settings", [Settings(), Settings(codecs="none")], ids=["keep", "encode"])
+def test_chunks_never_written_are_planned_where_zarr_cannot_say_the_fill_value(settings: Settings) -> None:
+    odd = FillValue(np.zeros((), "<i4"), 0, exact=False)
+    plan = plan_array(facts(stored=stored_chunks([(1, 1)]), fill=odd), settings, 100)
+    assert len(plan.cells) == 6
+    if plan.stored is not None:
+        assert plan.stored.masks.tolist() == [ODD, ODD, ODD, 0, ODD, ODD]
+
+
+def test_a_declared_grid_is_never_enumerated() -> None:
+    big = facts(shape=(2**25, 2**25), chunks=(2**10, 2**10), stored=stored_chunks([(5, 7)]))
+    assert len(plan_array(big, Settings(), 100).cells) == 1
+    with pytest.raises(UnsafeSourceError, match="larger chunks"):
+        plan_array(
+            facts(shape=(2**25, 2**25), chunks=None, layout="contiguous", stored=None, stored_nbytes=1), Settings(), 100
+        )
+
+
+def test_shards_hold_whole_chunks_and_units_whole_shards() -> None:
+    plan = plan_array(facts(), Settings(shards=(("*", (8, 5)),)), 100)
+    assert plan.node.shards == (8, 5)
+    assert plan.cells.tolist() == [[0, 0], [1, 0], [0, 1], [1, 1], [2, 0], [2, 1]]
+    units = plan_units([plan], 1)
+    assert [unit.cells.tolist() for unit in units] == [[[0, 0], [1, 0]], [[0, 1], [1, 1]], [[2, 0]], [[2, 1]]]
+    with pytest.raises(OptionError, match="not whole chunks"):
+        plan_array(facts(), Settings(shards=(("*", (6, 5)),)), 100)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"zarr_format": 4},
+        {"codecs": "zip"},
+        {"codecs": "zstd:x"},
+        {"chunks": (0, 1)},
+        {"chunks": "64 MiB"},
+        {"shards": "many"},
+        {"shards": (2, 2), "zarr_format": 2},
+        {"include": "/a"},
+    ],
+    ids=str,
+)
+def test_an_option_with_an_impossible_value_is_refused(options: dict[str, Any]) -> None:
+    usual: dict[str, Any] = {
+        "zarr_format": 3,
+        "codecs": "keep",
+        "chunks": None,
+        "shards": None,
+        "include": (),
+        "exclude": (),
+    }
+    with pytest.raises(OptionError):
+        make_settings(**{**usual, **options})
+
+
+def test_a_glob_for_a_group_stands_for_all_below_it() -> None:
+    assert matches("/a/b/c", "/a")
+    assert matches("/a/b/c", "*/b")
+    assert not matches("/ab", "/a")
+
+
+def test_blosc_is_not_asked_to_shuffle_single_bytes() -> None:
+    chain = plan_chain("keep", np.dtype("u1"), "little", (10,), 3)
+    assert chain.compressors[0]["configuration"]["shuffle"] == "noshuffle"
+    assert chain.serializer is None
+
+
+sizes = st.integers(1, 9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), sizes, sizes), min_size=1, max_size=3), st.data())
+def test_cells_of_another_grid_cover_what_is_stored_and_nothing_else(
+    axes: list[tuple[int, int, int]], data: st.DataObject
+) -> None:
+    shape, old, new = (tuple(values) for values in zip(*axes, strict=True))
+    every = list_cells(shape, old, 10_000)
+    rows = data.draw(st.lists(st.sampled_from(range(len(every))), unique=True)) if len(every) else []
+    cells = every[sorted(rows)]
+    wanted = np.zeros(shape, bool)
+    for cell in cells.tolist():
+        wanted[region_of(tuple(cell), shape, old)] = True
+    found = map_cells(cells, shape, old, new, 10_000)
+    covered = np.zeros(shape, int)
+    for cell in found.tolist():
+        region = region_of(tuple(cell), shape, new)
+        assert wanted[region].any()
+        covered[region] += 1
+    assert (covered[wanted] == 1).all()
+
+
+@given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 100), st.integers(1, 5))
+def test_batches_cover_each_member_once_and_keep_to_their_size(members: list[int], nbytes: int, count: int) -> None:
+    batches = cut_batches(np.array(members, np.int64), nbytes, count)
+    assert [i for start, stop in batches for i in range(start, stop)] == list(range(len(members)))
+    assert all(
+        stop - start <= count and (stop - start == 1 or sum(members[start:stop]) <= nbytes) for start, stop in batches
+    )
+
+
+@given(st.lists(st.integers(0, 1000), max_size=4), st.integers(1, 16), st.integers(1, 10_000))
+def test_automatic_chunks_keep_to_their_size(shape: list[int], itemsize: int, nbytes: int) -> None:
+    chunks = plan_auto_chunks(tuple(shape), itemsize, nbytes)
+    assert prod(chunks) * itemsize <= max(nbytes, itemsize)
+    assert all(size >= 1 for size in chunks)
+    assert len(count_cells(tuple(shape), chunks)) == len(shape)

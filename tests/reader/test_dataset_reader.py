@@ -1,0 +1,859 @@
+"""Reading a dataset: whichever way is taken, the values are h5py's."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import platform
+import subprocess
+import sys
+import threading
+import tracemalloc
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import h5py
+import hdf5plugin
+import numpy as np
+import pytest
+from h5py import h5d, h5p, h5s, h5t
+
+from h5bound.chunk_grid import ChunkGrid
+from h5bound.codecs import decoders
+from h5bound.codecs import lz4_blocks as frames
+from h5bound.errors import CorruptChunkError, UnsupportedError
+from h5bound.files.local import LocalFile
+from h5bound.hdf5 import chunk_index as finder
+from h5bound.hdf5.chunk_index import list_chunks
+from h5bound.reader import chunked
+from h5bound.reader import small_chunks as batch
+from h5bound.reader.chunked import Fetched
+from h5bound.reader.dataset_reader import DatasetReader
+from h5bound.reader.via_h5py import read_through_h5py
+from tests.support.strategies import leave_edges_unfiltered
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+VALUES = np.arange(11 * 13, dtype="<i4").reshape(11, 13) * 7919
+GZIP = {"chunks": (4, 5), "compression": "gzip", "shuffle": True}
+
+
+@pytest.fixture(scope="module", autouse=True, params=[0, batch.SMALL_NBYTES], ids=["one_by_one", "together"])
+def chunks_of_any_size(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Have small chunks and short runs read directly too, that the tests may be small."""
+    with patch.object(chunked, "LEFT_NBYTES", 0), patch.object(batch, "SMALL_NBYTES", request.param):
+        yield
+
+
+@contextmanager
+def opened(
+    path: Path, name: str = "x", mode: str = "r", **options: Any
+) -> Iterator[tuple[h5py.Dataset, DatasetReader]]:
+    with h5py.File(path, mode, **options) as file:
+        reader = DatasetReader(file[name])
+        try:
+            yield file[name], reader
+        finally:
+            reader.close()
+
+
+def regions_of(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
+    """Give the whole, the inside, the last element, the first row, and nothing."""
+    return [
+        tuple(slice(0, n) for n in shape),
+        tuple(slice(n // 3, n - n // 4) for n in shape),
+        tuple(slice(max(n - 1, 0), n) for n in shape),
+        tuple(slice(0, min(n, 1) if axis == 0 else n) for axis, n in enumerate(shape)),
+        tuple(slice(0, 0) for _ in shape),
+    ]
+
+
+def check_all(dataset: h5py.Dataset, reader: DatasetReader) -> None:
+    for region in regions_of(dataset.shape):
+        check(reader.read(region), dataset[region or ...])
+        check(decode_later(reader, region), dataset[region or ...])
+
+
+def decode_later(reader: DatasetReader, region: tuple[slice, ...]) -> Any:
+    """Give what was fetched of a region, decoded for the second time, or from a pickle."""
+    fetched = reader.fetch(region)
+    if not isinstance(fetched, Fetched):
+        return fetched
+    assert sum(data.nbytes for _, _, data in fetched.parts) <= fetched.decode().nbytes
+    before = [bytes(data) for _, _, data in fetched.parts]
+    first, copy, second = fetched.decode(), pickle.loads(pickle.dumps(fetched)), fetched.decode()
+    assert [bytes(data) for _, _, data in fetched.parts] == before
+    assert first.tobytes() == copy.tobytes() == second.tobytes()
+    return second
+
+
+def check(got: Any, want: Any) -> None:
+    assert isinstance(got, np.ndarray)
+    assert (got.shape, got.dtype) == (want.shape, want.dtype)
+    assert got.flags.c_contiguous
+    assert got.flags.writeable
+    if got.dtype.hasobject:
+        assert repr(got.tolist()) == repr(want.tolist())
+    else:
+        assert got.tobytes() == want.tobytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """A dataset, and the way by which it is read."""
+
+    id: str
+    """names the case"""
+    write: Callable[[h5py.File], object]
+    """writes the dataset ``x``"""
+    way: str = "direct"
+    """"direct" or "h5py" """
+    reason: str = ""
+    """a part of the reason for h5py"""
+
+
+def make(**options: Any) -> Callable[[h5py.File], object]:
+    return lambda file: file.create_dataset("x", **options)
+
+
+def make_low(kind: h5t.TypeID, shape: tuple[int, ...], raw: bytes | None = None, **settings: Any) -> Any:
+    """Give a writer for what the high level of h5py cannot make."""
+
+    def write(file: h5py.File) -> None:
+        plist = h5p.create(h5p.DATASET_CREATE)
+        for setting, value in settings.items():
+            getattr(plist, setting)(*value)
+        dataset = h5d.create(file.id, b"x", kind, h5s.create_simple(shape), plist)
+        if raw is not None:
+            dataset.write(h5s.ALL, h5s.ALL, np.frombuffer(raw, f"V{kind.get_size()}"), kind)
+
+    return write
+
+
+def write_virtual(file: h5py.File) -> None:
+    file["source"] = VALUES
+    layout = h5py.VirtualLayout(VALUES.shape, VALUES.dtype)
+    layout[...] = h5py.VirtualSource(file["source"])
+    file.create_virtual_dataset("x", layout)
+
+
+def write_external(file: h5py.File) -> None:
+    raw = file.filename + ".raw"
+    file.create_dataset("x", data=VALUES, external=[(raw, 0, h5py.h5f.UNLIMITED)])
+
+
+def odd_int() -> h5t.TypeID:
+    kind = h5t.STD_I32LE.copy()
+    kind.set_precision(24)
+    kind.set_offset(3)
+    return kind
+
+
+def odd_float() -> h5t.TypeID:
+    kind = h5t.IEEE_F32LE.copy()
+    kind.set_fields(23, 15, 8, 0, 15)
+    kind.set_size(4)
+    kind.set_precision(24)
+    kind.set_ebias(127)
+    return kind
+
+
+def spaced_string() -> h5t.TypeID:
+    kind = h5t.C_S1.copy()
+    kind.set_size(4)
+    kind.set_strpad(h5t.STR_SPACEPAD)
+    return kind
+
+
+NAN = np.array(0x7FF8_0000_0000_0123, "u8").view("f8")[()]
+PAIR = np.dtype({"names": ["a", "b"], "formats": ["i1", "<f8"], "offsets": [0, 8], "itemsize": 16})
+TEXT = np.array(["a", "", "Ångström", "x" * 300] * 9, object).reshape(6, 6)
+FORM = "take another form in memory"
+
+ODDITIES = [
+    Oddity("gzip_shuffle", make(data=VALUES, **GZIP)),
+    Oddity("gzip_shuffle_fletcher32", make(data=VALUES, fletcher32=True, **GZIP)),
+    Oddity("chunked_unfiltered", make(data=VALUES, chunks=(4, 5))),
+    Oddity("big_endian", make(data=VALUES.astype(">i4"), **GZIP)),
+    Oddity("one_chunk", make(data=VALUES, chunks=VALUES.shape, compression="gzip")),
+    Oddity(
+        "chunk_larger_than_the_dataset", make(data=VALUES, chunks=(20, 30), maxshape=(None, 99), compression="gzip")
+    ),
+    Oddity("bool", make(data=VALUES % 2 == 0, **GZIP)),
+    Oddity("complex", make(data=VALUES * (1 + 2j), **GZIP)),
+    Oddity("half", make(data=(VALUES % 999).astype("f2"), **GZIP)),
+    Oddity("fixed_string", make(data=VALUES.astype("S6"), **GZIP)),
+    Oddity("opaque", make(data=VALUES.view("V4"), **GZIP)),
+    Oddity("datetime", make(data=VALUES.astype("M8[s]").astype(h5py.opaque_dtype("M8[s]")), **GZIP)),
+    Oddity("enum", make(data=VALUES, dtype=h5py.enum_dtype({"a": 0, "b": 7919}, "<i4"), **GZIP)),
+    Oddity("compound_with_padding", make(data=np.ones((11, 13), PAIR), **GZIP)),
+    Oddity("array_type", make(shape=(11, 13), dtype=np.dtype(("<i4", (2, 3))), **GZIP)),
+    Oddity("never_written", make(shape=(11, 13), dtype="i4", **GZIP)),
+    Oddity("fill_value", make(shape=(11, 13), dtype="i4", fillvalue=-7, **GZIP)),
+    Oddity("fill_nan_payload", make(shape=(11, 13), dtype="f8", fillvalue=NAN, **GZIP)),
+    Oddity("fill_compound", make(shape=(11, 13), dtype=PAIR, fillvalue=np.array((3, 0.5), PAIR)[()], **GZIP)),
+    Oddity("fill_string", make(shape=(11, 13), dtype="S5", fillvalue=b"none", **GZIP)),
+    Oddity("fill_never", make(shape=(11, 13), dtype="i4", fillvalue=5, fill_time="never", chunks=(4, 5))),
+    Oddity("no_elements", make(shape=(0, 13), dtype="i4", maxshape=(None, 13), **GZIP)),
+    Oddity("contiguous", make(data=VALUES)),
+    Oddity("contiguous_big_endian", make(data=VALUES.astype(">f8"))),
+    Oddity("contiguous_scalar", make(data=7.5)),
+    Oddity("contiguous_compound", make(data=np.ones(5, PAIR))),
+    Oddity("contiguous_never_written", make(shape=(5, 6), dtype="i4", fillvalue=3), "h5py", "never written"),
+    Oddity("compact", make_low(h5t.STD_I32LE, (3,), bytes(range(12)), set_layout=(h5d.COMPACT,)), "h5py", "compact"),
+    Oddity("external", write_external, "h5py", "stored in other files"),
+    Oddity("virtual", write_virtual, "h5py", "is virtual"),
+    Oddity("vlen_string", make(data=TEXT, dtype=h5py.string_dtype(), chunks=(4, 5), compression="gzip"), "h5py", FORM),
+    Oddity("vlen_string_scalar", make(data="text", dtype=h5py.string_dtype()), "h5py", FORM),
+    Oddity("reference", make(data=np.array([], h5py.ref_dtype)), "h5py", FORM),
+    Oddity("integer_of_24_bits", make_low(odd_int(), (5,), bytes(range(20))), "h5py", FORM),
+    Oddity("float_of_24_bits", make_low(odd_float(), (5,), bytes(range(20))), "h5py", FORM),
+    Oddity("bit_field", make_low(h5t.STD_B16BE, (5,), bytes(range(10))), "h5py", FORM),
+    Oddity("space_padded_string", make_low(spaced_string(), (2,), b"ab  c   "), "h5py", FORM),
+    Oddity("scale_offset", make(data=VALUES, chunks=(4, 5), scaleoffset=0), "h5py", "filter 6"),
+]
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in ODDITIES])
+def test_every_oddity_reads_as_h5py_reads_it(case: Oddity, libver: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w", libver=libver) as file:
+        case.write(file)
+    with opened(tmp_path / "x.h5") as (dataset, reader):
+        assert reader.way == case.way
+        assert case.reason in reader.reason
+        assert bool(reader.reason) == (case.way == "h5py")
+        check_all(dataset, reader)
+
+
+@pytest.mark.parametrize("libver", ["earliest", "v110", "latest"])
+@pytest.mark.parametrize("maxshape", [(11, 13), (22, 13), (None, 13), (11, None), (22, None), (None, None)], ids=str)
+@pytest.mark.parametrize("early", [False, True], ids=["late", "early"])
+@pytest.mark.parametrize("filters", [{}, {"compression": "gzip"}], ids=["plain", "gzip"])
+def test_every_kind_of_chunk_index_reads_as_h5py_reads_it(
+    libver: str, maxshape: tuple[int | None, ...], filters: dict[str, str], tmp_path: Path, *, early: bool
+) -> None:
+    with h5py.File(tmp_path / "x.h5", "w", libver=libver) as file:
+        plist = h5p.create(h5p.DATASET_CREATE)
+        plist.set_chunk((4, 5))
+        if filters:
+            plist.set_deflate(4)
+        if early:
+            plist.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+        limits = tuple(h5s.UNLIMITED if n is None else n for n in maxshape)
+        dataset = h5d.create(file.id, b"x", h5t.STD_I32LE, h5s.create_simple((11, 13), limits), plist)
+        h5py.Dataset(dataset)[:8, :] = VALUES[:8]
+    with opened(tmp_path / "x.h5") as (dataset, reader):
+        assert reader.way == "direct"
+        check_all(dataset, reader)
+
+
+def test_a_list_with_the_wrong_coordinates_of_an_extensible_array_is_not_trusted(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        file.create_dataset("x", data=VALUES, chunks=(4, 5), maxshape=(22, None))
+        file.create_dataset("y", data=VALUES, chunks=(4, 5), maxshape=(None, 26))
+    with h5py.File(tmp_path / "x.h5") as file:
+        assert list_chunks(file["x"].id, ChunkGrid((11, 13), (4, 5))) is None
+        table = list_chunks(file["y"].id, ChunkGrid((11, 13), (4, 5)))
+        assert table is not None
+        assert table.numbers.tolist() == list(range(9))
+
+
+@pytest.mark.parametrize("userblock", [512, 4096])
+@pytest.mark.parametrize("options", [{}, {"chunks": (4, 5)}, GZIP], ids=["contiguous", "plain", "gzip"])
+def test_a_user_block_moves_nothing(userblock: int, options: dict[str, Any], tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w", userblock_size=userblock) as file:
+        file.create_dataset("x", data=VALUES, **options)
+    with opened(tmp_path / "x.h5") as (dataset, reader):
+        assert reader.way == "direct"
+        check_all(dataset, reader)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_unfiltered_edge_chunks_are_read_as_such_or_left_to_h5py(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, known: bool
+) -> None:
+    plist = h5p.create(h5p.DATASET_CREATE)
+    plist.set_chunk((4, 5))
+    plist.set_shuffle()
+    leave_edges_unfiltered(plist)
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        space = h5s.create_simple((11, 13))
+        h5py.Dataset(h5d.create(file.id, b"x", h5t.STD_I32LE, space, plist))[...] = VALUES
+    if not known:
+        monkeypatch.setattr(chunked, "read_edge_unfiltered", lambda *_: None)
+    with opened(tmp_path / "x.h5") as (dataset, reader):
+        assert reader.way == ("direct" if known else "h5py")
+        check_all(dataset, reader)
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (4, 5)}, GZIP], ids=["contiguous", "plain", "gzip"])
+@pytest.mark.parametrize("how", ["core", "stdio", "fileobj", "r+", "swmr"])
+def test_a_file_that_is_not_local_and_read_only_is_asked_through_hdf5(
+    how: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_dataset("x", data=VALUES, **options)
+    source: Any = io.BytesIO(path.read_bytes()) if how == "fileobj" else path
+    settings: dict[str, Any] = {"core": {"driver": "core"}, "stdio": {"driver": "stdio"}, "swmr": {"swmr": True}}
+    with opened(source, mode="r+" if how == "r+" else "r", **settings.get(how, {})) as (dataset, reader):
+        with pytest.raises(UnsupportedError, match="the file is"):
+            LocalFile(dataset.file.id)
+        assert reader.way == ("direct" if options else "h5py")
+        check_all(dataset, reader)
+
+
+def test_values_not_yet_flushed_and_a_dataset_that_has_grown_are_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        dataset = file.create_dataset("x", data=VALUES, maxshape=(None, None), **GZIP)
+        reader = DatasetReader(dataset)
+        check_all(dataset, reader)
+        dataset[...] = -VALUES
+        check_all(dataset, reader)
+        dataset.resize((30, 40))
+        dataset[20:, 20:] = 5
+        check_all(dataset, reader)
+        reader.close()
+
+
+def test_contiguous_data_are_read_in_spans_and_few_bytes_of_each_row_through_h5py(tmp_path: Path) -> None:
+    values = np.arange(40 * 50 * 60, dtype="<i2").reshape(40, 50, 60)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = values
+    with opened(tmp_path / "x.h5") as (dataset, reader), patch.object(dataset.__class__, "__getitem__") as asked:
+        for region in np.s_[3:7, 0:50, 0:60], np.s_[3:7, 5:50, 3:20], np.s_[3:4, 7:8, 3:5], np.s_[0:1, 0:1, 0:60]:
+            assert reader.read(region).tobytes() == values[region].tobytes()
+        assert asked.call_count == 0
+        reader.read(np.s_[3:7, 5:50, 3:7])
+        assert asked.call_count == 1
+    with opened(tmp_path / "x.h5") as (dataset, reader):
+        check_all(dataset, reader)
+
+
+def test_small_plain_chunks_are_left_to_h5py_unless_one_has_another_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, chunks=(4, 5))
+        file.create_dataset("short", VALUES.shape, VALUES.dtype, chunks=(4, 5)).id.write_direct_chunk((4, 5), b"abc")
+    monkeypatch.setattr(chunked, "LEFT_NBYTES", 81)
+    with opened(tmp_path / "x.h5") as (dataset, reader):
+        with patch.object(chunked, "read_through_h5py", side_effect=read_through_h5py) as asked:
+            check_all(dataset, reader)
+        assert asked.called
+    with opened(tmp_path / "x.h5", "short") as (_, reader):
+        assert not reader.read(np.s_[0:4, 0:5]).any()
+        with pytest.raises(CorruptChunkError, match=r"chunk at \(4, 5\): 3 bytes are stored where 80"):
+            reader.read(np.s_[0:11, 0:13])
+
+
+@pytest.mark.parametrize("name", ["blosc", "lz4", "zstd", "bitshuffle", "bitshuffle_lz4", "fletcher32", "shuffle"])
+def test_small_chunks_that_say_their_size_are_left_to_h5py_unless_it_is_another(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins = pytest.importorskip("hdf5plugin")
+    makers: dict[str, Callable[[], dict[str, Any]]] = {
+        "blosc": lambda: {**plugins.Blosc()},
+        "lz4": lambda: {**plugins.LZ4()},
+        "zstd": lambda: {"shuffle": True, **plugins.Zstd()},
+        "bitshuffle": lambda: {**plugins.Bitshuffle(cname="none")},
+        "bitshuffle_lz4": lambda: {**plugins.Bitshuffle()},
+        "fletcher32": lambda: {"fletcher32": True},
+        "shuffle": lambda: {"shuffle": True},
+    }
+    may_be_left = name in ("blosc", "fletcher32", "shuffle")
+    options = makers[name]()
+    values = np.arange(16 * 8, dtype="<i4").reshape(16, 8)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=(4, 8), **options)
+        less = file.create_dataset("less", data=values[:2], chunks=(2, 8), **options)
+        short = file.create_dataset("short", data=values, chunks=(4, 8), **options)
+        short.id.write_direct_chunk((4, 0), less.id.read_direct_chunk((0, 0))[1])
+        masked = file.create_dataset("masked", data=values, chunks=(4, 8), **options)
+        masked.id.write_direct_chunk((4, 0), values[4:8].tobytes(), 0xFF)
+        for cut in range(3):
+            damaged = file.create_dataset(f"cut{cut}", data=values, chunks=(4, 8), **options)
+            chunk = damaged.id.read_direct_chunk((4, 0))[1]
+            damaged.id.write_direct_chunk((4, 0), chunk[: len(chunk) - 1 - cut * (len(chunk) // 3)])
+        holes = file.create_dataset("holes", (32, 8), "<i4", chunks=(4, 8), fillvalue=3, **options)
+        holes[8:24] = values
+    monkeypatch.setattr(chunked, "LEFT_NBYTES", 1 << 20)
+    whole = np.s_[0:16, 0:8]
+    for dataset_name, left in (("x", True), ("holes", True), ("masked", False)):
+        with (
+            opened(tmp_path / "x.h5", dataset_name) as (dataset, reader),
+            patch.object(chunked, "read_through_h5py", side_effect=read_through_h5py) as asked,
+        ):
+            check_all(dataset, reader)
+            check(reader.read(np.s_[1:15, 2:7]), dataset[1:15, 2:7])
+            asked.reset_mock()
+            check(reader.read(whole), dataset[whole])
+            assert asked.called == (left and may_be_left)
+    for dataset_name in ("short", "cut0", "cut1", "cut2"):
+        with opened(tmp_path / "x.h5", dataset_name) as (_, reader):
+            check(reader.read(np.s_[0:4, 0:8]), values[:4])
+            with pytest.raises(CorruptChunkError, match=rf"{dataset_name} in .*, chunk at \(4, 0\)"):
+                reader.read(whole)
+
+
+@pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"fletcher32": True}], ids=str)
+def test_small_chunks_behind_the_end_of_a_file_that_was_cut_short_are_no_zeros(
+    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunked, "LEFT_NBYTES", 1 << 20)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=np.ones(10_000), chunks=(100,), **options)
+    with opened(tmp_path / "x.h5") as (_, reader):
+        assert reader.read(np.s_[0:200,]).all()
+        os.truncate(tmp_path / "x.h5", 4096)
+        with pytest.raises(CorruptChunkError, match="the file ends"):
+            reader.read(np.s_[0:10_000,])
+
+
+def test_small_chunks_of_a_filter_that_hdf5_lacks_are_not_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins = pytest.importorskip("hdf5plugin")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, chunks=(4, 5), **plugins.Zstd())
+    monkeypatch.setattr(chunked, "LEFT_NBYTES", 1 << 20)
+    monkeypatch.setattr("h5bound.reader.chunked.h5z.filter_avail", lambda _: False)
+    with opened(tmp_path / "x.h5") as (dataset, reader), patch.object(chunked, "read_through_h5py") as asked:
+        check_all(dataset, reader)
+        assert not asked.called
+
+
+def test_filtered_chunks_are_held_as_they_are_stored_unless_that_is_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
+    monkeypatch.setattr(batch, "SMALL_NBYTES", 0)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("small", data=np.arange(2000).reshape(40, 50), **GZIP)
+        file.create_dataset("noise", data=noise, chunks=(40, 50), compression="gzip")
+        file.create_dataset("plain", data=noise, chunks=(4, 5))
+        file.create_dataset("holes", (40, 50), "i4", **GZIP)[:4] = 1
+    whole = (slice(0, 40), slice(0, 50))
+    for name, region, later in (
+        ("small", whole, True),
+        ("small", (slice(1, 2), slice(0, 1)), False),  # one element would keep its chunk
+        ("noise", whole, False),
+        ("plain", whole, False),
+        ("holes", whole, False),
+        ("holes", (slice(0, 4), slice(0, 50)), True),
+    ):
+        with opened(tmp_path / "a.h5", name) as (dataset, reader):
+            assert isinstance(reader.fetch(region), Fetched) == later
+            check(decode_later(reader, region), dataset[region])
+
+
+def test_threads_may_decode_what_was_fetched_at_once(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 9, (4, 100_000)).astype("<i4")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=(1, 100_000), **hdf5plugin.LZ4())
+    with opened(tmp_path / "x.h5") as (_, reader):
+        fetched = reader.fetch(np.s_[0:4, 0:100_000])
+    assert isinstance(fetched, Fetched)
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(fetched.decode) for _ in range(64)]
+        assert all(block.result().tobytes() == values.tobytes() for block in found)
+
+
+def test_small_chunks_are_read_at_once_where_they_lie_together(tmp_path: Path) -> None:
+    values = np.arange(200 * 70, dtype="<i4").reshape(200, 70)
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        file.create_dataset("x", data=values, **GZIP)
+    with (
+        opened(tmp_path / "x.h5") as (_, reader),
+        patch.object(batch, "SMALL_NBYTES", 64 << 10),
+        patch.object(LocalFile, "read", autospec=True, side_effect=LocalFile.read) as asked,
+    ):
+        check(reader.read(np.s_[1:199, 2:70]), values[1:199, 2:70])
+        assert 1 <= asked.call_count < 10  # of 700 chunks
+
+
+@pytest.mark.parametrize(
+    ("options", "chunk", "joined"),
+    [
+        (hdf5plugin.Bitshuffle(cname="lz4"), 64, True),  # one block, cut short by the chunk
+        (hdf5plugin.Bitshuffle(cname="lz4", nelems=32), 64, True),
+        (hdf5plugin.Bitshuffle(cname="lz4", nelems=32), 80, False),  # the last block is shorter
+        (hdf5plugin.Bitshuffle(cname="lz4"), 67, False),  # the last elements are not in a block
+        (hdf5plugin.Bitshuffle(cname="zstd"), 64, True),
+        (hdf5plugin.LZ4(), 64, True),
+        (hdf5plugin.LZ4(nbytes=128), 64, True),
+        (hdf5plugin.LZ4(nbytes=96), 64, False),
+    ],
+)
+@pytest.mark.parametrize("imagecodecs", [True, False])
+def test_small_framed_chunks_are_decoded_as_one_where_their_blocks_are_of_one_size(
+    options: dict[str, Any],
+    chunk: int,
+    *,
+    joined: bool,
+    imagecodecs: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(decoders, "has_imagecodecs", lambda: imagecodecs)  # of LZ4 it is not required
+    values = np.random.default_rng(0).integers(0, 50, 20 * chunk).astype("<i4")
+    values[: 2 * chunk] = np.random.default_rng(1).integers(-(2**31), 2**31, 2 * chunk)  # these do not compress
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=(chunk,), **options)
+    monkeypatch.setattr(batch, "SMALL_NBYTES", 64 << 10)
+    find_frames = frames.find_frames
+    with (
+        opened(tmp_path / "x.h5") as (dataset, reader),
+        patch.object(frames, "find_frames", side_effect=find_frames) as met,
+        patch.object(decoders, "find_frames", side_effect=find_frames) as asked,
+    ):
+        check(reader.read((slice(0, 20 * chunk),)), dataset[:])
+        assert asked.call_count == (1 if joined else 20)
+        assert met.call_count == (0 if chunk == 67 else 20)
+
+
+def test_a_damaged_chunk_among_joined_ones_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).integers(0, 50, 20 * 64).astype("<i4")
+    for name, options in ("bitshuffle", hdf5plugin.Bitshuffle(cname="lz4")), ("lz4", hdf5plugin.LZ4()):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            dataset = file.create_dataset("x", data=values, chunks=(64,), **options)
+            stored = bytearray(dataset.id.read_direct_chunk((320,))[1])
+            stored[16:] = bytes(len(stored) - 16)  # copies of what is 0 bytes before
+            dataset.id.write_direct_chunk((320,), bytes(stored))
+        monkeypatch.setattr(batch, "SMALL_NBYTES", 64 << 10)
+        with opened(tmp_path / f"{name}.h5") as (_, reader):
+            with pytest.raises(CorruptChunkError, match=rf"chunk at \(320,\): {name}: it does not decompress"):
+                reader.read((slice(0, 1280),))
+            assert reader.read((slice(0, 320),)).tobytes() == values[:320].tobytes()
+
+
+def test_small_chunks_read_together_are_those_of_h5py_whatever_was_stored_of_each(tmp_path: Path) -> None:
+    values = np.arange(40 * 50, dtype="<i4").reshape(40, 50)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name, fill_time in (("x", "ifset"), ("never", "never")):
+            dataset = file.create_dataset(
+                name, values.shape, "<i4", fillvalue=-5, fill_time=fill_time, maxshape=(None, None), **GZIP
+            )
+            dataset[:20, 3:27] = values[:20, 3:27]
+            chunk = np.ascontiguousarray(values[24:28, 30:35])
+            shuffled = np.ascontiguousarray(chunk.view("u1").reshape(-1, 4).T).tobytes()
+            dataset.id.write_direct_chunk((24, 30), chunk.tobytes(), 0b11)
+            dataset.id.write_direct_chunk((28, 30), shuffled, 0b10)
+            dataset.id.write_direct_chunk((32, 30), zlib.compress(chunk), 0b01)
+    for name in ("x", "never"):
+        with opened(tmp_path / "x.h5", name) as (dataset, reader), patch.object(batch, "BOX_NBYTES", 2000):
+            check_all(dataset, reader)
+            check(reader.read(np.s_[2:39, 1:50]), dataset[2:39, 1:50])
+
+
+@pytest.mark.parametrize(
+    ("stored", "what"),
+    [
+        (zlib.compress(b"abc"), "shuffle: it has 3 bytes where 80 are declared"),
+        (zlib.compress(bytes(81)), "deflate: it is not a zlib stream of 80 bytes"),
+        (b"no stream", "deflate: it is not a zlib stream of 80 bytes"),
+    ],
+    ids=["short", "long", "none"],
+)
+def test_a_damaged_chunk_among_small_ones_is_named(stored: bytes, what: str, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, **GZIP).id.write_direct_chunk((4, 5), stored)
+    with opened(tmp_path / "x.h5") as (_, reader):
+        check(reader.read(np.s_[0:11, 0:5]), VALUES[:, :5])
+        with pytest.raises(CorruptChunkError, match=rf"x.* chunk at \(4, 5\): {what}"):
+            reader.read(np.s_[0:11, 0:13])
+
+
+def test_small_chunks_that_say_they_are_large_in_the_file_are_read_one_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, **GZIP)
+    monkeypatch.setattr(batch, "STORED_NBYTES", 60)
+    monkeypatch.setattr(batch, "BOX_CHUNKS", 2)
+    with (
+        opened(tmp_path / "x.h5") as (dataset, reader),
+        patch.object(LocalFile, "read", autospec=True, side_effect=LocalFile.read) as asked,
+    ):
+        check_all(dataset, reader)
+        assert all(call.args[2] <= 100 for call in asked.call_args_list)
+
+
+def test_a_small_chunk_that_inflates_to_too_little_or_too_much_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        for name, stored in (("short", b"abc"), ("long", b"abc" * 100_000)):
+            dataset = file.create_dataset(name, (10,), "u1", chunks=(10,), compression="gzip")
+            dataset.id.write_direct_chunk((0,), zlib.compress(stored))
+    for name in ("short", "long"):
+        with opened(tmp_path / "x.h5", name) as (_, reader), pytest.raises(CorruptChunkError, match=name):
+            reader.read((slice(0, 10),))
+
+
+def test_one_element_of_many_chunks_does_not_list_them_all(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(20_000), chunks=(1,))
+    with (
+        opened(tmp_path / "x.h5") as (_, reader),
+        patch.object(finder, "list_chunks", side_effect=list_chunks) as listed,
+    ):
+        for i in range(20):
+            assert reader.read((slice(i * 900, i * 900 + 1),)) == i * 900
+        assert not listed.called
+        assert reader.read((slice(0, 4000),)).tolist() == list(range(4000))
+        assert listed.call_count == 1
+
+
+def test_chunks_are_listed_once_more_are_wanted_than_one_in_so_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunked, "LISTED", finder.Listing(0, 4))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(16 * 10), chunks=(10,), compression="gzip")
+    with (
+        opened(tmp_path / "x.h5") as (_, reader),
+        patch.object(finder, "list_chunks", side_effect=list_chunks) as listed,
+    ):
+        reader.foresee([(slice(0, 40),)])  # four of sixteen
+        for region in [slice(0, 10), slice(5, 15), slice(3, 7)]:
+            reader.read((region,))
+        assert not listed.called
+        reader.fetch((slice(0, 1),))
+        assert listed.called
+
+
+def test_a_declared_grid_of_2_to_the_50_chunks_is_not_walked(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        dataset = file.create_dataset("x", (1 << 50, 8), "i1", chunks=(1, 8), compression="gzip", fillvalue=9)
+        dataset[123456789012345] = range(8)
+    with opened(tmp_path / "x.h5") as (_, reader):
+        got = reader.read((slice(123456789012344, 123456789012347), slice(0, 8)))
+        assert got.tolist() == [[9] * 8, list(range(8)), [9] * 8]
+
+
+def test_a_block_of_one_chunk_takes_the_block_and_one_chunk(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 9, (2, 500, 1000)).astype("<i2")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=(1, 500, 1000), compression="gzip", shuffle=True)
+        stored = file["x"].id.get_chunk_info(0).size
+    with opened(tmp_path / "x.h5") as (_, reader):
+        reader.read(np.s_[0:1, 0:1, 0:1])
+        tracemalloc.start()
+        block = reader.read(np.s_[1:2, 0:500, 0:1000])
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert block.tobytes() == values[1:].tobytes()
+    assert peak < 2 * block.nbytes + stored + 50_000
+
+
+@pytest.mark.parametrize("name", ["gzip", "plain", "contiguous", "text"])
+def test_threads_read_one_dataset_at_once(name: str, tmp_path: Path) -> None:
+    values = np.arange(200 * 300).reshape(200, 300)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("gzip", data=values, chunks=(20, 30), compression="gzip", shuffle=True)
+        file.create_dataset("plain", data=values, chunks=(20, 30))
+        file.create_dataset("contiguous", data=values)
+        file.create_dataset("text", data=values.astype("S6").astype(object), dtype=h5py.string_dtype(), chunks=(20, 30))
+    with opened(tmp_path / "x.h5", name) as (dataset, reader), ThreadPoolExecutor(8) as pool:
+        want = dataset[...]
+        rng = np.random.default_rng(0)
+        ends = np.sort(rng.integers(0, 200, (100, 2)))
+        regions = [(slice(int(a), int(b)), slice(int(a) // 2, 300)) for a, b in ends]
+        for region, got in zip(regions, pool.map(reader.read, regions), strict=True):
+            assert np.array_equal(got, want[region])
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 -- the listing itself opens one, and closes it
+
+
+def test_close_lets_go_of_everything_once_the_last_read_has_ended(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, **GZIP)
+    before = descriptors()
+    file = h5py.File(tmp_path / "x.h5")
+    reader = DatasetReader(file["x"])
+    entered, go = threading.Event(), threading.Event()
+    original = LocalFile.read
+
+    def slow(self: LocalFile, offset: int, nbytes: int) -> Any:
+        entered.set()
+        assert go.wait(10)
+        return original(self, offset, nbytes)
+
+    with patch.object(LocalFile, "read", slow), ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(reader.read, np.s_[0:11, 0:13])
+        assert entered.wait(10)
+        reader.close()
+        reader.close()
+        go.set()
+        assert np.array_equal(reading.result(), VALUES)
+    with pytest.raises(ValueError, match="closed"):
+        reader.read(np.s_[0:1, 0:1])
+    file.close()
+    assert descriptors() == before
+
+
+def test_a_shared_descriptor_is_left_open_for_the_others(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, **GZIP)
+        file.create_dataset("y", data=VALUES)
+    before = descriptors()
+    with h5py.File(tmp_path / "x.h5") as file:
+        local = LocalFile(file.id)
+        first, second = DatasetReader(file["x"], local), DatasetReader(file["y"], local)
+        assert np.array_equal(first.read(np.s_[0:11, 0:13]), VALUES)
+        first.close()
+        assert np.array_equal(second.read(np.s_[0:11, 0:13]), VALUES)
+        second.close()
+        assert descriptors() == before + 2
+        local.close()
+        local.close()
+    assert descriptors() == before
+
+
+def spoil_chunk(path: Path, data: bytes, mask: int = 0) -> None:
+    with h5py.File(path, "r+") as file:
+        file["x"].id.write_direct_chunk((4, 5), data, filter_mask=mask)
+
+
+@pytest.mark.parametrize(
+    ("data", "mask", "found"),
+    [
+        pytest.param(b"not zlib", 0, "deflate: it is not a zlib stream of 80 bytes", id="undecodable"),
+        pytest.param(bytes(79), 3, "79 bytes are stored where 80 are declared", id="too_short_unfiltered"),
+        pytest.param(bytes(81), 3, "81 bytes are stored where 80 are declared", id="too_long_unfiltered"),
+        pytest.param(bytes(79), 2, "has 79 bytes where 80 are declared", id="too_short_for_shuffle"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_a_damaged_chunk_is_named(data: bytes, mask: int, found: str, mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=VALUES, **GZIP)
+    spoil_chunk(path, data, mask)
+    with opened(path, mode=mode) as (_, reader):
+        assert np.array_equal(reader.read(np.s_[0:4, 0:13]), VALUES[:4])
+        for region in np.s_[0:11, 0:13], np.s_[4:8, 5:10], np.s_[7:8, 5:6]:
+            with pytest.raises(CorruptChunkError, match=found) as caught:
+                reader.read(region)
+            assert str(caught.value).startswith(f"/x in {path}, chunk at (4, 5): ")
+
+
+def test_a_wrong_checksum_is_named_and_h5py_refuses_it_too(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=VALUES, chunks=(4, 5), fletcher32=True)
+    spoil_chunk(path, bytes(80) + b"junk")
+    with opened(path) as (dataset, reader):
+        with pytest.raises(CorruptChunkError, match=r"chunk at \(4, 5\): fletcher32: it has the Fletcher-32 checksum"):
+            reader.read(np.s_[0:11, 0:13])
+        with pytest.raises(OSError, match="filter returned failure"):
+            dataset[...]
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (4, 5)}, GZIP], ids=["contiguous", "plain", "gzip"])
+def test_a_file_cut_short_while_it_is_open_is_never_read_as_zeros(options: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=VALUES, **options)
+    with opened(path) as (_, reader):
+        reader.read(np.s_[0:1, 0:1])
+        os.truncate(path, path.stat().st_size - 40)
+        for read in (reader.read, reader.fetch):
+            with pytest.raises(CorruptChunkError, match="the file ends"):
+                read(np.s_[0:11, 0:13])
+
+
+def test_a_chunk_said_to_be_huge_is_refused_without_the_memory(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=VALUES, **GZIP)
+        info = file["x"].id.get_chunk_info(0)
+    data = path.read_bytes()
+    entry = info.size.to_bytes(4, "little") + bytes(4) + bytes(24)  # size, mask, coordinates of the first chunk
+    assert data.count(entry) == 1
+    path.write_bytes(data.replace(entry, (0xF0000000).to_bytes(4, "little") + bytes(28)))
+    tracemalloc.start()
+    with opened(path) as (_, reader), pytest.raises(CorruptChunkError, match="the file ends"):
+        reader.read(np.s_[0:4, 0:5])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_filter_that_hdf5_does_not_have_is_named(tmp_path: Path) -> None:
+    plist = h5p.create(h5p.DATASET_CREATE)
+    plist.set_chunk((4, 5))
+    plist.set_filter(512, 1, (1, 2))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        dataset = h5d.create(file.id, b"x", h5t.STD_I32LE, h5s.create_simple((4, 5)), plist)
+        dataset.write_direct_chunk((0, 0), bytes(80))
+    with opened(tmp_path / "x.h5") as (_, reader):
+        assert (reader.way, "filter 512" in reader.reason) == ("h5py", True)
+        with pytest.raises(UnsupportedError, match=r"/x in .*x\.h5: HDF5 has no filter 512"):
+            reader.read(np.s_[0:4, 0:5])
+
+
+def test_a_chunk_that_only_h5py_decodes_and_refuses_is_named_too(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=VALUES, chunks=(4, 5), compression="gzip", scaleoffset=0)
+    spoil_chunk(tmp_path / "x.h5", b"not that")
+    with opened(tmp_path / "x.h5") as (_, reader), pytest.raises(CorruptChunkError, match=r"block at \(0, 0\)"):
+        reader.read(np.s_[0:11, 0:13])
+
+
+def test_a_null_data_space_has_nothing_to_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = h5py.Empty("f8")
+    with opened(tmp_path / "x.h5") as (_, reader), pytest.raises(UnsupportedError, match="null data space"):
+        reader.read(())
+
+
+FAULTS = """
+import resource, sys, threading
+import h5py
+from h5bound.reader.dataset_reader import DatasetReader
+
+def read(reader, dataset):
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+        for region in dataset.iter_chunks():
+            reader.read(region)
+    print(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+
+with h5py.File(sys.argv[1]) as file:
+    reader = DatasetReader(file["x"])
+    thread = threading.Thread(target=read, args=(reader, file["x"]))
+    thread.start()
+    thread.join()
+    reader.close()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what other C libraries do is not known")
+def test_the_memory_of_one_chunk_serves_the_next(tmp_path: Path) -> None:
+    """Read again, 8 chunks of 2 MiB take no new pages; without `reuse_freed` it is some 6,000."""
+    values = np.random.default_rng(0).integers(0, 99, (8, 1 << 19)).astype("<i4")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=(1, 1 << 19), **hdf5plugin.Bitshuffle(cname="lz4"))
+    command = [sys.executable, "-c", FAULTS, str(tmp_path / "x.h5")]
+    place = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}  # dask's nannies set one
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=place)
+    assert int(done.stdout) < 500
+
+
+def test_no_codec_library_is_loaded_before_a_dataset_needs_it() -> None:
+    code = (
+        "import sys, h5bound.reader.dataset_reader\n"
+        "print({'deflate', 'numcodecs', 'imagecodecs', 'hdf5plugin', 'zarr', 'blosc2'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,482 @@
+"""The xarray engine: equal to h5netcdf's, and the file is open only while values are read."""
+
+from __future__ import annotations
+
+import gc
+import io
+import pickle
+import subprocess
+import sys
+from base64 import b64encode
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import dask
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+from distributed import Client, LocalCluster
+
+from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError, UnsafeSourceError, UnsupportedError
+from h5bound.xarray_backend import backend_array as variable
+from tests.conftest import open_objects
+from tests.support.http_server import Behaviour, serve
+from tests.support.netcdf_files import NETCDF_FILES
+from tests.support.odd_files import write_external_links
+from tests.support.recorder import Log, count_files, eventually, install_counters
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of xarray and h5netcdf, about odd files
+FILES = pytest.mark.parametrize("made", NETCDF_FILES, indirect=True)
+NAMES = ("a", "b", "c")
+BLOCKS = 16
+
+
+def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
+    """Compare values, types, attributes, encodings, and the order of it all."""
+    assert list(found.variables) == list(expected.variables)
+    assert found.encoding == expected.encoding
+    for name in expected.variables:
+        one, other = found[name].variable, expected[name].variable
+        assert one.chunks == other.chunks
+        assert one.dtype == other.dtype
+        assert type(one.values) is type(other.values)
+        assert {key: str(value) for key, value in one.encoding.items()} == {
+            key: str(value) for key, value in other.encoding.items()
+        }
+    xr.testing.assert_identical(found.compute(), expected.compute())
+
+
+@pytest.fixture
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "file.nc"
+    NETCDF_FILES[request.param](path)
+    return path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give a file of three packed variables in 16 chunks each, along a time and two other dimensions."""
+    path = tmp_path / "chunks.nc"
+    rng = np.random.default_rng(0)
+    dataset = xr.Dataset(
+        {name: (("time", "lat", "lon"), rng.normal(280, 5, (64, 6, 8)).round(1)) for name in NAMES},
+        {
+            "time": np.datetime64("2020-01-01", "ns") + np.arange(64) * np.timedelta64(6, "h"),
+            "lat": np.arange(6.0),
+            "lon": np.arange(8.0),
+        },
+    )
+    packing = {"dtype": "i4", "scale_factor": 0.1, "_FillValue": -1, "zlib": True, "chunksizes": (4, 6, 8)}
+    dataset.to_netcdf(path, engine="h5netcdf", encoding=dict.fromkeys(NAMES, packing))
+    return path
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Log:
+    log = Log(tmp_path / "log")
+    count_files(monkeypatch, log)
+    return log
+
+
+def counts(log: Log) -> tuple[int, int, int]:
+    """Give how often files were opened and closed, and blocks read, since the last time; nothing is open now."""
+    assert open_objects() == 0
+    found = log.count("open"), log.count("close"), log.count("read")
+    log.clear()
+    return found
+
+
+# Equal to h5netcdf.
+
+
+@FILES
+@pytest.mark.parametrize("options", [{}, {"decode_cf": False}, {"chunks": {}}, {"phony_dims": "sort"}], ids=str)
+def test_a_dataset_is_the_one_that_h5netcdf_gives(made: Path, options: dict[str, Any]) -> None:
+    with xr.open_dataset(made, engine="h5netcdf", **options) as expected:
+        found = xr.open_dataset(made, engine="h5bound", **options)
+        assert_same(found, expected)
+
+
+@pytest.mark.parametrize("made", ["conventions"], indirect=True)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mask_and_scale": False},
+        {"decode_times": False, "concat_characters": False},
+        {"decode_coords": "all"},
+        {"drop_variables": ["area", "packed"]},
+        {"create_default_indexes": False},
+        {"chunks": "auto", "drop_variables": "name"},
+        {"chunks": {"time": 3, "lat": 2}},
+    ],
+    ids=str,
+)
+def test_an_option_does_what_it_does_for_h5netcdf(made: Path, options: dict[str, Any]) -> None:
+    test_a_dataset_is_the_one_that_h5netcdf_gives(made, options)
+
+
+@FILES
+def test_groups_and_trees_are_those_that_h5netcdf_gives(made: Path) -> None:
+    expected = xr.open_groups(made, engine="h5netcdf")
+    found = xr.open_groups(made, engine="h5bound")
+    assert list(found) == list(expected)
+    for name in expected:
+        assert_same(found[name], expected[name])
+        group = xr.open_dataset(made, engine="h5bound", group=name)
+        with xr.open_dataset(made, engine="h5netcdf", group=name) as same:
+            assert_same(group, same)
+    with xr.open_datatree(made, engine="h5netcdf") as tree:
+        xr.testing.assert_identical(xr.open_datatree(made, engine="h5bound"), tree)
+        xr.testing.assert_identical(xr.open_datatree(made, engine="h5bound", chunks={}).compute(), tree)
+    for dataset in expected.values():
+        dataset.close()
+
+
+def test_a_tree_may_begin_at_a_group(tmp_path: Path) -> None:
+    NETCDF_FILES["groups"](tmp_path / "a.nc")
+    with xr.open_datatree(tmp_path / "a.nc", engine="h5netcdf", group="/g") as expected:
+        xr.testing.assert_identical(xr.open_datatree(tmp_path / "a.nc", engine="h5bound", group="/g"), expected)
+    assert list(xr.open_groups(tmp_path / "a.nc", engine="h5bound", group="g")) == [".", "h"]
+    with pytest.raises(OSError, match="group not found: none"):
+        xr.open_dataset(tmp_path / "a.nc", engine="h5bound", group="/g/none")
+
+
+@pytest.mark.parametrize("made", ["groups", "short", "text", "conventions", "invalid", "plain"], indirect=True)
+def test_an_indexed_variable_is_the_one_that_h5netcdf_gives(made: Path) -> None:
+    keys: list[Any] = [
+        0,
+        -1,
+        slice(1, None),
+        slice(None, None, 2),
+        slice(None, None, -1),
+        slice(3, 1),
+        [1, 0],
+        [1, 1],
+        [],
+        np.array([-1, 0]),
+    ]
+    options: dict[str, Any] = {"cache": False, "decode_times": False}  # of no times at all it raises
+    with xr.open_dataset(made, engine="h5netcdf", **options) as expected:
+        found = xr.open_dataset(made, engine="h5bound", **options)
+        for name, same in expected.variables.items():
+            for first in keys if same.ndim else ():
+                if isinstance(first, slice) or max(np.ravel(first), default=0) < same.shape[0]:
+                    xr.testing.assert_identical(found.variables[name][first], same[first])
+            if same.ndim > 1:
+                pair = {same.dims[0]: [1, 0], same.dims[1]: [0, -1]}
+                xr.testing.assert_identical(found[name].isel(pair), expected[name].isel(pair))
+                points = {dimension: xr.DataArray([1, 0, 1], dims="point") for dimension in same.dims[:2]}
+                xr.testing.assert_identical(found[name].isel(points), expected[name].isel(points))
+                inner = found[name][1:][:, ::2][0]
+                xr.testing.assert_identical(inner, expected[name][1:][:, ::2][0])
+
+
+def test_text_may_be_left_as_bytes(tmp_path: Path) -> None:
+    NETCDF_FILES["plain"](tmp_path / "a.h5")
+    options: dict[str, Any] = {"decode_vlen_strings": False}
+    with xr.open_dataset(tmp_path / "a.h5", engine="h5netcdf", **options) as expected:
+        assert_same(xr.open_dataset(tmp_path / "a.h5", engine="h5bound", **options), expected)
+
+
+# The life of the file.
+
+
+def test_opening_opens_the_file_once_and_leaves_nothing_open(path: Path, log: Log) -> None:
+    choices: list[dict[str, Any]] = [{}, {"chunks": {}}, {"decode_cf": False}]
+    for options in choices:
+        dataset = xr.open_dataset(path, engine="h5bound", **options)
+        assert counts(log)[:2] == (1, 1)
+        assert dataset.indexes.keys() == {"time", "lat", "lon"}
+    xr.open_datatree(path, engine="h5bound")
+    assert counts(log)[:2] == (1, 1)
+
+
+def test_a_variable_without_dask_opens_the_file_when_it_is_loaded(path: Path, log: Log) -> None:
+    dataset = xr.open_dataset(path, engine="h5bound")
+    assert not dataset.chunks
+    counts(log)
+    first = dataset.a[5:6, 2].values
+    assert "(slice(5, 6, None), slice(2, 3, None), slice(0, 8, None))" in log.lines()[1][2]
+    assert counts(log) == (1, 1, 1)
+    assert np.array_equal(dataset.a.values[5:6, 2], first, equal_nan=True)
+    assert counts(log) == (1, 1, 1)
+    assert dataset.a.values.shape == (64, 6, 8)  # xarray has cached it
+    assert counts(log) == (0, 0, 0)
+    dataset.load()
+    assert counts(log) == (2, 2, 2)
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads"])
+def test_a_compute_opens_the_file_once_for_all_variables(path: Path, log: Log, scheduler: str) -> None:
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={})
+    counts(log)
+    with dask.config.set(scheduler=scheduler):
+        computed = dataset.compute()
+        assert counts(log) == (1, 1, 3 * BLOCKS)
+        (dataset.a.mean("time") - dataset.b.max("time")).compute()
+        assert counts(log) == (1, 1, 2 * BLOCKS)
+        dataset.c[0, 0, 0].compute()
+        assert counts(log) == (1, 1, 1)
+        dataset.a.isel(time=slice(4, 12)).compute()
+        assert counts(log) == (1, 1, 2)
+        dataset.compute(optimize_graph=False)
+        assert counts(log) == (1, 1, 3 * BLOCKS)
+        xr.open_datatree(path, engine="h5bound", chunks={}).compute()
+        assert counts(log)[:2] == (2, 2)
+    with xr.open_dataset(path, engine="h5netcdf") as expected:
+        xr.testing.assert_identical(computed, expected)
+
+
+def test_a_compute_that_does_not_show_its_variables_opens_the_file_for_each_block(path: Path, log: Log) -> None:
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={}, inline_array=True)
+    counts(log)
+    dataset.compute(scheduler="sync")
+    assert counts(log) == (3 * BLOCKS, 3 * BLOCKS, 3 * BLOCKS)
+
+
+def test_many_files_are_not_held_open_at_once(tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(variable, "MAX_HELD", 3)
+    for i in range(4):
+        xr.Dataset({"a": (("time", "x"), np.full((2, 3), i))}).to_netcdf(tmp_path / f"{i}.nc", engine="h5netcdf")
+    paths = [tmp_path / f"{i}.nc" for i in range(4)]
+    options: dict[str, Any] = {"engine": "h5bound", "combine": "nested", "concat_dim": "time"}
+    few = xr.open_mfdataset(paths[:3], chunks={"time": 1}, **options)
+    many = xr.open_mfdataset(paths, chunks={"time": 1}, **options)
+    counts(log)
+    assert int(few.a.sum(dim=None).compute(scheduler="sync")) == 6 * 3
+    assert counts(log) == (3, 3, 6)
+    assert int(many.a.sum().compute(scheduler="sync")) == 6 * 6
+    assert counts(log) == (8, 8, 8)
+
+
+@pytest.mark.parametrize("scheduler", ["sync", "threads"])
+def test_a_compute_that_fails_leaves_nothing_open(path: Path, log: Log, scheduler: str) -> None:
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={})
+
+    def fail(block: Any) -> Any:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        xr.apply_ufunc(fail, dataset.a, dask="parallelized", output_dtypes=["f8"]).compute(scheduler=scheduler)
+    assert eventually(lambda: log.count("open") == log.count("close"))
+    assert eventually(lambda: open_objects() == 0)
+
+
+def test_overlapping_computes_share_the_file(path: Path, log: Log) -> None:
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={})
+    expected = dataset.compute()
+    counts(log)
+    with ThreadPoolExecutor(4) as pool:
+        for found in pool.map(lambda _: xr.open_dataset(path, engine="h5bound").load(), range(8)):
+            xr.testing.assert_identical(found, expected)
+        for found in pool.map(lambda _: dataset.compute(scheduler="threads"), range(8)):
+            xr.testing.assert_identical(found, expected)
+    opened, closed, _ = counts(log)
+    assert opened == closed
+    dataset.compute()
+    assert counts(log) == (1, 1, 3 * BLOCKS)  # dask would have lost its callbacks meanwhile
+
+
+def test_writing_and_replacing_the_file_needs_no_close(path: Path) -> None:
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={})
+    mean = float(dataset.a.mean())
+    with h5py.File(path, "r+") as file:  # HDF5 would refuse it if the file was open in this process
+        file.attrs["note"] = 1
+    dataset.close()
+    assert float(xr.open_dataset(path, engine="h5bound").a.mean()) == pytest.approx(mean)
+    with pytest.raises(SourceChangedError, match="make the array again"):
+        dataset.a.compute()
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        dataset.a.compute()
+
+
+def test_files_that_are_opened_together_are_closed_together(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.nc"
+    other.write_bytes(path.read_bytes())
+    with xr.open_mfdataset([path, other], engine="h5bound", combine="nested", concat_dim="number") as dataset:
+        total = dataset.a.sum().compute()
+    with xr.open_mfdataset([path, other], engine="h5netcdf", combine="nested", concat_dim="number") as wanted:
+        assert float(total) == pytest.approx(float(wanted.a.sum()))
+
+
+def test_closing_does_no_harm(path: Path) -> None:
+    with xr.open_dataset(path, engine="h5bound") as dataset:
+        pass
+    dataset.close()
+    assert dataset.a.shape == dataset.a.values.shape
+
+
+# Other processes.
+
+
+def test_a_dataset_pickles_and_a_pool_reads_it(path: Path) -> None:
+    for chunks in (None, {"time": 32}):
+        dataset = xr.open_dataset(path, engine="h5bound", chunks=chunks)
+        copy = pickle.loads(pickle.dumps(dataset))
+        xr.testing.assert_identical(copy, dataset)
+        assert dask.base.tokenize(copy.chunk().a.data.name) == dask.base.tokenize(dataset.chunk().a.data.name)
+    assert float(copy.a.mean().compute(scheduler="processes")) == pytest.approx(float(dataset.a.mean()))
+
+
+@pytest.mark.parametrize("compute", ["compute", "persist"])
+def test_every_worker_opens_the_file_and_closes_it(path: Path, tmp_path: Path, compute: str) -> None:
+    log = Log(tmp_path / "log")
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={})
+    expected = dataset.compute()
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        client.run(install_counters, log)
+        kept = getattr(dataset, compute)()
+        xr.testing.assert_identical(kept.compute(), expected)
+        assert eventually(lambda: log.count("open") == log.count("close") > 0)
+        assert eventually(lambda: not any(client.run(open_objects).values()))
+    assert log.count("read") == 3 * BLOCKS
+    assert log.processes("open") == log.processes("close")
+    assert len(log.processes("open")) < BLOCKS  # one a worker, unless it paused
+
+
+# What may be opened.
+
+
+def test_a_path_is_spelled_as_h5netcdf_spells_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (path.parent / "link").symlink_to(path.parent)
+    monkeypatch.chdir(path.parent)
+    monkeypatch.setenv("HOME", str(path.parent))
+    for spelling in ("link/chunks.nc", "link/../chunks.nc", "~/link/chunks.nc", path.parent / "link" / "chunks.nc"):
+        with xr.open_dataset(spelling, engine="h5netcdf") as expected:
+            assert_same(xr.open_dataset(spelling, engine="h5bound"), expected)
+
+
+def test_a_url_is_asked_once_a_block_and_tells_no_secret(path: Path, log: Log) -> None:
+    with serve(path.parent) as server, xr.open_dataset(path, engine="h5netcdf") as expected:
+        server.behaviour = Behaviour(user="me:sEcReT")
+        url = f"{server.url.replace('//', '//me:sEcReT@')}/{path.name}"
+        dataset = xr.open_dataset(url, engine="h5bound", chunks={})
+        told = [dataset.encoding, [variable.encoding for variable in dataset.variables.values()], dataset]
+        assert "sEcReT" not in repr(told)
+        key = {"headers": {"Authorization": f"Basic {b64encode(b'me:sEcReT').decode()}"}}
+        tree = xr.open_datatree(f"{server.url}/{path.name}", engine="h5bound", storage_options=key)
+        xr.testing.assert_identical(tree.to_dataset(), expected)
+        server.forget()
+        log.clear()
+        xr.testing.assert_identical(dataset.compute(), expected)
+        assert log.count("open") == log.count("close") == 1
+        assert server.count("GET") <= 3 * BLOCKS + 10
+        assert server.count("HEAD") <= 2  # at the open and at the close
+        path.touch()
+        with pytest.raises(SourceChangedError):
+            dataset.a.compute()
+        with pytest.raises(H5BoundError, match="access is denied"):
+            xr.open_dataset(f"{server.url}/{path.name}", engine="h5bound")
+
+
+def test_a_file_that_is_held_open_is_used_and_left_open(path: Path, log: Log) -> None:
+    with xr.open_dataset(path, engine="h5netcdf") as expected:
+        values = expected.load()
+    with h5py.File(path) as file:
+        dataset = xr.open_dataset(file, engine="h5bound", chunks={})
+        xr.testing.assert_identical(dataset.compute(), values)
+        assert file
+        assert log.count("open") == 0
+    xr.testing.assert_identical(dataset.compute(), values)  # by its path
+    with h5py.File(io.BytesIO(path.read_bytes())) as file:
+        dataset = xr.open_dataset(file, engine="h5bound")
+        xr.testing.assert_identical(dataset.load(), values)
+    gc.collect()
+
+
+def test_a_file_that_is_held_open_may_change_but_not_its_variables(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        values = file.create_dataset("x", data=np.arange(4), maxshape=(None,))
+        dataset = xr.open_dataset(file, engine="h5bound", chunks={})
+        values[0] = 7
+        assert dataset.x.values.tolist() == [7, 1, 2, 3]
+        values.resize((5,))
+        with pytest.raises(SourceChangedError, match=r"had shape \(4,\)"):
+            dataset.x.load()
+
+
+def test_what_is_no_path_is_refused(path: Path) -> None:
+    for thing in (path.read_bytes(), io.BytesIO(path.read_bytes())):
+        with pytest.raises(UnsupportedError, match="give it one"):
+            xr.open_dataset(thing, engine="h5bound")
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        xr.open_dataset(path.with_name("none.nc"), engine="h5bound")
+    path.write_bytes(b"no HDF5 at all")
+    with pytest.raises(H5BoundError, match="not an HDF5 file"):
+        xr.open_dataset(path, engine="h5bound")
+
+
+def test_a_link_out_of_the_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write_external_links(path)
+    with h5py.File(path, "r+") as file:
+        file["inside"] = np.arange(3)
+        file["outside"] = h5py.ExternalLink("other.h5", "/secret/data")
+        del file["there"], file["behind"]
+    with pytest.raises(UnsafeSourceError, match="external link"):
+        xr.open_dataset(path, engine="h5bound")
+
+
+def test_the_engine_is_taken_by_its_name_only(path: Path) -> None:
+    engine = xr.backends.list_engines()["h5bound"]
+    assert not engine.guess_can_open(path)
+    with xr.open_dataset(path) as dataset, xr.open_dataset(path, engine="netcdf4") as expected:
+        assert dataset.a.encoding.keys() == expected.a.encoding.keys()
+    tree = xr.open_datatree(path)
+    tree.close()
+
+
+def test_h5bound_works_without_xarray() -> None:
+    code = """
+import sys
+sys.modules["xarray"] = sys.modules["h5netcdf"] = None
+import h5bound, h5bound.cli.main
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    lazy = "{'h5netcdf', 'h5bound.xarray_backend.backend'}"
+    code = f"import sys, h5bound, h5bound.cli.main; assert not {lazy} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_a_variable_draws_on_is_judged_again_when_it_is_read(tmp_path: Path) -> None:
+    main, part, raw = tmp_path / "main.h5", tmp_path / "part.h5", tmp_path / "raw"
+    np.arange(10).tofile(raw)
+    with h5py.File(part, "w") as file:
+        file["x"] = np.arange(10)
+    with h5py.File(main, "w") as file:
+        layout = h5py.VirtualLayout((10,), "i8")
+        layout[:] = h5py.VirtualSource("part.h5", "x", (10,))
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("external", (10,), "i8", external=[(str(raw), 0, 80)])
+
+    def open_it(**options: Any) -> xr.Dataset:
+        return xr.open_dataset(main, engine="h5bound", allow_external=[tmp_path], phony_dims="sort", **options)
+
+    before, lazy, whole = open_it(), open_it(chunks={}), open_it()
+    assert whole.virtual.values.tolist() == whole.external.values.tolist() == list(range(10))
+    part.rename(tmp_path / "gone.h5")
+    raw.write_bytes(bytes(8))
+    for dataset in (before, lazy):
+        with pytest.raises(SourceNotFoundError, match="virtual"):
+            dataset.virtual.compute()
+        with pytest.raises(UnsupportedError, match="external"):
+            dataset.external.compute()
+
+
+def test_more_links_than_are_looked_at_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(20):
+            file[f"k{i:02}"] = np.arange(2)
+    xr.open_dataset(path, engine="h5bound", phony_dims="sort").close()
+    monkeypatch.setattr("h5bound.hdf5.external_check.MAX_OBJECTS", 10)
+    with pytest.raises(UnsafeSourceError, match=r"a\.h5: more than 10 links in '/'"):
+        xr.open_dataset(path, engine="h5bound", phony_dims="sort")

@@ -1,0 +1,447 @@
+"""Every attribute is in the store exactly, or skipped with a reason; and xarray sees what it sees in the file."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import h5py
+import numpy as np
+import pytest
+from h5py import h5a, h5s, h5t
+
+from h5bound.errors import UnsupportedError
+from h5bound.verification.attributes import compare_attributes
+from h5bound.zarr_model.attribute_values import LARGE_NBYTES, TEXT, read_json
+from h5bound.zarr_model.attributes import is_netcdf, merge_metadata, read_attributes, spell_links
+from h5bound.zarr_model.dimension_names import name_dimensions
+from h5bound.zarr_model.fill_values import spell_fill_attribute
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from h5bound.zarr_model.attributes import AttributesRecord
+
+Format = Literal[2, 3]
+FORMATS = [pytest.param(3, id="v3"), pytest.param(2, id="v2")]
+PAYLOAD = np.array([0x7FC00001, 0x3F800000], "<u4").view("<f4")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[h5py.File]:
+    with h5py.File(tmp_path / "a.h5", "w") as opened:
+        yield opened
+
+
+def through_json(record: AttributesRecord) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return values and details as a store holds them: JSON in UTF-8."""
+    text = json.dumps([record.values, record.details], allow_nan=False, ensure_ascii=False)
+    values, details = json.loads(text.encode())
+    return values, details
+
+
+def write_raw(item: h5py.Group, name: bytes, tid: h5t.TypeID, raw: bytes, shape: tuple[int, ...] = ()) -> None:
+    """Write an attribute of any type as bytes."""
+    space = h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
+    held = np.frombuffer(bytearray(raw), np.dtype(("V", tid.get_size()))).reshape(shape)
+    h5a.create(item.id, name, tid, space).write(held, tid)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One attribute value that stands under its own name."""
+
+    id: str
+    value: Any
+    json: Any
+    entry: dict[str, Any] | None = None
+    """what the details say of it; None for nothing"""
+    dtype: Any = None
+
+
+TEXT_4 = {"class": "string", "nbytes": 4, "strpad": "null-padded", "cset": "ascii"}
+ARRAY_3 = {"class": "array", "shape": [3], "base": "<i8"}
+CASES = [
+    Case("int64", np.int64(-(2**63)), -(2**63)),
+    Case("uint64", np.uint64(2**64 - 1), 2**64 - 1, {"type": "<u8"}),
+    Case("int16-big", np.array(5, ">i2"), 5, {"type": ">i2"}),
+    Case("float64", 0.1, 0.1),
+    Case("float64-whole", 1.0, 1.0),
+    Case("float32", np.float32(0.1), 0.10000000149011612, {"type": "<f4"}),
+    Case("float16", np.float16(0.1), 0.0999755859375, {"type": "<f2"}),
+    Case("minus-zero", -0.0, -0.0),
+    Case("bool", True, True),
+    Case("bools", np.array([True, False]), [True, False]),
+    Case("array", np.arange(4).reshape(2, 2), [[0, 1], [2, 3]]),
+    Case("array-of-one", np.array([5]), [5]),
+    Case("nan", np.nan, "NaN", {"type": "<f8"}),
+    Case("infinities", np.array([np.inf, -np.inf, 1.5]), ["Infinity", "-Infinity", 1.5], {"type": "<f8"}),
+    Case("nan-payload", PAYLOAD, ["NaN", 1.0], {"type": "<f4", "base64": "AQDAfwAAgD8="}),
+    Case("zero-size", np.zeros((0,), "<i4"), [], {"type": "<i4"}),
+    Case("zero-size-2d", np.zeros((0, 3)), [], {"type": "<f8", "shape": [0, 3]}),
+    Case("string", "né", "né"),
+    Case("string-empty", "", ""),
+    Case("string-that-says-nan", "NaN", "NaN"),
+    Case("string-ascii", "abc", "abc", {"type": {**cast("dict[str, Any]", TEXT), "cset": "ascii"}}, "ascii"),
+    Case("strings", ["a", "é"], ["a", "é"]),
+    Case("strings-2d", np.array([["a"], ["b"]], object), [["a"], ["b"]]),
+    Case("fixed-string", np.bytes_(b"abcd"), "abcd", {"type": TEXT_4}),
+    Case("fixed-strings", np.array([b"ab", b"abcd"]), ["ab", "abcd"], {"type": TEXT_4}),
+    Case("array-type", np.zeros((2, 3), "<i8"), [[0, 0, 0], [0, 0, 0]], {"type": ARRAY_3}, np.dtype(("<i8", (3,)))),
+]
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
+def test_a_value_that_json_can_say_stands_under_its_own_name(case: Case, file: h5py.File) -> None:
+    if case.dtype == "ascii":
+        file.attrs.create("x", case.value, dtype=h5py.string_dtype("ascii"))
+    elif case.dtype is not None:
+        file.attrs.create("x", case.value, shape=(2, 3), dtype=case.dtype)
+    else:
+        file.attrs["x"] = case.value
+    record = read_attributes(file)
+    values, details = through_json(record)
+    assert json.dumps(values) == json.dumps({"x": case.json})
+    assert details.get("attributes", {}).get("x") == case.entry
+    assert compare_attributes(file, values, details) == []
+    if h5py.check_string_dtype(file.attrs.get_id("x").dtype) is None:
+        raw = np.asarray(file.attrs["x"])
+        back = read_json(values["x"], case.entry or {}, raw.dtype)
+        assert back is not None
+        assert (back.shape, back.tobytes()) == (raw.shape, raw.tobytes())
+
+
+COMPOUND = np.dtype([("a", "<i4"), ("s", h5py.string_dtype())])
+ODD = [
+    pytest.param(1 - 2j, {"type": "complex", "shape": [], "value": [1.0, -2.0]}, id="complex"),
+    pytest.param(np.void(b"\x00\xff"), {"shape": [], "base64": "AP8="}, id="opaque"),
+    pytest.param(np.array((1, 2.5), [("a", "<i4"), ("b", "<f8")]), {"value": {"a": 1, "b": 2.5}}, id="compound"),
+    pytest.param(np.array([(1, "né")], COMPOUND), {"value": [{"a": 1, "s": "né"}]}, id="compound with string"),
+    pytest.param(np.bytes_(b"\xff\xfe"), {"base64": ["//4="]}, id="fixed string in Latin-1"),
+    pytest.param(np.datetime64(5, "s"), {"value": 5}, id="datetime"),
+]
+
+
+@pytest.mark.parametrize(("value", "wanted"), ODD)
+def test_a_value_that_json_cannot_say_stands_under_h5bound(value: Any, wanted: dict[str, Any], file: h5py.File) -> None:
+    if isinstance(value, np.datetime64):
+        dtype = h5py.opaque_dtype(np.asarray(value).dtype)
+        file.attrs.create("x", np.asarray(value).astype(dtype), dtype=dtype)
+    else:
+        file.attrs["x"] = value
+    values, details = through_json(read_attributes(file))
+    entry = values["_h5bound"]["attributes"]["x"]
+    assert "x" not in values
+    assert {key: entry[key] for key in wanted if key != "type"} == {k: v for k, v in wanted.items() if k != "type"}
+    assert compare_attributes(file, values, details) == []
+    entry["shape"] = [7]
+    assert compare_attributes(file, values, details) != []
+
+
+def test_enum_values_stand_under_their_name_and_the_names_under_h5bound(file: h5py.File) -> None:
+    dtype = h5py.enum_dtype({"RED": 1, "GREEN": 2}, basetype="<i2")
+    file.attrs.create("x", 2, dtype=dtype)
+    values, details = through_json(read_attributes(file))
+    assert values["x"] == 2
+    members = {"RED": 1, "GREEN": 2}
+    assert values["_h5bound"]["attributes"]["x"] == {"type": {"class": "enum", "base": "<i2", "members": members}}
+    assert compare_attributes(file, values, details) == []
+
+
+@pytest.mark.parametrize(
+    ("dtype", "json_"), [("S1", ""), ("<f4", []), (h5py.string_dtype(), [])], ids=["char", "float32", "string"]
+)
+def test_a_null_dataspace_is_told_from_an_empty_array(dtype: Any, json_: Any, file: h5py.File) -> None:
+    file.attrs["x"] = h5py.Empty(np.dtype(dtype))
+    values, details = through_json(read_attributes(file))
+    assert values == {"x": json_}
+    assert details["attributes"]["x"]["shape"] is None
+    assert compare_attributes(file, values, details) == []
+
+
+@pytest.mark.parametrize(
+    ("base", "sequences", "json_"),
+    [
+        pytest.param(">i2", [[1, 258], []], [[1, 258], []], id="big-endian"),
+        pytest.param(h5py.string_dtype(), [["é"], ["a", ""]], [["é"], ["a", ""]], id="strings"),
+        pytest.param("<f8", [[np.nan], [1.0]], [["NaN"], [1.0]], id="with NaN"),
+    ],
+)
+def test_sequences_are_nested_lists(base: Any, sequences: Any, json_: Any, file: h5py.File) -> None:
+    base = np.dtype(base)
+    held = np.empty(2, object)
+    held[:] = [np.array(sequence, base) for sequence in sequences]
+    file.attrs.create("x", held, dtype=h5py.vlen_dtype(base))
+    values, details = through_json(read_attributes(file))
+    assert values["_h5bound"]["attributes"]["x"]["value"] == json_
+    assert compare_attributes(file, values, details) == []
+
+
+def test_references_name_their_target(file: h5py.File) -> None:
+    target = file.create_group("g/é")
+    file.attrs["one"] = target.ref
+    file.attrs.create("many", np.array([file.ref, h5py.Reference()], h5py.ref_dtype), dtype=h5py.ref_dtype)
+    values, details = through_json(read_attributes(file))
+    assert values["one"] == {"_REFERENCE": {"source": ".", "path": "/g/é"}}
+    assert [item["_REFERENCE"]["path"] for item in values["many"]] == ["/", ""]
+    assert details == {}
+    assert compare_attributes(file, values) == []
+
+
+def test_what_h5py_cannot_read_is_skipped_by_itself(file: h5py.File) -> None:
+    dataset = file.create_dataset("d", (4,), "<i4")
+    file.attrs["before"] = 1
+    file.attrs["roi"] = dataset.regionref[:2]
+    write_raw(file, b"time", h5t.UNIX_D32LE, bytes(4))
+    write_raw(file, b"int24", resized(h5t.STD_I32LE, 3), bytes(3))
+    file.attrs["zone"] = 2
+    record = read_attributes(file)
+    assert record.values == {"before": 1, "zone": 2}
+    reasons = dict(record.skipped)
+    assert reasons.keys() == {"roi", "time", "int24"}
+    assert "region reference" in reasons["roi"]
+    assert "time" in reasons["time"]
+
+
+def resized(tid: h5t.TypeID, size: int) -> h5t.TypeID:
+    """Return a type of another size."""
+    tid = tid.copy()
+    tid.set_size(size)
+    return tid
+
+
+def test_a_reference_to_a_deleted_object_is_skipped(file: h5py.File) -> None:
+    file.attrs["gone"] = file.create_group("g").ref
+    del file["g"]
+    assert dict(read_attributes(file).skipped).keys() == {"gone"}
+
+
+def test_an_opaque_value_with_a_tag_that_h5py_refuses_is_read_as_bytes(file: h5py.File) -> None:
+    tid = h5t.create(h5t.OPAQUE, 2)
+    tid.set_tag(b"mine")
+    write_raw(file, b"x", tid, b"\x01\x02\x03\x04", (2,))
+    values, details = through_json(read_attributes(file))
+    assert values["_h5bound"]["attributes"]["x"] == {
+        "type": {"class": "opaque", "nbytes": 2, "tag": "mine"},
+        "shape": [2],
+        "base64": "AQIDBA==",
+    }
+    assert compare_attributes(file, values, details) == []
+
+
+def test_a_long_double_keeps_its_bytes(file: h5py.File) -> None:
+    file.attrs["x"] = np.longdouble(1) / 3
+    values, details = through_json(read_attributes(file))
+    assert values["_h5bound"]["attributes"]["x"]["type"]["class"] == "float"
+    assert compare_attributes(file, values, details) == []
+
+
+@pytest.mark.parametrize("name", ["_h5bound", "_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"])
+def test_a_name_with_a_meaning_in_the_store_does_not_collide(name: str, file: h5py.File) -> None:
+    file.attrs[name] = "mine"
+    record = read_attributes(file)
+    values, details = through_json(record)
+    assert values == {"_h5bound": {"attributes": {name: {"value": "mine"}}}}
+    assert len(record.notes) == 1
+    assert compare_attributes(file, values, details) == []
+
+
+def test_an_attribute_named_reference_is_an_ordinary_one(file: h5py.File) -> None:
+    file.attrs["_REFERENCE"] = "x"
+    assert read_attributes(file).values == {"_REFERENCE": "x"}
+
+
+def test_a_name_that_is_not_utf8_keeps_its_bytes(file: h5py.File) -> None:
+    write_raw(file, b"caf\xe9", h5t.STD_I32LE, b"\x05\0\0\0")
+    values, details = through_json(read_attributes(file))
+    assert values == {"_h5bound": {"odd_names": [{"name": {"base64": "Y2Fm6Q=="}, "value": 5, "type": "<i4"}]}}
+    assert compare_attributes(file, values, details) == []
+    values["_h5bound"]["odd_names"][0]["value"] = 6
+    assert compare_attributes(file, values, details) == ["'odd_names' in _h5bound differs"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "named"),
+    [
+        pytest.param({"x": 1}, "x", id="int instead of float"),
+        pytest.param({"x": 1.5}, "x", id="another value"),
+        pytest.param({}, "x", id="missing"),
+        pytest.param({"x": [1.0]}, "x", id="another shape"),
+    ],
+)
+def test_a_difference_is_named(stored: dict[str, Any], named: str, file: h5py.File) -> None:
+    file.attrs["x"] = 1.0
+    assert compare_attributes(file, {"x": 1.0}) == []
+    found = compare_attributes(file, stored)
+    assert len(found) == 1
+    assert f"{named!r}" in found[0]
+
+
+def test_details_that_are_missing_are_a_difference(file: h5py.File) -> None:
+    file.attrs["x"] = np.float32(1)
+    values, details = through_json(read_attributes(file))
+    assert compare_attributes(file, values, details) == []
+    assert compare_attributes(file, values, {}) == ["'attributes' in the details differs"]
+
+
+def test_large_numbers_are_kept_as_bytes_without_a_python_object_each(tmp_path: Path) -> None:
+    values = np.arange(12_500_000, dtype="<f8")
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:
+        file.attrs["x"] = values
+        begin = time.perf_counter()
+        record = read_attributes(file)
+        seconds = time.perf_counter() - begin
+        entry = cast("Any", record.values)["_h5bound"]["attributes"]["x"]
+        assert values.nbytes > LARGE_NBYTES
+        assert len(entry["base64"]) < 1.34 * values.nbytes
+        assert seconds < 5
+        assert compare_attributes(file, record.values, record.details) == []
+
+
+def test_attributes_come_in_the_order_they_were_made_where_the_file_knows_it(file: h5py.File) -> None:
+    group = file.create_group("g", track_order=True)
+    for name in "zab":
+        group.attrs[name] = 1
+    assert list(read_attributes(group).values) == ["z", "a", "b"]
+
+
+def test_links_and_marks_are_spelled_in_json() -> None:
+    assert spell_links({"s": "a/b"}) == [{"name": "s", "source": ".", "path": "a/b"}]
+    assert merge_metadata({"_h5bound": {"attributes": {}}}, {"enum": {}}) == {
+        "_h5bound": {"attributes": {}, "enum": {}}
+    }
+    assert merge_metadata({"a": 1}, {}) == {"a": 1}
+
+
+# _FillValue
+
+
+@pytest.mark.parametrize(
+    ("attribute", "dtype"),
+    [
+        pytest.param(np.array([1, 2], "<i4"), "<i4", id="two numbers"),
+        pytest.param(np.array([np.nan]), "<i4", id="NaN for integers"),
+        pytest.param(np.array([b"x"]), "S1", id="char"),
+        pytest.param(np.array([1]), "<M8[s]", id="for datetimes"),
+        pytest.param(None, "<f4", id="null"),
+    ],
+)
+def test_a_fill_value_that_would_keep_xarray_from_opening_is_refused(attribute: Any, dtype: str) -> None:
+    with pytest.raises(UnsupportedError):
+        spell_fill_attribute(attribute, np.dtype(dtype))
+
+
+@pytest.mark.parametrize("dtype", ["<i2", "<u8", "<f4", ">f8", "<c8", "?"])
+def test_xarray_decodes_the_fill_value_that_h5bound_spells(dtype: str) -> None:
+    from xarray.backends.zarr import FillValueCoder
+
+    value = np.array([1], dtype)
+    json_ = json.loads(json.dumps(spell_fill_attribute(value, np.dtype(dtype))))
+    assert FillValueCoder.decode(json_, np.dtype(dtype)) == value[0]
+
+
+# Dimensions
+
+
+def test_a_float32_scale_factor_is_noted_for_json_cannot_say_it(file: h5py.File) -> None:
+    dataset = file.create_dataset("d", (2,), "<i2")
+    dataset.attrs["scale_factor"] = np.float32(0.1)
+    assert "float64" in read_attributes(dataset).notes[0]
+    dataset.attrs["scale_factor"] = 0.1
+    assert read_attributes(dataset).notes == ()
+
+
+def test_a_bare_dimension_is_noted_and_named(file: h5py.File) -> None:
+    dataset = file.create_dataset("time", (3,), "<f4")
+    dataset.make_scale("This is a netCDF dimension but not a netCDF variable.         3")
+    record = read_attributes(dataset)
+    assert record.dimensions is not None
+    assert record.dimensions.bare
+    assert record.values == {}
+    assert record.notes == ("netCDF dimension without a variable",)
+    assert name_dimensions({"time": record.dimensions}).names == {}
+
+
+def test_all_that_scales_say_is_in_the_names_or_the_details(file: h5py.File) -> None:
+    file["x"] = np.arange(3)
+    file["also"] = np.arange(3)
+    file["x"].make_scale("ex")
+    file["also"].make_scale()
+    data = file.create_dataset("d", (2, 3), "<f4")
+    data.dims[1].attach_scale(file["x"])
+    data.dims[1].attach_scale(file["also"])
+    data.dims[0].label = "rows"
+    record = read_attributes(data)
+    assert record.dimension_names == (None, "also")
+    assert record.details["dimension_list"] == [[], ["/x", "/also"]]
+    assert record.values == {"DIMENSION_LABELS": ["rows", ""]}
+    scale = read_attributes(file["x"])
+    assert (scale.values, scale.dimension_names) == ({}, ("x",))
+    assert scale.details["scale"] == "ex"
+    assert is_netcdf(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("NAME", "metres along the beam", "metres along the beam"),
+        ("NAME", np.bytes_(b"abc"), "abc"),
+        ("NAME", 5, 5),
+        ("NAME", np.array([b"a", b"b"]), ["a", "b"]),
+        ("REFERENCE_LIST", "mine", "mine"),
+    ],
+    ids=str,
+)
+def test_what_is_not_as_hdf5_writes_it_of_scales_is_an_attribute_like_any(
+    file: h5py.File, name: str, value: Any, kept: Any
+) -> None:
+    file["x"] = np.arange(3)
+    file["x"].make_scale("as it was")
+    file["x"].attrs[name] = value
+    record = read_attributes(file["x"])
+    assert record.values == {name: kept}
+    assert record.details["scale"] == ("" if name == "NAME" else "as it was")
+    assert record.dimension_names == ("x",)
+
+
+def test_numbers_of_dimensions_that_netcdf_did_not_write_are_attributes_like_any(file: h5py.File) -> None:
+    dataset = file.create_dataset("x", (2, 2), "<f4")
+    dataset.attrs["_Netcdf4Dimid"] = np.uint8(3)
+    dataset.attrs["_Netcdf4Coordinates"] = np.array([0, 1], ">i8")
+    record = read_attributes(dataset)
+    assert record.values == {"_Netcdf4Dimid": 3, "_Netcdf4Coordinates": [0, 1]}
+    dataset.attrs["_Netcdf4Dimid"] = np.int32(3)
+    assert read_attributes(dataset).details["_Netcdf4Dimid"] == 3
+
+
+def test_attributes_that_only_look_like_scales_are_kept(file: h5py.File) -> None:
+    dataset = file.create_dataset("image", (2, 2), "u1")
+    dataset.attrs["CLASS"] = np.bytes_("IMAGE")
+    dataset.attrs["NAME"] = "n"
+    dataset.attrs["DIMENSION_LIST"] = 5
+    record = read_attributes(dataset)
+    assert record.values == {"CLASS": "IMAGE", "NAME": "n", "DIMENSION_LIST": 5}
+    assert record.dimension_names is None
+    assert not is_netcdf(file)
+
+
+def test_an_array_of_one_is_a_number_in_netcdf_and_a_list_elsewhere(file: h5py.File) -> None:
+    file.attrs["x"] = np.array([5])
+    assert read_attributes(file).values == {"x": [5]}
+    record = read_attributes(file, netcdf=True)
+    values, details = through_json(record)
+    assert values == {"x": 5}
+    assert details["attributes"]["x"] == {"shape": [1]}
+    assert compare_attributes(file, values, details, netcdf=True) == []
+
+
+def test_floats_that_a_number_cannot_say_keep_their_bytes_within_other_values(file: h5py.File) -> None:
+    held = np.empty(1, object)
+    held[0] = np.array([0x7FC00001, 0x3F800000], "<u4").view("<f4")
+    file.attrs.create("lists", held, (1,), h5py.vlen_dtype(np.dtype("<f4")))
+    values, details = through_json(read_attributes(file))
+    assert "AQDAfw==" in json.dumps([values, details])  # the payload
+    assert compare_attributes(file, values, details) == []

@@ -1,0 +1,382 @@
+"""Escaping of link names: nothing leaves the target, no two names share a segment, every name comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import h5py
+import numpy as np
+import pytest
+from h5py import h5a, h5d, h5g, h5s, h5t
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from h5bound import convert
+from h5bound.errors import TargetError
+from h5bound.hdf5.datatypes import read_text
+from h5bound.stores.metadata import quiet_zarr
+from h5bound.zarr_model.node_names import escape, escape_siblings, unescape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ORDINARY = [
+    "data",
+    "entry 1",
+    "X",
+    ".hidden",
+    "a.b",
+    "c",
+    "0",
+    "_x",
+    "__categories",
+    "a-b",
+    "naïve",
+    "温度",
+    "a[0]{1}",
+    "a'b&c=d",
+]
+
+ESCAPED = [
+    pytest.param("zarr.json", "%7Aarr.json", id="metadata document of format 3"),
+    pytest.param("ZARR.JSON", "%5AARR.JSON", id="metadata document where case is folded"),
+    pytest.param(".zarray", "%2Ezarray", id="array document of format 2"),
+    pytest.param(".zgroup", "%2Ezgroup", id="group document of format 2"),
+    pytest.param(".zattrs", "%2Ezattrs", id="attribute document of format 2"),
+    pytest.param(".zmetadata", "%2Ezmetadata", id="consolidated metadata of format 2"),
+    pytest.param(".", "%2E", id="one period"),
+    pytest.param("..", ".%2E", id="two periods"),
+    pytest.param("...", "..%2E", id="three periods"),
+    pytest.param("", "%", id="empty"),
+    pytest.param("100%", "100%25", id="percent sign"),
+    pytest.param("%41", "%2541", id="what looks like an escape"),
+    pytest.param("a\\b", "a%5Cb", id="backslash"),
+    pytest.param("a/b", "a%2Fb", id="slash"),
+    pytest.param("a\nb\0", "a%0Ab%00", id="control characters"),
+    pytest.param("\u202eb", "%E2%80%AEb", id="invisible character"),
+    pytest.param('<>:"|?*', "%3C%3E%3A%22%7C%3F%2A", id="characters that Windows forbids"),
+    pytest.param("a.", "a%2E", id="trailing period"),
+    pytest.param("a ", "a%20", id="trailing space"),
+    pytest.param("nul", "%6Eul", id="Windows device"),
+    pytest.param("Com1.txt", "%43om1.txt", id="Windows device with an extension"),
+    pytest.param("caf\udce9", "caf%E9", id="bytes that are not UTF-8"),
+    pytest.param("cafe\u0301", "cafe%CC%81", id="text that is not in NFC"),
+    pytest.param("\\\u0301", "%5C%CC%81", id="mark that would join with an escape"),
+]
+
+names = st.one_of(
+    st.binary(max_size=300).map(os.fsdecode),
+    st.text(st.sampled_from("aAbBcC.%_ \\/:\u0301éÉß\u017fKkK\u0131İ\udcff"), max_size=6),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=90),
+    st.sampled_from(ORDINARY),
+)
+
+
+def folded(segment: str) -> set[str]:
+    """Give what file systems that fold case or normalize may make of a segment."""
+    forms = {segment, segment.casefold(), segment.upper(), segment.lower(), segment.upper().casefold()}
+    return {unicodedata.normalize(form, text).casefold() for text in forms for form in ("NFC", "NFD")}
+
+
+@pytest.mark.parametrize("name", ORDINARY)
+def test_an_ordinary_name_stays_as_it_is(name: str) -> None:
+    assert escape(name) == unescape(name) == name
+
+
+@pytest.mark.parametrize(("name", "segment"), ESCAPED)
+def test_an_odd_name_is_escaped_and_comes_back(name: str, segment: str) -> None:
+    assert escape(name) == segment
+    assert unescape(segment) == name
+    assert escape(os.fsencode(name)) == segment
+
+
+@given(names)
+@example("x" * 256)
+@example("é" * 128)
+@example("\\" * 200)
+def test_every_segment_is_one_file_name_that_any_system_can_hold(name: str) -> None:
+    segment = escape(name)
+    assert 0 < len(segment.encode()) <= 255
+    assert not set(segment) & set('/\\<>:"|?*\0')
+    assert not {unicodedata.category(char) for char in segment} & {"Cc", "Cf", "Cs"}
+    assert segment[-1] not in ". "
+    assert unicodedata.is_normalized("NFC", segment)
+
+
+@given(names)
+def test_every_name_comes_back_from_its_segment_unless_it_was_too_long(name: str) -> None:
+    segment = escape(name)
+    name = os.fsdecode(os.fsencode(name))
+    if "%~" in segment:
+        assert len(os.fsencode(name)) * 3 > 255
+        with pytest.raises(ValueError, match="too long"):
+            unescape(segment)
+    else:
+        assert unescape(segment) == name
+
+
+def test_long_names_that_differ_at_their_end_keep_apart() -> None:
+    long = "x" * 300
+    segments = {escape(long + end) for end in ("", "a", "A", "\\")}
+    assert len({segment.casefold() for segment in segments}) == 4
+    assert all(segment.startswith("x" * 100) and len(segment) == 255 for segment in segments)
+
+
+def test_a_long_name_is_not_cut_inside_an_escape_or_a_character() -> None:
+    for shift in range(4):
+        for char in ("\\", "é", "温"):
+            segment = escape("x" * shift + char * 300)
+            start, _, _ = segment.rpartition("%~")
+            assert unescape(start) == "x" * shift + char * (len(unescape(start)) - shift)
+
+
+@pytest.mark.parametrize("segment", ["%4", "%zz", "%7a", "a%", "%%", ""])
+def test_a_segment_that_no_name_has_is_refused(segment: str) -> None:
+    with pytest.raises(ValueError, match="no escaped name"):
+        unescape(segment)
+
+
+def test_surrogates_that_stand_for_no_byte_are_refused() -> None:
+    with pytest.raises(ValueError, match="surrogates"):
+        escape("\ud800")
+
+
+SIBLINGS = [
+    pytest.param({"a": "a", "A": "%41"}, id="one letter"),
+    pytest.param({"AB": "AB", "Ab": "%41b"}, id="none without capitals"),
+    pytest.param({"ab": "ab", "AB": "%41%42", "aB": "a%42", "Ab": "%41b"}, id="all ways"),
+    pytest.param({"é": "é", "e\u0301": "e%CC%81", "É": "%C3%89"}, id="case and normalization"),
+    pytest.param({"ss": "ss", "ß": "%C3%9F"}, id="sharp s"),
+    pytest.param({"k": "k", "\u212a": "%E2%84%AA"}, id="Kelvin sign"),
+    pytest.param({"i": "i", "\u0131": "%C4%B1"}, id="dotless i"),
+    pytest.param({"zarr.json": "%7Aarr.json", "Zarr.json": "%5Aarr.json"}, id="metadata documents"),
+    pytest.param({"%41": "%2541", "A": "A"}, id="a name like an escape"),
+]
+
+
+@pytest.mark.parametrize("expected", SIBLINGS)
+def test_siblings_that_fold_together_are_told_apart(expected: dict[str, str]) -> None:
+    assert escape_siblings(expected) == expected
+    assert escape_siblings(reversed(list(expected))) == expected
+
+
+@given(st.lists(names, max_size=8, unique_by=os.fsencode))
+@example(["I", "i", "İ", "\u0131", "i\u0307"])
+@example(["\u017f", "s", "S", "ß", "ẞ", "SS", "ss"])
+@example(["E\u0323", "e\u0323", "É\u0323"])
+def test_segments_of_siblings_stay_apart_on_every_file_system(group: list[str]) -> None:
+    segments = escape_siblings(group)
+    assert list(segments) == group
+    assert escape_siblings(sorted(group)) == segments
+    for name, segment in segments.items():
+        assert len(segment.encode()) <= 255
+        assert "%~" in segment or unescape(segment) == os.fsdecode(os.fsencode(name))
+        assert unicodedata.is_normalized("NFC", segment)
+        assert all(folded(segment).isdisjoint(folded(segments[other])) for other in group if other != name)
+
+
+@given(names)
+def test_a_name_without_siblings_has_its_ordinary_segment(name: str) -> None:
+    assert escape_siblings([name]) == {name: escape(name)}
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/etc/passwd", "..\\x", "C:\\x", "a/../../x", "\0", "con"])
+def test_a_file_of_any_name_lies_directly_in_its_folder(tmp_path: Path, name: str) -> None:
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target" / escape(name)).touch()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["target"]
+    assert len(list((tmp_path / "target").iterdir())) == 1
+
+
+# Whole files.
+
+HOSTILE = [
+    b"..",
+    b"...",
+    b".. ",
+    b"a\\..\\b",
+    b"C:",
+    b"~",
+    b"zarr.json",
+    b"ZARR.JSON",
+    b".zarray",
+    b".zgroup",
+    b".zattrs",
+    b".zmetadata",
+    b"h5bound-unfinished.json",
+    b"x.partial",
+    b"zarr.json.partial",
+    b"c",
+    b"0",
+    b"0.0",
+    b"__x",
+    b"values",
+    b"offsets",
+    b"A",
+    b"a",
+    b"\xc3\xa9",
+    b"e\xcc\x81",
+    b"\xc3\x89",
+    b"\xff\xfe",
+    b"caf\xe9",
+    b"line\nbreak",
+    b"tab\t",
+    b"\x1b[31mred",
+    b"con",
+    b"NUL.txt",
+    b"end.",
+    b"end ",
+    b"100%",
+    b"%2E%2E",
+    b"%",
+    b"x" * 255,
+    b"x" * 256,
+    b"X" * 256,
+    b"\xe6\xb8\xa9" * 100,
+    b"_h5bound",
+    b"_LINKS",
+    b"\xe2\x80\xaegpj.exe",
+]
+
+raw_names = st.sampled_from(HOSTILE) | st.binary(min_size=1, max_size=12).filter(
+    lambda raw: raw != b"." and not set(raw) & set(b"/\0")
+)
+attribute_names = raw_names | st.sampled_from(
+    [b"_ARRAY_DIMENSIONS", b"_DTYPE", b"a/b", b"/", b".", b"_FillValue", b"units"]
+)
+trees = st.dictionaries(raw_names, st.sampled_from(["dataset", "group", "sequences", "link"]), min_size=1, max_size=5)
+
+
+def write_tree(group: h5g.GroupID, tree: dict[bytes, str], inside: dict[bytes, str]) -> None:
+    """Write objects of these names into a group, and into each group among them some more."""
+    for number, (name, kind) in enumerate(tree.items()):
+        if kind == "group":
+            made = h5g.create(group, name)
+            write_tree(made, inside, {})
+        elif kind == "dataset":
+            write_values(group, name, h5t.STD_I32LE, number)
+        elif kind == "sequences":
+            h5d.create(group, name, h5t.vlen_create(h5t.STD_I8LE), h5s.create_simple((2,)))
+        else:
+            group.links.create_soft(name, b"/nowhere/" + name)
+
+
+def write_values(group: h5g.GroupID, name: bytes, kind: h5t.TypeID, value: int) -> None:
+    made = h5d.create(group, name, kind, h5s.create_simple((3,)))
+    made.write(h5s.ALL, h5s.ALL, np.full(3, value, "i4"))
+
+
+def write_attributes(group: h5g.GroupID, names: list[bytes]) -> None:
+    for number, name in enumerate(names):
+        made = h5a.create(group, name, h5t.STD_I32LE, h5s.create_simple((2,)))
+        made.write(np.full(2, number, "i4"))
+
+
+def list_tree(path: Path) -> dict[str, str]:
+    """Give what an HDF5 file has: the kind of each object by its path."""
+    found = {"": "group"}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({os.fsdecode(name): kind_of(item)}))
+    return found
+
+
+def kind_of(item: h5py.Group | h5py.Dataset) -> str:
+    if isinstance(item, h5py.Group):
+        return "group"
+    return "dataset" if item.dtype.kind == "i" else "sequences"
+
+
+def list_store(root: Path, zarr_format: int) -> dict[str, str]:
+    """Give the same of a Zarr store, from its documents alone, under the names that these call the original ones."""
+    found: dict[str, str] = {}
+    originals = {root: ""}
+    for folder, document, attributes in read_nodes(root, zarr_format):
+        marks = attributes.get("_h5bound", {})
+        if folder != root:
+            above = originals[folder.parent]
+            if "sequences" in found.get(above, ""):
+                continue
+            name = read_text(marks["name"]) if "name" in marks else folder.name
+            originals[folder] = f"{above}/{name}".lstrip("/")
+        is_array = document.get("node_type") == "array" or "shape" in document
+        kind = "sequences" if "sequences" in marks else "dataset" if is_array else "group"
+        found[originals[folder]] = kind
+        for link in attributes.get("_LINKS", []):
+            found[f"{originals[folder]}/{read_text(link['name'])}".lstrip("/")] = "link"
+    return found
+
+
+def read_nodes(folder: Path, zarr_format: int) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
+    """Give each node of a store with its documents, those above first."""
+    if zarr_format == 3:
+        document = json.loads((folder / "zarr.json").read_text())
+        attributes = document.get("attributes", {})
+    else:
+        kind = ".zarray" if (folder / ".zarray").exists() else ".zgroup"
+        document = json.loads((folder / kind).read_text())
+        attributes = json.loads((folder / ".zattrs").read_text())
+    yield folder, document, attributes
+    for inner in sorted(folder.iterdir()):
+        if any((inner / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
+            yield from read_nodes(inner, zarr_format)
+
+
+def list_attributes(attributes: dict[str, Any]) -> set[str]:
+    """Give the names of the source's attributes, from those of the root of a store."""
+    marks = attributes.get("_h5bound", {})
+    odd = {read_text(entry["name"]) for entry in marks.get("odd_names", [])}
+    return ({*attributes} - {"_h5bound"}) | {*marks.get("attributes", {})} | odd
+
+
+formats: tuple[Literal[2, 3], ...] = (2, 3)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    tree=trees,
+    inside=trees,
+    names=st.lists(attribute_names, max_size=4, unique=True),
+    zarr_format=st.sampled_from(formats),
+)
+@example(dict.fromkeys(HOSTILE, "dataset"), {}, HOSTILE, 3)
+@example(dict.fromkeys(HOSTILE, "group"), dict.fromkeys(HOSTILE[:9], "sequences"), HOSTILE, 2)
+@example(dict.fromkeys(HOSTILE, "link"), {}, [], 3)
+@example(dict.fromkeys(HOSTILE, "sequences"), {}, [], 3)
+def test_a_file_of_hostile_names_is_converted_within_its_target_and_gives_them_back(
+    tree: dict[bytes, str], inside: dict[bytes, str], names: list[bytes], zarr_format: Literal[2, 3]
+) -> None:
+    with tempfile.TemporaryDirectory() as above, quiet_zarr():
+        folder = Path(above) / "folder"
+        folder.mkdir()
+        source, target = folder / "a.h5", folder / "target"
+        with h5py.File(source, "w") as file:
+            write_tree(h5g.open(file.id, b"/"), tree, inside)
+            write_attributes(h5g.open(file.id, b"/"), names)
+        report = convert(source, target, zarr_format=zarr_format, verify=True)
+        assert report.exit_code == 0
+        assert sorted(path.name for path in Path(above).iterdir()) == ["folder"]
+        assert sorted(path.name for path in folder.iterdir()) == ["a.h5", "target"]
+        assert not any(path.is_symlink() for path in target.rglob("*"))
+        links = {path.path.strip("/") for path in report.links}
+        assert list_store(target, zarr_format) == list_tree(source) | dict.fromkeys(links, "link")
+        assert {entry.path.strip("/") for entry in report.converted} == list_tree(source).keys()
+        _, _, attributes = next(read_nodes(target, zarr_format))
+        assert {os.fsdecode(name) for name in names} <= list_attributes(attributes) | {"_LINKS"}
+
+
+@pytest.mark.skipif(not hasattr(os, "pathconf"), reason="this system does not tell how long a path may be")
+def test_paths_that_the_system_does_not_take_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    with h5py.File(source, "w") as file:
+        file["near"] = np.arange(3)
+        file["/".join(["n" * 200] * 20) + "/x"] = np.arange(3)
+    with pytest.raises(TargetError, match=r"a\.zarr: a path of 4,\d\d\d bytes, where this system takes 4,096: nnn"):
+        convert(source, target)
+    assert not target.exists()
+    assert convert(source, target, exclude=["nnn*"]).exit_code == 3  # what is left out is listed
+    assert (target / "near").is_dir()
