@@ -33,7 +33,7 @@ from h5bound.hdf5.chunk_index import StoredChunks
 from h5bound.hdf5.dataset import DatasetRecord
 from h5bound.planning.options import Settings
 from h5bound.planning.plan import plan_array
-from h5bound.planning.scan_dataset import Facts
+from h5bound.planning.scan_dataset import DatasetScan
 from h5bound.planning.work_units import plan_units
 from h5bound.zarr_model.array_spec import CodecChain
 from h5bound.zarr_model.dtypes import translate_type
@@ -185,17 +185,17 @@ def measure_plan(chunks: int, stored: int) -> Row:
     }
 
 
-def declare(side: int, index: StoredChunks) -> Facts:
+def declare(side: int, index: StoredChunks) -> DatasetScan:
     """Give what would have been read of a dataset of chunks of 64 x 64 x 64 bytes, so many along each axis."""
     chunk = (64,) * 3
     dtype = np.dtype("u1")
     shape = (side * 64,) * 3
     record = DatasetRecord(
-        "/x", shape, dtype, "chunked", chunk, (), int(index.nbytes.sum()), len(index.cells), False, None, ()
+        "/x", shape, dtype, "chunked", chunk, (), int(index.nbytes.sum()), len(index.chunk_coords), False, None, ()
     )
     chain = CodecChain((), {"name": "bytes"}, ({"name": "zstd"},))
     fill = FillValue(np.zeros((), dtype), 0, exact=True)
-    return Facts(record, translate_type(h5t.STD_U8LE), "x", chain, "", index, fill, {}, None)
+    return DatasetScan(record, translate_type(h5t.STD_U8LE), "x", chain, "", index, fill, {}, None)
 
 
 def count_all(case: Case) -> int:

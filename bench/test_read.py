@@ -1,4 +1,4 @@
-"""Reading: ``sum()`` and slices of 419 MB of 32-bit floats in chunks of 2.6 MB, from the page cache."""
+"""ScanContext: ``sum()`` and slices of 419 MB of 32-bit floats in chunks of 2.6 MB, from the page cache."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from bench.conftest import repeat
 from bench.peers import CODECS, PEERS, open_h5bound, sum_bare
 from h5bound.chunk_grid import ChunkGrid
-from h5bound.hdf5.chunk_index import list_chunks
+from h5bound.hdf5.chunk_index import index_chunks
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.source import H5Source
 
@@ -146,7 +146,7 @@ def ask_hdf5(path: Path, name: str) -> int:
     try:
         dataset = open_dataset(opened.file, name)
         opened.reader(name)
-        table = list_chunks(dataset.id, ChunkGrid(dataset.shape, dataset.chunks))
+        table = index_chunks(dataset.id, ChunkGrid(dataset.shape, dataset.chunks))
         assert table is not None
         return int(table.numbers.size)
     finally:

@@ -2,7 +2,7 @@
 
 ::
 
-    read_survey ──► plan_store ──► refuse, or report ──► one dask graph ──► documents, the root's last
+    scan_source ──► plan_store ──► refuse, or report ──► one dask graph ──► documents, the root's last
                                                             │
                 open ──► read[unit] ──► close ──► wait_on[unit] ──► write[unit]      (a window at a time)
 
@@ -25,7 +25,7 @@ from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
-from h5bound.conversion.preflight import find_refused
+from h5bound.conversion.preflight import find_unsupported
 from h5bound.conversion.provenance import identify
 from h5bound.conversion.resume import check_place
 from h5bound.conversion.summary import describe_source, list_converted, list_skipped
@@ -36,11 +36,11 @@ from h5bound.execution.run import run_units
 from h5bound.hdf5.external_files import list_allowed
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS, Limits
 from h5bound.planning.options import check_options, make_settings, window_nbytes
-from h5bound.planning.scan import read_survey
+from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports import ConversionReport
-from h5bound.stores.conflicts import check_drawn, check_report, write_report
+from h5bound.stores.conflicts import check_external_files, check_report, write_report
 from h5bound.stores.local import check_lengths
 from h5bound.stores.resolve import open_target
 from h5bound.stores.target import reaching
@@ -193,32 +193,32 @@ def convert(
     with reaching(place):
         check_place(place, h5, resume=resume, overwrite=overwrite or dry_run)
     limits = Limits(max_objects, max_depth, max_chunks)
-    survey = read_survey(h5, settings, limits, list_allowed(allow_external))
-    check_drawn(place, survey.list_drawn())
-    check_report(report, place, [h5.path, *survey.list_drawn()])
-    plan = plan_store(survey, settings, limits, nbytes)
+    scan = scan_source(h5, settings, limits, list_allowed(allow_external))
+    check_external_files(place, scan.list_external_files())
+    check_report(report, place, [h5.path, *scan.list_external_files()])
+    plan = plan_store(scan, settings, limits, nbytes)
     skip = on_unsupported == "skip"
-    sources = [origin.source for origin in survey.origins]
+    sources = [origin.source for origin in scan.origins]
     compute = partial(run_units, sources, window=nbytes, workers=workers, scheduler=scheduler)
     if not skip:
-        refuse(survey.index.file, [*plan.skipped, *find_refused(survey, plan, compute, nbytes)])
+        refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, compute, nbytes)])
     if place.root is not None:
-        check_lengths(place.root, list_longest(survey, plan))
-    written, failed = [Written(unit.array, len(unit.cells), 0) for unit in plan.units], dict[str, str]()
+        check_lengths(place.root, list_longest(scan, plan))
+    written, failed = [Written(unit.array, len(unit.chunk_coords), 0) for unit in plan.units], dict[str, str]()
     if not dry_run:
         work = partial(compute, TRANSFER, progress=progress)
-        identity = identify(survey, settings, limits)
-        written, failed = carry_out(place, survey, plan, identity, work, skip=skip, resume=resume, overwrite=overwrite)
+        identity = identify(scan, settings, limits)
+        written, failed = carry_out(place, scan, plan, identity, work, skip=skip, resume=resume, overwrite=overwrite)
     result = ConversionReport(
-        describe_source(survey),
+        describe_source(scan),
         place.url,
         complete=not dry_run,
         seconds=time.perf_counter() - started,
         h5bound=version("h5bound"),
-        converted=list_converted(survey, plan, written, failed),
+        converted=list_converted(scan, plan, written, failed),
         skipped=list_skipped(plan, failed),
-        links=survey.links,
-        notes=survey.notes,
+        links=scan.links,
+        notes=scan.notes,
     )
     if verify and not dry_run:
         from h5bound._verify import verify as compare

@@ -12,13 +12,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from h5bound.conversion.provenance import parse_mark, read_mark
+from h5bound.conversion.provenance import parse_provenance, read_provenance_text
 from h5bound.conversion.write_store import check_unchanged
 from h5bound.errors import TargetError
 from h5bound.execution.run import run_units
 from h5bound.hdf5.external_files import list_allowed
 from h5bound.planning.options import window_nbytes
-from h5bound.planning.scan import read_survey
+from h5bound.planning.scan import scan_source
 from h5bound.planning.source_values import cut_units
 from h5bound.planning.store_plan import plan_store
 from h5bound.reader.source import H5Source, share_options
@@ -111,19 +111,19 @@ def verify(
     place.check_reach(scheduler, writing=False)
     check_report(report, place, [h5.path])
     with reaching(place):
-        mark, told = parse_mark(place), read_mark(place)
+        provenance, told = parse_provenance(place), read_provenance_text(place)
     nbytes = window_nbytes(window)
-    survey = read_survey(h5, mark.settings, mark.limits, list_allowed(allow_external))
-    check_report(report, place, survey.list_drawn())
-    plan = plan_store(survey, mark.settings, mark.limits, nbytes)
+    scan = scan_source(h5, provenance.settings, provenance.limits, list_allowed(allow_external))
+    check_report(report, place, scan.list_external_files())
+    plan = plan_store(scan, provenance.settings, provenance.limits, nbytes)
     with quiet_zarr():
         tree = read_tree(place)
-        comparison = compare_tree(survey, plan, tree, mark)
+        comparison = compare_tree(scan, plan, tree, provenance)
         for node, what in compare_copies(place, tree.nodes):
             comparison.add(comparison.path_of(node), what)
-    units = cut_units([job.values for job in comparison.jobs], comparison.cells, nbytes)
+    units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, nbytes)
     found = run_units(
-        [origin.source for origin in survey.origins],
+        [origin.source for origin in scan.origins],
         COMPARE,
         comparison.jobs,
         units,
@@ -132,8 +132,8 @@ def verify(
         scheduler=scheduler,
         progress=progress,
     )
-    check_unchanged(survey)
-    if read_mark(place) != told:
+    check_unchanged(scan)
+    if read_provenance_text(place) != told:
         raise TargetError(f"{place.url}: the store was replaced while it was compared; compare again")
     result = VerificationReport(
         source=h5.path,
@@ -143,7 +143,7 @@ def verify(
         nbytes=sum(item.nbytes for item in found),
         seconds=time.perf_counter() - started,
         differences=(*comparison.differences, *compare_values(comparison, found)),
-        skipped=mark.skipped,
+        skipped=provenance.skipped,
     )
     if report is not None:
         write_report(report, result.to_json())

@@ -12,11 +12,11 @@ from dask.base import tokenize
 
 from h5bound.errors import UnsafeSourceError, UnsupportedError, naming
 from h5bound.graph.block_shapes import bounds_of, plan_chunks
-from h5bound.graph.collection import array_of, life_of
+from h5bound.graph.collection import make_dask_array, make_lifecycle
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset
 from h5bound.hdf5.external_check import OUTSIDE, check_outside
 from h5bound.hdf5.external_files import MAX_HOPS, find_file, list_allowed
-from h5bound.hdf5.hierarchy import read_index
+from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import find_external
 from h5bound.reader.chunked import Fetched
 from h5bound.reader.open_file import DatasetKey, OpenFile, open_dataset
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from h5bound.graph.windows import Index, Life
+    from h5bound.graph.windows import BlockIndex, Lifecycle
     from h5bound.reader.open_file import Region
 
     Bounds = tuple[tuple[int, ...], ...]  # where blocks start and stop along each axis, one more than blocks
@@ -123,7 +123,7 @@ def from_hdf5(
     allowed = list_allowed(allow_external)
     source, name = _locate(H5Source.of(path, storage_options), name, allowed)
     record = _look(source, lambda file: _read_record(file, name, allowed))
-    return _dataset_array(life_of(source, window, barrier=barrier), source, record, chunks, allowed)
+    return _dataset_array(make_lifecycle(source, window, barrier=barrier), source, record, chunks, allowed)
 
 
 class H5Store(Mapping[str, da.Array]):
@@ -168,9 +168,9 @@ class H5Store(Mapping[str, da.Array]):
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._source = H5Source.of(path, storage_options)
-        found = _look(self._source, partial(read_index, count=False))
+        found = _look(self._source, partial(read_hierarchy, count=False))
         self._records = {record.path.strip("/"): record for record in found.datasets}
-        self._life_of = partial(life_of, window=window, barrier=barrier)
+        self._life_of = partial(make_lifecycle, window=window, barrier=barrier)
         self._life = self._life_of(self._source)
         self._chunks = chunks
         self._allowed = list_allowed(allow_external)
@@ -181,8 +181,8 @@ class H5Store(Mapping[str, da.Array]):
             return _dataset_array(self._life, self._source, record, self._chunks)
         source, at = _locate(self._source, name, self._allowed)  # a link, or one that may reach out of the file
         record = _look(source, lambda file: _read_record(file, at, self._allowed))
-        life = self._life if source is self._source else self._life_of(source)
-        return _dataset_array(life, source, record, self._chunks, self._allowed)
+        lifecycle = self._life if source is self._source else self._life_of(source)
+        return _dataset_array(lifecycle, source, record, self._chunks, self._allowed)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
@@ -220,11 +220,11 @@ def decode_region(fetched: NDArray[np.generic] | Fetched) -> NDArray[np.generic]
     return fetched.decode() if isinstance(fetched, Fetched) else fetched
 
 
-def foresee_regions(opened: OpenFile, reads: list[tuple[Any, ...]]) -> None:
+def prefetch_regions(opened: OpenFile, reads: list[tuple[Any, ...]]) -> None:
     """Tell an open file which regions of a dataset will be read."""
     what = reads[0][0]
     opened.expect(what)
-    opened.foresee(what.path, [region for _, region in reads])
+    opened.prefetch(what.path, [region for _, region in reads])
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,7 @@ class _Regions:
     what: DatasetKey
     bounds: Bounds  # along the axes of the dataset; those of an array type come after them
 
-    def __call__(self, at: Index) -> tuple[DatasetKey, Region]:
+    def __call__(self, at: BlockIndex) -> tuple[DatasetKey, Region]:
         return self.what, tuple(slice(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, at, strict=False))
 
 
@@ -277,7 +277,7 @@ def _look(source: H5Source, read: Callable[[h5py.File], Read]) -> Read:
 
 
 def _dataset_array(
-    life: Life, source: H5Source, record: DatasetRecord, chunks: Any, allowed: tuple[Path, ...] = ()
+    lifecycle: Lifecycle, source: H5Source, record: DatasetRecord, chunks: Any, allowed: tuple[Path, ...] = ()
 ) -> da.Array:
     """Give the array of one dataset."""
     where = f"dataset {record.path!r} of {source.path}"
@@ -295,7 +295,15 @@ def _dataset_array(
     token = tokenize(record.path, str(record.dtype), grid)
     judged = allowed if record.layout in OUTSIDE else None
     arguments = _Regions(DatasetKey(record.path, record.shape, str(record.dtype), judged), bounds)
-    foresee = foresee_regions if source.remote else None
-    return array_of(
-        life, token, arguments, read_region, grid, dtype, fetch=fetch_region, finish=decode_region, foresee=foresee
+    prefetch = prefetch_regions if source.remote else None
+    return make_dask_array(
+        lifecycle,
+        token,
+        arguments,
+        read_region,
+        grid,
+        dtype,
+        fetch=fetch_region,
+        finish=decode_region,
+        prefetch=prefetch,
     )

@@ -29,10 +29,10 @@ def bytes_of(array: NDArray[np.generic]) -> Bytes:
 def new_block(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> tuple[Block, Block]:
     """Give a new array, and a view of it with one opaque cell for each element, to copy bytes exactly."""
     block = np.empty(shape, dtype)
-    return block, np.ndarray(shape, cell_of(dtype), buffer=block)
+    return block, np.ndarray(shape, raw_dtype(dtype), buffer=block)
 
 
-def cell_of(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
+def raw_dtype(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
     """Give a type of the same size whose elements are copied byte for byte."""
     size = dtype.itemsize
     return np.dtype(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")

@@ -1,6 +1,6 @@
 """Chunk grids, pure: which chunks of the store meet what HDF5 has stored, and how they are put into batches.
 
-A cell is one position of a grid, counted in chunks along each axis. Cells are rows of an integer array of shape
+A cell is one position of a grid, counted in chunks along each axis. ChunkCoords are rows of an integer array of shape
 (cells, axes), so that a million of them is one object.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Shape = tuple[int, ...]
-    Cells = NDArray[np.int64]
+    ChunkCoords = NDArray[np.int64]
 
 
 AUTO_NBYTES = 4 * 2**20
@@ -66,10 +66,10 @@ def plan_shards(shape: Shape, chunks: Shape, itemsize: int, nbytes: int) -> Shap
     return tuple(reversed(shards))
 
 
-def count_cells(shape: Shape, chunks: Shape) -> Shape:
+def count_chunks(shape: Shape, chunks: Shape) -> Shape:
     """Give how many chunks there are along each axis.
 
-    >>> count_cells((10, 0, 8), (4, 2, 4))
+    >>> count_chunks((10, 0, 8), (4, 2, 4))
     (3, 0, 2)
     """
     return tuple(-(-length // chunk) for length, chunk in zip(shape, chunks, strict=True))
@@ -89,7 +89,7 @@ def check_count(total: int, chunks: Shape, limit: int) -> None:
         )
 
 
-def list_cells(shape: Shape, chunks: Shape, limit: int) -> Cells:
+def list_chunk_coords(shape: Shape, chunks: Shape, limit: int) -> ChunkCoords:
     """Give every cell of a grid in C order.
 
     Raises
@@ -97,7 +97,7 @@ def list_cells(shape: Shape, chunks: Shape, limit: int) -> Cells:
     UnsafeSourceError
         There are more than ``limit``: found before they are listed.
     """
-    counts = count_cells(shape, chunks)
+    counts = count_chunks(shape, chunks)
     total = prod(counts)
     check_count(total, chunks, limit)
     if not counts:
@@ -105,7 +105,7 @@ def list_cells(shape: Shape, chunks: Shape, limit: int) -> Cells:
     return np.stack(np.unravel_index(np.arange(total), counts), axis=1).astype(np.int64, copy=False)
 
 
-def map_cells(cells: Cells, shape: Shape, source: Shape, target: Shape, limit: int) -> Cells:
+def map_chunk_coords(chunk_coords: ChunkCoords, shape: Shape, source: Shape, target: Shape, limit: int) -> ChunkCoords:
     """Give the cells of the grid of ``target`` chunks that meet these cells of the grid of ``source`` chunks.
 
     They come without repetition and in C order.
@@ -117,16 +117,16 @@ def map_cells(cells: Cells, shape: Shape, source: Shape, target: Shape, limit: i
 
     Examples
     --------
-    >>> map_cells(np.array([[1]]), (10,), (4,), (3,), 100).tolist()
+    >>> map_chunk_coords(np.array([[1]]), (10,), (4,), (3,), 100).tolist()
     [[1], [2]]
     """
     if source == target:
-        return sort_cells(cells)
+        return sort_chunk_coords(chunk_coords)
     lengths, old = (np.asarray(values, dtype=np.int64) for values in (shape, source))
-    return meet_boxes(cells * old, np.minimum((cells + 1) * old, lengths), target, limit)
+    return list_overlapping(chunk_coords * old, np.minimum((chunk_coords + 1) * old, lengths), target, limit)
 
 
-def meet_boxes(starts: Cells, stops: Cells, chunks: Shape, limit: int) -> Cells:
+def list_overlapping(starts: ChunkCoords, stops: ChunkCoords, chunks: Shape, limit: int) -> ChunkCoords:
     """Give the cells of a grid that meet any of these boxes, in elements, none of which is empty.
 
     They come without repetition and in C order.
@@ -138,7 +138,7 @@ def meet_boxes(starts: Cells, stops: Cells, chunks: Shape, limit: int) -> Cells:
 
     Examples
     --------
-    >>> meet_boxes(np.array([[0], [5]]), np.array([[1], [7]]), (3,), 100).tolist()
+    >>> list_overlapping(np.array([[0], [5]]), np.array([[1], [7]]), (3,), 100).tolist()
     [[0], [1], [2]]
     """
     size = np.asarray(chunks, dtype=np.int64)
@@ -146,58 +146,58 @@ def meet_boxes(starts: Cells, stops: Cells, chunks: Shape, limit: int) -> Cells:
     counts = (stops - 1) // size - first + 1
     total = int(np.prod(counts, axis=1, dtype=np.float64).sum())
     check_count(total, chunks, limit)
-    return sort_cells(_expand(first, counts))
+    return sort_chunk_coords(_expand(first, counts))
 
 
-def _expand(first: Cells, counts: Cells) -> Cells:
+def _expand(first: ChunkCoords, counts: ChunkCoords) -> ChunkCoords:
     """Give all cells of the boxes that start at ``first`` and have ``counts`` cells along each axis."""
     totals = np.prod(counts, axis=1)
     box = np.repeat(np.arange(len(first)), totals)
     rest = np.arange(len(box)) - np.repeat(np.cumsum(totals) - totals, totals)
-    cells = np.empty((len(box), first.shape[1]), dtype=np.int64)
+    chunk_coords = np.empty((len(box), first.shape[1]), dtype=np.int64)
     for axis in reversed(range(first.shape[1])):
-        rest, cells[:, axis] = np.divmod(rest, counts[box, axis])
-    return cells + first[box]
+        rest, chunk_coords[:, axis] = np.divmod(rest, counts[box, axis])
+    return chunk_coords + first[box]
 
 
-def sort_cells(cells: Cells) -> Cells:
+def sort_chunk_coords(chunk_coords: ChunkCoords) -> ChunkCoords:
     """Give the cells in C order, each once.
 
-    >>> sort_cells(np.array([[1, 0], [0, 2], [1, 0]])).tolist()
+    >>> sort_chunk_coords(np.array([[1, 0], [0, 2], [1, 0]])).tolist()
     [[0, 2], [1, 0]]
     """
-    if cells.shape[1] == 0:
-        return cells[:1]
-    ordered = cells[np.lexsort(cells.T[::-1])]
+    if chunk_coords.shape[1] == 0:
+        return chunk_coords[:1]
+    ordered = chunk_coords[np.lexsort(chunk_coords.T[::-1])]
     keep = np.ones(len(ordered), dtype=bool)
     keep[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
     return ordered[keep]
 
 
-def find_absent(cells: Cells, counts: Shape) -> tuple[int, ...] | None:
+def find_absent(chunk_coords: ChunkCoords, counts: Shape) -> tuple[int, ...] | None:
     """Give the first cell of a grid that is not among these, which are in C order; None if all are.
 
     >>> find_absent(np.array([[0, 0], [0, 1], [1, 1]]), (2, 2)), find_absent(np.array([[0], [1]]), (2,))
     ((1, 0), None)
     """
-    number = np.arange(len(cells) + 1)
+    number = np.arange(len(chunk_coords) + 1)
     all_cells = np.empty((len(number), len(counts)), np.int64)
     for axis in reversed(range(len(counts))):
         all_cells[:, axis] = number % max(counts[axis], 1)
         number //= max(counts[axis], 1)
-    differ = np.flatnonzero((cells != all_cells[:-1]).any(axis=1))
-    first = int(differ[0]) if differ.size else len(cells)
+    differ = np.flatnonzero((chunk_coords != all_cells[:-1]).any(axis=1))
+    first = int(differ[0]) if differ.size else len(chunk_coords)
     return tuple(all_cells[first].tolist()) if first < prod(counts) else None
 
 
-def region_of(cell: tuple[int, ...], shape: Shape, chunks: Shape) -> tuple[slice, ...]:
+def region_of(coords: tuple[int, ...], shape: Shape, chunks: Shape) -> tuple[slice, ...]:
     """Give the region of the array that a cell covers, cut off at the array's end.
 
     >>> region_of((2,), (10,), (4,))
     (slice(8, 10, None),)
     """
     return tuple(
-        slice(i * chunk, min((i + 1) * chunk, length)) for i, length, chunk in zip(cell, shape, chunks, strict=True)
+        slice(i * chunk, min((i + 1) * chunk, length)) for i, length, chunk in zip(coords, shape, chunks, strict=True)
     )
 
 
@@ -249,7 +249,7 @@ class ChunkGrid:
     Examples
     --------
     >>> grid = ChunkGrid((10, 10), (4, 8))
-    >>> [overlap.in_chunk[0] for overlap in grid.meet((slice(3, 6), slice(0, 1)))]
+    >>> [overlap.in_chunk[0] for overlap in grid.overlaps((slice(3, 6), slice(0, 1)))]
     [slice(3, 4, None), slice(0, 2, None)]
     """
 
@@ -284,7 +284,7 @@ class ChunkGrid:
         """Give how many chunks a region meets."""
         return math.prod(map(len, self.places(region)))
 
-    def meet(self, region: tuple[slice, ...]) -> Iterator[Overlap]:
+    def overlaps(self, region: tuple[slice, ...]) -> Iterator[Overlap]:
         """Give the chunks that a region meets, in row-major order."""
         axes = [_meet_axis(s.start, s.stop, c) for s, c in zip(region, self.chunks, strict=True)]
         for sides in itertools.product(*axes):

@@ -25,7 +25,7 @@ How = Literal["copied", "decoded", "mixed", "metadata"]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class SourceInfo:
     """The file that was read, as it was then."""
 
     path: str
@@ -113,7 +113,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class ReportNote:
     """Something that is not lost, but looks different in the store."""
 
     path: str
@@ -128,7 +128,7 @@ class Note:
 class ConversionReport:
     """What became of every object of one HDF5 file."""
 
-    source: Source
+    source: SourceInfo
     target: str
     """path or URL of the store"""
     complete: bool
@@ -139,7 +139,7 @@ class ConversionReport:
     converted: tuple[Converted, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     links: tuple[Link, ...] = ()
-    notes: tuple[Note, ...] = ()
+    notes: tuple[ReportNote, ...] = ()
     verification: VerificationReport | None = field(default=None)
     """of `verify=True`; None where the store was not compared"""
 

@@ -12,7 +12,7 @@ from dask.base import tokenize
 from dask.utils import has_keyword
 
 from h5bound.graph.block_shapes import bounds_of
-from h5bound.graph.collection import array_of, life_of
+from h5bound.graph.collection import make_dask_array, make_lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import dask.array as da
     from numpy.typing import DTypeLike
 
-    from h5bound.graph.windows import Chunks, Index
+    from h5bound.graph.windows import BlockIndex, Chunks
 
 
 class ObjectSource:
@@ -112,8 +112,10 @@ def from_resource(
     known = hasattr(resource, "__dask_tokenize__")
     token = tokenize(resource, read, grid, kind) if known else uuid4().hex
     keywords = tuple(keyword for keyword in ("block_id", "block_info") if has_keyword(read, keyword))
-    life = life_of(ObjectSource(resource, read), window, barrier=barrier, token=token)
-    return array_of(life, token, _BlockKeywords(grid, bounds_of(grid), kind, keywords), read_by_keywords, grid, kind)
+    lifecycle = make_lifecycle(ObjectSource(resource, read), window, barrier=barrier, token=token)
+    return make_dask_array(
+        lifecycle, token, _BlockKeywords(grid, bounds_of(grid), kind, keywords), read_by_keywords, grid, kind
+    )
 
 
 def read_by_keywords(read: Callable[..., Any], keywords: dict[str, Any]) -> Any:
@@ -131,11 +133,11 @@ class _BlockKeywords:
     dtype: np.dtype[Any]
     keywords: tuple[str, ...]
 
-    def __call__(self, at: Index) -> tuple[dict[str, Any]]:
+    def __call__(self, at: BlockIndex) -> tuple[dict[str, Any]]:
         values = {"block_id": at, "block_info": self._info(at) if "block_info" in self.keywords else None}
         return ({keyword: values[keyword] for keyword in self.keywords},)
 
-    def _info(self, at: Index) -> dict[None, dict[str, Any]]:
+    def _info(self, at: BlockIndex) -> dict[None, dict[str, Any]]:
         place = [(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, at, strict=True)]
         return {
             None: {

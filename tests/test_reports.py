@@ -12,14 +12,14 @@ from h5bound.reports import (
     Converted,
     Difference,
     Link,
-    Note,
+    ReportNote,
     Skipped,
-    Source,
+    SourceInfo,
     VerificationReport,
     format_nbytes,
 )
 
-SOURCE = Source("scan.h5", 123, 456, "2.0.0")
+SOURCE = SourceInfo("scan.h5", 123, 456, "2.0.0")
 VERIFIED = VerificationReport("scan.h5", "scan.zarr", 2, 3, 4096, 0.5)
 
 
@@ -39,7 +39,7 @@ def test_a_conversion_report_is_the_documented_json() -> None:
     report = conversion(
         skipped=(Skipped("/odd", "no Zarr form"), Skipped("/x", "region reference", attribute="roi")),
         links=(Link("/again", "hard", "/x"),),
-        notes=(Note("/mytype", "committed type"),),
+        notes=(ReportNote("/mytype", "committed type"),),
     )
     assert json.loads(report.to_json()) == {
         "version": 1,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 
-from h5bound.codecs.filters import KINDS
+from h5bound.codecs.filters import FILTERS
 from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS, describe
-from h5bound.hdf5.hierarchy import read_index
+from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import open_object
 from h5bound.reader.dataset_reader import DatasetReader
 from h5bound.reader.source import H5Source
@@ -61,7 +61,7 @@ def list_file(path: str | PathLike[str], *, storage_options: Mapping[str, Any] |
     source = H5Source.of(path, storage_options)
     opened = source.open()
     try:
-        index = read_index(opened.file)
+        index = read_hierarchy(opened.file)
         entries = [Entry(record.path, "group", "group") for record in index.groups]
         entries += [Entry(record.path, "dataset", describe_dataset(opened, record)) for record in index.datasets]
         source.check(opened)
@@ -88,7 +88,7 @@ def describe_dataset(opened: OpenFile, record: DatasetRecord) -> str:
     )
     if record.outside:
         parts.append(f"outside: {', '.join(record.outside)}")
-    parts.append(record.problem or describe_way(opened, record))
+    parts.append(record.problem or describe_strategy(opened, record))
     return ", ".join(parts)
 
 
@@ -116,12 +116,12 @@ def describe_filter(item: Filter) -> str:
     >>> describe_filter(Filter(1, 0, (4,), "deflate"))
     'deflate 4'
     """
-    kind = KINDS.get(item.id)
+    kind = FILTERS.get(item.id)
     name = kind.name if kind is not None else item.name or f"filter {item.id}"
     return f"{name} {item.options[0]}" if name in ("deflate", "bzip2", "zstd") and item.options else name
 
 
-def describe_way(opened: OpenFile, record: DatasetRecord) -> str:
+def describe_strategy(opened: OpenFile, record: DatasetRecord) -> str:
     """Give which way the dataset is read: directly, or through h5py, and then why."""
     try:
         dataset = open_object(opened.file, record.path)
@@ -129,7 +129,7 @@ def describe_way(opened: OpenFile, record: DatasetRecord) -> str:
             return "no elements"
         reader = DatasetReader(dataset, opened.bytes)
         try:
-            return "read directly" if reader.way == "direct" else f"read through h5py ({reader.reason})"
+            return "read directly" if reader.strategy == "direct" else f"read through h5py ({reader.reason})"
         finally:
             reader.close()
     except (H5BoundError, *READ_ERRORS) as error:

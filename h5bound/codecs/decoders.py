@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-class Task(NamedTuple):
+class FilterInput(NamedTuple):
     """What one filter has to undo."""
 
     source: Bytes
@@ -45,7 +45,7 @@ class Task(NamedTuple):
         return np.empty(self.nbytes, np.uint8) if self.out is None else self.out
 
 
-def undo_deflate(task: Task) -> Bytes:
+def undo_deflate(task: FilterInput) -> Bytes:
     """Inflate a zlib stream; libdeflate checks its Adler-32. What it unpacks to is known, or has a limit."""
     import deflate
 
@@ -69,7 +69,7 @@ def inflate_within(source: Bytes, limit: int) -> Bytes:
     return np.frombuffer(data, np.uint8)
 
 
-def undo_shuffle(task: Task) -> Bytes:
+def undo_shuffle(task: FilterInput) -> Bytes:
     """Put byte k of every element back beside the element's other bytes.
 
     numpy's strided copies do this at 3 GB/s without Python's lock, which numcodecs keeps. What is left over
@@ -93,7 +93,7 @@ def unshuffle(source: Rows, out: Rows, size: int) -> None:
     out[..., whole:] = source[..., whole:]
 
 
-def undo_fletcher32(task: Task) -> Bytes:
+def undo_fletcher32(task: FilterInput) -> Bytes:
     """Check the four bytes of checksum at the end and take them off."""
     if task.source.size < 4:
         raise DamagedError("is too short for its checksum")
@@ -156,7 +156,7 @@ def wrapped(total: int) -> int:
     return (total - 1) % 65535 + 1 if total else 0
 
 
-def undo_zstd(task: Task) -> Bytes:
+def undo_zstd(task: FilterInput) -> Bytes:
     """Decompress a Zstandard frame whose header says its size, as HDF5's plugin asks for."""
     from numcodecs import zstd
 
@@ -183,7 +183,7 @@ def zstd_nbytes(head: bytes) -> int:
     return int.from_bytes(size, "little") + (256 if width == 2 else 0)
 
 
-def undo_bzip2(task: Task) -> Bytes:
+def undo_bzip2(task: FilterInput) -> Bytes:
     """Decompress a bzip2 stream, reading at most one byte more than there should be."""
     unpacker = bz2.BZ2Decompressor()
     try:
@@ -195,7 +195,7 @@ def undo_bzip2(task: Task) -> Bytes:
     return np.frombuffer(data, np.uint8)
 
 
-def undo_blosc(task: Task) -> Bytes:
+def undo_blosc(task: FilterInput) -> Bytes:
     """Decompress a Blosc 1 buffer whose header has the sizes right."""
     from numcodecs import blosc
 
@@ -230,7 +230,7 @@ def blosc_sizes(heads: Rows, stored: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(words[:, 2] == stored, words[:, 0], -1)
 
 
-def undo_lz4(task: Task) -> Bytes:
+def undo_lz4(task: FilterInput) -> Bytes:
     """Decompress HDF5's LZ4 framing; a block as long as what it holds is stored as it is (H5Zlz4.c)."""
     out = task.target()
     frames = find_frames(task.source, out.size, out.size)
@@ -260,10 +260,10 @@ def unpack_lz4(frame: Bytes, out: Bytes) -> None:
 
 def unpack_zstd(frame: Bytes, out: Bytes) -> None:
     """Decompress one Zstandard frame after four bytes."""
-    undo_zstd(Task(frame[4:], out.size, out, ()))
+    undo_zstd(FilterInput(frame[4:], out.size, out, ()))
 
 
-def undo_bitshuffle(task: Task) -> Bytes:
+def undo_bitshuffle(task: FilterInput) -> Bytes:
     """Put the bits of every element back together, decompressing them before where that is asked for.
 
     Elements are taken eight at a time; what is left after the last eight stands as it is at the end
@@ -307,7 +307,7 @@ def unpack_bits(source: Bytes, nbytes: int, packed: int, packer: int) -> tuple[B
     return bits, source[frames.end(len(frames.lengths)) :], frames.block
 
 
-def undo_lzf(task: Task) -> Bytes:
+def undo_lzf(task: FilterInput) -> Bytes:
     """Decompress an LZF stream."""
     import imagecodecs
 
@@ -321,7 +321,7 @@ def undo_lzf(task: Task) -> Bytes:
     return out
 
 
-def undo_szip(task: Task) -> Bytes:
+def undo_szip(task: FilterInput) -> Bytes:
     """Decompress a SZIP stream led by its little-endian size (H5Zszip.c)."""
     import imagecodecs
 

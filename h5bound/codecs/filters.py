@@ -16,7 +16,7 @@ import numpy as np
 
 from h5bound.buffers import Bytes, DamagedError, Rows
 from h5bound.codecs.decoders import (
-    Task,
+    FilterInput,
     blosc_sizes,
     join_bitshuffle,
     join_lz4,
@@ -113,12 +113,12 @@ def level_of(options: tuple[int, ...], default: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FilterSpec:
     """One row of the table: a filter that h5bound undoes itself."""
 
     name: str
     """what people call it"""
-    undo: Callable[[Task], Bytes]
+    undo: Callable[[FilterInput], Bytes]
     """the decoder"""
     grows: int | None
     """how many bytes it adds when it is applied; None for a compressor, whose output has any size"""
@@ -134,17 +134,17 @@ class Kind:
     """gives what the filter would have made of several chunks as one, from their size before it and its options"""
 
 
-KINDS = {
-    1: Kind("deflate", undo_deflate, None, codec=name_zlib),
-    2: Kind("shuffle", undo_shuffle, 0, 1, codec=name_shuffle),
-    3: Kind("fletcher32", undo_fletcher32, 4, codec=name_fletcher32),
-    4: Kind("szip", undo_szip, None, 4, library="imagecodecs"),
-    307: Kind("bzip2", undo_bzip2, None, codec=name_bzip2),
-    32000: Kind("lzf", undo_lzf, None, library="imagecodecs"),
-    32001: Kind("blosc", undo_blosc, None, codec=name_blosc, sizes=blosc_sizes),
-    32004: Kind("lz4", undo_lz4, None, join=join_lz4),
-    32008: Kind("bitshuffle", undo_bitshuffle, None, 4, library="imagecodecs", join=join_bitshuffle),
-    32015: Kind("zstd", undo_zstd, None, codec=name_zstd),
+FILTERS = {
+    1: FilterSpec("deflate", undo_deflate, None, codec=name_zlib),
+    2: FilterSpec("shuffle", undo_shuffle, 0, 1, codec=name_shuffle),
+    3: FilterSpec("fletcher32", undo_fletcher32, 4, codec=name_fletcher32),
+    4: FilterSpec("szip", undo_szip, None, 4, library="imagecodecs"),
+    307: FilterSpec("bzip2", undo_bzip2, None, codec=name_bzip2),
+    32000: FilterSpec("lzf", undo_lzf, None, library="imagecodecs"),
+    32001: FilterSpec("blosc", undo_blosc, None, codec=name_blosc, sizes=blosc_sizes),
+    32004: FilterSpec("lz4", undo_lz4, None, join=join_lz4),
+    32008: FilterSpec("bitshuffle", undo_bitshuffle, None, 4, library="imagecodecs", join=join_bitshuffle),
+    32015: FilterSpec("zstd", undo_zstd, None, codec=name_zstd),
 }
 """The table, by filter number as registered with The HDF Group (hdf5_plugins, RegisteredFilterPlugins)."""
 
@@ -158,7 +158,7 @@ class Decoder:
 
     nbytes: int
     """the size of a decoded chunk"""
-    steps: tuple[tuple[Kind, tuple[int, ...]], ...]
+    steps: tuple[tuple[FilterSpec, tuple[int, ...]], ...]
     """the filters in the order in which they were applied, with their client data values"""
 
     def decode(self, stored: Bytes, out: Bytes, mask: int = 0) -> None:
@@ -177,7 +177,7 @@ class Decoder:
         while left:
             kind, options, nbytes = left.pop()
             try:
-                data = kind.undo(Task(data, nbytes, None if left else out, options, self._limit))
+                data = kind.undo(FilterInput(data, nbytes, None if left else out, options, self._limit))
             except DamagedError as error:
                 raise DamagedError(f"{kind.name}: it {error}") from error.__cause__
         self._check(data)
@@ -203,9 +203,9 @@ class Decoder:
                 return
             joined = kind.join(data, nbytes, options) if kind.join is not None and nbytes > 0 else None
             if joined is None:
-                data = [kind.undo(Task(chunk, nbytes, None, options, self._limit)) for chunk in data]
+                data = [kind.undo(FilterInput(chunk, nbytes, None, options, self._limit)) for chunk in data]
             else:
-                data = np.split(kind.undo(Task(joined, nbytes * len(data), None, options)), len(data))
+                data = np.split(kind.undo(FilterInput(joined, nbytes * len(data), None, options)), len(data))
         for chunk in data:
             self._check(chunk)
         np.concatenate(data, out=out.reshape(-1))
@@ -246,7 +246,7 @@ class Decoder:
         """The most bytes that a compressor may have made of a chunk, or been given."""
         return 2 * self.nbytes + GROWTH
 
-    def _applied(self, mask: int) -> list[tuple[Kind, tuple[int, ...], int]]:
+    def _applied(self, mask: int) -> list[tuple[FilterSpec, tuple[int, ...], int]]:
         """Give the filters that were applied, with their options and the bytes that each was given."""
         applied, nbytes = [], self.nbytes
         for i, (kind, options) in enumerate(self.steps):
@@ -272,7 +272,7 @@ def decoder_for(filters: tuple[Filter, ...], nbytes: int) -> Decoder:
     steps = []
     packed = False
     for entry in filters:
-        kind = KINDS.get(entry.id)
+        kind = FILTERS.get(entry.id)
         if kind is None:
             raise UnsupportedError(f"filter {entry.id} ({entry.name}) is undone by HDF5 only")
         if kind.library and importlib.util.find_spec(kind.library) is None:
@@ -288,8 +288,8 @@ def decoder_for(filters: tuple[Filter, ...], nbytes: int) -> Decoder:
 
 def odd_settings(entry: Filter, nbytes: int) -> bool:
     """Tell whether a filter of the table has client data values that its decoder is not made for."""
-    name, options = KINDS[entry.id].name, entry.options
-    if len(options) < KINDS[entry.id].options:
+    name, options = FILTERS[entry.id].name, entry.options
+    if len(options) < FILTERS[entry.id].options:
         return True
     if name == "deflate":  # HDF5 refuses any other
         return len(options) != 1 or options[0] > 9
@@ -329,7 +329,7 @@ def translate_codecs(
     codecs: list[Config] = []
     size = nbytes
     for entry in filters:
-        kind = KINDS.get(entry.id)
+        kind = FILTERS.get(entry.id)
         if kind is None or kind.codec is None:
             return None, f"no Zarr codec reads what HDF5's filter {kind.name if kind else entry.id} writes"
         if odd_settings(entry, nbytes):

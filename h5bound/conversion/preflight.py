@@ -16,7 +16,7 @@ from h5bound.reports import Skipped
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from h5bound.planning.scan import Survey
+    from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
@@ -33,7 +33,9 @@ class Probed:
     """why its values cannot be carried; "" if they can"""
 
 
-def find_refused(survey: Survey, plan: StorePlan, run: Callable[..., list[Probed]], window: int) -> Iterator[Skipped]:
+def find_unsupported(
+    scan: SourceScan, plan: StorePlan, run: Callable[..., list[Probed]], window: int
+) -> Iterator[Skipped]:
     """Yield each dataset whose values cannot be carried, with the reason.
 
     Parameters
@@ -47,16 +49,16 @@ def find_refused(survey: Survey, plan: StorePlan, run: Callable[..., list[Probed
     window
         Bytes.
     """
-    facts = {item.record.path: item for item in survey.datasets}
-    values, cells, seen = [], [], set[str]()
+    dataset_scan = {item.record.path: item for item in scan.datasets}
+    values, chunk_coords, seen = [], [], set[str]()
     for array in plan.arrays:
-        told = facts[array.path]
-        if array.path in seen or not may_be_refused(told.type):
+        told = dataset_scan[array.path]
+        if array.path in seen or not may_be_unsupported(told.type):
             continue
         seen.add(array.path)
-        values.append(describe_values(survey, told, array, array.node.write_shape))
-        cells.append(array.cells if told.ends is None else list_rows(told.record.shape))
-    units = cut_units(values, cells, window)
+        values.append(describe_values(scan, told, array, array.node.write_shape))
+        chunk_coords.append(array.chunk_coords if told.ends is None else list_rows(told.record.shape))
+    units = cut_units(values, chunk_coords, window)
     problems: dict[str, str] = {}
     for item in run(PROBE, values, units) if units else []:
         if item.problem:
@@ -65,9 +67,9 @@ def find_refused(survey: Survey, plan: StorePlan, run: Callable[..., list[Probed
         yield Skipped(path, problem)
 
 
-def may_be_refused(zarr_type: ZarrType) -> bool:
+def may_be_unsupported(zarr_type: ZarrType) -> bool:
     """Return whether values of a type may be such that Zarr does not hold them."""
-    return zarr_type.source.hasobject if zarr_type.values is None else may_be_refused(zarr_type.values)
+    return zarr_type.source.hasobject if zarr_type.values is None else may_be_unsupported(zarr_type.values)
 
 
 def probe_unit(opened: OpenFile, values: SourceValues, unit: Unit) -> Probed:

@@ -21,21 +21,21 @@ from h5bound.stores.target import MARKER
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from h5bound.planning.scan import Survey
+    from h5bound.planning.scan import SourceScan
     from h5bound.stores.target import Target
 
 
-MARK_VERSION = 1
+PROVENANCE_VERSION = 1
 """The version of what stands under ``_h5bound`` of the root."""
 
-MARK_KEYS = frozenset(
+PROVENANCE_KEYS = frozenset(
     {"version", "h5bound", "source", "external", "settings", "limits", "complete", "details", "skipped"}
 )
 """What the mark adds to ``_h5bound`` of the root."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mark:
+class Provenance:
     """What ``_h5bound`` of the root says."""
 
     settings: Settings
@@ -45,17 +45,17 @@ class Mark:
     skipped: tuple[Skipped, ...]
 
 
-def identify(survey: Survey, settings: Settings, limits: Limits) -> dict[str, Any]:
+def identify(scan: SourceScan, settings: Settings, limits: Limits) -> dict[str, Any]:
     """Give what tells one conversion from another: source, settings and version."""
-    files = {path: spell_file(path, found.size, found.mtime_ns) for path, found in survey.beside.items()}
-    for origin in reversed(survey.origins):
-        index, state = origin.index, origin.source.identity
+    files = {path: spell_file(path, found.size, found.mtime_ns) for path, found in scan.external_states.items()}
+    for origin in reversed(scan.origins):
+        index, state = origin.hierarchy, origin.source.identity
         entry = spell_file(index.file.removesuffix(f"?{HIDDEN}"), index.size, index.mtime_ns)
         stamps = {"stamps": dict(state.stamps)} if state is not None and state.stamps else {}
         files[origin.source.path] = {**entry, **stamps}
-    source = files.pop(survey.origins[0].source.path)
+    source = files.pop(scan.origins[0].source.path)
     return {
-        "version": MARK_VERSION,
+        "version": PROVENANCE_VERSION,
         "h5bound": version("h5bound"),
         "source": source,
         "settings": settings.to_dict(),
@@ -79,7 +79,7 @@ def spell_skipped(item: Skipped) -> dict[str, Any]:
     return {**item.to_dict(), "path": spell_text(item.path)}
 
 
-def parse_mark(target: Target) -> Mark:
+def parse_provenance(target: Target) -> Provenance:
     """Give the mark of a store.
 
     Raises
@@ -89,11 +89,11 @@ def parse_mark(target: Target) -> Mark:
     """
     document = "zarr.json" if target.zarr_format == 3 else ".zattrs"
     try:
-        mark = read_mark(target)
-        check_version(mark["version"])
-        settings = parse_settings(mark["settings"], target.zarr_format)
-        skipped = tuple(map(parse_skipped, mark["skipped"]))
-        return Mark(settings, parse_limits(mark["limits"]), parse_details(mark["details"]), skipped)
+        provenance = read_provenance_text(target)
+        check_version(provenance["version"])
+        settings = parse_settings(provenance["settings"], target.zarr_format)
+        skipped = tuple(map(parse_skipped, provenance["skipped"]))
+        return Provenance(settings, parse_limits(provenance["limits"]), parse_details(provenance["details"]), skipped)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise TargetError(
             f"{target.url}: the mark _h5bound in {document} cannot be used ({describe(error)}); "
@@ -101,7 +101,7 @@ def parse_mark(target: Target) -> Mark:
         ) from error
 
 
-def read_mark(target: Target) -> Mapping[str, Any]:
+def read_provenance_text(target: Target) -> Mapping[str, Any]:
     """Give the ``_h5bound`` attribute of a complete store's root.
 
     Raises
@@ -116,10 +116,10 @@ def read_mark(target: Target) -> Mapping[str, Any]:
     if document is None:
         raise TargetError(f"{target.url}: no Zarr store of format {target.zarr_format} there")
     attributes = json.loads(document)
-    mark = (attributes.get("attributes", {}) if target.zarr_format == 3 else attributes).get("_h5bound", {})
-    if not mark.get("complete"):
+    provenance = (attributes.get("attributes", {}) if target.zarr_format == 3 else attributes).get("_h5bound", {})
+    if not provenance.get("complete"):
         raise TargetError(f"{target.url}: not a store that h5bound wrote, so its source is not known")
-    return dict(mark)
+    return dict(provenance)
 
 
 def check_version(version: object) -> None:
@@ -130,8 +130,8 @@ def check_version(version: object) -> None:
     ValueError
         It has another version.
     """
-    if version != MARK_VERSION:
-        raise ValueError(f"it has version {version!r}, and this h5bound reads version {MARK_VERSION}")
+    if version != PROVENANCE_VERSION:
+        raise ValueError(f"it has version {version!r}, and this h5bound reads version {PROVENANCE_VERSION}")
 
 
 def parse_settings(held: Any, zarr_format: int) -> Settings:

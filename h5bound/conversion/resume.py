@@ -24,11 +24,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from h5bound.conversion.provenance import parse_mark, read_mark, spell_skipped
+from h5bound.conversion.provenance import parse_provenance, read_provenance_text, spell_skipped
 from h5bound.conversion.transfer import Written, key_of
 from h5bound.errors import TargetError
 from h5bound.hdf5.datatypes import read_text
-from h5bound.planning.work_units import keep_cells
+from h5bound.planning.work_units import keep_chunks
 from h5bound.stores.conflicts import check_source
 from h5bound.stores.local import delete_files
 from h5bound.stores.lock import is_claimed, parse_marker, taken
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from h5bound.conversion.transfer import Job
-    from h5bound.planning.scan import Survey
+    from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
     from h5bound.reader.source import H5Source
@@ -117,7 +117,7 @@ def check_state(target: Target, state: State, *, resume: bool, overwrite: bool) 
     raise TargetError(f"{target.url}: {what}{';' if state == 'store' else ','} overwrite=True replaces it")
 
 
-def judge(target: Target, claim: Claim, marker: Mapping[str, Any], *, resume: bool, overwrite: bool) -> State:
+def decide_state(target: Target, claim: Claim, marker: Mapping[str, Any], *, resume: bool, overwrite: bool) -> State:
     """Give what a target holds, now that no other conversion can alter it.
 
     Parameters
@@ -150,7 +150,7 @@ def judge(target: Target, claim: Claim, marker: Mapping[str, Any], *, resume: bo
 
 
 def begin(target: Target, claim: Claim, marker: Mapping[str, Any], state: State, *, resume: bool) -> list[str]:
-    """Mark the target as unfinished work of this conversion; gives the keys that it has already."""
+    """Provenance the target as unfinished work of this conversion; gives the keys that it has already."""
     if resume and state == "unfinished":
         claim.keep(marker)
         return target.list_keys()
@@ -191,7 +191,7 @@ def is_store(target: Target) -> bool:
 
 
 def find_done(
-    target: Target, survey: Survey, jobs: Sequence[Job], plan: StorePlan, identity: Mapping[str, Any]
+    target: Target, scan: SourceScan, jobs: Sequence[Job], plan: StorePlan, identity: Mapping[str, Any]
 ) -> tuple[list[Written], dict[str, str]]:
     """Give what became of the units of a complete store, and why datasets could not be read, by path.
 
@@ -201,23 +201,26 @@ def find_done(
         It was made by another conversion, or has lost chunks or documents since.
     """
     try:
-        parse_mark(target)
+        parse_provenance(target)
     except TargetError as error:
         raise TargetError(f"{error}; it cannot be resumed, overwrite=True replaces it") from error
-    mark = read_mark(target)
+    provenance = read_provenance_text(target)
     planned = [spell_skipped(item) for item in plan.skipped]
-    if list(list_differing(mark, json.loads(json.dumps(identity)))) or mark["skipped"][: len(planned)] != planned:
-        raise another(target, mark, identity)
-    failed = {str(read_text(item["path"])): item["reason"] for item in mark["skipped"][len(planned) :]}
+    if (
+        list(list_differing(provenance, json.loads(json.dumps(identity))))
+        or provenance["skipped"][: len(planned)] != planned
+    ):
+        raise another(target, provenance, identity)
+    failed = {str(read_text(item["path"])): item["reason"] for item in provenance["skipped"][len(planned) :]}
     keys = set(target.list_keys())
     of_group, of_array = (".zgroup", ".zarray") if target.zarr_format == 2 else ("zarr.json", "zarr.json")
-    documents = [f"{group.target}/{of_group}".lstrip("/") for group in survey.groups]
+    documents = [f"{group.target}/{of_group}".lstrip("/") for group in scan.groups]
     documents += [f"{job.node.target}/{of_array}" for job in jobs if job.path not in failed]
     bare = [name for name in documents if name not in keys]
     if bare:
         raise TargetError(f"{target.url}: marked complete, but {bare[0]} is missing; overwrite=True replaces it")
     left, written, _ = split_written(target, jobs, plan, keys)
-    lost = sum(len(unit.cells) for unit in left if jobs[unit.array].path not in failed)
+    lost = sum(len(unit.chunk_coords) for unit in left if jobs[unit.array].path not in failed)
     if lost:
         raise TargetError(f"{target.url}: marked complete, but {lost:,} chunks are missing; overwrite=True replaces it")
     return written, failed
@@ -261,17 +264,17 @@ def split_written(
     written: list[Written] = []
     leftovers = set(keys)
     for unit in plan.units:
-        names = name_cells(jobs[unit.array], unit)
+        names = name_chunks(jobs[unit.array], unit)
         there = np.fromiter((name in leftovers for name in names), bool, len(names))
         mine = {name for name, found in zip(names, there, strict=True) if found}
         leftovers -= mine
         if mine:
             written.append(Written(unit.array, int(there.sum()), target.measure(list(mine))))
-        left += keep_cells(unit, plan.arrays[unit.array], ~there)
+        left += keep_chunks(unit, plan.arrays[unit.array], ~there)
     return left, written, leftovers
 
 
-def name_cells(job: Job, unit: Unit) -> list[str]:
+def name_chunks(job: Job, unit: Unit) -> list[str]:
     """Give the key of each cell of a unit: of its shard where there are shards."""
-    sizes = [1] * unit.cells.shape[1] if unit.stored is None else shard_counts(job.node)
-    return [key_of(job, tuple(cell)) for cell in (unit.cells // sizes).tolist()]
+    sizes = [1] * unit.chunk_coords.shape[1] if unit.stored is None else shard_counts(job.node)
+    return [key_of(job, tuple(coords)) for coords in (unit.chunk_coords // sizes).tolist()]

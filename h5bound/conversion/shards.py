@@ -89,7 +89,7 @@ def pack_shard(
     """
     import google_crc32c
 
-    index: NDArray[np.uint64] = np.full((count, 2), NO_CHUNK, dtype="<u8")
+    index = np.full((count, 2), NO_CHUNK, dtype="<u8")
     index[places, 0] = np.cumsum(sizes) - sizes
     index[places, 1] = sizes
     table = index.tobytes()

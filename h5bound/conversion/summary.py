@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from h5bound.reports import Converted, Skipped, Source
+from h5bound.reports import Converted, Skipped, SourceInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from h5bound.conversion.transfer import Job, Written
     from h5bound.planning.plan import ArrayPlan
-    from h5bound.planning.scan import Survey
+    from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.reports import How
 
@@ -33,7 +33,7 @@ def list_skipped(plan: StorePlan, failed: Mapping[str, str]) -> tuple[Skipped, .
 
 
 def list_converted(
-    survey: Survey, plan: StorePlan, written: Iterable[Written], failed: Mapping[str, str]
+    scan: SourceScan, plan: StorePlan, written: Iterable[Written], failed: Mapping[str, str]
 ) -> tuple[Converted, ...]:
     """Give the report's entry of each group and dataset that is in the store, by path."""
     chunks, nbytes = [0] * len(plan.arrays), [0] * len(plan.arrays)
@@ -43,22 +43,24 @@ def list_converted(
     numbers: dict[str, list[int]] = {}
     for number, array in enumerate(plan.arrays):
         numbers.setdefault(array.path, []).append(number)
-    entries = [Converted(group.path, group.target) for group in survey.groups]
-    for facts in survey.datasets:
-        path = facts.record.path
+    entries = [Converted(group.path, group.target) for group in scan.groups]
+    for dataset_scan in scan.datasets:
+        path = dataset_scan.record.path
         if path in numbers and path not in failed:
             mine = numbers[path]
             first = plan.arrays[mine[0]]
             count, size = sum(chunks[i] for i in mine), sum(nbytes[i] for i in mine)
             entries.append(
-                Converted(path, facts.target, tell_way(first), count, first.stored_nbytes, size, explain(first))
+                Converted(
+                    path, dataset_scan.target, find_strategy(first), count, first.stored_nbytes, size, explain(first)
+                )
             )
     return tuple(sorted(entries, key=lambda entry: entry.path.split("/")))
 
 
-def tell_way(plan: ArrayPlan) -> How:
+def find_strategy(plan: ArrayPlan) -> How:
     """Give the word of the report for the way that a dataset went."""
-    if not len(plan.cells):
+    if not len(plan.chunk_coords):
         return "metadata"
     if plan.stored is None:
         return "decoded"
@@ -74,10 +76,10 @@ def explain(plan: ArrayPlan) -> tuple[str, ...]:
         "encoded anew: HDF5 stored them otherwise": int((anew & (plan.stored.nbytes > 0)).sum()),
         "never written: given their fill value": int((anew & (plan.stored.nbytes == 0)).sum()),
     }
-    return tuple(f"{count:,} of {len(plan.cells):,} chunks {what}" for what, count in counts.items() if count)
+    return tuple(f"{count:,} of {len(plan.chunk_coords):,} chunks {what}" for what, count in counts.items() if count)
 
 
-def describe_source(survey: Survey) -> Source:
+def describe_source(scan: SourceScan) -> SourceInfo:
     """Give the report's entry of the source."""
-    index = survey.index
-    return Source(index.file, index.size, index.mtime_ns, h5py.version.hdf5_version)
+    index = scan.hierarchy
+    return SourceInfo(index.file, index.size, index.mtime_ns, h5py.version.hdf5_version)

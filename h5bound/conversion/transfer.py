@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from h5bound.chunk_grid import Shape
     from h5bound.hdf5.references import Addresses
-    from h5bound.planning.plan import Way
+    from h5bound.planning.plan import Strategy
     from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.target import Target
@@ -60,9 +60,9 @@ class Job:
     """number of its file, among those of the survey"""
     shape: Shape
     """of the dataset, without the axes of an HDF5 array type"""
-    refused: bool
+    opaque_only: bool
     """whether h5py reads its type only as bytes"""
-    way: Way
+    strategy: Strategy
     type: ZarrType
     node: ArrayNode
     array: zarr.Array[Any]
@@ -116,9 +116,9 @@ def read_unit(opened: OpenFile, job: Job, unit: Unit) -> Loaded:
     UnsafeSourceError, SourceNotFoundError
         What it draws on is not what it was, or is not there where this runs.
     """
-    opened.judge(job.inside, job.allowed)
+    opened.check_external_files(job.inside, job.allowed)
     try:
-        parts = READERS[job.way](opened, job, unit)
+        parts = READERS[job.strategy](opened, job, unit)
         if unit.stored is None:
             return Loaded(job, unit, list(parts))
         small = unit.stored.nbytes.mean() < SMALL_NBYTES
@@ -139,20 +139,22 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> Iterator[NDArray[np.u
     assert stored is not None
     unpacked = prod(job.node.chunks) * job.node.dtype.itemsize
     plain = not job.node.chain.compressors and not job.node.chain.filters
-    rows = zip(stored.cells, *(map(int, row) for row in (stored.nbytes, stored.masks, stored.offsets)), strict=True)
+    rows = zip(
+        stored.chunk_coords, *(map(int, row) for row in (stored.nbytes, stored.masks, stored.offsets)), strict=True
+    )
     fetch = stored_bytes(opened, job, unit)
     for row, nbytes, mask, offset in rows:
-        cell = row.tolist()
+        coords = row.tolist()
         if mask:
-            block = read_region(opened, job, region_of(tuple(cell), job.node.shape, job.node.chunks))
+            block = read_region(opened, job, region_of(tuple(coords), job.node.shape, job.node.chunks))
             yield np.frombuffer(encode_block(job.encoder, block), np.uint8)
             continue
         if plain and nbytes != unpacked:
-            raise CorruptChunkError(f"the chunk at {tuple(cell)} has {nbytes} bytes in place of {unpacked}")
+            raise CorruptChunkError(f"the chunk at {tuple(coords)} has {nbytes} bytes in place of {unpacked}")
         try:
-            yield fetch(offset, nbytes, cell)
+            yield fetch(offset, nbytes, coords)
         except DamagedError as error:
-            raise CorruptChunkError(f"the chunk at {tuple(cell)}: {error}") from error
+            raise CorruptChunkError(f"the chunk at {tuple(coords)}: {error}") from error
 
 
 def stored_bytes(opened: OpenFile, job: Job, unit: Unit) -> Callable[[int, int, list[int]], NDArray[np.uint8]]:
@@ -165,23 +167,23 @@ def stored_bytes(opened: OpenFile, job: Job, unit: Unit) -> Callable[[int, int, 
         return lambda offset, nbytes, _cell: source.read(offset, nbytes)
     dataset = open_dataset(opened.file, job.inside)
     chunks = dataset.chunks
-    return lambda _offset, _nbytes, cell: np.frombuffer(
-        dataset.id.read_direct_chunk(tuple(i * size for i, size in zip(cell, chunks, strict=False)))[1],
+    return lambda _offset, _nbytes, coords: np.frombuffer(
+        dataset.id.read_direct_chunk(tuple(i * size for i, size in zip(coords, chunks, strict=False)))[1],
         np.uint8,
     )
 
 
 def read_region(opened: OpenFile, job: Job, region: tuple[slice, ...]) -> Block:
     """Give a region of the array, in the form that Zarr holds."""
-    block = read_elements(opened.read, opened, job.inside, region, len(job.shape), refused=job.refused)
+    block = read_elements(opened.read, opened, job.inside, region, len(job.shape), opaque_only=job.opaque_only)
     resolve = job.addresses.resolver(opened.file)
     return job.type.convert(block, resolve)
 
 
 def read_decoded(opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:
     """Give the elements of each cell."""
-    regions = [region_of(tuple(cell), job.node.shape, job.node.write_shape) for cell in unit.cells.tolist()]
-    opened.foresee(job.inside, [region[: len(job.shape)] for region in regions])
+    regions = [region_of(tuple(coords), job.node.shape, job.node.write_shape) for coords in unit.chunk_coords.tolist()]
+    opened.prefetch(job.inside, [region[: len(job.shape)] for region in regions])
     for region in regions:
         yield read_region(opened, job, region)
 
@@ -230,43 +232,43 @@ def write_unit(loaded: Loaded) -> Written:
         return Written(unit.array, 0, 0, loaded.problem)
     if isinstance(loaded.parts, Packed):
         nbytes = job.target.write(name_keys(job, unit, loaded.parts))
-        return Written(unit.array, len(unit.cells), nbytes)
+        return Written(unit.array, len(unit.chunk_coords), nbytes)
     if job.codecs is not None:
-        return Written(unit.array, len(unit.cells), job.target.write(encode_cells(job, unit, loaded.parts)))
+        return Written(unit.array, len(unit.chunk_coords), job.target.write(encode_chunks(job, unit, loaded.parts)))
     keys = []
-    for cell, block in zip(unit.cells.tolist(), loaded.parts, strict=True):
-        region = region_of(tuple(cell), job.node.shape, job.node.write_shape)
+    for coords, block in zip(unit.chunk_coords.tolist(), loaded.parts, strict=True):
+        region = region_of(tuple(coords), job.node.shape, job.node.write_shape)
         job.array[region or ...] = block
-        keys.append(key_of(job, tuple(cell)))
-    return Written(unit.array, len(unit.cells), job.target.measure(keys))
+        keys.append(key_of(job, tuple(coords)))
+    return Written(unit.array, len(unit.chunk_coords), job.target.measure(keys))
 
 
-def encode_cells(job: Job, unit: Unit, parts: list[Block]) -> Iterator[tuple[str, bytes]]:
+def encode_chunks(job: Job, unit: Unit, parts: list[Block]) -> Iterator[tuple[str, bytes]]:
     """Give the keys of the store and their bytes, for elements."""
     assert job.codecs is not None
-    for cell, block in zip(unit.cells.tolist(), parts, strict=True):
-        yield key_of(job, tuple(cell)), encode_chunk(job.codecs, block, job.node.fill.value, job.node.chunks)
+    for coords, block in zip(unit.chunk_coords.tolist(), parts, strict=True):
+        yield key_of(job, tuple(coords)), encode_chunk(job.codecs, block, job.node.fill.value, job.node.chunks)
 
 
 def name_keys(job: Job, unit: Unit, parts: Packed) -> Iterator[tuple[str, bytes | memoryview]]:
     """Give the keys of the store and their bytes: one for each chunk, or for each shard."""
-    cells = unit.cells
+    chunk_coords = unit.chunk_coords
     if job.node.shards is None:
-        for cell, data in zip(cells, parts, strict=True):
-            yield key_of(job, tuple(cell.tolist())), data
+        for coords, data in zip(chunk_coords, parts, strict=True):
+            yield key_of(job, tuple(coords.tolist())), data
         return
     counts = shard_counts(job.node)
-    shards = cells // counts
-    places = np.ravel_multi_index(tuple((cells - shards * counts).T), tuple(counts))
+    shards = chunk_coords // counts
+    places = np.ravel_multi_index(tuple((chunk_coords - shards * counts).T), tuple(counts))
     starts = np.flatnonzero(np.r_[True, (shards[1:] != shards[:-1]).any(axis=1)])
-    for start, stop in pairwise([*starts.tolist(), len(cells)]):
+    for start, stop in pairwise([*starts.tolist(), len(chunk_coords)]):
         shard = pack_shard(*parts.take(start, stop), places[start:stop], int(prod(counts)))
         yield key_of(job, tuple(shards[start].tolist())), shard
 
 
-def key_of(job: Job, cell: Shape) -> str:
+def key_of(job: Job, coords: Shape) -> str:
     """Give the key of a chunk or shard in the store."""
-    return f"{job.node.target}/{job.array.metadata.encode_chunk_key(cell)}"
+    return f"{job.node.target}/{job.array.metadata.encode_chunk_key(coords)}"
 
 
 def check_target(job: Job) -> None:

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from h5bound.chunk_grid import count_cells
+from h5bound.chunk_grid import count_chunks
 from h5bound.conversion.provenance import fingerprint, spell_skipped
-from h5bound.conversion.resume import begin, delete_keys, find_done, is_store, judge, split_written
+from h5bound.conversion.resume import begin, decide_state, delete_keys, find_done, is_store, split_written
 from h5bound.conversion.summary import list_failed, list_skipped
 from h5bound.conversion.transfer import Job
 from h5bound.errors import SourceChangedError, TargetError
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from h5bound.conversion.transfer import Written
     from h5bound.planning.external_links import Origin
     from h5bound.planning.plan import ArrayPlan
-    from h5bound.planning.scan import Survey
+    from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
     from h5bound.reports import Skipped
@@ -44,28 +44,28 @@ if TYPE_CHECKING:
     Work = Callable[[Sequence[Job], Sequence[Unit]], list[Written]]
 
 
-def make_jobs(target: Target, survey: Survey, arrays: Iterable[ArrayPlan], *, skip: bool) -> list[Job]:
+def make_jobs(target: Target, scan: SourceScan, arrays: Iterable[ArrayPlan], *, skip: bool) -> list[Job]:
     """Give what the units of each array have in common."""
-    facts = {item.record.path: item for item in survey.datasets}
-    origins = survey.origins
+    dataset_scan = {item.record.path: item for item in scan.datasets}
+    origins = scan.origins
     with quiet_zarr():
         return [
             Job(
                 plan.path,
-                origins[facts[plan.path].origin].locate(plan.path),
-                facts[plan.path].origin,
-                facts[plan.path].record.shape or (),
-                facts[plan.path].refused,
-                plan.way,
+                origins[dataset_scan[plan.path].origin].locate(plan.path),
+                dataset_scan[plan.path].origin,
+                dataset_scan[plan.path].record.shape or (),
+                dataset_scan[plan.path].opaque_only,
+                plan.strategy,
                 plan.type,
                 plan.node,
                 make_array(target, plan.node),
                 make_encoder(target, plan.node) if plan.stored is not None and plan.stored.masks.any() else None,
                 None if plan.node.shards else make_codecs(plan.node.chain, plan.node.dtype),
                 target,
-                origins[facts[plan.path].origin].addresses.needed_for(facts[plan.path].record.dtype),
+                origins[dataset_scan[plan.path].origin].addresses.needed_for(dataset_scan[plan.path].record.dtype),
                 skip,
-                survey.allowed_for(facts[plan.path]),
+                scan.allowed_for(dataset_scan[plan.path]),
             )
             for plan in arrays
         ]
@@ -77,7 +77,7 @@ def announce(target: Target, jobs: Iterable[Job]) -> None:
         write_nodes(target, {job.node.target: describe_array(job.array, job.node) for job in jobs})
 
 
-def check_unchanged(survey: Survey) -> None:
+def check_unchanged(scan: SourceScan) -> None:
     """Compare the files on disk with what was surveyed: the source, and all others that were read for it.
 
     Raises
@@ -85,9 +85,9 @@ def check_unchanged(survey: Survey) -> None:
     SourceChangedError, SourceNotFoundError
         One is not the same any more.
     """
-    for origin in survey.origins:
+    for origin in scan.origins:
         check_origin(origin)
-    for path, before in survey.beside.items():
+    for path, before in scan.external_states.items():
         if not before.same_state(Identity.of(path)):
             raise changed(path)
 
@@ -100,7 +100,7 @@ def check_origin(origin: Origin) -> None:
     SourceChangedError, SourceNotFoundError
         It is not the same any more.
     """
-    source, index = origin.source, origin.index
+    source, index = origin.source, origin.hierarchy
     held = source.held()
     if held and held.mode != "r":
         held.flush()
@@ -109,7 +109,7 @@ def check_origin(origin: Origin) -> None:
     if not index.mtime_ns or source.identity is None or source.remote:
         return
     now = Identity.of(source.path)
-    if (source.pinned or held) and (now.size, now.mtime_ns) != (index.size, index.mtime_ns):
+    if (source.strict_identity or held) and (now.size, now.mtime_ns) != (index.size, index.mtime_ns):
         raise changed(source.path)
 
 
@@ -121,7 +121,7 @@ def changed(path: str) -> SourceChangedError:
 def finish(
     target: Target,
     claim: Claim,
-    survey: Survey,
+    scan: SourceScan,
     jobs: Sequence[Job],
     skipped: Iterable[Skipped],
     failed: Collection[str],
@@ -137,16 +137,16 @@ def finish(
         Another conversion has taken the store over.
     """
     for path in failed:
-        target.delete_prefix(survey.targets[path])
-    mark = {
+        target.delete_prefix(scan.targets[path])
+    provenance = {
         **identity,
         "complete": True,
-        "details": {survey.targets[path]: details for path, details in survey.details.items()},
+        "details": {scan.targets[path]: details for path, details in scan.details.items()},
         "skipped": [spell_skipped(item) for item in skipped],
     }
-    nodes = describe_nodes(target.zarr_format, survey, jobs, failed, mark)
+    nodes = describe_nodes(target.zarr_format, scan, jobs, failed, provenance)
     write_nodes(target, nodes)
-    check_unchanged(survey)
+    check_unchanged(scan)
     if not claim.is_held():
         raise TargetError(f"{target.url}: deleted or taken over by another conversion before this one had finished")
     write_root(target, nodes)
@@ -154,30 +154,30 @@ def finish(
 
 
 def describe_nodes(
-    zarr_format: int, survey: Survey, jobs: Iterable[Job], failed: Collection[str], mark: Mapping[str, Any]
+    zarr_format: int, scan: SourceScan, jobs: Iterable[Job], failed: Collection[str], provenance: Mapping[str, Any]
 ) -> dict[str, Document]:
     """Give the documents of all nodes by their paths, the mark among those of the root."""
     nodes: dict[str, Document] = {}
-    for group in survey.groups:
-        attributes = group.attributes if group.target else merge_metadata(dict(group.attributes), mark)
+    for group in scan.groups:
+        attributes = group.attributes if group.target else merge_metadata(dict(group.attributes), provenance)
         nodes[group.target] = describe_group(zarr_format, attributes)
-    for facts in survey.datasets:
-        if facts.ends is not None and facts.record.path not in failed:
-            nodes[facts.target] = describe_group(zarr_format, facts.attributes)
+    for dataset_scan in scan.datasets:
+        if dataset_scan.ends is not None and dataset_scan.record.path not in failed:
+            nodes[dataset_scan.target] = describe_group(zarr_format, dataset_scan.attributes)
     return nodes | {job.node.target: describe_array(job.array, job.node) for job in jobs if job.path not in failed}
 
 
-def list_longest(survey: Survey, plan: StorePlan) -> Iterator[str]:
+def list_longest(scan: SourceScan, plan: StorePlan) -> Iterator[str]:
     """Give the longest key of each group and array."""
-    yield from (f"{group.target}/zarr.json" for group in survey.groups)
+    yield from (f"{group.target}/zarr.json" for group in scan.groups)
     for array in plan.arrays:
-        last = (count - 1 for count in count_cells(array.node.shape, array.node.write_shape))
+        last = (count - 1 for count in count_chunks(array.node.shape, array.node.write_shape))
         yield "/".join([array.node.target, "c", *map(str, last)])
 
 
 def carry_out(
     place: Target,
-    survey: Survey,
+    scan: SourceScan,
     plan: StorePlan,
     identity: dict[str, Any],
     work: Work,
@@ -194,12 +194,12 @@ def carry_out(
         Another conversion is writing to it, or it holds what is not to be touched.
     """
     if resume and is_store(place):
-        return find_done(place, survey, make_jobs(place, survey, plan.arrays, skip=skip), plan, identity)
+        return find_done(place, scan, make_jobs(place, scan, plan.arrays, skip=skip), plan, identity)
     marker = {"fingerprint": fingerprint(identity), **identity}
-    with committed(place, survey.index.file, overwrite=overwrite) as place, claim(place) as held:
-        jobs = make_jobs(place, survey, plan.arrays, skip=skip)
+    with committed(place, scan.hierarchy.file, overwrite=overwrite) as place, claim(place) as held:
+        jobs = make_jobs(place, scan, plan.arrays, skip=skip)
         jobs = [replace(job, owner=getattr(held, "owner", "")) for job in jobs]
-        state = judge(place, held, marker, resume=resume, overwrite=overwrite)
+        state = decide_state(place, held, marker, resume=resume, overwrite=overwrite)
         with telling_unfinished(place):
             keys = begin(place, held, marker, state, resume=resume)
             announce(place, jobs)
@@ -207,7 +207,7 @@ def carry_out(
             delete_keys(place, leftovers)
             written += work(jobs, left)
             failed = list_failed(jobs, written)
-            finish(place, held, survey, jobs, list_skipped(plan, failed), failed, identity)
+            finish(place, held, scan, jobs, list_skipped(plan, failed), failed, identity)
     return written, failed
 
 

@@ -41,21 +41,21 @@ AT_ONCE_EACH = 2
 AT_ONCE = 16
 """Windows that are with a cluster at a time at the least: they make one without workers yet start some."""
 
-WINDOW_CELLS = 65_536
-"""Cells of a window at most: what says where they are takes about 60 bytes for each."""
+WINDOW_CHUNKS = 65_536
+"""ChunkCoords of a window at most: what says where they are takes about 60 bytes for each."""
 
 MEMORY_SHARE = 4
 """The memory of a worker is at least so many times its windows: these are held decoded, and encoded as well."""
 
 
-class Pace(NamedTuple):
+class ClusterThrottle(NamedTuple):
     """How much is sent to the workers that there are."""
 
     nbytes: int  # of a window
     windows: int  # that are with the cluster at a time
 
 
-def plan_pace(window: int, total: int, workers: Sequence[tuple[int, int]]) -> Pace:
+def plan_throttle(window: int, total: int, workers: Sequence[tuple[int, int]]) -> ClusterThrottle:
     """Give how much is sent to workers such that each of them holds ``window`` bytes at most, or one unit a thread.
 
     Parameters
@@ -71,29 +71,29 @@ def plan_pace(window: int, total: int, workers: Sequence[tuple[int, int]]) -> Pa
     --------
     1,200 bytes on three workers of two threads:
 
-    >>> plan_pace(80, 1200, [(2, 0)] * 3)
-    Pace(nbytes=40, windows=16)
+    >>> plan_throttle(80, 1200, [(2, 0)] * 3)
+    ClusterThrottle(nbytes=40, windows=16)
 
     No more than a quarter of the smallest memory, and four windows for each thread at the least:
 
-    >>> plan_pace(80, 1200, [(2, 240), (2, 800), (2, 800)]), plan_pace(800, 1200, [(2, 0)] * 9)
-    (Pace(nbytes=30, windows=16), Pace(nbytes=16, windows=36))
+    >>> plan_throttle(80, 1200, [(2, 240), (2, 800), (2, 800)]), plan_throttle(800, 1200, [(2, 0)] * 9)
+    (ClusterThrottle(nbytes=30, windows=16), ClusterThrottle(nbytes=16, windows=36))
     """
     threads = sum(count for count, _ in workers)
     if not threads:
-        return Pace(1, AT_ONCE)
+        return ClusterThrottle(1, AT_ONCE)
     held = min(min(window, memory // MEMORY_SHARE or window) // max(count, 1) for count, memory in workers)
-    return Pace(max(min(held, total // (threads * WINDOWS_EACH)), 1), max(threads * AT_ONCE_EACH, AT_ONCE))
+    return ClusterThrottle(max(min(held, total // (threads * WINDOWS_EACH)), 1), max(threads * AT_ONCE_EACH, AT_ONCE))
 
 
 def take_window(left: deque[WorkUnit], jobs: Sequence[Job], nbytes: int) -> list[WorkUnit]:
     """Take the units of one window off the left: of one source, at most so many bytes, one unit at the least."""
     taken = [left.popleft()]
-    origin, cells = jobs[taken[0].array].origin, len(taken[0].cells)
+    origin, chunk_coords = jobs[taken[0].array].origin, len(taken[0].chunk_coords)
     nbytes -= taken[0].nbytes
     while left and left[0].nbytes <= nbytes and jobs[left[0].array].origin == origin:
-        cells += len(left[0].cells)
-        if cells > WINDOW_CELLS:
+        chunk_coords += len(left[0].chunk_coords)
+        if chunk_coords > WINDOW_CHUNKS:
             break
         nbytes -= left[0].nbytes
         taken.append(left.popleft())
@@ -140,7 +140,7 @@ def run_on_cluster(
     finished, sent, done = as_completed(loop=client.loop), 0, 0
     with explaining_losses(), stopping(client, running, name):
         while left or running:
-            pace = plan_pace(window, total, list_workers(client))
+            pace = plan_throttle(window, total, list_workers(client))
             while left and len(running) < (at_once or pace.windows):
                 mine = take_window(left, jobs, pace.nbytes)
                 used = {unit.array: jobs[unit.array] for unit in mine}

@@ -21,8 +21,8 @@ from dask.system import CPU_COUNT
 from dask.task_spec import List, Task, TaskRef
 
 from h5bound.execution.cluster import find_client, run_on_cluster
-from h5bound.graph.layers import graph_of
-from h5bound.graph.windows import Blocks, Life
+from h5bound.graph.layers import make_graph
+from h5bound.graph.windows import Blocks, Lifecycle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -106,10 +106,10 @@ def build_graph(
 ) -> tuple[HighLevelGraph, list[tuple[str, int]]]:
     """Give the graph, and the keys of its last tasks in the order of the units."""
     token = uuid4().hex
-    life = Life(f"open-{token}", source, window, barrier=True)
+    lifecycle = Lifecycle(f"open-{token}", source, window, barrier=True)
     chunks = (tuple(unit.nbytes for unit in units),)
-    blocks = Blocks(f"wait_on-{token}", life, chunks, 1, work.read, Arguments(jobs, units))
-    reading = graph_of(blocks)
+    blocks = Blocks(f"wait_on-{token}", lifecycle, chunks, 1, work.read, Arguments(jobs, units))
+    reading = make_graph(blocks)
     names = [(f"{work.name}-{token}", i) for i in range(len(units))]
     tasks = {name: Task(name, work.use, TaskRef((blocks.name, name[1]))) for name in names}
     layer = MaterializedLayer(tasks)
@@ -130,7 +130,7 @@ def run_here(
     whole = HighLevelGraph(
         {**graph.layers, last: MaterializedLayer({last: task})}, {**graph.dependencies, last: {names[0][0]}}
     )
-    with run_options(workers) as options, Counter(sizes, progress):
+    with run_options(workers) as options, ByteProgress(sizes, progress):
         (written,) = dask.compute(Delayed(last, whole), **options)
     return list(written)
 
@@ -152,7 +152,7 @@ def run_options(workers: int | None) -> Iterator[dict[str, Any]]:
         pool.shutdown(cancel_futures=True)
 
 
-class Counter(Callback):  # type: ignore[misc]  # dask's Callback is untyped
+class ByteProgress(Callback):  # type: ignore[misc]  # dask's Callback is untyped
     """Counts the bytes of the units that are done: half of a unit's when it was read, half when it was used.
 
     Parameters

@@ -27,7 +27,7 @@ class WorkUnit(Protocol):
         """Number of the array among the jobs."""
 
     @property
-    def cells(self) -> Sized:
+    def chunk_coords(self) -> Sized:
         """The chunks."""
 
     @property

@@ -38,7 +38,7 @@ class LocalFile:
     """
 
     __slots__ = ("_descriptor", "_end", "_file", "_lock")
-    far: ClassVar[bool] = False
+    is_remote: ClassVar[bool] = False
 
     def __init__(self, file: h5f.FileID) -> None:
         if not hasattr(os, "preadv"):
@@ -64,7 +64,7 @@ class LocalFile:
                     self._descriptor = os.dup(self._file.get_vfd_handle())
         return self._descriptor
 
-    def foresee(self, ranges: Iterable[Range]) -> None:
+    def prefetch(self, ranges: Iterable[Range]) -> None:
         """Nothing is gained by it."""
 
     def gather(self, ranges: Iterable[Range]) -> Self:
@@ -109,7 +109,7 @@ class LocalFile:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalPlace:
+class LocalLocation:
     """A file of this machine."""
 
     path: str  # resolved

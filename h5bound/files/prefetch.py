@@ -52,7 +52,7 @@ class Pieces:
     Examples
     --------
     >>> pieces = Pieces()
-    >>> pieces.foresee([(0, 10), (10, 20), (5_000_000, 5_000_010)])
+    >>> pieces.prefetch([(0, 10), (10, 20), (5_000_000, 5_000_010)])
     >>> for span in [(10, 20), (0, 10), (90, 95)]:
     ...     found, missing = pieces.take([span])
     ...     print(found[span].span, [piece.span for piece in missing])
@@ -66,7 +66,7 @@ class Pieces:
         self._waiting: deque[Piece] = deque()  # those that nobody has asked for, and some that somebody has
         self._lock = threading.Lock()
 
-    def foresee(self, spans: Iterable[Span]) -> None:
+    def prefetch(self, spans: Iterable[Span]) -> None:
         """Take notice of what will be wanted, as often as it will be."""
         with self._lock:
             missing = []
@@ -105,8 +105,8 @@ class Pieces:
         return found | dict(match(missing, new)), ask + new
 
     def _find(self, span: Span) -> Piece | None:
-        place = bisect_right(self._pieces, span[0], key=lambda piece: piece.span[0])
-        piece = self._pieces[place - 1] if place else None
+        location = bisect_right(self._pieces, span[0], key=lambda piece: piece.span[0])
+        piece = self._pieces[location - 1] if location else None
         return piece if piece is not None and piece.holds(span) else None
 
     def _take_more(self, room: int) -> list[Piece]:

@@ -40,7 +40,7 @@ class State(Protocol):
         """What else tells its states from one another, by name: ETags and the like."""
 
 
-class Place(Protocol):
+class FileLocation(Protocol):
     """Where an HDF5 file is."""
 
     @property
@@ -71,9 +71,9 @@ class Readable(Protocol):
 class FileBytes(Readable, Protocol):
     """All bytes of a file, which threads may read at the same time."""
 
-    far: ClassVar[bool]  # whether each read is a request to a server
+    is_remote: ClassVar[bool]  # whether each read is a request to a server
 
-    def foresee(self, ranges: Iterable[Range]) -> None:
+    def prefetch(self, ranges: Iterable[Range]) -> None:
         """Take notice of ranges that will be gathered, each once, by any thread and in any order."""
 
     def gather(self, ranges: Iterable[Range]) -> Readable:

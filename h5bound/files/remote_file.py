@@ -96,7 +96,7 @@ class RemoteFile:
         Calls a function of the file system, and raises what its failure means.
     """
 
-    far: ClassVar[bool] = True
+    is_remote: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -124,9 +124,9 @@ class RemoteFile:
         """Give the file as HDF5 reads it."""
         return View(self)
 
-    def foresee(self, ranges: Iterable[Range]) -> None:
+    def prefetch(self, ranges: Iterable[Range]) -> None:
         """Take notice of ranges that will be gathered, each once, by any thread and in any order."""
-        self._pieces.foresee(self._spans(ranges))
+        self._pieces.prefetch(self._spans(ranges))
 
     def gather(self, ranges: Iterable[Range]) -> Gathered:
         """Give what these ranges can be read from, asked for at once, and together where they lie close."""

@@ -54,13 +54,13 @@ class Address:
         return "" if any(spelling in shown for spelling in spellings if len(spelling) >= SHORTEST) else shown
 
 
-def is_url(place: object) -> bool:
+def is_url(location: object) -> bool:
     """Tell whether something is a URL for fsspec, and not of a local file.
 
     >>> is_url("s3://bucket/a.h5"), is_url("file:///data/a.h5"), is_url("a.h5")
     (True, False, False)
     """
-    return isinstance(place, str) and "://" in strip_local(place)
+    return isinstance(location, str) and "://" in strip_local(location)
 
 
 def strip_local(name: str) -> str:

@@ -10,7 +10,7 @@ from dask.task_spec import Task, TaskRef
 
 from h5bound.graph.tasks import close_after, close_here, open_source
 from h5bound.lifecycle.handle import Handle, Window
-from h5bound.lifecycle.session import session_of
+from h5bound.lifecycle.session import find_session
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
@@ -37,7 +37,7 @@ class _Watch(Callback):  # type: ignore[misc]  # dask's Callback is untyped
         self.register()  # once more: dask loses what is not, when computes overlap in several threads
         several = [(source, windows) for source, windows in list_windows(graph) if windows.total() > 1]
         if several:
-            expected = [(session_of(source, source.key), windows) for source, windows in several]
+            expected = [(find_session(source, source.key), windows) for source, windows in several]
             self._expected[id(graph)] = expected
             for session, windows in expected:
                 session.expect(windows)
@@ -77,7 +77,7 @@ def _windows(graph: Mapping[Key, object]) -> Iterator[tuple[Source, Window]]:
         elif task.func in (close_here, close_after):
             handle, window = task.args[:2]
             opened = _unwrap(graph.get(handle.key)) if isinstance(handle, TaskRef) else None
-            if window.alone and opened is not None and opened.func is open_source and opened.args[1] is None:
+            if window.only_window and opened is not None and opened.func is open_source and opened.args[1] is None:
                 yield opened.args[0], window
 
 

@@ -44,7 +44,7 @@ class FromBlocks(IO):  # type: ignore[misc]  # dask's IO is untyped
 
     def _layer(self) -> dict[Any, Any]:
         layer: BlockLayer = self.operand("layer")
-        return dict(OpenLayer(layer.blocks.life)) | dict(layer)
+        return dict(OpenLayer(layer.blocks.lifecycle)) | dict(layer)
 
 
 def expression_array(blocks: Blocks, meta: NDArray[np.generic]) -> da.Array:

@@ -44,7 +44,7 @@ from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
 from h5bound.graph.callbacks import watch_computes
 from h5bound.graph.tasks import build, open_task
-from h5bound.graph.windows import Blocks, Life, Request, name_requests, plan_windows
+from h5bound.graph.windows import BlockRequest, Blocks, Lifecycle, name_requests, plan_windows
 from h5bound.lifecycle.handle import Window
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from h5bound.graph.tasks import Tasks
 
 
-class _LifeLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
+class _LifecycleLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
     """What both layers share: their tasks are made when they are first looked at."""
 
     has_legacy_tasks = False
@@ -90,13 +90,13 @@ class _LifeLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
     def __len__(self) -> int:
         return len(self.tasks)
 
-    def _make(self, windows: Sequence[Sequence[Request]], life: Life, opened: str) -> Tasks:
+    def _make(self, windows: Sequence[Sequence[BlockRequest]], lifecycle: Lifecycle, opened: str) -> Tasks:
         """Give the tasks for a compute that is about to begin."""
         watch_computes()
-        return build(windows, life, clustered=_may_be_clustered(travelled=self.travelled), opened=opened)
+        return build(windows, lifecycle, clustered=_may_be_clustered(travelled=self.travelled), opened=opened)
 
 
-class OpenLayer(_LifeLayer):
+class OpenLayer(_LifecycleLayer):
     """The open task of a source; once culled, all tasks that the compute needs of its arrays.
 
     Parameters
@@ -105,39 +105,41 @@ class OpenLayer(_LifeLayer):
         Of the source.
     """
 
-    def __init__(self, life: Life) -> None:
+    def __init__(self, lifecycle: Lifecycle) -> None:
         super().__init__()
-        self.life = life
+        self.lifecycle = lifecycle
 
     def __dask_tokenize__(self) -> Hashable:
-        return self.life.name
+        return self.lifecycle.name
 
     def _build(self) -> Tasks:
-        return {self.life.name: open_task(self.life.name, self.life, early=None)}
+        return {self.lifecycle.name: open_task(self.lifecycle.name, self.lifecycle, preopen=None)}
 
     def get_output_keys(self) -> Set[Key]:
         """Give the key of the open task."""
-        return {self.life.name}
+        return {self.lifecycle.name}
 
     def cull(self, keys: set[Key], all_hlg_keys: Collection[Key]) -> tuple[Layer, Mapping[Key, set[Key]]]:
         """Give all tasks for the requests among the keys, and what they depend on outside of this layer."""
-        requests = [key[1] for key in keys if isinstance(key, tuple) and key[0] == self.life.name]
+        requests = [key[1] for key in keys if isinstance(key, tuple) and key[0] == self.lifecycle.name]
         requests.sort(key=lambda request: request.blocks.name)
-        token = name_requests(self.life, requests)
+        token = name_requests(self.lifecycle, requests)
         opened = f"open-{token}"
-        windows = plan_windows(requests, self.life)
-        tasks = self._make(windows, self.life, opened)
-        tasks[opened] = open_task(opened, self.life, early=Window(token, alone=True) if len(windows) == 1 else None)
-        outside = set() if self.life.bound_to is None else {self.life.bound_to}
-        return MaterializedLayer(tasks, annotations=self.annotations), {self.life.name: outside}
+        windows = plan_windows(requests, self.lifecycle)
+        tasks = self._make(windows, self.lifecycle, opened)
+        tasks[opened] = open_task(
+            opened, self.lifecycle, preopen=Window(token, only_window=True) if len(windows) == 1 else None
+        )
+        outside = set() if self.lifecycle.bound_to is None else {self.lifecycle.bound_to}
+        return MaterializedLayer(tasks, annotations=self.annotations), {self.lifecycle.name: outside}
 
     def clone(self, keys: set[Key], seed: Hashable, bind_to: Key | None = None) -> tuple[Layer, bool]:
         """Give this layer under another name, its open bound to another task unless it is bound to one already."""
-        bound = bind_to is not None and self.life.bound_to is None
-        return _with(self, life=_clone_life(self.life, keys, seed, bind_to)), bound
+        bound = bind_to is not None and self.lifecycle.bound_to is None
+        return _with(self, lifecycle=_clone_lifecycle(self.lifecycle, keys, seed, bind_to)), bound
 
 
-class BlockLayer(_LifeLayer):
+class BlockLayer(_LifecycleLayer):
     """The blocks of one array; once culled, nothing but what it asks of the open layer.
 
     Parameters
@@ -154,9 +156,9 @@ class BlockLayer(_LifeLayer):
         return self.blocks.name
 
     def _build(self) -> Tasks:
-        life = self.blocks.life
-        windows = plan_windows([Request(self.blocks, list(self.blocks.indices()))], life)
-        return self._make(windows, life, life.name)
+        lifecycle = self.blocks.lifecycle
+        windows = plan_windows([BlockRequest(self.blocks, list(self.blocks.indices()))], lifecycle)
+        return self._make(windows, lifecycle, lifecycle.name)
 
     def get_output_keys(self) -> Set[Key]:
         """Give the keys of the blocks."""
@@ -171,30 +173,30 @@ class BlockLayer(_LifeLayer):
         outputs = {key for key in keys if isinstance(key, tuple) and key[0] == name}
         if not outputs:
             return self, {}
-        request = Request(self.blocks, sorted(key[1:] for key in outputs))
-        asked: set[Key] = {(self.blocks.life.name, request)}
+        request = BlockRequest(self.blocks, sorted(key[1:] for key in outputs))
+        asked: set[Key] = {(self.blocks.lifecycle.name, request)}
         return MaterializedLayer({}), dict.fromkeys(outputs, asked)
 
     def clone(self, keys: set[Key], seed: Hashable, bind_to: Key | None = None) -> tuple[Layer, bool]:
         """Give this layer under another name; it is the open task of its life that is bound to another."""
-        life = _clone_life(self.blocks.life, keys, seed, bind_to)
-        blocks = replace(self.blocks, name=clone_key(self.blocks.name, seed), life=life)
+        lifecycle = _clone_lifecycle(self.blocks.lifecycle, keys, seed, bind_to)
+        blocks = replace(self.blocks, name=clone_key(self.blocks.name, seed), lifecycle=lifecycle)
         return _with(self, blocks=blocks), False
 
 
-def _with(layer: _LifeLayer, **changes: object) -> _LifeLayer:
+def _with(layer: _LifecycleLayer, **changes: object) -> _LifecycleLayer:
     """Give a copy of a layer with other attributes and no tasks yet."""
     new = type(layer).__new__(type(layer))
     new.__dict__.update({key: value for key, value in layer.__dict__.items() if key != "tasks"}, **changes)
     return new
 
 
-def _clone_life(life: Life, keys: set[Key], seed: Hashable, bind_to: Key | None) -> Life:
+def _clone_lifecycle(lifecycle: Lifecycle, keys: set[Key], seed: Hashable, bind_to: Key | None) -> Lifecycle:
     """Give a life under another name; what the open task is bound to already is cloned with it, or stays."""
     bound_to = bind_to
-    if life.bound_to is not None:
-        bound_to = clone_key(life.bound_to, seed) if life.bound_to in keys else life.bound_to
-    return replace(life, name=clone_key(life.name, seed), bound_to=bound_to)
+    if lifecycle.bound_to is not None:
+        bound_to = clone_key(lifecycle.bound_to, seed) if lifecycle.bound_to in keys else lifecycle.bound_to
+    return replace(lifecycle, name=clone_key(lifecycle.name, seed), bound_to=bound_to)
 
 
 def _may_be_clustered(*, travelled: bool) -> bool:
@@ -212,8 +214,8 @@ def _may_be_clustered(*, travelled: bool) -> bool:
     return True
 
 
-def graph_of(blocks: Blocks) -> HighLevelGraph:
+def make_graph(blocks: Blocks) -> HighLevelGraph:
     """Give the graph of an array of these blocks."""
-    life = blocks.life
-    layers = {life.name: OpenLayer(life), blocks.name: BlockLayer(blocks)}
-    return HighLevelGraph(layers, {life.name: set(), blocks.name: {life.name}})
+    lifecycle = blocks.lifecycle
+    layers = {lifecycle.name: OpenLayer(lifecycle), blocks.name: BlockLayer(blocks)}
+    return HighLevelGraph(layers, {lifecycle.name: set(), blocks.name: {lifecycle.name}})

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
     from dask.typing import Key
 
-    from h5bound.graph.windows import Life, Request
+    from h5bound.graph.windows import BlockRequest, Lifecycle
     from h5bound.lifecycle.source import Source
 
     Tasks = dict[Key, Task]
 
 
-def build(windows: Sequence[Sequence[Request]], life: Life, *, clustered: bool, opened: str) -> Tasks:
+def build(windows: Sequence[Sequence[BlockRequest]], lifecycle: Lifecycle, *, clustered: bool, opened: str) -> Tasks:
     """Give the tasks that read these windows of blocks, but for the open task.
 
     Parameters
@@ -39,21 +39,21 @@ def build(windows: Sequence[Sequence[Request]], life: Life, *, clustered: bool, 
     """
     tasks: Tasks = {}
     for parts in windows:
-        alone = len(windows) == 1
-        blocks = 0 if alone or clustered else sum(len(part.indices) for part in parts)
-        window = Window(name_requests(life, parts), alone, clustered, blocks)
-        _build_window(tasks, parts, window, opened, life, clustered=clustered)
+        only_window = len(windows) == 1
+        blocks = 0 if only_window or clustered else sum(len(part.indices) for part in parts)
+        window = Window(name_requests(lifecycle, parts), only_window, clustered, blocks)
+        _build_window(tasks, parts, window, opened, lifecycle, clustered=clustered)
     return tasks
 
 
-def open_task(key: str, life: Life, *, early: Window | None) -> Task:
+def open_task(key: str, lifecycle: Lifecycle, *, preopen: Window | None) -> Task:
     """Give the task that opens the source: before the first block of the window ``early``, or else with it."""
-    after = () if life.bound_to is None else (TaskRef(life.bound_to),)
-    return Task(key, open_source, life.source, early, *after)
+    after = () if lifecycle.bound_to is None else (TaskRef(lifecycle.bound_to),)
+    return Task(key, open_source, lifecycle.source, preopen, *after)
 
 
 def _build_window(
-    tasks: Tasks, parts: Sequence[Request], window: Window, opened: str, life: Life, *, clustered: bool
+    tasks: Tasks, parts: Sequence[BlockRequest], window: Window, opened: str, lifecycle: Lifecycle, *, clustered: bool
 ) -> None:
     close = f"close-{window.name}"
     handle = TaskRef(opened)
@@ -62,12 +62,12 @@ def _build_window(
     for order, part in enumerate(parts):
         blocks = part.blocks
         suffix = f"{order}-{window.name}"
-        here = life.barrier and not clustered
+        here = lifecycle.barrier and not clustered
         how = _choose_read(part, here=here)
         finish = () if blocks.finish is None or not here else (blocks.finish,)
         for index in part.indices:
             output = (blocks.name, *index)
-            waits = life.barrier or output == last
+            waits = lifecycle.barrier or output == last
             read = (f"read-{suffix}", *index) if waits else output
             arguments = blocks.arguments(index)
             tasks[read] = Task(read, read_block, handle, window, output, how, *arguments, _data_producer=True)
@@ -81,23 +81,23 @@ def _build_window(
                 tasks[output] = Task(output, wait_on, TaskRef(read), TaskRef(close), *finish)
     if clustered:
         tasks[close] = Task(close, close_everywhere, handle, window, *inputs)
-    elif life.barrier:
+    elif lifecycle.barrier:
         tasks[close] = Task(close, close_here, handle, window, *inputs)
     else:  # to depend on all blocks would be to hold them all
         tasks[close] = Task(close, close_after, handle, window, sum(len(part.indices) for part in parts), *inputs)
 
 
-def _choose_read(part: Request, *, here: bool) -> Callable[..., Any]:
+def _choose_read(part: BlockRequest, *, here: bool) -> Callable[..., Any]:
     """Give what reads the blocks of an array: otherwise than elsewhere if all of a window are read in this process."""
     blocks = part.blocks
     read = blocks.fetch if here and blocks.fetch is not None else blocks.read
-    return Foreseeing(read, part) if here and blocks.foresee is not None and len(part.indices) > 1 else read
+    return PrefetchingRead(read, part) if here and blocks.prefetch is not None and len(part.indices) > 1 else read
 
 
-class Foreseeing:
+class PrefetchingRead:
     """Reads a block of a request, after what it is read from was told, once, that all of them will be read.
 
-    The order in which dask reads the blocks of a window is nobody's to foresee: only which they are.
+    The order in which dask reads the blocks of a window is nobody's to prefetch: only which they are.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Foreseeing:
         The blocks of one array in a window of a compute in this process. Pickled to another one nothing is foreseen.
     """
 
-    def __init__(self, read: Callable[..., Any], request: Request) -> None:
+    def __init__(self, read: Callable[..., Any], request: BlockRequest) -> None:
         self._read, self._request = read, request
         self._told: Callable[[], Any] = lambda: None
         self._lock = threading.Lock()
@@ -115,26 +115,26 @@ class Foreseeing:
     def __call__(self, reader: Any, *args: Any) -> Any:
         """Give a block."""
         blocks = self._request.blocks
-        if blocks.foresee is not None and self._told() is not reader:
+        if blocks.prefetch is not None and self._told() is not reader:
             with self._lock:
                 if self._told() is not reader:
-                    blocks.foresee(reader, [blocks.arguments(index) for index in self._request.indices])
+                    blocks.prefetch(reader, [blocks.arguments(index) for index in self._request.indices])
                     self._told = weakref.ref(reader)
         return self._read(reader, *args)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unforeseen, (self._read,)
+        return _unprefetched, (self._read,)
 
 
-def _unforeseen(read: Callable[..., Any]) -> Callable[..., Any]:
+def _unprefetched(read: Callable[..., Any]) -> Callable[..., Any]:
     return read
 
 
-def open_source(source: Source, early: Window | None, *_after: object) -> Handle:
+def open_source(source: Source, preopen: Window | None, *_after: object) -> Handle:
     """Give a new handle on the source, open already for a window whose blocks are sure to be read in this process."""
     handle = Handle(source)
-    if early is not None and not in_pool() and worker_address() is None:
-        handle.open(early)
+    if preopen is not None and not in_pool() and worker_address() is None:
+        handle.open(preopen)
     return handle
 
 

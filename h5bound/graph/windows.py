@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
     from h5bound.lifecycle.source import Source
 
-    Index = tuple[int, ...]
+    BlockIndex = tuple[int, ...]
     Chunks = tuple[tuple[int, ...], ...]  # sizes of the blocks along each axis
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Life:
+class Lifecycle:
     """How a source is opened and closed: what all arrays of one open layer have in common."""
 
     name: str  # of the open layer, and of the open task of a graph that is not culled
@@ -42,38 +42,38 @@ class Blocks:
     """The blocks of one array, and how each is read."""
 
     name: str  # of the array: its output keys are (name, *index)
-    life: Life
+    lifecycle: Lifecycle
     chunks: Chunks  # in elements
     itemsize: int  # bytes of one element
     read: Callable[..., Any]  # gives a block from what `Source.reader` gives and the arguments
-    arguments: Callable[[Index], tuple[Any, ...]]  # of ``read``, for the block at an index
+    arguments: Callable[[BlockIndex], tuple[Any, ...]]  # of ``read``, for the block at an index
     fetch: Callable[..., Any] | None = None  # as ``read``, or gives what ``finish`` turns into the block
     finish: Callable[[Any], Any] | None = None  # gives the block from what ``fetch`` gave, once the source is closed
-    foresee: Callable[[Any, list[tuple[Any, ...]]], None] | None = None  # is told the arguments of the reads to come
+    prefetch: Callable[[Any, list[tuple[Any, ...]]], None] | None = None  # is told the arguments of the reads to come
 
     @property
-    def numblocks(self) -> Index:
+    def numblocks(self) -> BlockIndex:
         """Blocks along each axis."""
         return tuple(map(len, self.chunks))
 
-    def indices(self) -> Iterator[Index]:
+    def indices(self) -> Iterator[BlockIndex]:
         """Give the index of every block, in C order."""
         return product(*map(range, self.numblocks))
 
-    def nbytes(self, index: Index) -> int:
+    def nbytes(self, index: BlockIndex) -> int:
         """Bytes of one block in memory."""
         return self.itemsize * prod(sizes[i] for sizes, i in zip(self.chunks, index, strict=True))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Request:
+class BlockRequest:
     """The blocks of one array that a compute needs, in C order."""
 
     blocks: Blocks
-    indices: Sequence[Index]
+    indices: Sequence[BlockIndex]
 
 
-def plan_windows(requests: Sequence[Request], life: Life) -> list[list[Request]]:
+def plan_windows(requests: Sequence[BlockRequest], lifecycle: Lifecycle) -> list[list[BlockRequest]]:
     """Cut requests into windows of at most ``life.window`` bytes, one block at the least; into one without a barrier.
 
     Arrays that are read together advance together, each block standing where it is in its own array, so that
@@ -83,32 +83,33 @@ def plan_windows(requests: Sequence[Request], life: Life) -> list[list[Request]]
     --------
     Two arrays of four blocks of 8 bytes, in windows of 32 bytes, give two windows with two blocks of each:
 
-    >>> life = Life("open-f", None, 32, True)
+    >>> life = Lifecycle("open-f", None, 32, True)
     >>> a, b = (Blocks(name, life, ((1,) * 4,), 8, None, None) for name in "ab")
-    >>> windows = plan_windows([Request(a, [(0,), (1,), (2,), (3,)]), Request(b, [(0,), (1,), (2,), (3,)])], life)
+    >>> requests = [BlockRequest(blocks, [(0,), (1,), (2,), (3,)]) for blocks in (a, b)]
+    >>> windows = plan_windows(requests, life)
     >>> [[(part.blocks.name, part.indices) for part in parts] for parts in windows]
     [[('a', [(0,), (1,)]), ('b', [(0,), (1,)])], [('a', [(2,), (3,)]), ('b', [(2,), (3,)])]]
     """
-    if not life.barrier:
+    if not lifecycle.barrier:
         return [list(requests)]
     placed = sorted(
         ((position, order, index) for order, request in enumerate(requests) for position, index in _positions(request)),
         key=lambda place: place[:2],
     )
     blocks = [request.blocks for request in requests]
-    windows: list[dict[int, list[Index]]] = []
+    windows: list[dict[int, list[BlockIndex]]] = []
     room = -1
     for _, order, index in placed:
         nbytes = blocks[order].nbytes(index)
         if not windows or nbytes > room:
             windows.append({})
-            room = life.window
+            room = lifecycle.window
         windows[-1].setdefault(order, []).append(index)
         room -= nbytes
-    return [[Request(blocks[order], indices) for order, indices in sorted(parts.items())] for parts in windows]
+    return [[BlockRequest(blocks[order], indices) for order, indices in sorted(parts.items())] for parts in windows]
 
 
-def _positions(request: Request) -> Iterator[tuple[float, Index]]:
+def _positions(request: BlockRequest) -> Iterator[tuple[float, BlockIndex]]:
     """Give each index with how far through its array it stands, 0 <= position < 1."""
     numblocks = request.blocks.numblocks
     total = prod(numblocks)
@@ -117,9 +118,9 @@ def _positions(request: Request) -> Iterator[tuple[float, Index]]:
         yield sum(i * stride for i, stride in zip(index, strides, strict=True)) / total, index
 
 
-def name_requests(life: Life, parts: Sequence[Request]) -> str:
+def name_requests(lifecycle: Lifecycle, parts: Sequence[BlockRequest]) -> str:
     """Give a name for this set of blocks: equal sets, equal tokens."""
-    digest = hashlib.blake2b(repr((life.name, life.bound_to)).encode(), digest_size=16)
+    digest = hashlib.blake2b(repr((lifecycle.name, lifecycle.bound_to)).encode(), digest_size=16)
     for part in parts:
         digest.update(part.blocks.name.encode())
         digest.update(np.array(part.indices, dtype=np.int64).tobytes())

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.buffers import Bytes, Region
-    from h5bound.chunk_grid import Cells, ChunkGrid, Overlap
+    from h5bound.chunk_grid import ChunkCoords, ChunkGrid, Overlap
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def check_tree(dataset: h5d.DatasetID, origins: NDArray[np.int64], nbytes: NDArr
         raise CorruptChunkError(f"{name}: its index is damaged: a chunk at {origin} is listed, and not found there")
 
 
-def list_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkTable | None:
+def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkTable | None:
     """Give the table of all chunks: about 1.5 µs and 32 bytes a chunk, under HDF5's lock.
 
     HDF5 finds one chunk by its coordinates in time linear in their number (`H5Dget_chunk_info_by_coord`: 2 to
@@ -131,7 +131,7 @@ def list_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkTable | None:
 class StoredChunks:
     """Stored chunks of one dataset, one row each."""
 
-    cells: Cells
+    chunk_coords: ChunkCoords
     """position in the grid of chunks"""
     nbytes: NDArray[np.int64]
     """stored bytes"""
@@ -142,10 +142,10 @@ class StoredChunks:
 
     def take(self, rows: Any) -> StoredChunks:
         """Give some of the rows: a slice of them, or in the order of an index array."""
-        return StoredChunks(self.cells[rows], self.nbytes[rows], self.masks[rows], self.offsets[rows])
+        return StoredChunks(self.chunk_coords[rows], self.nbytes[rows], self.masks[rows], self.offsets[rows])
 
 
-class Listing(NamedTuple):
+class IndexingRule(NamedTuple):
     """When the chunks of a dataset are listed, all at once, rather than looked up one by one."""
 
     size: int
@@ -154,10 +154,10 @@ class Listing(NamedTuple):
     """a larger one, once more than a chunk in so many was wanted: to look up these takes as long"""
 
 
-LISTED = Listing(1024, 16)
+INDEXING = IndexingRule(1024, 16)
 """For a local file, of which 1024 chunks are listed in 2 ms."""
 
-FAR_LISTED = Listing(64, 256)
+REMOTE_INDEXING = IndexingRule(64, 256)
 """Where HDF5 asks a server for its index: a node of it holds up to 64 chunks (H5Pset_istore_k, 32 by default), and may
 be a request of its own. A look-up takes a few nodes, and brings the chunk under HDF5's lock."""
 
@@ -181,7 +181,7 @@ class ChunkFinder:
         The filter mask of the chunks that the shape cuts off, where their own does not tell; else 0.
     """
 
-    def __init__(self, dataset: h5py.Dataset, listing: Listing | None, edge_mask: int) -> None:
+    def __init__(self, dataset: h5py.Dataset, listing: IndexingRule | None, edge_mask: int) -> None:
         self._dataset, self._listing, self._edge_mask = dataset, listing, edge_mask
         self._table: ChunkTable | None = None
         self._listable = listing is not None
@@ -198,7 +198,7 @@ class ChunkFinder:
         """The list of all chunks, where it says all of each."""
         return None if self._edge_mask else self._table
 
-    def want(self, grid: ChunkGrid, regions: Iterable[Region], *, again: bool = False) -> None:
+    def note_access(self, grid: ChunkGrid, regions: Iterable[Region], *, again: bool = False) -> None:
         """Take notice of regions that are about to be looked up; list all chunks if that is worth it by now.
 
         Those that will be told `again`, one by one, are not counted yet.
@@ -210,9 +210,9 @@ class ChunkFinder:
             if math.prod(grid.counts) <= max(self._listing.size, self._listing.share * (wanted - 1)):
                 self._list(grid)
 
-    def meet(self, grid: ChunkGrid, region: Region) -> Iterator[tuple[Overlap, Stored | None]]:
+    def overlaps(self, grid: ChunkGrid, region: Region) -> Iterator[tuple[Overlap, Stored | None]]:
         """Give the chunks that a region meets, and what is stored of each."""
-        for overlap in grid.meet(region):
+        for overlap in grid.overlaps(region):
             yield overlap, self._find(grid, overlap)
 
     def _find(self, grid: ChunkGrid, overlap: Overlap) -> Stored | None:
@@ -234,7 +234,7 @@ class ChunkFinder:
             if self._table is not None or not self._listable:
                 return
             try:
-                self._table = list_chunks(self._dataset.id, grid)
+                self._table = index_chunks(self._dataset.id, grid)
             except CorruptChunkError:
                 raise
             except READ_ERRORS:  # the index is damaged somewhere; HDF5 may still find chunks in the rest of it

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 MAX_SLOTS = 50_000_000
-"""Places in the chunk indexes of one file that are looked at to count its stored chunks (takes about 4 s)."""
+"""AttributeBuilder in the chunk indexes of one file that are looked at to count its stored chunks (takes about 4 s)."""
 
 LAYOUTS = {
     h5d.CHUNKED: "chunked",

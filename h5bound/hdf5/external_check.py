@@ -282,7 +282,7 @@ def check_file(file: h5py.File, allowed: Sequence[Path]) -> None:
                 found = open_child(group, name, child, met)
             if isinstance(found, h5g.GroupID):
                 groups.append((found, child))
-            elif isinstance(found, h5d.DatasetID) and may_draw(found.get_create_plist()):
+            elif isinstance(found, h5d.DatasetID) and may_have_external_files(found.get_create_plist()):
                 with naming(f"dataset {child!r} of {file.filename}"):
                     check_outside(file, child, allowed)
 
@@ -311,6 +311,6 @@ def open_child(group: h5g.GroupID, name: bytes, path: str, met: set[int]) -> h5o
     raise UnsafeSourceError(f"{path!r} is {kind} to {link.to}, which would be followed; open the file that holds it")
 
 
-def may_draw(plist: h5p.PropDCID) -> bool:
+def may_have_external_files(plist: h5p.PropDCID) -> bool:
     """Tell whether a dataset may draw on other files."""
     return bool(plist.get_layout() == h5d.VIRTUAL or plist.get_external_count())

@@ -57,7 +57,7 @@ class GroupRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class ObjectNote:
     """Something that looks different in Zarr though nothing of it is lost."""
 
     path: str
@@ -67,7 +67,7 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class Hierarchy:
     """All that a file holds. Each tuple is in the order of a walk by name, depth first."""
 
     file: str
@@ -82,7 +82,7 @@ class Index:
     """Also those with a problem."""
     links: tuple[LinkRecord, ...]
     """Every link that is not the first way to an object."""
-    notes: tuple[Note, ...]
+    notes: tuple[ObjectNote, ...]
     """Committed types."""
     problems: tuple[tuple[str, str], ...]
     """(path, reason) of what cannot be opened, or of a group that cannot be listed: it is not in `groups`."""
@@ -90,9 +90,9 @@ class Index:
     """First paths of all objects by their address (``h5py.h5o.get_info(…).addr``): what their references hold."""
 
 
-def read_index(
+def read_hierarchy(
     file: h5py.File, *, start: str = "/", max_objects: int = 1_000_000, max_depth: int = 64, count: bool = True
-) -> Index:
+) -> Hierarchy:
     """Give the records of everything that an open file holds, or that one of its groups holds.
 
     Parameters
@@ -121,7 +121,7 @@ def read_index(
     >>> with h5py.File("x.h5", "w", driver="core", backing_store=False) as file:
     ...     file["a/b"] = [1, 2, 3]
     ...     file["z"] = file["a/b"]
-    ...     index = read_index(file)
+    ...     index = read_hierarchy(file)
     >>> [(dataset.path, dataset.shape, dataset.layout) for dataset in index.datasets]
     [('/a/b', (3,), 'contiguous')]
     >>> index.links
@@ -137,7 +137,7 @@ def read_index(
     except READ_ERRORS as error:
         raise UnsupportedError(f"{file.filename}: its root group cannot be read: {describe(error)}") from error
     walk.run()
-    return Index(
+    return Hierarchy(
         file=file.filename,
         size=size,
         mtime_ns=mtime_ns,
@@ -158,7 +158,7 @@ class _Walk:
         self.groups: list[GroupRecord] = []
         self.datasets: list[DatasetRecord] = []
         self.links: list[LinkRecord] = []
-        self.notes: list[Note] = []
+        self.notes: list[ObjectNote] = []
         self.problems: list[tuple[str, str]] = []
         self.first_path: dict[int, str] = {}  # by the object's address in the file
         self.met = 0
@@ -227,7 +227,7 @@ class _Walk:
                 self.slots_left -= slots
             self.datasets.append(record)
         else:
-            self.notes.append(Note(path, COMMITTED))
+            self.notes.append(ObjectNote(path, COMMITTED))
 
 
 def _read_identity(file: h5py.File) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
 from h5bound.errors import SourceChangedError, SourceNotFoundError
-from h5bound.lifecycle.session import session_of
+from h5bound.lifecycle.session import find_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -25,7 +25,7 @@ class Window(NamedTuple):
     """The blocks between one open and its close."""
 
     name: str
-    alone: bool  # all blocks of the compute are in it
+    only_window: bool  # all blocks of the compute are in it
     clustered: bool = False  # its close reaches all workers
     blocks: int = 0  # the last of so many reads closes it, which holds up those of younger windows; 0: the close task
 
@@ -34,7 +34,7 @@ READ_AHEAD = os.cpu_count() or 1
 """Blocks of a window that may be read while an older window still has blocks in flight."""
 
 
-class Pace:
+class WindowThrottle:
     """Keeps the windows of one compute apart: a thread that is done with one does not read far into the next.
 
     Without it 46 to 105 blocks of 1 KiB are live for windows of 32 on 8 threads, with it 46. To close a window is part
@@ -98,7 +98,7 @@ class Handle:
         self._finished: Counter[str] = Counter()  # blocks read in this process, by the name of the window
         self._expected: dict[str, int] = {}  # blocks after which a window is to be closed
         self._lock = threading.Lock()
-        self._pace = Pace()
+        self._pace = WindowThrottle()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"source": self.source, "name": self.name}
@@ -111,8 +111,8 @@ class Handle:
         """Give the session of this process for a window, which lets go of it when this handle is collected."""
         session, _ = self._sessions.get(window.name, (None, None))
         if session is None or session.process != os.getpid():
-            shared = window.alone or self.source.exclusive
-            session = session_of(self.source, self.source.key if shared else (self.name, window.name))
+            shared = window.only_window or self.source.exclusive
+            session = find_session(self.source, self.source.key if shared else (self.name, window.name))
             self._sessions[window.name] = session, weakref.finalize(self, session.drop, self.name)
         return session
 
@@ -130,7 +130,7 @@ class Handle:
         SourceChangedError, SourceNotFoundError
             The read failed, and the source is not what it was.
         """
-        if not window.alone:
+        if not window.only_window:
             self._pace.begin(window.name)
             try:
                 return self._read(window, block, read, *args)

@@ -170,7 +170,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_sessions)
 
 
-def session_of(source: Source, key: Hashable) -> Session:
+def find_session(source: Source, key: Hashable) -> Session:
     """Give the one session of this process under a key."""
     with _sessions_lock:
         session = _sessions.get(key)

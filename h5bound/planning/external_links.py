@@ -20,12 +20,12 @@ from h5bound.errors import H5BoundError, UnsafeSourceError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.dataset import read_dataset
 from h5bound.hdf5.external_files import MAX_HOPS, find_file
-from h5bound.hdf5.hierarchy import Index, read_index
+from h5bound.hdf5.hierarchy import Hierarchy, read_hierarchy
 from h5bound.hdf5.links import LinkRecord, find_external, open_object
 from h5bound.hdf5.references import Addresses
 from h5bound.planning.selection import keep_wanted, list_paths
 from h5bound.reader.source import H5Source
-from h5bound.reports import Link, Note, Skipped
+from h5bound.reports import Link, ReportNote, Skipped
 from h5bound.zarr_model.attributes import is_netcdf
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Origin:
     """A file, or an object of one with all that is in it."""
 
     source: H5Source
-    index: Index
+    hierarchy: Hierarchy
     """what of it is carried, under the paths that the report has for it"""
     addresses: Addresses
     """paths of objects by their address: of those with several paths, or of all where it is not the whole file"""
@@ -68,22 +68,22 @@ def move(path: str, base: str, new: str) -> str:
     return f"{new.rstrip('/')}/{rest}".rstrip("/") or "/"
 
 
-def move_index(index: Index, base: str, new: str) -> Index:
-    """Give the index of the object at `base` as it stands at `new`; soft and external links keep their text."""
+def move_index(hierarchy: Hierarchy, base: str, new: str) -> Hierarchy:
+    """Give the hierarchy of the object at `base` as it stands at `new`; soft and external links keep their text."""
 
     def at(path: str) -> str:
         return move(path, base, new)
 
     return replace(
-        index,
-        groups=tuple(replace(record, path=at(record.path)) for record in index.groups),
-        datasets=tuple(replace(record, path=at(record.path)) for record in index.datasets),
+        hierarchy,
+        groups=tuple(replace(record, path=at(record.path)) for record in hierarchy.groups),
+        datasets=tuple(replace(record, path=at(record.path)) for record in hierarchy.datasets),
         links=tuple(
             replace(link, path=at(link.path), to=at(link.to) if link.kind == "hard" else link.to)
-            for link in index.links
+            for link in hierarchy.links
         ),
-        notes=tuple(replace(note, path=at(note.path)) for note in index.notes),
-        problems=tuple((at(path), reason) for path, reason in index.problems),
+        notes=tuple(replace(note, path=at(note.path)) for note in hierarchy.notes),
+        problems=tuple((at(path), reason) for path, reason in hierarchy.problems),
     )
 
 
@@ -97,11 +97,11 @@ def read_origin(
     UnsafeSourceError
         It passes one of the limits.
     """
-    index = read_index(file, max_objects=limits.max_objects, max_depth=limits.max_depth)
+    hierarchy = read_hierarchy(file, max_objects=limits.max_objects, max_depth=limits.max_depth)
     if source.identity is not None and source.remote:
-        index = replace(index, mtime_ns=source.identity.mtime_ns)
-    kept = keep_wanted(index, settings, skipped)
-    return Origin(source, kept, Addresses(index.addresses, complete=True), is_netcdf(file))
+        hierarchy = replace(hierarchy, mtime_ns=source.identity.mtime_ns)
+    kept = keep_wanted(hierarchy, settings, skipped)
+    return Origin(source, kept, Addresses(hierarchy.addresses, complete=True), is_netcdf(file))
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ class Follower:
     links: list[Link] = field(default_factory=list)
     """those that the store holds as links"""
     skipped: list[Skipped] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
+    notes: list[ReportNote] = field(default_factory=list)
     known: dict[tuple[str, int], str] = field(default_factory=dict)
     """the report's path of what is carried, by file and address"""
     sources: dict[str, H5Source] = field(default_factory=dict)
@@ -127,27 +127,29 @@ class Follower:
     def follow(self, first: Origin) -> None:
         """Judge the links of the source, and go on with what they lead to."""
         self.add(first)
-        if self.allowed and any(link.kind == "external" for link in first.index.links):
-            wanted = set(list_paths(first.index))
-            self.know(first, {address: path for address, path in first.index.addresses.items() if path in wanted})
+        if self.allowed and any(link.kind == "external" for link in first.hierarchy.links):
+            wanted = set(list_paths(first.hierarchy))
+            self.know(first, {address: path for address, path in first.hierarchy.addresses.items() if path in wanted})
         for origin in self.origins:  # it grows meanwhile
-            for link in origin.index.links:
-                self.judge(origin, link)
+            for link in origin.hierarchy.links:
+                self.resolve_link(origin, link)
 
     def add(self, origin: Origin) -> None:
         """Go on with one more origin."""
-        index = origin.index
+        hierarchy = origin.hierarchy
         self.origins.append(origin)
         self.sources[origin.source.path] = origin.source
-        self.count += sum(map(len, (index.groups, index.datasets, index.links, index.notes, index.problems)))
+        self.count += sum(
+            map(len, (hierarchy.groups, hierarchy.datasets, hierarchy.links, hierarchy.notes, hierarchy.problems))
+        )
 
     def know(self, origin: Origin, addresses: dict[int, str]) -> None:
         """Keep in mind where the objects of an origin stand."""
         for address, path in addresses.items():
             self.known.setdefault((origin.source.path, address), path)
 
-    def judge(self, origin: Origin, link: LinkRecord) -> None:
-        """Note down what becomes of one link."""
+    def resolve_link(self, origin: Origin, link: LinkRecord) -> None:
+        """ReportNote down what becomes of one link."""
         if link.kind == "user":
             self.skipped.append(Skipped(link.path, f"user-defined link of {link.to}"))
         elif link.kind == "external":
@@ -162,11 +164,11 @@ class Follower:
         elif f"{link.to}/".startswith(f"{origin.inside.rstrip('/')}/"):
             self.links.append(Link(link.path, "soft", move(link.to, origin.inside, origin.path)))
         else:
-            reason = f"soft link to {link.to} of {origin.index.file}, of which only {origin.inside} is carried"
+            reason = f"soft link to {link.to} of {origin.hierarchy.file}, of which only {origin.inside} is carried"
             self.skipped.append(Skipped(link.path, reason))
 
     def skip(self, link: LinkRecord, reason: str, *, unsafe: bool = False) -> None:
-        """Note down that an external link is left out."""
+        """ReportNote down that an external link is left out."""
         self.skipped.append(Skipped(link.path, f"external link to {link.to}: {reason}", unsafe=unsafe))
 
     def take(self, origin: Origin, link: LinkRecord) -> None:
@@ -204,21 +206,21 @@ class Follower:
         if place is not None:
             self.links.append(Link(link.path, "external", place))
             return
-        self.notes.append(Note(link.path, f"external link to {link.to}: carried as what it leads to"))
+        self.notes.append(ReportNote(link.path, f"external link to {link.to}: carried as what it leads to"))
         if isinstance(found, h5py.Datatype):
             return
         inside = f"/{path.strip('/')}"
-        index = self.read_part(file, found, inside, link.path.count("/"))
-        kept = keep_wanted(move_index(index, inside, link.path), self.settings, self.skipped)
+        hierarchy = self.read_part(file, found, inside, link.path.count("/"))
+        kept = keep_wanted(move_index(hierarchy, inside, link.path), self.settings, self.skipped)
         wanted = set(list_paths(kept))
-        moved = {address: move(at, inside, link.path) for address, at in index.addresses.items()}
+        moved = {address: move(at, inside, link.path) for address, at in hierarchy.addresses.items()}
         known = {address: at for address, at in moved.items() if at in wanted}
         taken = Origin(source, kept, Addresses(known, complete=True), is_netcdf(file), link.path, inside)
         self.add(taken)
         self.know(taken, known)
 
-    def read_part(self, file: h5py.File, found: h5py.Group | h5py.Dataset, inside: str, depth: int) -> Index:
-        """Give the index of an object and of all that is in it, under its own paths.
+    def read_part(self, file: h5py.File, found: h5py.Group | h5py.Dataset, inside: str, depth: int) -> Hierarchy:
+        """Give the hierarchy of an object and of all that is in it, under its own paths.
 
         Raises
         ------
@@ -227,10 +229,10 @@ class Follower:
         """
         if isinstance(found, h5py.Group):
             room = self.limits.max_objects - self.count
-            return read_index(
+            return read_hierarchy(
                 file, start=inside, max_objects=max(room, 0), max_depth=max(self.limits.max_depth - depth, 0)
             )
         whole = Path(file.filename).stat()
         record = replace(read_dataset(found), path=inside)
         addresses = {h5o.get_info(found.id).addr: inside}
-        return Index(file.filename, whole.st_size, whole.st_mtime_ns, (), (record,), (), (), (), addresses)
+        return Hierarchy(file.filename, whole.st_size, whole.st_mtime_ns, (), (record,), (), (), (), addresses)

@@ -2,7 +2,7 @@
 
 ::
 
-    Facts (one dataset) ──► ArrayPlan: chunks, shards, codecs, copy or decode, and why
+    DatasetScan (one dataset) ──► ArrayPlan: chunks, shards, codecs, copy or decode, and why
                                 │
                                 ▼
                             Unit, Unit, …   some chunks each: read at once, written at once
@@ -22,7 +22,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from h5bound.chunk_grid import count_cells, list_cells, map_cells, meet_boxes, plan_auto_chunks, plan_shards
+from h5bound.chunk_grid import (
+    count_chunks,
+    list_chunk_coords,
+    list_overlapping,
+    map_chunk_coords,
+    plan_auto_chunks,
+    plan_shards,
+)
 from h5bound.errors import OptionError, UnsafeSourceError
 from h5bound.hdf5.chunk_index import StoredChunks
 from h5bound.planning.selection import match_shape
@@ -31,16 +38,16 @@ from h5bound.zarr_model.array_spec import ArrayNode, plan_chain, shard_counts
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from h5bound.chunk_grid import Cells, Shape
+    from h5bound.chunk_grid import ChunkCoords, Shape
     from h5bound.planning.options import Settings
-    from h5bound.planning.scan_dataset import Facts
+    from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.zarr_model.dtypes import ZarrType
 
 
-Way = Literal["copy", "decode", "sequences", "given"]
+Strategy = Literal["copy", "decode", "sequences", "given"]
 """sequences: `values` of variable-length sequences; given: the values stand in the plan."""
 
-ODD = 2**32 - 1
+UNFILTERED_MASK = 2**32 - 1
 """The mask of a chunk that did not go through the filter pipeline at all."""
 
 MAX_UNWRITTEN = 2**28
@@ -58,12 +65,12 @@ class ArrayPlan:
     """in the source"""
     node: ArrayNode
     type: ZarrType
-    way: Way
+    strategy: Strategy
     reasons: tuple[str, ...]
     """why stored chunks are not kept; empty where they are"""
     stored_nbytes: int
     """bytes in the source"""
-    cells: Cells
+    chunk_coords: ChunkCoords
     """what is written: chunks where copied, else keys of the store (shards or chunks)"""
     stored: StoredChunks | None = None
     """of the cells, where copied; those with a mask other than 0 are encoded anew"""
@@ -73,7 +80,7 @@ class ArrayPlan:
     """sequences: where each one ends in `values`"""
 
 
-def plan_array(facts: Facts, settings: Settings, limit: int) -> ArrayPlan:
+def plan_array(dataset_scan: DatasetScan, settings: Settings, limit: int) -> ArrayPlan:
     """Give the plan of one dataset that is not of variable-length sequences.
 
     Parameters
@@ -90,115 +97,127 @@ def plan_array(facts: Facts, settings: Settings, limit: int) -> ArrayPlan:
     UnsafeSourceError
         It would be more.
     """
-    node, reasons = plan_node(facts, settings)
-    record = facts.record
+    node, reasons = plan_node(dataset_scan, settings)
+    record = dataset_scan.record
     if reasons:
-        cells = plan_cells(facts, node, limit)
-        node = without_mask(node, facts, settings, len(cells))
-        return ArrayPlan(record.path, node, facts.type, "decode", reasons, record.stored_nbytes, cells)
-    stored = order_by_shard(plan_copies(facts, node, limit), node)
-    node = without_mask(node, facts, settings, len(stored.cells))
-    return ArrayPlan(record.path, node, facts.type, "copy", (), record.stored_nbytes, stored.cells, stored)
+        chunk_coords = plan_chunk_coords(dataset_scan, node, limit)
+        node = without_mask(node, dataset_scan, settings, len(chunk_coords))
+        return ArrayPlan(record.path, node, dataset_scan.type, "decode", reasons, record.stored_nbytes, chunk_coords)
+    stored = order_by_shard(plan_copies(dataset_scan, node, limit), node)
+    node = without_mask(node, dataset_scan, settings, len(stored.chunk_coords))
+    return ArrayPlan(
+        record.path, node, dataset_scan.type, "copy", (), record.stored_nbytes, stored.chunk_coords, stored
+    )
 
 
-def without_mask(node: ArrayNode, facts: Facts, settings: Settings, count: int) -> ArrayNode:
+def without_mask(node: ArrayNode, dataset_scan: DatasetScan, settings: Settings, count: int) -> ArrayNode:
     """Give the array without a fill value where a reader would take it for a missing value that nobody meant.
 
     xarray masks what is equal to the fill value of an array of format 2. Where every chunk is there, and the source
     has no ``_FillValue``, the array needs none.
     """
-    every = prod(count_cells(node.shape, node.chunks))
-    if settings.zarr_format == 3 or count < every or "_FillValue" in facts.attributes:
+    every = prod(count_chunks(node.shape, node.chunks))
+    if settings.zarr_format == 3 or count < every or "_FillValue" in dataset_scan.attributes:
         return node
     return replace(node, fill=replace(node.fill, json=None))
 
 
-def plan_node(facts: Facts, settings: Settings) -> tuple[ArrayNode, tuple[str, ...]]:
+def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode, tuple[str, ...]]:
     """Give the array to make, and every reason why stored chunks cannot be kept in it."""
-    path, shape, dtype = facts.record.path, facts.shape, facts.type.dtype
+    path, shape, dtype = dataset_scan.record.path, dataset_scan.shape, dataset_scan.type.dtype
     itemsize = estimate_itemsize(dtype)
     wanted = match_shape(settings.chunks, path, len(shape))
-    chunks = wanted if isinstance(wanted, tuple) else facts.chunks or plan_auto_chunks(shape, itemsize)
-    reasons = explain_decoding(facts, settings, same_grid=chunks == facts.chunks)
-    chain = facts.kept
+    chunks = wanted if isinstance(wanted, tuple) else dataset_scan.chunks or plan_auto_chunks(shape, itemsize)
+    reasons = explain_decoding(dataset_scan, settings, same_grid=chunks == dataset_scan.chunks)
+    chain = dataset_scan.kept
     if reasons or chain is None:
-        chain = plan_chain(settings.codecs, dtype, facts.type.endian, chunks, settings.zarr_format)
+        chain = plan_chain(settings.codecs, dtype, dataset_scan.type.endian, chunks, settings.zarr_format)
     # zarr-python 3.1 cannot read a compound fill value in shards
     shards = choose_shards(settings, path, shape, chunks, itemsize) if dtype.names is None else None
     node = ArrayNode(
-        facts.target, dtype, shape, chunks, shards, chain, facts.fill, facts.attributes, facts.dimension_names
+        dataset_scan.target,
+        dtype,
+        shape,
+        chunks,
+        shards,
+        chain,
+        dataset_scan.fill,
+        dataset_scan.attributes,
+        dataset_scan.dimension_names,
     )
     return node, reasons
 
 
-def explain_decoding(facts: Facts, settings: Settings, *, same_grid: bool) -> tuple[str, ...]:
+def explain_decoding(dataset_scan: DatasetScan, settings: Settings, *, same_grid: bool) -> tuple[str, ...]:
     """Give every reason why the stored chunks cannot be kept; none where they can."""
-    record = facts.record
+    record = dataset_scan.record
     if record.layout != "chunked":
         return (record.layout,)
     found = (
         (settings.codecs != "keep", f"codecs={settings.codecs}"),
         (not same_grid, "other chunks were asked for"),
-        (not facts.type.raw, facts.type.reason),
-        (facts.kept is None, facts.kept_reason),
+        (not dataset_scan.type.raw, dataset_scan.type.reason),
+        (dataset_scan.kept is None, dataset_scan.kept_reason),
         (record.edge_unfiltered is None, "HDF5 does not tell whether its edge chunks are filtered"),
     )
     return tuple(reason for holds, reason in found if holds)
 
 
-def plan_cells(facts: Facts, node: ArrayNode, limit: int) -> Cells:
+def plan_chunk_coords(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> ChunkCoords:
     """Give the keys to write where a dataset is decoded: those that meet something stored.
 
     Where the store cannot say the fill value, all of them.
     """
     nothing = np.zeros((0, len(node.shape)), dtype=np.int64)
-    record = facts.record
+    record = dataset_scan.record
     if record.shape is None:
         return nothing
-    if not facts.fill.exact:
-        check_unwritten(facts, node)
-        return list_cells(node.shape, node.write_shape, limit)
-    if facts.stored is not None and facts.chunks is not None:
-        cells = widen(facts.stored.cells, len(node.shape))
-        return map_cells(cells, node.shape, facts.chunks, node.write_shape, limit)
-    if facts.boxes is not None:
-        inner = facts.type.element_shape
-        starts = widen(facts.boxes[:, 0], len(node.shape))
-        stops = np.concatenate([facts.boxes[:, 1], np.tile(np.asarray(inner, np.int64), (len(starts), 1))], axis=1)
-        return meet_boxes(starts, stops, node.write_shape, limit)
+    if not dataset_scan.fill.exact:
+        check_unwritten(dataset_scan, node)
+        return list_chunk_coords(node.shape, node.write_shape, limit)
+    if dataset_scan.stored is not None and dataset_scan.chunks is not None:
+        chunk_coords = widen(dataset_scan.stored.chunk_coords, len(node.shape))
+        return map_chunk_coords(chunk_coords, node.shape, dataset_scan.chunks, node.write_shape, limit)
+    if dataset_scan.boxes is not None:
+        inner = dataset_scan.type.element_shape
+        starts = widen(dataset_scan.boxes[:, 0], len(node.shape))
+        stops = np.concatenate(
+            [dataset_scan.boxes[:, 1], np.tile(np.asarray(inner, np.int64), (len(starts), 1))], axis=1
+        )
+        return list_overlapping(starts, stops, node.write_shape, limit)
     if record.stored_nbytes or record.layout in ("virtual", "external"):
-        return list_cells(node.shape, node.write_shape, limit)
+        return list_chunk_coords(node.shape, node.write_shape, limit)
     return nothing
 
 
-def plan_copies(facts: Facts, node: ArrayNode, limit: int) -> StoredChunks:
+def plan_copies(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> StoredChunks:
     """Give the chunks to copy; those that must be encoded anew have a mask that is not 0.
 
     These are chunks for which HDF5 skipped a filter, partial edge chunks that it left unfiltered
     (``H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS``), and chunks never written where the store cannot say the fill value.
     """
-    stored = facts.stored
+    stored = dataset_scan.stored
     assert stored is not None
-    cells = widen(stored.cells, len(node.shape))
+    chunk_coords = widen(stored.chunk_coords, len(node.shape))
     masks = stored.masks
-    if facts.record.edge_unfiltered:
-        ends = (cells + 1) * np.asarray(node.chunks, dtype=np.int64)
+    if dataset_scan.record.edge_unfiltered:
+        ends = (chunk_coords + 1) * np.asarray(node.chunks, dtype=np.int64)
         partial = (ends > np.asarray(node.shape, dtype=np.int64)).any(axis=1)
-        masks = np.where(partial, ODD, masks)
-    found = StoredChunks(cells, stored.nbytes, masks, stored.offsets)
-    counts = count_cells(node.shape, node.chunks)
-    if facts.fill.exact or len(cells) == prod(counts):
+        masks = np.where(partial, UNFILTERED_MASK, masks)
+    found = StoredChunks(chunk_coords, stored.nbytes, masks, stored.offsets)
+    counts = count_chunks(node.shape, node.chunks)
+    if dataset_scan.fill.exact or len(chunk_coords) == prod(counts):
         return found
-    check_unwritten(facts, node)
-    every = list_cells(node.shape, node.chunks, limit)
-    rows = np.ravel_multi_index(tuple(cells.T), counts)
+    check_unwritten(dataset_scan, node)
+    every = list_chunk_coords(node.shape, node.chunks, limit)
+    rows = np.ravel_multi_index(tuple(chunk_coords.T), counts)
     nbytes, offsets = np.zeros(len(every), np.int64), np.zeros(len(every), np.int64)
-    masks = np.full(len(every), ODD, np.int64)
+    masks = np.full(len(every), UNFILTERED_MASK, np.int64)
     nbytes[rows], offsets[rows], masks[rows] = found.nbytes, found.offsets, found.masks
     return StoredChunks(every, nbytes, masks, offsets)
 
 
-def check_unwritten(facts: Facts, node: ArrayNode) -> None:
+def check_unwritten(dataset_scan: DatasetScan, node: ArrayNode) -> None:
     """Make sure that it is not for nothing that all of a dataset has to be written.
 
     Raises
@@ -206,8 +225,8 @@ def check_unwritten(facts: Facts, node: ArrayNode) -> None:
     UnsafeSourceError
         Far more is declared than stored.
     """
-    declared, stored = prod(node.shape) * estimate_itemsize(node.dtype), facts.record.stored_nbytes
-    outside = facts.record.layout in ("virtual", "external")
+    declared, stored = prod(node.shape) * estimate_itemsize(node.dtype), dataset_scan.record.stored_nbytes
+    outside = dataset_scan.record.layout in ("virtual", "external")
     if not outside and declared > max(MAX_UNWRITTEN, MAX_SHARE * stored):
         raise UnsafeSourceError(
             f"{declared:,} bytes are declared and {stored:,} stored, and Zarr cannot say its fill value, so that all "
@@ -219,13 +238,13 @@ def order_by_shard(stored: StoredChunks, node: ArrayNode) -> StoredChunks:
     """Give the chunks with those of one shard together, in C order within it."""
     if node.shards is None:
         return stored
-    keys = np.concatenate([stored.cells // shard_counts(node), stored.cells], axis=1)
+    keys = np.concatenate([stored.chunk_coords // shard_counts(node), stored.chunk_coords], axis=1)
     return stored.take(np.lexsort(keys.T[::-1]))
 
 
-def widen(cells: Cells, ndim: int) -> Cells:
+def widen(chunk_coords: ChunkCoords, ndim: int) -> ChunkCoords:
     """Give the cells with the axes of an HDF5 array type, along which there is one chunk."""
-    return np.pad(cells, ((0, 0), (0, ndim - cells.shape[1])))
+    return np.pad(chunk_coords, ((0, 0), (0, ndim - chunk_coords.shape[1])))
 
 
 def choose_shards(settings: Settings, path: str, shape: Shape, chunks: Shape, itemsize: int) -> Shape | None:
@@ -246,30 +265,30 @@ def choose_shards(settings: Settings, path: str, shape: Shape, chunks: Shape, it
     return wanted
 
 
-def plan_sequences(facts: Facts, settings: Settings, limit: int) -> tuple[ArrayPlan, ArrayPlan]:
+def plan_sequences(dataset_scan: DatasetScan, settings: Settings, limit: int) -> tuple[ArrayPlan, ArrayPlan]:
     """Give the plans of the two arrays that hold variable-length sequences: `values` and `offsets`.
 
     Sequence i of the dataset, in C order, is ``values[offsets[i]:offsets[i + 1]]``.
     """
-    values, ends = facts.type.values, facts.ends
+    values, ends = dataset_scan.type.values, dataset_scan.ends
     assert values is not None
     assert ends is not None
     offsets = np.concatenate([np.zeros(1, np.int64), ends])
     length = (int(offsets[-1]), *values.element_shape)
-    reasons = (facts.type.reason,)
-    path = facts.record.path
-    first = plan_sequence_array(facts, settings, "values", length, values.dtype, values.endian)
-    second = plan_sequence_array(facts, settings, "offsets", offsets.shape, offsets.dtype, "little")
-    cells = [list_cells(node.shape, node.chunks, limit) for node in (first, second)]
-    stored_nbytes = facts.record.stored_nbytes
+    reasons = (dataset_scan.type.reason,)
+    path = dataset_scan.record.path
+    first = plan_sequence_array(dataset_scan, settings, "values", length, values.dtype, values.endian)
+    second = plan_sequence_array(dataset_scan, settings, "offsets", offsets.shape, offsets.dtype, "little")
+    chunk_coords = [list_chunk_coords(node.shape, node.chunks, limit) for node in (first, second)]
+    stored_nbytes = dataset_scan.record.stored_nbytes
     return (
-        ArrayPlan(path, first, facts.type, "sequences", reasons, stored_nbytes, cells[0], ends=ends),
-        ArrayPlan(path, second, facts.type, "given", reasons, 0, cells[1], given=offsets),
+        ArrayPlan(path, first, dataset_scan.type, "sequences", reasons, stored_nbytes, chunk_coords[0], ends=ends),
+        ArrayPlan(path, second, dataset_scan.type, "given", reasons, 0, chunk_coords[1], given=offsets),
     )
 
 
 def plan_sequence_array(
-    facts: Facts, settings: Settings, name: str, shape: Shape, dtype: np.dtype[Any], endian: str
+    dataset_scan: DatasetScan, settings: Settings, name: str, shape: Shape, dtype: np.dtype[Any], endian: str
 ) -> ArrayNode:
     """Give one of the two arrays of variable-length sequences."""
     from h5bound.zarr_model.fill_values import FillValue, spell_fill
@@ -279,7 +298,7 @@ def plan_sequence_array(
     zero = np.zeros((), dtype)
     json, exact = spell_fill(zero, settings.zarr_format)
     fill = FillValue(zero, json, exact)
-    return ArrayNode(f"{facts.target}/{name}", dtype, shape, chunks, None, chain, fill, {}, None)
+    return ArrayNode(f"{dataset_scan.target}/{name}", dtype, shape, chunks, None, chain, fill, {}, None)
 
 
 def estimate_itemsize(dtype: np.dtype[Any]) -> int:

@@ -15,9 +15,9 @@ from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
 from h5bound.hdf5.external_check import OUTSIDE
 from h5bound.hdf5.hierarchy import COMMITTED
 from h5bound.planning.external_links import Follower, Origin, read_origin
-from h5bound.planning.scan_dataset import Findings, Reading, original_name, read_dataset_facts
+from h5bound.planning.scan_dataset import ScanContext, ScanLog, original_name, scan_dataset
 from h5bound.planning.selection import list_paths, parent_of
-from h5bound.reports import Link, Note, Skipped
+from h5bound.reports import Link, ReportNote, Skipped
 from h5bound.zarr_model.attributes import merge_metadata, read_attributes, spell_links
 from h5bound.zarr_model.dimension_names import name_dimensions
 from h5bound.zarr_model.node_names import escape_siblings
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
     from h5bound.files.file_state import Identity
     from h5bound.hdf5.dimension_scales import Dimensions
-    from h5bound.hdf5.hierarchy import Index, Limits
+    from h5bound.hdf5.hierarchy import Hierarchy, Limits
     from h5bound.planning.options import Settings
-    from h5bound.planning.scan_dataset import Facts
+    from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
 
 
 @dataclass(frozen=True, slots=True)
-class GroupFacts:
+class GroupScan:
     """What was read of one group."""
 
     path: str
@@ -48,40 +48,40 @@ class GroupFacts:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Survey:
+class SourceScan:
     """What was read of a file, and of those that its external links lead to."""
 
     origins: tuple[Origin, ...]
     """the file itself first"""
     targets: Mapping[str, str]
     """path in the store by path in the source, of all that was to be carried"""
-    groups: tuple[GroupFacts, ...]
-    datasets: tuple[Facts, ...]
+    groups: tuple[GroupScan, ...]
+    datasets: tuple[DatasetScan, ...]
     details: Mapping[str, Any]
     """what belongs into ``_h5bound`` of the root, by path"""
     skipped: tuple[Skipped, ...]
     links: tuple[Link, ...]
-    notes: tuple[Note, ...]
-    beside: Mapping[str, Identity]
+    notes: tuple[ReportNote, ...]
+    external_states: Mapping[str, Identity]
     """what the files of external storage and virtual datasets were before they were opened, by their real paths"""
     allowed: tuple[Path, ...] = ()
     """real paths of directories whose files may be opened"""
 
-    def allowed_for(self, facts: Facts) -> tuple[Path, ...] | None:
+    def allowed_for(self, dataset_scan: DatasetScan) -> tuple[Path, ...] | None:
         """Give the directories whose files a dataset may draw on, None if it draws on none."""
-        return self.allowed if facts.record.layout in OUTSIDE else None
+        return self.allowed if dataset_scan.record.layout in OUTSIDE else None
 
-    def list_drawn(self) -> list[str]:
+    def list_external_files(self) -> list[str]:
         """Give the paths of the other files that are read."""
-        return [*(origin.source.path for origin in self.origins[1:]), *self.beside]
+        return [*(origin.source.path for origin in self.origins[1:]), *self.external_states]
 
     @property
-    def index(self) -> Index:
+    def hierarchy(self) -> Hierarchy:
         """What of the file itself is carried."""
-        return self.origins[0].index
+        return self.origins[0].hierarchy
 
 
-def read_survey(source: H5Source, settings: Settings, limits: Limits, allowed: tuple[Path, ...] = ()) -> Survey:
+def scan_source(source: H5Source, settings: Settings, limits: Limits, allowed: tuple[Path, ...] = ()) -> SourceScan:
     """Give all that is to be known of a file. It is open meanwhile, and closed afterwards.
 
     Raises
@@ -130,28 +130,28 @@ class Reader:
         self.links: dict[str, list[Link]] = {}
         for link in follower.links:
             self.links.setdefault(parent_of(link.path), []).append(link)
-        self.found = Findings(follower.skipped, follower.notes)
+        self.found = ScanLog(follower.skipped, follower.notes)
         self.targets = name_targets(self.origins)
-        self.groups: list[GroupFacts] = []
-        self.datasets: list[Facts] = []
+        self.groups: list[GroupScan] = []
+        self.datasets: list[DatasetScan] = []
 
     def read(self, number: int, opened: OpenFile) -> None:
         """Read the objects of one origin, whose file is open."""
         origin, found = self.origins[number], self.found
         resolve = origin.addresses.resolver(opened.file)
-        reading = Reading(opened, origin, number, self.settings, self.allowed, self.targets, resolve, found)
-        found.skipped += [Skipped(path, f"h5py cannot open it: {reason}") for path, reason in origin.index.problems]
-        found.notes += [Note(note.path, note.note) for note in origin.index.notes]
-        facts = (read_dataset_facts(reading, record) for record in origin.index.datasets)
-        self.datasets += [item for item in facts if item is not None]
-        self.groups += [read_group_facts(reading, record.path, self.links) for record in origin.index.groups]
-        for path in list_types(origin.index):
+        reading = ScanContext(opened, origin, number, self.settings, self.allowed, self.targets, resolve, found)
+        found.skipped += [Skipped(path, f"h5py cannot open it: {reason}") for path, reason in origin.hierarchy.problems]
+        found.notes += [ReportNote(note.path, note.note) for note in origin.hierarchy.notes]
+        dataset_scan = (scan_dataset(reading, record) for record in origin.hierarchy.datasets)
+        self.datasets += [item for item in dataset_scan if item is not None]
+        self.groups += [scan_group(reading, record.path, self.links) for record in origin.hierarchy.groups]
+        for path in list_types(origin.hierarchy):
             keep_type_attributes(reading, path)
 
-    def finish(self) -> Survey:
+    def finish(self) -> SourceScan:
         """Give what was read."""
         datasets = name_axes(self.groups, self.datasets, self.found)
-        return Survey(
+        return SourceScan(
             self.origins,
             self.targets,
             tuple(self.groups),
@@ -160,7 +160,7 @@ class Reader:
             tuple(self.found.skipped),
             tuple(link for inside in self.links.values() for link in inside),
             tuple(self.found.notes),
-            self.found.beside,
+            self.found.external_states,
             self.allowed,
         )
 
@@ -173,27 +173,27 @@ def check_chunks(origins: Sequence[Origin], limits: Limits) -> None:
     UnsafeSourceError
         It has more than `max_chunks`.
     """
-    count = sum(record.stored_chunks for origin in origins for record in origin.index.datasets)
+    count = sum(record.stored_chunks for origin in origins for record in origin.hierarchy.datasets)
     if count > limits.max_chunks:
         raise UnsafeSourceError(
-            f"{origins[0].index.file}: {count:,} stored chunks are more than {limits.max_chunks:,}; "
+            f"{origins[0].hierarchy.file}: {count:,} stored chunks are more than {limits.max_chunks:,}; "
             "a higher max_chunks lets them in"
         )
 
 
-def list_types(index: Index) -> list[str]:
+def list_types(hierarchy: Hierarchy) -> list[str]:
     """Give the paths of all committed types."""
-    return [note.path for note in index.notes if note.note == COMMITTED]
+    return [note.path for note in hierarchy.notes if note.note == COMMITTED]
 
 
 def name_targets(origins: Sequence[Origin]) -> dict[str, str]:
     """Give the path in the store of every group and dataset."""
     children: dict[str, list[str]] = {}
-    for path in (path for origin in origins for path in (*list_paths(origin.index), *list_types(origin.index))):
+    for path in (path for origin in origins for path in (*list_paths(origin.hierarchy), *list_types(origin.hierarchy))):
         if path != "/":
             children.setdefault(parent_of(path), []).append(path.rpartition("/")[2])
     targets = {"/": ""}
-    groups = [(group, origin.netcdf) for origin in origins for group in origin.index.groups]
+    groups = [(group, origin.netcdf) for origin in origins for group in origin.hierarchy.groups]
     for record, netcdf in groups:  # each before what it holds
         names = children.get(record.path, [])
         told = tell_names(names) if netcdf else {name: name for name in names}
@@ -219,7 +219,7 @@ def tell_names(names: Sequence[str]) -> dict[str, str]:
     return {name: shown.get(name) or (hidden[name] if hidden.get(name) in shown else name) for name in names}
 
 
-def read_group_facts(reading: Reading, path: str, links: Mapping[str, Sequence[Link]]) -> GroupFacts:
+def scan_group(reading: ScanContext, path: str, links: Mapping[str, Sequence[Link]]) -> GroupScan:
     """Give what is to be known of a group; its links are among its attributes."""
     group = reading.open(path)
     assert isinstance(group, h5py.Group)
@@ -231,10 +231,10 @@ def read_group_facts(reading: Reading, path: str, links: Mapping[str, Sequence[L
     inside = {link.path.rpartition("/")[2]: link.to for link in links.get(path, ())}
     if inside:
         attributes["_LINKS"] = spell_links(inside)
-    return GroupFacts(path, reading.targets[path], attributes, reading.number)
+    return GroupScan(path, reading.targets[path], attributes, reading.number)
 
 
-def keep_type_attributes(reading: Reading, path: str) -> None:
+def keep_type_attributes(reading: ScanContext, path: str) -> None:
     """Keep the attributes of a committed type among the details of the store, where it has no node."""
     record = read_attributes(
         reading.open(path),
@@ -247,16 +247,16 @@ def keep_type_attributes(reading: Reading, path: str) -> None:
         reading.found.add_details(path, {"type_attributes": record.values})
 
 
-def name_axes(groups: Sequence[GroupFacts], datasets: Sequence[Facts], gathered: Findings) -> list[Facts]:
+def name_axes(groups: Sequence[GroupScan], datasets: Sequence[DatasetScan], gathered: ScanLog) -> list[DatasetScan]:
     """Give the datasets with the names that netCDF's readers have for their dimensions, phony ones among them.
 
     Bare dimensions, which hold no data, are left out: they are noted.
     """
     by_group: dict[str, dict[str, Dimensions]] = {}
-    for facts in datasets:
-        if facts.dimensions is not None:
-            above, _, name = facts.record.path.rpartition("/")
-            by_group.setdefault(above or "/", {})[name] = facts.dimensions
+    for dataset_scan in datasets:
+        if dataset_scan.dimensions is not None:
+            above, _, name = dataset_scan.record.path.rpartition("/")
+            by_group.setdefault(above or "/", {})[name] = dataset_scan.dimensions
     names: dict[str, tuple[str | None, ...]] = {}
     after = {"/": 0}
     for group in groups:
@@ -265,19 +265,23 @@ def name_axes(groups: Sequence[GroupFacts], datasets: Sequence[Facts], gathered:
         after[path] = found.after
         inside = path.rstrip("/")
         names.update({f"{inside}/{name}": axes for name, axes in found.names.items()})
-        gathered.notes += [Note(f"{inside}/{name}", note) for name, note in found.notes.items()]
-    bare = {facts.record.path for facts in datasets if facts.dimensions is not None and facts.dimensions.bare}
+        gathered.notes += [ReportNote(f"{inside}/{name}", note) for name, note in found.notes.items()]
+    bare = {
+        dataset_scan.record.path
+        for dataset_scan in datasets
+        if dataset_scan.dimensions is not None and dataset_scan.dimensions.bare
+    }
     return [
-        replace(facts, dimension_names=extend(names.get(facts.record.path), facts))
-        for facts in datasets
-        if facts.record.path not in bare
+        replace(dataset_scan, dimension_names=extend(names.get(dataset_scan.record.path), dataset_scan))
+        for dataset_scan in datasets
+        if dataset_scan.record.path not in bare
     ]
 
 
-def extend(names: tuple[str | None, ...] | None, facts: Facts) -> tuple[str | None, ...] | None:
+def extend(names: tuple[str | None, ...] | None, dataset_scan: DatasetScan) -> tuple[str | None, ...] | None:
     """Give the names of a dataset's dimensions with those of an HDF5 array type, which have none."""
-    if names is None or facts.ends is not None:
+    if names is None or dataset_scan.ends is not None:
         return None
-    if facts.record.shape is None:
-        return ("null", *(None for _ in facts.type.element_shape))
-    return (*names, *(None for _ in facts.type.element_shape))
+    if dataset_scan.record.shape is None:
+        return ("null", *(None for _ in dataset_scan.type.element_shape))
+    return (*names, *(None for _ in dataset_scan.type.element_shape))

@@ -10,19 +10,19 @@ import h5py
 import numpy as np
 from h5py import h5d
 
-from h5bound.chunk_grid import ChunkGrid, count_cells
+from h5bound.chunk_grid import ChunkGrid, count_chunks
 from h5bound.errors import H5BoundError, SourceNotFoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
-from h5bound.hdf5.chunk_index import StoredChunks, list_chunks
+from h5bound.hdf5.chunk_index import StoredChunks, index_chunks
 from h5bound.hdf5.datatypes import spell_text
 from h5bound.hdf5.dimension_scales import is_hidden
 from h5bound.hdf5.external_check import OUTSIDE, check_outside
 from h5bound.hdf5.links import open_object
 from h5bound.hdf5.virtual_mappings import list_boxes
-from h5bound.reports import Note, Skipped
+from h5bound.reports import ReportNote, Skipped
 from h5bound.zarr_model.array_spec import check_filters, translate_chain
 from h5bound.zarr_model.attributes import merge_metadata, read_attributes
-from h5bound.zarr_model.byte_layout import is_refused
+from h5bound.zarr_model.byte_layout import is_opaque_only
 from h5bound.zarr_model.dtypes import ZarrType, translate_type
 from h5bound.zarr_model.fill_values import choose_fill_v2, read_fill
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Facts:
+class DatasetScan:
     """What was read of one dataset."""
 
     record: DatasetRecord
@@ -64,7 +64,7 @@ class Facts:
     dimension_names: tuple[str | None, ...] | None
     ends: NDArray[np.int64] | None = None
     """sequences: where each one ends in `values`, in C order of the dataset"""
-    refused: bool = False
+    opaque_only: bool = False
     """whether h5py reads its type only as bytes"""
     dimensions: Dimensions | None = None
     """what its dimension scales say"""
@@ -104,24 +104,24 @@ MAX_COUNTED = 10_000_000
 
 
 @dataclass(slots=True)
-class Findings:
+class ScanLog:
     """What is gathered while a file is read."""
 
     skipped: list[Skipped] = field(default_factory=list)
-    notes: list[Note] = field(default_factory=list)
+    notes: list[ReportNote] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
-    beside: dict[str, Identity] = field(default_factory=dict)
+    external_states: dict[str, Identity] = field(default_factory=dict)
     """what the files of external storage and virtual datasets were before they were opened, by their real paths"""
 
     def note_files(self, files: Mapping[str, Identity]) -> None:
         """Keep what files were when they were first met."""
         for path, identity in files.items():
-            self.beside.setdefault(path, identity)
+            self.external_states.setdefault(path, identity)
 
     def note_attributes(self, path: str, record: Any) -> None:
         """Keep what the attributes of an object leave open."""
         self.skipped += [Skipped(path, reason, attribute=name) for name, reason in record.skipped]
-        self.notes += [Note(path, note) for note in record.notes]
+        self.notes += [ReportNote(path, note) for note in record.notes]
         self.add_details(path, record.details)
 
     def add_details(self, path: str, details: Mapping[str, Any]) -> None:
@@ -131,7 +131,7 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Reading:
+class ScanContext:
     """What the reading of each object needs."""
 
     opened: OpenFile
@@ -143,14 +143,14 @@ class Reading:
     targets: Mapping[str, str]
     """path in the store by path in the source"""
     resolve: ReferencePaths
-    found: Findings
+    found: ScanLog
 
     def open(self, path: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
         """Give the object that stands at a path of the report."""
         return open_object(self.opened.file, self.origin.locate(path))
 
 
-def read_dataset_facts(reading: Reading, record: DatasetRecord) -> Facts | None:
+def scan_dataset(reading: ScanContext, record: DatasetRecord) -> DatasetScan | None:
     """Give what is to be known of a dataset; None, and a note of why, if it cannot be carried."""
     path = record.path
     if record.problem is not None:
@@ -159,7 +159,7 @@ def read_dataset_facts(reading: Reading, record: DatasetRecord) -> Facts | None:
     try:
         if record.layout in OUTSIDE:
             reading.found.note_files(check_outside(reading.opened.file, reading.origin.locate(path), reading.allowed))
-        return read_facts(reading, record)
+        return scan_values(reading, record)
     except (UnsafeSourceError, SourceNotFoundError) as error:
         reading.found.skipped.append(Skipped(path, str(error), unsafe=True))
         return None
@@ -171,7 +171,7 @@ def read_dataset_facts(reading: Reading, record: DatasetRecord) -> Facts | None:
     return None
 
 
-def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
+def scan_values(reading: ScanContext, record: DatasetRecord) -> DatasetScan:
     """Give what is to be known of a dataset.
 
     Raises
@@ -209,7 +209,7 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
     if settings.zarr_format == 2 and reading.origin.netcdf and fill.exact and has_holes(record, stored):
         what = f"chunks never written: in format 2 xarray takes all that is equal to {fill.json!r} for missing"
         bare = attributes.dimensions is not None and attributes.dimensions.bare
-        reading.found.notes += [] if bare or attributes.fill is not None else [Note(record.path, what)]
+        reading.found.notes += [] if bare or attributes.fill is not None else [ReportNote(record.path, what)]
     reading.found.note_attributes(record.path, attributes)
     reading.found.add_details(record.path, kind.details)
     target = reading.targets[record.path]
@@ -220,11 +220,11 @@ def read_facts(reading: Reading, record: DatasetRecord) -> Facts:
     else:
         marks.update(name)
     values = merge_metadata({**kind.attributes, **attributes.values}, marks)
-    refused = is_refused(dataset.id.get_type())
+    opaque_only = is_opaque_only(dataset.id.get_type())
     axes = attributes.dimensions
     boxes = read_boxes(dataset, record)
-    return Facts(
-        record, kind, target, chain, reason, stored, fill, values, None, ends, refused, axes, reading.number, boxes
+    return DatasetScan(
+        record, kind, target, chain, reason, stored, fill, values, None, ends, opaque_only, axes, reading.number, boxes
     )
 
 
@@ -232,7 +232,7 @@ def has_holes(record: DatasetRecord, stored: StoredChunks | None) -> bool:
     """Tell whether some of a dataset was never written."""
     if stored is None or record.shape is None or record.chunks is None:
         return not record.stored_nbytes
-    return len(stored.cells) < prod(count_cells(record.shape, record.chunks))
+    return len(stored.chunk_coords) < prod(count_chunks(record.shape, record.chunks))
 
 
 def read_boxes(dataset: h5py.Dataset, record: DatasetRecord) -> NDArray[np.int64] | None:
@@ -287,11 +287,11 @@ def read_stored(dataset: h5py.Dataset, record: DatasetRecord) -> StoredChunks | 
     if not record.stored_chunks:
         nothing = np.zeros(0, np.int64)
         return StoredChunks(np.zeros((0, len(shape)), np.int64), nothing, nothing, nothing)
-    table = list_chunks(dataset.id, ChunkGrid(shape, chunks))
+    table = index_chunks(dataset.id, ChunkGrid(shape, chunks))
     if table is None:
         return None
-    cells = np.stack(np.unravel_index(table.numbers, count_cells(shape, chunks)), axis=1)
-    return StoredChunks(cells.astype(np.int64, copy=False), table.nbytes, table.masks, table.offsets)
+    chunk_coords = np.stack(np.unravel_index(table.numbers, count_chunks(shape, chunks)), axis=1)
+    return StoredChunks(chunk_coords.astype(np.int64, copy=False), table.nbytes, table.masks, table.offsets)
 
 
 def read_ends(opened: OpenFile, path: str, shape: tuple[int, ...] | None) -> NDArray[np.int64]:

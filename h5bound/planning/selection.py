@@ -10,7 +10,7 @@ from h5bound.reports import Skipped
 
 if TYPE_CHECKING:
     from h5bound.chunk_grid import Shape
-    from h5bound.hdf5.hierarchy import Index
+    from h5bound.hdf5.hierarchy import Hierarchy
     from h5bound.hdf5.links import LinkRecord
     from h5bound.planning.options import Rules, Settings
 
@@ -51,7 +51,7 @@ def is_wanted(path: str, settings: Settings) -> bool:
 LEFT_OUT = "left out by include or exclude"
 
 
-def keep_wanted(index: Index, settings: Settings, skipped: list[Skipped]) -> Index:
+def keep_wanted(index: Hierarchy, settings: Settings, skipped: list[Skipped]) -> Hierarchy:
     """Give the index without what include and exclude leave out, which is noted down, the highest groups only."""
     if not settings.include and not settings.exclude:
         return index
@@ -88,7 +88,7 @@ def keep_wanted(index: Index, settings: Settings, skipped: list[Skipped]) -> Ind
     )
 
 
-def prefer_wanted(index: Index, settings: Settings) -> Index:
+def prefer_wanted(index: Hierarchy, settings: Settings) -> Hierarchy:
     """Give the index with each dataset under the first of its names that is not left out, if there is one."""
     datasets = {record.path for record in index.datasets if not is_wanted(record.path, settings)}
     names: dict[str, str] = {}
@@ -112,7 +112,7 @@ def prefer_wanted(index: Index, settings: Settings) -> Index:
     )
 
 
-def list_paths(index: Index) -> list[str]:
+def list_paths(index: Hierarchy) -> list[str]:
     """Give the paths of all groups, and then of all datasets."""
     return [group.path for group in index.groups] + [dataset.path for dataset in index.datasets]
 

@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from h5bound.chunk_grid import Cells, Shape
+    from h5bound.chunk_grid import ChunkCoords, Shape
     from h5bound.hdf5.references import Addresses, ReferencePaths
     from h5bound.planning.plan import ArrayPlan
-    from h5bound.planning.scan import Survey
-    from h5bound.planning.scan_dataset import Facts
+    from h5bound.planning.scan import SourceScan
+    from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.reader.open_file import OpenFile
     from h5bound.zarr_model.dtypes import ZarrType
 
@@ -50,7 +50,7 @@ class SourceValues:
     """of the dataset"""
     array_shape: Shape
     """of its array"""
-    refused: bool
+    opaque_only: bool
     """whether h5py reads its type only as bytes"""
     type: ZarrType
     addresses: Addresses
@@ -70,43 +70,43 @@ class SourceValues:
         return prod(self.write_shape) * estimate_itemsize(self.type.dtype)
 
 
-def describe_values(survey: Survey, facts: Facts, plan: ArrayPlan, write_shape: Shape) -> SourceValues:
+def describe_values(scan: SourceScan, dataset_scan: DatasetScan, plan: ArrayPlan, write_shape: Shape) -> SourceValues:
     """Return how the values of a dataset are read, in cells of a shape; sequences are read in rows of the dataset."""
-    origin = survey.origins[facts.origin]
-    shape = facts.record.shape or ()
+    origin = scan.origins[dataset_scan.origin]
+    shape = dataset_scan.record.shape or ()
     return SourceValues(
-        path=facts.record.path,
-        inside=origin.locate(facts.record.path),
-        origin=facts.origin,
+        path=dataset_scan.record.path,
+        inside=origin.locate(dataset_scan.record.path),
+        origin=dataset_scan.origin,
         shape=shape,
         array_shape=plan.node.shape,
-        refused=facts.refused,
-        type=facts.type,
-        addresses=origin.addresses.needed_for(facts.record.dtype),
-        write_shape=write_shape if facts.ends is None else (max(prod(shape[1:]), 1),),
-        allowed=survey.allowed_for(facts),
+        opaque_only=dataset_scan.opaque_only,
+        type=dataset_scan.type,
+        addresses=origin.addresses.needed_for(dataset_scan.record.dtype),
+        write_shape=write_shape if dataset_scan.ends is None else (max(prod(shape[1:]), 1),),
+        allowed=scan.allowed_for(dataset_scan),
     )
 
 
-def list_rows(shape: Shape | None) -> Cells:
+def list_rows(shape: Shape | None) -> ChunkCoords:
     """Return the rows of a dataset of sequences as cells: one of a scalar, none of a null dataspace."""
     rows = shape[0] if shape else int(shape is not None)
     return np.arange(rows if prod(shape or ()) else 0, dtype=np.int64).reshape(-1, 1)
 
 
-def cut_units(values: Sequence[SourceValues], cells: Sequence[Cells], window: int) -> list[Unit]:
+def cut_units(values: Sequence[SourceValues], chunk_coords: Sequence[ChunkCoords], window: int) -> list[Unit]:
     """Return the work units that read some cells of each dataset, or for sequences some rows, in windows of bytes."""
-    pairs = list(zip(values, cells, strict=True))
+    pairs = list(zip(values, chunk_coords, strict=True))
     nbytes = choose_unit_nbytes(window, sum(item.cell_nbytes * len(found) for item, found in pairs))
     return [unit for number, (item, found) in enumerate(pairs) for unit in _cut(number, item, found, nbytes)]
 
 
-def _cut(number: int, values: SourceValues, cells: Cells, nbytes: int) -> Iterator[Unit]:
+def _cut(number: int, values: SourceValues, chunk_coords: ChunkCoords, nbytes: int) -> Iterator[Unit]:
     """Yield the work units of one dataset, of at most so many bytes, one cell at the least."""
     size = values.cell_nbytes
     count = SEQUENCES_AT_ONCE if values.sequences else UNIT_CHUNKS
-    for start, stop in cut_batches(np.full(len(cells), size, np.int64), nbytes, count):
-        yield Unit(number, cells[start:stop], max(size * (stop - start), 1))
+    for start, stop in cut_batches(np.full(len(chunk_coords), size, np.int64), nbytes, count):
+        yield Unit(number, chunk_coords[start:stop], max(size * (stop - start), 1))
 
 
 def read_values(
@@ -133,13 +133,15 @@ def read_values(
         The file is not what it was.
     """
     resolve = values.addresses.resolver(opened.file)
-    opened.judge(values.inside, values.allowed)
+    opened.check_external_files(values.inside, values.allowed)
     try:
         if values.sequences:
             rows = opened.read(values.inside, rows_of(values, unit))
             return [values.type.split_vlen(rows, resolve)], ""
-        regions = [region_of(tuple(cell), values.array_shape, values.write_shape) for cell in unit.cells.tolist()]
-        opened.foresee(values.inside, [region[: len(values.shape)] for region in regions])
+        regions = [
+            region_of(tuple(coords), values.array_shape, values.write_shape) for coords in unit.chunk_coords.tolist()
+        ]
+        opened.prefetch(values.inside, [region[: len(values.shape)] for region in regions])
         resolver = resolve if convert else None
         return [read_region(opened, values, region, read, resolver) for region in regions], ""
     except (SourceChangedError, SourceNotFoundError):
@@ -156,7 +158,7 @@ def read_region(
     resolve: ReferencePaths | None,
 ) -> Block:
     """Read a region of an array: as h5py reads it, or with `resolve` in the form that Zarr holds."""
-    block = read_elements(read, opened, values.inside, region, len(values.shape), refused=values.refused)
+    block = read_elements(read, opened, values.inside, region, len(values.shape), opaque_only=values.opaque_only)
     return block if resolve is None else values.type.convert(block, resolve)
 
 
@@ -167,7 +169,7 @@ def read_elements(
     region: tuple[slice, ...],
     axes: int,
     *,
-    refused: bool,
+    opaque_only: bool,
 ) -> Block:
     """Read a region of a dataset with ``read``, one of those of ``opened``, also where h5py refuses its type.
 
@@ -175,7 +177,7 @@ def read_elements(
     """
     outer = region[:axes]
     inner: Any = (..., *region[axes:])
-    if refused:
+    if opaque_only:
         opened.reader(path).check(outer)
         block: Block = read_block(open_dataset(opened.file, path), outer)[inner]
     else:
@@ -187,5 +189,5 @@ def rows_of(values: SourceValues, unit: Unit) -> tuple[slice, ...]:
     """Return the region of a dataset of sequences that a unit covers: whole rows."""
     if not values.shape:
         return ()
-    start, stop = int(unit.cells[0, 0]), int(unit.cells[-1, 0]) + 1
+    start, stop = int(unit.chunk_coords[0, 0]), int(unit.chunk_coords[-1, 0]) + 1
     return (slice(start, stop), *(slice(0, length) for length in values.shape[1:]))

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.plan import ArrayPlan
-    from h5bound.planning.scan import Survey
+    from h5bound.planning.scan import SourceScan
     from h5bound.planning.work_units import Unit
 
 
@@ -29,19 +29,23 @@ class StorePlan:
     skipped: tuple[Skipped, ...]
 
 
-def plan_store(survey: Survey, settings: Settings, limits: Limits, window: int) -> StorePlan:
+def plan_store(scan: SourceScan, settings: Settings, limits: Limits, window: int) -> StorePlan:
     """Give the plan of a whole file, read in windows of so many bytes: pure."""
     arrays: list[ArrayPlan] = []
-    skipped = list(survey.skipped)
+    skipped = list(scan.skipped)
     room = limits.max_chunks
-    for facts in survey.datasets:
+    for dataset_scan in scan.datasets:
         try:
-            sequences = facts.ends is not None
-            plans = plan_sequences(facts, settings, room) if sequences else (plan_array(facts, settings, room),)
-            room -= sum(len(plan.cells) for plan in plans)
+            sequences = dataset_scan.ends is not None
+            plans = (
+                plan_sequences(dataset_scan, settings, room)
+                if sequences
+                else (plan_array(dataset_scan, settings, room),)
+            )
+            room -= sum(len(plan.chunk_coords) for plan in plans)
             arrays += plans
         except UnsafeSourceError as error:
-            skipped.append(Skipped(facts.record.path, str(error), unsafe=True))
+            skipped.append(Skipped(dataset_scan.record.path, str(error), unsafe=True))
     return StorePlan(tuple(arrays), tuple(plan_units(arrays, window)), tuple(skipped))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from h5bound.chunk_grid import Cells
+    from h5bound.chunk_grid import ChunkCoords
     from h5bound.hdf5.chunk_index import StoredChunks
     from h5bound.planning.plan import ArrayPlan
 
@@ -38,7 +38,7 @@ class Unit:
 
     array: int
     """number of the array among the plans"""
-    cells: Cells
+    chunk_coords: ChunkCoords
     """what is written"""
     nbytes: int
     """in memory, once read; an estimate for text"""
@@ -80,34 +80,34 @@ def plan_units(arrays: Sequence[ArrayPlan], window: int) -> list[Unit]:
 
 def cut_array(number: int, plan: ArrayPlan, nbytes: int) -> Iterator[Unit]:
     """Give the units of one plan."""
-    if not len(plan.cells):
+    if not len(plan.chunk_coords):
         return
     sizes = cell_nbytes(plan)
     intervals = cut_batches(sizes, nbytes, UNIT_CHUNKS)
     if plan.stored is not None and plan.node.shards is not None:
         intervals = cut_between_shards(plan, sizes, nbytes)
     for start, stop in intervals:
-        unit = Unit(number, plan.cells[start:stop], max(int(sizes[start:stop].sum()), 1))
+        unit = Unit(number, plan.chunk_coords[start:stop], max(int(sizes[start:stop].sum()), 1))
         yield complete(unit, plan, start, stop)
 
 
 def complete(unit: Unit, plan: ArrayPlan, start: int, stop: int) -> Unit:
     """Give the unit with what it needs of its plan, for it travels without it."""
     if plan.stored is not None:
-        return Unit(unit.array, unit.cells, unit.nbytes, stored=plan.stored.take(slice(start, stop)))
-    if plan.way == "decode":
+        return Unit(unit.array, unit.chunk_coords, unit.nbytes, stored=plan.stored.take(slice(start, stop)))
+    if plan.strategy == "decode":
         return unit
     size, length = plan.node.chunks[0], plan.node.shape[0]
     span = start * size, min(stop * size, length)
     if plan.given is not None:
-        return Unit(unit.array, unit.cells, unit.nbytes, span=span, given=plan.given[span[0] : span[1]])
+        return Unit(unit.array, unit.chunk_coords, unit.nbytes, span=span, given=plan.given[span[0] : span[1]])
     assert plan.ends is not None
     first = int(np.searchsorted(plan.ends, span[0], side="right"))
     last = int(np.searchsorted(plan.ends, span[1], side="left"))
-    return Unit(unit.array, unit.cells, unit.nbytes, span=span, first=first, ends=plan.ends[first : last + 1])
+    return Unit(unit.array, unit.chunk_coords, unit.nbytes, span=span, first=first, ends=plan.ends[first : last + 1])
 
 
-def keep_cells(unit: Unit, plan: ArrayPlan, kept: NDArray[np.bool_]) -> Iterator[Unit]:
+def keep_chunks(unit: Unit, plan: ArrayPlan, kept: NDArray[np.bool_]) -> Iterator[Unit]:
     """Give the unit without those of its cells that need not be written: in pieces where its values are one run."""
     if kept.all():
         yield unit
@@ -115,14 +115,14 @@ def keep_cells(unit: Unit, plan: ArrayPlan, kept: NDArray[np.bool_]) -> Iterator
     part = int(kept.sum())
     nbytes = max(unit.nbytes * part // len(kept), 1)
     if part and unit.stored is not None:
-        yield Unit(unit.array, unit.cells[kept], nbytes, stored=unit.stored.take(kept))
-    elif part and plan.way == "decode":
-        yield Unit(unit.array, unit.cells[kept], nbytes)
+        yield Unit(unit.array, unit.chunk_coords[kept], nbytes, stored=unit.stored.take(kept))
+    elif part and plan.strategy == "decode":
+        yield Unit(unit.array, unit.chunk_coords[kept], nbytes)
     elif part:
         before = unit.span[0] // plan.node.chunks[0]
         bounds = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]])))
         for start, stop in bounds.reshape(-1, 2).tolist():
-            piece = Unit(unit.array, unit.cells[start:stop], max(unit.nbytes * (stop - start) // len(kept), 1))
+            piece = Unit(unit.array, unit.chunk_coords[start:stop], max(unit.nbytes * (stop - start) // len(kept), 1))
             yield complete(piece, plan, before + start, before + stop)
 
 
@@ -131,13 +131,13 @@ def cell_nbytes(plan: ArrayPlan) -> NDArray[np.int64]:
     node = plan.node
     size = prod(node.chunks if plan.stored is not None else node.write_shape) * estimate_itemsize(node.dtype)
     if plan.stored is None:
-        return np.full(len(plan.cells), size, np.int64)
+        return np.full(len(plan.chunk_coords), size, np.int64)
     return np.where(plan.stored.masks == 0, plan.stored.nbytes, size)
 
 
 def cut_between_shards(plan: ArrayPlan, sizes: NDArray[np.int64], nbytes: int) -> list[tuple[int, int]]:
     """Cut cells that are in the order of their shards into half-open intervals of whole shards."""
-    shards = plan.cells // shard_counts(plan.node)
+    shards = plan.chunk_coords // shard_counts(plan.node)
     fresh = np.ones(len(shards), dtype=bool)
     fresh[1:] = (shards[1:] != shards[:-1]).any(axis=1)
     starts = np.flatnonzero(fresh)

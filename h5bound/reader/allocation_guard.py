@@ -93,14 +93,16 @@ def is_variable(tid: h5t.TypeID) -> bool:
     return tid.get_class() == h5t.VLEN or (isinstance(tid, h5t.TypeStringID) and tid.is_variable_str())
 
 
-def count_claimed(cells: np.ndarray[Any, Any], tid: h5t.TypeID, address: int) -> int:
+def count_claimed(raw_view: np.ndarray[Any, Any], tid: h5t.TypeID, address: int) -> int:
     """Give how many bytes elements of variable length say that they have elsewhere."""
     if is_variable(tid):
         size = stored_dtype(tid.get_super(), address).itemsize if tid.get_class() == h5t.VLEN else 1
-        return int(cells[LENGTH].sum(dtype=np.uint64)) * size
+        return int(raw_view[LENGTH].sum(dtype=np.uint64)) * size
     if tid.get_class() == h5t.ARRAY:
-        return count_claimed(cells, tid.get_super(), address)
-    return sum(count_claimed(cells[name], tid.get_member_type(int(name)), address) for name in cells.dtype.names or ())
+        return count_claimed(raw_view, tid.get_super(), address)
+    return sum(
+        count_claimed(raw_view[name], tid.get_member_type(int(name)), address) for name in raw_view.dtype.names or ()
+    )
 
 
 class Guard:
@@ -144,9 +146,9 @@ class Guard:
             Its elements say that they have more bytes than the file.
         """
         claimed = 0
-        for cells in self._read(region):
+        for raw_view in self._read(region):
             if self._cell.base.names:
-                claimed += count_claimed(cells, self._type, self._address)
+                claimed += count_claimed(raw_view, self._type, self._address)
             if claimed > self._size:
                 at = tuple(s.start for s in region)
                 raise UnsafeSourceError(
@@ -174,5 +176,5 @@ class Guard:
             raw = self._bytes.read(self._dataset.id.get_offset() + start * row, (stop - start) * row)
         except DamagedError as error:
             raise CorruptChunkError(f"{name_of(self._dataset)}: {error}") from error
-        cells = np.ndarray((stop - start, *shape[1:]) if shape else (), self._cell, buffer=raw)
-        yield cells[(slice(None), *region[1:])] if region else cells
+        raw_view = np.ndarray((stop - start, *shape[1:]) if shape else (), self._cell, buffer=raw)
+        yield raw_view[(slice(None), *region[1:])] if region else raw_view

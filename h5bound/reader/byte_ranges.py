@@ -78,7 +78,7 @@ def plan_spans(offset: int, shape: tuple[int, ...], region: tuple[slice, ...], i
     return Spans(ranges, row, tuple(extents[axis + 1 :]), tuple(strides[axis:]))
 
 
-def read_spans(stored: FileBytes, spans: Spans, cells: NDArray[np.generic]) -> None:
+def read_spans(stored: FileBytes, spans: Spans, raw_view: NDArray[np.generic]) -> None:
     """Fill the elements of a C-contiguous array from its spans.
 
     Raises
@@ -86,7 +86,7 @@ def read_spans(stored: FileBytes, spans: Spans, cells: NDArray[np.generic]) -> N
     DamagedError
         The file ends before.
     """
-    elements = cells.reshape(-1)
+    elements = raw_view.reshape(-1)
     width, at, gathered = math.prod(spans.extents), 0, 0
     scratch: NDArray[np.uint8] | None = None
     for i, (offset, nbytes) in enumerate(spans.ranges):
@@ -103,4 +103,4 @@ def read_spans(stored: FileBytes, spans: Spans, cells: NDArray[np.generic]) -> N
             scratch = np.empty(nbytes, np.uint8)
         source.read_into(offset, scratch[:nbytes])
         shape = rows, *spans.extents
-        part.reshape(shape)[...] = np.ndarray(shape, cells.dtype, buffer=scratch, strides=spans.strides)
+        part.reshape(shape)[...] = np.ndarray(shape, raw_view.dtype, buffer=scratch, strides=spans.strides)

@@ -1,4 +1,4 @@
-"""Reading what is stored in chunks with little help from HDF5: it is asked where they are."""
+"""ScanContext what is stored in chunks with little help from HDF5: it is asked where they are."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from h5py import h5d, h5i, h5z
 
-from h5bound.buffers import Block, Bytes, DamagedError, Region, bytes_of, cell_of, new_block, reuse_freed
+from h5bound.buffers import Block, Bytes, DamagedError, Region, bytes_of, new_block, raw_dtype, reuse_freed
 from h5bound.chunk_grid import ChunkGrid, Overlap
 from h5bound.codecs.filters import decoder_for
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.files.local import LocalFile
-from h5bound.hdf5.chunk_index import FAR_LISTED, LISTED, ChunkFinder, Stored, cut_batches
+from h5bound.hdf5.chunk_index import INDEXING, REMOTE_INDEXING, ChunkFinder, Stored, cut_batches
 from h5bound.hdf5.dataset import read_edge_unfiltered, read_filters
 from h5bound.reader.byte_ranges import plan_spans, read_spans
 from h5bound.reader.small_chunks import are_whole, is_small, read_boxes
@@ -64,13 +64,13 @@ class Fetched:
         CorruptChunkError
             A chunk does not decode to what is declared.
         """
-        block, cells = new_block(self.shape, self.dtype)
+        block, raw_view = new_block(self.shape, self.dtype)
         scratch: Block | None = None
         for overlap, mask, stored in self.parts:
-            target = cells[overlap.in_block]
+            target = raw_view[overlap.in_block]
             whole = target.shape == self.chunks and target.flags.c_contiguous
             if not whole and scratch is None:
-                scratch = np.empty(self.chunks, cells.dtype)
+                scratch = np.empty(self.chunks, raw_view.dtype)
             out = target if whole or scratch is None else scratch
             with self.lock, explained(self.name, overlap):
                 self.decoder.decode(stored, bytes_of(out), mask)
@@ -121,9 +121,11 @@ class ChunkedReader:
         self._fill = _read_fill(plist, self._dtype) if cell is None else None
         self._owns = stored is None
         self._bytes = stored or _open_local(dataset)
-        far = self._bytes is not None and self._bytes.far
-        self._left = not far and self._decoder.nbytes < LEFT_NBYTES and self._decoder.tells_sizes and _has_all(filters)
-        listing = None if self._bytes is None else FAR_LISTED if far else LISTED
+        is_remote = self._bytes is not None and self._bytes.is_remote
+        self._left = (
+            not is_remote and self._decoder.nbytes < LEFT_NBYTES and self._decoder.tells_sizes and _has_all(filters)
+        )
+        listing = None if self._bytes is None else REMOTE_INDEXING if is_remote else INDEXING
         self._finder = ChunkFinder(dataset, listing, self._all_skipped if edges else 0)
         reuse_freed(3 * self._decoder.nbytes)
 
@@ -137,26 +139,26 @@ class ChunkedReader:
         grid = self._grid
         if self._bytes is None:  # it may be open for writing, and have grown
             grid = ChunkGrid(self._dataset.shape, grid.chunks)
-        self._finder.want(grid, (region,))
+        self._finder.note_access(grid, (region,))
         return self._read(grid, region)
 
     def _read(self, grid: ChunkGrid, region: Region) -> Block:
         if self._left and self._are_whole(grid, region):
             with suppress(CorruptChunkError):  # read one by one, the chunk has a name
                 return read_through_h5py(self._dataset, region)
-        block, cells = new_block(tuple(s.stop - s.start for s in region), self._dtype)
-        if is_small(grid, region, self._decoder.nbytes) and self._read_together(grid, region, cells):
+        block, raw_view = new_block(tuple(s.stop - s.start for s in region), self._dtype)
+        if is_small(grid, region, self._decoder.nbytes) and self._read_together(grid, region, raw_view):
             return block
         scratch: Block | None = None
         for overlap, stored, source in self._gather(grid, region):
-            target = cells[overlap.in_block]
+            target = raw_view[overlap.in_block]
             with explained(self._name, overlap):
                 if stored is None:
                     self._read_missing(overlap, target)
                 elif target.shape == grid.chunks and target.flags.c_contiguous:
                     self._decode(stored, source, bytes_of(target))
                 elif not self._read_part(stored, grid, overlap, target):
-                    scratch = np.empty(grid.chunks, cells.dtype) if scratch is None else scratch
+                    scratch = np.empty(grid.chunks, raw_view.dtype) if scratch is None else scratch
                     self._decode(stored, source, bytes_of(scratch))
                     target[...] = scratch[overlap.in_chunk]
         return block
@@ -171,33 +173,33 @@ class ChunkedReader:
         except DamagedError:
             return False
 
-    def _read_together(self, grid: ChunkGrid, region: Region, cells: Block) -> bool:
+    def _read_together(self, grid: ChunkGrid, region: Region, raw_view: Block) -> bool:
         """Read small chunks of a local file many at once; False if they have to be read one by one."""
         table = self._finder.whole_table
-        if table is None or self._bytes is None or self._bytes.far:
+        if table is None or self._bytes is None or self._bytes.is_remote:
             return False
         try:
-            return read_boxes(self._bytes, table, grid, self._decoder, self._fill, region, cells)
+            return read_boxes(self._bytes, table, grid, self._decoder, self._fill, region, raw_view)
         except DamagedError:  # read one by one, the chunk has a name
             return False
 
-    def foresee(self, regions: Sequence[Region]) -> None:
+    def prefetch(self, regions: Sequence[Region]) -> None:
         """Take notice of regions that will be read, each once, if they are enough for their chunks to be listed."""
         if self._bytes is None:
             return
-        self._finder.want(self._grid, regions, again=True)
+        self._finder.note_access(self._grid, regions, again=True)
         if self._finder.table is None:
             return
-        found = (stored for region in regions for _, stored in self._finder.meet(self._grid, region))
-        self._bytes.foresee((stored.offset, stored.nbytes) for stored in found if stored is not None)
+        found = (stored for region in regions for _, stored in self._finder.overlaps(self._grid, region))
+        self._bytes.prefetch((stored.offset, stored.nbytes) for stored in found if stored is not None)
 
     def fetch(self, region: Region) -> Block | Fetched:
         """Give the stored chunks of a region, which is not empty, or the region where they are no smaller."""
         if self._bytes is None or not self._all_skipped or is_small(self._grid, region, self._decoder.nbytes):
             return self.read(region)
-        self._finder.want(self._grid, (region,))
+        self._finder.note_access(self._grid, (region,))
         shape = tuple(s.stop - s.start for s in region)
-        found = list(self._finder.meet(self._grid, region))
+        found = list(self._finder.overlaps(self._grid, region))
         filtered = [(overlap, stored) for overlap, stored in found if stored is not None and not self._is_plain(stored)]
         nbytes = sum(stored.nbytes for _, stored in filtered)
         if len(filtered) < len(found) or nbytes > math.prod(shape) * self._dtype.itemsize:
@@ -211,8 +213,8 @@ class ChunkedReader:
 
     def read_stored(self, region: Region) -> Iterator[Block]:
         """Give what is stored of a region in one chunk after another, as its elements stand in the file."""
-        self._finder.want(self._grid, (region,))
-        scratch = np.empty(self._grid.chunks, cell_of(self._dtype))
+        self._finder.note_access(self._grid, (region,))
+        scratch = np.empty(self._grid.chunks, raw_dtype(self._dtype))
         for overlap, stored, source in self._gather(self._grid, region):
             if stored is not None:
                 with explained(self._name, overlap):
@@ -221,8 +223,8 @@ class ChunkedReader:
 
     def _gather(self, grid: ChunkGrid, region: Region) -> Iterator[tuple[Overlap, Stored | None, Readable | None]]:
         """Give the chunks that a region meets, what is stored of each, and what that can be read from."""
-        found = self._finder.meet(grid, region)
-        if self._bytes is None or not self._bytes.far:
+        found = self._finder.overlaps(grid, region)
+        if self._bytes is None or not self._bytes.is_remote:
             for overlap, stored in found:
                 yield overlap, stored, self._bytes
             return
@@ -252,7 +254,7 @@ class ChunkedReader:
         plain = self._is_plain(stored)
         if not plain or stored.data is not None or self._bytes is None or not target.flags.c_contiguous:
             return False
-        if self._bytes.far:  # all of it was gathered
+        if self._bytes.is_remote:  # all of it was gathered
             return False
         if stored.nbytes != self._decoder.nbytes:
             raise DamagedError(f"{stored.nbytes} bytes are stored where {self._decoder.nbytes} are declared")
@@ -299,4 +301,4 @@ def _read_fill(plist: h5p.PropDCID, dtype: np.dtype[np.generic]) -> Block | None
         return None
     value = np.zeros((), dtype)
     plist.get_fill_value(value)
-    return np.ndarray((), cell_of(dtype), buffer=value)
+    return np.ndarray((), raw_dtype(dtype), buffer=value)

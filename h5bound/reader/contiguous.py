@@ -1,4 +1,4 @@
-"""Reading what is stored in one piece without HDF5, which says where that is."""
+"""ScanContext what is stored in one piece without HDF5, which says where that is."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ class ContiguousReader:
         spans = self._plan(region)
         if spans is None:
             return read_through_h5py(self._dataset, region)
-        block, cells = new_block(tuple(s.stop - s.start for s in region), self._dtype)
+        block, raw_view = new_block(tuple(s.stop - s.start for s in region), self._dtype)
         try:
-            read_spans(self._bytes, spans, cells)
+            read_spans(self._bytes, spans, raw_view)
         except DamagedError as error:
             raise CorruptChunkError(f"{name_of(self._dataset)}: {error}") from error
         return block
 
-    def foresee(self, regions: Sequence[Region]) -> None:
+    def prefetch(self, regions: Sequence[Region]) -> None:
         """Take notice of regions that will be read, each once."""
         plans = filter(None, map(self._plan, regions))
-        self._bytes.foresee(span for spans in plans for span in spans.ranges)
+        self._bytes.prefetch(span for spans in plans for span in spans.ranges)
 
     def _plan(self, region: Region) -> Spans | None:
         return plan_spans(self._offset, self._shape, region, self._dtype.itemsize)

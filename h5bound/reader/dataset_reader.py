@@ -59,7 +59,18 @@ class DatasetReader:
         Why it goes through h5py; "" if it does not.
     """
 
-    __slots__ = ("_asked", "_closed", "_dataset", "_direct", "_far", "_guard", "_lock", "_uses", "reason", "way")
+    __slots__ = (
+        "_asked",
+        "_closed",
+        "_dataset",
+        "_direct",
+        "_guard",
+        "_is_remote",
+        "_lock",
+        "_uses",
+        "reason",
+        "strategy",
+    )
 
     def __init__(self, dataset: h5py.Dataset, stored: FileBytes | None = None) -> None:
         self._dataset = dataset
@@ -67,14 +78,14 @@ class DatasetReader:
         self._uses = 1  # its own, until it is closed
         self._closed = False
         self._asked = False
-        self._far = stored is not None and stored.far
+        self._is_remote = stored is not None and stored.is_remote
         self._direct: _Direct | None = None
         self._guard: Guard | None = None
-        self.way, self.reason = "direct", ""
+        self.strategy, self.reason = "direct", ""
         try:
             self._direct = _choose(dataset, stored)
         except (UnsupportedError, *READ_ERRORS) as error:
-            self.way, self.reason = "h5py", str(error)
+            self.strategy, self.reason = "h5py", str(error)
             self._guard = make_guard(dataset, stored)
             load_plugins(read_filters(dataset))
 
@@ -121,7 +132,7 @@ class DatasetReader:
         """
         block = self.read(region)
         with self._in_use():
-            if self._direct is not None and not self._far:
+            if self._direct is not None and not self._is_remote:
                 if not self._asked:
                     load_plugins(read_filters(self._dataset))
                     self._asked = True
@@ -164,11 +175,11 @@ class DatasetReader:
                 return self._direct.fetch(region)
         return self.read(region)
 
-    def foresee(self, regions: Sequence[Region]) -> None:
+    def prefetch(self, regions: Sequence[Region]) -> None:
         """Take notice of regions that will be read, each once: what is stored of them is then asked for together."""
         with self._in_use():
             if self._direct is not None:
-                self._direct.foresee(regions)
+                self._direct.prefetch(regions)
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -211,7 +222,7 @@ class _Direct(Protocol):
     def read(self, region: Region) -> Block:
         """Give the region, which is not empty."""
 
-    def foresee(self, regions: Sequence[Region]) -> None:
+    def prefetch(self, regions: Sequence[Region]) -> None:
         """Take notice of regions that will be read, each once."""
 
     def close(self) -> None:

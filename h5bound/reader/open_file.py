@@ -75,7 +75,7 @@ class OpenFile:
             return
         try:
             dataset = open_dataset(self.file, what.path)
-            self.judge(what.path, what.allowed)
+            self.check_external_files(what.path, what.allowed)
             found = DatasetKey(what.path, dataset.shape, str(dataset.dtype), what.allowed)
         except DatasetNotFoundError:
             found = None
@@ -86,7 +86,7 @@ class OpenFile:
             )
         self._expected.add(what)
 
-    def judge(self, name: str, allowed: tuple[Path, ...] | None) -> None:
+    def check_external_files(self, name: str, allowed: tuple[Path, ...] | None) -> None:
         """Judge once what a dataset draws on: HDF5 makes something up for a source that has gone since, or is not here.
 
         Parameters
@@ -121,10 +121,10 @@ class OpenFile:
         """Give what ``file[name][region]`` holds, or what that is decoded from."""
         return self.reader(name).fetch(region)
 
-    def foresee(self, name: str, regions: Sequence[Region]) -> None:
+    def prefetch(self, name: str, regions: Sequence[Region]) -> None:
         """Take notice of regions of a dataset that will be read, each once, if each would be a request to a server."""
-        if self.bytes is not None and self.bytes.far and len(regions) > 1:
-            self.reader(name).foresee(regions)
+        if self.bytes is not None and self.bytes.is_remote and len(regions) > 1:
+            self.reader(name).prefetch(regions)
 
     def close(self) -> None:
         """Let go of the datasets, and of the file unless it is the caller's."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 Box: TypeAlias = tuple[range, ...]
-"""Places of chunks along each axis of the grid."""
+"""AttributeBuilder of chunks along each axis of the grid."""
 
 SMALL_NBYTES = 256 << 10
 """Chunks of fewer bytes are taken together."""
@@ -88,7 +88,7 @@ def read_boxes(
     decoder: Decoder,
     fill: Block | None,
     region: Region,
-    cells: Block,
+    raw_view: Block,
 ) -> bool:
     """Fill in a region from its chunks; False if it has chunks that were never written, and no `fill` for them.
 
@@ -121,10 +121,10 @@ def read_boxes(
         if not there.all():
             if fill is None:
                 return False
-            chunks.view(cells.dtype)[~there] = fill
+            chunks.view(raw_view.dtype)[~there] = fill
         if there.any():
             decode_rows(stored, table, rows, decoder, chunks)
-        _put(chunks.view(cells.dtype), grid, box, region, cells)
+        _put(chunks.view(raw_view.dtype), grid, box, region, raw_view)
     return True
 
 
@@ -217,7 +217,7 @@ def _read_runs(
         yield run, places, data
 
 
-def _put(chunks: Block, grid: ChunkGrid, box: Box, region: Region, cells: Block) -> None:
+def _put(chunks: Block, grid: ChunkGrid, box: Box, region: Region, raw_view: Block) -> None:
     """Copy what a box of whole chunks has of a region to where it belongs."""
     ndim = len(box)
     apart = chunks.reshape(*map(len, box), *grid.chunks)
@@ -229,4 +229,4 @@ def _put(chunks: Block, grid: ChunkGrid, box: Box, region: Region, cells: Block)
         start, stop = max(origin, wanted.start), min(places.stop * chunk, wanted.stop)
         in_box.append(slice(start - origin, stop - origin))
         in_block.append(slice(start - wanted.start, stop - wanted.start))
-    cells[tuple(in_block)] = whole[tuple(in_box)]
+    raw_view[tuple(in_block)] = whole[tuple(in_box)]

@@ -16,7 +16,7 @@ import h5py
 
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
 from h5bound.files.file_state import Identity
-from h5bound.files.local import LocalPlace
+from h5bound.files.local import LocalLocation
 from h5bound.files.urls import Address, is_url, strip_local
 from h5bound.reader.open_file import OpenFile
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
     from os import PathLike
 
-    from h5bound.files.protocols import Place, State
+    from h5bound.files.protocols import FileLocation, State
 
 
 class H5Source:
@@ -44,39 +44,39 @@ class H5Source:
         Gives the caller's `h5py.File`, or None once that is gone.
     """
 
-    __slots__ = ("held", "identity", "key", "pinned", "place")
+    __slots__ = ("held", "identity", "key", "location", "strict_identity")
     exclusive: ClassVar[bool] = False
 
     def __init__(
         self,
-        place: Place,
+        location: FileLocation,
         identity: State | None,
         *,
-        pinned: bool = True,
+        strict_identity: bool = True,
         held: Callable[[], h5py.File | None] = lambda: None,
     ) -> None:
-        self.place = place
+        self.location = location
         self.identity = identity
-        self.pinned = pinned
+        self.strict_identity = strict_identity
         self.held = held
-        self.key: Hashable = (place.key, identity or uuid4().hex)
+        self.key: Hashable = (location.key, identity or uuid4().hex)
 
     @property
     def path(self) -> str:
         """The place as messages name it."""
-        return self.place.path
+        return self.location.path
 
     @property
     def remote(self) -> bool:
         """Whether each read of it is a request to a server."""
-        return not isinstance(self.place, LocalPlace)
+        return not isinstance(self.location, LocalLocation)
 
     @classmethod
     def of(cls, file: str | PathLike[str] | h5py.File, storage_options: Mapping[str, Any] | None = None) -> Self:
         """Describe a path, a URL that fsspec knows with its options, or a File that the caller holds or held."""
         if not isinstance(file, h5py.File):
-            place = find_place(file, storage_options)
-            return cls(place, place.identify())
+            location = find_location(file, storage_options)
+            return cls(location, location.identify())
         refuse_options(storage_options)
         if not file:
             raise H5BoundError(
@@ -84,12 +84,12 @@ class H5Source:
             )
         path = str(Path(file.filename).resolve())
         if not Path(path).is_file() or (file.driver == "core" and file.mode != "r"):
-            return cls(LocalPlace(str(file.filename)), None, held=lambda: file)
+            return cls(LocalLocation(str(file.filename)), None, held=lambda: file)
         if file.driver == "sec2" and os.fstat(file.id.get_vfd_handle()).st_ino != Path(path).stat().st_ino:
             raise SourceChangedError(f"{path}: another file was put there after it was opened; open it again")
         if file.mode != "r":
             file.flush()
-        return cls(LocalPlace(path), Identity.of(path), pinned=file.mode == "r", held=weakref.ref(file))
+        return cls(LocalLocation(path), Identity.of(path), strict_identity=file.mode == "r", held=weakref.ref(file))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.identity is None:
@@ -97,7 +97,7 @@ class H5Source:
                 f"{self.path}: the file lives in this process only and cannot travel to another; "
                 "compute on threads, or write it to a path"
             )
-        return _at_place, (self.place, self.identity, self.pinned)
+        return _at_location, (self.location, self.identity, self.strict_identity)
 
     def __dask_tokenize__(self) -> Hashable:
         return self.key
@@ -123,7 +123,7 @@ class H5Source:
             )
         identity = self._now()
         self._compare(identity)
-        file, stored = self.place.open(identity)
+        file, stored = self.location.open(identity)
         return OpenFile(file, identity, owned=True, stored=stored)
 
     def reader(self, opened: OpenFile) -> OpenFile:
@@ -133,7 +133,7 @@ class H5Source:
     def check(self, opened: OpenFile) -> None:
         """Compare the file as it is now with what was opened."""
         if opened.identity is not None:
-            now = self.place.identify()
+            now = self.location.identify()
             if not opened.identity.same_state(now):
                 raise SourceChangedError(self._changed(opened.identity, now))
         if opened.bytes is not None:
@@ -144,12 +144,12 @@ class H5Source:
         opened.close()
 
     def _now(self) -> State | None:
-        return None if self.identity is None else self.place.identify()
+        return None if self.identity is None else self.location.identify()
 
     def _compare(self, now: State | None) -> None:
         if self.identity is None or now is None:
             return
-        same = self.identity.same_state if self.pinned else self.identity.same_file
+        same = self.identity.same_state if self.strict_identity else self.identity.same_file
         if not same(now):
             raise SourceChangedError(self._changed(self.identity, now))
 
@@ -160,11 +160,11 @@ class H5Source:
         )
 
 
-def _at_place(place: Place, identity: State, pinned: bool) -> H5Source:  # noqa: FBT001 - called by pickle
-    return H5Source(place, identity, pinned=pinned)
+def _at_location(location: FileLocation, identity: State, strict_identity: bool) -> H5Source:  # noqa: FBT001 - called by pickle
+    return H5Source(location, identity, strict_identity=strict_identity)
 
 
-def find_place(path: str | PathLike[str], storage_options: Mapping[str, Any] | None) -> Place:
+def find_location(path: str | PathLike[str], storage_options: Mapping[str, Any] | None) -> FileLocation:
     """Give the place that a path or a URL stands for; nothing is asked of it yet.
 
     Raises
@@ -173,11 +173,11 @@ def find_place(path: str | PathLike[str], storage_options: Mapping[str, Any] | N
         There are options for a local file.
     """
     if is_url(path):
-        from h5bound.files.remote import RemotePlace
+        from h5bound.files.remote import RemoteLocation
 
-        return RemotePlace(Address(str(path), storage_options or {}))
+        return RemoteLocation(Address(str(path), storage_options or {}))
     refuse_options(storage_options)
-    return LocalPlace(os.path.realpath(strip_local(os.fsdecode(path))))
+    return LocalLocation(os.path.realpath(strip_local(os.fsdecode(path))))
 
 
 def share_options(

@@ -1,4 +1,4 @@
-"""Reading through h5py, for all that is not read directly."""
+"""ScanContext through h5py, for all that is not read directly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places that are not to be written to: what is read stands there, or what is being written."""
+"""AttributeBuilder that are not to be written to: what is read stands there, or what is being written."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def check_source(target: Target, source: H5Source) -> None:
         It does.
     """
     if not source.remote:
-        check_drawn(target, [source.path])
+        check_external_files(target, [source.path])
     elif _holds(target, source):
         raise _inside(target, "the source")
 
 
-def check_drawn(target: Target, paths: Iterable[str]) -> None:
+def check_external_files(target: Target, paths: Iterable[str]) -> None:
     """Refuse a target that holds one of these files, which are read.
 
     Raises
@@ -50,7 +50,7 @@ def _holds(target: Target, source: H5Source) -> bool:
     fs = getattr(target.store, "fs", None)
     if fs is None:
         return False
-    system, path = source.place.find_system()  # type: ignore[attr-defined]
+    system, path = source.location.find_system()  # type: ignore[attr-defined]
     mine, other = ({one.protocol} if isinstance(one.protocol, str) else set(one.protocol) for one in (system, fs))
     base = target.store.path.strip("/")  # type: ignore[attr-defined]
     return bool(mine & other) and f"{path.strip('/')}/".startswith(f"{base}/" if base else "")

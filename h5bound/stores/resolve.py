@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
     from zarr.storage import FsspecStore
 
-    Place = str | PathLike[str] | Store
+    StoreLike = str | PathLike[str] | Store
 
 
 def open_target(
-    place: Place,
+    place: StoreLike,
     zarr_format: Literal[2, 3],
     storage_options: Mapping[str, Any] | None = None,
     *,
@@ -64,7 +64,7 @@ def open_target(
     return Target(store, zarr_format, text or describe_store(store))
 
 
-def find_target(place: Place, storage_options: Mapping[str, Any] | None = None) -> Target:
+def find_target(place: StoreLike, storage_options: Mapping[str, Any] | None = None) -> Target:
     """Give the store at a place to read from, in the format that it has there; 3 if nothing tells.
 
     Raises

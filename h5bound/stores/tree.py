@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.chunk_grid import count_cells
+from h5bound.chunk_grid import count_chunks
 from h5bound.errors import TargetError
 from h5bound.h5py_compat import describe
 from h5bound.stores.metadata import bind
@@ -69,7 +69,7 @@ class StoredTree:
 
     nodes: Mapping[str, StoredNode]
     """by their paths"""
-    cells: Mapping[str, NDArray[np.int64]]
+    chunk_coords: Mapping[str, NDArray[np.int64]]
     """cells of which there is a key, by the path of the array, in the grid of its keys"""
     strays: Mapping[str | None, Sequence[str]]
     """keys that are no chunk of the array at whose path they stand; None: that stand at none"""
@@ -173,7 +173,7 @@ def make_node(target: Target, path: str, documents: Mapping[str, Document]) -> S
             return StoredNode(path, documents, None)
         check_codecs(own)
         array = bind(own, target.store, path)
-        return StoredNode(path, documents, array, count_cells(array.shape, array.shards or array.chunks))
+        return StoredNode(path, documents, array, count_chunks(array.shape, array.shards or array.chunks))
     except Exception as error:
         raise damaged(target, f"{path}/{name}".lstrip("/"), error) from error
 
@@ -198,16 +198,16 @@ def sort_keys(
     strays: dict[str | None, list[str]] = {}
     for key in keys:
         owner = find_array(key, nodes)
-        cell = None if owner is None else find_cell(owner, key)
-        if owner is None or cell is None:
+        coords = None if owner is None else find_chunk_coords(owner, key)
+        if owner is None or coords is None:
             strays.setdefault(None if owner is None else owner.path, []).append(key)
         else:
-            flat.setdefault(owner.path, numbers_array("q")).extend(cell or (0,))
-    cells = {}
+            flat.setdefault(owner.path, numbers_array("q")).extend(coords or (0,))
+    chunk_coords = {}
     for path, numbers in flat.items():
         axes = len(nodes[path].counts)
-        cells[path] = np.array(numbers, np.int64).reshape(-1, max(axes, 1))[:, :axes]
-    return cells, strays
+        chunk_coords[path] = np.array(numbers, np.int64).reshape(-1, max(axes, 1))[:, :axes]
+    return chunk_coords, strays
 
 
 def find_array(key: str, nodes: Mapping[str, StoredNode]) -> StoredNode | None:
@@ -221,13 +221,13 @@ def find_array(key: str, nodes: Mapping[str, StoredNode]) -> StoredNode | None:
     return None
 
 
-def find_cell(node: StoredNode, key: str) -> Shape | None:
+def find_chunk_coords(node: StoredNode, key: str) -> Shape | None:
     """Give the cell whose key this is; None if there is none in the grid."""
     assert node.array is not None
     name = key[len(node.path) :].lstrip("/")
-    cell = tuple(map(int, re.findall(r"[0-9]{1,18}", name)))[: len(node.counts)]
-    inside = len(cell) == len(node.counts) and all(i < count for i, count in zip(cell, node.counts, strict=True))
-    return cell if inside and node.array.metadata.encode_chunk_key(cell) == name else None
+    coords = tuple(map(int, re.findall(r"[0-9]{1,18}", name)))[: len(node.counts)]
+    inside = len(coords) == len(node.counts) and all(i < count for i, count in zip(coords, node.counts, strict=True))
+    return coords if inside and node.array.metadata.encode_chunk_key(coords) == name else None
 
 
 def compare_copies(target: Target, nodes: Mapping[str, StoredNode]) -> Iterator[tuple[str, str]]:

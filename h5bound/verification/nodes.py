@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.conversion.provenance import MARK_KEYS
+from h5bound.conversion.provenance import PROVENANCE_KEYS
 from h5bound.hdf5.links import open_object
 from h5bound.reports import Difference
 from h5bound.stores.tree import same_json
@@ -18,13 +18,13 @@ from h5bound.zarr_model.attributes import KEY
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from h5bound.chunk_grid import Cells
-    from h5bound.conversion.provenance import Mark
+    from h5bound.chunk_grid import ChunkCoords
+    from h5bound.conversion.provenance import Provenance
     from h5bound.hdf5.references import ReferencePaths
     from h5bound.planning.external_links import Origin
     from h5bound.planning.plan import ArrayPlan
-    from h5bound.planning.scan import Survey
-    from h5bound.planning.scan_dataset import Facts
+    from h5bound.planning.scan import SourceScan
+    from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.tree import StoredNode, StoredTree
     from h5bound.verification.values import CompareJob
@@ -40,7 +40,7 @@ class Comparison:
     """each once, in the order they were found"""
     jobs: list[CompareJob] = field(default_factory=list)
     """what values are to be compared"""
-    cells: list[Cells] = field(default_factory=list)
+    chunk_coords: list[ChunkCoords] = field(default_factory=list)
     """where, for each job"""
     retried: dict[str, str] = field(default_factory=dict)
     """why datasets were left out that can be carried now if they can be read, by path"""
@@ -60,24 +60,24 @@ class Context:
     """What the comparison of each node needs."""
 
     opened: OpenFile
-    survey: Survey
+    scan: SourceScan
     number: int
     """of the origin whose nodes these are"""
     arrays: Mapping[str, Sequence[ArrayPlan]]
     """plans by the path of their dataset"""
     tree: StoredTree
-    mark: Mark
+    provenance: Provenance
     resolve: ReferencePaths
 
     @property
     def zarr_format(self) -> int:
         """Of the store."""
-        return self.mark.settings.zarr_format
+        return self.provenance.settings.zarr_format
 
     @property
     def origin(self) -> Origin:
         """The file that the nodes come from."""
-        return self.survey.origins[self.number]
+        return self.scan.origins[self.number]
 
 
 def compare_node(
@@ -86,7 +86,7 @@ def compare_node(
     path: str,
     expected: Mapping[str, Any],
     node: StoredNode,
-    facts: Facts | None,
+    dataset_scan: DatasetScan | None,
 ) -> None:
     """Note down how the attributes of a node differ from those of its source."""
     item = open_object(context.opened.file, context.origin.locate(path))
@@ -94,17 +94,17 @@ def compare_node(
     have = node.attributes
     held = have.get(KEY)
     if path == "/" and isinstance(held, dict):
-        rest = {name: value for name, value in held.items() if name not in MARK_KEYS}
+        rest = {name: value for name, value in held.items() if name not in PROVENANCE_KEYS}
         have = {**have, KEY: rest} if rest else {name: v for name, v in have.items() if name != KEY}
     wanted = dict(expected)
-    if facts is not None and context.zarr_format == 2 and facts.dimension_names is not None:
-        wanted["_ARRAY_DIMENSIONS"] = list(facts.dimension_names)
+    if dataset_scan is not None and context.zarr_format == 2 and dataset_scan.dimension_names is not None:
+        wanted["_ARRAY_DIMENSIONS"] = list(dataset_scan.dimension_names)
     lines = compare_attributes(
         item,
         have,
-        context.mark.details.get(node.path, {}),
+        context.provenance.details.get(node.path, {}),
         zarr_format=context.zarr_format,
-        dtype=None if facts is None else facts.type.dtype,
+        dtype=None if dataset_scan is None else dataset_scan.type.dtype,
         netcdf=context.origin.netcdf,
         resolve=context.resolve,
     )
@@ -117,10 +117,10 @@ def compare_node(
             found.add(path, "differs" if both else "missing or added", name)
 
 
-def compare_array(found: Comparison, plan: ArrayPlan, facts: Facts, stored: StoredNode) -> None:
+def compare_array(found: Comparison, plan: ArrayPlan, dataset_scan: DatasetScan, stored: StoredNode) -> None:
     """Note down how shape, type, fill value and dimension names of an array differ."""
     node, array = plan.node, stored.array
-    if plan.way in ("sequences", "given"):
+    if plan.strategy in ("sequences", "given"):
         for name in stored.attributes:
             found.add(plan.path, f"added to {stored.path}", name)
     assert array is not None
@@ -130,7 +130,7 @@ def compare_array(found: Comparison, plan: ArrayPlan, facts: Facts, stored: Stor
     have = "string" if array.dtype.kind in "TO" else array.dtype.newbyteorder("=")
     if have != kind:
         found.add(plan.path, f"type {array.dtype} in the store, {node.dtype} in the source")
-    elif not same_fill(plan, facts, stored):
+    elif not same_fill(plan, dataset_scan, stored):
         what = f"fill value {stored.fill_json!r} in the store, {node.fill.json!r} in the source"
         found.add(plan.path, what)
     names = getattr(array.metadata, "dimension_names", node.dimension_names)
@@ -138,7 +138,7 @@ def compare_array(found: Comparison, plan: ArrayPlan, facts: Facts, stored: Stor
         found.add(plan.path, f"dimension names {names} in the store, {node.dimension_names} in the source")
 
 
-def same_fill(plan: ArrayPlan, facts: Facts, stored: StoredNode) -> bool:
+def same_fill(plan: ArrayPlan, dataset_scan: DatasetScan, stored: StoredNode) -> bool:
     """Tell whether an array has the fill value that it has to have, or another spelling of the same bits.
 
     To have none is not the same as to have any: readers mask what is equal to it.
@@ -146,6 +146,6 @@ def same_fill(plan: ArrayPlan, facts: Facts, stored: StoredNode) -> bool:
     fill, held = plan.node.fill, stored.fill_json
     if same_json(held, fill.json):
         return True
-    if held is None or fill.json is None or not facts.fill.exact or stored.array is None:
+    if held is None or fill.json is None or not dataset_scan.fill.exact or stored.array is None:
         return False
     return same_bits(np.asarray(stored.array.fill_value, plan.node.dtype), fill.value)

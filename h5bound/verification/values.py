@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from h5bound.hdf5.references import ReferencePaths
     from h5bound.planning.plan import ArrayPlan
-    from h5bound.planning.scan import Survey
-    from h5bound.planning.scan_dataset import Facts
+    from h5bound.planning.scan import SourceScan
+    from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.tree import StoredNode
@@ -85,11 +85,13 @@ class Compared:
     """whether the source could not be read"""
 
 
-def make_job(survey: Survey, facts: Facts, plan: ArrayPlan, stored: Sequence[StoredNode] = ()) -> CompareJob:
+def make_job(
+    scan: SourceScan, dataset_scan: DatasetScan, plan: ArrayPlan, stored: Sequence[StoredNode] = ()
+) -> CompareJob:
     """Return what the units of a dataset have in common; without arrays it is only read."""
     arrays = tuple(node.array for node in stored if node.array is not None)
     write_shape = (arrays[0].shards or arrays[0].chunks) if arrays else plan.node.write_shape
-    return CompareJob(describe_values(survey, facts, plan, write_shape), arrays)
+    return CompareJob(describe_values(scan, dataset_scan, plan, write_shape), arrays)
 
 
 def read_part(opened: OpenFile, job: CompareJob, unit: Unit) -> Read:
@@ -106,34 +108,36 @@ def compare_part(read: Read) -> Compared:
         return Compared(job.path, 0, read.problem, 1, unreadable=True)
     if not job.arrays:
         return Compared(job.path, 0)
-    return compare_sequences(read) if job.values.sequences else compare_cells(read)
+    return compare_sequences(read) if job.values.sequences else compare_chunks(read)
 
 
-def compare_cells(read: Read) -> Compared:
+def compare_chunks(read: Read) -> Compared:
     """Compare cell by cell."""
     job = read.job
     array = job.arrays[0]
     nbytes, found = 0, []
-    for cell, block in zip(read.unit.cells.tolist(), read.parts, strict=True):
-        region = region_of(tuple(cell), array.shape, job.values.write_shape)
+    for coords, block in zip(read.unit.chunk_coords.tolist(), read.parts, strict=True):
+        region = region_of(tuple(coords), array.shape, job.values.write_shape)
         nbytes += block.nbytes
         try:
             same = same_bits(block, read_stored(job, region).reshape(block.shape))
         except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
-            key = array.metadata.encode_chunk_key(tuple(cell))
+            key = array.metadata.encode_chunk_key(tuple(coords))
             found.append(f"the store cannot be read: {array.path}/{key}: {describe(error)}")
         else:
             found += [] if same else [f"values differ in {show_region(region)}"]
     return Compared(job.path, nbytes, found[0] if found else "", len(found))
 
 
-def compare_unwritten(opened: OpenFile, job: CompareJob, cell: tuple[int, ...], resolve: ReferencePaths) -> str:
+def compare_unwritten(opened: OpenFile, job: CompareJob, coords: tuple[int, ...], resolve: ReferencePaths) -> str:
     """Give what differs in the first element of a cell that neither the source nor the store has; "" if nothing."""
     region = tuple(
         slice(i * size, i * size + 1) if axis < len(job.values.shape) else slice(0, length)
-        for axis, (i, size, length) in enumerate(zip(cell, job.values.write_shape, job.values.array_shape, strict=True))
+        for axis, (i, size, length) in enumerate(
+            zip(coords, job.values.write_shape, job.values.array_shape, strict=True)
+        )
     )
-    opened.judge(job.values.inside, job.values.allowed)
+    opened.check_external_files(job.values.inside, job.values.allowed)
     try:
         block = read_region(opened, job.values, region, opened.ask, None if job.restored else resolve)
         same = same_bits(block, read_stored(job, region).reshape(block.shape))
@@ -154,7 +158,7 @@ def compare_sequences(read: Read) -> Compared:
     """Compare variable-length sequences: their lengths, and their elements one after another."""
     job = read.job
     values, lengths = read.parts[0]
-    first = int(read.unit.cells[0, 0]) * max(prod(job.values.shape[1:]), 1)
+    first = int(read.unit.chunk_coords[0, 0]) * max(prod(job.values.shape[1:]), 1)
     array, start, stop = job.arrays[1], first, first + len(lengths) + 1
     try:
         offsets = np.asarray(array[start:stop])
@@ -191,9 +195,9 @@ def same_bits(one: Block, other: Block) -> bool:
     size = one.dtype.itemsize
     if not size or not one.size:
         return True
-    cell = np.dtype((np.void, size)) if size not in (1, 2, 4, 8) else np.dtype(f"u{size}")
-    first, second = np.ascontiguousarray(one).view(cell), np.ascontiguousarray(other).view(cell)
-    if cell.kind == "V":
+    coords = np.dtype((np.void, size)) if size not in (1, 2, 4, 8) else np.dtype(f"u{size}")
+    first, second = np.ascontiguousarray(one).view(coords), np.ascontiguousarray(other).view(coords)
+    if coords.kind == "V":
         return first.tobytes() == second.tobytes()
     return bool(np.array_equal(first, second))
 

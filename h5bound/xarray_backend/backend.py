@@ -21,12 +21,12 @@ from xarray.core.indexing import LazilyIndexedArray
 from h5bound.errors import UnsupportedError
 from h5bound.files.urls import is_url, strip_local
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE, NOT_A_VARIABLE
-from h5bound.hdf5.external_check import check_file, may_draw
+from h5bound.hdf5.external_check import check_file, may_have_external_files
 from h5bound.hdf5.external_files import list_allowed
 from h5bound.lifecycle.handle import Handle
 from h5bound.reader.open_file import DatasetKey
 from h5bound.reader.source import H5Source
-from h5bound.xarray_backend.backend_array import ALONE, Place, VariableArray
+from h5bound.xarray_backend.backend_array import ONLY_WINDOW, VariableArray, VariableSpec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ class Engine(BackendEntrypoint):
     """What ``engine="h5bound"`` stands for.
 
     No file is open when `xarray.open_dataset` returns, and ``close`` does nothing. The file is opened when values are
-    read, and closed after it: for each variable that is loaded, or with ``chunks=`` once for each compute. Reading
+    read, and closed after it: for each variable that is loaded, or with ``chunks=`` once for each compute. ScanContext
     raises `SourceChangedError` if it is no longer the file that it was.
 
     Examples
@@ -121,7 +121,7 @@ class Engine(BackendEntrypoint):
             "decode_timedelta": decode_timedelta,
         }
         allowed = list_allowed(allow_external)
-        request = Request.of(
+        request = OpenOptions.of(
             filename_or_obj, storage_options, group, phony_dims, decode_vlen_strings, decoders, allowed
         )
         return _open(request, nested=False)[request.group]
@@ -141,7 +141,7 @@ class Engine(BackendEntrypoint):
         """Give a group and all groups below it by their paths, which are relative to it if it is asked for by name."""
         decoders["drop_variables"] = drop_variables
         allowed = list_allowed(allow_external)
-        request = Request.of(
+        request = OpenOptions.of(
             filename_or_obj, storage_options, group, phony_dims, decode_vlen_strings, decoders, allowed
         )
         found = _open(request, nested=True)
@@ -153,7 +153,7 @@ class Engine(BackendEntrypoint):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class OpenOptions:
     """What is wanted of a file."""
 
     source: H5Source
@@ -182,17 +182,17 @@ class Request:
         return cls(source, name, PurePosixPath("/", (group or "").strip("/")), *options)
 
 
-def _open(request: Request, *, nested: bool) -> dict[PurePosixPath, xr.Dataset]:
+def _open(request: OpenOptions, *, nested: bool) -> dict[PurePosixPath, xr.Dataset]:
     """Give a group, and maybe all groups below it, with the file open while their metadata is read."""
     handle = Handle(request.source)
-    found: dict[PurePosixPath, xr.Dataset] = handle.read(ALONE, None, _read_groups, request, nested)
-    handle.close(ALONE)
+    found: dict[PurePosixPath, xr.Dataset] = handle.read(ONLY_WINDOW, None, _read_groups, request, nested)
+    handle.close(ONLY_WINDOW)
     return found
 
 
 def _read_groups(
     opened: OpenFile,
-    request: Request,
+    request: OpenOptions,
     nested: bool,  # noqa: FBT001 - called by the handle
 ) -> dict[PurePosixPath, xr.Dataset]:
     import h5netcdf
@@ -242,7 +242,7 @@ class Store(H5NetCDFStore):
 
     __slots__ = ("_file", "_request")
 
-    def __init__(self, root: h5netcdf.File, file: h5py.File, request: Request, group: PurePosixPath) -> None:
+    def __init__(self, root: h5netcdf.File, file: h5py.File, request: OpenOptions, group: PurePosixPath) -> None:
         super().__init__(root, group=str(group), mode="r")
         self._filename = request.name
         self._file = file
@@ -254,9 +254,9 @@ class Store(H5NetCDFStore):
         dataset = self._file[self._locate(name)]
         dtype = dataset.dtype
         plain = dataset.shape == told.shape and not (dtype.hasobject or dtype.names or dtype.subdtype)
-        judged = self._request.allowed if may_draw(dataset.id.get_create_plist()) else None
+        judged = self._request.allowed if may_have_external_files(dataset.id.get_create_plist()) else None
         what = DatasetKey(self._locate(name), dataset.shape, str(dtype), judged)
-        place = Place(str(self._group), name, what, plain, self._request.decode_vlen_strings)
+        place = VariableSpec(str(self._group), name, what, plain, self._request.decode_vlen_strings)
         values = LazilyIndexedArray(VariableArray(self._request.source, place, told.shape, told.dtype))
         return xr.Variable(told.dims, values, told.attrs, told.encoding)
 

@@ -59,11 +59,11 @@ MAX_HELD = 64
 LINGER = 1.0
 """Seconds: a worker is not told that a compute has ended."""
 
-ALONE = Window("xarray", alone=True, clustered=True)
+ONLY_WINDOW = Window("xarray", only_window=True, clustered=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class VariableSpec:
     """Where a variable is found in an open file."""
 
     group: str  # path of its group
@@ -88,7 +88,7 @@ class VariableArray(BackendArray):
 
     __slots__ = ("_on_worker", "dtype", "place", "shape", "source")
 
-    def __init__(self, source: H5Source, place: Place, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(self, source: H5Source, place: VariableSpec, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.source = source
         self.place = place
         self.shape = shape
@@ -107,11 +107,11 @@ class VariableArray(BackendArray):
         on_worker = worker_address() is not None
         held = self._on_worker.handle() if on_worker else _holder.find(self.source)
         handle = held or Handle(self.source)
-        values = handle.read(ALONE, None, read_values, self.place, key)
+        values = handle.read(ONLY_WINDOW, None, read_values, self.place, key)
         if held is None:
-            handle.close(ALONE)
+            handle.close(ONLY_WINDOW)
         elif on_worker or not self.source.remote:  # else a server is asked at the close
-            handle.session(ALONE).check()
+            handle.session(ONLY_WINDOW).check()
         return values
 
 
@@ -154,7 +154,7 @@ class Lingering:
                 self._handle = None
 
 
-def read_values(opened: OpenFile, place: Place, key: tuple[Pick, ...]) -> Any:
+def read_values(opened: OpenFile, place: VariableSpec, key: tuple[Pick, ...]) -> Any:
     """Give the values of a variable as h5netcdf does."""
     what = place.dataset
     opened.expect(what)
@@ -222,7 +222,7 @@ class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
                     if computes > 1:
                         self._held[source.key] = handle, computes - 1
                         continue
-                stack.callback(handle.abandon) if errored else stack.callback(handle.close, ALONE)
+                stack.callback(handle.abandon) if errored else stack.callback(handle.close, ONLY_WINDOW)
 
 
 _holder = _FileHolder()

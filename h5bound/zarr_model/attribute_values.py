@@ -26,7 +26,7 @@ from h5py import h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.datatypes import JSON, check_depth, has_region_references, spell_type
-from h5bound.zarr_model.byte_layout import as_elements, is_refused
+from h5bound.zarr_model.byte_layout import as_elements, is_opaque_only
 from h5bound.zarr_model.dtypes import in_true_order, read_dtype
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def read_value(attribute: h5a.AttrID) -> RawValue:
     if has_region_references(tid):  # h5py 3.16 crashes on sequences of them
         raise UnsupportedError("region references have no Zarr form")
     dtype = read_dtype(tid)
-    if is_refused(tid):
+    if is_opaque_only(tid):
         raw = np.zeros(shape, np.dtype(("V", tid.get_size())))
         attribute.read(raw, tid)
         return RawValue(tid, as_elements(raw, dtype))

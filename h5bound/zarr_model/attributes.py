@@ -80,7 +80,7 @@ def merge_metadata(values: Mapping[str, JSON], metadata: Mapping[str, JSON]) -> 
 
 
 @dataclass(slots=True)
-class Places:
+class AttributeBuilder:
     """The attributes of one object, gathered one by one."""
 
     fill_dtype: DType | None
@@ -203,7 +203,7 @@ def read_attributes(
     resolve = resolve or ReferencePaths(source.file)
     netcdf = is_netcdf(source.file) if netcdf is None else netcdf
     dimensions = read_dimensions(source, resolve) if isinstance(source, h5py.Dataset) else None
-    places = Places(None)
+    places = AttributeBuilder(None)
     if isinstance(source, h5py.Dataset) and zarr_format == 3:
         places.fill_dtype = _element_dtype(source) if dtype is None else dtype
     names, trouble = _list_names(source)

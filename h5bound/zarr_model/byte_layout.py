@@ -35,7 +35,7 @@ def read_block(dataset: h5py.Dataset, region: tuple[slice, ...]) -> Array:
         One slice without a step for each dimension.
     """
     tid = dataset.id.get_type()
-    if not is_refused(tid):
+    if not is_opaque_only(tid):
         return np.asarray(dataset[region]) if region else _read_scalar(dataset)
     starts, stops, _ = zip(*(s.indices(n) for s, n in zip(region, dataset.shape, strict=True)), strict=True)
     shape = tuple(max(0, stop - start) for start, stop in zip(starts, stops, strict=True))
@@ -46,7 +46,7 @@ def read_block(dataset: h5py.Dataset, region: tuple[slice, ...]) -> Array:
     return as_elements(read, dataset.dtype)
 
 
-def is_refused(tid: h5t.TypeID) -> bool:
+def is_opaque_only(tid: h5t.TypeID) -> bool:
     """Tell whether h5py reads a type only as bytes, for it has no memory type that HDF5 converts to.
 
     HDF5 converts an opaque type to one of the same tag only, and h5py drops the tag.

@@ -23,7 +23,7 @@ from zarr.storage import MemoryStore
 from h5bound.buffers import DamagedError
 from h5bound.codecs import decoders
 from h5bound.codecs.decoders import fletcher32
-from h5bound.codecs.filters import KINDS, Filter, decoder_for, translate_codecs
+from h5bound.codecs.filters import FILTERS, Filter, decoder_for, translate_codecs
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.dataset import read_filters
 
@@ -244,7 +244,7 @@ def test_a_chunk_that_would_unpack_to_much_more_is_refused_without_the_memory(nu
     options = {1: (6,), 32008: (0, 4, 2, 0, 2)}.get(number, (141, 8, 16, 100))
     filters = (Filter(number, 0, options, ""),)
     tracemalloc.start()
-    with pytest.raises(DamagedError, match=KINDS[number].name):
+    with pytest.raises(DamagedError, match=FILTERS[number].name):
         decode(filters, data, 1000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

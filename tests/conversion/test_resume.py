@@ -19,7 +19,7 @@ from zarr.storage import MemoryStore
 from h5bound import convert, verify
 from h5bound.cli.main import run_command
 from h5bound.conversion.provenance import fingerprint
-from h5bound.conversion.resume import judge
+from h5bound.conversion.resume import decide_state
 from h5bound.errors import SourceChangedError, TargetError
 from h5bound.stores.lock import claim
 from h5bound.stores.resolve import open_target
@@ -426,7 +426,7 @@ def test_a_marker_that_its_maker_could_not_lock_in_time_does_not_stay(source: Pa
     (target / MARKER).touch()  # by another conversion, which was refused since this one was the first to lock it
     place = open_target(target, 3)
     with claim(place) as held, pytest.raises(TargetError):
-        judge(place, held, {}, resume=False, overwrite=False)
+        decide_state(place, held, {}, resume=False, overwrite=False)
     assert verify(source, target).equal
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from h5bound import H5Store, convert, from_hdf5, verify
 from h5bound.cli.listing import list_file
-from h5bound.hdf5.hierarchy import read_index
+from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.reader.dataset_reader import DatasetReader
 from tests.support.bombs import BOMBS, make_filtered
 from tests.support.worker import Worker
@@ -97,7 +97,7 @@ def list_all(path: Path) -> list[str]:
     list_file(path)
     assert len(H5Store(path)) >= 0
     with h5py.File(path) as file:
-        return [record.path for record in read_index(file).datasets]
+        return [record.path for record in read_hierarchy(file).datasets]
 
 
 def convert_all(path: Path, target: Path, zarr_format: Literal[2, 3]) -> tuple[set[str], set[str]]:
@@ -190,7 +190,7 @@ def test_values_of_variable_length_are_read_as_h5py_reads_them(tmp_path: Path, l
                 got, expected = reader.read(region), dataset[region or ()]
                 if dataset.dtype.names is None:
                     assert [str(item) for item in np.ravel(got)] == [str(item) for item in np.ravel(expected)], name
-            assert reader.way == ("direct" if name == "twice" else "h5py")
+            assert reader.strategy == ("direct" if name == "twice" else "h5py")
             reader.close()
 
 

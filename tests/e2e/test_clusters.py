@@ -38,7 +38,7 @@ from h5bound.errors import (
     UnsupportedError,
 )
 from h5bound.execution import worker
-from h5bound.execution.cluster import plan_pace, take_window
+from h5bound.execution.cluster import plan_throttle, take_window
 from h5bound.execution.run import run_units
 from h5bound.execution.work import Work, WorkUnit
 from h5bound.execution.worker import is_at_work
@@ -260,7 +260,7 @@ def test_a_task_for_each_window_and_none_for_a_unit() -> None:
     units: deque[WorkUnit] = deque(
         Unit(number // 90_000, np.zeros((8, 3), np.int64), 8 << 20) for number in range(100_000)
     )
-    pace = plan_pace(1 << 30, 100_000 * (8 << 20), [(4, 16 << 30)] * 100)
+    pace = plan_throttle(1 << 30, 100_000 * (8 << 20), [(4, 16 << 30)] * 100)
     windows = []
     while units:
         windows.append(take_window(units, jobs, pace.nbytes))
@@ -624,7 +624,7 @@ class FailingOnce(FileReader):
 
 
 def read_block(read: Any, _job: object, unit: Unit) -> Any:
-    return read(tuple(unit.cells[0]))
+    return read(tuple(unit.chunk_coords[0]))
 
 
 def add_up(block: Any) -> int:

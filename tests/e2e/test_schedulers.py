@@ -35,7 +35,7 @@ GRID = ((2,) * 8, (3,) * 8)  # 64 blocks of 48 bytes
 TOTAL = 6 * sum(i + j for i in range(8) for j in range(8))
 
 
-def array_of(reader: FileReader, **options: Any) -> da.Array:
+def make_dask_array(reader: FileReader, **options: Any) -> da.Array:
     return from_resource(reader, reader.read_block, chunks=GRID, dtype="int64", **options)
 
 
@@ -52,7 +52,7 @@ def reader(tmp_path: Path) -> FileReader:
 def test_a_reader_that_must_be_open_works_as_a_plain_array(
     reader: FileReader, scheduler: str, options: dict[str, Any]
 ) -> None:
-    array = array_of(reader, **options)
+    array = make_dask_array(reader, **options)
     assert type(array) is da.Array
     assert reader.log.lines() == []
     with dask.config.set(scheduler=scheduler):
@@ -155,13 +155,13 @@ def test_downstream_sees_blocks_after_the_close(reader: FileReader) -> None:
         def __setitem__(self, region: object, block: object) -> None:
             reader.log.add("write")
 
-    da.store(array_of(reader), Target(), lock=False, scheduler="threads")
+    da.store(make_dask_array(reader), Target(), lock=False, scheduler="threads")
     assert reader.log.order() == ["open", *["read"] * 64, "close", *["write"] * 64]
 
 
 def test_overlapping_computes_share_the_object(tmp_path: Path) -> None:
     reader = FileReader(tmp_path / "log", slow=0.002)
-    array = array_of(reader)
+    array = make_dask_array(reader)
     threads = [threading.Thread(target=lambda: array.sum().compute(scheduler="threads")) for _ in range(3)]
     for thread in threads:
         thread.start()
@@ -175,7 +175,7 @@ def test_overlapping_computes_share_the_object(tmp_path: Path) -> None:
 
 def test_a_compute_that_begins_during_another_opens_once_for_two_copies(tmp_path: Path) -> None:
     reader = FileReader(tmp_path / "log")
-    array = array_of(reader)
+    array = make_dask_array(reader)
     prepared = dask.optimize(dask.delayed(np.sum)(array), array.max())
 
     class Outer:
@@ -307,7 +307,7 @@ def test_a_graph_that_was_made_before_its_cluster_gives_the_same_values(tmp_path
 @pytest.mark.parametrize("barrier", [True, False])
 def test_a_block_that_raises_closes_and_keeps_its_error(tmp_path: Path, scheduler: str, barrier: bool) -> None:
     reader = FileReader(tmp_path / "log", slow=0.001, fail_at=(3, 4))
-    array = array_of(reader, barrier=barrier)
+    array = make_dask_array(reader, barrier=barrier)
     with pytest.raises(ZeroDivisionError, match=r"block \(3, 4\)") as caught:
         array.compute(scheduler=scheduler)
     assert eventually(lambda: reader.log.count("open") == reader.log.count("close"))
@@ -354,7 +354,7 @@ def test_a_keyboard_interrupt_in_a_block_closes(tmp_path: Path, scheduler: str) 
 
     reader = Interrupted(tmp_path / "log", slow=0.001)
     with pytest.raises(KeyboardInterrupt):
-        array_of(reader).compute(scheduler=scheduler)
+        make_dask_array(reader).compute(scheduler=scheduler)
     assert eventually(lambda: reader.log.count("open") == reader.log.count("close"))
 
 
@@ -369,7 +369,7 @@ def test_a_keyboard_interrupt_between_blocks_closes_while_its_traceback_is_kept(
 
     reader = Interrupting(tmp_path / "log", slow=0.01)
     with pytest.raises(KeyboardInterrupt) as caught:
-        array_of(reader).compute(scheduler="threads")
+        make_dask_array(reader).compute(scheduler="threads")
     assert eventually(lambda: reader.log.count("open") == reader.log.count("close"))
     assert caught.value is not None
 
@@ -401,7 +401,7 @@ def test_a_real_interrupt_leaves_nothing_open(tmp_path: Path, interruptible: Non
 
 
 def test_a_handle_that_is_collected_closes(reader: FileReader) -> None:
-    graph = dict(array_of(reader).__dask_graph__())
+    graph = dict(make_dask_array(reader).__dask_graph__())
     opened = next(key for key in graph if str(key).startswith("open"))
     read = next(key for key in graph if key[0].startswith("read"))
     handle = graph[opened]()
@@ -445,7 +445,7 @@ def test_a_forked_child_opens_for_itself(tmp_path: Path) -> None:
 
 
 def test_in_a_process_pool_every_block_opens_and_closes(reader: FileReader) -> None:
-    array = array_of(reader)[:6, :6]
+    array = make_dask_array(reader)[:6, :6]
     with dask.config.set(scheduler="processes", num_workers=2):
         assert array.sum().compute() == 6 * sum(i + j for i in range(3) for j in range(2))
     assert reader.log.count("read") == 6
@@ -472,7 +472,7 @@ def client() -> Iterator[Client]:
 
 
 def test_every_worker_that_reads_opens_and_closes_once(client: Client, reader: FileReader) -> None:
-    array = array_of(reader)
+    array = make_dask_array(reader)
     for compute, reads in ((array.sum, 64), (lambda: array[3, 4], 1), (lambda: array[:4].mean(axis=0), 16)):
         reader.log.clear()
         compute().compute()
@@ -482,7 +482,7 @@ def test_every_worker_that_reads_opens_and_closes_once(client: Client, reader: F
 
 
 def test_on_a_cluster_the_close_comes_before_the_first_write(client: Client, reader: FileReader) -> None:
-    array_of(reader).map_blocks(logged, reader.log, dtype="int64").sum().compute()
+    make_dask_array(reader).map_blocks(logged, reader.log, dtype="int64").sum().compute()
     order = reader.log.order()
     assert order.count("write") == 64
     assert max(i for i, what in enumerate(order) if what in ("read", "close")) < order.index("write")
@@ -496,7 +496,7 @@ def logged(block: Any, log: Log) -> Any:
 
 def test_blocks_are_not_gathered_for_the_close(client: Client, reader: FileReader) -> None:
     before = moved(client)
-    array = array_of(reader).persist()
+    array = make_dask_array(reader).persist()
     wait(array)
     assert moved(client) - before < 64 * 48  # tokens and handles travel, blocks do not
     assert len({holder for holders in client.who_has(array).values() for holder in holders}) == 2
@@ -508,7 +508,7 @@ def moved(client: Client) -> int:
 
 
 def test_a_plain_repeat_logs_no_warning(client: Client, reader: FileReader, caplog: pytest.LogCaptureFixture) -> None:
-    array = array_of(reader)
+    array = make_dask_array(reader)
     for _ in range(3):
         array.sum().compute()
     kept = array.persist()
@@ -519,7 +519,7 @@ def test_a_plain_repeat_logs_no_warning(client: Client, reader: FileReader, capl
 
 def test_a_retried_block_closes(client: Client, tmp_path: Path) -> None:
     reader = FailingOnce(tmp_path / "log")
-    (future,) = client.compute([array_of(reader).sum()], retries=2)
+    (future,) = client.compute([make_dask_array(reader).sum()], retries=2)
     assert future.result() == TOTAL
     assert reader.log.processes("open") == reader.log.processes("close")
 
@@ -538,13 +538,13 @@ class FailingOnce(FileReader):
 def test_a_failed_compute_leaves_no_worker_with_the_resource_open(client: Client, tmp_path: Path) -> None:
     reader = FileReader(tmp_path / "log", slow=0.005, fail_at=(3, 3))
     with pytest.raises(ZeroDivisionError, match=r"block \(3, 3\)"):
-        array_of(reader).compute()
+        make_dask_array(reader).compute()
     assert eventually(lambda: reader.log.processes("open") == reader.log.processes("close"))
 
 
 def test_a_cancelled_compute_leaves_no_worker_with_the_resource_open(client: Client, tmp_path: Path) -> None:
     reader = FileReader(tmp_path / "log", slow=0.05)
-    future = client.compute(array_of(reader).sum())
+    future = client.compute(make_dask_array(reader).sum())
     assert eventually(lambda: reader.log.count("read") > 4)
     future.cancel()
     assert eventually(lambda: reader.log.processes("open") == reader.log.processes("close"))
@@ -552,7 +552,7 @@ def test_a_cancelled_compute_leaves_no_worker_with_the_resource_open(client: Cli
 
 
 def test_a_graph_made_here_may_run_there(client: Client, reader: FileReader) -> None:
-    total, again = dask.compute(dask.delayed(np.sum)(array_of(reader)), array_of(reader).sum())
+    total, again = dask.compute(dask.delayed(np.sum)(make_dask_array(reader)), make_dask_array(reader).sum())
     assert total == again == TOTAL
     assert reader.log.processes("open") == reader.log.processes("close")
 
@@ -589,7 +589,7 @@ def test_workers_in_one_process_share_one_open(reader: FileReader) -> None:
         LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
-        assert array_of(reader).sum().compute() == TOTAL
-        assert array_of(reader, barrier=False).sum().compute() == TOTAL
+        assert make_dask_array(reader).sum().compute() == TOTAL
+        assert make_dask_array(reader, barrier=False).sum().compute() == TOTAL
     assert reader.log.count("read") == 128
     assert reader.log.count("open") == reader.log.count("close") == 2

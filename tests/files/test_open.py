@@ -121,7 +121,7 @@ def unprivileged() -> Iterator[None]:
 
 def open_above(folder: Path) -> None:
     """Let other users go through the folders of a test."""
-    for above in (folder, *folder.parents[:2]):
+    for above in (folder, *folder.parents[:3]):
         if above.stat().st_uid == os.getuid():
             above.chmod(above.stat().st_mode | 0o011)
 

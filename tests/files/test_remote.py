@@ -350,7 +350,7 @@ def test_whatever_is_foreseen_each_span_is_found_and_no_foreseen_byte_is_asked_f
         at += gap + nbytes
     pieces = Pieces()
     wanted = [span for span in spans if order.random() < foreseen]
-    pieces.foresee(wanted)
+    pieces.prefetch(wanted)
     asked: list[tuple[int, int]] = []
     order.shuffle(spans)
     for span in spans:
@@ -447,7 +447,7 @@ def test_an_object_that_is_replaced_while_a_block_is_read_is_an_error_where_no_c
         system.put(str(tmp_path / "a.h5"), "bucket/replaced.h5")
         return read(opened)
 
-    window = Window("w", alone=True)
+    window = Window("w", only_window=True)
     assert (handle.read(window, ("x", 0), read) == data).all()
     with pytest.raises(SourceChangedError):
         handle.read(window, ("x", 1), replace_and_read)
@@ -724,7 +724,7 @@ def test_secrets_stand_in_nothing_that_is_shown_or_written(
     shown = []
     store = H5Store(url, storage_options=options)
     source = pickle.loads(pickle.dumps(H5Source.of(url, options)))
-    shown += [repr(store), repr(source), repr(source.place), str(source.key), source.path, repr(source.identity)]
+    shown += [repr(store), repr(source), repr(source.location), str(source.key), source.path, repr(source.identity)]
     shown += list_shown(store["gzip"])
     shown += list_shown(pickle.loads(pickle.dumps(store["gzip"])).sum())
     report = convert(url, tmp_path / "a.zarr", storage_options=options, report=tmp_path / "report.json", verify=True)

@@ -35,7 +35,7 @@ def reader(tmp_path: Path) -> FileReader:
     return FileReader(tmp_path / "log")
 
 
-def array_of(reader: FileReader, *, window: str | None = None, barrier: bool = True) -> da.Array:
+def make_dask_array(reader: FileReader, *, window: str | None = None, barrier: bool = True) -> da.Array:
     return from_resource(reader, reader.read_block, chunks=GRID, dtype="int64", window=window, barrier=barrier)
 
 
@@ -44,7 +44,7 @@ def culled(array: da.Array) -> HighLevelGraph:
 
 
 def test_the_keys_spell_the_picture(reader: FileReader) -> None:
-    graph = dict(array_of(reader).__dask_graph__())
+    graph = dict(make_dask_array(reader).__dask_graph__())
     assert Counter(map(key_split, graph)) == {"open": 1, "read": 64, "close": 1, "wait_on": 64}
     (opened,) = (key for key in graph if key_split(key) == "open")
     (closed,) = (key for key in graph if key_split(key) == "close")
@@ -60,13 +60,13 @@ def test_the_keys_spell_the_picture(reader: FileReader) -> None:
 
 
 def test_culling_keeps_the_picture(reader: FileReader) -> None:
-    array = array_of(reader)[2:4, 3:9]
+    array = make_dask_array(reader)[2:4, 3:9]
     kinds = Counter(map(key_split, culled(array).to_dict()))
     assert kinds == {"open": 1, "read": 2, "close": 1, "wait_on": 2, "getitem": 2}
 
 
 def test_a_block_costs_two_tasks_here_and_three_on_a_cluster(reader: FileReader) -> None:
-    array = array_of(reader)
+    array = make_dask_array(reader)
     assert len(array.__dask_graph__()) == len(culled(array)) == 2 * 64 + 2
     travelled = pickle.loads(pickle.dumps(array))
     assert len(travelled.__dask_graph__()) == len(culled(travelled)) == 3 * 64 + 2
@@ -88,19 +88,19 @@ def test_a_copy_costs_two_tasks_a_block_where_there_is_no_cluster(tmp_path: Path
 
 
 def test_on_a_cluster_close_depends_on_done_tokens_only(reader: FileReader) -> None:
-    graph = culled(pickle.loads(pickle.dumps(array_of(reader)))).to_dict()
+    graph = culled(pickle.loads(pickle.dumps(make_dask_array(reader)))).to_dict()
     (closed,) = (key for key in graph if key_split(key) == "close")
     assert Counter(map(key_split, graph[closed].dependencies)) == {"open": 1, "done": 64}
 
 
 def test_without_a_barrier_there_are_three_tasks_more_than_blocks(reader: FileReader) -> None:
-    array = array_of(reader, barrier=False)
+    array = make_dask_array(reader, barrier=False)
     assert len(array.__dask_graph__()) == len(culled(array)) == 64 + 3
 
 
 @pytest.mark.parametrize("blocks", [1, 3, 16, 63, 64], ids=str)
 def test_every_window_has_its_close_and_the_blocks_of_a_window_fit_into_it(reader: FileReader, blocks: int) -> None:
-    array = array_of(reader, window=f"{blocks * 48} B")
+    array = make_dask_array(reader, window=f"{blocks * 48} B")
     for graph in (dict(array.__dask_graph__()), culled(array).to_dict()):
         closes = [key for key in graph if key_split(key) == "close"]
         sizes = [len(graph[key].dependencies) - 1 for key in closes]
@@ -111,7 +111,7 @@ def test_every_window_has_its_close_and_the_blocks_of_a_window_fit_into_it(reade
 
 
 def test_a_block_larger_than_the_window_is_a_window(reader: FileReader) -> None:
-    graph = dict(array_of(reader, window="1 B").__dask_graph__())
+    graph = dict(make_dask_array(reader, window="1 B").__dask_graph__())
     assert Counter(map(key_split, graph))["close"] == 64
 
 
@@ -130,8 +130,8 @@ def test_blocks_that_are_combined_stand_in_one_window(tmp_path: Path) -> None:
 
 
 def test_dask_validates_the_graph(reader: FileReader) -> None:
-    array_of(reader).__dask_graph__().validate()
-    da.utils.assert_eq(array_of(reader), array_of(reader).compute(), scheduler="sync")
+    make_dask_array(reader).__dask_graph__().validate()
+    da.utils.assert_eq(make_dask_array(reader), make_dask_array(reader).compute(), scheduler="sync")
 
 
 def test_building_a_hundred_thousand_blocks_makes_no_task(reader: FileReader) -> None:
@@ -167,7 +167,7 @@ def test_names_are_the_same_for_the_same_file_and_options_only(tmp_path: Path) -
 
 
 def test_a_clone_shares_nothing_with_its_original(reader: FileReader) -> None:
-    array = array_of(reader)
+    array = make_dask_array(reader)
     clone = dask.graph_manipulation.clone(array)
     assert not dict(array.__dask_graph__()).keys() & dict(clone.__dask_graph__()).keys()
     assert isinstance(clone.__dask_graph__().layers[clone.name], BlockLayer)
@@ -176,7 +176,7 @@ def test_a_clone_shares_nothing_with_its_original(reader: FileReader) -> None:
 
 
 def test_a_clone_reads_its_own_blocks_only(reader: FileReader) -> None:
-    clone = dask.graph_manipulation.clone(array_of(reader))
+    clone = dask.graph_manipulation.clone(make_dask_array(reader))
     assert clone[15, 23].compute(scheduler="sync") == 14
     assert reader.log.order() == ["open", "read", "close"]
 
@@ -184,7 +184,7 @@ def test_a_clone_reads_its_own_blocks_only(reader: FileReader) -> None:
 @pytest.mark.parametrize("region", [(slice(None), slice(None)), (0, 0)], ids=["all", "one"])
 def test_a_bound_array_opens_after_what_it_is_bound_to(reader: FileReader, region: tuple[object, ...]) -> None:
     first = dask.delayed(reader.log.add)("first")
-    bound = dask.graph_manipulation.bind(array_of(reader), first)
+    bound = dask.graph_manipulation.bind(make_dask_array(reader), first)
     bound[region].compute(scheduler="sync")
     assert reader.log.order()[:2] == ["first", "open"]
     assert reader.log.count("read") == (64 if region != (0, 0) else 1)
@@ -193,7 +193,7 @@ def test_a_bound_array_opens_after_what_it_is_bound_to(reader: FileReader, regio
 
 def test_what_an_array_is_bound_to_outlives_other_bindings(reader: FileReader) -> None:
     first, second = (dask.delayed(reader.log.add)(word) for word in ("first", "second"))
-    bound = dask.graph_manipulation.bind(array_of(reader), first)
+    bound = dask.graph_manipulation.bind(make_dask_array(reader), first)
     for array, before in (
         (dask.graph_manipulation.bind(bound, second), ["second", "first"]),
         (dask.graph_manipulation.bind(bound.sum(), second), ["second", "first"]),
@@ -212,7 +212,7 @@ def test_arrays_of_one_file_share_the_open_layer_by_name(tmp_path: Path) -> None
 
 
 def test_differently_culled_copies_may_be_merged_in_any_order(reader: FileReader) -> None:
-    array = array_of(reader)
+    array = make_dask_array(reader)
     parts = [culled(array[:4]).to_dict(), culled(array[2:, :6]).to_dict(), culled(array).to_dict()]
     keys = [key for part in (array[:4], array[2:, :6], array) for key in dask.core.flatten(part.__dask_keys__())]
     for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0]):
@@ -225,7 +225,7 @@ def test_differently_culled_copies_may_be_merged_in_any_order(reader: FileReader
 
 def test_annotations_reach_the_tasks(reader: FileReader) -> None:
     with dask.annotate(retries=3):
-        array = array_of(reader)
+        array = make_dask_array(reader)
     layers = culled(array).layers.values()
     assert [layer.annotations for layer in layers if len(layer)] == [{"retries": 3}]
 
@@ -234,6 +234,6 @@ def test_visualize_shows_readable_labels(reader: FileReader, tmp_path: Path) -> 
     pytest.importorskip("graphviz")
     from dask.dot import to_graphviz
 
-    source = to_graphviz(dict(array_of(reader)[:2, :3].__dask_graph__())).source
+    source = to_graphviz(dict(make_dask_array(reader)[:2, :3].__dask_graph__())).source
     for label in ("open", "read", "close", "wait_on"):
         assert f"label={label} " in source or f'label="{label}"' in source

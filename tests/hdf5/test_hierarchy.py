@@ -19,7 +19,7 @@ from h5bound.codecs.filters import Filter
 from h5bound.errors import DatasetNotFoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import describe
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset, read_edge_unfiltered, read_filters
-from h5bound.hdf5.hierarchy import GroupRecord, Note, read_index
+from h5bound.hdf5.hierarchy import GroupRecord, ObjectNote, read_hierarchy
 from h5bound.hdf5.links import LinkRecord, open_object
 from tests.support.odd_files import (
     ODD_FILES,
@@ -53,9 +53,9 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells 
 BEYOND_VISITITEMS = {"damaged_object", "deep", "unreachable_links", "unreadable_types"}
 
 
-def index_of(path: Path) -> index.Index:
+def index_of(path: Path) -> index.Hierarchy:
     with h5py.File(path) as file:
-        return read_index(file)
+        return read_hierarchy(file)
 
 
 def datasets_of(path: Path) -> dict[str, DatasetRecord]:
@@ -72,7 +72,7 @@ def test_the_index_has_the_objects_that_visititems_finds(path: Path, odd: str) -
     ODD_FILES[odd](path)
     found: dict[str, type] = {}
     with h5py.File(path) as file:
-        records = read_index(file)
+        records = read_hierarchy(file)
         file.visititems(lambda name, item: found.update({f"/{name}": type(item)}))
     assert [group.path for group in records.groups[1:]] == [p for p in found if found[p] is h5py.Group]
     assert [dataset.path for dataset in records.datasets] == [p for p in found if found[p] is h5py.Dataset]
@@ -83,7 +83,7 @@ def test_the_index_has_the_objects_that_visititems_finds(path: Path, odd: str) -
 def test_shapes_types_and_chunks_are_those_of_h5py(path: Path) -> None:
     write_layouts(path)
     with h5py.File(path) as file:
-        for record in read_index(file).datasets:
+        for record in read_hierarchy(file).datasets:
             dataset = file[record.path]
             assert (record.shape, record.dtype, record.chunks) == (
                 dataset.shape,
@@ -164,7 +164,7 @@ def test_external_and_user_defined_links_are_recorded(tmp_path: Path) -> None:
 def test_a_committed_type_is_noted_and_its_datasets_are_resolved(path: Path) -> None:
     write_committed_type(path)
     records = index_of(path)
-    assert records.notes == (Note("/mytype", "committed type"),)
+    assert records.notes == (ObjectNote("/mytype", "committed type"),)
     assert records.datasets[0].dtype == np.dtype([("x", "f4"), ("y", "i2")])
 
 
@@ -210,7 +210,7 @@ def test_a_file_whose_root_cannot_be_read_is_refused(path: Path) -> None:
         h5py.File(path) as file,
         pytest.raises(UnsupportedError, match=r"odd\.h5: its root group cannot be read"),
     ):
-        read_index(file)
+        read_hierarchy(file)
 
 
 def test_links_that_no_path_can_reach_are_problems_and_are_not_opened(path: Path) -> None:
@@ -225,7 +225,7 @@ def test_links_that_no_path_can_reach_are_problems_and_are_not_opened(path: Path
 def test_no_other_file_is_opened(path: Path, odd: str) -> None:
     ODD_FILES[odd](path)
     with record_opens(path.parent) as opened, h5py.File(path) as file:
-        read_index(file)
+        read_hierarchy(file)
         for link in ("there", "behind", "there/data"):
             with pytest.raises((UnsafeSourceError, DatasetNotFoundError)):
                 open_object(file, link)
@@ -311,8 +311,8 @@ def test_too_many_objects_are_refused_unless_the_limit_is_lifted(path: Path) -> 
     write_many(path, 300)
     with h5py.File(path) as file:
         with pytest.raises(UnsafeSourceError, match=r"more than 299 objects and links.*max_objects="):
-            read_index(file, max_objects=299)
-        assert len(read_index(file, max_objects=300).groups) == 301
+            read_hierarchy(file, max_objects=299)
+        assert len(read_hierarchy(file, max_objects=300).groups) == 301
 
 
 def test_long_paths_count_as_more_objects(path: Path) -> None:
@@ -321,15 +321,15 @@ def test_long_paths_count_as_more_objects(path: Path) -> None:
         for i in range(10):
             group.create_group(str(i))
     with h5py.File(path) as file, pytest.raises(UnsafeSourceError, match="max_objects="):
-        read_index(file, max_objects=2000)
+        read_hierarchy(file, max_objects=2000)
 
 
 def test_too_deep_groups_are_refused_unless_the_limit_is_lifted(path: Path) -> None:
     write_deep(path, 65)
     with h5py.File(path) as file:
         with pytest.raises(UnsafeSourceError, match=r"more than 64 components.*max_depth="):
-            read_index(file)
-        assert len(read_index(file, max_depth=65).groups) == 66
+            read_hierarchy(file)
+        assert len(read_hierarchy(file, max_depth=65).groups) == 66
 
 
 def test_a_path_is_opened_through_soft_links_of_the_file(path: Path) -> None:
@@ -401,8 +401,8 @@ def test_size_and_time_are_those_of_the_file(path: Path) -> None:
         path.stat().st_mtime_ns,
     )
     with h5py.File(io.BytesIO(path.read_bytes())) as file:
-        assert (read_index(file).size, read_index(file).mtime_ns) == (path.stat().st_size, 0)
-        assert read_index(file).datasets == records.datasets
+        assert (read_hierarchy(file).size, read_hierarchy(file).mtime_ns) == (path.stat().st_size, 0)
+        assert read_hierarchy(file).datasets == records.datasets
 
 
 def test_an_index_pickles_to_itself_and_cannot_be_changed(path: Path) -> None:

@@ -11,13 +11,20 @@ from h5py import h5t
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5bound.chunk_grid import count_cells, cut_batches, list_cells, map_cells, plan_auto_chunks, region_of
+from h5bound.chunk_grid import (
+    count_chunks,
+    cut_batches,
+    list_chunk_coords,
+    map_chunk_coords,
+    plan_auto_chunks,
+    region_of,
+)
 from h5bound.errors import OptionError, UnsafeSourceError
 from h5bound.hdf5.chunk_index import StoredChunks
 from h5bound.hdf5.dataset import DatasetRecord
 from h5bound.planning.options import Settings, make_settings
-from h5bound.planning.plan import ODD, plan_array
-from h5bound.planning.scan_dataset import Facts
+from h5bound.planning.plan import UNFILTERED_MASK, plan_array
+from h5bound.planning.scan_dataset import DatasetScan
 from h5bound.planning.selection import matches
 from h5bound.planning.work_units import plan_units
 from h5bound.zarr_model.array_spec import CodecChain, plan_chain
@@ -28,18 +35,18 @@ CHAIN = CodecChain((), {"name": "bytes", "configuration": {"endian": "little"}},
 ZERO = FillValue(np.zeros((), "<i4"), 0, exact=True)
 
 
-def stored_chunks(cells: list[tuple[int, ...]], masks: int | list[int] = 0) -> StoredChunks:
-    count = len(cells)
-    ndim = len(cells[0]) if cells else 2
+def stored_chunks(chunk_coords: list[tuple[int, ...]], masks: int | list[int] = 0) -> StoredChunks:
+    count = len(chunk_coords)
+    ndim = len(chunk_coords[0]) if chunk_coords else 2
     return StoredChunks(
-        np.array(cells, np.int64).reshape(count, ndim),
+        np.array(chunk_coords, np.int64).reshape(count, ndim),
         np.full(count, 10, np.int64),
         np.broadcast_to(np.asarray(masks, np.int64), (count,)).copy(),
         np.arange(count, dtype=np.int64) * 10,
     )
 
 
-def facts(**changes: Any) -> Facts:
+def facts(**changes: Any) -> DatasetScan:
     record: dict[str, Any] = {
         "path": "/x",
         "shape": (10, 10),
@@ -65,12 +72,12 @@ def facts(**changes: Any) -> Facts:
     }
     fields |= {name: value for name, value in changes.items() if name not in record}
     record |= {name: value for name, value in changes.items() if name in record}
-    return Facts(DatasetRecord(**record), **fields)
+    return DatasetScan(DatasetRecord(**record), **fields)
 
 
 def test_a_dataset_with_the_same_grid_and_codecs_is_copied() -> None:
     plan = plan_array(facts(), Settings(), 100)
-    assert (plan.way, plan.reasons, plan.node.chunks, plan.node.chain) == ("copy", (), (4, 5), CHAIN)
+    assert (plan.strategy, plan.reasons, plan.node.chunks, plan.node.chain) == ("copy", (), (4, 5), CHAIN)
     assert plan.stored is not None
     assert not plan.stored.masks.any()
 
@@ -89,7 +96,7 @@ def test_a_dataset_with_the_same_grid_and_codecs_is_copied() -> None:
 )
 def test_every_fallback_has_its_reason(changes: dict[str, Any], settings: Settings, reason: str) -> None:
     plan = plan_array(facts(**changes), settings, 100)
-    assert plan.way == "decode"
+    assert plan.strategy == "decode"
     assert plan.reasons == (reason,)
     assert plan.stored is None
 
@@ -97,7 +104,7 @@ def test_every_fallback_has_its_reason(changes: dict[str, Any], settings: Settin
 def test_a_chunk_with_a_filter_mask_is_encoded_anew_and_the_others_are_kept() -> None:
     masks = [0, 0, 1, 0, 0, 0]
     plan = plan_array(facts(stored=stored_chunks([(i, j) for i in range(3) for j in range(2)], masks)), Settings(), 100)
-    assert plan.way == "copy"
+    assert plan.strategy == "copy"
     assert plan.stored is not None
     assert plan.stored.masks.tolist() == masks
 
@@ -105,26 +112,33 @@ def test_a_chunk_with_a_filter_mask_is_encoded_anew_and_the_others_are_kept() ->
 def test_unfiltered_partial_edge_chunks_are_encoded_anew() -> None:
     plan = plan_array(facts(edge_unfiltered=True), Settings(), 100)
     assert plan.stored is not None
-    assert plan.stored.masks.tolist() == [0, 0, 0, 0, ODD, ODD]
+    assert plan.stored.masks.tolist() == [0, 0, 0, 0, UNFILTERED_MASK, UNFILTERED_MASK]
 
 
 def test_chunks_never_written_are_not_planned() -> None:
     plan = plan_array(facts(stored=stored_chunks([(1, 1)])), Settings(), 100)
-    assert plan.cells.tolist() == [[1, 1]]
+    assert plan.chunk_coords.tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize("settings", [Settings(), Settings(codecs="none")], ids=["keep", "encode"])
 def test_chunks_never_written_are_planned_where_zarr_cannot_say_the_fill_value(settings: Settings) -> None:
     odd = FillValue(np.zeros((), "<i4"), 0, exact=False)
     plan = plan_array(facts(stored=stored_chunks([(1, 1)]), fill=odd), settings, 100)
-    assert len(plan.cells) == 6
+    assert len(plan.chunk_coords) == 6
     if plan.stored is not None:
-        assert plan.stored.masks.tolist() == [ODD, ODD, ODD, 0, ODD, ODD]
+        assert plan.stored.masks.tolist() == [
+            UNFILTERED_MASK,
+            UNFILTERED_MASK,
+            UNFILTERED_MASK,
+            0,
+            UNFILTERED_MASK,
+            UNFILTERED_MASK,
+        ]
 
 
 def test_a_declared_grid_is_never_enumerated() -> None:
     big = facts(shape=(2**25, 2**25), chunks=(2**10, 2**10), stored=stored_chunks([(5, 7)]))
-    assert len(plan_array(big, Settings(), 100).cells) == 1
+    assert len(plan_array(big, Settings(), 100).chunk_coords) == 1
     with pytest.raises(UnsafeSourceError, match="larger chunks"):
         plan_array(
             facts(shape=(2**25, 2**25), chunks=None, layout="contiguous", stored=None, stored_nbytes=1), Settings(), 100
@@ -134,9 +148,9 @@ def test_a_declared_grid_is_never_enumerated() -> None:
 def test_shards_hold_whole_chunks_and_units_whole_shards() -> None:
     plan = plan_array(facts(), Settings(shards=(("*", (8, 5)),)), 100)
     assert plan.node.shards == (8, 5)
-    assert plan.cells.tolist() == [[0, 0], [1, 0], [0, 1], [1, 1], [2, 0], [2, 1]]
+    assert plan.chunk_coords.tolist() == [[0, 0], [1, 0], [0, 1], [1, 1], [2, 0], [2, 1]]
     units = plan_units([plan], 1)
-    assert [unit.cells.tolist() for unit in units] == [[[0, 0], [1, 0]], [[0, 1], [1, 1]], [[2, 0]], [[2, 1]]]
+    assert [unit.chunk_coords.tolist() for unit in units] == [[[0, 0], [1, 0]], [[0, 1], [1, 1]], [[2, 0]], [[2, 1]]]
     with pytest.raises(OptionError, match="not whole chunks"):
         plan_array(facts(), Settings(shards=(("*", (6, 5)),)), 100)
 
@@ -188,13 +202,13 @@ def test_cells_of_another_grid_cover_what_is_stored_and_nothing_else(
     axes: list[tuple[int, int, int]], data: st.DataObject
 ) -> None:
     shape, old, new = (tuple(values) for values in zip(*axes, strict=True))
-    every = list_cells(shape, old, 10_000)
+    every = list_chunk_coords(shape, old, 10_000)
     rows = data.draw(st.lists(st.sampled_from(range(len(every))), unique=True)) if len(every) else []
-    cells = every[sorted(rows)]
+    chunk_coords = every[sorted(rows)]
     wanted = np.zeros(shape, bool)
-    for cell in cells.tolist():
+    for cell in chunk_coords.tolist():
         wanted[region_of(tuple(cell), shape, old)] = True
-    found = map_cells(cells, shape, old, new, 10_000)
+    found = map_chunk_coords(chunk_coords, shape, old, new, 10_000)
     covered = np.zeros(shape, int)
     for cell in found.tolist():
         region = region_of(tuple(cell), shape, new)
@@ -217,4 +231,4 @@ def test_automatic_chunks_keep_to_their_size(shape: list[int], itemsize: int, nb
     chunks = plan_auto_chunks(tuple(shape), itemsize, nbytes)
     assert prod(chunks) * itemsize <= max(nbytes, itemsize)
     assert all(size >= 1 for size in chunks)
-    assert len(count_cells(tuple(shape), chunks)) == len(shape)
+    assert len(count_chunks(tuple(shape), chunks)) == len(shape)

@@ -1,4 +1,4 @@
-"""Reading a dataset: whichever way is taken, the values are h5py's."""
+"""ScanContext a dataset: whichever way is taken, the values are h5py's."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from h5bound.codecs import lz4_blocks as frames
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.files.local import LocalFile
 from h5bound.hdf5 import chunk_index as finder
-from h5bound.hdf5.chunk_index import list_chunks
+from h5bound.hdf5.chunk_index import index_chunks
 from h5bound.reader import chunked
 from h5bound.reader import small_chunks as batch
 from h5bound.reader.chunked import Fetched
@@ -113,7 +113,7 @@ class Oddity:
     """names the case"""
     write: Callable[[h5py.File], object]
     """writes the dataset ``x``"""
-    way: str = "direct"
+    strategy: str = "direct"
     """"direct" or "h5py" """
     reason: str = ""
     """a part of the reason for h5py"""
@@ -227,9 +227,9 @@ def test_every_oddity_reads_as_h5py_reads_it(case: Oddity, libver: str, tmp_path
     with h5py.File(tmp_path / "x.h5", "w", libver=libver) as file:
         case.write(file)
     with opened(tmp_path / "x.h5") as (dataset, reader):
-        assert reader.way == case.way
+        assert reader.strategy == case.strategy
         assert case.reason in reader.reason
-        assert bool(reader.reason) == (case.way == "h5py")
+        assert bool(reader.reason) == (case.strategy == "h5py")
         check_all(dataset, reader)
 
 
@@ -251,7 +251,7 @@ def test_every_kind_of_chunk_index_reads_as_h5py_reads_it(
         dataset = h5d.create(file.id, b"x", h5t.STD_I32LE, h5s.create_simple((11, 13), limits), plist)
         h5py.Dataset(dataset)[:8, :] = VALUES[:8]
     with opened(tmp_path / "x.h5") as (dataset, reader):
-        assert reader.way == "direct"
+        assert reader.strategy == "direct"
         check_all(dataset, reader)
 
 
@@ -260,8 +260,8 @@ def test_a_list_with_the_wrong_coordinates_of_an_extensible_array_is_not_trusted
         file.create_dataset("x", data=VALUES, chunks=(4, 5), maxshape=(22, None))
         file.create_dataset("y", data=VALUES, chunks=(4, 5), maxshape=(None, 26))
     with h5py.File(tmp_path / "x.h5") as file:
-        assert list_chunks(file["x"].id, ChunkGrid((11, 13), (4, 5))) is None
-        table = list_chunks(file["y"].id, ChunkGrid((11, 13), (4, 5)))
+        assert index_chunks(file["x"].id, ChunkGrid((11, 13), (4, 5))) is None
+        table = index_chunks(file["y"].id, ChunkGrid((11, 13), (4, 5)))
         assert table is not None
         assert table.numbers.tolist() == list(range(9))
 
@@ -272,7 +272,7 @@ def test_a_user_block_moves_nothing(userblock: int, options: dict[str, Any], tmp
     with h5py.File(tmp_path / "x.h5", "w", userblock_size=userblock) as file:
         file.create_dataset("x", data=VALUES, **options)
     with opened(tmp_path / "x.h5") as (dataset, reader):
-        assert reader.way == "direct"
+        assert reader.strategy == "direct"
         check_all(dataset, reader)
 
 
@@ -290,7 +290,7 @@ def test_unfiltered_edge_chunks_are_read_as_such_or_left_to_h5py(
     if not known:
         monkeypatch.setattr(chunked, "read_edge_unfiltered", lambda *_: None)
     with opened(tmp_path / "x.h5") as (dataset, reader):
-        assert reader.way == ("direct" if known else "h5py")
+        assert reader.strategy == ("direct" if known else "h5py")
         check_all(dataset, reader)
 
 
@@ -307,7 +307,7 @@ def test_a_file_that_is_not_local_and_read_only_is_asked_through_hdf5(
     with opened(source, mode="r+" if how == "r+" else "r", **settings.get(how, {})) as (dataset, reader):
         with pytest.raises(UnsupportedError, match="the file is"):
             LocalFile(dataset.file.id)
-        assert reader.way == ("direct" if options else "h5py")
+        assert reader.strategy == ("direct" if options else "h5py")
         check_all(dataset, reader)
 
 
@@ -602,7 +602,7 @@ def test_one_element_of_many_chunks_does_not_list_them_all(tmp_path: Path) -> No
         file.create_dataset("x", data=np.arange(20_000), chunks=(1,))
     with (
         opened(tmp_path / "x.h5") as (_, reader),
-        patch.object(finder, "list_chunks", side_effect=list_chunks) as listed,
+        patch.object(finder, "index_chunks", side_effect=index_chunks) as listed,
     ):
         for i in range(20):
             assert reader.read((slice(i * 900, i * 900 + 1),)) == i * 900
@@ -614,14 +614,14 @@ def test_one_element_of_many_chunks_does_not_list_them_all(tmp_path: Path) -> No
 def test_chunks_are_listed_once_more_are_wanted_than_one_in_so_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunked, "LISTED", finder.Listing(0, 4))
+    monkeypatch.setattr(chunked, "INDEXING", finder.IndexingRule(0, 4))
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=np.arange(16 * 10), chunks=(10,), compression="gzip")
     with (
         opened(tmp_path / "x.h5") as (_, reader),
-        patch.object(finder, "list_chunks", side_effect=list_chunks) as listed,
+        patch.object(finder, "index_chunks", side_effect=index_chunks) as listed,
     ):
-        reader.foresee([(slice(0, 40),)])  # four of sixteen
+        reader.prefetch([(slice(0, 40),)])  # four of sixteen
         for region in [slice(0, 10), slice(5, 15), slice(3, 7)]:
             reader.read((region,))
         assert not listed.called
@@ -797,7 +797,7 @@ def test_a_filter_that_hdf5_does_not_have_is_named(tmp_path: Path) -> None:
         dataset = h5d.create(file.id, b"x", h5t.STD_I32LE, h5s.create_simple((4, 5)), plist)
         dataset.write_direct_chunk((0, 0), bytes(80))
     with opened(tmp_path / "x.h5") as (_, reader):
-        assert (reader.way, "filter 512" in reader.reason) == ("h5py", True)
+        assert (reader.strategy, "filter 512" in reader.reason) == ("h5py", True)
         with pytest.raises(UnsupportedError, match=r"/x in .*x\.h5: HDF5 has no filter 512"):
             reader.read(np.s_[0:4, 0:5])
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from h5bound.hdf5.chunk_index import LISTED, Listing
+from h5bound.hdf5.chunk_index import INDEXING, IndexingRule
 from h5bound.reader import chunked
 from h5bound.reader import small_chunks as batch
 from h5bound.reader.dataset_reader import DatasetReader
@@ -56,12 +56,12 @@ def test_any_region_of_any_chunked_dataset_equals_what_h5py_reads(
         write_case(path, case)
         with (
             h5py.File(path, mode) as file,
-            patch.object(chunked, "LISTED", LISTED if listed else Listing(0, 0)),
+            patch.object(chunked, "INDEXING", INDEXING if listed else IndexingRule(0, 0)),
             patch.multiple(batch, SMALL_NBYTES=batch.SMALL_NBYTES if box else 0, BOX_NBYTES=box),
         ):
             dataset = file["x"]
             reader = DatasetReader(dataset)
-            assert reader.way == "direct", reader.reason
+            assert reader.strategy == "direct", reader.reason
             for _ in range(4):
                 region = data.draw(regions(case.shape))
                 check_equal(reader.read(region), dataset[region])

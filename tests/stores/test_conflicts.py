@@ -16,7 +16,7 @@ from zarr.storage import FsspecStore, LocalStore, ObjectStore, WrapperStore, Zip
 from h5bound import convert, verify
 from h5bound.cli.main import run_command
 from h5bound.errors import OptionError, TargetError
-from h5bound.planning.scan import read_survey
+from h5bound.planning.scan import scan_source
 from tests.support.servers import serve_folder
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def test_a_zip_that_another_program_puts_there_meanwhile_stays(first: str, sourc
     target = tmp_path / "a.zip"
 
     def read_later(*args: Any) -> Any:
-        found = read_survey(*args)
+        found = scan_source(*args)
         target.write_bytes(other.read_bytes() if first == "store" else b"mine")
         return found
 
@@ -145,7 +145,7 @@ def test_a_zip_that_another_program_puts_there_meanwhile_stays(first: str, sourc
         file["x"] = np.ones(10)
     other = tmp_path / "b.zip"
     convert(tmp_path / "b.h5", other)
-    with patch("h5bound._convert.read_survey", read_later), pytest.raises(TargetError, match="meanwhile; overwrite"):
+    with patch("h5bound._convert.scan_source", read_later), pytest.raises(TargetError, match="meanwhile; overwrite"):
         convert(source, target)
     if first == "store":
         with ZipStore(target, mode="r") as store:

@@ -121,7 +121,7 @@ def regions(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[slice, ...]:
 
 def write_case(path: Path, case: Case) -> None:
     """Write the dataset ``x`` that a case describes; HDF5 makes every stored byte."""
-    cells = _values(case)
+    chunk_coords = _values(case)
     with h5py.File(path, "w", libver=(case.libver, "latest"), userblock_size=case.userblock) as file:
         dataset = _create(file, b"x", case, case.filters)
         counts = [-(-n // c) for n, c in zip(case.shape, case.chunks, strict=True)]
@@ -131,9 +131,9 @@ def write_case(path: Path, case: Case) -> None:
             origin = tuple(int(i) * c for i, c in zip(np.unravel_index(number, counts), case.chunks, strict=True))
             region = tuple(slice(o, o + c) for o, c in zip(origin, case.chunks, strict=True))
             if number in case.skipped:
-                _write_masked(dataset, case, origin, cells, case.skipped[number])
+                _write_masked(dataset, case, origin, chunk_coords, case.skipped[number])
             else:
-                dataset[region] = cells[region]
+                dataset[region] = chunk_coords[region]
 
 
 def _values(case: Case) -> np.ndarray[Any, np.dtype[Any]]:
@@ -164,12 +164,12 @@ def _create(file: h5py.File, name: bytes, case: Case, filters: tuple[Filter, ...
 
 
 def _write_masked(
-    dataset: h5py.Dataset, case: Case, origin: tuple[int, ...], cells: np.ndarray[Any, Any], mask: int
+    dataset: h5py.Dataset, case: Case, origin: tuple[int, ...], chunk_coords: np.ndarray[Any, Any], mask: int
 ) -> None:
     """Write one chunk that went through the filters that its mask does not name, made by HDF5 in a file of its own."""
     kept = tuple(entry for i, entry in enumerate(case.filters) if not mask >> i & 1)
     whole = Case(case.chunks, case.chunks, case.chunks, case.dtype, kept, "latest", 0, 2)
-    part = cells[tuple(slice(o, o + c) for o, c in zip(origin, case.chunks, strict=True))]
+    part = chunk_coords[tuple(slice(o, o + c) for o, c in zip(origin, case.chunks, strict=True))]
     with h5py.File("one chunk", "w", driver="core", backing_store=False) as file:
         alone = _create(file, b"x", whole, kept)
         alone[tuple(slice(0, n) for n in part.shape[: len(case.chunks)])] = part
