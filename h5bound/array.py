@@ -11,7 +11,7 @@ import dask.array as da
 from dask.base import tokenize
 
 from h5bound.errors import UnsafeSourceError, UnsupportedError, naming
-from h5bound.graph.block_shapes import bounds_of, plan_chunks
+from h5bound.graph.block_shapes import block_bounds, plan_chunks
 from h5bound.graph.collection import make_dask_array, make_lifecycle
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset
 from h5bound.hdf5.external_check import OUTSIDE, check_outside
@@ -290,7 +290,7 @@ def _dataset_array(
     while dtype.subdtype is not None:  # an array type may be one of arrays
         dtype, inner = dtype.base, inner + dtype.shape
     grid = plan_chunks(where, record.shape, record.dtype.itemsize, record.chunks, chunks)
-    bounds = bounds_of(grid)
+    bounds = block_bounds(grid)
     grid += tuple((size,) for size in inner)
     token = tokenize(record.path, str(record.dtype), grid)
     judged = allowed if record.layout in OUTSIDE else None

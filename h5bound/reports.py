@@ -18,9 +18,9 @@ REPORT_VERSION = 1
 """The version of the JSON form; it changes when a field changes its meaning."""
 
 MAX_LISTED = 20
-"""How many entries of one list the text forms show before they say how many more there are."""
+"""Strategy many entries of one list the text forms show before they say how many more there are."""
 
-How = Literal["copied", "decoded", "mixed", "metadata"]
+Strategy = Literal["copied", "decoded", "mixed", "metadata"]
 """copied: stored chunks kept; mixed: some of them re-encoded; metadata: nothing was stored."""
 
 
@@ -49,7 +49,7 @@ class Converted:
     """in the source, from /"""
     target: str
     """in the store, without a leading slash"""
-    how: How | None = None
+    how: Strategy | None = None
     chunks: int = 0
     """chunks (HDF5's where copied, the store's where decoded) that were stored"""
     stored_nbytes: int = 0
@@ -180,7 +180,7 @@ class ConversionReport:
     def summary(self) -> str:
         """Give one line: how many arrays and groups, which way, how many bytes, how long."""
         arrays = self.arrays
-        ways = [f"{count} {how}" for how, count in count_ways(arrays).items()]
+        ways = [f"{count} {how}" for how, count in count_strategies(arrays).items()]
         stored, written = sum(a.stored_nbytes for a in arrays), sum(a.written_nbytes for a in arrays)
         counted = f"{plural(len(arrays), 'array')} ({', '.join(ways)})" if arrays else "no array"
         groups = plural(len(self.converted) - len(arrays), "group")
@@ -290,8 +290,8 @@ class VerificationReport:
         return "\n".join(lines) + ">"
 
 
-def count_ways(arrays: Iterable[Converted]) -> dict[str, int]:
-    """Count the arrays by the way they went, the commonest kinds first in the order of `How`."""
+def count_strategies(arrays: Iterable[Converted]) -> dict[str, int]:
+    """Count the arrays by the way they went, the commonest kinds first in the order of `Strategy`."""
     counts: dict[str, int] = dict.fromkeys(("copied", "mixed", "decoded", "metadata"), 0)
     for entry in arrays:
         if entry.how is not None:

@@ -11,7 +11,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.utils import has_keyword
 
-from h5bound.graph.block_shapes import bounds_of
+from h5bound.graph.block_shapes import block_bounds
 from h5bound.graph.collection import make_dask_array, make_lifecycle
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def from_resource(
     keywords = tuple(keyword for keyword in ("block_id", "block_info") if has_keyword(read, keyword))
     lifecycle = make_lifecycle(ObjectSource(resource, read), window, barrier=barrier, token=token)
     return make_dask_array(
-        lifecycle, token, _BlockKeywords(grid, bounds_of(grid), kind, keywords), read_by_keywords, grid, kind
+        lifecycle, token, _BlockKeywords(grid, block_bounds(grid), kind, keywords), read_by_keywords, grid, kind
     )
 
 

@@ -260,7 +260,7 @@ class Decoder:
             raise DamagedError(f"it decodes to {data.size} bytes where {self.nbytes} are declared")
 
 
-def decoder_for(filters: tuple[Filter, ...], nbytes: int) -> Decoder:
+def make_decoder(filters: tuple[Filter, ...], nbytes: int) -> Decoder:
     """Give the decoder of a pipeline for chunks of `nbytes` bytes.
 
     Raises
@@ -277,7 +277,7 @@ def decoder_for(filters: tuple[Filter, ...], nbytes: int) -> Decoder:
             raise UnsupportedError(f"filter {entry.id} ({entry.name}) is undone by HDF5 only")
         if kind.library and importlib.util.find_spec(kind.library) is None:
             raise UnsupportedError(f"filter {kind.name} needs {kind.library}, which is not installed")
-        if odd_settings(entry, nbytes):
+        if has_unusual_settings(entry, nbytes):
             raise UnsupportedError(f"filter {kind.name} with the settings {entry.options} is left to HDF5")
         if packed and kind.grows is None and kind.name != "deflate":
             raise UnsupportedError(f"filter {kind.name} after another compressor is left to HDF5")
@@ -286,7 +286,7 @@ def decoder_for(filters: tuple[Filter, ...], nbytes: int) -> Decoder:
     return Decoder(nbytes, tuple(steps))
 
 
-def odd_settings(entry: Filter, nbytes: int) -> bool:
+def has_unusual_settings(entry: Filter, nbytes: int) -> bool:
     """Tell whether a filter of the table has client data values that its decoder is not made for."""
     name, options = FILTERS[entry.id].name, entry.options
     if len(options) < FILTERS[entry.id].options:
@@ -332,7 +332,7 @@ def translate_codecs(
         kind = FILTERS.get(entry.id)
         if kind is None or kind.codec is None:
             return None, f"no Zarr codec reads what HDF5's filter {kind.name if kind else entry.id} writes"
-        if odd_settings(entry, nbytes):
+        if has_unusual_settings(entry, nbytes):
             return None, f"no Zarr codec reads HDF5's filter {kind.name} with the settings {entry.options}"
         if kind.name == "shuffle" and (size < 0 or size % entry.options[0]):
             return None, "Zarr's shuffle takes whole elements only, and the bytes to shuffle are not"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from h5bound.errors import TargetError
 from h5bound.files.urls import HIDDEN
 from h5bound.h5py_compat import describe
-from h5bound.hdf5.datatypes import read_text, spell_text
+from h5bound.hdf5.datatypes import text_from_json, text_to_json
 from h5bound.hdf5.hierarchy import Limits
 from h5bound.planning.options import Settings, make_settings, settings_of
 from h5bound.reports import Skipped
@@ -66,7 +66,7 @@ def identify(scan: SourceScan, settings: Settings, limits: Limits) -> dict[str, 
 
 def spell_file(path: str, size: int, mtime_ns: int) -> dict[str, Any]:
     """Give the entry of the mark for a file; where it was is nobody's business."""
-    return {"path": spell_text(Path(path).name), "size": size, "mtime_ns": mtime_ns}
+    return {"path": text_to_json(Path(path).name), "size": size, "mtime_ns": mtime_ns}
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:
@@ -76,7 +76,7 @@ def fingerprint(identity: Mapping[str, Any]) -> str:
 
 def spell_skipped(item: Skipped) -> dict[str, Any]:
     """Give the entry of the mark for what was left out."""
-    return {**item.to_dict(), "path": spell_text(item.path)}
+    return {**item.to_dict(), "path": text_to_json(item.path)}
 
 
 def parse_provenance(target: Target) -> Provenance:
@@ -192,7 +192,7 @@ def parse_skipped(held: Any) -> Skipped:
     TypeError
         It is none.
     """
-    path, reason, attribute = read_text(held["path"]), held["reason"], held.get("attribute")
+    path, reason, attribute = text_from_json(held["path"]), held["reason"], held.get("attribute")
     if not isinstance(reason, str) or not isinstance(attribute, str | None):
         raise TypeError(f"no entry of what was left out: {held}")
     return Skipped(path, reason, attribute)

@@ -27,14 +27,14 @@ import numpy as np
 from h5bound.conversion.provenance import parse_provenance, read_provenance_text, spell_skipped
 from h5bound.conversion.transfer import Written, key_of
 from h5bound.errors import TargetError
-from h5bound.hdf5.datatypes import read_text
+from h5bound.hdf5.datatypes import text_from_json
 from h5bound.planning.work_units import keep_chunks
 from h5bound.stores.conflicts import check_source
 from h5bound.stores.local import delete_files
 from h5bound.stores.lock import is_claimed, parse_marker, taken
 from h5bound.stores.target import MARKER, run_each
 from h5bound.zarr_model.array_spec import shard_counts
-from h5bound.zarr_model.node_names import DOCUMENTS
+from h5bound.zarr_model.node_names import RESERVED_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -211,7 +211,7 @@ def find_done(
         or provenance["skipped"][: len(planned)] != planned
     ):
         raise another(target, provenance, identity)
-    failed = {str(read_text(item["path"])): item["reason"] for item in provenance["skipped"][len(planned) :]}
+    failed = {str(text_from_json(item["path"])): item["reason"] for item in provenance["skipped"][len(planned) :]}
     keys = set(target.list_keys())
     of_group, of_array = (".zgroup", ".zarray") if target.zarr_format == 2 else ("zarr.json", "zarr.json")
     documents = [f"{group.target}/{of_group}".lstrip("/") for group in scan.groups]
@@ -229,7 +229,7 @@ def find_done(
 def clear(target: Target) -> None:
     """Delete all but the marker, documents first: what has lost chunks is no array any more."""
     if target.marked:
-        delete_keys(target, [key for key in target.list_keys() if key.rpartition("/")[2] in DOCUMENTS])
+        delete_keys(target, [key for key in target.list_keys() if key.rpartition("/")[2] in RESERVED_KEYS])
     target.clear(keep=MARKER)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
-    from h5bound.reports import How
+    from h5bound.reports import Strategy
 
 
 def list_failed(jobs: Sequence[Job], written: Iterable[Written]) -> dict[str, str]:
@@ -58,7 +58,7 @@ def list_converted(
     return tuple(sorted(entries, key=lambda entry: entry.path.split("/")))
 
 
-def find_strategy(plan: ArrayPlan) -> How:
+def find_strategy(plan: ArrayPlan) -> Strategy:
     """Give the word of the report for the way that a dataset went."""
     if not len(plan.chunk_coords):
         return "metadata"

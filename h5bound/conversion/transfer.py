@@ -25,7 +25,7 @@ from h5bound.stores.lock import parse_marker
 from h5bound.stores.metadata import encode_block
 from h5bound.stores.target import MARKER
 from h5bound.zarr_model.array_spec import encode_chunk, shard_counts
-from h5bound.zarr_model.node_names import UNDER_WAY
+from h5bound.zarr_model.node_names import PARTIAL_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -287,7 +287,7 @@ def delete_partial(job: Job) -> None:
     """Delete what workers that died have left of keys that they were at: others have written these since."""
     root = job.target.root
     if root is not None:
-        delete_files(root, [key for key in list_files(root) if key.endswith(UNDER_WAY)])
+        delete_files(root, [key for key in list_files(root) if key.endswith(PARTIAL_SUFFIX)])
 
 
 TRANSFER = Work("write", read_unit, write_unit, check_target, delete_partial)

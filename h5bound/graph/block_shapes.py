@@ -153,10 +153,10 @@ def _least_blocks(want: Any, length: int) -> int:
     return len(want) if isinstance(want, (tuple, list)) else 1
 
 
-def bounds_of(chunks: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
+def block_bounds(chunks: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
     """Give where the blocks start and stop along each axis, in elements: one more than blocks.
 
-    >>> bounds_of(((4, 4, 2), (10,)))
+    >>> block_bounds(((4, 4, 2), (10,)))
     ((0, 4, 8, 10), (0, 10))
     """
     return tuple(tuple(accumulate(sizes, initial=0)) for sizes in chunks)

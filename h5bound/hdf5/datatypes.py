@@ -33,14 +33,14 @@ _ORDER = {h5t.ORDER_LE: "little", h5t.ORDER_BE: "big"}
 _BITS = [getattr(h5t, f"STD_B{bits}{order}") for bits in (8, 16, 32, 64) for order in ("LE", "BE")]
 
 
-def spell_text(text: str | bytes) -> JSON:
+def text_to_json(text: str | bytes) -> JSON:
     r"""Return text as a JSON string, or as ``{"base64": …}`` where it is not UTF-8.
 
     Examples
     --------
-    >>> spell_text("naïve")
+    >>> text_to_json("naïve")
     'naïve'
-    >>> spell_text(b"\xff")
+    >>> text_to_json(b"\xff")
     {'base64': '/w=='}
     """
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
@@ -50,12 +50,12 @@ def spell_text(text: str | bytes) -> JSON:
         return {"base64": base64.b64encode(raw).decode("ascii")}
 
 
-def read_text(json: JSON) -> str:
-    r"""Return the text that :func:`spell_text` spelled, with surrogates (``surrogateescape``) for other bytes.
+def text_from_json(json: JSON) -> str:
+    r"""Return the text that :func:`text_to_json` spelled, with surrogates (``surrogateescape``) for other bytes.
 
     Examples
     --------
-    >>> read_text({"base64": "/w=="})
+    >>> text_from_json({"base64": "/w=="})
     '\udcff'
     """
     raw = base64.b64decode(cast("str", json["base64"])) if isinstance(json, dict) else cast("str", json).encode()
@@ -86,14 +86,14 @@ def list_inner(tid: h5t.TypeID) -> list[h5t.TypeID]:
     return [tid.get_super()] if found in (h5t.ARRAY, h5t.VLEN) else []
 
 
-def spell_type(tid: h5t.TypeID) -> JSON:
+def type_to_json(tid: h5t.TypeID) -> JSON:
     """Return an HDF5 datatype as JSON.
 
     Examples
     --------
-    >>> spell_type(h5t.STD_I16BE)
+    >>> type_to_json(h5t.STD_I16BE)
     '>i2'
-    >>> spell_type(h5t.STD_B8LE)
+    >>> type_to_json(h5t.STD_B8LE)
     {'class': 'bitfield', 'nbytes': 1, 'order': 'little'}
     """
     spell = _SPELLERS.get(tid.get_class())
@@ -132,9 +132,9 @@ def enum_members(tid: h5t.TypeEnumID) -> list[tuple[bytes, int]]:
     return [(tid.get_member_name(i), int(tid.get_member_value(i))) for i in range(count)]
 
 
-def spell_enum(tid: h5t.TypeEnumID) -> JSON:
+def enum_to_json(tid: h5t.TypeEnumID) -> JSON:
     """Return names and values of an enumeration: an object, or pairs where a name is not UTF-8."""
-    names: list[tuple[JSON, int]] = [(spell_text(name), value) for name, value in enum_members(tid)]
+    names: list[tuple[JSON, int]] = [(text_to_json(name), value) for name, value in enum_members(tid)]
     if all(isinstance(name, str) for name, _ in names):
         return {cast("str", name): value for name, value in names}
     return [[name, value] for name, value in names]
@@ -188,19 +188,19 @@ def _spell_string(tid: h5t.TypeStringID) -> JSON:
 
 
 def _spell_opaque(tid: h5t.TypeOpaqueID) -> JSON:
-    return {"class": "opaque", "nbytes": tid.get_size(), "tag": spell_text(tid.get_tag())}
+    return {"class": "opaque", "nbytes": tid.get_size(), "tag": text_to_json(tid.get_tag())}
 
 
 def _spell_enum_type(tid: h5t.TypeEnumID) -> JSON:
-    return {"class": "enum", "base": spell_type(tid.get_super()), "members": spell_enum(tid)}
+    return {"class": "enum", "base": type_to_json(tid.get_super()), "members": enum_to_json(tid)}
 
 
 def _spell_compound(tid: h5t.TypeCompoundID) -> JSON:
     members: list[JSON] = [
         {
-            "name": spell_text(tid.get_member_name(i)),
+            "name": text_to_json(tid.get_member_name(i)),
             "offset": tid.get_member_offset(i),
-            "type": spell_type(tid.get_member_type(i)),
+            "type": type_to_json(tid.get_member_type(i)),
         }
         for i in range(tid.get_nmembers())
     ]
@@ -208,11 +208,11 @@ def _spell_compound(tid: h5t.TypeCompoundID) -> JSON:
 
 
 def _spell_array(tid: h5t.TypeArrayID) -> JSON:
-    return {"class": "array", "shape": list(tid.get_array_dims()), "base": spell_type(tid.get_super())}
+    return {"class": "array", "shape": list(tid.get_array_dims()), "base": type_to_json(tid.get_super())}
 
 
 def _spell_vlen(tid: h5t.TypeVlenID) -> JSON:
-    return {"class": "vlen", "base": spell_type(tid.get_super())}
+    return {"class": "vlen", "base": type_to_json(tid.get_super())}
 
 
 def _spell_reference(tid: h5t.TypeReferenceID) -> JSON:
@@ -221,7 +221,7 @@ def _spell_reference(tid: h5t.TypeReferenceID) -> JSON:
 
 
 def _spell_complex(tid: h5t.TypeComplexID) -> JSON:
-    return {"class": "complex", "base": spell_type(tid.get_super())}
+    return {"class": "complex", "base": type_to_json(tid.get_super())}
 
 
 def _spell_time(tid: h5t.TypeTimeID) -> JSON:

@@ -291,12 +291,12 @@ def plan_sequence_array(
     dataset_scan: DatasetScan, settings: Settings, name: str, shape: Shape, dtype: np.dtype[Any], endian: str
 ) -> ArrayNode:
     """Give one of the two arrays of variable-length sequences."""
-    from h5bound.zarr_model.fill_values import FillValue, spell_fill
+    from h5bound.zarr_model.fill_values import FillValue, fill_to_json
 
     chunks = plan_auto_chunks(shape, estimate_itemsize(dtype))
     chain = plan_chain(settings.codecs, dtype, endian, chunks, settings.zarr_format)
     zero = np.zeros((), dtype)
-    json, exact = spell_fill(zero, settings.zarr_format)
+    json, exact = fill_to_json(zero, settings.zarr_format)
     fill = FillValue(zero, json, exact)
     return ArrayNode(f"{dataset_scan.target}/{name}", dtype, shape, chunks, None, chain, fill, {}, None)
 

@@ -18,7 +18,7 @@ from h5bound.planning.external_links import Follower, Origin, read_origin
 from h5bound.planning.scan_dataset import ScanContext, ScanLog, original_name, scan_dataset
 from h5bound.planning.selection import list_paths, parent_of
 from h5bound.reports import Link, ReportNote, Skipped
-from h5bound.zarr_model.attributes import merge_metadata, read_attributes, spell_links
+from h5bound.zarr_model.attributes import links_to_json, merge_metadata, read_attributes
 from h5bound.zarr_model.dimension_names import name_dimensions
 from h5bound.zarr_model.node_names import escape_siblings
 
@@ -230,7 +230,7 @@ def scan_group(reading: ScanContext, path: str, links: Mapping[str, Sequence[Lin
     attributes = merge_metadata(record.values, original_name(path, reading.targets[path]))
     inside = {link.path.rpartition("/")[2]: link.to for link in links.get(path, ())}
     if inside:
-        attributes["_LINKS"] = spell_links(inside)
+        attributes["_LINKS"] = links_to_json(inside)
     return GroupScan(path, reading.targets[path], attributes, reading.number)
 
 

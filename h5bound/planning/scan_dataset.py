@@ -14,17 +14,17 @@ from h5bound.chunk_grid import ChunkGrid, count_chunks
 from h5bound.errors import H5BoundError, SourceNotFoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.chunk_index import StoredChunks, index_chunks
-from h5bound.hdf5.datatypes import spell_text
+from h5bound.hdf5.datatypes import text_to_json
 from h5bound.hdf5.dimension_scales import is_hidden
 from h5bound.hdf5.external_check import OUTSIDE, check_outside
 from h5bound.hdf5.links import open_object
 from h5bound.hdf5.virtual_mappings import list_boxes
 from h5bound.reports import ReportNote, Skipped
-from h5bound.zarr_model.array_spec import check_filters, translate_chain
+from h5bound.zarr_model.array_spec import check_filters_installed, translate_filters
 from h5bound.zarr_model.attributes import merge_metadata, read_attributes
 from h5bound.zarr_model.byte_layout import is_opaque_only
 from h5bound.zarr_model.dtypes import ZarrType, translate_type
-from h5bound.zarr_model.fill_values import choose_fill_v2, read_fill
+from h5bound.zarr_model.fill_values import choose_fill_v2, read_fill_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -194,16 +194,16 @@ def scan_values(reading: ScanContext, record: DatasetRecord) -> DatasetScan:
         netcdf=reading.origin.netcdf,
         resolve=reading.resolve,
     )
-    fill = read_fill(dataset, kind, zarr_format=settings.zarr_format, resolve=reading.resolve)
+    fill = read_fill_value(dataset, kind, zarr_format=settings.zarr_format, resolve=reading.resolve)
     little = prod(record.shape or ()) * kind.dtype.itemsize <= MAX_MASKED
     if settings.zarr_format == 2 and (attributes.fill is not None or (reading.origin.netcdf and little)):
         fill = choose_fill_v2(fill, attributes.fill)
-    chain, reason = translate_chain(record, kind, settings.zarr_format)
+    chain, reason = translate_filters(record, kind, settings.zarr_format)
     inside = reading.origin.locate(record.path)
-    ends = read_ends(reading.opened, inside, record.shape) if kind.kind == "vlen" else None
+    ends = read_ends(reading.opened, inside, record.shape) if kind.form == "vlen" else None
     stored = read_stored(dataset, record) if record.layout == "chunked" else None
     if stored is not None:
-        check_filters(record, stored)
+        check_filters_installed(record, stored)
     elif record.layout == "chunked":
         chain, reason = None, "HDF5 does not list its chunks rightly"
     if settings.zarr_format == 2 and reading.origin.netcdf and fill.exact and has_holes(record, stored):
@@ -272,13 +272,13 @@ def mark_shape(record: DatasetRecord, kind: ZarrType) -> dict[str, Any]:
     """Give the marks of a dataset whose array does not have its shape."""
     if record.shape is None:
         return {"dataspace": "null"}
-    return {"sequences": {"shape": list(record.shape)}} if kind.kind == "vlen" else {}
+    return {"sequences": {"shape": list(record.shape)}} if kind.form == "vlen" else {}
 
 
 def original_name(path: str, target: str) -> dict[str, Any]:
     """Give the mark of a node whose name in the store is not its own."""
     name = path.rpartition("/")[2]
-    return {} if name == target.rpartition("/")[2] else {"name": spell_text(name)}
+    return {} if name == target.rpartition("/")[2] else {"name": text_to_json(name)}
 
 
 def read_stored(dataset: h5py.Dataset, record: DatasetRecord) -> StoredChunks | None:

@@ -62,7 +62,7 @@ class SourceValues:
     @property
     def sequences(self) -> bool:
         """Whether the dataset has variable-length sequences."""
-        return self.type.kind == "vlen"
+        return self.type.form == "vlen"
 
     @property
     def cell_nbytes(self) -> int:

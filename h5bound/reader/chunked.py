@@ -13,7 +13,7 @@ from h5py import h5d, h5i, h5z
 
 from h5bound.buffers import Block, Bytes, DamagedError, Region, bytes_of, new_block, raw_dtype, reuse_freed
 from h5bound.chunk_grid import ChunkGrid, Overlap
-from h5bound.codecs.filters import decoder_for
+from h5bound.codecs.filters import make_decoder
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.files.local import LocalFile
 from h5bound.hdf5.chunk_index import INDEXING, REMOTE_INDEXING, ChunkFinder, Stored, cut_batches
@@ -117,7 +117,7 @@ class ChunkedReader:
         self._name = name_of(dataset)
         self._grid = ChunkGrid(dataset.shape, dataset.chunks)
         self._all_skipped = (1 << len(filters)) - 1
-        self._decoder = decoder_for(filters, math.prod(dataset.chunks) * self._dtype.itemsize)
+        self._decoder = make_decoder(filters, math.prod(dataset.chunks) * self._dtype.itemsize)
         self._fill = _read_fill(plist, self._dtype) if cell is None else None
         self._owns = stored is None
         self._bytes = stored or _open_local(dataset)

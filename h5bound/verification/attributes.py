@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import h5py
 from h5py import h5a
 
-from h5bound.zarr_model.attribute_values import RawValue, read_json, read_value
-from h5bound.zarr_model.attributes import _UNREADABLE, KEY, _list_names, _reason, _text, read_attributes
+from h5bound.zarr_model.attribute_values import RawValue, read_value, value_from_json
+from h5bound.zarr_model.attributes import _UNREADABLE, H5BOUND_KEY, _list_names, _reason, _text, read_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,10 +49,10 @@ def compare_attributes(
     differences = [
         f"attribute {name!r}: {_shown(found, name)} in the store, {_shown(expected.values, name)} in the source"
         for name in expected.values
-        if name != KEY and not _same_json(found, expected.values, name)
+        if name != H5BOUND_KEY and not _same_json(found, expected.values, name)
     ]
     for place, wanted, held in (
-        (KEY, _inside(expected.values, KEY), _inside(found, KEY)),
+        (H5BOUND_KEY, _inside(expected.values, H5BOUND_KEY), _inside(found, H5BOUND_KEY)),
         ("the details", expected.details, details or {}),
     ):
         differences += [f"{part!r} in {place} differs" for part in wanted if not _same_json(held, wanted, part)]
@@ -80,7 +80,7 @@ def _compare_bits(
     source: h5py.Group | h5py.Dataset, found: Mapping[str, JSON], details: Mapping[str, JSON]
 ) -> Iterator[str]:
     """Yield the attributes whose stored form does not turn back into the source's numbers and bytes."""
-    held = _inside(_inside(found, KEY), "attributes")
+    held = _inside(_inside(found, H5BOUND_KEY), "attributes")
     opened = _inside(details, "attributes")
     for raw_name in _list_names(source)[0]:
         name = _text(raw_name)
@@ -105,7 +105,7 @@ def _turns_back(value: RawValue, json: JSON, entry: dict[str, JSON]) -> bool:
     number = array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
     if not (text or number or "base64" in entry):
         return True
-    back = read_json(json, entry, array.dtype)
+    back = value_from_json(json, entry, array.dtype)
     if back is None or back.shape != array.shape:
         return False
     if text:

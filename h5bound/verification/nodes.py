@@ -13,7 +13,7 @@ from h5bound.reports import Difference
 from h5bound.stores.tree import same_json
 from h5bound.verification.attributes import compare_attributes
 from h5bound.verification.values import same_bits
-from h5bound.zarr_model.attributes import KEY
+from h5bound.zarr_model.attributes import H5BOUND_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -92,10 +92,10 @@ def compare_node(
     item = open_object(context.opened.file, context.origin.locate(path))
     found.attributes += len(item.attrs)
     have = node.attributes
-    held = have.get(KEY)
+    held = have.get(H5BOUND_KEY)
     if path == "/" and isinstance(held, dict):
         rest = {name: value for name, value in held.items() if name not in PROVENANCE_KEYS}
-        have = {**have, KEY: rest} if rest else {name: v for name, v in have.items() if name != KEY}
+        have = {**have, H5BOUND_KEY: rest} if rest else {name: v for name, v in have.items() if name != H5BOUND_KEY}
     wanted = dict(expected)
     if dataset_scan is not None and context.zarr_format == 2 and dataset_scan.dimension_names is not None:
         wanted["_ARRAY_DIMENSIONS"] = list(dataset_scan.dimension_names)

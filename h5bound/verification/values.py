@@ -58,7 +58,7 @@ class CompareJob:
     @property
     def restored(self) -> bool:
         """Whether what Zarr has is turned back into what h5py reads, or the other way round."""
-        return self.values.type.kind == "plain" and not self.values.type.source.hasobject
+        return self.values.type.form == "plain" and not self.values.type.source.hasobject
 
 
 @dataclass(frozen=True, slots=True, eq=False)

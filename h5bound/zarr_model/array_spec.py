@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from h5py import h5z
 
-from h5bound.codecs.filters import decoder_for, translate_codecs
+from h5bound.codecs.filters import make_decoder, translate_codecs
 from h5bound.errors import UnsupportedError
 from h5bound.reader.via_h5py import load_plugins
 
@@ -31,7 +31,7 @@ CODECS = {"blosc-zstd": 5, "blosc-lz4": 5, "zstd": 3, "gzip": 5, "none": 0}
 
 NUMCODECS = ("zlib", "shuffle", "fletcher32", "bz2")
 
-WRITTEN = frozenset(
+WRITTEN_CODECS = frozenset(
     {"bytes", "vlen-utf8", "blosc", "zstd", "gzip", "sharding_indexed", "crc32c", *NUMCODECS}
     | {f"numcodecs.{name}" for name in NUMCODECS}
 )
@@ -68,7 +68,7 @@ def check_codecs(document: Mapping[str, Any]) -> None:
     ValueError: codec 'pickle' is none that h5bound writes
     """
     for name in list_codecs(document):
-        if name not in WRITTEN:
+        if name not in WRITTEN_CODECS:
             raise ValueError(f"codec {name!r} is none that h5bound writes")
 
 
@@ -221,7 +221,7 @@ def chunk_nbytes(record: DatasetRecord) -> int:
     return prod(record.chunks) * record.dtype.itemsize
 
 
-def translate_chain(record: DatasetRecord, kind: ZarrType, zarr_format: int) -> tuple[CodecChain | None, str]:
+def translate_filters(record: DatasetRecord, kind: ZarrType, zarr_format: int) -> tuple[CodecChain | None, str]:
     """Give the codecs that read the stored bytes of a dataset, or None and why there are none."""
     codecs, reason = translate_codecs(record.filters, chunk_nbytes(record), zarr_format=zarr_format)
     if codecs is None:
@@ -231,7 +231,7 @@ def translate_chain(record: DatasetRecord, kind: ZarrType, zarr_format: int) -> 
     return CodecChain((), serializer(kind.dtype, kind.endian), codecs), ""
 
 
-def check_filters(record: DatasetRecord, stored: StoredChunks) -> None:
+def check_filters_installed(record: DatasetRecord, stored: StoredChunks) -> None:
     """Refuse a dataset that has been stored through a filter that nothing here can undo.
 
     Raises
@@ -240,7 +240,7 @@ def check_filters(record: DatasetRecord, stored: StoredChunks) -> None:
         Some chunk went through such a filter.
     """
     try:
-        decoder_for(record.filters, chunk_nbytes(record))
+        make_decoder(record.filters, chunk_nbytes(record))
     except UnsupportedError:
         load_plugins(record.filters)
     else:

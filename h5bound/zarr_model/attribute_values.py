@@ -25,7 +25,7 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import JSON, check_depth, has_region_references, spell_type
+from h5bound.hdf5.datatypes import JSON, check_depth, has_region_references, type_to_json
 from h5bound.zarr_model.byte_layout import as_elements, is_opaque_only
 from h5bound.zarr_model.dtypes import in_true_order, read_dtype
 
@@ -62,7 +62,7 @@ class RawValue:
 
 
 @dataclass(frozen=True, slots=True)
-class Spelled:
+class JSONValue:
     """An attribute's value as JSON."""
 
     json: JSON
@@ -99,7 +99,7 @@ def read_value(attribute: h5a.AttrID) -> RawValue:
     return RawValue(tid, array)
 
 
-def spell_value(value: RawValue, resolve: Resolve, *, netcdf: bool) -> Spelled:
+def value_to_json(value: RawValue, resolve: Resolve, *, netcdf: bool) -> JSONValue:
     """Return a value as JSON.
 
     Parameters
@@ -119,36 +119,36 @@ def spell_value(value: RawValue, resolve: Resolve, *, netcdf: bool) -> Spelled:
     base = value.tid
     while base.get_class() == h5t.ARRAY:
         base = base.get_super()
-    spelled = _spell_base(base) if base is value.tid else spell_type(value.tid)
+    spelled = _spell_base(base) if base is value.tid else type_to_json(value.tid)
     if value.array is None:
         fixed = base.get_class() == h5t.STRING and base.get_size() == 1
-        return Spelled("" if fixed else [], plain=True, entry={"type": spelled, "shape": None})
+        return JSONValue("" if fixed else [], plain=True, entry={"type": spelled, "shape": None})
     shape: list[JSON] = list(value.array.shape)
     entry: dict[str, JSON] = {"type": spelled, "shape": shape}
     found = base.get_class()
     if found == h5t.STRING:
         return _spell_text(value.array, entry, netcdf=netcdf)
     if found == h5t.REFERENCE:
-        json = _nested(value.array, spell_references(value.array, resolve))
-        return Spelled(json, plain=True, entry=_needed(json, entry))
+        json = _nested(value.array, references_to_json(value.array, resolve))
+        return JSONValue(json, plain=True, entry=_needed(json, entry))
     array = value.array
     if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
         return _spell_numbers(array, entry, netcdf=netcdf)
-    return Spelled(None, plain=False, entry=entry | _spell_other(base, array, resolve))
+    return JSONValue(None, plain=False, entry=entry | _spell_other(base, array, resolve))
 
 
-def spell_references(array: Array, resolve: Resolve) -> list[JSON]:
+def references_to_json(array: Array, resolve: Resolve) -> list[JSON]:
     """Return object references, flat, in the form that hdmf-zarr and LINDI share."""
     return [{"_REFERENCE": {"source": ".", "path": resolve(item)}} for item in array.ravel()]
 
 
-def read_json(json: JSON, entry: dict[str, JSON], dtype: DType) -> Array | None:
+def value_from_json(json: JSON, entry: dict[str, JSON], dtype: DType) -> Array | None:
     """Return the array that JSON and its entry stand for: text as bytes, None for a null dataspace.
 
     Parameters
     ----------
     json, entry
-        As in :class:`Spelled`, of a value that is plain or has its bytes in the entry.
+        As in :class:`JSONValue`, of a value that is plain or has its bytes in the entry.
     dtype
         The numpy type of one element, as h5py reads it.
 
@@ -194,7 +194,7 @@ def implied_shape(json: JSON) -> JSON:
 def _spell_base(base: h5t.TypeID) -> JSON:
     if base.get_class() == h5t.ENUM and base.dtype.kind == "b" and base.get_super().equal(h5t.STD_I8LE):
         return "bool"
-    return spell_type(base)
+    return type_to_json(base)
 
 
 def _needed(json: JSON, entry: dict[str, JSON]) -> dict[str, JSON]:
@@ -215,20 +215,20 @@ def _unwrapped(array: Array, json: JSON, *, netcdf: bool) -> JSON:
     return cast("list[JSON]", json)[0] if alone else json
 
 
-def _spell_text(array: Array, entry: dict[str, JSON], *, netcdf: bool) -> Spelled:
+def _spell_text(array: Array, entry: dict[str, JSON], *, netcdf: bool) -> JSONValue:
     items = [b"" if item is None or item == 0 else bytes(item) for item in array.ravel()]
     try:
         texts: list[JSON] = [item.decode("utf-8") for item in items]
     except UnicodeDecodeError:
         coded: list[JSON] = [base64.b64encode(item).decode("ascii") for item in items]
-        return Spelled(None, plain=False, entry=entry | {"base64": coded})
+        return JSONValue(None, plain=False, entry=entry | {"base64": coded})
     json = _unwrapped(array, _nested(array, texts), netcdf=netcdf)
-    return Spelled(json, plain=True, entry=_needed(json, entry))
+    return JSONValue(json, plain=True, entry=_needed(json, entry))
 
 
-def _spell_numbers(array: Array, entry: dict[str, JSON], *, netcdf: bool) -> Spelled:
+def _spell_numbers(array: Array, entry: dict[str, JSON], *, netcdf: bool) -> JSONValue:
     if array.nbytes > LARGE_NBYTES:
-        return Spelled(None, plain=False, entry=entry | {"base64": _coded(array)})
+        return JSONValue(None, plain=False, entry=entry | {"base64": _coded(array)})
     finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
     json = _unwrapped(array, cast("JSON", array.tolist()) if finite else _spell_floats(array), netcdf=netcdf)
     needed = _needed(json, entry)
@@ -236,7 +236,7 @@ def _spell_numbers(array: Array, entry: dict[str, JSON], *, netcdf: bool) -> Spe
         needed["type"] = entry["type"]
     if not (finite or _only_usual_nans(array)):
         needed["base64"] = _coded(array)
-    return Spelled(json, plain=True, entry=needed)
+    return JSONValue(json, plain=True, entry=needed)
 
 
 def _spell_floats(array: Array) -> JSON:
@@ -276,7 +276,7 @@ def _spell_item(tid: h5t.TypeID, item: object, resolve: Resolve) -> JSON:
         base, inner = tid.get_super(), np.asarray(item)
         return _nested(inner, [_spell_item(base, one, resolve) for one in inner.ravel()])
     if found == h5t.REFERENCE:
-        return spell_references(np.array([item], object), resolve)[0]
+        return references_to_json(np.array([item], object), resolve)[0]
     if isinstance(item, np.void) and item.dtype.names:
         return _spell_members(tid, item, resolve)
     return _spell_scalar(item)

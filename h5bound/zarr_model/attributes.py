@@ -21,11 +21,11 @@ import h5py
 from h5py import h5, h5a, h5ds, h5p, h5t
 
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import JSON, spell_text, spell_type
+from h5bound.hdf5.datatypes import JSON, text_to_json, type_to_json
 from h5bound.hdf5.dimension_scales import read_dimensions
 from h5bound.hdf5.references import ReferencePaths
-from h5bound.zarr_model.attribute_values import RawValue, Spelled, read_value, spell_value
-from h5bound.zarr_model.fill_values import spell_fill_attribute
+from h5bound.zarr_model.attribute_values import JSONValue, RawValue, read_value, value_to_json
+from h5bound.zarr_model.fill_values import fill_attribute_to_json
 from h5bound.zarr_model.node_names import escape
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from h5bound.zarr_model.structured import Array, DType
 
 
-KEY = "_h5bound"
+H5BOUND_KEY = "_h5bound"
 """The attribute under which h5bound keeps what has no place elsewhere."""
 
-RESERVED = frozenset({KEY, "_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"})
+RESERVED = frozenset({H5BOUND_KEY, "_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"})
 """Names with a meaning of their own in a store: the source's attributes of these go under ``_h5bound``."""
 
 
@@ -74,9 +74,9 @@ def merge_metadata(values: Mapping[str, JSON], metadata: Mapping[str, JSON]) -> 
     >>> merge_metadata({"units": "m"}, {"enum": {"A": 1}})
     {'units': 'm', '_h5bound': {'enum': {'A': 1}}}
     """
-    held = {**cast("dict[str, JSON]", values.get(KEY, {})), **metadata}
-    rest = {name: value for name, value in values.items() if name != KEY}
-    return {**rest, KEY: held} if held else rest
+    held = {**cast("dict[str, JSON]", values.get(H5BOUND_KEY, {})), **metadata}
+    rest = {name: value for name, value in values.items() if name != H5BOUND_KEY}
+    return {**rest, H5BOUND_KEY: held} if held else rest
 
 
 @dataclass(slots=True)
@@ -93,9 +93,9 @@ class AttributeBuilder:
     notes: list[str] = field(default_factory=list)
     fill: Array | None = None
 
-    def add(self, raw_name: bytes, value: RawValue, spelled: Spelled) -> None:
+    def add(self, raw_name: bytes, value: RawValue, spelled: JSONValue) -> None:
         """Put one attribute where it belongs."""
-        name = spell_text(raw_name)
+        name = text_to_json(raw_name)
         if name == "_FillValue":
             self.fill = value.array
             spelled = self._fill(value, spelled)
@@ -104,27 +104,27 @@ class AttributeBuilder:
         elif name in RESERVED or not spelled.plain:
             self.entries[name] = _whole(spelled)
             if name in RESERVED:
-                self.notes.append(f"attribute {name!r} stands under {KEY}: the name has a meaning in the store")
+                self.notes.append(f"attribute {name!r} stands under {H5BOUND_KEY}: the name has a meaning in the store")
         else:
             self.values[name] = spelled.json
             if spelled.entry:
                 place = self.entries if _is_enum(value.tid) else self.opened
                 place[name] = dict(spelled.entry)
 
-    def _fill(self, value: RawValue, spelled: Spelled) -> Spelled:
+    def _fill(self, value: RawValue, spelled: JSONValue) -> JSONValue:
         if self.fill_dtype is None:
             return spelled
         try:
-            json = spell_fill_attribute(value.array, self.fill_dtype)
+            json = fill_attribute_to_json(value.array, self.fill_dtype)
         except UnsupportedError as error:
-            self.notes.append(f"attribute '_FillValue' stands under {KEY}: {error}")
-            return Spelled(spelled.json, plain=False, entry=_whole(spelled))
+            self.notes.append(f"attribute '_FillValue' stands under {H5BOUND_KEY}: {error}")
+            return JSONValue(spelled.json, plain=False, entry=_whole(spelled))
         if json == spelled.json:
             return spelled
         array = cast("Array", value.array)
         coded = base64.b64encode(array.tobytes()).decode("ascii")
         dims: list[JSON] = list(array.shape)
-        return Spelled(json, plain=True, entry={"type": spell_type(value.tid), "shape": dims, "base64": coded})
+        return JSONValue(json, plain=True, entry={"type": type_to_json(value.tid), "shape": dims, "base64": coded})
 
     def record(self, dimensions: Dimensions | None) -> AttributesRecord:
         """Return what was gathered."""
@@ -142,7 +142,7 @@ class AttributeBuilder:
         )
 
 
-def _whole(spelled: Spelled) -> dict[str, JSON]:
+def _whole(spelled: JSONValue) -> dict[str, JSON]:
     """Return an entry that holds the value too."""
     return {"value": spelled.json, **spelled.entry} if spelled.plain else dict(spelled.entry)
 
@@ -164,12 +164,12 @@ def _notes(values: Mapping[str, JSON], details: Mapping[str, JSON], dimensions: 
 
 
 __all__ = [
-    "KEY",
+    "H5BOUND_KEY",
     "AttributesRecord",
     "is_netcdf",
+    "links_to_json",
     "merge_metadata",
     "read_attributes",
-    "spell_links",
 ]
 
 _UNREADABLE = (TypeError, OSError, ValueError, RuntimeError, KeyError, MemoryError, UnsupportedError)
@@ -214,7 +214,7 @@ def read_attributes(
             continue
         try:
             value = read_value(h5a.open(source.id, name))
-            spelled = spell_value(value, resolve, netcdf=netcdf)
+            spelled = value_to_json(value, resolve, netcdf=netcdf)
             places.add(name, value, _spell_categories(source, name, spelled))
         except _UNREADABLE as error:
             places.skipped.append((_text(name), _reason(error)))
@@ -233,15 +233,15 @@ def is_netcdf(file: h5py.File) -> bool:
         return False
 
 
-def spell_links(links: Mapping[str, str]) -> list[JSON]:
+def links_to_json(links: Mapping[str, str]) -> list[JSON]:
     """Return soft links and further hard links of a group, by name and target path, for its ``_LINKS``.
 
     Examples
     --------
-    >>> spell_links({"again": "/entry/data"})
+    >>> links_to_json({"again": "/entry/data"})
     [{'name': 'again', 'source': '.', 'path': '/entry/data'}]
     """
-    return [{"name": spell_text(n), "source": ".", "path": spell_text(path)} for n, path in links.items()]
+    return [{"name": text_to_json(n), "source": ".", "path": text_to_json(path)} for n, path in links.items()]
 
 
 def _are_scales(group: h5py.Group) -> Iterator[bool]:
@@ -265,7 +265,7 @@ def _list_names(source: h5py.Group | h5py.Dataset) -> tuple[list[bytes], str]:
     return found, ""
 
 
-def _spell_categories(source: h5py.Group | h5py.Dataset, name: bytes, spelled: Spelled) -> Spelled:
+def _spell_categories(source: h5py.Group | h5py.Dataset, name: bytes, spelled: JSONValue) -> JSONValue:
     """Return the reference from codes to their categories as AnnData before 0.8 has it in Zarr.
 
     In HDF5 it is an object reference, in Zarr a path that begins beside the codes (anndata, on-disk format,
@@ -276,7 +276,7 @@ def _spell_categories(source: h5py.Group | h5py.Dataset, name: bytes, spelled: S
     wanted: JSON = {"_REFERENCE": {"source": ".", "path": f"{path}/{place}"}}
     if name != b"categories" or spelled.json != wanted or escape(own) != own:
         return spelled
-    return Spelled(place, plain=True, entry={"type": spell_type(h5t.STD_REF_OBJ), "value": wanted})
+    return JSONValue(place, plain=True, entry={"type": type_to_json(h5t.STD_REF_OBJ), "value": wanted})
 
 
 def _text(name: bytes) -> str:

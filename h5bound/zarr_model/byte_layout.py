@@ -51,7 +51,7 @@ def is_opaque_only(tid: h5t.TypeID) -> bool:
 
     HDF5 converts an opaque type to one of the same tag only, and h5py drops the tag.
     """
-    return _has_foreign_opaque(tid) and not conversion(tid, tid.dtype)
+    return _has_foreign_opaque(tid) and not conversion_reason(tid, tid.dtype)
 
 
 def memory_file() -> h5py.File:
@@ -84,20 +84,20 @@ def _has_foreign_opaque(tid: h5t.TypeID) -> bool:
     return found == h5t.ARRAY and _has_foreign_opaque(tid.get_super())
 
 
-def conversion(tid: h5t.TypeID, source: DType) -> str:
+def conversion_reason(tid: h5t.TypeID, source: DType) -> str:
     """Say why h5py's bytes are not the stored ones; "" where they are."""
     check = _CHECKS.get(tid.get_class())
     return "" if check is None else check(tid, source)
 
 
-def repacking(source: DType, dtype: DType) -> str:
+def repacking_reason(source: DType, dtype: DType) -> str:
     """Say why the packed compound has other bytes than h5py's; "" where it has the same."""
     if source == dtype:
         return ""
     if source.itemsize != dtype.itemsize:
         return "the compound is padded"
     if dtype.names is None:
-        as_bytes = dtype.kind == "V" and tight(source) == source
+        as_bytes = dtype.kind == "V" and packed_dtype(source) == source
         as_integers = source.kind in "mM" and dtype.kind == "i" and dtype.isnative == source.isnative
         return "" if as_bytes or as_integers else "members of the compound have another byte order"
     before = cast("dict[str, tuple[DType, int]]", source.fields)
@@ -105,18 +105,18 @@ def repacking(source: DType, dtype: DType) -> str:
     for name in dtype.names:
         if before[name][1] != after[name][1]:
             return "members of the compound stand in another order"
-        reason = repacking(before[name][0], after[name][0])
+        reason = repacking_reason(before[name][0], after[name][0])
         if reason:
             return reason
     return ""
 
 
-def tight(dtype: DType) -> DType:
+def packed_dtype(dtype: DType) -> DType:
     """Return the same type without padding between members."""
     if dtype.subdtype is not None:
-        return np.dtype((tight(dtype.base), dtype.shape))
+        return np.dtype((packed_dtype(dtype.base), dtype.shape))
     if dtype.names is not None:
-        return np.dtype([(name, tight(dtype[name])) for name in dtype.names])
+        return np.dtype([(name, packed_dtype(dtype[name])) for name in dtype.names])
     return dtype
 
 
@@ -139,12 +139,12 @@ def _of_string(tid: h5t.TypeStringID, source: DType) -> str:
 def _of_enum(tid: h5t.TypeEnumID, source: DType) -> str:
     if source.kind == "b":
         return "" if tid.get_super().equal(h5t.STD_I8LE) else "booleans not stored as int8"
-    return conversion(tid.get_super(), source)
+    return conversion_reason(tid.get_super(), source)
 
 
 def _of_complex(tid: h5t.TypeComplexID, source: DType) -> str:
     part = np.dtype(f"{'>' if source.byteorder == '>' else '<'}f{source.itemsize // 2}")
-    return conversion(tid.get_super(), part)
+    return conversion_reason(tid.get_super(), part)
 
 
 def _of_compound(tid: h5t.TypeCompoundID, source: DType) -> str:
@@ -159,7 +159,7 @@ def _of_compound(tid: h5t.TypeCompoundID, source: DType) -> str:
     for i, (_, member, offset) in enumerate(members):
         if offset != tid.get_member_offset(i):
             return "the compound is laid out otherwise in memory"
-        reason = conversion(tid.get_member_type(i), member)
+        reason = conversion_reason(tid.get_member_type(i), member)
         if reason:
             return reason
     return ""
@@ -167,7 +167,7 @@ def _of_compound(tid: h5t.TypeCompoundID, source: DType) -> str:
 
 def _of_array(tid: h5t.TypeArrayID, source: DType) -> str:
     base = tid.get_super()
-    return conversion(base, source if base.get_class() == h5t.ARRAY else source.base)
+    return conversion_reason(base, source if base.get_class() == h5t.ARRAY else source.base)
 
 
 def _of_pointer(_tid: h5t.TypeID, _source: DType) -> str:

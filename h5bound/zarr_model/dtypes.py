@@ -17,14 +17,14 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import JSON, enum_members, has_region_references, spell_enum, spell_type
-from h5bound.zarr_model.byte_layout import conversion, memory_file, repacking
-from h5bound.zarr_model.structured import STRING, Array, DType, Widths, pack, packed_dtype, texts, unpack
+from h5bound.hdf5.datatypes import JSON, enum_members, enum_to_json, has_region_references, type_to_json
+from h5bound.zarr_model.byte_layout import conversion_reason, memory_file, repacking_reason
+from h5bound.zarr_model.structured import STRING, Array, DType, Widths, pack, plan_dtype, texts, unpack
 
 if TYPE_CHECKING:
     from h5bound.hdf5.references import Resolve
 
-Kind: TypeAlias = Literal["plain", "string", "object_reference", "vlen"]
+Form: TypeAlias = Literal["plain", "string", "object_reference", "vlen"]
 
 _WORD = re.compile(r"[\w.@+-]+")
 
@@ -33,7 +33,7 @@ _WORD = re.compile(r"[\w.@+-]+")
 class ZarrType:
     """What a Zarr array holds for one HDF5 datatype, and how values get from one to the other."""
 
-    kind: Kind
+    form: Form
     """``string`` is variable-length text, ``object_reference`` the target's path, ``vlen`` two arrays."""
     source: DType
     """Type of one element as h5py reads it, without the dimensions of an HDF5 array type."""
@@ -77,9 +77,9 @@ class ZarrType:
         UnsupportedError
             A string is not UTF-8, or longer than when the type was translated.
         """
-        if self.kind == "vlen":
+        if self.form == "vlen":
             raise TypeError("a block of sequences becomes two arrays: see split_vlen")
-        if self.kind != "plain":
+        if self.form != "plain":
             return texts(block, resolve).reshape(block.shape)
         if self.dtype == self.source:
             return block
@@ -91,9 +91,9 @@ class ZarrType:
 
     def restore(self, block: Array) -> Array:
         """Return what h5py reads, from what Zarr stores; references, and text in compounds, stay text."""
-        if self.kind == "string":
+        if self.form == "string":
             return _encoded(block)
-        if self.kind != "plain" or self.source.hasobject:
+        if self.form != "plain" or self.source.hasobject:
             return block
         stored = block.astype(self.dtype, copy=False)
         if self.dtype == self.source:
@@ -145,7 +145,7 @@ def translate_type(
     if not shape:
         return found
     dims: list[JSON] = list(shape)
-    metadata = {**found.metadata, "type": spell_type(tid), "element_shape": dims}
+    metadata = {**found.metadata, "type": type_to_json(tid), "element_shape": dims}
     return replace(found, element_shape=shape, metadata=metadata, details={})
 
 
@@ -168,7 +168,7 @@ def read_dtype(tid: h5t.TypeID) -> DType:
 
 
 def _name(tid: h5t.TypeID) -> str:
-    spelled = spell_type(tid)
+    spelled = type_to_json(tid)
     return f"HDF5's {spelled['class'] if isinstance(spelled, dict) else spelled}"
 
 
@@ -206,20 +206,20 @@ def _translate(tid: h5t.TypeID, widths: Widths, zarr_format: int) -> ZarrType:
     if found == h5t.VLEN:
         return _translate_sequence(tid, zarr_format)
     source = read_dtype(tid)
-    dtype = packed_dtype(source, tid, widths, zarr_format=zarr_format)
+    dtype = plan_dtype(source, tid, widths, zarr_format=zarr_format)
     if dtype.metadata is not None:  # h5py's notes, which zarr does not expect
         dtype = np.dtype(dtype.str)
-    reason = conversion(tid, source) or repacking(source, dtype)
+    reason = conversion_reason(tid, source) or repacking_reason(source, dtype)
     plain = ZarrType("plain", source, dtype, reason, {}, {}, {})
     if found == h5t.ENUM and source.kind != "b":
-        return replace(plain, metadata={"enum": spell_enum(tid)}, attributes=_flags(tid))
+        return replace(plain, metadata={"enum": enum_to_json(tid)}, attributes=_flags(tid))
     if found in (h5t.OPAQUE, h5t.COMPOUND) and source.kind != "c":
-        return replace(plain, metadata={"type": spell_type(tid)})
-    return replace(plain, details={"type": spell_type(tid)}) if _is_odd(tid, source) else plain
+        return replace(plain, metadata={"type": type_to_json(tid)})
+    return replace(plain, details={"type": type_to_json(tid)}) if _is_odd(tid, source) else plain
 
 
 def _translate_text(tid: h5t.TypeID) -> ZarrType:
-    spelled = spell_type(tid)
+    spelled = type_to_json(tid)
     usual = {"class": "string", "nbytes": "variable", "strpad": "null-terminated", "cset": "utf-8"}
     details = {} if spelled == usual else {"type": spelled}
     reason = "variable-length strings are stored outside the chunks"
@@ -229,7 +229,7 @@ def _translate_text(tid: h5t.TypeID) -> ZarrType:
 def _translate_reference(tid: h5t.TypeID) -> ZarrType:
     attributes: dict[str, JSON] = {"_DTYPE": "object_reference"}
     reason = "object references are stored as addresses"
-    metadata = {"type": spell_type(tid)}
+    metadata = {"type": type_to_json(tid)}
     return ZarrType("object_reference", np.dtype(object), STRING, reason, metadata, {}, attributes)
 
 
@@ -239,7 +239,7 @@ def _translate_sequence(tid: h5t.TypeID, zarr_format: int) -> ZarrType:
         raise UnsupportedError("variable-length sequences of sequences or arrays have no Zarr form")
     values = _translate(base, Widths(base), zarr_format)
     reason = "variable-length sequences are stored outside the chunks"
-    metadata = {"type": spell_type(tid)}
+    metadata = {"type": type_to_json(tid)}
     return ZarrType("vlen", np.dtype(object), values.dtype, reason, metadata, {}, {}, values=values)
 
 
@@ -253,7 +253,7 @@ def _flags(tid: h5t.TypeEnumID) -> dict[str, JSON]:
 
 def _is_odd(tid: h5t.TypeID, source: DType) -> bool:
     """Tell whether the Zarr type alone does not say what the HDF5 type is."""
-    if isinstance(spell_type(tid), str):
+    if isinstance(type_to_json(tid), str):
         return False
     if tid.get_class() == h5t.STRING:  # one byte has no room for padding: netCDF's char
         return bool(source.itemsize > 1 or tid.get_cset() != h5t.CSET_ASCII)

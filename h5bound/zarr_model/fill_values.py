@@ -43,7 +43,7 @@ def _in_type(value: Array, dtype: np.dtype[Any], spelled: JSON, exact: bool) -> 
     return FillValue(value.astype(dtype, copy=False), spelled, exact)
 
 
-def read_fill(
+def read_fill_value(
     dataset: h5py.Dataset, translated: ZarrType, *, zarr_format: int = 3, resolve: Resolve | None = None
 ) -> FillValue:
     """Return the fill value that a reader of the Zarr array needs to see what h5py shows.
@@ -56,12 +56,12 @@ def read_fill(
         The fill value is a string that is not UTF-8.
     """
     dtype = translated.dtype
-    if translated.kind == "vlen":
-        return FillValue(np.zeros((), dtype), spell_fill(np.zeros((), dtype), zarr_format)[0], exact=True)
+    if translated.form == "vlen":
+        return FillValue(np.zeros((), dtype), fill_to_json(np.zeros((), dtype), zarr_format)[0], exact=True)
     shown = read_shown_fill(dataset)
     values = translated.convert(shown, resolve).reshape(-1)
     value = values[:1].reshape(())
-    json, exact = spell_fill(value, zarr_format)
+    json, exact = fill_to_json(value, zarr_format)
     return FillValue(value, json, exact and have_same_bits(values))
 
 
@@ -80,14 +80,14 @@ def read_shown_fill(dataset: h5py.Dataset) -> Array:
     return zeros if plist.get_external_count() else _read_unwritten(dataset)  # all of external storage is written
 
 
-def spell_fill(value: Array, zarr_format: int) -> tuple[JSON, bool]:
+def fill_to_json(value: Array, zarr_format: int) -> tuple[JSON, bool]:
     """Return a fill value as JSON for Zarr metadata, and whether zarr-python reads the same bits from it.
 
     Examples
     --------
-    >>> spell_fill(np.array(0x7FC00001, "<u4").view("<f4"), 3)
+    >>> fill_to_json(np.array(0x7FC00001, "<u4").view("<f4"), 3)
     ('0x7fc00001', True)
-    >>> spell_fill(np.array(0x7FC00001, "<u4").view("<f4"), 2)
+    >>> fill_to_json(np.array(0x7FC00001, "<u4").view("<f4"), 2)
     ('NaN', False)
     """
     from zarr.dtype import parse_dtype
@@ -154,7 +154,7 @@ def _read_unwritten(dataset: h5py.Dataset) -> Array:
         return read_block(made, (slice(0, 1),))[0:1].reshape(made.dtype.shape)
 
 
-def spell_fill_attribute(attribute: Array | None, dtype: DType) -> JSON:
+def fill_attribute_to_json(attribute: Array | None, dtype: DType) -> JSON:
     """Return ``_FillValue`` as xarray decodes it from a store of format 3.
 
     Parameters
@@ -171,9 +171,9 @@ def spell_fill_attribute(attribute: Array | None, dtype: DType) -> JSON:
 
     Examples
     --------
-    >>> spell_fill_attribute(np.array([-1], "i2"), np.dtype("i2"))
+    >>> fill_attribute_to_json(np.array([-1], "i2"), np.dtype("i2"))
     -1
-    >>> spell_fill_attribute(np.array([1.5], "f4"), np.dtype("f4"))
+    >>> fill_attribute_to_json(np.array([1.5], "f4"), np.dtype("f4"))
     'AAAAAAAA+D8='
     """
     if attribute is None or attribute.size != 1 or attribute.dtype.kind not in "biufc":
@@ -209,7 +209,7 @@ def choose_fill_v2(fill: FillValue, attribute: Array | None) -> FillValue:
     value = attribute.reshape(())
     try:
         cast_value = value if value.dtype == dtype else value.astype(dtype)
-        json, exact = spell_fill(cast_value, 2)
+        json, exact = fill_to_json(cast_value, 2)
     except (TypeError, ValueError):
         return FillValue(fill.value, None, exact=False)
     return FillValue(cast_value, json, exact and fill.exact and same_bits(cast_value, fill.value))

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 MAX_NBYTES = 255
 """Bytes in one component of a path (NAME_MAX of Linux and macOS)."""
 
-DOCUMENTS = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata", "h5bound-unfinished.json"})
+RESERVED_KEYS = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata", "h5bound-unfinished.json"})
 
-UNDER_WAY = ".partial"  # of a key that is being written, in a local store
+PARTIAL_SUFFIX = ".partial"  # of a key that is being written, in a local store
 
 DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.DOTALL)
 
@@ -139,7 +139,7 @@ def _escape_text(text: str) -> str:
         if segment[-1] in ". ":
             segment = segment[:-1] + _quote(segment[-1])
     folded = _fold(segment)
-    if folded in DOCUMENTS or folded.endswith(UNDER_WAY) or DEVICES.fullmatch(folded):
+    if folded in RESERVED_KEYS or folded.endswith(PARTIAL_SUFFIX) or DEVICES.fullmatch(folded):
         segment = _quote(segment[0]) + segment[1:]
     return segment
 

@@ -20,7 +20,7 @@ from h5py import h5t
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.references import ReferencePaths, Resolve
 from h5bound.reader.dataset_reader import DatasetReader
-from h5bound.zarr_model.byte_layout import tight
+from h5bound.zarr_model.byte_layout import packed_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ class Widths:
         return width
 
 
-def packed_dtype(
+def plan_dtype(
     source: DType, tid: h5t.TypeID, widths: Widths, *, zarr_format: int, path: tuple[str, ...] = ()
 ) -> DType:
     """Return the Zarr element type of a plain type, or of the member of a compound at ``path``.
@@ -72,13 +72,13 @@ def packed_dtype(
     if source.subdtype is not None or (path and zarr_format == 2 and source.names):
         if source.hasobject:
             raise UnsupportedError("a compound whose members are arrays or compounds of strings or references")
-        return np.dtype(("V", tight(source).itemsize))
+        return np.dtype(("V", packed_dtype(source).itemsize))
     if source.names is not None:
         return np.dtype(
             [
                 (
                     name,
-                    packed_dtype(
+                    plan_dtype(
                         source[name],
                         tid.get_member_type(i),
                         widths,
@@ -103,7 +103,7 @@ def pack(block: Array, out: Array, resolve: Resolve | None) -> None:
         if goal.dtype.names:
             pack(member, goal, resolve)
         elif kind.subdtype is not None or kind.names:
-            packed = np.empty(member.shape, tight(kind.base))
+            packed = np.empty(member.shape, packed_dtype(kind.base))
             packed[...] = member
             goal[...] = np.frombuffer(packed.tobytes(), goal.dtype).reshape(goal.shape)
         elif kind.kind == "O":
@@ -120,7 +120,7 @@ def unpack(stored: Array, out: Array) -> None:
         if member.dtype.names:
             unpack(member, goal)
         elif kind.subdtype is not None or kind.names:
-            goal[...] = np.frombuffer(member.tobytes(), tight(kind.base)).reshape(goal.shape)
+            goal[...] = np.frombuffer(member.tobytes(), packed_dtype(kind.base)).reshape(goal.shape)
         elif member.dtype.kind != kind.kind:
             goal.view(_integers(kind))[...] = member
         else:

@@ -23,7 +23,7 @@ from zarr.storage import MemoryStore
 from h5bound.buffers import DamagedError
 from h5bound.codecs import decoders
 from h5bound.codecs.decoders import fletcher32
-from h5bound.codecs.filters import FILTERS, Filter, decoder_for, translate_codecs
+from h5bound.codecs.filters import FILTERS, Filter, make_decoder, translate_codecs
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.dataset import read_filters
 
@@ -127,7 +127,7 @@ def stored_example(tmp_path: Path, case: Pipeline) -> tuple[tuple[Filter, ...], 
 
 def decode(filters: tuple[Filter, ...], data: bytes, nbytes: int, mask: int = 0) -> bytes:
     out = np.empty(nbytes, np.uint8)
-    decoder_for(filters, nbytes).decode(np.frombuffer(data, np.uint8), out, mask)
+    make_decoder(filters, nbytes).decode(np.frombuffer(data, np.uint8), out, mask)
     return out.tobytes()
 
 
@@ -342,14 +342,14 @@ def test_a_filter_that_the_mask_names_is_not_undone(mask: int) -> None:
 def test_what_is_left_to_hdf5_is_named_with_its_reason(filters: list[tuple[int, tuple[int, ...]]], reason: str) -> None:
     pipeline = tuple(Filter(number, 0, options, "") for number, options in filters)
     with pytest.raises(UnsupportedError, match=reason):
-        decoder_for(pipeline, 400)
+        make_decoder(pipeline, 400)
 
 
 @pytest.mark.parametrize("number", [4, 32000, 32008])
 def test_a_filter_whose_library_is_not_installed_is_left_to_hdf5(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     with pytest.raises(UnsupportedError, match="imagecodecs, which is not installed"):
-        decoder_for((Filter(number, 0, (0, 4, 2, 0, 2), ""),), 400)
+        make_decoder((Filter(number, 0, (0, 4, 2, 0, 2), ""),), 400)
 
 
 def test_hdf5_has_all_plugins_that_these_tests_write_with() -> None:

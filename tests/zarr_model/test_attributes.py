@@ -14,10 +14,10 @@ from h5py import h5a, h5s, h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.verification.attributes import compare_attributes
-from h5bound.zarr_model.attribute_values import LARGE_NBYTES, TEXT, read_json
-from h5bound.zarr_model.attributes import is_netcdf, merge_metadata, read_attributes, spell_links
+from h5bound.zarr_model.attribute_values import LARGE_NBYTES, TEXT, value_from_json
+from h5bound.zarr_model.attributes import is_netcdf, links_to_json, merge_metadata, read_attributes
 from h5bound.zarr_model.dimension_names import name_dimensions
-from h5bound.zarr_model.fill_values import spell_fill_attribute
+from h5bound.zarr_model.fill_values import fill_attribute_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -109,7 +109,7 @@ def test_a_value_that_json_can_say_stands_under_its_own_name(case: Case, file: h
     assert compare_attributes(file, values, details) == []
     if h5py.check_string_dtype(file.attrs.get_id("x").dtype) is None:
         raw = np.asarray(file.attrs["x"])
-        back = read_json(values["x"], case.entry or {}, raw.dtype)
+        back = value_from_json(values["x"], case.entry or {}, raw.dtype)
         assert back is not None
         assert (back.shape, back.tobytes()) == (raw.shape, raw.tobytes())
 
@@ -309,7 +309,7 @@ def test_attributes_come_in_the_order_they_were_made_where_the_file_knows_it(fil
 
 
 def test_links_and_marks_are_spelled_in_json() -> None:
-    assert spell_links({"s": "a/b"}) == [{"name": "s", "source": ".", "path": "a/b"}]
+    assert links_to_json({"s": "a/b"}) == [{"name": "s", "source": ".", "path": "a/b"}]
     assert merge_metadata({"_h5bound": {"attributes": {}}}, {"enum": {}}) == {
         "_h5bound": {"attributes": {}, "enum": {}}
     }
@@ -331,7 +331,7 @@ def test_links_and_marks_are_spelled_in_json() -> None:
 )
 def test_a_fill_value_that_would_keep_xarray_from_opening_is_refused(attribute: Any, dtype: str) -> None:
     with pytest.raises(UnsupportedError):
-        spell_fill_attribute(attribute, np.dtype(dtype))
+        fill_attribute_to_json(attribute, np.dtype(dtype))
 
 
 @pytest.mark.parametrize("dtype", ["<i2", "<u8", "<f4", ">f8", "<c8", "?"])
@@ -339,7 +339,7 @@ def test_xarray_decodes_the_fill_value_that_h5bound_spells(dtype: str) -> None:
     from xarray.backends.zarr import FillValueCoder
 
     value = np.array([1], dtype)
-    json_ = json.loads(json.dumps(spell_fill_attribute(value, np.dtype(dtype))))
+    json_ = json.loads(json.dumps(fill_attribute_to_json(value, np.dtype(dtype))))
     assert FillValueCoder.decode(json_, np.dtype(dtype)) == value[0]
 
 

@@ -15,11 +15,11 @@ from h5py import h5d, h5p, h5s, h5t
 from zarr.codecs import BytesCodec
 
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import read_text, spell_text, spell_type
+from h5bound.hdf5.datatypes import text_from_json, text_to_json, type_to_json
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.zarr_model.byte_layout import read_block
 from h5bound.zarr_model.dtypes import translate_type
-from h5bound.zarr_model.fill_values import FillValue, choose_fill_v2, read_fill, spell_fill
+from h5bound.zarr_model.fill_values import FillValue, choose_fill_v2, fill_to_json, read_fill_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +174,7 @@ def store(
     """Write a dataset to Zarr, chunks that HDF5 never wrote left out, and open it again."""
     resolve = ReferencePaths(dataset.file)
     kind = translate_type(dataset, zarr_format=zarr_format, resolve=resolve)
-    fill = read_fill(dataset, kind, zarr_format=zarr_format, resolve=resolve)
+    fill = read_fill_value(dataset, kind, zarr_format=zarr_format, resolve=resolve)
     text = kind.dtype.kind == "T"
     keywords: dict[str, Any] = {}
     if zarr_format == 3 and not text:
@@ -273,7 +273,7 @@ def test_variable_length_strings_become_text(
         dataset = file.create_dataset("d", (9,), h5py.string_dtype(encoding), chunks=(4,), fillvalue="n")
         dataset[:4] = [value.encode() for value in values]
         kind, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
-        assert kind.kind == "string"
+        assert kind.form == "string"
         assert fill.json == "n"
         assert fill.exact
         assert cast("Array", array[...]).tolist() == [*values, *["n"] * 5]
@@ -348,7 +348,7 @@ def test_sequences_become_values_and_lengths(base: Any, sequences: list[list[Any
             dataset[i] = np.array(sequence, base)
         kind = translate_type(dataset)
         values, lengths = kind.split_vlen(dataset[...])
-        assert kind.kind == "vlen"
+        assert kind.form == "vlen"
         assert lengths.tolist() == [len(sequence) for sequence in sequences]
         assert values.tolist() == [item for sequence in sequences for item in sequence]
         assert values.dtype == kind.dtype
@@ -388,7 +388,7 @@ def test_a_chunk_never_written_reads_as_in_hdf5_or_the_fill_is_not_exact(
 
 
 def test_a_signalling_nan_is_no_fill_value_that_zarr_gives_back() -> None:
-    _, exact = spell_fill(NAN[2:3].reshape(()), 3)
+    _, exact = fill_to_json(NAN[2:3].reshape(()), 3)
     assert not exact
 
 
@@ -402,15 +402,15 @@ def test_where_hdf5_leaves_memory_alone_the_fill_is_what_h5py_shows(undefined: b
         plist.set_fill_time(h5d.FILL_TIME_NEVER)
         h5d.create(file.id, b"d", I4, h5s.create_simple((4,)), plist)
         dataset = file["d"]
-        assert read_fill(dataset, translate_type(dataset)).value == dataset[0] == 0
+        assert read_fill_value(dataset, translate_type(dataset)).value == dataset[0] == 0
 
 
 def test_an_array_type_whose_elements_have_two_fill_values_has_no_exact_one(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         dataset = file.create_dataset("d", (3,), h5py.string_dtype(), chunks=(2,), fillvalue="x")
-        assert read_fill(dataset, translate_type(dataset)).value == "x"
+        assert read_fill_value(dataset, translate_type(dataset)).value == "x"
         plain = file.create_dataset("p", (3,), np.dtype(("<i4", (2,))), chunks=(2,))
-        assert read_fill(plain, translate_type(plain)).exact
+        assert read_fill_value(plain, translate_type(plain)).exact
 
 
 @pytest.mark.parametrize(
@@ -454,13 +454,13 @@ def test_a_translation_travels_to_other_processes(case: Case) -> None:
 
 @pytest.mark.parametrize("case", CASE_PARAMS)
 def test_the_spelling_of_a_type_is_json_in_utf8(case: Case) -> None:
-    json.dumps(spell_type(case.tid), ensure_ascii=False, allow_nan=False).encode()
+    json.dumps(type_to_json(case.tid), ensure_ascii=False, allow_nan=False).encode()
 
 
 @pytest.mark.parametrize("name", [b"plain", "é".encode(), b"\xff\xfe"], ids=["ASCII", "UTF-8", "Latin-1"])
 def test_text_that_is_not_utf8_comes_back_from_json(name: bytes) -> None:
-    spelled = json.loads(json.dumps(spell_text(name), ensure_ascii=False).encode())
-    assert read_text(spelled).encode("utf-8", "surrogateescape") == name
+    spelled = json.loads(json.dumps(text_to_json(name), ensure_ascii=False).encode())
+    assert text_from_json(spelled).encode("utf-8", "surrogateescape") == name
 
 
 def test_a_scalar_and_an_empty_dataset_are_read_as_they_are(tmp_path: Path) -> None:

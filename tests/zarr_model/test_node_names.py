@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from h5bound import convert
 from h5bound.errors import TargetError
-from h5bound.hdf5.datatypes import read_text
+from h5bound.hdf5.datatypes import text_from_json
 from h5bound.stores.metadata import quiet_zarr
 from h5bound.zarr_model.node_names import escape, escape_siblings, unescape
 
@@ -301,13 +301,13 @@ def list_store(root: Path, zarr_format: int) -> dict[str, str]:
             above = originals[folder.parent]
             if "sequences" in found.get(above, ""):
                 continue
-            name = read_text(marks["name"]) if "name" in marks else folder.name
+            name = text_from_json(marks["name"]) if "name" in marks else folder.name
             originals[folder] = f"{above}/{name}".lstrip("/")
         is_array = document.get("node_type") == "array" or "shape" in document
         kind = "sequences" if "sequences" in marks else "dataset" if is_array else "group"
         found[originals[folder]] = kind
         for link in attributes.get("_LINKS", []):
-            found[f"{originals[folder]}/{read_text(link['name'])}".lstrip("/")] = "link"
+            found[f"{originals[folder]}/{text_from_json(link['name'])}".lstrip("/")] = "link"
     return found
 
 
@@ -329,7 +329,7 @@ def read_nodes(folder: Path, zarr_format: int) -> Iterator[tuple[Path, dict[str,
 def list_attributes(attributes: dict[str, Any]) -> set[str]:
     """Give the names of the source's attributes, from those of the root of a store."""
     marks = attributes.get("_h5bound", {})
-    odd = {read_text(entry["name"]) for entry in marks.get("odd_names", [])}
+    odd = {text_from_json(entry["name"]) for entry in marks.get("odd_names", [])}
     return ({*attributes} - {"_h5bound"}) | {*marks.get("attributes", {})} | odd
 
 
