@@ -29,7 +29,7 @@ from h5py import h5t
 
 import h5bound
 from h5bound.graph.block_shapes import MAX_BLOCKS
-from h5bound.hdf5.chunk_index import StoredChunks
+from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.hdf5.dataset import DatasetRecord
 from h5bound.planning.options import Settings
 from h5bound.planning.plan import plan_array
@@ -168,7 +168,12 @@ def measure_plan(chunks: int, stored: int) -> Row:
     before = resident()
     cells = np.indices((side,) * 3).reshape(3, -1).T.copy()
     count = len(cells)
-    index = StoredChunks(cells, np.full(count, stored), np.zeros(count, np.int64), np.arange(count) * stored)
+    index = ChunkManifest(
+        chunk_coords=cells,
+        offsets=np.arange(count) * stored,
+        nbytes=np.full(count, stored),
+        masks=np.zeros(count, np.int64),
+    )
     listed = resident()
     started = time.process_time()
     plan = plan_array(declare(side, index), Settings(), count)
@@ -185,7 +190,7 @@ def measure_plan(chunks: int, stored: int) -> Row:
     }
 
 
-def declare(side: int, index: StoredChunks) -> DatasetScan:
+def declare(side: int, index: ChunkManifest) -> DatasetScan:
     """Give what would have been read of a dataset of chunks of 64 x 64 x 64 bytes, so many along each axis."""
     chunk = (64,) * 3
     dtype = np.dtype("u1")

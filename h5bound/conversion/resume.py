@@ -276,5 +276,5 @@ def split_written(
 
 def name_chunks(job: Job, unit: Unit) -> list[str]:
     """Give the key of each cell of a unit: of its shard where there are shards."""
-    sizes = [1] * unit.chunk_coords.shape[1] if unit.stored is None else shard_counts(job.node)
+    sizes = [1] * unit.chunk_coords.shape[1] if unit.manifest is None else shard_counts(job.node)
     return [key_of(job, tuple(coords)) for coords in (unit.chunk_coords // sizes).tolist()]

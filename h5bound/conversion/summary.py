@@ -62,19 +62,19 @@ def find_strategy(plan: ArrayPlan) -> Strategy:
     """Give the word of the report for the way that a dataset went."""
     if not len(plan.chunk_coords):
         return "metadata"
-    if plan.stored is None:
+    if plan.manifest is None:
         return "decoded"
-    return "mixed" if plan.stored.masks.any() else "copied"
+    return "mixed" if plan.manifest.masks.any() else "copied"
 
 
 def explain(plan: ArrayPlan) -> tuple[str, ...]:
     """Give the reasons why stored chunks were not kept."""
-    if plan.stored is None or not plan.stored.masks.any():
+    if plan.manifest is None or not plan.manifest.masks.any():
         return plan.reasons
-    anew = plan.stored.masks != 0
+    anew = plan.manifest.masks != 0
     counts = {
-        "encoded anew: HDF5 stored them otherwise": int((anew & (plan.stored.nbytes > 0)).sum()),
-        "never written: given their fill value": int((anew & (plan.stored.nbytes == 0)).sum()),
+        "encoded anew: HDF5 stored them otherwise": int((anew & (plan.manifest.nbytes > 0)).sum()),
+        "never written: given their fill value": int((anew & (plan.manifest.nbytes == 0)).sum()),
     }
     return tuple(f"{count:,} of {len(plan.chunk_coords):,} chunks {what}" for what, count in counts.items() if count)
 

@@ -119,9 +119,9 @@ def read_unit(opened: OpenFile, job: Job, unit: Unit) -> Loaded:
     opened.check_external_files(job.inside, job.allowed)
     try:
         parts = READERS[job.strategy](opened, job, unit)
-        if unit.stored is None:
+        if unit.manifest is None:
             return Loaded(job, unit, list(parts))
-        small = unit.stored.nbytes.mean() < SMALL_NBYTES
+        small = unit.manifest.nbytes.mean() < SMALL_NBYTES
         return Loaded(job, unit, Packed.of(parts, small=bool(small)))
     except (SourceChangedError, SourceNotFoundError):
         raise
@@ -135,12 +135,14 @@ def read_unit(opened: OpenFile, job: Job, unit: Unit) -> Loaded:
 
 def read_copies(opened: OpenFile, job: Job, unit: Unit) -> Iterator[NDArray[np.uint8]]:
     """Give the stored bytes of each chunk, and those that HDF5 stored otherwise encoded anew."""
-    stored = unit.stored
-    assert stored is not None
+    manifest = unit.manifest
+    assert manifest is not None
     unpacked = prod(job.node.chunks) * job.node.dtype.itemsize
     plain = not job.node.chain.compressors and not job.node.chain.filters
     rows = zip(
-        stored.chunk_coords, *(map(int, row) for row in (stored.nbytes, stored.masks, stored.offsets)), strict=True
+        manifest.chunk_coords,
+        *(map(int, row) for row in (manifest.nbytes, manifest.masks, manifest.offsets)),
+        strict=True,
     )
     fetch = stored_bytes(opened, job, unit)
     for row, nbytes, mask, offset in rows:
@@ -159,11 +161,11 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> Iterator[NDArray[np.u
 
 def stored_bytes(opened: OpenFile, job: Job, unit: Unit) -> Callable[[int, int, list[int]], NDArray[np.uint8]]:
     """Give what reads a stored chunk of a unit: from the file itself, or through HDF5 where that may know better."""
-    stored = unit.stored
-    assert stored is not None
+    manifest = unit.manifest
+    assert manifest is not None
     if opened.bytes is not None:
-        kept = stored.masks == 0
-        source = opened.bytes.gather(zip(stored.offsets[kept].tolist(), stored.nbytes[kept].tolist(), strict=True))
+        kept = manifest.masks == 0
+        source = opened.bytes.gather(zip(manifest.offsets[kept].tolist(), manifest.nbytes[kept].tolist(), strict=True))
         return lambda offset, nbytes, _cell: source.read(offset, nbytes)
     dataset = open_dataset(opened.file, job.inside)
     chunks = dataset.chunks

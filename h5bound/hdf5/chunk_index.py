@@ -128,21 +128,26 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkTable | None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StoredChunks:
-    """Stored chunks of one dataset, one row each."""
+class ChunkManifest:
+    """Where the encoded bytes of some chunks of one dataset are, a row for each chunk."""
 
     chunk_coords: ChunkCoords
-    """position in the grid of chunks"""
-    nbytes: NDArray[np.int64]
-    """stored bytes"""
-    masks: NDArray[np.int64]
-    """bit i: filter i of the pipeline was not applied"""
+    """Positions in the chunk grid."""
     offsets: NDArray[np.int64]
-    """in the file, its user block included"""
+    """Bytes from the start of the file, its user block included."""
+    nbytes: NDArray[np.int64]
+    """Encoded bytes."""
+    masks: NDArray[np.int64]
+    """Filter masks: bit i says that filter i was not applied."""
 
-    def take(self, rows: Any) -> StoredChunks:
-        """Give some of the rows: a slice of them, or in the order of an index array."""
-        return StoredChunks(self.chunk_coords[rows], self.nbytes[rows], self.masks[rows], self.offsets[rows])
+    def take(self, rows: Any) -> ChunkManifest:
+        """Return some of the rows: a slice of them, or those of an index array in its order."""
+        return ChunkManifest(
+            chunk_coords=self.chunk_coords[rows],
+            offsets=self.offsets[rows],
+            nbytes=self.nbytes[rows],
+            masks=self.masks[rows],
+        )
 
 
 class IndexingRule(NamedTuple):

@@ -31,7 +31,7 @@ from h5bound.chunk_grid import (
     plan_shards,
 )
 from h5bound.errors import OptionError, UnsafeSourceError
-from h5bound.hdf5.chunk_index import StoredChunks
+from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.planning.selection import match_shape
 from h5bound.zarr_model.array_spec import ArrayNode, plan_chain, shard_counts
 
@@ -72,7 +72,7 @@ class ArrayPlan:
     """bytes in the source"""
     chunk_coords: ChunkCoords
     """what is written: chunks where copied, else keys of the store (shards or chunks)"""
-    stored: StoredChunks | None = None
+    manifest: ChunkManifest | None = None
     """of the cells, where copied; those with a mask other than 0 are encoded anew"""
     given: NDArray[Any] | None = None
     """the values, where they stand in the plan"""
@@ -103,10 +103,10 @@ def plan_array(dataset_scan: DatasetScan, settings: Settings, limit: int) -> Arr
         chunk_coords = plan_chunk_coords(dataset_scan, node, limit)
         node = without_mask(node, dataset_scan, settings, len(chunk_coords))
         return ArrayPlan(record.path, node, dataset_scan.type, "decode", reasons, record.stored_nbytes, chunk_coords)
-    stored = order_by_shard(plan_copies(dataset_scan, node, limit), node)
-    node = without_mask(node, dataset_scan, settings, len(stored.chunk_coords))
+    manifest = order_by_shard(plan_copies(dataset_scan, node, limit), node)
+    node = without_mask(node, dataset_scan, settings, len(manifest.chunk_coords))
     return ArrayPlan(
-        record.path, node, dataset_scan.type, "copy", (), record.stored_nbytes, stored.chunk_coords, stored
+        record.path, node, dataset_scan.type, "copy", (), record.stored_nbytes, manifest.chunk_coords, manifest
     )
 
 
@@ -175,8 +175,8 @@ def plan_chunk_coords(dataset_scan: DatasetScan, node: ArrayNode, limit: int) ->
     if not dataset_scan.fill.exact:
         check_unwritten(dataset_scan, node)
         return list_chunk_coords(node.shape, node.write_shape, limit)
-    if dataset_scan.stored is not None and dataset_scan.chunks is not None:
-        chunk_coords = widen(dataset_scan.stored.chunk_coords, len(node.shape))
+    if dataset_scan.manifest is not None and dataset_scan.chunks is not None:
+        chunk_coords = widen(dataset_scan.manifest.chunk_coords, len(node.shape))
         return map_chunk_coords(chunk_coords, node.shape, dataset_scan.chunks, node.write_shape, limit)
     if dataset_scan.boxes is not None:
         inner = dataset_scan.type.element_shape
@@ -190,31 +190,31 @@ def plan_chunk_coords(dataset_scan: DatasetScan, node: ArrayNode, limit: int) ->
     return nothing
 
 
-def plan_copies(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> StoredChunks:
+def plan_copies(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> ChunkManifest:
     """Give the chunks to copy; those that must be encoded anew have a mask that is not 0.
 
     These are chunks for which HDF5 skipped a filter, partial edge chunks that it left unfiltered
     (``H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS``), and chunks never written where the store cannot say the fill value.
     """
-    stored = dataset_scan.stored
-    assert stored is not None
-    chunk_coords = widen(stored.chunk_coords, len(node.shape))
-    masks = stored.masks
+    manifest = dataset_scan.manifest
+    assert manifest is not None
+    chunk_coords = widen(manifest.chunk_coords, len(node.shape))
+    masks = manifest.masks
     if dataset_scan.record.edge_unfiltered:
         ends = (chunk_coords + 1) * np.asarray(node.chunks, dtype=np.int64)
         partial = (ends > np.asarray(node.shape, dtype=np.int64)).any(axis=1)
         masks = np.where(partial, UNFILTERED_MASK, masks)
-    found = StoredChunks(chunk_coords, stored.nbytes, masks, stored.offsets)
+    copied = replace(manifest, chunk_coords=chunk_coords, masks=masks)
     counts = count_chunks(node.shape, node.chunks)
     if dataset_scan.fill.exact or len(chunk_coords) == prod(counts):
-        return found
+        return copied
     check_unwritten(dataset_scan, node)
     every = list_chunk_coords(node.shape, node.chunks, limit)
     rows = np.ravel_multi_index(tuple(chunk_coords.T), counts)
     nbytes, offsets = np.zeros(len(every), np.int64), np.zeros(len(every), np.int64)
     masks = np.full(len(every), UNFILTERED_MASK, np.int64)
-    nbytes[rows], offsets[rows], masks[rows] = found.nbytes, found.offsets, found.masks
-    return StoredChunks(every, nbytes, masks, offsets)
+    nbytes[rows], offsets[rows], masks[rows] = copied.nbytes, copied.offsets, copied.masks
+    return ChunkManifest(chunk_coords=every, offsets=offsets, nbytes=nbytes, masks=masks)
 
 
 def check_unwritten(dataset_scan: DatasetScan, node: ArrayNode) -> None:
@@ -234,12 +234,12 @@ def check_unwritten(dataset_scan: DatasetScan, node: ArrayNode) -> None:
         )
 
 
-def order_by_shard(stored: StoredChunks, node: ArrayNode) -> StoredChunks:
+def order_by_shard(manifest: ChunkManifest, node: ArrayNode) -> ChunkManifest:
     """Give the chunks with those of one shard together, in C order within it."""
     if node.shards is None:
-        return stored
-    keys = np.concatenate([stored.chunk_coords // shard_counts(node), stored.chunk_coords], axis=1)
-    return stored.take(np.lexsort(keys.T[::-1]))
+        return manifest
+    keys = np.concatenate([manifest.chunk_coords // shard_counts(node), manifest.chunk_coords], axis=1)
+    return manifest.take(np.lexsort(keys.T[::-1]))
 
 
 def widen(chunk_coords: ChunkCoords, ndim: int) -> ChunkCoords:

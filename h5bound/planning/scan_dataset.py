@@ -13,7 +13,7 @@ from h5py import h5d
 from h5bound.chunk_grid import ChunkGrid, count_chunks
 from h5bound.errors import H5BoundError, SourceNotFoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
-from h5bound.hdf5.chunk_index import StoredChunks, index_chunks
+from h5bound.hdf5.chunk_index import ChunkManifest, index_chunks
 from h5bound.hdf5.datatypes import text_to_json
 from h5bound.hdf5.dimension_scales import is_hidden
 from h5bound.hdf5.external_check import OUTSIDE, check_outside
@@ -57,7 +57,7 @@ class DatasetScan:
     """codecs that read the stored bytes; None where Zarr has none"""
     kept_reason: str
     """why not"""
-    stored: StoredChunks | None
+    manifest: ChunkManifest | None
     """None unless the dataset is stored in chunks"""
     fill: FillValue
     attributes: Mapping[str, Any]
@@ -201,12 +201,12 @@ def scan_values(reading: ScanContext, record: DatasetRecord) -> DatasetScan:
     chain, reason = translate_filters(record, kind, settings.zarr_format)
     inside = reading.origin.locate(record.path)
     ends = read_ends(reading.opened, inside, record.shape) if kind.form == "vlen" else None
-    stored = read_stored(dataset, record) if record.layout == "chunked" else None
-    if stored is not None:
-        check_filters_installed(record, stored)
+    manifest = read_manifest(dataset, record) if record.layout == "chunked" else None
+    if manifest is not None:
+        check_filters_installed(record, manifest)
     elif record.layout == "chunked":
         chain, reason = None, "HDF5 does not list its chunks rightly"
-    if settings.zarr_format == 2 and reading.origin.netcdf and fill.exact and has_holes(record, stored):
+    if settings.zarr_format == 2 and reading.origin.netcdf and fill.exact and has_holes(record, manifest):
         what = f"chunks never written: in format 2 xarray takes all that is equal to {fill.json!r} for missing"
         bare = attributes.dimensions is not None and attributes.dimensions.bare
         reading.found.notes += [] if bare or attributes.fill is not None else [ReportNote(record.path, what)]
@@ -224,15 +224,28 @@ def scan_values(reading: ScanContext, record: DatasetRecord) -> DatasetScan:
     axes = attributes.dimensions
     boxes = read_boxes(dataset, record)
     return DatasetScan(
-        record, kind, target, chain, reason, stored, fill, values, None, ends, opaque_only, axes, reading.number, boxes
+        record,
+        kind,
+        target,
+        chain,
+        reason,
+        manifest,
+        fill,
+        values,
+        None,
+        ends,
+        opaque_only,
+        axes,
+        reading.number,
+        boxes,
     )
 
 
-def has_holes(record: DatasetRecord, stored: StoredChunks | None) -> bool:
+def has_holes(record: DatasetRecord, manifest: ChunkManifest | None) -> bool:
     """Tell whether some of a dataset was never written."""
-    if stored is None or record.shape is None or record.chunks is None:
+    if manifest is None or record.shape is None or record.chunks is None:
         return not record.stored_nbytes
-    return len(stored.chunk_coords) < prod(count_chunks(record.shape, record.chunks))
+    return len(manifest.chunk_coords) < prod(count_chunks(record.shape, record.chunks))
 
 
 def read_boxes(dataset: h5py.Dataset, record: DatasetRecord) -> NDArray[np.int64] | None:
@@ -281,17 +294,24 @@ def original_name(path: str, target: str) -> dict[str, Any]:
     return {} if name == target.rpartition("/")[2] else {"name": text_to_json(name)}
 
 
-def read_stored(dataset: h5py.Dataset, record: DatasetRecord) -> StoredChunks | None:
+def read_manifest(dataset: h5py.Dataset, record: DatasetRecord) -> ChunkManifest | None:
     """Give the stored chunks of a dataset, in C order of the grid; None where HDF5 lists others than these."""
     shape, chunks = record.shape or (), record.chunks or ()
     if not record.stored_chunks:
         nothing = np.zeros(0, np.int64)
-        return StoredChunks(np.zeros((0, len(shape)), np.int64), nothing, nothing, nothing)
+        return ChunkManifest(
+            chunk_coords=np.zeros((0, len(shape)), np.int64), offsets=nothing, nbytes=nothing, masks=nothing
+        )
     table = index_chunks(dataset.id, ChunkGrid(shape, chunks))
     if table is None:
         return None
     chunk_coords = np.stack(np.unravel_index(table.numbers, count_chunks(shape, chunks)), axis=1)
-    return StoredChunks(chunk_coords.astype(np.int64, copy=False), table.nbytes, table.masks, table.offsets)
+    return ChunkManifest(
+        chunk_coords=chunk_coords.astype(np.int64, copy=False),
+        offsets=table.offsets,
+        nbytes=table.nbytes,
+        masks=table.masks,
+    )
 
 
 def read_ends(opened: OpenFile, path: str, shape: tuple[int, ...] | None) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.chunk_grid import ChunkCoords
-    from h5bound.hdf5.chunk_index import StoredChunks
+    from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.planning.plan import ArrayPlan
 
 
@@ -42,7 +42,7 @@ class Unit:
     """what is written"""
     nbytes: int
     """in memory, once read; an estimate for text"""
-    stored: StoredChunks | None = None
+    manifest: ChunkManifest | None = None
     """of the cells, where copied"""
     span: tuple[int, int] = (0, 0)
     """half-open interval: of `values` where these are sequences, of the given values where these stand in the plan"""
@@ -84,7 +84,7 @@ def cut_array(number: int, plan: ArrayPlan, nbytes: int) -> Iterator[Unit]:
         return
     sizes = cell_nbytes(plan)
     intervals = cut_batches(sizes, nbytes, UNIT_CHUNKS)
-    if plan.stored is not None and plan.node.shards is not None:
+    if plan.manifest is not None and plan.node.shards is not None:
         intervals = cut_between_shards(plan, sizes, nbytes)
     for start, stop in intervals:
         unit = Unit(number, plan.chunk_coords[start:stop], max(int(sizes[start:stop].sum()), 1))
@@ -93,8 +93,8 @@ def cut_array(number: int, plan: ArrayPlan, nbytes: int) -> Iterator[Unit]:
 
 def complete(unit: Unit, plan: ArrayPlan, start: int, stop: int) -> Unit:
     """Give the unit with what it needs of its plan, for it travels without it."""
-    if plan.stored is not None:
-        return Unit(unit.array, unit.chunk_coords, unit.nbytes, stored=plan.stored.take(slice(start, stop)))
+    if plan.manifest is not None:
+        return Unit(unit.array, unit.chunk_coords, unit.nbytes, manifest=plan.manifest.take(slice(start, stop)))
     if plan.strategy == "decode":
         return unit
     size, length = plan.node.chunks[0], plan.node.shape[0]
@@ -114,8 +114,8 @@ def keep_chunks(unit: Unit, plan: ArrayPlan, kept: NDArray[np.bool_]) -> Iterato
         return
     part = int(kept.sum())
     nbytes = max(unit.nbytes * part // len(kept), 1)
-    if part and unit.stored is not None:
-        yield Unit(unit.array, unit.chunk_coords[kept], nbytes, stored=unit.stored.take(kept))
+    if part and unit.manifest is not None:
+        yield Unit(unit.array, unit.chunk_coords[kept], nbytes, manifest=unit.manifest.take(kept))
     elif part and plan.strategy == "decode":
         yield Unit(unit.array, unit.chunk_coords[kept], nbytes)
     elif part:
@@ -129,10 +129,10 @@ def keep_chunks(unit: Unit, plan: ArrayPlan, kept: NDArray[np.bool_]) -> Iterato
 def cell_nbytes(plan: ArrayPlan) -> NDArray[np.int64]:
     """Give the bytes in memory of each cell of a plan."""
     node = plan.node
-    size = prod(node.chunks if plan.stored is not None else node.write_shape) * estimate_itemsize(node.dtype)
-    if plan.stored is None:
+    size = prod(node.chunks if plan.manifest is not None else node.write_shape) * estimate_itemsize(node.dtype)
+    if plan.manifest is None:
         return np.full(len(plan.chunk_coords), size, np.int64)
-    return np.where(plan.stored.masks == 0, plan.stored.nbytes, size)
+    return np.where(plan.manifest.masks == 0, plan.manifest.nbytes, size)
 
 
 def cut_between_shards(plan: ArrayPlan, sizes: NDArray[np.int64], nbytes: int) -> list[tuple[int, int]]:

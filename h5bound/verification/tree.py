@@ -182,6 +182,6 @@ def compare_absent(
 def plan_comparison(plan: ArrayPlan, write_shape: Shape, held: ChunkCoords | None, limit: int) -> ChunkCoords:
     """Give the cells of a grid in which the source or the store has anything."""
     node = plan.node
-    grid = node.write_shape if plan.stored is None else node.chunks
+    grid = node.write_shape if plan.manifest is None else node.chunks
     planned = map_chunk_coords(plan.chunk_coords, node.shape, grid, write_shape, limit)
     return planned if held is None else sort_chunk_coords(np.concatenate([planned, held]))

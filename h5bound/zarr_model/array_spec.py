@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.chunk_grid import Shape
-    from h5bound.hdf5.chunk_index import StoredChunks
+    from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.zarr_model.dtypes import ZarrType
     from h5bound.zarr_model.fill_values import FillValue
@@ -231,7 +231,7 @@ def translate_filters(record: DatasetRecord, kind: ZarrType, zarr_format: int) -
     return CodecChain((), serializer(kind.dtype, kind.endian), codecs), ""
 
 
-def check_filters_installed(record: DatasetRecord, stored: StoredChunks) -> None:
+def check_filters_installed(record: DatasetRecord, manifest: ChunkManifest) -> None:
     """Refuse a dataset that has been stored through a filter that nothing here can undo.
 
     Raises
@@ -246,7 +246,7 @@ def check_filters_installed(record: DatasetRecord, stored: StoredChunks) -> None
     else:
         return
     for position, entry in enumerate(record.filters):
-        used = (stored.masks >> position & 1 == 0).any()
+        used = (manifest.masks >> position & 1 == 0).any()
         if used and not h5z.filter_avail(entry.id):
             raise UnsupportedError(
                 f"filter {entry.id} ({entry.name}) is not installed; hdf5plugin or another package may have it"

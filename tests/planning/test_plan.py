@@ -20,7 +20,7 @@ from h5bound.chunk_grid import (
     region_of,
 )
 from h5bound.errors import OptionError, UnsafeSourceError
-from h5bound.hdf5.chunk_index import StoredChunks
+from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.hdf5.dataset import DatasetRecord
 from h5bound.planning.options import Settings, make_settings
 from h5bound.planning.plan import UNFILTERED_MASK, plan_array
@@ -35,14 +35,14 @@ CHAIN = CodecChain((), {"name": "bytes", "configuration": {"endian": "little"}},
 ZERO = FillValue(np.zeros((), "<i4"), 0, exact=True)
 
 
-def stored_chunks(chunk_coords: list[tuple[int, ...]], masks: int | list[int] = 0) -> StoredChunks:
+def make_manifest(chunk_coords: list[tuple[int, ...]], masks: int | list[int] = 0) -> ChunkManifest:
     count = len(chunk_coords)
     ndim = len(chunk_coords[0]) if chunk_coords else 2
-    return StoredChunks(
-        np.array(chunk_coords, np.int64).reshape(count, ndim),
-        np.full(count, 10, np.int64),
-        np.broadcast_to(np.asarray(masks, np.int64), (count,)).copy(),
-        np.arange(count, dtype=np.int64) * 10,
+    return ChunkManifest(
+        chunk_coords=np.array(chunk_coords, np.int64).reshape(count, ndim),
+        offsets=np.arange(count, dtype=np.int64) * 10,
+        nbytes=np.full(count, 10, np.int64),
+        masks=np.broadcast_to(np.asarray(masks, np.int64), (count,)).copy(),
     )
 
 
@@ -65,7 +65,7 @@ def facts(**changes: Any) -> DatasetScan:
         "target": "x",
         "kept": CHAIN,
         "kept_reason": "",
-        "stored": stored_chunks([(i, j) for i in range(3) for j in range(2)]),
+        "manifest": make_manifest([(i, j) for i in range(3) for j in range(2)]),
         "fill": ZERO,
         "attributes": {},
         "dimension_names": None,
@@ -78,8 +78,8 @@ def facts(**changes: Any) -> DatasetScan:
 def test_a_dataset_with_the_same_grid_and_codecs_is_copied() -> None:
     plan = plan_array(facts(), Settings(), 100)
     assert (plan.strategy, plan.reasons, plan.node.chunks, plan.node.chain) == ("copy", (), (4, 5), CHAIN)
-    assert plan.stored is not None
-    assert not plan.stored.masks.any()
+    assert plan.manifest is not None
+    assert not plan.manifest.masks.any()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_a_dataset_with_the_same_grid_and_codecs_is_copied() -> None:
         pytest.param({"kept": None, "kept_reason": "no codec"}, Settings(), "no codec", id="filter"),
         pytest.param({}, Settings(codecs="zstd:3"), "codecs=zstd:3", id="codecs"),
         pytest.param({}, Settings(chunks=(("*", (5, 5)),)), "other chunks were asked for", id="chunks"),
-        pytest.param({"layout": "contiguous", "chunks": None, "stored": None}, Settings(), "contiguous", id="layout"),
+        pytest.param({"layout": "contiguous", "chunks": None, "manifest": None}, Settings(), "contiguous", id="layout"),
         pytest.param(
             {"edge_unfiltered": None}, Settings(), "HDF5 does not tell whether its edge chunks are filtered", id="edge"
         ),
@@ -98,35 +98,37 @@ def test_every_fallback_has_its_reason(changes: dict[str, Any], settings: Settin
     plan = plan_array(facts(**changes), settings, 100)
     assert plan.strategy == "decode"
     assert plan.reasons == (reason,)
-    assert plan.stored is None
+    assert plan.manifest is None
 
 
 def test_a_chunk_with_a_filter_mask_is_encoded_anew_and_the_others_are_kept() -> None:
     masks = [0, 0, 1, 0, 0, 0]
-    plan = plan_array(facts(stored=stored_chunks([(i, j) for i in range(3) for j in range(2)], masks)), Settings(), 100)
+    plan = plan_array(
+        facts(manifest=make_manifest([(i, j) for i in range(3) for j in range(2)], masks)), Settings(), 100
+    )
     assert plan.strategy == "copy"
-    assert plan.stored is not None
-    assert plan.stored.masks.tolist() == masks
+    assert plan.manifest is not None
+    assert plan.manifest.masks.tolist() == masks
 
 
 def test_unfiltered_partial_edge_chunks_are_encoded_anew() -> None:
     plan = plan_array(facts(edge_unfiltered=True), Settings(), 100)
-    assert plan.stored is not None
-    assert plan.stored.masks.tolist() == [0, 0, 0, 0, UNFILTERED_MASK, UNFILTERED_MASK]
+    assert plan.manifest is not None
+    assert plan.manifest.masks.tolist() == [0, 0, 0, 0, UNFILTERED_MASK, UNFILTERED_MASK]
 
 
 def test_chunks_never_written_are_not_planned() -> None:
-    plan = plan_array(facts(stored=stored_chunks([(1, 1)])), Settings(), 100)
+    plan = plan_array(facts(manifest=make_manifest([(1, 1)])), Settings(), 100)
     assert plan.chunk_coords.tolist() == [[1, 1]]
 
 
 @pytest.mark.parametrize("settings", [Settings(), Settings(codecs="none")], ids=["keep", "encode"])
 def test_chunks_never_written_are_planned_where_zarr_cannot_say_the_fill_value(settings: Settings) -> None:
     odd = FillValue(np.zeros((), "<i4"), 0, exact=False)
-    plan = plan_array(facts(stored=stored_chunks([(1, 1)]), fill=odd), settings, 100)
+    plan = plan_array(facts(manifest=make_manifest([(1, 1)]), fill=odd), settings, 100)
     assert len(plan.chunk_coords) == 6
-    if plan.stored is not None:
-        assert plan.stored.masks.tolist() == [
+    if plan.manifest is not None:
+        assert plan.manifest.masks.tolist() == [
             UNFILTERED_MASK,
             UNFILTERED_MASK,
             UNFILTERED_MASK,
@@ -137,11 +139,13 @@ def test_chunks_never_written_are_planned_where_zarr_cannot_say_the_fill_value(s
 
 
 def test_a_declared_grid_is_never_enumerated() -> None:
-    big = facts(shape=(2**25, 2**25), chunks=(2**10, 2**10), stored=stored_chunks([(5, 7)]))
+    big = facts(shape=(2**25, 2**25), chunks=(2**10, 2**10), manifest=make_manifest([(5, 7)]))
     assert len(plan_array(big, Settings(), 100).chunk_coords) == 1
     with pytest.raises(UnsafeSourceError, match="larger chunks"):
         plan_array(
-            facts(shape=(2**25, 2**25), chunks=None, layout="contiguous", stored=None, stored_nbytes=1), Settings(), 100
+            facts(shape=(2**25, 2**25), chunks=None, layout="contiguous", manifest=None, stored_nbytes=1),
+            Settings(),
+            100,
         )
 
 
