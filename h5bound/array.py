@@ -18,8 +18,8 @@ from h5bound.hdf5.external_check import OUTSIDE, check_outside
 from h5bound.hdf5.external_files import MAX_HOPS, find_file, list_allowed
 from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import find_external
-from h5bound.reader.chunked import Fetched
-from h5bound.reader.open_file import DatasetKey, OpenFile, open_dataset
+from h5bound.reader.blocks import decode_region, prefetch_regions, read_encoded, read_region
+from h5bound.reader.open_file import DatasetKey, open_dataset
 from h5bound.reader.source import H5Source
 
 if TYPE_CHECKING:
@@ -28,11 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import h5py
-    import numpy as np
-    from numpy.typing import NDArray
 
+    from h5bound.buffers import Region
     from h5bound.graph.windows import BlockIndex, Lifecycle
-    from h5bound.reader.open_file import Region
 
     Bounds = tuple[tuple[int, ...], ...]  # where blocks start and stop along each axis, one more than blocks
 
@@ -200,33 +198,6 @@ class H5Store(Mapping[str, da.Array]):
         return f"<H5Store of {self._source.path}: {len(self)} datasets>"
 
 
-# What the block tasks call.
-
-
-def read_region(opened: OpenFile, what: DatasetKey, region: Region) -> NDArray[np.generic]:
-    """Give a region of a dataset."""
-    opened.expect(what)
-    return opened.read(what.path, region)
-
-
-def fetch_region(opened: OpenFile, what: DatasetKey, region: Region) -> NDArray[np.generic] | Fetched:
-    """Give a region of a dataset, or what it is decoded from."""
-    opened.expect(what)
-    return opened.fetch(what.path, region)
-
-
-def decode_region(fetched: NDArray[np.generic] | Fetched) -> NDArray[np.generic]:
-    """Return the region that `fetch_region` fetched."""
-    return fetched.decode() if isinstance(fetched, Fetched) else fetched
-
-
-def prefetch_regions(opened: OpenFile, reads: list[tuple[Any, ...]]) -> None:
-    """Tell an open file which regions of a dataset will be read."""
-    what = reads[0][0]
-    opened.expect(what)
-    opened.prefetch(what.path, [region for _, region in reads])
-
-
 @dataclass(frozen=True, slots=True)
 class _Regions:
     """The arguments of `read_region` for a block."""
@@ -303,7 +274,7 @@ def _dataset_array(
         read_region,
         grid,
         dtype,
-        fetch=fetch_region,
+        fetch=read_encoded,
         finish=decode_region,
         prefetch=prefetch,
     )

@@ -10,6 +10,7 @@ import textwrap
 import threading
 from io import BytesIO
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -30,11 +31,13 @@ from h5bound.errors import (
     UnsafeSourceError,
     UnsupportedError,
 )
+from h5bound.reader.dataset_reader import DatasetReader
 from tests.conftest import open_objects
 from tests.support.recorder import Log, count_files, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
 SHAPE, CHUNKS = (40, 30), (5, 10)  # 24 blocks
 
@@ -430,19 +433,17 @@ def test_a_file_changed_before_the_compute_is_refused(path: Path, change: Callab
 def test_a_file_changed_during_the_compute_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], barrier: bool, scheduler: str
 ) -> None:
-    from h5bound.reader.open_file import OpenFile
+    method = "fetch" if barrier else "read"
+    read = getattr(DatasetReader, method)
+    reads: list[object] = []
 
-    way = "fetch" if barrier else "read"
-    read = getattr(OpenFile, way)
-    reads: list[str] = []
-
-    def change_at_the_third(opened: OpenFile, name: str, region: Any) -> Any:
-        reads.append(name)
+    def change_at_the_third(reader: DatasetReader, region: Any) -> Any:
+        reads.append(region)
         if len(reads) == 3:
             change(path)
-        return read(opened, name, region)
+        return read(reader, region)
 
-    monkeypatch.setattr(OpenFile, way, change_at_the_third)
+    monkeypatch.setattr(DatasetReader, method, change_at_the_third)
     array = from_hdf5(path, "x", barrier=barrier)
     with pytest.raises((SourceChangedError, SourceNotFoundError), match=r"a\.h5"):
         array.compute(scheduler=scheduler)
@@ -599,3 +600,35 @@ def test_a_store_has_names_that_it_cannot_give_arrays_of(tmp_path: Path) -> None
     assert "none" not in store
     with pytest.raises(UnsupportedError, match="null"):
         store["null"]
+
+
+def test_a_block_is_read_by_a_few_nested_calls(path: Path) -> None:
+    array = from_hdf5(path, "x")
+    package = str(Path(h5bound.__file__).parent)
+
+    def is_ours(frame: FrameType) -> bool:
+        return frame.f_code.co_filename.startswith(package)
+
+    deepest: dict[str, list[list[str]]] = {"read_block": [], "wait_on": []}  # of each task, from the task on
+
+    def record(frame: FrameType, event: str, _argument: object) -> None:
+        calls: list[str] = []
+        caller: FrameType | None = frame if event == "call" and is_ours(frame) else None
+        while caller is not None:
+            if is_ours(caller):
+                calls.insert(0, caller.f_code.co_qualname)
+            caller = caller.f_back
+        tasks = deepest.get(calls[0], []) if calls else []
+        if len(calls) == 1:
+            tasks.append(calls)
+        elif tasks:
+            tasks[-1] = max(tasks[-1], calls, key=len)
+
+    sys.setprofile(record)
+    try:
+        array.compute(scheduler="sync")
+    finally:
+        sys.setprofile(None)
+    for tasks in deepest.values():
+        assert len(tasks) == 24
+        assert median(map(len, tasks)) <= 8, sorted(tasks, key=len)[12]  # the first block also makes the reader

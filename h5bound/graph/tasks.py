@@ -140,7 +140,8 @@ def open_source(source: Source, preopen: Window | None, *_after: object) -> Hand
 
 def read_block(handle: Handle, window: Window, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:
     """Give one block."""
-    return handle.read(window, block, read, *args)
+    with handle.reading(window, block) as reader:
+        return read(reader, *args)
 
 
 def report_worker(_block: object) -> str | None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import weakref
 from collections import Counter
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -15,7 +16,7 @@ from h5bound.errors import SourceChangedError, SourceNotFoundError
 from h5bound.lifecycle.session import find_session
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Hashable, Iterator
 
     from h5bound.lifecycle.session import Session
     from h5bound.lifecycle.source import Source
@@ -49,25 +50,24 @@ class WindowThrottle:
         self._flying: Counter[str] = Counter()  # blocks in flight
         self._changed = threading.Condition()
 
-    def begin(self, window: str) -> None:
-        """Begin a block: at once, or when what was begun of older windows has ended."""
+    @contextmanager
+    def turn(self, window: str) -> Iterator[None]:
+        """Wait until a block of this window may be read; the block is in flight until the end of the context."""
         with self._changed:
-            self._order.setdefault(window, len(self._order))
-            self._changed.wait_for(lambda: self._may_begin(window))
+            order = self._order.setdefault(window, len(self._order))
+            self._changed.wait_for(
+                lambda: self._begun[window] < READ_AHEAD or all(self._order[other] >= order for other in self._flying)
+            )
             self._begun[window] += 1
             self._flying[window] += 1
-
-    def _may_begin(self, window: str) -> bool:
-        order = self._order[window]
-        return self._begun[window] < READ_AHEAD or all(self._order[other] >= order for other in self._flying)
-
-    def end(self, window: str) -> None:
-        """End a block."""
-        with self._changed:
-            self._flying[window] -= 1
-            if not self._flying[window]:
-                del self._flying[window]
-                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._flying[window] -= 1
+                if not self._flying[window]:
+                    del self._flying[window]
+                    self._changed.notify_all()
 
 
 class Handle:
@@ -98,7 +98,7 @@ class Handle:
         self._finished: Counter[str] = Counter()  # blocks read in this process, by the name of the window
         self._expected: dict[str, int] = {}  # blocks after which a window is to be closed
         self._lock = threading.Lock()
-        self._pace = WindowThrottle()
+        self._throttle = WindowThrottle()
 
     def __getstate__(self) -> dict[str, Any]:
         return {"source": self.source, "name": self.name}
@@ -122,42 +122,33 @@ class Handle:
         session.enter((self.name, window.name))
         session.leave()
 
-    def read(self, window: Window, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:
-        """Give ``read(what the source is read from, *args)``, with the source open from before it until after it.
+    @contextmanager
+    def reading(self, window: Window, block: Hashable = None) -> Iterator[Any]:
+        """Yield what a block is read from; the source is open until the end of the context.
 
-        Raises
-        ------
-        SourceChangedError, SourceNotFoundError
-            The read failed, and the source is not what it was.
+        The last read of a window may be the one that closes the source. If the context ends in an error, and the
+        source changed since it was opened, the change is raised from the error.
         """
-        if not window.only_window:
-            self._pace.begin(window.name)
+        turn = nullcontext() if window.only_window else self._throttle.turn(window.name)
+        with turn:
+            session = self.session(window)
+            hold = None if self._failed or not self._may_hold(window) else (self.name, window.name)
+            opened = session.enter(hold)
             try:
-                return self._read(window, block, read, *args)
-            finally:
-                self._pace.end(window.name)
-        return self._read(window, block, read, *args)
-
-    def _read(self, window: Window, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:
-        session = self.session(window)
-        hold = None if self._failed or not self._may_hold(window) else (self.name, window.name)
-        opened = session.enter(hold)
-        try:
-            result = read(self.source.reader(opened), *args)
-            if hold is None:
-                session.check()
-        except BaseException as error:
-            self._failed.add(block)
-            self._leave_after(session, error)
-            raise
-        self._failed.discard(block)
-        session.leave(failed=self.name if self._failed else None)  # another block may have failed meanwhile
-        with self._lock:
-            self._finished[window.name] += 1
-            last = self._finished[window.name] == (window.blocks or self._expected.get(window.name))
-        if last:
-            self.close(window)
-        return result
+                yield self.source.reader(opened)
+                if hold is None:
+                    session.check()
+            except BaseException as error:
+                self._failed.add(block)
+                self._leave_after(session, error)
+                raise
+            self._failed.discard(block)
+            session.leave(failed=self.name if self._failed else None)  # another block may have failed meanwhile
+            with self._lock:
+                self._finished[window.name] += 1
+                last = self._finished[window.name] == (window.blocks or self._expected.get(window.name))
+            if last:
+                self.close(window)
 
     def close(self, window: Window) -> None:
         """End a window in this process; raises if the source changed while it was open."""

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.files.protocols import FileBytes, State
-    from h5bound.reader.chunked import Fetched
 
     Region = tuple[slice, ...]
 
@@ -41,7 +40,7 @@ class DatasetKey:
 class OpenFile:
     """An open HDF5 file and the readers of those of its datasets that were asked for."""
 
-    __slots__ = ("__weakref__", "_expected", "_judged", "_lock", "_readers", "bytes", "file", "identity", "owned")
+    __slots__ = ("__weakref__", "_checked", "_judged", "_lock", "_readers", "bytes", "file", "identity", "owned")
 
     def __init__(
         self, file: h5py.File, identity: State | None, *, owned: bool, stored: FileBytes | None = None
@@ -50,7 +49,7 @@ class OpenFile:
         self.identity = identity  # what it must still be at the close; None: whoever holds it may write to it
         self.owned = owned  # False: the caller opened it, and will close it
         self._readers: dict[str, DatasetReader] = {}
-        self._expected: set[DatasetKey] = set()
+        self._checked: set[DatasetKey] = set()
         self._judged: set[str] = set()
         self._lock = Lock()
         self.bytes = open_bytes(file) if stored is None else stored  # None: each reader will say why
@@ -63,28 +62,29 @@ class OpenFile:
                 reader = self._readers[name] = DatasetReader(open_dataset(self.file, name), self.bytes)
             return reader
 
-    def expect(self, what: DatasetKey) -> None:
-        """Make sure of a dataset, once: its file may have been written to by whoever held it when the array was made.
+    def dataset(self, key: DatasetKey) -> DatasetReader:
+        """Return the reader of a dataset that an array was made of.
 
-        Raises
-        ------
-        SourceChangedError
-            It is gone, or of another shape or type.
+        The dataset is checked once: whoever held the file open when the array was made may have written to it since.
+        Raise SourceChangedError if the dataset is gone, or has another shape or type.
         """
-        if what in self._expected:
-            return
+        if key not in self._checked:
+            self._check_dataset(key)
+            self._checked.add(key)
+        return self.reader(key.path)
+
+    def _check_dataset(self, key: DatasetKey) -> None:
         try:
-            dataset = open_dataset(self.file, what.path)
-            self.check_external_files(what.path, what.allowed)
-            found = DatasetKey(what.path, dataset.shape, str(dataset.dtype), what.allowed)
+            dataset = open_dataset(self.file, key.path)
+            self.check_external_files(key.path, key.allowed)
+            now = DatasetKey(path=key.path, shape=dataset.shape, dtype=str(dataset.dtype), allowed=key.allowed)
         except DatasetNotFoundError:
-            found = None
-        if found != what:
+            now = None
+        if now != key:
             raise SourceChangedError(
-                f"dataset {what.path!r} of {self.file.filename}: it had shape {what.shape} and type {what.dtype} when "
-                f"the array was made, and {f'has {found.shape}, {found.dtype}' if found else 'is gone'}; make it again"
+                f"dataset {key.path!r} of {self.file.filename}: it had shape {key.shape} and type {key.dtype} when the "
+                f"array was made, and {f'has {now.shape}, {now.dtype}' if now else 'is gone'}; make the array again"
             )
-        self._expected.add(what)
 
     def check_external_files(self, name: str, allowed: tuple[Path, ...] | None) -> None:
         """Judge once what a dataset draws on: HDF5 makes something up for a source that has gone since, or is not here.
@@ -116,10 +116,6 @@ class OpenFile:
     def ask(self, name: str, region: Region) -> NDArray[np.generic]:
         """Give what h5py itself reads of ``file[name][region]``."""
         return self.reader(name).ask(region)
-
-    def fetch(self, name: str, region: Region) -> NDArray[np.generic] | Fetched:
-        """Give what ``file[name][region]`` holds, or what that is decoded from."""
-        return self.reader(name).fetch(region)
 
     def prefetch(self, name: str, regions: Sequence[Region]) -> None:
         """Take notice of regions of a dataset that will be read, each once, if each would be a request to a server."""

@@ -185,16 +185,13 @@ class OpenOptions:
 def _open(request: OpenOptions, *, nested: bool) -> dict[PurePosixPath, xr.Dataset]:
     """Give a group, and maybe all groups below it, with the file open while their metadata is read."""
     handle = Handle(request.source)
-    found: dict[PurePosixPath, xr.Dataset] = handle.read(ONLY_WINDOW, None, _read_groups, request, nested)
+    with handle.reading(ONLY_WINDOW) as file:
+        groups = _read_groups(file, request, nested=nested)
     handle.close(ONLY_WINDOW)
-    return found
+    return groups
 
 
-def _read_groups(
-    opened: OpenFile,
-    request: OpenOptions,
-    nested: bool,  # noqa: FBT001 - called by the handle
-) -> dict[PurePosixPath, xr.Dataset]:
+def _read_groups(opened: OpenFile, request: OpenOptions, *, nested: bool) -> dict[PurePosixPath, xr.Dataset]:
     import h5netcdf
 
     check_file(opened.file, request.allowed)

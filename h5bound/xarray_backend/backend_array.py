@@ -107,7 +107,8 @@ class VariableArray(BackendArray):
         on_worker = worker_address() is not None
         held = self._on_worker.handle() if on_worker else _holder.find(self.source)
         handle = held or Handle(self.source)
-        values = handle.read(ONLY_WINDOW, None, read_values, self.place, key)
+        with handle.reading(ONLY_WINDOW) as file:
+            values = read_values(file, self.place, key)
         if held is None:
             handle.close(ONLY_WINDOW)
         elif on_worker or not self.source.remote:  # else a server is asked at the close
@@ -156,12 +157,11 @@ class Lingering:
 
 def read_values(opened: OpenFile, place: VariableSpec, key: tuple[Pick, ...]) -> Any:
     """Give the values of a variable as h5netcdf does."""
-    what = place.dataset
-    opened.expect(what)
+    reader = opened.dataset(place.dataset)
     if place.plain and not any(map(_is_scattered, key)):
-        block = opened.read(what.path, tuple(map(_slice, key, what.shape)))
+        block = reader.read(tuple(map(_slice, key, place.dataset.shape)))
         return block[tuple(slice(None) if isinstance(pick, slice) else 0 for pick in key)]
-    dataset = open_dataset(opened.file, what.path)
+    dataset = open_dataset(opened.file, place.dataset.path)
     load_plugins(read_filters(dataset))
     if place.plain:
         return dataset[key]

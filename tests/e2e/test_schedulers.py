@@ -24,7 +24,7 @@ from distributed import Client, LocalCluster, wait
 
 from h5bound import from_hdf5, from_resource
 from h5bound.errors import SourceChangedError
-from h5bound.reader.open_file import OpenFile
+from h5bound.reader.dataset_reader import DatasetReader
 from h5bound.reader.source import H5Source
 from tests.support.recorder import FileReader, Log, eventually, install_counters
 
@@ -223,7 +223,7 @@ def test_while_a_file_is_being_closed_no_more_of_it_is_read(
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", data=np.ones((640, 320)), chunks=(20, 20))
     array = from_hdf5(tmp_path / "a.h5", "x", window=32 * 3200)
-    monkeypatch.setattr(OpenFile, "fetch", live.fetch)
+    monkeypatch.setattr(DatasetReader, "fetch", live.fetch)
     monkeypatch.setattr(H5Source, "close", close_slowly)
     with dask.config.set(scheduler="threads", num_workers=workers):
         assert array.sum().compute() == array.size
@@ -272,7 +272,7 @@ class Live:
         return block
 
     def fetch(self, *_args: object) -> Any:
-        """Read a block in place of `OpenFile.fetch`."""
+        """Read a block in place of `DatasetReader.fetch`."""
         return self.read()
 
     def count(self, step: int) -> None:

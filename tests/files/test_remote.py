@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from h5bound.reader.open_file import OpenFile
-
 
 HUSH = "h5bound-hush-hush"
 """What must stand in nothing that anyone could read."""
@@ -440,17 +438,17 @@ def test_an_object_that_is_replaced_while_a_block_is_read_is_an_error_where_no_c
     handle = pickle.loads(pickle.dumps(Handle(source)))  # as in a pool of processes, or on a worker
     region = (slice(0, 8), slice(0, 1000))
 
-    def read(opened: OpenFile) -> Any:
-        return opened.read("x", region)
-
-    def replace_and_read(opened: OpenFile) -> Any:
-        system.put(str(tmp_path / "a.h5"), "bucket/replaced.h5")
-        return read(opened)
-
     window = Window("w", only_window=True)
-    assert (handle.read(window, ("x", 0), read) == data).all()
+
+    def replace_and_read() -> None:
+        with handle.reading(window, ("x", 1)) as file:
+            system.put(str(tmp_path / "a.h5"), "bucket/replaced.h5")
+            file.read("x", region)
+
+    with handle.reading(window, ("x", 0)) as file:
+        assert (file.read("x", region) == data).all()
     with pytest.raises(SourceChangedError):
-        handle.read(window, ("x", 1), replace_and_read)
+        replace_and_read()
 
 
 def test_where_a_server_tells_no_stamps_the_size_is_compared(server: RangeServer, tmp_path: Path) -> None:

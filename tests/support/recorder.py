@@ -11,6 +11,7 @@ import numpy as np
 
 from h5bound.files import local, remote
 from h5bound.files.open import open_file
+from h5bound.reader.dataset_reader import DatasetReader
 from h5bound.reader.open_file import OpenFile
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     import pytest
     from numpy.typing import NDArray
 
-    from h5bound.reader.chunked import Fetched
-    from h5bound.reader.open_file import Region
+    from h5bound.buffers import Region
 
 
 class Log:
@@ -106,7 +106,8 @@ def count_files(monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
 
 def install_counters(log: Log, replace: Callable[[object, str, object], None] = setattr) -> None:
     """Put counters round the real functions, in this process."""
-    close, read, fetch = OpenFile.close, OpenFile.read, OpenFile.fetch
+    close, read, fetch = OpenFile.close, DatasetReader.read, DatasetReader.fetch
+    reading = threading.local()  # one of them may call the other
 
     def counted_open(path: str, view: RawIOBase | None = None) -> h5py.File:
         log.add("open", path)
@@ -117,19 +118,24 @@ def install_counters(log: Log, replace: Callable[[object, str, object], None] = 
             log.add("close", opened.file.filename)
         close(opened)
 
-    def counted_read(opened: OpenFile, name: str, region: Region) -> NDArray[np.generic]:
-        log.add("read", (name, region))
-        return read(opened, name, region)
+    def counted(method: Callable[[DatasetReader, Region], Any]) -> Callable[[DatasetReader, Region], Any]:
+        def counted_method(reader: DatasetReader, region: Region) -> Any:
+            if getattr(reading, "now", False):
+                return method(reader, region)
+            log.add("read", region)
+            reading.now = True
+            try:
+                return method(reader, region)
+            finally:
+                reading.now = False
 
-    def counted_fetch(opened: OpenFile, name: str, region: Region) -> NDArray[np.generic] | Fetched:
-        log.add("read", (name, region))
-        return fetch(opened, name, region)
+        return counted_method
 
     replace(local, "open_file", counted_open)
     replace(remote, "open_file", counted_open)
     replace(OpenFile, "close", counted_close)
-    replace(OpenFile, "read", counted_read)
-    replace(OpenFile, "fetch", counted_fetch)
+    replace(DatasetReader, "read", counted(read))
+    replace(DatasetReader, "fetch", counted(fetch))
 
 
 def eventually(holds: Callable[[], bool]) -> bool:

@@ -1,0 +1,38 @@
+"""The functions that block tasks call on an open file.
+
+::
+
+    read_encoded(file, key, region) ──► close ──► decode_region ──► block
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from h5bound.reader.chunked import Fetched
+
+if TYPE_CHECKING:
+    from h5bound.buffers import Block, Region
+    from h5bound.reader.open_file import DatasetKey, OpenFile
+
+
+def read_region(file: OpenFile, key: DatasetKey, region: Region) -> Block:
+    """Return a region of a dataset."""
+    return file.dataset(key).read(region)
+
+
+def read_encoded(file: OpenFile, key: DatasetKey, region: Region) -> Block | Fetched:
+    """Return what `decode_region` makes a region of: its encoded chunks where they take less memory than the region."""
+    return file.dataset(key).fetch(region)
+
+
+def decode_region(encoded: Block | Fetched) -> Block:
+    """Return a region from what `read_encoded` returned; the file may be closed."""
+    return encoded.decode() if isinstance(encoded, Fetched) else encoded
+
+
+def prefetch_regions(file: OpenFile, reads: list[tuple[DatasetKey, Region]]) -> None:
+    """Announce the regions of one dataset that will be read, each once."""
+    key = reads[0][0]
+    file.dataset(key)
+    file.prefetch(key.path, [region for _, region in reads])
