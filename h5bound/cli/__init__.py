@@ -1,1 +1,1 @@
-"""The command line: commands, tables, progress, and the demo."""
+"""The command line: commands, tables, progress, and the demo file."""

@@ -1,7 +1,7 @@
-"""The HDF5 file of `h5bound demo`: one night at a small observatory, with what real files hold.
+"""The HDF5 file of `h5bound demo`: measurements of a small observatory, stored as in real files.
 
-Several groups, dimension scales, attributes of most kinds, gzip with shuffle beside lzf, no filter and chunks that
-were never written, a table with text and flags in it, a soft link and a second hard link.
+It has groups, dimension scales, attributes of most types, datasets with gzip and shuffle, with lzf, without a filter
+and with chunks that were never written, a table with text and flags, a soft link and a second hard link.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 
 FRAMES, HEIGHT, WIDTH = 96, 512, 512
-"""Shape of the camera's images: 48 MiB as 16-bit integers, about half of that stored."""
+"""Shape of the camera's images: 48 MiB of 16-bit integers, half of that once compressed."""
 
 STATIONS, HOURS = 48, 24 * 365
-"""Shape of the weather record: hourly values of one year."""
+"""Shape of the weather record: hourly values of one year at each station."""
 
 TITLE = "One night and one year at a small observatory"
 
 
 def is_demo(path: str | PathLike[str]) -> bool:
-    """Tell whether `write_demo` made this file."""
+    """Return whether `write_demo` made this file."""
     try:
         with h5py.File(path, "r") as file:
             return bool(file.attrs.get("title") == TITLE)
@@ -38,17 +38,7 @@ def is_demo(path: str | PathLike[str]) -> bool:
 
 
 def write_demo(path: str | PathLike[str], *, frames: int = FRAMES, seed: int = 20261122) -> None:
-    """Write the file, about 60 MB of values, the same for the same seed.
-
-    Parameters
-    ----------
-    path
-        The new file; one that exists is replaced.
-    frames
-        How many images there are.
-    seed
-        Of the random generator.
-    """
+    """Write the file, about 60 MB of values, and replace an existing one. Equal seeds give equal values."""
     random = np.random.default_rng(seed)
     with h5py.File(path, "w") as file:
         file.attrs["title"] = TITLE
@@ -62,7 +52,7 @@ def write_demo(path: str | PathLike[str], *, frames: int = FRAMES, seed: int = 2
 
 
 def write_camera(group: h5py.Group, random: Generator, frames: int) -> None:
-    """Write the images, in gzip with shuffle, and their mask, in lzf."""
+    """Write the images with gzip and shuffle, and their mask with lzf."""
     group.attrs["exposure"] = np.float32(30.0)
     group.attrs["detector_size"] = np.array([HEIGHT, WIDTH], dtype=">i4")
     images = group.create_dataset(
@@ -78,7 +68,7 @@ def write_camera(group: h5py.Group, random: Generator, frames: int) -> None:
     mask = group.create_dataset(
         "mask", data=random.random((HEIGHT, WIDTH)) > 0.999, chunks=(128, 128), compression="lzf"
     )
-    mask.attrs["meaning"] = "True where a pixel does not count"
+    mask.attrs["meaning"] = "True where a pixel is invalid"
     for axis, (name, length) in enumerate((("frame", frames), ("row", HEIGHT), ("column", WIDTH))):
         group[name] = np.arange(length, dtype="u4")
         group[name].make_scale(name)
@@ -88,7 +78,7 @@ def write_camera(group: h5py.Group, random: Generator, frames: int) -> None:
 
 
 def sky_background() -> NDArray[np.int64]:
-    """Give one image without noise: a gradient and a few stars."""
+    """Return one image without noise: a gradient and a few stars."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     sky = 200 + y // 16 + x // 32
     for row, column, brightness in ((100, 80, 9000), (300, 411, 4000), (402, 200, 20000)):
@@ -97,7 +87,7 @@ def sky_background() -> NDArray[np.int64]:
 
 
 def write_weather(group: h5py.Group, random: Generator) -> None:
-    """Write temperature and wind over station and time, with dimension scales and fill values."""
+    """Write temperature and wind by station and time, with dimension scales and fill values."""
     group["time"] = np.arange(HOURS, dtype="i8")
     group["time"].attrs["units"] = "hours since 2025-01-01 00:00:00"
     group["time"].make_scale("time")
@@ -107,22 +97,22 @@ def write_weather(group: h5py.Group, random: Generator) -> None:
     season = 10 * np.sin(2 * np.pi * np.arange(HOURS) / HOURS)
     temperature = (season + random.normal(scale=2, size=(STATIONS, HOURS))).astype("f4").round(1)
     temperature[random.random(temperature.shape) < 0.01] = -9999
-    stored = group.create_dataset(
+    observed = group.create_dataset(
         "temperature", data=temperature, chunks=(16, 2190), compression="gzip", shuffle=True, fletcher32=True,
         fillvalue=np.float32(-9999),
     )  # fmt: skip
-    stored.attrs["units"] = "degC"
-    stored.attrs["_FillValue"] = np.array([-9999], dtype="f4")
+    observed.attrs["units"] = "degC"
+    observed.attrs["_FillValue"] = np.array([-9999], dtype="f4")
     wind = group.create_dataset("wind", shape=(STATIONS, HOURS), dtype="f8", chunks=(24, 4380), fillvalue=np.nan)
     wind[:24] = random.gamma(2.0, 2.0, size=(24, HOURS))
     wind.attrs["comment"] = "the last 24 stations have no anemometer"
-    for dataset in (stored, wind):
+    for dataset in (observed, wind):
         dataset.dims[0].attach_scale(group["station"])
         dataset.dims[1].attach_scale(group["time"])
 
 
 def write_catalogue(group: h5py.Group, random: Generator) -> None:
-    """Write a table of sources with numbers, text, flags and a position, and its history."""
+    """Write a table of sources with numbers, text and flags, and a few datasets of other types."""
     kinds = h5py.enum_dtype({"STAR": 0, "GALAXY": 1, "UNKNOWN": 9}, basetype="u1")
     count = 5000
     table = np.zeros(count, dtype=[("id", "<i8"), ("name", "S12"), ("flux", "<f4"), ("kind", "u1")])

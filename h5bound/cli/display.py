@@ -1,4 +1,4 @@
-"""What the command line shows: trees, tables, a progress bar, and plain lines where there is no terminal."""
+"""Output of the commands: trees, tables and a progress bar, or plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from h5bound.reports import ConversionReport, VerificationReport
 
 
-LONG = 40
-"""Characters of the longest path that a table shows in one line, whatever the width of the terminal."""
+MAX_PATH_WIDTH = 40
+"""Characters of the longest path that a table shows in one line."""
 
-WIDE = 10_000
-"""Columns where the output is not a terminal: lines are not to be broken there."""
+PLAIN_WIDTH = 10_000
+"""Columns of output that is not a terminal, where lines are not wrapped."""
 
 STYLES = {
     "copied": "green", "mixed": "yellow", "decoded": "cyan", "metadata": "dim", "": "default",
@@ -34,16 +34,16 @@ STYLES = {
 
 
 def make_console() -> Console:
-    """Give what is printed to: as wide as the terminal, or not broken into lines at all."""
+    """Return the console to print to: as wide as the terminal, or without wrapping."""
     from rich.console import Console
 
     if sys.stdout.isatty():
         return Console(highlight=False)
-    return Console(highlight=False, width=WIDE, soft_wrap=True)
+    return Console(highlight=False, width=PLAIN_WIDTH, soft_wrap=True)
 
 
 def show_tree(console: Console, title: str, entries: Sequence[Entry]) -> None:
-    """Print what a file holds as a tree, and how many groups and datasets there are."""
+    """Print the objects and links of a file as a tree, and the number of groups and datasets."""
     from rich.text import Text
     from rich.tree import Tree
 
@@ -63,10 +63,10 @@ def show_tree(console: Console, title: str, entries: Sequence[Entry]) -> None:
 
 
 @contextmanager
-def watch(console: Console, *phases: str) -> Iterator[Callable[[int, int], None]]:
-    """Give what is told of the progress: a bar on a terminal, now and then a line on stderr elsewhere.
+def show_progress(console: Console, *phases: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function that shows the bytes done: as a bar on a terminal, elsewhere as lines on stderr.
 
-    Each time that it begins anew it is about the next of the phases.
+    When the bytes done start again from the beginning, the next of the phases has begun.
     """
     if not console.is_terminal:
         yield PlainProgress(*phases)
@@ -90,13 +90,7 @@ def watch(console: Console, *phases: str) -> Iterator[Callable[[int, int], None]
 
 
 class PlainProgress:
-    """Writes a line to stderr every few seconds.
-
-    Parameters
-    ----------
-    phases
-        What is going on, one after another.
-    """
+    """Progress as a line on stderr every few seconds; `phases` are the titles, in order."""
 
     SECONDS = 5.0
 
@@ -106,7 +100,7 @@ class PlainProgress:
         self.last = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
-        """Take notice of the bytes that are done, and of all."""
+        """Print the bytes done and the total, if it is time for a line."""
         if done < self.reached and len(self.phases) > 1:
             self.phases.pop(0)
         self.reached = done
@@ -117,12 +111,12 @@ class PlainProgress:
 
 
 def show_conversion(console: Console, report: ConversionReport) -> None:
-    """Print what became of each dataset, what was left out, and the sum."""
+    """Print a table of the datasets, the notes, what was left out, and the summary."""
     from rich.text import Text
 
     table = make_table("dataset", "how", "chunks", "stored", "written", "why not copied")
-    long = max((len(printable(entry.path)) for entry in report.arrays), default=0) > LONG
-    table.columns[0].no_wrap, table.columns[0].overflow = not long, "fold"
+    fold = max((len(printable(entry.path)) for entry in report.arrays), default=0) > MAX_PATH_WIDTH
+    table.columns[0].no_wrap, table.columns[0].overflow = not fold, "fold"
     for entry in report.arrays:
         table.add_row(
             Text(printable(entry.path)),
@@ -142,7 +136,7 @@ def show_conversion(console: Console, report: ConversionReport) -> None:
 
 
 def show_verification(console: Console, report: VerificationReport) -> None:
-    """Print every difference, and the sum."""
+    """Print every difference, and the summary."""
     from rich.text import Text
 
     show_list(console, "differs", list(map(str, report.differences)))
@@ -150,7 +144,7 @@ def show_verification(console: Console, report: VerificationReport) -> None:
 
 
 def show_list(console: Console, title: str, lines: list[str]) -> None:
-    """Print lines under a title each."""
+    """Print lines, each after a title."""
     from rich.text import Text
 
     for line in lines:
@@ -158,12 +152,12 @@ def show_list(console: Console, title: str, lines: list[str]) -> None:
 
 
 def make_table(*columns: str) -> Table:
-    """Give an empty table; numbers stand to the right."""
+    """Return an empty table; columns of numbers are aligned to the right."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for column in columns:
-        number = column in ("chunks", "stored", "written")
-        table.add_column(column, justify="right" if number else "left", no_wrap=number or column == "how")
+        is_number = column in ("chunks", "stored", "written")
+        table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number or column == "how")
     return table

@@ -1,4 +1,4 @@
-"""What `h5bound ls` shows of a file: its tree with shapes, types, chunks, filters, sizes, and the way it is read."""
+"""The tree that `h5bound ls` shows: shapes, types, chunks, filters, sizes, and how each dataset is read."""
 
 from __future__ import annotations
 
@@ -32,23 +32,14 @@ class Entry:
 
     path: str
     kind: str
-    """group, dataset, link, type or problem"""
+    """group, dataset, link, type or problem."""
     text: str
-    """what there is to say, in one line"""
+    """Description in one line."""
 
 
 def list_file(path: str | PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> list[Entry]:
-    """Give the objects and links of an HDF5 file, by path. The file is open meanwhile, and closed afterwards.
+    """Return the objects and links of an HDF5 file, sorted by path. The file is closed before this returns.
 
-    Parameters
-    ----------
-    path
-        Of the file, or its URL.
-    storage_options
-        Of fsspec, for a URL.
-
-    Examples
-    --------
     >>> import tempfile, pathlib
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.h5"
     >>> with h5py.File(path, "w") as file:
@@ -61,20 +52,20 @@ def list_file(path: str | PathLike[str], *, storage_options: Mapping[str, Any] |
     source = H5Source.of(path, storage_options)
     opened = source.open()
     try:
-        index = read_hierarchy(opened.file)
-        entries = [Entry(record.path, "group", "group") for record in index.groups]
-        entries += [Entry(record.path, "dataset", describe_dataset(opened, record)) for record in index.datasets]
+        hierarchy = read_hierarchy(opened.file)
+        entries = [Entry(record.path, "group", "group") for record in hierarchy.groups]
+        entries += [Entry(record.path, "dataset", describe_dataset(opened, record)) for record in hierarchy.datasets]
         source.check(opened)
     finally:
         source.close(opened)
-    entries += [Entry(link.path, "link", f"{link.kind} link to {link.to}") for link in index.links]
-    entries += [Entry(note.path, "type", note.note) for note in index.notes]
-    entries += [Entry(where, "problem", f"cannot be opened: {reason}") for where, reason in index.problems]
+    entries += [Entry(link.path, "link", f"{link.kind} link to {link.to}") for link in hierarchy.links]
+    entries += [Entry(note.path, "type", note.note) for note in hierarchy.notes]
+    entries += [Entry(path, "problem", f"cannot be opened: {reason}") for path, reason in hierarchy.problems]
     return sorted(entries, key=lambda entry: entry.path.rstrip("/").split("/"))
 
 
 def describe_dataset(opened: OpenFile, record: DatasetRecord) -> str:
-    """Give one line on a dataset."""
+    """Return the description of a dataset."""
     shape = "null" if record.shape is None else f"({', '.join(map(str, record.shape))})"
     parts = [f"{shape} {describe_type(record)}", record.layout]
     if record.chunks is not None:
@@ -82,10 +73,9 @@ def describe_dataset(opened: OpenFile, record: DatasetRecord) -> str:
         parts.append(f"{record.stored_chunks:,} stored")
     if record.filters:
         parts.append(" + ".join(map(describe_filter, record.filters)))
-    logical = prod(record.shape or ()) * (record.dtype.itemsize if record.dtype is not None else 0)
-    parts.append(
-        f"{format_nbytes(record.stored_nbytes)} stored of {format_nbytes(0 if record.shape is None else logical)}"
-    )
+    itemsize = 0 if record.dtype is None or record.shape is None else record.dtype.itemsize
+    nbytes = prod(record.shape or ()) * itemsize
+    parts.append(f"{format_nbytes(record.stored_nbytes)} stored of {format_nbytes(nbytes)}")
     if record.outside:
         parts.append(f"outside: {', '.join(record.outside)}")
     parts.append(record.problem or describe_strategy(opened, record))
@@ -93,7 +83,7 @@ def describe_dataset(opened: OpenFile, record: DatasetRecord) -> str:
 
 
 def describe_type(record: DatasetRecord) -> str:
-    """Give the type as numpy names it, or as people do where numpy has no name for it."""
+    """Return the name of a type: numpy's, or a description where numpy has none."""
     dtype = record.dtype
     if dtype is None:
         return "unknown type"
@@ -110,19 +100,19 @@ def describe_type(record: DatasetRecord) -> str:
 
 
 def describe_filter(item: Filter) -> str:
-    """Give the filter's name, and its level where it has one.
+    """Return the name of a filter, with its level if it has one.
 
     >>> from h5bound.codecs.filters import Filter
     >>> describe_filter(Filter(1, 0, (4,), "deflate"))
     'deflate 4'
     """
-    kind = FILTERS.get(item.id)
-    name = kind.name if kind is not None else item.name or f"filter {item.id}"
+    spec = FILTERS.get(item.id)
+    name = spec.name if spec is not None else item.name or f"filter {item.id}"
     return f"{name} {item.options[0]}" if name in ("deflate", "bzip2", "zstd") and item.options else name
 
 
 def describe_strategy(opened: OpenFile, record: DatasetRecord) -> str:
-    """Give which way the dataset is read: directly, or through h5py, and then why."""
+    """Return whether a dataset is read directly or through h5py, and then why."""
     try:
         dataset = open_object(opened.file, record.path)
         if not isinstance(dataset, h5py.Dataset) or record.shape is None:

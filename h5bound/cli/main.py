@@ -1,4 +1,4 @@
-"""The command line: the public functions with options and exit codes, and nothing else."""
+"""The commands: the public functions with their options, and exit codes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from h5bound.cli.display import make_console, show_conversion, show_tree, show_verification, watch
+from h5bound.cli.display import make_console, show_conversion, show_progress, show_tree, show_verification
 from h5bound.errors import H5BoundError, OptionError
 from h5bound.files.urls import is_url, redact
 from h5bound.reports import format_nbytes, printable
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Lines(click.Command):
-    """A command whose help keeps its examples as they are written."""
+class Command(click.Command):
+    """A command whose help shows its examples line by line."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples line by line."""
+        """Write the examples without wrapping their lines."""
         if self.epilog:
             with formatter.section("Examples"):
                 for line in self.epilog.strip().splitlines():
@@ -34,27 +34,27 @@ class Lines(click.Command):
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="h5bound")
 def main_group() -> None:
-    """Look into HDF5 files, convert them to Zarr exactly, and compare the two."""
+    """Inspect HDF5 files, convert them to Zarr without loss, and verify the result."""
 
 
 def read_options(_context: click.Context, _option: click.Parameter, value: str | None) -> dict[str, Any] | None:
-    """Give the options in a file: on the command line everyone could read them."""
+    """Read options from a JSON file, since other users can see a command line."""
     if value is None:
         return None
     try:
-        held = json.loads(Path(value).read_text(encoding="utf-8"))
+        options = json.loads(Path(value).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise click.BadParameter(f"{value}: {type(error).__name__}, not a file with a JSON object") from error
-    if not isinstance(held, dict):
+        raise click.BadParameter(f"{value}: cannot be read as JSON ({type(error).__name__})") from error
+    if not isinstance(options, dict):
         raise click.BadParameter(f'{value}: not a JSON object, such as {{"profile": "name"}}')
-    return held
+    return options
 
 
 @main_group.command(
     "ls",
-    cls=Lines,
+    cls=Command,
     epilog="""
-    # the tree: shape, type, chunks, filters, sizes, way of reading
+    # the tree, with shapes, types, chunks, filters and sizes
     h5bound ls scan.h5
     h5bound ls scan.h5 | grep lzf
     h5bound ls https://example.org/scan.h5
@@ -65,10 +65,10 @@ def read_options(_context: click.Context, _option: click.Parameter, value: str |
     "--storage-options",
     callback=read_options,
     metavar="FILE.json",
-    help="Options of fsspec for a FILE that is a URL, such as credentials.",
+    help="fsspec options, such as credentials, if FILE is a URL.",
 )
 def list_command(file: str, storage_options: dict[str, Any] | None) -> int:
-    """Show what an HDF5 FILE holds, and how each dataset is stored and read."""
+    """Show the contents of an HDF5 FILE, and how each dataset is stored and read."""
     from h5bound.cli.listing import list_file
 
     entries = list_file(file, storage_options=storage_options)
@@ -77,13 +77,13 @@ def list_command(file: str, storage_options: dict[str, Any] | None) -> int:
 
 
 def parse_shape(text: str) -> str | tuple[int, ...]:
-    """Give a shape like ``100,200``, or the text itself where it is none."""
-    parts = text.split(",")
-    return tuple(map(int, parts)) if all(part.strip().isdecimal() for part in parts) else text
+    """Return the shape for text like ``100,200``, or other text unchanged."""
+    lengths = text.split(",")
+    return tuple(map(int, lengths)) if all(length.strip().isdecimal() for length in lengths) else text
 
 
 def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Any:
-    """Give what ``--chunks`` and ``--shards`` stand for: one size, or sizes by glob."""
+    """Return the values of ``--chunks`` or ``--shards`` by glob, ``*`` for those without one."""
     rules = {}
     for value in values:
         glob, equals, size = value.rpartition("=")
@@ -94,30 +94,39 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
 SHARED = (
     click.argument("source"),
     click.argument("target"),
-    click.option("--window", metavar="BYTES", help="Memory for blocks, like '256 MiB'.  [default: 1 GiB]"),
-    click.option("--workers", type=click.IntRange(1), metavar="N", help="Threads."),
-    click.option("--scheduler", metavar="ADDRESS", help="Run on this dask cluster."),
-    click.option("--report", type=click.Path(dir_okay=False), metavar="FILE.json", help="Write the report there."),
+    click.option(
+        "--window", metavar="BYTES", help="Bytes read before they are written, like '256 MiB'.  [default: 1 GiB]"
+    ),
+    click.option("--workers", type=click.IntRange(1), metavar="N", help="Number of threads."),
+    click.option("--scheduler", metavar="ADDRESS", help="Address of the dask cluster to run on."),
+    click.option(
+        "--report", type=click.Path(dir_okay=False), metavar="FILE.json", help="Write the report to this file."
+    ),
     click.option(
         "--allow-external",
         multiple=True,
         type=click.Path(file_okay=False),
         metavar="DIR",
-        help="Files in DIR may be read too: external links and storage, virtual datasets.",
+        help="Allow external links, external storage and virtual datasets to read files in DIR (repeatable).",
     ),
     click.option(
         "--storage-options",
         callback=read_options,
         metavar="FILE.json",
-        help="Options of fsspec for SOURCE and TARGET that are URLs, such as credentials.",
+        help="fsspec options, such as credentials, for SOURCE and TARGET where these are URLs.",
     ),
-    click.option("--target-options", callback=read_options, metavar="FILE.json", help="Others for TARGET."),
+    click.option(
+        "--target-options",
+        callback=read_options,
+        metavar="FILE.json",
+        help="fsspec options for TARGET, if they differ.",
+    ),
 )
-"""What ``convert`` and ``verify`` both take."""
+"""The parameters that ``convert`` and ``verify`` share."""
 
 
 def share(command: Callable[..., int]) -> Callable[..., int]:
-    """Give a command with what is shared, after what is its own."""
+    """Add the shared parameters to a command, after its own."""
     for parameter in reversed(SHARED):
         command = parameter(command)
     return command
@@ -125,83 +134,100 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
 
 @main_group.command(
     "convert",
-    cls=Lines,
+    cls=Command,
     epilog="""
     h5bound convert scan.h5 scan.zarr --verify
-    # what would be copied, what decoded, and why
+    # show which datasets would be copied or decoded, and why
     h5bound convert scan.h5 scan.zarr --dry-run
-    # leave out what Zarr cannot hold, and list it
+    # leave out objects that Zarr cannot hold, and list them
     h5bound convert scan.h5 scan.zarr --on-unsupported skip --report report.json
-    # encode all anew, in chunks of another shape
+    # re-encode all chunks, some in another shape
     h5bound convert scan.h5 scan.zarr --codecs zstd:5 --chunks '/entry/*=64,512'
-    # many small chunks in few files
+    # put many small chunks into few files
     h5bound convert scan.h5 scan.zarr --shards '256 MiB'
-    # only a part
+    # convert a part of the file
     h5bound convert scan.h5 scan.zarr --include '/entry/data*' --exclude '*/raw'
-    # go on where it was interrupted
+    # continue an interrupted conversion
     h5bound convert scan.h5 scan.zarr --resume
-    # on a cluster, into a bucket
+    # run on a cluster, write to a bucket
     h5bound convert scan.h5 s3://bucket/scan.zarr --scheduler tcp://10.0.0.1:8786
-    # from a server; fsspec also finds credentials in the environment
+    # read from a bucket; fsspec also finds credentials in the environment
     h5bound convert s3://bucket/scan.h5 scan.zarr --storage-options s3.json
-    # into one zip file, which is there when it is whole
+    # write one zip file, which appears once it is complete
     h5bound convert scan.h5 scan.zip
     """,
 )
-@click.option("--include", multiple=True, metavar="GLOB", help="Only what meets this; may be repeated.")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Not what meets this; may be repeated.")
+@click.option("--include", multiple=True, metavar="GLOB", help="Convert only paths matching GLOB (repeatable).")
+@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out paths matching GLOB (repeatable).")
 @click.option("--zarr-format", type=click.Choice(["3", "2"]), default="3", show_default=True)
 @click.option(
     "--codecs",
     default="keep",
     show_default=True,
     metavar="CODEC",
-    help="keep stored chunks, or encode all: zstd:3, blosc-zstd:5, blosc-lz4:5, gzip:5, none.",
+    help="keep stored chunks as they are, or re-encode all: zstd:3, blosc-zstd:5, blosc-lz4:5, gzip:5, none.",
 )
-@click.option("--chunks", multiple=True, callback=parse_rules, metavar="[GLOB=]SHAPE", help="Chunk shape, like 64,512.")
+@click.option(
+    "--chunks", multiple=True, callback=parse_rules, metavar="[GLOB=]SHAPE", help="Shape of chunks, like 64,512."
+)
 @click.option(
     "--shards",
     multiple=True,
     callback=parse_rules,
     metavar="[GLOB=]SIZE",
-    help="Put chunks into shards of this shape, or bytes.",
+    help="Shape or bytes of shards, like 256,2048 or '256 MiB'.",
 )
 @click.option(
     "--on-unsupported",
     type=click.Choice(["raise", "skip"]),
     default="raise",
     show_default=True,
-    help="skip: leave out what cannot be carried, and list it.",
+    help="raise: refuse a file with objects that cannot be converted; skip: leave them out and list them.",
 )
-@click.option("--resume", is_flag=True, help="Go on with an unfinished conversion.")
-@click.option("--overwrite", is_flag=True, help="Replace a store that is there.")
-@click.option("--verify", is_flag=True, help="Compare the store with the source afterwards.")
-@click.option("--dry-run", is_flag=True, help="Show the plan; write nothing.")
-@click.option("--max-objects", type=click.IntRange(1), metavar="N", help="Objects and links.  [default: 1000000]")
-@click.option("--max-depth", type=click.IntRange(1), metavar="N", help="Groups in groups.  [default: 64]")
-@click.option("--max-chunks", type=click.IntRange(1), metavar="N", help="Chunks.  [default: 10000000]")
+@click.option("--resume", is_flag=True, help="Continue an unfinished conversion.")
+@click.option("--overwrite", is_flag=True, help="Replace an existing store.")
+@click.option("--verify", is_flag=True, help="Compare the store with the source when done.")
+@click.option("--dry-run", is_flag=True, help="Show the plan without writing the store.")
+@click.option(
+    "--max-objects",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Refuse files with more than N objects and links.  [default: 1000000]",
+)
+@click.option(
+    "--max-depth",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Refuse files with groups nested deeper than N.  [default: 64]",
+)
+@click.option(
+    "--max-chunks",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Refuse files with more than N stored chunks.  [default: 10000000]",
+)
 @share
 def convert_command(source: str, target: str, zarr_format: str, **options: Any) -> int:
-    """Convert the HDF5 file SOURCE to the Zarr store TARGET, exactly.
+    """Convert the HDF5 file SOURCE to the Zarr store TARGET, without loss.
 
-    Exit code 0: all of it. 3: with what was left out listed. 1: failed. 2: bad use.
+    Exit codes: 0 all converted, 3 some objects left out and listed, 1 failed, 2 invalid usage.
     """
     from h5bound._convert import convert
 
-    given = {name: value for name, value in options.items() if value is not None}
+    options = {name: value for name, value in options.items() if value is not None}
     console = make_console()
-    with watch(console, "converting", "comparing") as progress:
-        report = convert(source, target, zarr_format=3 if zarr_format == "3" else 2, progress=progress, **given)
+    with show_progress(console, "converting", "comparing") as progress:
+        report = convert(source, target, zarr_format=3 if zarr_format == "3" else 2, progress=progress, **options)
     show_conversion(console, report)
     return report.exit_code
 
 
 @main_group.command(
     "verify",
-    cls=Lines,
+    cls=Command,
     epilog="""
     h5bound verify scan.h5 scan.zarr
-    # exit code 0 only if they are equal
+    # delete the source if the store is equal
     h5bound verify scan.h5 scan.zarr && rm scan.h5
     """,
 )
@@ -209,12 +235,12 @@ def convert_command(source: str, target: str, zarr_format: str, **options: Any) 
 def verify_command(source: str, target: str, **options: Any) -> int:
     """Compare the Zarr store TARGET with the HDF5 file SOURCE, bit for bit.
 
-    Exit code 0: equal. 1: not equal, or failed. 2: bad use.
+    Exit codes: 0 equal, 1 different or failed, 2 invalid usage.
     """
     from h5bound._verify import verify
 
     console = make_console()
-    with watch(console, "comparing") as progress:
+    with show_progress(console, "comparing") as progress:
         result = verify(source, target, progress=progress, **options)
     show_verification(console, result)
     return result.exit_code
@@ -222,47 +248,47 @@ def verify_command(source: str, target: str, **options: Any) -> int:
 
 @main_group.command(
     "demo",
-    cls=Lines,
+    cls=Command,
     epilog="""
-    # make, convert and verify a file in ./h5bound-demo
+    # write, convert and verify a file in ./h5bound-demo
     h5bound demo
     h5bound demo try
     """,
 )
 @click.argument("folder", default="h5bound-demo", type=click.Path(file_okay=False, path_type=Path))
 def demo_command(folder: Path) -> int:
-    """Make a realistic HDF5 file in FOLDER, convert it to Zarr, and verify it."""
+    """Write a realistic HDF5 file to FOLDER, convert it to Zarr, and verify the store."""
     from h5bound._convert import convert
     from h5bound.cli.demo import is_demo, write_demo
     from h5bound.errors import TargetError
 
     folder.mkdir(parents=True, exist_ok=True)
     source, target = folder / "demo.h5", folder / "demo.zarr"
-    again = is_demo(source)
+    repeated = is_demo(source)
     for path in (source, target):
-        if path.exists() and not again:
-            raise TargetError(f"{path}: exists, and no demo made it; name another folder")
+        if path.exists() and not repeated:
+            raise TargetError(f"{path}: exists and was not made by h5bound demo; choose another folder")
     console = make_console()
     write_demo(source)
     size = format_nbytes(source.stat().st_size)
-    console.print(f"made {source} ({size}); it looks like this with [bold]h5bound ls {source}[/bold]")
-    with watch(console, "converting", "comparing") as progress:
-        report = convert(source, target, overwrite=again, verify=True, progress=progress)
+    console.print(f"wrote {source} ({size}); [bold]h5bound ls {source}[/bold] shows its contents")
+    with show_progress(console, "converting", "comparing") as progress:
+        report = convert(source, target, overwrite=repeated, verify=True, progress=progress)
     show_conversion(console, report)
     return report.exit_code
 
 
 KEYWORD = re.compile(r"\b(overwrite|resume|on_unsupported)=(?:True|'(\w*)')")
-"""How errors of the functions name what are options here."""
+"""Arguments of the functions in their errors, which are options here."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line, and end the process with its exit code."""
+    """Run the command line and end the process with its exit code."""
     sys.exit(run_command(arguments))
 
 
 def run_command(arguments: list[str] | None = None) -> int:
-    """Run the command line; gives the exit code. An error is one line on stderr."""
+    """Run the command line and return its exit code. An error is one line on stderr."""
     try:
         return int(main_group.main(arguments, prog_name="h5bound", standalone_mode=False) or 0)
     except click.ClickException as error:
@@ -271,27 +297,27 @@ def run_command(arguments: list[str] | None = None) -> int:
     except OptionError as error:
         return fail(str(error), code=2)
     except (KeyboardInterrupt, click.Abort) as error:
-        return fail(tell("interrupted", error.__cause__ or error))
-    except BrokenPipeError:  # whoever read the output has gone, like head
+        return fail(explain("interrupted", error.__cause__ or error))
+    except BrokenPipeError:  # the reader of the output has gone, like head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except H5BoundError as error:
-        return fail(tell(str(error), error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, it ends in one line
-        return fail(tell(f"{type(error).__name__}: {error}", error))
+        return fail(explain(str(error), error))
+    except Exception as error:  # noqa: BLE001 - any error ends in one line
+        return fail(explain(f"{type(error).__name__}: {error}", error))
 
 
-def tell(message: str, error: BaseException) -> str:
-    """Give a message with the notes of its error, such as what an unfinished conversion has left.
+def explain(message: str, error: BaseException) -> str:
+    """Return a message with the notes of its error, such as how to continue an unfinished conversion.
 
-    >>> tell("a.zarr: exists; overwrite=True replaces it, on_unsupported='skip' does not", ValueError())
+    >>> explain("a.zarr: exists; overwrite=True replaces it, on_unsupported='skip' does not", ValueError())
     'a.zarr: exists; --overwrite replaces it, --on-unsupported skip does not'
     """
-    words = "; ".join([message, *getattr(error, "__notes__", ())])
-    return KEYWORD.sub(lambda found: f"--{found[1].replace('_', '-')}{' ' + found[2] if found[2] else ''}", words)
+    text = "; ".join([message, *getattr(error, "__notes__", ())])
+    return KEYWORD.sub(lambda match: f"--{match[1].replace('_', '-')}{' ' + match[2] if match[2] else ''}", text)
 
 
 def fail(message: str, code: int = 1) -> int:
-    """Say what went wrong, in one line; gives the exit code."""
+    """Print an error in one line and return the exit code."""
     click.echo(f"h5bound: error: {printable(' '.join(message.split()))}", err=True)
     return code

@@ -23,7 +23,7 @@ from h5bound.hdf5.external_files import MAX_HOPS, find_file
 from h5bound.hdf5.hierarchy import Hierarchy, read_hierarchy
 from h5bound.hdf5.links import LinkRecord, find_external, open_object
 from h5bound.hdf5.references import Addresses
-from h5bound.planning.selection import keep_wanted, list_paths
+from h5bound.planning.selection import list_paths, select_objects
 from h5bound.reader.source import H5Source
 from h5bound.reports import Link, ReportNote, Skipped
 from h5bound.zarr_model.attributes import is_netcdf
@@ -100,7 +100,8 @@ def read_origin(
     hierarchy = read_hierarchy(file, max_objects=limits.max_objects, max_depth=limits.max_depth)
     if source.identity is not None and source.remote:
         hierarchy = replace(hierarchy, mtime_ns=source.identity.mtime_ns)
-    kept = keep_wanted(hierarchy, settings, skipped)
+    kept, left_out = select_objects(hierarchy, settings)
+    skipped += left_out
     return Origin(source, kept, Addresses(hierarchy.addresses, complete=True), is_netcdf(file))
 
 
@@ -211,7 +212,8 @@ class Follower:
             return
         inside = f"/{path.strip('/')}"
         hierarchy = self.read_part(file, found, inside, link.path.count("/"))
-        kept = keep_wanted(move_index(hierarchy, inside, link.path), self.settings, self.skipped)
+        kept, left_out = select_objects(move_index(hierarchy, inside, link.path), self.settings)
+        self.skipped += left_out
         wanted = set(list_paths(kept))
         moved = {address: move(at, inside, link.path) for address, at in hierarchy.addresses.items()}
         known = {address: at for address, at in moved.items() if at in wanted}

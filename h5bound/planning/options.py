@@ -1,7 +1,8 @@
-"""The options of a conversion that decide what the store looks like, and which objects they are about."""
+"""The options of a conversion: how each is parsed and checked, and those that decide what the store looks like."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,7 +13,7 @@ from h5bound.errors import OptionError
 from h5bound.zarr_model.array_spec import parse_codec
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     Shape = tuple[int, ...]
     Rules = tuple[tuple[str, Shape | int], ...]
@@ -24,16 +25,18 @@ class Settings:
 
     zarr_format: Literal[2, 3] = 3
     codecs: str = "keep"
-    """keep, or a codec like ``zstd:3``"""
+    """``keep``, or a codec like ``zstd:3``."""
     chunks: Rules = ()
-    """pairs of a glob and the chunk shape of the datasets that it meets"""
+    """Pairs of a glob and the chunk shape of the datasets that it matches."""
     shards: Rules = ()
-    """pairs of a glob and the shape of a shard, or its bytes"""
+    """Pairs of a glob and the shape of a shard, or its bytes."""
     include: tuple[str, ...] = ()
+    """Globs of the paths to convert; empty for all."""
     exclude: tuple[str, ...] = ()
+    """Globs of the paths to leave out."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the settings as JSON, as the root of the store keeps them."""
+        """Return the settings as JSON, as the root of the store keeps them."""
         return {
             "zarr_format": self.zarr_format,
             "codecs": self.codecs,
@@ -53,95 +56,87 @@ def make_settings(
     include: Sequence[str],
     exclude: Sequence[str],
 ) -> Settings:
-    """Give the settings that the options of `convert` stand for.
-
-    Raises
-    ------
-    OptionError
-        An option has a value that it cannot have.
-    """
+    """Return the settings for options of `convert`. Raise OptionError if one has an invalid value."""
     if zarr_format not in (2, 3):
-        raise OptionError(f"zarr_format={zarr_format!r}: it is 2 or 3")
+        raise OptionError(f"zarr_format={zarr_format!r}: the format must be 2 or 3")
     if codecs != "keep":
         try:
             parse_codec(codecs)
         except ValueError as error:
             raise OptionError(str(error)) from None
     if shards is not None and zarr_format == 2:
-        raise OptionError("shards: Zarr format 2 has none; use zarr_format=3")
+        raise OptionError(f"shards={shards!r}: Zarr format 2 has no shards; use zarr_format=3")
     return Settings(
-        zarr_format,
-        codecs,
-        parse_rules(chunks, "chunks", sizes=False),
-        parse_rules(shards, "shards", sizes=True),
-        parse_globs(include, "include"),
-        parse_globs(exclude, "exclude"),
+        zarr_format=zarr_format,
+        codecs=codecs,
+        chunks=parse_rules(chunks, "chunks", sizes=False),
+        shards=parse_rules(shards, "shards", sizes=True),
+        include=parse_globs(include, "include"),
+        exclude=parse_globs(exclude, "exclude"),
     )
 
 
-def parse_globs(globs: Sequence[str], option: str) -> tuple[str, ...]:
-    """Give the globs of an option.
+def settings_of(document: Mapping[str, Any]) -> Settings:
+    """Return the settings for what `Settings.to_dict` returned, without checking their values."""
+    chunks, shards = (
+        tuple((glob, size if isinstance(size, int) else tuple(size)) for glob, size in document[name])
+        for name in ("chunks", "shards")
+    )
+    return Settings(
+        zarr_format=document["zarr_format"],
+        codecs=document["codecs"],
+        chunks=chunks,
+        shards=shards,
+        include=tuple(document["include"]),
+        exclude=tuple(document["exclude"]),
+    )
 
-    Raises
-    ------
-    OptionError
-        It is one string: each of its letters would be a glob.
-    """
+
+def check_options(on_unsupported: str, *, resume: bool, overwrite: bool) -> None:
+    """Raise OptionError if an option has an invalid value, or two of them exclude each other."""
+    if on_unsupported not in ("raise", "skip"):
+        raise OptionError(f"on_unsupported={on_unsupported!r}: it must be 'raise' or 'skip'")
+    if resume and overwrite:
+        raise OptionError("resume and overwrite exclude each other; pass one of them")
+
+
+def window_nbytes(window: int | str | None) -> int:
+    """Return the bytes of a window: those passed, or those of the dask setting ``h5bound.window``."""
+    return parse_nbytes(dask.config.get("h5bound.window", "1 GiB") if window is None else window, "window")
+
+
+def parse_globs(globs: Sequence[str], option: str) -> tuple[str, ...]:
+    """Return the globs of an option. Raise OptionError for a single string: each letter would be a glob."""
     if isinstance(globs, str):
         raise OptionError(f"{option}={globs!r}: pass a list of globs, [{globs!r}]")
     return tuple(globs)
 
 
 def parse_rules(value: object, option: str, *, sizes: bool) -> Rules:
-    """Give pairs of a glob and a shape (or bytes) from one of them, or a mapping of globs to them.
+    """Return pairs of a glob and a shape, or bytes if `sizes`, for one of them or a mapping from globs to them.
 
-    Parameters
-    ----------
-    value
-        None, a tuple of integers, a size like ``"64 MiB"``, or a mapping.
-    option
-        What to name in an error.
-    sizes
-        Whether bytes are allowed.
-
-    Examples
-    --------
     >>> parse_rules({"/a*": (1, 2)}, "chunks", sizes=False), parse_rules("1 KiB", "shards", sizes=True)
     ((('/a*', (1, 2)),), (('*', 1024),))
     """
     if value is None:
         return ()
-    if isinstance(value, dict):
-        return tuple((glob, parse_size(size, option, sizes=sizes)) for glob, size in value.items())
-    return (("*", parse_size(value, option, sizes=sizes)),)
+    rules = value if isinstance(value, Mapping) else {"*": value}
+    return tuple((glob, parse_size(size, option, sizes=sizes)) for glob, size in rules.items())
 
 
 def parse_size(value: object, option: str, *, sizes: bool) -> Shape | int:
-    """Give a shape, or bytes.
-
-    Raises
-    ------
-    OptionError
-        It is neither.
-    """
+    """Return a shape, or bytes if `sizes`. Raise OptionError if the value is neither."""
     if isinstance(value, (tuple, list)) and all(isinstance(size, int) and size > 0 for size in value):
         return tuple(value)
     if sizes and isinstance(value, (int, str)):
         return parse_nbytes(value, option)
-    way = "a shape like (100, 200)" + (" or a size like '64 MiB'" if sizes else "")
-    raise OptionError(f"{option}={value!r}: it is {way}, or a mapping from globs to that")
+    form = "a shape like (100, 200)" + (" or a size like '64 MiB'" if sizes else "")
+    raise OptionError(f"{option}={value!r}: pass {form}, or a mapping from globs to that")
 
 
 def parse_nbytes(value: int | str, option: str) -> int:
-    """Give a size in bytes.
+    """Return a size in bytes. Raise OptionError if it is none, or not positive.
 
-    Raises
-    ------
-    OptionError
-        It is none, or not positive.
-
-    Examples
-    --------
     >>> parse_nbytes("64 MiB", "window")
     67108864
     """
@@ -152,34 +147,3 @@ def parse_nbytes(value: int | str, option: str) -> int:
     if nbytes < 1:
         raise OptionError(f"{option}={value!r}: it must be at least one byte, like '256 MiB'")
     return nbytes
-
-
-def settings_of(mark: Mapping[str, Any]) -> Settings:
-    """Give the settings back from their JSON form."""
-    rules = {
-        name: tuple((glob, size if isinstance(size, int) else tuple(size)) for glob, size in mark[name])
-        for name in ("chunks", "shards")
-    }
-    return Settings(
-        mark["zarr_format"], mark["codecs"], rules["chunks"], rules["shards"], tuple(mark["include"]),
-        tuple(mark["exclude"]),
-    )  # fmt: skip
-
-
-def check_options(on_unsupported: str, *, resume: bool, overwrite: bool) -> None:
-    """Refuse options that make no sense.
-
-    Raises
-    ------
-    OptionError
-        An option has a value that it cannot have.
-    """
-    if on_unsupported not in ("raise", "skip"):
-        raise OptionError(f"on_unsupported={on_unsupported!r}: it is 'raise' or 'skip'")
-    if resume and overwrite:
-        raise OptionError("resume and overwrite: pass one of them")
-
-
-def window_nbytes(window: int | str | None) -> int:
-    """Give the bytes of a window: as passed, or as dask is configured."""
-    return parse_nbytes(dask.config.get("h5bound.window", "1 GiB") if window is None else window, "window")

@@ -9,28 +9,31 @@ from typing import TYPE_CHECKING
 from h5bound.reports import Skipped
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from h5bound.chunk_grid import Shape
     from h5bound.hdf5.hierarchy import Hierarchy
     from h5bound.hdf5.links import LinkRecord
     from h5bound.planning.options import Rules, Settings
 
 
-def matches(path: str, glob: str) -> bool:
-    """Tell whether a glob meets a path or a group above it; ``*`` goes across slashes.
+LEFT_OUT = "left out by include or exclude"
 
-    Examples
-    --------
+
+def matches(path: str, glob: str) -> bool:
+    """Return whether a glob matches a path or a group above it; ``*`` also matches slashes.
+
     >>> matches("/entry/data/x", "/entry/d*"), matches("/entry/data", "data"), matches("/entry/data", "*/data")
     (True, False, True)
     """
     pattern = glob.rstrip("/") if glob.startswith(("/", "*")) else f"/{glob.rstrip('/')}"
-    parts = path.split("/")
-    above = ("/".join(parts[:stop]) or "/" for stop in range(1, len(parts) + 1))
-    return any(fnmatchcase(name, pattern or "/") for name in above)
+    names = path.split("/")
+    prefixes = ("/".join(names[:stop]) or "/" for stop in range(1, len(names) + 1))
+    return any(fnmatchcase(prefix, pattern or "/") for prefix in prefixes)
 
 
 def match_shape(rules: Rules, path: str, ndim: int) -> Shape | int | None:
-    """Give the size of the first rule that meets a path: bytes, or a shape with as many axes.
+    """Return the size of the first rule that matches a path: bytes, or a shape of `ndim` axes.
 
     >>> match_shape((("/a", (3,)), ("*", (1, 2))), "/a", 2)
     (1, 2)
@@ -41,84 +44,93 @@ def match_shape(rules: Rules, path: str, ndim: int) -> Shape | int | None:
     )
 
 
-def is_wanted(path: str, settings: Settings) -> bool:
-    """Tell whether the include and exclude globs let a path in."""
+def is_selected(path: str, settings: Settings) -> bool:
+    """Return whether the include and exclude globs select a path."""
     if any(matches(path, glob) for glob in settings.exclude):
         return False
     return not settings.include or any(matches(path, glob) for glob in settings.include)
 
 
-LEFT_OUT = "left out by include or exclude"
+def select_objects(hierarchy: Hierarchy, settings: Settings) -> tuple[Hierarchy, list[Skipped]]:
+    """Return the hierarchy without what the globs leave out, and what that is: of a group, only the group itself.
 
-
-def keep_wanted(index: Hierarchy, settings: Settings, skipped: list[Skipped]) -> Hierarchy:
-    """Give the index without what include and exclude leave out, which is noted down, the highest groups only."""
+    Groups above a selected object stay.
+    """
     if not settings.include and not settings.exclude:
-        return index
-    index = prefer_wanted(index, settings)
-    wanted = {record.path for record in index.datasets if is_wanted(record.path, settings)}
-    wanted |= {record.path for record in index.groups if is_wanted(record.path, settings)}
-    above = {"/"} | {"/".join(path.split("/")[:stop]) for path in wanted for stop in range(2, path.count("/") + 1)}
-    kept = wanted | above
-    skipped += [
-        Skipped(path, LEFT_OUT, asked=True)
-        for path in list_paths(index)
-        if path not in kept and parent_of(path) in kept
-    ]
-    skipped += [
-        Skipped(note.path, LEFT_OUT, asked=True)
-        for note in index.notes
-        if not is_wanted(note.path, settings) and parent_of(note.path) in kept
-    ]
-    links = []
-    for link in (link for link in index.links if parent_of(link.path) in kept):
-        if not is_wanted(link.path, settings):
+        return hierarchy, []
+    hierarchy = prefer_selected_names(hierarchy, settings)
+    selected = {path for path in list_paths(hierarchy) if is_selected(path, settings)}
+    kept = selected | {"/"} | {above for path in selected for above in list_groups_above(path)}
+    links, skipped_links = select_links(hierarchy, settings, kept)
+    committed = [note.path for note in hierarchy.notes if not is_selected(note.path, settings)]
+    left_out = [path for path in [*list_paths(hierarchy), *committed] if path not in kept and parent_of(path) in kept]
+    selection = replace(
+        hierarchy,
+        groups=tuple(record for record in hierarchy.groups if record.path in kept),
+        datasets=tuple(record for record in hierarchy.datasets if record.path in kept),
+        links=tuple(links),
+        notes=tuple(note for note in hierarchy.notes if is_selected(note.path, settings)),
+        problems=tuple(problem for problem in hierarchy.problems if is_selected(problem[0], settings)),
+    )
+    return selection, [*(Skipped(path, LEFT_OUT, asked=True) for path in left_out), *skipped_links]
+
+
+def select_links(hierarchy: Hierarchy, settings: Settings, kept: set[str]) -> tuple[list[LinkRecord], list[Skipped]]:
+    """Return the links of the kept groups that the globs select, and the others of these groups."""
+    links, skipped = [], []
+    for link in hierarchy.links:
+        if parent_of(link.path) not in kept:
+            continue
+        if not is_selected(link.path, settings):
             skipped.append(Skipped(link.path, LEFT_OUT, asked=True))
         elif link.kind == "hard" and link.to not in kept:
-            skipped.append(Skipped(link.path, f"what it leads to, {link.to}, is {LEFT_OUT}", asked=True))
+            skipped.append(Skipped(link.path, f"its target {link.to} is {LEFT_OUT}", asked=True))
         else:
             links.append(link)
-    return replace(
-        index,
-        groups=tuple(record for record in index.groups if record.path in kept),
-        datasets=tuple(record for record in index.datasets if record.path in kept),
-        links=tuple(links),
-        notes=tuple(note for note in index.notes if is_wanted(note.path, settings)),
-        problems=tuple(item for item in index.problems if is_wanted(item[0], settings)),
-    )
+    return links, skipped
 
 
-def prefer_wanted(index: Hierarchy, settings: Settings) -> Hierarchy:
-    """Give the index with each dataset under the first of its names that is not left out, if there is one."""
-    datasets = {record.path for record in index.datasets if not is_wanted(record.path, settings)}
+def prefer_selected_names(hierarchy: Hierarchy, settings: Settings) -> Hierarchy:
+    """Return the hierarchy with each dataset under the first of its names that is selected, if one is."""
+    left_out = {record.path for record in hierarchy.datasets if not is_selected(record.path, settings)}
     names: dict[str, str] = {}
-    for link in index.links:
-        if link.kind == "hard" and link.to in datasets and is_wanted(link.path, settings):
+    for link in hierarchy.links:
+        if link.kind == "hard" and link.to in left_out and is_selected(link.path, settings):
             names.setdefault(link.to, link.path)
     if not names:
-        return index
+        return hierarchy
 
-    def turn(link: LinkRecord) -> LinkRecord:
+    def swap(link: LinkRecord) -> LinkRecord:
         name = names.get(link.to) if link.kind == "hard" else None
         if name is None:
             return link
         return replace(link, path=link.to, to=name) if link.path == name else replace(link, to=name)
 
     return replace(
-        index,
-        datasets=tuple(replace(record, path=names.get(record.path, record.path)) for record in index.datasets),
-        links=tuple(map(turn, index.links)),
-        addresses={address: names.get(path, path) for address, path in index.addresses.items()},
+        hierarchy,
+        datasets=tuple(replace(record, path=names.get(record.path, record.path)) for record in hierarchy.datasets),
+        links=tuple(map(swap, hierarchy.links)),
+        addresses={address: names.get(path, path) for address, path in hierarchy.addresses.items()},
     )
 
 
-def list_paths(index: Hierarchy) -> list[str]:
-    """Give the paths of all groups, and then of all datasets."""
-    return [group.path for group in index.groups] + [dataset.path for dataset in index.datasets]
+def list_paths(hierarchy: Hierarchy) -> list[str]:
+    """Return the paths of all groups, then those of all datasets."""
+    return [group.path for group in hierarchy.groups] + [dataset.path for dataset in hierarchy.datasets]
+
+
+def list_groups_above(path: str) -> Iterator[str]:
+    """Yield the paths of the groups above an object, without the root.
+
+    >>> list(list_groups_above("/a/b/c"))
+    ['/a', '/a/b']
+    """
+    names = path.split("/")
+    return ("/".join(names[:stop]) for stop in range(2, len(names)))
 
 
 def parent_of(path: str) -> str:
-    """Give the path of the group that holds an object.
+    """Return the path of the group that holds an object.
 
     >>> parent_of("/a/b"), parent_of("/a")
     ('/a', '/')

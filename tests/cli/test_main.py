@@ -161,7 +161,7 @@ def test_the_demo_makes_converts_and_verifies(tmp_path: Path, capsys: pytest.Cap
 def test_the_demo_replaces_its_own_files_only(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / name).write_text("precious")
     assert run_command(["demo", str(tmp_path)]) == 1
-    assert f"{name}: exists, and no demo made it" in capsys.readouterr().err
+    assert f"{name}: exists and was not made by h5bound demo" in capsys.readouterr().err
     assert (tmp_path / name).read_text() == "precious"
 
 
