@@ -1,5 +1,5 @@
 """The table from HDF5 filters to decoders and Zarr codecs.
 
-A new filter is one entry in :mod:`h5bound.codecs.filters` and, if it has no decoder yet, one function in
+A new filter is one entry of `FILTERS` in :mod:`h5bound.codecs.filters` and, if it has no decoder yet, one function in
 :mod:`h5bound.codecs.decoders`.
 """

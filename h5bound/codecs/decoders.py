@@ -1,9 +1,8 @@
-"""What undoes single HDF5 filters, on plain buffers.
+"""Decoders of single HDF5 filters, on plain buffers.
 
-A decoder works outside HDF5, so outside HDF5's lock, and the codecs that it calls give up Python's lock while
-they work. It writes into a buffer of the size that the data are declared to have: data that decode to anything
-else are refused, and no size that stands in the data is trusted with an allocation. Codec libraries are imported
-where they are called.
+They run outside HDF5, so without its lock, and the codec libraries release the GIL. Each writes into a buffer of the
+declared size and raises DamagedError for data that decode to any other size. No size in the data themselves decides how
+much memory is allocated. Codec libraries are imported where they are called.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import bz2
 import struct
 import zlib
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,32 +21,43 @@ from h5bound.buffers import Bytes, DamagedError, Rows
 from h5bound.codecs.lz4_blocks import find_frames, join_frames, unpack_full, unpack_one_by_one
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence, Sized
 
     from numpy.typing import NDArray
 
 
 class FilterInput(NamedTuple):
-    """What one filter has to undo."""
+    """The input of one decoder."""
 
     source: Bytes
-    """the bytes as the filter left them; where a codec may write to them, it leaves them as they were"""
+    """Bytes as the filter left them. A decoder that overwrites them restores them."""
     nbytes: int
-    """how many bytes there were before the filter; -1 where that is not known beforehand"""
+    """Decoded size in bytes; -1 where it is not known beforehand."""
     out: Bytes | None
-    """where to put them; None for a buffer of the decoder's own"""
+    """Buffer for the decoded bytes; None for a new one."""
     options: tuple[int, ...]
-    """the filter's client data values"""
+    """Client data values of the filter."""
     limit: int = 0
-    """the most bytes that there may have been, where how many is not known"""
+    """Largest decoded size in bytes, where `nbytes` is -1."""
 
     def target(self) -> Bytes:
-        """Give the buffer to decode into: `out`, or a new one of `nbytes`."""
-        return np.empty(self.nbytes, np.uint8) if self.out is None else self.out
+        """Return the buffer to decode into: `out`, or a new one of `nbytes`, or of the source's size if that is -1."""
+        if self.out is not None:
+            return self.out
+        return np.empty(self.source.size if self.nbytes < 0 else self.nbytes, np.uint8)
+
+
+@contextmanager
+def _damaged(problem: str) -> Iterator[None]:
+    """Turn the errors of codec libraries into DamagedError."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise DamagedError(f"{problem}: {error}") from error
 
 
 def undo_deflate(task: FilterInput) -> Bytes:
-    """Inflate a zlib stream; libdeflate checks its Adler-32. What it unpacks to is known, or has a limit."""
+    """Inflate a zlib stream. libdeflate checks its Adler-32."""
     import deflate
 
     if task.nbytes < 0:
@@ -58,7 +69,7 @@ def undo_deflate(task: FilterInput) -> Bytes:
 
 
 def inflate_within(source: Bytes, limit: int) -> Bytes:
-    """Inflate a zlib stream of any size up to a limit, allocating no more."""
+    """Inflate a zlib stream of at most `limit` bytes, without allocating more."""
     unpacker = zlib.decompressobj()
     try:
         data = unpacker.decompress(source, limit + 1)
@@ -70,21 +81,20 @@ def inflate_within(source: Bytes, limit: int) -> Bytes:
 
 
 def undo_shuffle(task: FilterInput) -> Bytes:
-    """Put byte k of every element back beside the element's other bytes.
+    """Undo the byte shuffle.
 
-    numpy's strided copies do this at 3 GB/s without Python's lock, which numcodecs keeps. What is left over
-    after the last whole element was never shuffled (H5Zshuffle.c).
+    numpy's strided copies do this at 3 GB/s without the GIL, which numcodecs holds. Bytes after the last whole element
+    are not shuffled (H5Zshuffle.c).
     """
-    size = task.options[0]
     out = np.empty(task.source.size, np.uint8) if task.out is None else task.out
     if out.size != task.source.size:
         raise DamagedError(f"has {task.source.size} bytes where {out.size} are declared")
-    unshuffle(task.source, out, size)
+    unshuffle(task.source, out, task.options[0])
     return out
 
 
 def unshuffle(source: Rows, out: Rows, size: int) -> None:
-    """Put the bytes of elements of `size` back together, in one chunk or in each row of chunks."""
+    """Unshuffle elements of `size` bytes, in one chunk or in each row of chunks."""
     whole = out.shape[-1] // size * size
     rows = out.shape[:-1]
     planes, elements = source[..., :whole].reshape(*rows, size, -1), out[..., :whole].reshape(*rows, -1, size)
@@ -94,7 +104,7 @@ def unshuffle(source: Rows, out: Rows, size: int) -> None:
 
 
 def undo_fletcher32(task: FilterInput) -> Bytes:
-    """Check the four bytes of checksum at the end and take them off."""
+    """Check and remove the checksum, the last four bytes."""
     if task.source.size < 4:
         raise DamagedError("is too short for its checksum")
     data = task.source[:-4]
@@ -108,11 +118,11 @@ def undo_fletcher32(task: FilterInput) -> Bytes:
 
 
 def fletcher32(data: Bytes) -> int:
-    """Give HDF5's Fletcher-32 checksum of `data`.
+    """Return HDF5's Fletcher-32 checksum of `data`.
 
-    The two sums run over big-endian 16-bit words modulo 65535, with 65535 in place of 0 unless every word is
-    0; an odd last byte is the high byte of a word (H5checksum.c, `H5_checksum_fletcher32`). They are had from
-    the sums of the rows and columns of a matrix of the words: 4 GB/s in numpy, without Python's lock.
+    The two sums run over big-endian 16-bit words modulo 65535, with 65535 in place of 0 unless every word is 0. An odd
+    last byte is the high byte of a word (H5checksum.c, `H5_checksum_fletcher32`). They are computed from the sums of
+    the rows and columns of a matrix of the words: 4 GB/s in numpy, without the GIL.
 
     Examples
     --------
@@ -122,23 +132,23 @@ def fletcher32(data: Bytes) -> int:
     first = second = 0
     words = data[: data.size // 2 * 2].view("<u2")
     for start in range(0, words.size, WORDS_AT_ONCE):
-        total, weighted = sum_words(words[start : start + (WORDS_AT_ONCE)])
+        total, weighted = _sum_words(words[start : start + WORDS_AT_ONCE])
         second += first * min(words.size - start, WORDS_AT_ONCE) + weighted
         first += total
-    # The words were read with their bytes swapped; modulo 65535 a multiplication by 256 swaps them back.
+    # The words were read with their bytes swapped. Modulo 65535, multiplying by 256 swaps them back.
     first, second = first * 256, second * 256
     if data.size % 2:
         first += int(data[-1]) << 8
         second += first
-    return wrapped(second) << 16 | wrapped(first)
+    return _fold(second) << 16 | _fold(first)
 
 
 WORDS_AT_ONCE = 1 << 24
-"""Of so many 16-bit words neither a row nor a column of the matrix overflows 32 bits."""
+"""Words that are summed at once: no row or column of their matrix overflows 32 bits."""
 
 
-def sum_words(words: np.ndarray[tuple[int], np.dtype[np.uint16]]) -> tuple[int, int]:
-    """Give the sum of at most `WORDS_AT_ONCE` words, and the sum of what it has been after each of them."""
+def _sum_words(words: np.ndarray[tuple[int], np.dtype[np.uint16]]) -> tuple[int, int]:
+    """Return the sum of at most `WORDS_AT_ONCE` words, and the sum of its running totals."""
     width = 2048
     height = words.size // width
     matrix = words[: height * width].reshape(height, width)
@@ -151,27 +161,26 @@ def sum_words(words: np.ndarray[tuple[int], np.dtype[np.uint16]]) -> tuple[int, 
     return int(rows.sum()) + int(last.sum()), weighted
 
 
-def wrapped(total: int) -> int:
-    """Give `total` modulo 65535 as end-around carries leave it: 65535, not 0, unless the total is 0."""
+def _fold(total: int) -> int:
+    """Return `total` modulo 65535 as end-around carries leave it: 65535, not 0, unless the total is 0."""
     return (total - 1) % 65535 + 1 if total else 0
 
 
 def undo_zstd(task: FilterInput) -> Bytes:
-    """Decompress a Zstandard frame whose header says its size, as HDF5's plugin asks for."""
+    """Decompress a Zstandard frame. Its header must hold its size, as HDF5's plugin requires."""
     from numcodecs import zstd
 
-    if zstd_nbytes(task.source[:18].tobytes()) != task.nbytes:
-        raise DamagedError(f"is not a Zstandard frame of {task.nbytes} bytes")
+    problem = f"is not a Zstandard frame of {task.nbytes} bytes"
+    if _zstd_nbytes(task.source[:18].tobytes()) != task.nbytes:
+        raise DamagedError(problem)
     out = task.target()
-    try:
+    with _damaged(problem):
         zstd.decompress(task.source, out)
-    except (RuntimeError, ValueError) as error:
-        raise DamagedError(f"is not a Zstandard frame of {task.nbytes} bytes: {error}") from error
     return out
 
 
-def zstd_nbytes(head: bytes) -> int:
-    """Give the content size in a Zstandard frame's header, -1 if it has none (RFC 8878, section 3.1.1.1)."""
+def _zstd_nbytes(head: bytes) -> int:
+    """Return the content size in a Zstandard frame's header, -1 if it has none (RFC 8878, section 3.1.1.1)."""
     if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
         return -1
     single, flag = head[4] & 0x20, head[4] >> 6
@@ -184,7 +193,7 @@ def zstd_nbytes(head: bytes) -> int:
 
 
 def undo_bzip2(task: FilterInput) -> Bytes:
-    """Decompress a bzip2 stream, reading at most one byte more than there should be."""
+    """Decompress a bzip2 stream, without allocating more than one byte beyond its declared size."""
     unpacker = bz2.BZ2Decompressor()
     try:
         data = unpacker.decompress(task.source, task.nbytes + 1)
@@ -196,114 +205,110 @@ def undo_bzip2(task: FilterInput) -> Bytes:
 
 
 def undo_blosc(task: FilterInput) -> Bytes:
-    """Decompress a Blosc 1 buffer whose header has the sizes right."""
+    """Decompress a Blosc 1 buffer, after checking the sizes in its header."""
     from numcodecs import blosc
 
     if task.source.size < 16:
         raise DamagedError("is too short for a Blosc buffer")
-    nbytes, _, stored = struct.unpack("<III", task.source[4:16].tobytes())
-    if nbytes != task.nbytes or stored != task.source.size:
+    nbytes, _, encoded_nbytes = struct.unpack("<III", task.source[4:16].tobytes())
+    if nbytes != task.nbytes or encoded_nbytes != task.source.size:
         raise DamagedError(
-            f"is a Blosc buffer that says it has {stored} bytes for {nbytes}, where {task.source.size} are "
+            f"is a Blosc buffer of {encoded_nbytes} bytes for {nbytes} by its header, where {task.source.size} are "
             f"stored for {task.nbytes}"
         )
     out = task.target()
-    try:
+    with _damaged("does not decompress"):
         blosc.decompress(task.source, out)
-    except (RuntimeError, ValueError) as error:
-        raise DamagedError(f"does not decompress: {error}") from error
     return out
 
 
 HEAD_NBYTES = 16
-"""Bytes of the header of a Blosc buffer."""
+"""Bytes in the header of a Blosc buffer."""
 
 
-def blosc_sizes(heads: Rows, stored: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give the sizes in the headers of Blosc 1 buffers; -1 where one says another size for itself than is stored.
+def blosc_sizes(heads: Rows, encoded_nbytes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the decoded sizes in the headers of Blosc 1 buffers; -1 where the header has another encoded size.
 
     >>> head = np.array([[2, 1, 0x21, 4, 80, 0, 0, 0, 80, 0, 0, 0, 50, 0, 0, 0]], np.uint8)
     >>> blosc_sizes(head, np.array([50])), blosc_sizes(head, np.array([51]))
     (array([80]), array([-1]))
     """
     words = np.ascontiguousarray(heads[:, 4:16]).view("<u4").astype(np.int64)
-    return np.where(words[:, 2] == stored, words[:, 0], -1)
+    return np.where(words[:, 2] == encoded_nbytes, words[:, 0], -1)
 
 
 def undo_lz4(task: FilterInput) -> Bytes:
-    """Decompress HDF5's LZ4 framing; a block as long as what it holds is stored as it is (H5Zlz4.c)."""
+    """Decompress HDF5's LZ4 framing. A block as long as its content is stored uncompressed (H5Zlz4.c)."""
     out = task.target()
     frames = find_frames(task.source, out.size, out.size)
     done = unpack_full(frames, out, plain=True) if len(frames.lengths) > 1 and has_imagecodecs() else 0
-    unpack_one_by_one(frames, out, unpack_lz4, plain=True, done=done)
+    unpack_one_by_one(frames, out, _unpack_lz4, plain=True, done=done)
     return out
 
 
 @cache
 def has_imagecodecs() -> bool:
-    """Tell whether imagecodecs is installed."""
+    """Return whether imagecodecs is installed."""
     return find_spec("imagecodecs") is not None
 
 
 def join_lz4(parts: Sequence[Bytes], nbytes: int, _options: tuple[int, ...]) -> Bytes | None:
-    """Give what the LZ4 filter would have made of several chunks of `nbytes` as one; None where that is not sure."""
+    """Return one LZ4 buffer for several chunks of `nbytes`; None where their framing does not allow it."""
     return join_frames(parts, nbytes)
 
 
-def unpack_lz4(frame: Bytes, out: Bytes) -> None:
-    """Decompress one LZ4 block after four bytes, in which numcodecs is told the size as it wants it."""
+def _unpack_lz4(frame: Bytes, out: Bytes) -> None:
+    """Decompress one LZ4 block. numcodecs reads its size from the four bytes before it, which are overwritten."""
     from numcodecs import lz4
 
     frame[:4].view("<u4")[0] = out.size
     lz4.decompress(frame, out)
 
 
-def unpack_zstd(frame: Bytes, out: Bytes) -> None:
-    """Decompress one Zstandard frame after four bytes."""
+def _unpack_zstd(frame: Bytes, out: Bytes) -> None:
+    """Decompress one Zstandard frame that follows four bytes."""
     undo_zstd(FilterInput(frame[4:], out.size, out, ()))
 
 
 def undo_bitshuffle(task: FilterInput) -> Bytes:
-    """Put the bits of every element back together, decompressing them before where that is asked for.
+    """Undo the bit shuffle, and before it the compression that the filter may include.
 
-    Elements are taken eight at a time; what is left after the last eight stands as it is at the end
-    (bitshuffle.c). Compressed, the framing is that of LZ4 (bshuf_h5filter.c).
+    Bits are shuffled in groups of eight elements. Elements after the last group follow unchanged (bitshuffle.c).
+    Compressed data have the framing of LZ4 (bshuf_h5filter.c).
     """
     import imagecodecs
 
     _, _, size, elements, packer = (*task.options, 0)[:5]
     nbytes = task.source.size if task.nbytes < 0 else task.nbytes
     packed = nbytes // (8 * size) * (8 * size)
-    bits, left = task.source[:packed], task.source[packed:]
+    bits, rest = task.source[:packed], task.source[packed:]
     if packer:
-        bits, left, block = unpack_bits(task.source, nbytes, packed, packer)
-        elements = block // size
-    if bits.size + left.size != nbytes:
-        raise DamagedError(f"has {bits.size + left.size} bytes where {nbytes} are declared")
-    out = np.empty(nbytes, np.uint8) if task.out is None else task.out
-    out[packed:] = left
-    cell = f"V{size}"
-    try:
-        imagecodecs.bitshuffle_decode(bits.view(cell), blocksize=elements, out=out[:packed].view(cell))
-    except (RuntimeError, ValueError) as error:
-        raise DamagedError(f"does not unshuffle: {error}") from error
+        bits, rest, block_nbytes = _unpack_bits(task.source, nbytes, packed=packed, packer=packer)
+        elements = block_nbytes // size
+    if bits.size + rest.size != nbytes:
+        raise DamagedError(f"has {bits.size + rest.size} bytes where {nbytes} are declared")
+    out = task.target()
+    out[packed:] = rest
+    element = f"V{size}"
+    with _damaged("does not unshuffle"):
+        imagecodecs.bitshuffle_decode(bits.view(element), blocksize=elements, out=out[:packed].view(element))
     return out
 
 
 def join_bitshuffle(parts: Sequence[Bytes], nbytes: int, options: tuple[int, ...]) -> Bytes | None:
-    """Give what bitshuffle would have made of several chunks of `nbytes` as one; None where that is not sure."""
+    """Return one bitshuffle buffer for several chunks of `nbytes`; None where their framing does not allow it."""
     _, _, size, _, packer = (*options, 0)[:5]
     return join_frames(parts, nbytes) if packer and nbytes % (8 * size) == 0 else None
 
 
-def unpack_bits(source: Bytes, nbytes: int, packed: int, packer: int) -> tuple[Bytes, Bytes, int]:
-    """Give the shuffled bits that bitshuffle compressed, the bytes after them, and the bytes of a block."""
+def _unpack_bits(source: Bytes, nbytes: int, *, packed: int, packer: int) -> tuple[Bytes, Bytes, int]:
+    """Return the `packed` bytes that bitshuffle compressed, the bytes after them, and the bytes of a block."""
     frames = find_frames(source, nbytes, packed)
     bits = np.empty(packed, np.uint8)
     if packer == 2:
-        unpack_one_by_one(frames, bits, unpack_lz4, done=unpack_full(frames, bits))
+        unpack_one_by_one(frames, bits, _unpack_lz4, done=unpack_full(frames, bits))
     else:
-        unpack_one_by_one(frames, bits, unpack_zstd)
+        unpack_one_by_one(frames, bits, _unpack_zstd)
     return bits, source[frames.end(len(frames.lengths)) :], frames.block
 
 
@@ -312,27 +317,25 @@ def undo_lzf(task: FilterInput) -> Bytes:
     import imagecodecs
 
     out = task.target()
-    try:
+    with _damaged("is not an LZF stream"):
         data = imagecodecs.lzf_decode(task.source, out=memoryview(out))
-    except (RuntimeError, ValueError) as error:
-        raise DamagedError(f"is not an LZF stream: {error}") from error
-    if len(data) != out.size:
-        raise DamagedError(f"decodes to {len(data)} bytes where {out.size} are declared")
-    return out
+    return _check_full(data, out)
 
 
 def undo_szip(task: FilterInput) -> Bytes:
-    """Decompress a SZIP stream led by its little-endian size (H5Zszip.c)."""
+    """Decompress a SZIP stream that follows its little-endian size (H5Zszip.c)."""
     import imagecodecs
 
     out = task.target()
     if task.source.size < 5 or int.from_bytes(task.source[:4].tobytes(), "little") != out.size:
         raise DamagedError(f"is not a SZIP buffer of {out.size} bytes")
     mask, per_block, bits, per_line = task.options
-    try:
+    with _damaged("is not a SZIP stream"):
         data = imagecodecs.szip_decode(task.source[4:], mask, per_block, bits, per_line, out=memoryview(out))
-    except (RuntimeError, ValueError) as error:
-        raise DamagedError(f"is not a SZIP stream: {error}") from error
+    return _check_full(data, out)
+
+
+def _check_full(data: Sized, out: Bytes) -> Bytes:
     if len(data) != out.size:
         raise DamagedError(f"decodes to {len(data)} bytes where {out.size} are declared")
     return out

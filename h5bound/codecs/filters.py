@@ -1,9 +1,11 @@
-"""From an HDF5 filter pipeline to what undoes it: decoders for h5bound, codecs for Zarr; one table.
+"""The table from HDF5 filters to their decoders and Zarr codecs.
 
-HDF5 applies the filters of a pipeline in order when it writes and undoes them in reverse when it reads; bit i of
-a chunk's filter mask says that filter i was skipped for that chunk (HDF5 File Format Specification, "Filter
-Pipeline Message" and "Version 1 B-trees"). Where Zarr has a codec that undoes a filter exactly, the table names
-it.
+A new filter is one entry of `FILTERS`. Its decoder is a function in :mod:`h5bound.codecs.decoders`, and if a Zarr codec
+undoes the filter exactly, the entry names that codec.
+
+HDF5 applies the filters of a pipeline in order when it writes and undoes them in reverse when it reads. Bit i of a
+chunk's filter mask says that filter i was skipped for that chunk (HDF5 File Format Specification, "Filter Pipeline
+Message" and "Version 1 B-trees").
 """
 
 from __future__ import annotations
@@ -40,219 +42,247 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+Options: TypeAlias = tuple[int, ...]
+"""Client data values of a filter: unsigned 32-bit integers."""
+
+CodecConfig: TypeAlias = dict[str, Any]
+"""A codec as the metadata of a Zarr array describe it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """One filter of a pipeline."""
+    """One filter of a pipeline, as the file describes it."""
 
     id: int
     """Number in the registry of HDF5 filters."""
     flags: int
-    """1 if the filter is optional, else 0."""
-    options: tuple[int, ...]
-    """Its client data, unsigned 32-bit numbers."""
+    """1 for an optional filter, else 0."""
+    options: Options
     name: str
-    """The name stored with it, often empty."""
+    """Name stored with the filter, often empty."""
 
 
-Config: TypeAlias = dict[str, Any]
-"""A codec as Zarr's metadata spell it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterSpec:
+    """One entry of the table: a filter that h5bound undoes itself."""
+
+    name: str
+    """Common name, used in messages."""
+    undo: Callable[[FilterInput], Bytes]
+    """Decoder of one chunk."""
+    growth: int | None
+    """Bytes that the filter adds to a chunk; None for a compressor, whose output has any size."""
+    accepts: Callable[[Options, int], bool] = lambda _options, _nbytes: True
+    """Whether the decoder takes these client data values for chunks of so many bytes; other chunks are left to HDF5."""
+    codec: Callable[[Options, int], CodecConfig] | None = None
+    """Zarr codec for the client data values and a Zarr format; None where no codec undoes the filter."""
+    needs_nbytes: bool = True
+    """Whether the decoder must know the decoded size; if not, it may follow another compressor."""
+    library: str | None = None
+    """Optional dependency that the decoder imports."""
+    sizes: Callable[[Rows, NDArray[np.int64]], NDArray[np.int64]] | None = None
+    """Decoded sizes of chunks, from their first bytes and their encoded sizes; None where the bytes do not say."""
+    join: Callable[[Sequence[Bytes], int, Options], Bytes | None] | None = None
+    """What the filter would have made of several chunks as one, from their decoded size and its client data values."""
 
 
-def name_zlib(options: tuple[int, ...], zarr_format: int) -> Config:
-    """Give the codec that reads HDF5's deflate, which writes zlib streams."""
-    return numcodec("zlib", zarr_format, level=level_of(options, 1))
-
-
-def name_shuffle(options: tuple[int, ...], zarr_format: int) -> Config:
-    """Give the codec that reads HDF5's shuffle, of a whole number of elements."""
-    return numcodec("shuffle", zarr_format, elementsize=options[0])
-
-
-def name_fletcher32(_options: tuple[int, ...], zarr_format: int) -> Config:
-    """Give the codec that reads HDF5's fletcher32."""
-    return numcodec("fletcher32", zarr_format)
-
-
-def name_bzip2(options: tuple[int, ...], zarr_format: int) -> Config:
-    """Give the codec that reads the bzip2 plugin's streams."""
-    return numcodec("bz2", zarr_format, level=level_of(options, 9))
-
-
-def name_zstd(options: tuple[int, ...], zarr_format: int) -> Config:
-    """Give the codec that reads the Zstandard plugin's frames."""
-    level = level_of(options, 3)
+def zstd_codec(level: int, zarr_format: int) -> CodecConfig:
+    """Return Zarr's codec ``zstd``."""
     if zarr_format == 2:
         return {"id": "zstd", "level": level}
     return {"name": "zstd", "configuration": {"level": level, "checksum": False}}
 
 
-def name_blosc(options: tuple[int, ...], zarr_format: int) -> Config:
-    """Give the codec that reads the Blosc plugin's buffers, which say themselves how they were made."""
-    _, _, typesize, _, level, shuffle, packer = (*options, *(0, 0, 1, 0, 5, 1, 0)[len(options) :])
-    settings = {"cname": BLOSC_PACKERS[packer], "clevel": level, "blocksize": 0}
+def blosc_codec(cname: str, *, level: int, shuffle: int, typesize: int, zarr_format: int) -> CodecConfig:
+    """Return Zarr's codec ``blosc``; `shuffle` is 0 (none), 1 (bytes), 2 (bits) or, in format 2, -1 (automatic)."""
+    settings = {"cname": cname, "clevel": level, "blocksize": 0}
     if zarr_format == 2:
         return {"id": "blosc", "shuffle": shuffle, **settings}
     shuffled = ("noshuffle", "shuffle", "bitshuffle")[shuffle]
     return {"name": "blosc", "configuration": {"typesize": typesize, "shuffle": shuffled, **settings}}
 
 
-BLOSC_PACKERS = {0: "blosclz", 1: "lz4", 2: "lz4hc", 4: "zlib", 5: "zstd"}
-"""Blosc's compressors by the plugin's seventh client data value; numcodecs is built without 3, snappy."""
-
-
-def numcodec(name: str, zarr_format: int, **settings: int) -> Config:
-    """Give a numcodecs codec, as version 2 or 3 of Zarr spells it."""
+def _numcodec(name: str, zarr_format: int, **settings: int) -> CodecConfig:
+    """Return a codec of numcodecs, which format 3 calls ``numcodecs.NAME``."""
     if zarr_format == 2:
         return {"id": name, **settings}
     return {"name": f"numcodecs.{name}", "configuration": settings}
 
 
-def level_of(options: tuple[int, ...], default: int) -> int:
-    """Give the compression level that a filter was set to; reading does not depend on it."""
+def _level(options: Options, default: int) -> int:
+    """Return the compression level that a filter was set to. Decoding does not depend on it."""
     return options[0] if options and 0 <= options[0] <= 22 else default
 
 
-@dataclass(frozen=True, slots=True)
-class FilterSpec:
-    """One row of the table: a filter that h5bound undoes itself."""
+def _blosc_filter_codec(options: Options, zarr_format: int) -> CodecConfig:
+    _, _, typesize, _, level, shuffle, packer = (*options, *(0, 0, 1, 0, 5, 1, 0)[len(options) :])
+    return blosc_codec(BLOSC_PACKERS[packer], level=level, shuffle=shuffle, typesize=typesize, zarr_format=zarr_format)
 
-    name: str
-    """what people call it"""
-    undo: Callable[[FilterInput], Bytes]
-    """the decoder"""
-    grows: int | None
-    """how many bytes it adds when it is applied; None for a compressor, whose output has any size"""
-    options: int = 0
-    """how many client data values the decoder reads"""
-    codec: Callable[[tuple[int, ...], int], Config] | None = None
-    """gives Zarr's codec for its client data values and a Zarr version; None if Zarr has none"""
-    library: str | None = None
-    """the module that an extra installs for it"""
-    sizes: Callable[[Rows, NDArray[np.int64]], NDArray[np.int64]] | None = None
-    """gives what chunks decode to in HDF5, or fail to, from their first bytes and how many are stored of each"""
-    join: Callable[[Sequence[Bytes], int, tuple[int, ...]], Bytes | None] | None = None
-    """gives what the filter would have made of several chunks as one, from their size before it and its options"""
 
+def _accepts_bitshuffle(options: Options, nbytes: int) -> bool:
+    if len(options) < 4:
+        return False
+    return 0 < options[2] <= nbytes and options[3] % 8 == 0 and (*options, 0)[4] in (0, 2, 3)
+
+
+BLOSC_PACKERS = {0: "blosclz", 1: "lz4", 2: "lz4hc", 4: "zlib", 5: "zstd"}
+"""Blosc's compressors by the plugin's seventh client data value. numcodecs is built without 3, snappy."""
 
 FILTERS = {
-    1: FilterSpec("deflate", undo_deflate, None, codec=name_zlib),
-    2: FilterSpec("shuffle", undo_shuffle, 0, 1, codec=name_shuffle),
-    3: FilterSpec("fletcher32", undo_fletcher32, 4, codec=name_fletcher32),
-    4: FilterSpec("szip", undo_szip, None, 4, library="imagecodecs"),
-    307: FilterSpec("bzip2", undo_bzip2, None, codec=name_bzip2),
-    32000: FilterSpec("lzf", undo_lzf, None, library="imagecodecs"),
-    32001: FilterSpec("blosc", undo_blosc, None, codec=name_blosc, sizes=blosc_sizes),
-    32004: FilterSpec("lz4", undo_lz4, None, join=join_lz4),
-    32008: FilterSpec("bitshuffle", undo_bitshuffle, None, 4, library="imagecodecs", join=join_bitshuffle),
-    32015: FilterSpec("zstd", undo_zstd, None, codec=name_zstd),
+    1: FilterSpec(
+        name="deflate",
+        undo=undo_deflate,
+        growth=None,
+        accepts=lambda options, _: len(options) == 1 and options[0] <= 9,  # HDF5 refuses other levels
+        codec=lambda options, zarr_format: _numcodec("zlib", zarr_format, level=_level(options, 1)),
+        needs_nbytes=False,
+    ),
+    2: FilterSpec(
+        name="shuffle",
+        undo=undo_shuffle,
+        growth=0,
+        accepts=lambda options, nbytes: len(options) == 1 and 0 < options[0] <= nbytes,
+        codec=lambda options, zarr_format: _numcodec("shuffle", zarr_format, elementsize=options[0]),
+    ),
+    3: FilterSpec(
+        name="fletcher32",
+        undo=undo_fletcher32,
+        growth=4,
+        codec=lambda _, zarr_format: _numcodec("fletcher32", zarr_format),
+    ),
+    4: FilterSpec(
+        name="szip",
+        undo=undo_szip,
+        growth=None,
+        accepts=lambda options, _: len(options) >= 4,
+        library="imagecodecs",
+    ),
+    307: FilterSpec(
+        name="bzip2",
+        undo=undo_bzip2,
+        growth=None,
+        codec=lambda options, zarr_format: _numcodec("bz2", zarr_format, level=_level(options, 9)),
+    ),
+    32000: FilterSpec(name="lzf", undo=undo_lzf, growth=None, library="imagecodecs"),
+    32001: FilterSpec(
+        name="blosc",
+        undo=undo_blosc,
+        growth=None,
+        accepts=lambda options, _: len(options) < 7 or options[6] in BLOSC_PACKERS,
+        codec=_blosc_filter_codec,
+        sizes=blosc_sizes,
+    ),
+    32004: FilterSpec(name="lz4", undo=undo_lz4, growth=None, join=join_lz4),
+    32008: FilterSpec(
+        name="bitshuffle",
+        undo=undo_bitshuffle,
+        growth=None,
+        accepts=_accepts_bitshuffle,
+        library="imagecodecs",
+        join=join_bitshuffle,
+    ),
+    32015: FilterSpec(
+        name="zstd",
+        undo=undo_zstd,
+        growth=None,
+        codec=lambda options, zarr_format: zstd_codec(_level(options, 3), zarr_format),
+    ),
 }
-"""The table, by filter number as registered with The HDF Group (hdf5_plugins, RegisteredFilterPlugins)."""
+"""The table, by the numbers that The HDF Group registers (hdf5_plugins, RegisteredFilterPlugins)."""
 
-GROWTH = 1 << 16
-"""Bytes by which a compressor may make a chunk larger, beside doubling it."""
+GROWTH_LIMIT = 1 << 16
+"""A compressor may make a chunk at most twice as large, plus so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """What undoes one pipeline."""
+    """Decoder of the chunks of one dataset."""
 
     nbytes: int
-    """the size of a decoded chunk"""
-    steps: tuple[tuple[FilterSpec, tuple[int, ...]], ...]
-    """the filters in the order in which they were applied, with their client data values"""
+    """Size of a decoded chunk."""
+    steps: tuple[tuple[FilterSpec, Options], ...]
+    """Filters in the order in which they were applied, with their client data values."""
 
-    def decode(self, stored: Bytes, out: Bytes, mask: int = 0) -> None:
-        """Decode one chunk into `out`, which has `nbytes` bytes; `stored` may be written to, and is left as it was.
+    def decode(self, encoded: Bytes, out: Bytes, mask: int = 0) -> None:
+        """Decode one chunk into `out`, which has `nbytes` bytes.
 
-        Bit i of `mask` says that filter i was skipped. One more buffer of the chunk's size is taken for each
-        filter but the last one to be undone.
-
-        Raises
-        ------
-        DamagedError
-            The bytes do not decode to `nbytes` bytes, or a checksum does not agree.
+        Bit i of `mask` says that filter i was skipped. `encoded` may be overwritten meanwhile, but is restored. Each
+        filter but the last one to be undone takes one more buffer of the chunk's size. Raise DamagedError if the bytes
+        do not decode to `nbytes` bytes or a checksum does not match.
         """
-        left = self._applied(mask)
-        data = stored
-        while left:
-            kind, options, nbytes = left.pop()
+        steps = self._applied(mask)
+        data = encoded
+        while steps:
+            spec, options, nbytes = steps.pop()
             try:
-                data = kind.undo(FilterInput(data, nbytes, None if left else out, options, self._limit))
+                data = spec.undo(FilterInput(data, nbytes, None if steps else out, options, self._limit))
             except DamagedError as error:
-                raise DamagedError(f"{kind.name}: it {error}") from error.__cause__
+                raise DamagedError(f"{spec.name}: it {error}") from error.__cause__
         self._check(data)
         if data is not out:
             out[:] = data
 
-    def decode_all(self, stored: Sequence[Bytes], out: Rows, mask: int = 0) -> None:
-        """Decode chunks of one filter mask, each into a row of `out`: one filter of all, then the next.
+    def decode_all(self, encoded: Sequence[Bytes], out: Rows, mask: int = 0) -> None:
+        """Decode chunks of one filter mask, each into a row of `out`: one filter of all chunks, then the next.
 
-        Raises
-        ------
-        DamagedError
-            As `decode` does, but for the name of the filter.
+        Raise DamagedError as `decode` does, without the name of the filter.
         """
-        left = self._applied(mask)
-        data = stored
-        while left:
-            kind, options, nbytes = left.pop()
-            if kind.undo is undo_shuffle and not left:
+        steps = self._applied(mask)
+        data = encoded
+        while steps:
+            spec, options, nbytes = steps.pop()
+            if spec.undo is undo_shuffle and not steps:
                 for chunk in data:
                     self._check(chunk)
                 unshuffle(np.concatenate(data).reshape(out.shape), out, options[0])
                 return
-            joined = kind.join(data, nbytes, options) if kind.join is not None and nbytes > 0 else None
+            joined = spec.join(data, nbytes, options) if spec.join is not None and nbytes > 0 else None
             if joined is None:
-                data = [kind.undo(FilterInput(chunk, nbytes, None, options, self._limit)) for chunk in data]
+                data = [spec.undo(FilterInput(chunk, nbytes, None, options, self._limit)) for chunk in data]
             else:
-                data = np.split(kind.undo(FilterInput(joined, nbytes * len(data), None, options)), len(data))
+                data = np.split(spec.undo(FilterInput(joined, nbytes * len(data), None, options)), len(data))
         for chunk in data:
             self._check(chunk)
         np.concatenate(data, out=out.reshape(-1))
 
     @property
     def compresses(self) -> bool:
-        """Whether what is stored of a chunk is of any size."""
-        return any(kind.grows is None for kind, _ in self.steps)
+        """Whether encoded chunks have any size."""
+        return any(spec.growth is None for spec, _ in self.steps)
 
     @property
     def tells_sizes(self) -> bool:
-        """Whether a chunk's decoded size is known before: if a filter compresses it is the last one, and says so."""
+        """Whether decoded sizes are known beforehand: only the last filter compresses, and its header says them."""
         before, last = self.steps[:-1], self.steps[-1:]
-        return all(kind.grows is not None for kind, _ in before) and all(
-            kind.grows is not None or kind.sizes is not None for kind, _ in last
+        return all(spec.growth is not None for spec, _ in before) and all(
+            spec.growth is not None or spec.sizes is not None for spec, _ in last
         )
 
-    def are_whole(self, heads: Rows, stored: NDArray[np.int64]) -> bool:
-        """Tell whether chunks that all filters were applied to decode to their declared size, where `tells_sizes`.
+    def are_whole(self, heads: Rows, encoded_nbytes: NDArray[np.int64]) -> bool:
+        """Return whether chunks decode to their declared size, from their first bytes and their encoded sizes.
 
-        Parameters
-        ----------
-        heads
-            The first bytes of each.
-        stored
-            How many are stored of each.
+        Only where `tells_sizes`, and for chunks that all filters were applied to.
         """
-        given, sizes = self.nbytes, stored
-        for kind, _ in self.steps:
-            if kind.grows is not None:
-                given += kind.grows
-            elif kind.sizes is not None:
-                sizes = kind.sizes(heads, stored)
-        return bool((sizes == given).all())
+        expected, sizes = self.nbytes, encoded_nbytes
+        for spec, _ in self.steps:
+            if spec.growth is not None:
+                expected += spec.growth
+            elif spec.sizes is not None:
+                sizes = spec.sizes(heads, encoded_nbytes)
+        return bool((sizes == expected).all())
 
     @property
     def _limit(self) -> int:
         """The most bytes that a compressor may have made of a chunk, or been given."""
-        return 2 * self.nbytes + GROWTH
+        return 2 * self.nbytes + GROWTH_LIMIT
 
-    def _applied(self, mask: int) -> list[tuple[FilterSpec, tuple[int, ...], int]]:
-        """Give the filters that were applied, with their options and the bytes that each was given."""
+    def _applied(self, mask: int) -> list[tuple[FilterSpec, Options, int]]:
+        """Return the filters that were applied, with their options and input sizes (-1 after a compressor)."""
         applied, nbytes = [], self.nbytes
-        for i, (kind, options) in enumerate(self.steps):
+        for i, (spec, options) in enumerate(self.steps):
             if not mask >> i & 1:
-                applied.append((kind, options, nbytes))
-                nbytes = -1 if nbytes < 0 or kind.grows is None else nbytes + kind.grows
+                applied.append((spec, options, nbytes))
+                nbytes = -1 if nbytes < 0 or spec.growth is None else nbytes + spec.growth
         return applied
 
     def _check(self, data: Bytes) -> None:
@@ -261,81 +291,54 @@ class Decoder:
 
 
 def make_decoder(filters: tuple[Filter, ...], nbytes: int) -> Decoder:
-    """Give the decoder of a pipeline for chunks of `nbytes` bytes.
+    """Return the decoder of a pipeline for chunks of `nbytes` bytes.
 
-    Raises
-    ------
-    UnsupportedError
-        A filter is not in the table, its library is not installed, or it is set in a way that is left to
-        HDF5; such data are to be read through h5py.
+    Raise UnsupportedError if a filter is not in the table, its library is not installed, or its settings are left to
+    HDF5. Such data must be read through h5py.
     """
     steps = []
-    packed = False
+    compressed = False
     for entry in filters:
-        kind = FILTERS.get(entry.id)
-        if kind is None:
+        spec = FILTERS.get(entry.id)
+        if spec is None:
             raise UnsupportedError(f"filter {entry.id} ({entry.name}) is undone by HDF5 only")
-        if kind.library and importlib.util.find_spec(kind.library) is None:
-            raise UnsupportedError(f"filter {kind.name} needs {kind.library}, which is not installed")
-        if has_unusual_settings(entry, nbytes):
-            raise UnsupportedError(f"filter {kind.name} with the settings {entry.options} is left to HDF5")
-        if packed and kind.grows is None and kind.name != "deflate":
-            raise UnsupportedError(f"filter {kind.name} after another compressor is left to HDF5")
-        packed = packed or kind.grows is None
-        steps.append((kind, entry.options))
+        if spec.library and importlib.util.find_spec(spec.library) is None:
+            raise UnsupportedError(f"filter {spec.name} needs {spec.library}, which is not installed")
+        if not spec.accepts(entry.options, nbytes):
+            raise UnsupportedError(f"filter {spec.name} with the settings {entry.options} is left to HDF5")
+        if compressed and spec.growth is None and spec.needs_nbytes:
+            raise UnsupportedError(f"filter {spec.name} after another compressor is left to HDF5")
+        compressed = compressed or spec.growth is None
+        steps.append((spec, entry.options))
     return Decoder(nbytes, tuple(steps))
-
-
-def has_unusual_settings(entry: Filter, nbytes: int) -> bool:
-    """Tell whether a filter of the table has client data values that its decoder is not made for."""
-    name, options = FILTERS[entry.id].name, entry.options
-    if len(options) < FILTERS[entry.id].options:
-        return True
-    if name == "deflate":  # HDF5 refuses any other
-        return len(options) != 1 or options[0] > 9
-    if name == "shuffle":
-        return len(options) != 1 or not 0 < options[0] <= nbytes
-    if name == "bitshuffle":
-        return not 0 < options[2] <= nbytes or options[3] % 8 != 0 or (*options, 0)[4] not in (0, 2, 3)
-    return name == "blosc" and len(options) > 6 and options[6] not in BLOSC_PACKERS
 
 
 def translate_codecs(
     filters: tuple[Filter, ...], nbytes: int, *, zarr_format: int
-) -> tuple[tuple[Config, ...] | None, str]:
-    """Give the Zarr codecs that read HDF5's stored chunks as they are, or None and the reason.
+) -> tuple[tuple[CodecConfig, ...] | None, str]:
+    """Return the Zarr codecs that read HDF5's stored chunks (`nbytes` bytes once decoded), or None and the reason.
 
-    They are byte to byte, in the order of writing: in version 3 what follows the ``bytes`` codec, which has the
-    byte order; in version 2 the filters and, last, the compressor. Every chunk has to have been stored through
-    the whole pipeline: one with a filter mask, or an unfiltered edge chunk, is not read by them.
-
-    Parameters
-    ----------
-    filters
-        The pipeline.
-    nbytes
-        The size of a decoded chunk.
-    zarr_format
-        2 or 3. The specification of version 3 has only ``blosc`` of these; zarr-python 3.1 warns
-        (`ZarrUserWarning`) of the ``numcodecs.`` ones, in either version, 3.4 does not.
+    They are bytes-to-bytes codecs in the order of writing. In format 3 they follow the ``bytes`` codec, which has the
+    byte order; in format 2 they are the filters and, last, the compressor. They read only chunks that went through the
+    whole pipeline, neither chunks with a filter mask nor unfiltered edge chunks. The specification of format 3 has only
+    ``blosc`` of these; zarr-python 3.1 warns of the ``numcodecs.`` ones (`ZarrUserWarning`), 3.4 does not.
 
     Examples
     --------
-    >>> pass
     >>> gzip = (Filter(2, 1, (4,), "shuffle"), Filter(1, 1, (6,), "deflate"))
     >>> translate_codecs(gzip, 4096, zarr_format=2)
     (({'id': 'shuffle', 'elementsize': 4}, {'id': 'zlib', 'level': 6}), '')
     """
-    codecs: list[Config] = []
+    codecs: list[CodecConfig] = []
     size = nbytes
     for entry in filters:
-        kind = FILTERS.get(entry.id)
-        if kind is None or kind.codec is None:
-            return None, f"no Zarr codec reads what HDF5's filter {kind.name if kind else entry.id} writes"
-        if has_unusual_settings(entry, nbytes):
-            return None, f"no Zarr codec reads HDF5's filter {kind.name} with the settings {entry.options}"
-        if kind.name == "shuffle" and (size < 0 or size % entry.options[0]):
+        spec = FILTERS.get(entry.id)
+        if spec is None or spec.codec is None:
+            return None, f"no Zarr codec reads what HDF5's filter {spec.name if spec else entry.id} writes"
+        if not spec.accepts(entry.options, nbytes):
+            return None, f"no Zarr codec reads HDF5's filter {spec.name} with the settings {entry.options}"
+        if spec.name == "shuffle" and (size < 0 or size % entry.options[0]):
             return None, "Zarr's shuffle takes whole elements only, and the bytes to shuffle are not"
-        size = -1 if size < 0 or kind.grows is None else size + kind.grows
-        codecs.append(kind.codec(entry.options, zarr_format))
+        size = -1 if size < 0 or spec.growth is None else size + spec.growth
+        codecs.append(spec.codec(entry.options, zarr_format))
     return tuple(codecs), ""

@@ -1,7 +1,7 @@
-"""HDF5's framing of LZ4 (H5Zlz4.c), which bitshuffle took over (bshuf_h5filter.c).
+"""HDF5's framing of LZ4 (H5Zlz4.c), which bitshuffle uses too (bshuf_h5filter.c).
 
-It is the size of what it holds, the size of a block, then blocks that are each led by their own stored size, all
-big-endian.
+A framed buffer is the decoded size, the size of a block, then the blocks, each after its own encoded size. All sizes
+are big-endian.
 """
 
 from __future__ import annotations
@@ -24,58 +24,52 @@ LENGTH = struct.Struct(">I")
 
 
 class Frames(NamedTuple):
-    """Where the blocks of a framed buffer stand."""
+    """The blocks of a framed buffer."""
 
     source: Bytes
     block: int
-    """bytes that each holds, but for the last"""
+    """Decoded bytes of each block but the last."""
     lengths: list[int]
-    """stored bytes of each, without the four before it"""
+    """Encoded bytes of each block, without the four bytes before it."""
 
     def end(self, count: int) -> int:
-        """Give where the first so many blocks end."""
+        """Return the offset behind the first `count` blocks."""
         return HEAD.size + sum(islice(self.lengths, count)) + LENGTH.size * count
 
 
 def find_frames(source: Bytes, nbytes: int, packed: int) -> Frames:
-    """Give the blocks of a buffer that says that it holds `nbytes`, the first `packed` of them in blocks.
+    """Return the blocks of a buffer of `nbytes` decoded bytes, of which the first `packed` are in blocks.
 
-    Raises
-    ------
-    DamagedError
-        It says otherwise, or ends within a block.
+    Raise DamagedError if its header has another size, or it ends within a block.
     """
     if source.size < HEAD.size or HEAD.unpack_from(source)[0] != nbytes:
         raise DamagedError(f"is not a framed buffer of {nbytes} bytes")
     block = HEAD.unpack_from(source)[1] or 1
     if -(-packed // block) * (LENGTH.size + 1) > source.size:  # so that no more are listed than there can be
         raise DamagedError("ends within a block")
-    length, view, place = LENGTH.unpack_from, memoryview(source), HEAD.size
+    unpack_length, view, offset = LENGTH.unpack_from, memoryview(source), HEAD.size
     lengths = []
     try:
         for _ in range(0, packed, block):
-            (stored,) = length(view, place)
-            lengths.append(stored)
-            place += LENGTH.size + stored
+            (length,) = unpack_length(view, offset)
+            lengths.append(length)
+            offset += LENGTH.size + length
     except struct.error:
         raise DamagedError("ends within a block") from None
-    if place > source.size or 0 in lengths:
+    if offset > source.size or 0 in lengths:
         raise DamagedError("ends within a block")
     return Frames(source, block, lengths)
 
 
 def join_frames(parts: Sequence[Bytes], nbytes: int) -> Bytes | None:
-    """Give one buffer of what several of `nbytes` hold; None where their blocks differ, or one is cut short.
+    """Return one framed buffer for several of `nbytes` decoded bytes; None where their blocks differ in size.
 
-    Raises
-    ------
-    DamagedError
-        As `find_frames` does.
+    None also where a last block is shorter than the others. Raise DamagedError as `find_frames` does.
     """
-    found = [find_frames(part, nbytes, nbytes) for part in parts]
-    sizes = {min(frames.block, nbytes) for frames in found}
+    buffers = [find_frames(part, nbytes, nbytes) for part in parts]
+    sizes = {min(frames.block, nbytes) for frames in buffers}
     block = sizes.pop()
-    if sizes or nbytes % block or any(frames.end(len(frames.lengths)) != frames.source.size for frames in found):
+    if sizes or nbytes % block or any(frames.end(len(frames.lengths)) != frames.source.size for frames in buffers):
         return None
     head = np.frombuffer(HEAD.pack(nbytes * len(parts), block), np.uint8)
     return np.concatenate([head, *(part[HEAD.size :] for part in parts)])
@@ -84,31 +78,26 @@ def join_frames(parts: Sequence[Bytes], nbytes: int) -> Bytes | None:
 def unpack_one_by_one(
     frames: Frames, out: Bytes, unpack: Callable[[Bytes, Bytes], object], *, plain: bool = False, done: int = 0
 ) -> None:
-    """Decompress block after block into `out`, but for the first that are `done`.
+    """Decompress the blocks after the first `done` into `out`; raise DamagedError if one has another size.
 
     Parameters
     ----------
     frames, out
-        The blocks, and where all that they hold belongs.
+        The blocks, and the buffer for all of them.
     unpack
-        Decompresses a block, with the four bytes before it, which it may overwrite: they are put back.
+        Decompresses a block. It gets the four bytes before the block too and may overwrite them; they are restored.
     plain
-        Whether a block as long as what it holds is stored as it is.
+        Whether a block as long as its content is stored uncompressed.
     done
-        Blocks to pass over.
-
-    Raises
-    ------
-    DamagedError
-        A block does not decompress to what it should hold.
+        Number of blocks that are already in `out`.
     """
     source, stop = frames.source, frames.end(done)
     if done < len(frames.lengths) and not source.flags.writeable:
         source = source.copy()
-    for i, stored in enumerate(islice(frames.lengths, done, None), done):
-        start, stop = stop, stop + LENGTH.size + stored
+    for i, nbytes in enumerate(islice(frames.lengths, done, None), done):
+        start, stop = stop, stop + LENGTH.size + nbytes
         frame, piece = source[start:stop], out[i * frames.block : (i + 1) * frames.block]
-        if plain and stored == piece.size:
+        if plain and nbytes == piece.size:
             piece[:] = frame[LENGTH.size :]
             continue
         length = frame[: LENGTH.size].copy()
@@ -121,16 +110,11 @@ def unpack_one_by_one(
 
 
 def unpack_full(frames: Frames, out: Bytes, *, plain: bool = False) -> int:
-    """Decompress the LZ4 blocks that are not cut short into `out`, all at once, and give how many they are.
+    """Decompress all LZ4 blocks of full size into `out` in one call, and return their number.
 
-    imagecodecs takes a block as long as what it holds for one that is stored as it is: where there are none such
-    (`plain` is false; bitshuffle) and one has that length, none are done. A block that holds too little shows in the
-    sum.
-
-    Raises
-    ------
-    DamagedError
-        They do not decompress to what they should hold.
+    imagecodecs copies a block that is as long as its content, as in HDF5's LZ4 filter (`plain`). bitshuffle compresses
+    such a block too, so where one has that length, none are decompressed here. The total size shows a block that holds
+    too little; DamagedError says so.
     """
     import imagecodecs
 
@@ -143,11 +127,11 @@ def unpack_full(frames: Frames, out: Bytes, *, plain: bool = False) -> int:
     head = framed[: HEAD.size].copy()
     framed[: HEAD.size] = np.frombuffer(HEAD.pack(count * block, block), np.uint8)
     try:
-        got = len(imagecodecs.lz4h5_decode(framed, out=memoryview(out[: count * block])))
+        nbytes = len(imagecodecs.lz4h5_decode(framed, out=memoryview(out[: count * block])))
     except (RuntimeError, ValueError) as error:
         raise DamagedError(f"does not decompress: {error}") from error
     finally:
         framed[: HEAD.size] = head
-    if got != count * block:
-        raise DamagedError(f"decompresses to {got} bytes where {count * block} are declared")
+    if nbytes != count * block:
+        raise DamagedError(f"decompresses to {nbytes} bytes where {count * block} are declared")
     return count

@@ -131,7 +131,9 @@ def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode,
     reasons = explain_decoding(dataset_scan, settings, same_grid=chunks == dataset_scan.chunks)
     chain = dataset_scan.kept
     if reasons or chain is None:
-        chain = plan_chain(settings.codecs, dtype, dataset_scan.type.endian, chunks, settings.zarr_format)
+        chain = plan_chain(
+            settings.codecs, dtype, endian=dataset_scan.type.endian, chunks=chunks, zarr_format=settings.zarr_format
+        )
     # zarr-python 3.1 cannot read a compound fill value in shards
     shards = choose_shards(settings, path, shape, chunks, itemsize) if dtype.names is None else None
     node = ArrayNode(
@@ -294,7 +296,7 @@ def plan_sequence_array(
     from h5bound.zarr_model.fill_values import FillValue, fill_to_json
 
     chunks = plan_auto_chunks(shape, estimate_itemsize(dtype))
-    chain = plan_chain(settings.codecs, dtype, endian, chunks, settings.zarr_format)
+    chain = plan_chain(settings.codecs, dtype, endian=endian, chunks=chunks, zarr_format=settings.zarr_format)
     zero = np.zeros((), dtype)
     json, exact = fill_to_json(zero, settings.zarr_format)
     fill = FillValue(zero, json, exact)

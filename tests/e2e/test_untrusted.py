@@ -690,7 +690,7 @@ def test_a_store_that_names_pickle_is_refused_unread(tmp_path: Path, zarr_format
     edit_document(target / "x" / (".zarray" if zarr_format == 2 else "zarr.json"), edit)
     chunk = target / "x" / ("0" if zarr_format == 2 else "c/0")
     chunk.write_bytes(pickle.dumps(Harmful(tmp_path / "harm")))
-    with pytest.raises(TargetError, match=r"codec '.*pickle' is none that h5bound writes"):
+    with pytest.raises(TargetError, match=r"codec '.*pickle' is not one that h5bound writes"):
         verify(source, target)
     assert not (tmp_path / "harm").exists()
     pickle.loads(chunk.read_bytes())  # it is our own

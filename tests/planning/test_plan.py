@@ -193,7 +193,7 @@ def test_a_glob_for_a_group_stands_for_all_below_it() -> None:
 
 
 def test_blosc_is_not_asked_to_shuffle_single_bytes() -> None:
-    chain = plan_chain("keep", np.dtype("u1"), "little", (10,), 3)
+    chain = plan_chain("keep", np.dtype("u1"), endian="little", chunks=(10,), zarr_format=3)
     assert chain.compressors[0]["configuration"]["shuffle"] == "noshuffle"
     assert chain.serializer is None
 
