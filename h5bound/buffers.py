@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -36,6 +36,29 @@ def raw_dtype(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
     """Give a type of the same size whose elements are copied byte for byte."""
     size = dtype.itemsize
     return np.dtype(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")
+
+
+def same_bits(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
+    """Return whether two arrays have equal shapes, and equal values down to the payload of a NaN.
+
+    >>> same_bits(np.array([np.nan]), np.array([np.nan])), same_bits(np.array([0.0]), np.array([-0.0]))
+    (True, False)
+    """
+    if one.shape != other.shape:
+        return False
+    if one.dtype.names is not None:
+        return all(same_bits(one[name], other[name]) for name in one.dtype.names)
+    if one.dtype.kind in "OT":
+        return bool(np.all(one == other))
+    if one.dtype != other.dtype:
+        if one.dtype.newbyteorder("=") != other.dtype.newbyteorder("="):
+            return False
+        other = other.astype(one.dtype)
+    if not one.dtype.itemsize or not one.size:
+        return True
+    raw = raw_dtype(one.dtype)
+    raw_one, raw_other = np.ascontiguousarray(one).view(raw), np.ascontiguousarray(other).view(raw)
+    return raw_one.tobytes() == raw_other.tobytes() if raw.kind == "V" else bool(np.array_equal(raw_one, raw_other))
 
 
 REUSED_NBYTES = 8 << 20

@@ -33,6 +33,11 @@ _ORDER = {h5t.ORDER_LE: "little", h5t.ORDER_BE: "big"}
 _BITS = [getattr(h5t, f"STD_B{bits}{order}") for bits in (8, 16, 32, 64) for order in ("LE", "BE")]
 
 
+def encode_base64(data: bytes) -> str:
+    """Return bytes as base64 text."""
+    return base64.b64encode(data).decode("ascii")
+
+
 def text_to_json(text: str | bytes) -> JSON:
     r"""Return text as a JSON string, or as ``{"base64": …}`` where it is not UTF-8.
 
@@ -47,7 +52,7 @@ def text_to_json(text: str | bytes) -> JSON:
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
-        return {"base64": base64.b64encode(raw).decode("ascii")}
+        return {"base64": encode_base64(raw)}
 
 
 def text_from_json(json: JSON) -> str:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from h5bound.buffers import same_bits
 from h5bound.conversion.provenance import PROVENANCE_KEYS
 from h5bound.hdf5.links import open_object
 from h5bound.reports import Difference
 from h5bound.stores.tree import same_json
 from h5bound.verification.attributes import compare_attributes
-from h5bound.verification.values import same_bits
 from h5bound.zarr_model.attributes import H5BOUND_KEY
 
 if TYPE_CHECKING:

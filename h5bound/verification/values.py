@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from h5bound.buffers import same_bits
 from h5bound.chunk_grid import region_of
 from h5bound.errors import SourceChangedError, SourceNotFoundError, TargetError
 from h5bound.execution.work import Work
@@ -174,32 +175,6 @@ def compare_sequences(read: Read) -> Compared:
     if not same_bits(values, stored):
         return Compared(job.path, values.nbytes, f"values of the sequences from {first} on differ", 1)
     return Compared(job.path, values.nbytes)
-
-
-def same_bits(one: Block, other: Block) -> bool:
-    """Tell whether two arrays have equal shapes, and equal values down to the payload of a NaN.
-
-    >>> same_bits(np.array([np.nan]), np.array([np.nan])), same_bits(np.array([0.0]), np.array([-0.0]))
-    (True, False)
-    """
-    if one.shape != other.shape:
-        return False
-    if one.dtype.names is not None:
-        return all(same_bits(one[name], other[name]) for name in one.dtype.names)
-    if one.dtype.kind in "OT":
-        return bool(np.all(one == other))
-    if one.dtype != other.dtype:
-        if one.dtype.newbyteorder("=") != other.dtype.newbyteorder("="):
-            return False
-        other = other.astype(one.dtype)
-    size = one.dtype.itemsize
-    if not size or not one.size:
-        return True
-    coords = np.dtype((np.void, size)) if size not in (1, 2, 4, 8) else np.dtype(f"u{size}")
-    first, second = np.ascontiguousarray(one).view(coords), np.ascontiguousarray(other).view(coords)
-    if coords.kind == "V":
-        return first.tobytes() == second.tobytes()
-    return bool(np.array_equal(first, second))
 
 
 def show_region(region: tuple[slice, ...]) -> str:

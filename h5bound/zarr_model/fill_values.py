@@ -1,8 +1,7 @@
-"""The fill value of an HDF5 dataset as Zarr's, bit for bit, and whether zarr gives the same bits back."""
+"""The fill value of an HDF5 dataset as Zarr's, bit for bit."""
 
 from __future__ import annotations
 
-import base64
 import struct
 import warnings
 from dataclasses import dataclass
@@ -12,7 +11,9 @@ import h5py
 import numpy as np
 from h5py import h5d, h5s
 
+from h5bound.buffers import same_bits
 from h5bound.errors import UnsupportedError
+from h5bound.hdf5.datatypes import encode_base64
 from h5bound.zarr_model.byte_layout import memory_file, read_block
 from h5bound.zarr_model.structured import STRING
 
@@ -25,59 +26,63 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FillValue:
-    """What a Zarr reader has to give for a chunk that was never written."""
+    """The value that a Zarr reader returns for chunks that were never written."""
 
     value: Array
-    """0-d, of the Zarr array's type"""
+    """0-d, of the Zarr array's type."""
     json: JSON
-    """how the array's metadata spells it: to be set there, for zarr itself drops the payload of a NaN"""
+    """The value for the array's metadata document. zarr itself drops the payload of a NaN, so it is written there."""
     exact: bool
-    """whether zarr reads these very bits from it; if not, chunks never written have to be written"""
+    """Whether zarr reads these very bits from `json`. If not, chunks that were never written must be written."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _in_type, (self.value, self.value.dtype, self.json, self.exact)
+        return _restore, (self.value, self.value.dtype, self.json, self.exact)
 
 
-def _in_type(value: Array, dtype: np.dtype[Any], spelled: JSON, exact: bool) -> FillValue:  # noqa: FBT001 - by pickle
-    """Give a fill value back its byte order, which numpy's pickle of a datetime loses."""
-    return FillValue(value.astype(dtype, copy=False), spelled, exact)
+def _restore(value: Array, dtype: np.dtype[Any], json: JSON, exact: bool) -> FillValue:  # noqa: FBT001 - by pickle
+    """Return an unpickled fill value in its byte order, which numpy's pickle of a datetime loses."""
+    return FillValue(value.astype(dtype, copy=False), json, exact)
 
 
 def read_fill_value(
-    dataset: h5py.Dataset, translated: ZarrType, *, zarr_format: int = 3, resolve: Resolve | None = None
+    dataset: h5py.Dataset, zarr_type: ZarrType, *, zarr_format: int = 3, resolve: Resolve | None = None
 ) -> FillValue:
-    """Return the fill value that a reader of the Zarr array needs to see what h5py shows.
+    """Return the fill value with which a Zarr reader sees what h5py reads.
 
-    Where HDF5 leaves memory as it is (no fill value, or fill time "never"), h5py shows zeros.
-
-    Raises
-    ------
-    UnsupportedError
-        The fill value is a string that is not UTF-8.
+    Where HDF5 leaves memory unset (no fill value, or fill time "never"), h5py returns zeros. Raise UnsupportedError for
+    a string that is not UTF-8.
     """
-    dtype = translated.dtype
-    if translated.form == "vlen":
-        return FillValue(np.zeros((), dtype), fill_to_json(np.zeros((), dtype), zarr_format)[0], exact=True)
-    shown = read_shown_fill(dataset)
-    values = translated.convert(shown, resolve).reshape(-1)
+    if zarr_type.form == "vlen":
+        zero = np.zeros((), zarr_type.dtype)
+        return FillValue(zero, fill_to_json(zero, zarr_format)[0], exact=True)
+    values = zarr_type.convert(read_shown_fill(dataset), resolve).reshape(-1)
     value = values[:1].reshape(())
     json, exact = fill_to_json(value, zarr_format)
-    return FillValue(value, json, exact and have_same_bits(values))
+    return FillValue(value, json, exact and same_bits(values, np.broadcast_to(value, values.shape)))
 
 
 def read_shown_fill(dataset: h5py.Dataset) -> Array:
-    """Return what h5py shows for one element never written: 0-d, or of the shape of the HDF5 array type."""
+    """Return what h5py reads for one element never written: 0-d, or of the shape of the HDF5 array type."""
     plist = dataset.id.get_create_plist()
     dtype = dataset.dtype
     zeros = np.zeros((), dtype)
-    unset = plist.fill_value_defined() == h5d.FILL_VALUE_UNDEFINED
-    if unset or plist.get_fill_time() == h5d.FILL_TIME_NEVER:
-        return zeros
-    if plist.fill_value_defined() == h5d.FILL_VALUE_DEFAULT:
+    if plist.fill_value_defined() != h5d.FILL_VALUE_USER_DEFINED or plist.get_fill_time() == h5d.FILL_TIME_NEVER:
         return zeros
     if dtype.subdtype is None and dtype.names is None and dtype.kind not in "OV":
         return np.array(dataset.fillvalue, dtype)
     return zeros if plist.get_external_count() else _read_unwritten(dataset)  # all of external storage is written
+
+
+def _read_unwritten(dataset: h5py.Dataset) -> Array:
+    """Read an element never written from a file in memory: h5py returns the fill value of simple types only."""
+    tid = dataset.id.get_type()
+    plist = dataset.id.get_create_plist().copy()
+    for position in reversed(range(plist.get_nfilters())):
+        plist.remove_filter(plist.get_filter(position)[0])
+    plist.set_chunk((1,))
+    with memory_file() as file:
+        copy = h5py.Dataset(h5d.create(file.id, b"d", tid, h5s.create_simple((1,)), plist))
+        return read_block(copy, (slice(0, 1),))[0:1].reshape(copy.dtype.shape)
 
 
 def fill_to_json(value: Array, zarr_format: int) -> tuple[JSON, bool]:
@@ -92,82 +97,39 @@ def fill_to_json(value: Array, zarr_format: int) -> tuple[JSON, bool]:
     """
     from zarr.dtype import parse_dtype
 
-    form: Literal[2, 3] = 2 if zarr_format == 2 else 3
-    with warnings.catch_warnings():  # data types without a specification: h5bound says so in its report
+    checked_format: Literal[2, 3] = 2 if zarr_format == 2 else 3
+    with warnings.catch_warnings():  # data types without a specification: the report of a conversion names them
         warnings.simplefilter("ignore")
-        zarr_type = parse_dtype("string" if value.dtype == STRING else value.dtype, zarr_format=form)
-    first = cast("JSON", zarr_type.to_json_scalar(value[()], zarr_format=form))
-    for json in (first, *_exact_forms(value)):
+        zarr_dtype = parse_dtype("string" if value.dtype == STRING else value.dtype, zarr_format=checked_format)
+    usual = cast("JSON", zarr_dtype.to_json_scalar(value[()], zarr_format=checked_format))
+    for json in (usual, *_exact_forms(value)):
         try:
-            seen = np.array(zarr_type.from_json_scalar(json, zarr_format=form), value.dtype)
+            restored = np.array(zarr_dtype.from_json_scalar(json, zarr_format=checked_format), value.dtype)
         except (TypeError, ValueError):
             continue
-        if same_bits(seen, value):
+        if same_bits(restored, value):
             return json, True
-    return first, False
+    return usual, False
 
 
 def _exact_forms(value: Array) -> list[JSON]:
-    """Return spellings that keep every bit, where a reader takes them (Zarr v3, section "fill value")."""
-    kind = value.dtype.kind
-    if kind == "f":
+    """Return forms of a fill value that keep every bit, if the reader knows them (Zarr v3, section "fill value")."""
+    if value.dtype.kind == "f":
         return [_hex(value)]
-    if kind == "c":
-        parts: list[JSON] = [_hex(value.real), _hex(value.imag)]
-        return [parts]
-    if kind == "V":
-        return [base64.b64encode(value.tobytes()).decode("ascii")]
-    return []
+    if value.dtype.kind == "c":
+        return [[_hex(value.real), _hex(value.imag)]]
+    return [encode_base64(value.tobytes())] if value.dtype.kind == "V" else []
 
 
 def _hex(value: Array) -> str:
     return "0x" + np.asarray(value).astype(value.dtype.newbyteorder(">")).tobytes().hex()
 
 
-def same_bits(one: Array, other: Array) -> bool:
-    """Tell whether two scalars of one type are the same, NaN payloads too."""
-    if one.dtype == STRING:
-        return bool(one[()] == other[()])
-    return one.tobytes() == other.astype(one.dtype).tobytes()
-
-
-def have_same_bits(values: Array) -> bool:
-    """Tell whether all elements of a flat array are the same, NaN payloads too."""
-    if values.dtype == STRING:
-        return bool(np.all(values == values[:1]))
-    size = values.dtype.itemsize
-    if values.size < 2 or not size:
-        return True
-    rows = np.ascontiguousarray(values).view(np.uint8).reshape(-1, size)
-    return bool((rows == rows[:1]).all())
-
-
-def _read_unwritten(dataset: h5py.Dataset) -> Array:
-    """Read an element never written, from a file in memory: h5py cannot ask for every type's fill value."""
-    tid = dataset.id.get_type()
-    plist = dataset.id.get_create_plist().copy()
-    for position in reversed(range(plist.get_nfilters())):
-        plist.remove_filter(plist.get_filter(position)[0])
-    plist.set_chunk((1,))
-    with memory_file() as file:
-        made = h5py.Dataset(h5d.create(file.id, b"d", tid, h5s.create_simple((1,)), plist))
-        return read_block(made, (slice(0, 1),))[0:1].reshape(made.dtype.shape)
-
-
 def fill_attribute_to_json(attribute: Array | None, dtype: DType) -> JSON:
-    """Return ``_FillValue`` as xarray decodes it from a store of format 3.
+    """Return the attribute ``_FillValue`` as xarray decodes it from a store of format 3.
 
-    Parameters
-    ----------
-    attribute
-        The attribute's value as h5py reads it, None for a null dataspace.
-    dtype
-        Of the Zarr array, which alone decides the form.
-
-    Raises
-    ------
-    UnsupportedError
-        xarray has none for it.
+    `attribute` is the value that h5py reads, None for a null dataspace; `dtype` is that of the Zarr array, which alone
+    decides the form. Raise UnsupportedError if xarray has no form for it.
 
     Examples
     --------
@@ -180,40 +142,34 @@ def fill_attribute_to_json(attribute: Array | None, dtype: DType) -> JSON:
         raise UnsupportedError("xarray reads a _FillValue of one number only")
     value = attribute.reshape(-1)[0]
     if dtype.kind == "c":
-        return [_coded(value.real), _coded(value.imag)]
+        return [_encode_double(value.real), _encode_double(value.imag)]
     if value.dtype.kind == "c" or dtype.kind not in "biuf":
         raise UnsupportedError(f"xarray has no _FillValue for {dtype}")
     if dtype.kind == "f":
-        return _coded(value)
+        return _encode_double(value)
     if not np.isfinite(value):
         raise UnsupportedError("xarray reads a finite _FillValue for integers only")
     return cast("JSON", bool(value) if dtype.kind == "b" else value.item())
 
 
+def _encode_double(value: object) -> str:
+    return encode_base64(struct.pack("<d", float(cast("float", value))))
+
+
 def choose_fill_v2(fill: FillValue, attribute: Array | None) -> FillValue:
-    """Return the ``fill_value`` of an array of format 2 that makes xarray see the source's ``_FillValue``.
+    """Return the ``fill_value`` of an array of format 2 from which xarray decodes the source's ``_FillValue``.
 
-    Without such an attribute it is null, lest xarray mask what is data: then chunks never written have to be
-    written, unless they may read as missing.
-
-    Parameters
-    ----------
-    fill
-        The fill value of the dataset.
-    attribute
-        The value of ``_FillValue`` as h5py reads it, None where there is none.
+    `attribute` is the value of ``_FillValue`` as h5py reads it, None where there is none. Without it the fill value is
+    null, because xarray would mask data that are equal to it. Chunks never written must then be written, unless they
+    may read as missing.
     """
     dtype = fill.value.dtype
     if attribute is None or attribute.size != 1:
         return FillValue(fill.value, None, exact=False)
     value = attribute.reshape(())
     try:
-        cast_value = value if value.dtype == dtype else value.astype(dtype)
-        json, exact = fill_to_json(cast_value, 2)
+        value = value if value.dtype == dtype else value.astype(dtype)
+        json, exact = fill_to_json(value, 2)
     except (TypeError, ValueError):
         return FillValue(fill.value, None, exact=False)
-    return FillValue(cast_value, json, exact and fill.exact and same_bits(cast_value, fill.value))
-
-
-def _coded(value: object) -> str:
-    return base64.b64encode(struct.pack("<d", float(cast("float", value)))).decode("ascii")
+    return FillValue(value, json, exact and fill.exact and same_bits(value, fill.value))
