@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import dask.array as da
 from dask.base import tokenize
@@ -23,7 +23,7 @@ from h5bound.reader.open_file import DatasetKey, open_dataset
 from h5bound.reader.source import H5Source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from os import PathLike
     from pathlib import Path
 
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from h5bound.graph.windows import BlockIndex, Lifecycle
 
     Bounds = tuple[tuple[int, ...], ...]  # where blocks start and stop along each axis, one more than blocks
-
-
-Read = TypeVar("Read")
 
 
 def from_hdf5(
@@ -120,7 +117,8 @@ def from_hdf5(
     """
     allowed = list_allowed(allow_external)
     source, name = _locate(H5Source.of(path, storage_options), name, allowed)
-    record = _look(source, lambda file: _read_record(file, name, allowed))
+    with source.opened() as opened:
+        record = _read_record(opened.file, name, allowed)
     return _dataset_array(make_lifecycle(source, window, barrier=barrier), source, record, chunks, allowed)
 
 
@@ -166,8 +164,9 @@ class H5Store(Mapping[str, da.Array]):
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._source = H5Source.of(path, storage_options)
-        found = _look(self._source, partial(read_hierarchy, count=False))
-        self._records = {record.path.strip("/"): record for record in found.datasets}
+        with self._source.opened() as opened:
+            hierarchy = read_hierarchy(opened.file, count=False)
+        self._records = {record.path.strip("/"): record for record in hierarchy.datasets}
         self._life_of = partial(make_lifecycle, window=window, barrier=barrier)
         self._life = self._life_of(self._source)
         self._chunks = chunks
@@ -178,7 +177,8 @@ class H5Store(Mapping[str, da.Array]):
         if record is not None and record.layout not in OUTSIDE:
             return _dataset_array(self._life, self._source, record, self._chunks)
         source, at = _locate(self._source, name, self._allowed)  # a link, or one that may reach out of the file
-        record = _look(source, lambda file: _read_record(file, at, self._allowed))
+        with source.opened() as opened:
+            record = _read_record(opened.file, at, self._allowed)
         lifecycle = self._life if source is self._source else self._life_of(source)
         return _dataset_array(lifecycle, source, record, self._chunks, self._allowed)
 
@@ -215,7 +215,8 @@ class _Regions:
 def _locate(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tuple[H5Source, str]:
     """Give the file that holds what stands at a path, and its path there: behind external links if any are allowed."""
     for _ in range(MAX_HOPS if allowed else 0):
-        link = _look(source, partial(find_external, path=name))
+        with source.opened() as opened:
+            link = find_external(opened.file, name)
         if link is None:
             return source, name
         with naming(f"{name!r} of {source.path} is an external link to {link[0]}:{link[1]}"):
@@ -234,17 +235,6 @@ def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> Datas
     with naming(f"dataset {name!r} of {file.filename}"):
         check_outside(file, name, allowed)
     return read_dataset(dataset, ask_sources=True, count=False)
-
-
-def _look(source: H5Source, read: Callable[[h5py.File], Read]) -> Read:
-    """Give what a function reads of the metadata, with the file open for that long."""
-    opened = source.open()
-    try:
-        found = read(opened.file)
-        source.check(opened)
-    finally:
-        source.close(opened)
-    return found
 
 
 def _dataset_array(

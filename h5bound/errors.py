@@ -62,9 +62,22 @@ class OptionError(ValueError):
 
 
 @contextmanager
-def naming(what: str) -> Iterator[None]:
-    """Have an error begin with what it is about."""
+def naming(
+    subject: str,
+    errors: type[Exception] | tuple[type[Exception], ...] = (UnsafeSourceError, SourceNotFoundError, UnsupportedError),
+    *,
+    raising: type[H5BoundError] | None = None,
+) -> Iterator[None]:
+    """Put a subject before the messages of errors, and raise them as another type if one is passed.
+
+    Examples
+    --------
+    >>> with naming("dataset '/x' of a.h5", ZeroDivisionError, raising=CorruptChunkError):
+    ...     1 / 0
+    Traceback (most recent call last):
+    h5bound.errors.CorruptChunkError: dataset '/x' of a.h5: division by zero
+    """
     try:
         yield
-    except (UnsafeSourceError, SourceNotFoundError, UnsupportedError) as error:
-        raise type(error)(f"{what}: {error}") from error
+    except errors as error:
+        raise (raising or type(error))(f"{subject}: {error}") from error

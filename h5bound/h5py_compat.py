@@ -86,7 +86,7 @@ def _find_library() -> ctypes.CDLL | None:
 
 
 READ_ERRORS = (TypeError, ValueError, OSError, RuntimeError, LookupError, ArithmeticError, MemoryError)
-"""What h5py raises for objects that it cannot read, damaged ones and unknown types."""
+"""What h5py raises for objects that it cannot read: damaged ones, unknown types. UnsupportedError is among them."""
 
 
 def describe(error: BaseException) -> str:

@@ -50,14 +50,10 @@ def list_file(path: str | PathLike[str], *, storage_options: Mapping[str, Any] |
     /x (2) float64, contiguous, 16 B stored of 16 B, read directly
     """
     source = H5Source.of(path, storage_options)
-    opened = source.open()
-    try:
+    with source.opened() as opened:
         hierarchy = read_hierarchy(opened.file)
         entries = [Entry(record.path, "group", "group") for record in hierarchy.groups]
         entries += [Entry(record.path, "dataset", describe_dataset(opened, record)) for record in hierarchy.datasets]
-        source.check(opened)
-    finally:
-        source.close(opened)
     entries += [Entry(link.path, "link", f"{link.kind} link to {link.to}") for link in hierarchy.links]
     entries += [Entry(note.path, "type", note.note) for note in hierarchy.notes]
     entries += [Entry(path, "problem", f"cannot be opened: {reason}") for path, reason in hierarchy.problems]

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from h5bound.errors import H5BoundError
+from h5bound.errors import H5BoundError, naming
+from h5bound.lifecycle.source import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from h5bound.execution.work import Work, WorkUnit
     from h5bound.lifecycle.source import Source
@@ -61,8 +62,10 @@ def run_window(packed: bytes, release: str) -> list[Any]:
     H5BoundError
         This worker has another version of h5bound, does not see the source or the target, or was told to stop.
     """
+    from distributed import get_worker
     from distributed.protocol.pickle import loads
 
+    naming_this_worker = partial(naming, f"worker {get_worker().address} of {socket.gethostname()}", H5BoundError)
     with naming_this_worker():
         installed = version("h5bound")
         if release != installed:
@@ -71,7 +74,7 @@ def run_window(packed: bytes, release: str) -> list[Any]:
         window.work.check(next(iter(window.jobs.values())))
     stop_if_unwanted = watch_task()
     loaded: deque[Any] = deque()
-    with open_for_reading(window.source) as opened:
+    with open_source(window.source, around=naming_this_worker) as opened:
         for unit in window.units:
             stop_if_unwanted()
             loaded.append(window.work.read(opened, window.jobs[unit.array], unit))
@@ -80,38 +83,6 @@ def run_window(packed: bytes, release: str) -> list[Any]:
         stop_if_unwanted()
         done.append(window.work.use(loaded.popleft()))
     return done
-
-
-@contextmanager
-def open_for_reading(source: Source) -> Iterator[Any]:
-    """Give what the source is read from, open until the end of the context, and the same then as it was.
-
-    Raises
-    ------
-    SourceChangedError, SourceNotFoundError
-        The source changed meanwhile, which also explains what else may have failed.
-    """
-    with naming_this_worker():
-        opened = source.open()
-    try:
-        try:
-            yield source.reader(opened)
-        finally:
-            with naming_this_worker():
-                source.check(opened)
-    finally:
-        source.close(opened)
-
-
-@contextmanager
-def naming_this_worker() -> Iterator[None]:
-    """Have the errors of h5bound say on which worker they arose: another one may see other files."""
-    from distributed import get_worker
-
-    try:
-        yield
-    except H5BoundError as error:
-        raise type(error)(f"{error} (on the worker {get_worker().address} of {socket.gethostname()})") from error
 
 
 def watch_task() -> Callable[[], None]:

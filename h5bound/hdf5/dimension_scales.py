@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from h5py import h5ds, h5o, h5s, h5t
 
-from h5bound.errors import UnsupportedError
+from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.references import ReferencePaths
 
 if TYPE_CHECKING:
@@ -33,8 +33,6 @@ NOT_A_COORDINATE = "_nc4_non_coord_"
 _SCALE = ("CLASS", "NAME", "REFERENCE_LIST")
 
 _NETCDF_IDS = ("_Netcdf4Dimid", "_Netcdf4Coordinates")
-
-_UNREADABLE = (TypeError, OSError, ValueError, RuntimeError, KeyError, UnsupportedError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +153,7 @@ def _read_title(dataset: h5py.Dataset) -> bytes | None:
         if not fixed or attribute.get_space().get_simple_extent_type() != h5s.SCALAR:
             return None
         return bytes(h5ds.get_scale_name(dataset.id))
-    except _UNREADABLE:
+    except READ_ERRORS:
         return None
 
 
@@ -164,7 +162,7 @@ def _is_list(dataset: h5py.Dataset) -> bool:
     try:
         tid = dataset.attrs.get_id("REFERENCE_LIST").get_type()
         return bool(tid.get_class() == h5t.COMPOUND and tid.get_member_type(0).equal(h5t.STD_REF_OBJ))
-    except _UNREADABLE:
+    except READ_ERRORS:
         return False
 
 
@@ -177,7 +175,7 @@ def _read_attached(dataset: h5py.Dataset, resolve: Resolve) -> list[list[str]] |
         if not proper or attribute.shape != (dataset.ndim,):
             return None
         return [[resolve(ref) for ref in refs] for refs in dataset.attrs["DIMENSION_LIST"]]
-    except _UNREADABLE:
+    except READ_ERRORS:
         return None
 
 
@@ -188,6 +186,6 @@ def _read_ids(item: h5py.Dataset | h5py.Group | h5py.Datatype, name: str) -> int
         if value is None or isinstance(value, h5py.Empty):
             return None
         native = item.attrs.get_id(name).get_type().equal(h5t.STD_I32LE)
-    except _UNREADABLE:
+    except READ_ERRORS:
         return None
     return cast("int | list[int]", np.asarray(value).tolist()) if native else None

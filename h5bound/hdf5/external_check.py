@@ -7,7 +7,6 @@ too small whatever is in memory. So all of them are judged before the dataset is
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -31,11 +30,13 @@ from h5bound.hdf5.links import decode_name, find_external, join_path, list_names
 from h5bound.hdf5.virtual_mappings import Mapping, check_selection, list_mappings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from h5py import h5p, h5s
 
+
+GONE = "no such dataset, for which HDF5 would read fill values"
 
 OUTSIDE = frozenset({"external", "virtual"})
 """Layouts of datasets that may draw on other files."""
@@ -159,7 +160,7 @@ class Sources:
         weight, number = 0, 0
         while True:
             mapping = pattern.fill_in(number)
-            with naming_source(mapping):
+            with naming(f"virtual source {mapping}"), naming(GONE, DatasetNotFoundError, raising=UnsupportedError):
                 try:
                     weight += self.check_filled_in(file, mapping)
                 except (SourceNotFoundError, DatasetNotFoundError):
@@ -201,7 +202,7 @@ class Sources:
         """Judge the sources of a virtual dataset that are in an open file."""
         weight = 0
         for mapping in mappings:
-            with naming_source(mapping):
+            with naming(f"virtual source {mapping}"), naming(GONE, DatasetNotFoundError, raising=UnsupportedError):
                 weight += self.check_source(file, mapping.path, mapping.selection)
                 if weight > len(mappings) + MAX_SOURCES:
                     raise UnsafeSourceError(f"reading its sources would open more than {MAX_SOURCES:,} datasets")
@@ -240,16 +241,6 @@ def open_source(file: h5py.File, path: str) -> h5d.DatasetID | tuple[str, str]:
     if not isinstance(found, h5py.Dataset):
         raise UnsupportedError("not a dataset")
     return found.id
-
-
-@contextmanager
-def naming_source(mapping: Mapping) -> Iterator[None]:
-    """Have an error begin with the source that it is about."""
-    with naming(f"virtual source {mapping}"):
-        try:
-            yield
-        except DatasetNotFoundError as error:
-            raise UnsupportedError(f"no such dataset ({error}); HDF5 would give fill values for it") from error
 
 
 def check_file(file: h5py.File, allowed: Sequence[Path]) -> None:

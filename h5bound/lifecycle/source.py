@@ -6,10 +6,12 @@ A source is a small picklable description. Opening one gives the opened thing, w
 
 from __future__ import annotations
 
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable, Iterator
+    from contextlib import AbstractContextManager
 
 
 class Source(Protocol):
@@ -32,3 +34,22 @@ class Source(Protocol):
 
     def close(self, opened: Any) -> None:
         """Close the opened thing."""
+
+
+@contextmanager
+def open_source(source: Source, around: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[Any]:
+    """Open a source and yield what is read from it; check it and close it at the end, after an error as well.
+
+    Raise SourceChangedError or SourceNotFoundError if the source changed meanwhile: that explains what else failed.
+    The source is opened and checked inside `around`, which does not see the errors of a read.
+    """
+    with around():
+        opened = source.open()
+    try:
+        try:
+            yield source.reader(opened)
+        finally:
+            with around():
+                source.check(opened)
+    finally:
+        source.close(opened)

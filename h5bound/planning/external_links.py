@@ -187,14 +187,10 @@ class Follower:
         for _ in range(MAX_HOPS):
             place = os.path.realpath(find_file(main, name, "link", self.allowed))
             source = self.sources.get(place) or H5Source.of(place)
-            opened = source.open()
-            try:
+            with source.opened() as opened:
                 further = find_external(opened.file, path)
                 if further is None:
                     self.carry(source, opened.file, link, path)
-                source.check(opened)
-            finally:
-                source.close(opened)
             if further is None:
                 return
             main, (name, path) = source.path, further

@@ -92,21 +92,13 @@ def scan_source(source: H5Source, settings: Settings, limits: Limits, allowed: t
         It was written to meanwhile.
     """
     follower = Follower(settings, limits, allowed)
-    opened = source.open()
-    try:
+    with source.opened() as opened:
         follower.follow(read_origin(source, opened.file, settings, limits, follower.skipped))
         reader = Reader(follower, settings, allowed)
         reader.read(0, opened)
-        source.check(opened)
-    finally:
-        source.close(opened)
     for number, origin in enumerate(follower.origins[1:], 1):
-        opened = origin.source.open()
-        try:
+        with origin.source.opened() as opened:
             reader.read(number, opened)
-            origin.source.check(opened)
-        finally:
-            origin.source.close(opened)
     return reader.finish()
 
 

@@ -44,7 +44,7 @@ def make_guard(dataset: h5py.Dataset, stored: FileBytes | None) -> Guard | None:
             return Guard(dataset, cell, ChunkedReader(dataset, stored, cell), stored)
         if plist.get_layout() == h5d.CONTIGUOUS and cell.base.names and dataset.id.get_storage_size():
             return Guard(dataset, cell, None, stored)
-    except (UnsupportedError, *READ_ERRORS):
+    except READ_ERRORS:
         return None
     return None
 

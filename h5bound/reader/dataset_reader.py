@@ -84,7 +84,7 @@ class DatasetReader:
         self.strategy, self.reason = "direct", ""
         try:
             self._direct = _choose(dataset, stored)
-        except (UnsupportedError, *READ_ERRORS) as error:
+        except READ_ERRORS as error:
             self.strategy, self.reason = "h5py", str(error)
             self._guard = make_guard(dataset, stored)
             load_plugins(read_filters(dataset))

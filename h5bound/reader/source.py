@@ -18,10 +18,12 @@ from h5bound.errors import H5BoundError, OptionError, SourceChangedError, Unsupp
 from h5bound.files.file_state import Identity
 from h5bound.files.local import LocalLocation
 from h5bound.files.urls import Address, is_url, strip_local
+from h5bound.lifecycle.source import open_source
 from h5bound.reader.open_file import OpenFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Mapping
+    from contextlib import AbstractContextManager
     from os import PathLike
 
     from h5bound.files.protocols import FileLocation, State
@@ -125,6 +127,10 @@ class H5Source:
         self._compare(identity)
         file, stored = self.location.open(identity)
         return OpenFile(file, identity, owned=True, stored=stored)
+
+    def opened(self) -> AbstractContextManager[OpenFile]:
+        """Return a context in which the file is open; at its end the file is checked and closed."""
+        return open_source(self)
 
     def reader(self, opened: OpenFile) -> OpenFile:
         """Give the open file."""

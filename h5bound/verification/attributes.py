@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import h5py
 from h5py import h5a
 
+from h5bound.h5py_compat import READ_ERRORS
 from h5bound.zarr_model.attribute_values import RawValue, read_value, value_from_json
-from h5bound.zarr_model.attributes import _UNREADABLE, H5BOUND_KEY, _list_names, _reason, _text, read_attributes
+from h5bound.zarr_model.attributes import H5BOUND_KEY, _list_names, _reason, _text, read_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -90,7 +91,7 @@ def _compare_bits(
         try:
             value = read_value(h5a.open(source.id, raw_name))
             same = _turns_back(value, entry["value"] if "value" in entry else found.get(name), entry)
-        except _UNREADABLE as error:
+        except READ_ERRORS as error:
             yield f"attribute {name!r}: {_reason(error)}"
         else:
             if not same:

@@ -40,15 +40,11 @@ def compare_tree(scan: SourceScan, plan: StorePlan, tree: StoredTree, provenance
     compare_keys(found, scan, plan, tree)
     compare_details(found, scan, provenance)
     for number, origin in enumerate(scan.origins):
-        opened = origin.source.open()
-        try:
+        with origin.source.opened() as opened:
             resolve = origin.addresses.resolver(opened.file)
             context = Context(opened, scan, number, arrays, tree, provenance, resolve)
             compare_groups(found, context)
             compare_datasets(found, context)
-            origin.source.check(opened)
-        finally:
-            origin.source.close(opened)
     return found
 
 

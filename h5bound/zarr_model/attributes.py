@@ -21,6 +21,7 @@ import h5py
 from h5py import h5, h5a, h5ds, h5p, h5t
 
 from h5bound.errors import UnsupportedError
+from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.datatypes import JSON, text_to_json, type_to_json
 from h5bound.hdf5.dimension_scales import read_dimensions
 from h5bound.hdf5.references import ReferencePaths
@@ -172,8 +173,6 @@ __all__ = [
     "read_attributes",
 ]
 
-_UNREADABLE = (TypeError, OSError, ValueError, RuntimeError, KeyError, MemoryError, UnsupportedError)
-
 _NETCDF_SCAN = 1000
 
 
@@ -216,7 +215,7 @@ def read_attributes(
             value = read_value(h5a.open(source.id, name))
             spelled = value_to_json(value, resolve, netcdf=netcdf)
             places.add(name, value, _spell_categories(source, name, spelled))
-        except _UNREADABLE as error:
+        except READ_ERRORS as error:
             places.skipped.append((_text(name), _reason(error)))
     return places.record(dimensions)
 
@@ -229,7 +228,7 @@ def is_netcdf(file: h5py.File) -> bool:
     """
     try:
         return "_NCProperties" in file.attrs or any(_are_scales(file["/"]))
-    except _UNREADABLE:
+    except READ_ERRORS:
         return False
 
 
@@ -260,7 +259,7 @@ def _list_names(source: h5py.Group | h5py.Dataset) -> tuple[list[bytes], str]:
         order = source.id.get_create_plist().get_attr_creation_order()
         by = h5.INDEX_CRT_ORDER if order & h5p.CRT_ORDER_TRACKED else h5.INDEX_NAME
         h5a.iterate(source.id, found.append, index_type=by)
-    except _UNREADABLE as error:
+    except READ_ERRORS as error:
         return found, f"h5py cannot list the attributes: {error}"
     return found, ""
 
@@ -290,5 +289,5 @@ def _reason(error: BaseException) -> str:
 def _element_dtype(dataset: h5py.Dataset) -> DType | None:
     try:
         return cast("DType", dataset.dtype.base)
-    except _UNREADABLE:
+    except READ_ERRORS:
         return None

@@ -409,7 +409,7 @@ def test_a_source_that_a_worker_does_not_see_is_named_with_the_worker(
 ) -> None:
     path = tmp_path / "gone.h5"
     path.write_bytes(source.read_bytes())
-    with pytest.raises(SourceNotFoundError, match=r"gone.h5: no such file \(on the worker tcp://.* of "):
+    with pytest.raises(SourceNotFoundError, match=r"worker tcp://.* of .*gone.h5: no such file"):
         convert(path, tmp_path / "a.zarr", window=WINDOW, progress=lambda *_: path.unlink(missing_ok=True))
 
 
@@ -419,7 +419,7 @@ def test_what_was_read_of_a_source_that_changed_is_not_used(client: Client, tmp_
         file["x"] = 1
     work = Work("touch", touch, log.add, do_nothing, do_nothing)
     sources: Any = [H5Source.of(path)]
-    with pytest.raises(SourceChangedError, match=r"the file changed .* \(on the worker tcp://"):
+    with pytest.raises(SourceChangedError, match=r"worker tcp://.*the file changed "):
         run_units(sources, work, [FakeJob(0)], [Unit(0, np.zeros((1, 1), np.int64), 8)], window=64)
     assert log.lines() == []
     assert holders(path) == []
@@ -434,11 +434,11 @@ def test_a_store_that_a_worker_does_not_see_is_named_with_the_worker(
     client: Client, source: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "a.zarr"
-    with pytest.raises(TargetError, match=r"a.zarr: not where the conversion was begun.* \(on the worker tcp://"):
+    with pytest.raises(TargetError, match=r"worker tcp://.*a.zarr: not where the conversion was begun"):
         convert(source, target, window=WINDOW, progress=lambda *_: (target / MARKER).unlink(missing_ok=True))
     target = tmp_path / "b.zarr"
     convert(source, target)
-    with pytest.raises(TargetError, match=r"no such array.* \(on the worker tcp://"):
+    with pytest.raises(TargetError, match=r"worker tcp://.*no such array"):
         verify(source, target, window=WINDOW, progress=lambda *_: (target / "x/zarr.json").unlink(missing_ok=True))
 
 
@@ -467,7 +467,7 @@ def test_an_address_without_a_scheduler_is_an_error_before_the_first_write(
 def test_another_version_on_a_worker_is_refused(client: Client, source: Path, tmp_path: Path) -> None:
     client.run(pretend_version, "0.0.1")
     try:
-        with pytest.raises(H5BoundError, match=r"h5bound 0.0.1 there, .* \(on the worker tcp://"):
+        with pytest.raises(H5BoundError, match=r"worker tcp://.*h5bound 0.0.1 there, "):
             convert(source, tmp_path / "a.zarr")
     finally:
         client.run(pretend_version, h5bound.__version__)
