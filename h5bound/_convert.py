@@ -33,7 +33,7 @@ from h5bound.conversion.transfer import TRANSFER, Written
 from h5bound.conversion.write_store import carry_out, list_longest
 from h5bound.execution.cluster import check_scheduler
 from h5bound.execution.run import run_units
-from h5bound.hdf5.external_files import list_allowed
+from h5bound.hdf5.external_files import resolve_directories
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS, Limits
 from h5bound.planning.options import check_options, make_settings, window_nbytes
 from h5bound.planning.scan import scan_source
@@ -193,7 +193,7 @@ def convert(
     with reaching(place):
         check_place(place, h5, resume=resume, overwrite=overwrite or dry_run)
     limits = Limits(max_objects, max_depth, max_chunks)
-    scan = scan_source(h5, settings, limits, list_allowed(allow_external))
+    scan = scan_source(h5, settings, limits, resolve_directories(allow_external))
     check_external_files(place, scan.list_external_files())
     check_report(report, place, [h5.path, *scan.list_external_files()])
     plan = plan_store(scan, settings, limits, nbytes)

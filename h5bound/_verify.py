@@ -16,7 +16,7 @@ from h5bound.conversion.provenance import parse_provenance, read_provenance_text
 from h5bound.conversion.write_store import check_unchanged
 from h5bound.errors import TargetError
 from h5bound.execution.run import run_units
-from h5bound.hdf5.external_files import list_allowed
+from h5bound.hdf5.external_files import resolve_directories
 from h5bound.planning.options import window_nbytes
 from h5bound.planning.scan import scan_source
 from h5bound.planning.source_values import cut_units
@@ -113,7 +113,7 @@ def verify(
     with reaching(place):
         provenance, told = parse_provenance(place), read_provenance_text(place)
     nbytes = window_nbytes(window)
-    scan = scan_source(h5, provenance.settings, provenance.limits, list_allowed(allow_external))
+    scan = scan_source(h5, provenance.settings, provenance.limits, resolve_directories(allow_external))
     check_report(report, place, scan.list_external_files())
     plan = plan_store(scan, provenance.settings, provenance.limits, nbytes)
     with quiet_zarr():

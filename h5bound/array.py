@@ -14,8 +14,8 @@ from h5bound.errors import UnsafeSourceError, UnsupportedError, naming
 from h5bound.graph.block_shapes import block_bounds, plan_chunks
 from h5bound.graph.collection import make_dask_array, make_lifecycle
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset
-from h5bound.hdf5.external_check import OUTSIDE, check_outside
-from h5bound.hdf5.external_files import MAX_HOPS, find_file, list_allowed
+from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS, check_external_files
+from h5bound.hdf5.external_files import MAX_HOPS, find_file, resolve_directories
 from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import find_external
 from h5bound.reader.blocks import decode_region, prefetch_regions, read_encoded, read_region
@@ -115,7 +115,7 @@ def from_hdf5(
     >>> int(array.sum())
     10
     """
-    allowed = list_allowed(allow_external)
+    allowed = resolve_directories(allow_external)
     source, name = _locate(H5Source.of(path, storage_options), name, allowed)
     with source.opened() as opened:
         record = _read_record(opened.file, name, allowed)
@@ -170,11 +170,11 @@ class H5Store(Mapping[str, da.Array]):
         self._life_of = partial(make_lifecycle, window=window, barrier=barrier)
         self._life = self._life_of(self._source)
         self._chunks = chunks
-        self._allowed = list_allowed(allow_external)
+        self._allowed = resolve_directories(allow_external)
 
     def __getitem__(self, name: str) -> da.Array:
         record = self._records.get(name.strip("/"))
-        if record is not None and record.layout not in OUTSIDE:
+        if record is not None and record.layout not in EXTERNAL_LAYOUTS:
             return _dataset_array(self._life, self._source, record, self._chunks)
         source, at = _locate(self._source, name, self._allowed)  # a link, or one that may reach out of the file
         with source.opened() as opened:
@@ -230,11 +230,11 @@ def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> Datas
     """Give the record of a dataset, once it is known to open no file but allowed ones."""
     dataset = open_dataset(file, name)
     record = read_dataset(dataset, count=False)
-    if record.layout not in OUTSIDE:
+    if record.layout not in EXTERNAL_LAYOUTS:
         return record
     with naming(f"dataset {name!r} of {file.filename}"):
-        check_outside(file, name, allowed)
-    return read_dataset(dataset, ask_sources=True, count=False)
+        check_external_files(file, name, allowed)
+    return read_dataset(dataset, open_sources=True, count=False)
 
 
 def _dataset_array(
@@ -254,7 +254,7 @@ def _dataset_array(
     bounds = block_bounds(grid)
     grid += tuple((size,) for size in inner)
     token = tokenize(record.path, str(record.dtype), grid)
-    judged = allowed if record.layout in OUTSIDE else None
+    judged = allowed if record.layout in EXTERNAL_LAYOUTS else None
     arguments = _Regions(DatasetKey(record.path, record.shape, str(record.dtype), judged), bounds)
     prefetch = prefetch_regions if source.remote else None
     return make_dask_array(

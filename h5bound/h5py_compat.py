@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def ask(function: str, of: h5p.PropDCID | h5d.DatasetID) -> int | None:
+def call_getter(function: str, of: h5p.PropDCID | h5d.DatasetID) -> int | None:
     """Give the unsigned int of a getter that h5py lacks, None if it cannot be asked."""
     library = _find_library()
     if library is None:
@@ -29,7 +29,7 @@ def ask(function: str, of: h5p.PropDCID | h5d.DatasetID) -> int | None:
     return answer.value if status >= 0 else None
 
 
-def find_end(file: h5f.FileID) -> int | None:
+def read_file_end(file: h5f.FileID) -> int | None:
     """Give where HDF5 takes a file to end, which may be before its last byte; None if it cannot be asked."""
     library = _find_library()
     answer = ctypes.c_uint64()
@@ -40,7 +40,7 @@ def find_end(file: h5f.FileID) -> int | None:
     return answer.value if status >= 0 else None
 
 
-def find_chunks(dataset: h5d.DatasetID, origins: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
+def read_chunk_sizes(dataset: h5d.DatasetID, origins: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
     """Give the stored bytes of chunks as HDF5 finds each by itself, 0 where it does not; None if it cannot be asked.
 
     Takes about 2.5 µs a chunk.

@@ -12,7 +12,7 @@ from h5bound.conversion.resume import begin, decide_state, delete_keys, find_don
 from h5bound.conversion.summary import list_failed, list_skipped
 from h5bound.conversion.transfer import Job
 from h5bound.errors import SourceChangedError, TargetError
-from h5bound.files.file_state import Identity
+from h5bound.files.file_state import LocalState
 from h5bound.stores.lock import claim
 from h5bound.stores.metadata import (
     describe_array,
@@ -88,7 +88,7 @@ def check_unchanged(scan: SourceScan) -> None:
     for origin in scan.origins:
         check_origin(origin)
     for path, before in scan.external_states.items():
-        if not before.same_state(Identity.of(path)):
+        if not before.same_state(LocalState.of(path)):
             raise changed(path)
 
 
@@ -108,7 +108,7 @@ def check_origin(origin: Origin) -> None:
     source.close(opened)
     if not index.mtime_ns or source.identity is None or source.remote:
         return
-    now = Identity.of(source.path)
+    now = LocalState.of(source.path)
     if (source.strict_identity or held) and (now.size, now.mtime_ns) != (index.size, index.mtime_ns):
         raise changed(source.path)
 

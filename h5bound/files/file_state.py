@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class LocalState:
     """What tells one state of a file from another, as ``os.stat`` gives it."""
 
     device: int
@@ -44,11 +44,11 @@ class Identity:
             raise H5BoundError(f"{path}: it cannot be looked at: {error.strerror}") from error
         return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
-    def same_file(self, other: Identity) -> bool:
+    def same_file(self, other: LocalState) -> bool:
         """Tell whether both are one file: the device may differ, it is each machine's own number."""
         return self.inode == other.inode
 
-    def same_state(self, other: Identity) -> bool:
+    def same_state(self, other: LocalState) -> bool:
         """Tell whether both are one file that was not written to in between."""
         return self.same_file(other) and (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
 

@@ -14,9 +14,9 @@ from h5py import h5f, h5fd
 
 from h5bound.buffers import Bytes, DamagedError
 from h5bound.errors import UnsupportedError
-from h5bound.files.file_state import Identity
+from h5bound.files.file_state import LocalState
 from h5bound.files.open import open_file
-from h5bound.h5py_compat import find_end
+from h5bound.h5py_compat import read_file_end
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -49,7 +49,7 @@ class LocalFile:
             raise UnsupportedError("the file is open for writing, or for reading while it is written")
         if h5py.version.hdf5_version_tuple < (2, 0, 0) and file.get_create_plist().get_userblock():
             raise UnsupportedError("this HDF5 leaves the user block out of the offsets of chunks")
-        end = find_end(file)
+        end = read_file_end(file)
         self._end = sys.maxsize if end is None else end
         self._file: h5f.FileID | None = file
         self._descriptor = -1
@@ -119,10 +119,10 @@ class LocalLocation:
         """The path."""
         return self.path
 
-    def identify(self) -> Identity:
+    def identify(self) -> LocalState:
         """Give the state of the file now."""
-        return Identity.of(self.path)
+        return LocalState.of(self.path)
 
-    def open(self, _identity: Identity) -> tuple[h5py.File, None]:
+    def open(self, _identity: LocalState) -> tuple[h5py.File, None]:
         """Open it for reading."""
         return open_file(self.path), None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Range = tuple[int, int]  # offset and nbytes
 
 
-class State(Protocol):
+class FileState(Protocol):
     """What tells one state of a file from another, wherever it is."""
 
     @property
@@ -51,7 +51,7 @@ class FileLocation(Protocol):
     def key(self) -> Hashable:
         """Equal for equal places, and without secrets."""
 
-    def identify(self) -> State:
+    def identify(self) -> FileState:
         """Give the state of the file now; raise SourceNotFoundError if nothing is there."""
 
     def open(self, state: Any) -> tuple[h5py.File, FileBytes | None]:

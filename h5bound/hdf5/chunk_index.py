@@ -14,7 +14,7 @@ from h5py import h5d, h5i, h5s
 
 from h5bound.chunk_grid import ChunkGrid
 from h5bound.errors import CorruptChunkError
-from h5bound.h5py_compat import READ_ERRORS, ask, find_chunks
+from h5bound.h5py_compat import READ_ERRORS, call_getter, read_chunk_sizes
 from h5bound.hdf5.dataset import BTREE_1
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def check_tree(dataset: h5d.DatasetID, origins: NDArray[np.int64], nbytes: NDArr
     CorruptChunkError
         It does not.
     """
-    found = find_chunks(dataset, origins.astype(np.uint64))
+    found = read_chunk_sizes(dataset, origins.astype(np.uint64))
     if found is None:
         return
     plain = not dataset.get_create_plist().get_nfilters()  # then it says what is declared, not what is stored
@@ -116,7 +116,7 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkTable | None:
     unlimited = [axis for axis, limit in enumerate(limits) if limit == h5s.UNLIMITED]
     if len(unlimited) == 1 and unlimited[0] and not index[:, : unlimited[0]].any():
         return None
-    if ask("H5Dget_chunk_index_type", dataset) == BTREE_1:
+    if call_getter("H5Dget_chunk_index_type", dataset) == BTREE_1:
         check_tree(dataset, origins, np.frombuffer(rows, np.int64).reshape(-1, 3)[:, 1])
     numbers = index @ np.array(grid.strides, np.int64)
     order = np.argsort(numbers, kind="stable")

@@ -11,7 +11,7 @@ from h5py import h5d, h5g, h5i, h5p, h5s
 
 from h5bound.codecs.filters import Filter
 from h5bound.errors import UnsupportedError
-from h5bound.h5py_compat import READ_ERRORS, ask, describe
+from h5bound.h5py_compat import READ_ERRORS, call_getter, describe
 from h5bound.hdf5.datatypes import check_depth
 from h5bound.hdf5.links import LinkRecord, decode_name, follow_path
 
@@ -64,14 +64,14 @@ class DatasetRecord:
     """Other files that a read would open, as stored (maybe with ``%b``), through sources in this file too."""
 
 
-def read_dataset(dataset: h5py.Dataset, *, ask_sources: bool = False, count: bool = True) -> DatasetRecord:
+def read_dataset(dataset: h5py.Dataset, *, open_sources: bool = False, count: bool = True) -> DatasetRecord:
     """Give the record of one open dataset, under the path by which it was opened.
 
     Parameters
     ----------
     dataset
         Stays open.
-    ask_sources
+    open_sources
         Whether the files that a virtual dataset names may be opened, to find the shape that h5py gives it.
     count
         Whether its stored chunks are counted, for which HDF5 reads all of their index; else there are none.
@@ -83,7 +83,7 @@ def read_dataset(dataset: h5py.Dataset, *, ask_sources: bool = False, count: boo
     """
     path = os.fsdecode(dataset.name)
     try:
-        return read_record(dataset.id, path, MAX_SLOTS if count else None, ask_sources=ask_sources)[0]
+        return read_record(dataset.id, path, MAX_SLOTS if count else None, open_sources=open_sources)[0]
     except READ_ERRORS as error:
         raise UnsupportedError(f"{path!r} in {dataset.file.filename}: {describe(error)}") from error
 
@@ -100,12 +100,12 @@ def read_edge_unfiltered(plist: h5p.PropDCID, shape: tuple[int, ...], chunks: tu
     """
     if not any(extent % chunk for extent, chunk in zip(shape, chunks, strict=True)):
         return False
-    options = ask("H5Pget_chunk_opts", plist)
+    options = call_getter("H5Pget_chunk_opts", plist)
     return None if options is None else bool(options & DONT_FILTER_PARTIAL_CHUNKS)
 
 
 def read_record(
-    dataset: h5d.DatasetID, path: str, slots_left: int | None, *, ask_sources: bool = False
+    dataset: h5d.DatasetID, path: str, slots_left: int | None, *, open_sources: bool = False
 ) -> tuple[DatasetRecord, int]:
     """Give a dataset's record, and how many places of its chunk index were looked at to count its chunks.
 
@@ -115,7 +115,7 @@ def read_record(
     layout = "external" if plist.get_external_count() else LAYOUTS[plist.get_layout()]
     outside = _list_outside(dataset, plist) if layout in ("virtual", "external") else ()
     # H5Dget_space opens the sources that a virtual dataset grows with; its mappings know the stored shape.
-    alone = layout == "virtual" and outside and not ask_sources
+    alone = layout == "virtual" and outside and not open_sources
     shape = _read_shape(plist.get_virtual_vspace(0) if alone else dataset.get_space())
     chunks = tuple(map(int, plist.get_chunk())) if layout == "chunked" else None
     dtype, problem = _read_dtype(dataset)
@@ -205,6 +205,6 @@ def _count_slots(dataset: h5d.DatasetID, shape: tuple[int, ...], chunks: tuple[i
 
     B-trees hold the stored chunks only; the arrays of later file formats have a place for each declared one.
     """
-    if ask("H5Dget_chunk_index_type", dataset) in (BTREE_1, SINGLE, BTREE_2):
+    if call_getter("H5Dget_chunk_index_type", dataset) in (BTREE_1, SINGLE, BTREE_2):
         return 0
     return math.prod(-(-extent // chunk) for extent, chunk in zip(shape, chunks, strict=True))

@@ -22,12 +22,12 @@ from h5bound.errors import (
     UnsupportedError,
     naming,
 )
-from h5bound.files.file_state import Identity
+from h5bound.files.file_state import LocalState
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.external_files import MAX_HOPS, find_file
 from h5bound.hdf5.hierarchy import MAX_OBJECTS
-from h5bound.hdf5.links import decode_name, find_external, join_path, list_names, open_object, read_link, weigh
-from h5bound.hdf5.virtual_mappings import Mapping, check_selection, list_mappings
+from h5bound.hdf5.links import count_as_links, decode_name, find_external, join_path, list_names, open_object, read_link
+from h5bound.hdf5.virtual_mappings import VirtualMapping, check_selection, read_mappings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 GONE = "no such dataset, for which HDF5 would read fill values"
 
-OUTSIDE = frozenset({"external", "virtual"})
+EXTERNAL_LAYOUTS = frozenset({"external", "virtual"})
 """Layouts of datasets that may draw on other files."""
 
 MAX_NESTED = 32
@@ -48,7 +48,7 @@ MAX_SOURCES = 100_000
 """Datasets that the sources of a virtual dataset may draw on in their turn, each as often as it is drawn on."""
 
 
-def check_outside(file: h5py.File, path: str, allowed: Sequence[Path]) -> dict[str, Identity]:
+def check_external_files(file: h5py.File, path: str, allowed: Sequence[Path]) -> dict[str, LocalState]:
     """Make sure that a dataset opens allowed files only, and that all of them are there with what it takes from them.
 
     Gives what these files were before they were opened, by their real paths.
@@ -73,7 +73,7 @@ def check_outside(file: h5py.File, path: str, allowed: Sequence[Path]) -> dict[s
     """
     found = open_object(file, path)
     assert isinstance(found, h5py.Dataset)
-    sources = Sources(allowed)
+    sources = ExternalCheck(allowed)
     try:
         sources.check(file, found.id)
     except H5BoundError:
@@ -84,7 +84,7 @@ def check_outside(file: h5py.File, path: str, allowed: Sequence[Path]) -> dict[s
 
 
 @dataclass(slots=True)
-class Sources:
+class ExternalCheck:
     """Judges what a dataset draws on, and what that draws on."""
 
     allowed: Sequence[Path]
@@ -93,7 +93,7 @@ class Sources:
     """how many datasets reading one opens, by its file and address"""
     above: set[tuple[str, int]] = field(default_factory=set)
     """those that draw on the one that is being judged"""
-    files: dict[str, Identity] = field(default_factory=dict)
+    files: dict[str, LocalState] = field(default_factory=dict)
     """what the other files were before they were opened, by their real paths"""
 
     def find(self, main: str, name: str, kind: str) -> Path:
@@ -101,7 +101,7 @@ class Sources:
         place = find_file(main, name, kind, self.allowed)
         real = os.path.realpath(place)
         if real not in self.files:
-            self.files[real] = Identity.of(real)
+            self.files[real] = LocalState.of(real)
         return place
 
     def check(self, file: h5py.File, dataset: h5d.DatasetID) -> int:
@@ -110,7 +110,7 @@ class Sources:
         Raises
         ------
         UnsafeSourceError, SourceNotFoundError, UnsupportedError
-            As `check_outside`.
+            As `check_external_files`.
         """
         key = (os.path.realpath(file.filename), h5o.get_info(dataset).addr)
         if key in self.above:
@@ -135,11 +135,11 @@ class Sources:
                 if part and place.stat().st_size < offset + part:
                     raise UnsupportedError(f"it ends before {offset + part:,} bytes; HDF5 would make up zeros")
                 left -= part
-        mappings = list_mappings(plist) if plist.get_layout() == h5d.VIRTUAL else []
+        mappings = read_mappings(plist) if plist.get_layout() == h5d.VIRTUAL else []
         by_file = groupby(sorted(mappings, key=lambda mapping: mapping.file), key=lambda mapping: mapping.file)
         return sum(self.check_sources(file, name, list(some)) for name, some in by_file)
 
-    def check_sources(self, file: h5py.File, name: str, mappings: Sequence[Mapping]) -> int:
+    def check_sources(self, file: h5py.File, name: str, mappings: Sequence[VirtualMapping]) -> int:
         """Judge the sources of a virtual dataset in one file, which is opened for that if it is allowed."""
         plain = [mapping for mapping in mappings if not mapping.is_pattern]
         if len(plain) < len(mappings):
@@ -152,7 +152,7 @@ class Sources:
         with other:
             return self.check_mappings(other, mappings)
 
-    def check_pattern(self, file: h5py.File, pattern: Mapping) -> int:
+    def check_pattern(self, file: h5py.File, pattern: VirtualMapping) -> int:
         """Judge the sources that a pattern names, with 0, 1, 2 and so on in it, up to the first that is missing.
 
         There HDF5 ends, too (H5Pset_virtual_printf_gap, whose default is 0).
@@ -173,7 +173,7 @@ class Sources:
                 if weight > MAX_SOURCES:
                     raise UnsafeSourceError(f"more than {MAX_SOURCES:,} sources by the pattern {pattern}")
 
-    def check_filled_in(self, file: h5py.File, mapping: Mapping) -> int:
+    def check_filled_in(self, file: h5py.File, mapping: VirtualMapping) -> int:
         """Judge the source of a mapping that is no pattern any more."""
         if mapping.file == ".":
             return self.check_source(file, mapping.path, mapping.selection)
@@ -198,7 +198,7 @@ class Sources:
         except READ_ERRORS as error:
             raise UnsupportedError(f"cannot be opened: {describe(error)}") from error
 
-    def check_mappings(self, file: h5py.File, mappings: Sequence[Mapping]) -> int:
+    def check_mappings(self, file: h5py.File, mappings: Sequence[VirtualMapping]) -> int:
         """Judge the sources of a virtual dataset that are in an open file."""
         weight = 0
         for mapping in mappings:
@@ -243,7 +243,7 @@ def open_source(file: h5py.File, path: str) -> h5d.DatasetID | tuple[str, str]:
     return found.id
 
 
-def check_file(file: h5py.File, allowed: Sequence[Path]) -> None:
+def check_whole_file(file: h5py.File, allowed: Sequence[Path]) -> None:
     """Make sure that nothing of a file leads out of it, but datasets that draw on allowed files.
 
     Parameters
@@ -265,7 +265,7 @@ def check_file(file: h5py.File, allowed: Sequence[Path]) -> None:
     while groups:
         group, path = groups.pop()
         names = list_names(group, MAX_OBJECTS)
-        if sum(map(weigh, names)) > MAX_OBJECTS:  # the others are not listed, so not judged
+        if sum(map(count_as_links, names)) > MAX_OBJECTS:  # the others are not listed, so not judged
             raise UnsafeSourceError(f"{file.filename}: more than {MAX_OBJECTS:,} links in {path!r}")
         for name in names:
             child = join_path(path, name)
@@ -275,7 +275,7 @@ def check_file(file: h5py.File, allowed: Sequence[Path]) -> None:
                 groups.append((found, child))
             elif isinstance(found, h5d.DatasetID) and may_have_external_files(found.get_create_plist()):
                 with naming(f"dataset {child!r} of {file.filename}"):
-                    check_outside(file, child, allowed)
+                    check_external_files(file, child, allowed)
 
 
 def open_child(group: h5g.GroupID, name: bytes, path: str, met: set[int]) -> h5o.ObjectID | None:

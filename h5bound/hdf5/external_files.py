@@ -93,7 +93,7 @@ def is_under(place: Path, allowed: Sequence[Path]) -> bool:
     return any(real.is_relative_to(folder) for folder in allowed)
 
 
-def list_allowed(folders: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
+def resolve_directories(folders: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
     """Give the real paths of directories.
 
     Raises
@@ -103,7 +103,7 @@ def list_allowed(folders: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
 
     Examples
     --------
-    >>> list_allowed("/data")
+    >>> resolve_directories("/data")
     Traceback (most recent call last):
     h5bound.errors.OptionError: allow_external='/data': pass a list of directories, ['/data']
     """

@@ -17,7 +17,7 @@ from h5py import h5d, h5g, h5l, h5o
 from h5bound.errors import H5BoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.dataset import MAX_SLOTS, DatasetRecord, read_record
-from h5bound.hdf5.links import LinkRecord, join_path, list_names, open_object, read_link, weigh
+from h5bound.hdf5.links import LinkRecord, count_as_links, join_path, list_names, open_object, read_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -188,7 +188,7 @@ class _Walk:
     def enter(self, group: h5g.GroupID, path: str) -> None:
         """List a group, to be walked next."""
         names = list_names(group, self.max_objects - self.met)
-        self.met += sum(weigh(name, path) for name in names)
+        self.met += sum(count_as_links(name, path) for name in names)
         if self.met > self.max_objects:
             raise UnsafeSourceError(
                 f"{self.file} holds more than {self.max_objects:,} objects and links, counted up to "

@@ -146,7 +146,7 @@ def list_names(group: h5g.GroupID, room: int) -> list[bytes]:
     def keep(name: bytes) -> bool:
         nonlocal met
         names.append(name)
-        met += weigh(name)
+        met += count_as_links(name)
         return met > room
 
     # Native order, because for any other HDF5 builds a table of all the links before the first call.
@@ -154,7 +154,7 @@ def list_names(group: h5g.GroupID, room: int) -> list[bytes]:
     return names
 
 
-def weigh(name: bytes, path: str = "") -> int:
+def count_as_links(name: bytes, path: str = "") -> int:
     """Give how many links one of this name counts for, below this path: one name may be told again and again."""
     return 1 + (len(path) + len(name)) // 256
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class VirtualMapping:
     """A part of a virtual dataset, and what it is taken from."""
 
     file: str
@@ -36,10 +36,10 @@ class Mapping:
         """Whether it stands for any number of sources, numbered in their names (H5Pset_virtual)."""
         return "%" in self.file + self.path
 
-    def fill_in(self, number: int) -> Mapping:
+    def fill_in(self, number: int) -> VirtualMapping:
         """Give the mapping of one source of a pattern.
 
-        >>> str(Mapping("f-%b.h5", "100%%", None).fill_in(7))
+        >>> str(VirtualMapping("f-%b.h5", "100%%", None).fill_in(7))
         "'f-7.h5', '100%'"
         """
 
@@ -49,7 +49,7 @@ class Mapping:
         return replace(self, file=fill(self.file), path=fill(self.path))
 
 
-def list_mappings(plist: h5p.PropDCID) -> list[Mapping]:
+def read_mappings(plist: h5p.PropDCID) -> list[VirtualMapping]:
     """Give the parts of a virtual dataset.
 
     Raises
@@ -59,7 +59,7 @@ def list_mappings(plist: h5p.PropDCID) -> list[Mapping]:
     """
     try:
         return [
-            Mapping(plist.get_virtual_filename(i), plist.get_virtual_dsetname(i), plist.get_virtual_srcspace(i))
+            VirtualMapping(plist.get_virtual_filename(i), plist.get_virtual_dsetname(i), plist.get_virtual_srcspace(i))
             for i in range(plist.get_virtual_count())
         ]
     except READ_ERRORS as error:

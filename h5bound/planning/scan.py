@@ -12,7 +12,7 @@ import h5py
 
 from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
-from h5bound.hdf5.external_check import OUTSIDE
+from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS
 from h5bound.hdf5.hierarchy import COMMITTED
 from h5bound.planning.external_links import Follower, Origin, read_origin
 from h5bound.planning.scan_dataset import ScanContext, ScanLog, original_name, scan_dataset
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from h5bound.files.file_state import Identity
+    from h5bound.files.file_state import LocalState
     from h5bound.hdf5.dimension_scales import Dimensions
     from h5bound.hdf5.hierarchy import Hierarchy, Limits
     from h5bound.planning.options import Settings
@@ -62,14 +62,14 @@ class SourceScan:
     skipped: tuple[Skipped, ...]
     links: tuple[Link, ...]
     notes: tuple[ReportNote, ...]
-    external_states: Mapping[str, Identity]
+    external_states: Mapping[str, LocalState]
     """what the files of external storage and virtual datasets were before they were opened, by their real paths"""
     allowed: tuple[Path, ...] = ()
     """real paths of directories whose files may be opened"""
 
     def allowed_for(self, dataset_scan: DatasetScan) -> tuple[Path, ...] | None:
         """Give the directories whose files a dataset may draw on, None if it draws on none."""
-        return self.allowed if dataset_scan.record.layout in OUTSIDE else None
+        return self.allowed if dataset_scan.record.layout in EXTERNAL_LAYOUTS else None
 
     def list_external_files(self) -> list[str]:
         """Give the paths of the other files that are read."""

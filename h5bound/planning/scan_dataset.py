@@ -16,7 +16,7 @@ from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.chunk_index import ChunkManifest, index_chunks
 from h5bound.hdf5.datatypes import text_to_json
 from h5bound.hdf5.dimension_scales import is_hidden
-from h5bound.hdf5.external_check import OUTSIDE, check_outside
+from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS, check_external_files
 from h5bound.hdf5.links import open_object
 from h5bound.hdf5.virtual_mappings import list_boxes
 from h5bound.reports import ReportNote, Skipped
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.chunk_grid import Shape
-    from h5bound.files.file_state import Identity
+    from h5bound.files.file_state import LocalState
     from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.hdf5.dimension_scales import Dimensions
     from h5bound.hdf5.references import ReferencePaths
@@ -110,10 +110,10 @@ class ScanLog:
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[ReportNote] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
-    external_states: dict[str, Identity] = field(default_factory=dict)
+    external_states: dict[str, LocalState] = field(default_factory=dict)
     """what the files of external storage and virtual datasets were before they were opened, by their real paths"""
 
-    def note_files(self, files: Mapping[str, Identity]) -> None:
+    def note_files(self, files: Mapping[str, LocalState]) -> None:
         """Keep what files were when they were first met."""
         for path, identity in files.items():
             self.external_states.setdefault(path, identity)
@@ -157,8 +157,10 @@ def scan_dataset(reading: ScanContext, record: DatasetRecord) -> DatasetScan | N
         reading.found.skipped.append(Skipped(path, record.problem))
         return None
     try:
-        if record.layout in OUTSIDE:
-            reading.found.note_files(check_outside(reading.opened.file, reading.origin.locate(path), reading.allowed))
+        if record.layout in EXTERNAL_LAYOUTS:
+            reading.found.note_files(
+                check_external_files(reading.opened.file, reading.origin.locate(path), reading.allowed)
+            )
         return scan_values(reading, record)
     except (UnsafeSourceError, SourceNotFoundError) as error:
         reading.found.skipped.append(Skipped(path, str(error), unsafe=True))

@@ -123,7 +123,7 @@ def read_values(
     unit
         Of which cells.
     read
-        `OpenFile.read` or `OpenFile.ask`.
+        `OpenFile.read` or `OpenFile.read_via_h5py`.
     convert
         Whether the cells are given in the form that Zarr holds; sequences always are.
 

@@ -115,7 +115,7 @@ class DatasetReader:
                 return read_through_h5py(self._dataset, region)
             return self._direct.read(region)
 
-    def ask(self, region: Region) -> Block:
+    def read_via_h5py(self, region: Region) -> Block:
         """Give what h5py itself reads, after a read that makes sure of all sizes: HDF5 unpacks a bomb.
 
         From a server, or where HDF5 does not have a filter, it is what `read` gives.

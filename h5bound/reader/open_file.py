@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from h5bound.files.protocols import FileBytes, State
+    from h5bound.files.protocols import FileBytes, FileState
 
     Region = tuple[slice, ...]
 
@@ -43,7 +43,7 @@ class OpenFile:
     __slots__ = ("__weakref__", "_checked", "_judged", "_lock", "_readers", "bytes", "file", "identity", "owned")
 
     def __init__(
-        self, file: h5py.File, identity: State | None, *, owned: bool, stored: FileBytes | None = None
+        self, file: h5py.File, identity: FileState | None, *, owned: bool, stored: FileBytes | None = None
     ) -> None:
         self.file = file
         self.identity = identity  # what it must still be at the close; None: whoever holds it may write to it
@@ -99,23 +99,23 @@ class OpenFile:
         Raises
         ------
         UnsafeSourceError, SourceNotFoundError, UnsupportedError
-            As `check_outside`.
+            As `check_external_files`.
         """
         if allowed is None or name in self._judged:
             return
-        from h5bound.hdf5.external_check import check_outside  # it imports what opens files
+        from h5bound.hdf5.external_check import check_external_files  # it imports what opens files
 
         with naming(f"dataset {name!r} of {self.file.filename}"):
-            check_outside(self.file, name, allowed)
+            check_external_files(self.file, name, allowed)
         self._judged.add(name)
 
     def read(self, name: str, region: Region) -> NDArray[np.generic]:
         """Give what ``file[name][region]`` holds."""
         return self.reader(name).read(region)
 
-    def ask(self, name: str, region: Region) -> NDArray[np.generic]:
+    def read_via_h5py(self, name: str, region: Region) -> NDArray[np.generic]:
         """Give what h5py itself reads of ``file[name][region]``."""
-        return self.reader(name).ask(region)
+        return self.reader(name).read_via_h5py(region)
 
     def prefetch(self, name: str, regions: Sequence[Region]) -> None:
         """Take notice of regions of a dataset that will be read, each once, if each would be a request to a server."""

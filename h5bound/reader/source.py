@@ -15,7 +15,7 @@ from uuid import uuid4
 import h5py
 
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
-from h5bound.files.file_state import Identity
+from h5bound.files.file_state import LocalState
 from h5bound.files.local import LocalLocation
 from h5bound.files.urls import Address, is_url, strip_local
 from h5bound.lifecycle.source import open_source
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from os import PathLike
 
-    from h5bound.files.protocols import FileLocation, State
+    from h5bound.files.protocols import FileLocation, FileState
 
 
 class H5Source:
@@ -52,7 +52,7 @@ class H5Source:
     def __init__(
         self,
         location: FileLocation,
-        identity: State | None,
+        identity: FileState | None,
         *,
         strict_identity: bool = True,
         held: Callable[[], h5py.File | None] = lambda: None,
@@ -91,7 +91,7 @@ class H5Source:
             raise SourceChangedError(f"{path}: another file was put there after it was opened; open it again")
         if file.mode != "r":
             file.flush()
-        return cls(LocalLocation(path), Identity.of(path), strict_identity=file.mode == "r", held=weakref.ref(file))
+        return cls(LocalLocation(path), LocalState.of(path), strict_identity=file.mode == "r", held=weakref.ref(file))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.identity is None:
@@ -149,24 +149,24 @@ class H5Source:
         """Close the file unless it is the caller's."""
         opened.close()
 
-    def _now(self) -> State | None:
+    def _now(self) -> FileState | None:
         return None if self.identity is None else self.location.identify()
 
-    def _compare(self, now: State | None) -> None:
+    def _compare(self, now: FileState | None) -> None:
         if self.identity is None or now is None:
             return
         same = self.identity.same_state if self.strict_identity else self.identity.same_file
         if not same(now):
             raise SourceChangedError(self._changed(self.identity, now))
 
-    def _changed(self, before: State, now: State) -> str:
+    def _changed(self, before: FileState, now: FileState) -> str:
         return (
             f"{self.path}: the file changed after the array was made from it "
             f"(was {before}, is {now}); make the array again"
         )
 
 
-def _at_location(location: FileLocation, identity: State, strict_identity: bool) -> H5Source:  # noqa: FBT001 - called by pickle
+def _at_location(location: FileLocation, identity: FileState, strict_identity: bool) -> H5Source:  # noqa: FBT001 - called by pickle
     return H5Source(location, identity, strict_identity=strict_identity)
 
 

@@ -97,7 +97,7 @@ def make_job(
 
 def read_part(opened: OpenFile, job: CompareJob, unit: Unit) -> Read:
     """Read the elements of each cell as the source has them."""
-    read = opened.ask if job.arrays else opened.read
+    read = opened.read_via_h5py if job.arrays else opened.read
     parts, problem = read_values(opened, job.values, unit, read=read, convert=not (job.arrays and job.restored))
     return Read(job, unit, parts if job.arrays else [], problem and f"{UNREADABLE}{problem}")
 
@@ -140,7 +140,7 @@ def compare_unwritten(opened: OpenFile, job: CompareJob, coords: tuple[int, ...]
     )
     opened.check_external_files(job.values.inside, job.values.allowed)
     try:
-        block = read_region(opened, job.values, region, opened.ask, None if job.restored else resolve)
+        block = read_region(opened, job.values, region, opened.read_via_h5py, None if job.restored else resolve)
         same = same_bits(block, read_stored(job, region).reshape(block.shape))
     except (SourceChangedError, SourceNotFoundError):
         raise

@@ -21,8 +21,8 @@ from xarray.core.indexing import LazilyIndexedArray
 from h5bound.errors import UnsupportedError
 from h5bound.files.urls import is_url, strip_local
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE, NOT_A_VARIABLE
-from h5bound.hdf5.external_check import check_file, may_have_external_files
-from h5bound.hdf5.external_files import list_allowed
+from h5bound.hdf5.external_check import check_whole_file, may_have_external_files
+from h5bound.hdf5.external_files import resolve_directories
 from h5bound.lifecycle.handle import Handle
 from h5bound.reader.open_file import DatasetKey
 from h5bound.reader.source import H5Source
@@ -120,7 +120,7 @@ class Engine(BackendEntrypoint):
             "use_cftime": use_cftime,
             "decode_timedelta": decode_timedelta,
         }
-        allowed = list_allowed(allow_external)
+        allowed = resolve_directories(allow_external)
         request = OpenOptions.of(
             filename_or_obj, storage_options, group, phony_dims, decode_vlen_strings, decoders, allowed
         )
@@ -140,7 +140,7 @@ class Engine(BackendEntrypoint):
     ) -> dict[str, xr.Dataset]:
         """Give a group and all groups below it by their paths, which are relative to it if it is asked for by name."""
         decoders["drop_variables"] = drop_variables
-        allowed = list_allowed(allow_external)
+        allowed = resolve_directories(allow_external)
         request = OpenOptions.of(
             filename_or_obj, storage_options, group, phony_dims, decode_vlen_strings, decoders, allowed
         )
@@ -194,7 +194,7 @@ def _open(request: OpenOptions, *, nested: bool) -> dict[PurePosixPath, xr.Datas
 def _read_groups(opened: OpenFile, request: OpenOptions, *, nested: bool) -> dict[PurePosixPath, xr.Dataset]:
     import h5netcdf
 
-    check_file(opened.file, request.allowed)
+    check_whole_file(opened.file, request.allowed)
     found = {}
     options = {"phony_dims": request.phony_dims, "decode_vlen_strings": request.decode_vlen_strings}
     with h5netcdf.File(opened.file, "r", **options) as root:

@@ -266,7 +266,7 @@ def test_a_growing_virtual_dataset_has_its_stored_shape_until_its_sources_may_be
     with h5py.File(path) as file:
         growing = open_object(file, "growing")
         assert read_dataset(growing).shape == (2, 5)
-        assert read_dataset(growing, ask_sources=True).shape == growing.shape == (4, 5)
+        assert read_dataset(growing, open_sources=True).shape == growing.shape == (4, 5)
 
 
 def test_unfiltered_edge_chunks_are_told(path: Path) -> None:
