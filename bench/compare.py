@@ -1,8 +1,9 @@
-"""``sum()`` by every way that reads a file, each in processes of its own, which take turns.
+"""``sum()`` with every reader, each in processes of its own, which take turns.
 
-What one way leaves behind in a process, such as memory that it freed, would help the next. Each process computes the
-sum several times; its first, which has the imports, is told apart from the median of the others. Ratios are medians of
-those to `from_array` of the same round. As a script it prints one table, in some minutes; ``--quick`` of small files.
+What one reader leaves behind in a process, such as freed memory, would help the next one. Each process computes the sum
+several times; the first, which includes the imports, is reported apart from the median of the others. Ratios are
+medians of the ratios to `from_array` in the same round. As a script it prints one table, in some minutes; ``--quick``
+uses small files.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ REPEATS = 6
 
 
 def sum_often(way: str, path: Path, chunks: Chunks) -> list[float]:
-    """Give the seconds of each of several sums."""
+    """Return the seconds of each of several sums."""
     seconds = []
     for _ in range(REPEATS):
         start = perf_counter()
@@ -47,7 +48,7 @@ def sum_often(way: str, path: Path, chunks: Chunks) -> list[float]:
 
 
 def measure(way: str, path: Path, chunks: Chunks) -> list[float]:
-    """Give the same from a process of its own."""
+    """Return the same, measured in a process of its own."""
     command = [sys.executable, __file__, "--measure", way, str(path), chunks or "native"]
     place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=place)
@@ -55,7 +56,7 @@ def measure(way: str, path: Path, chunks: Chunks) -> list[float]:
 
 
 def compare(sample: Sample, codec: str, chunks: Chunks) -> Iterable[tuple[str, float, float, float]]:
-    """Give each way, its seconds at first and later, and how many times as fast as the reference it was later."""
+    """Yield each reader, its first and later seconds, and how many times as fast as the reference it was later."""
     ways = [name for name, peer in PEERS.items() if codec in peer.codecs and not peer.missing]
     ways += [BARE] if (codec, chunks) == ("gzip", None) else []
     first: dict[str, list[float]] = {way: [] for way in ways}

@@ -1,4 +1,4 @@
-"""What all benchmarks read: small where they run as tests, 419 MB where they are timed."""
+"""The data of all benchmarks: small when they run as tests, 419 MB when they are timed."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Sample:
     folder: Path
     values: NDArray[np.float32]
     chunks: tuple[int, ...]
-    """elements of a stored chunk"""
+    """Shape of a chunk, in elements."""
     rounds: int
-    """how often a case is timed"""
+    """How often a case is timed."""
 
     def path(self, codec: str) -> Path:
-        """Give the file whose dataset ``x`` holds the values in a codec."""
+        """Return the file whose dataset ``x`` holds the values, encoded with a codec."""
         path = self.folder / f"{codec}.h5"
         if not path.exists():
             options: dict[str, Any] = {"chunks": self.chunks, **CODECS[codec]}
@@ -42,12 +42,12 @@ class Sample:
         return path
 
     def describe(self, codec: str) -> dict[str, Any]:
-        """Give size and codec, to stand beside the figures."""
+        """Return size and codec, to be shown with the figures."""
         return {"codec": codec, "nbytes": self.values.nbytes, "stored_nbytes": self.path(codec).stat().st_size}
 
 
 def make_values(shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Give a field like measured temperatures, in steps of 1/64 K; it deflates to about two fifths."""
+    """Return a field like measured temperatures, in steps of 1/64 K; deflate reduces it to about two fifths."""
     rng = np.random.default_rng(20180301)
     values = np.empty(shape, np.float32)
     y, x = np.linspace(0, 3, shape[1])[:, None], np.linspace(0, 5, shape[2])[None, :]
@@ -64,7 +64,7 @@ def repeat(
     rounds: int,
     setup: Callable[[], None] | None = None,
 ) -> Any:
-    """Time a function so many times, after one time that does not count; gives what it gives."""
+    """Time a function `rounds` times, after one that does not count; return its result."""
     return benchmark.pedantic(  # type: ignore[no-untyped-call]
         function, arguments, setup=setup, rounds=rounds, warmup_rounds=rounds > 1
     )
@@ -72,20 +72,20 @@ def repeat(
 
 @pytest.fixture(scope="session")
 def timed(pytestconfig: pytest.Config) -> bool:
-    """Whether the cases are timed, and so at full size."""
+    """Return whether the cases are timed, at full size."""
     return bool(pytestconfig.getoption("benchmark_enable") or not pytestconfig.getoption("benchmark_disable"))
 
 
 @pytest.fixture(scope="session")
 def sample(tmp_path_factory: pytest.TempPathFactory, *, timed: bool) -> Sample:
-    """Timed: 419 MB in 160 chunks of 2.6 MB; else 655 kB in 16 chunks."""
+    """Return 419 MB in 160 chunks of 2.6 MB when timed, else 655 kB in 16 chunks."""
     shape, chunks = ((400, 512, 512), (10, 256, 256)) if timed else ((40, 64, 64), (10, 32, 32))
     return Sample(tmp_path_factory.mktemp("sample"), make_values(shape), chunks, rounds=5 if timed else 1)
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_open() -> Iterator[None]:
-    """Fail the benchmark that leaves an HDF5 file open."""
+    """Fail a benchmark that leaves an HDF5 file open."""
     yield
     if h5f.get_obj_count(h5f.OBJ_ALL, h5f.OBJ_FILE):
         gc.collect()

@@ -1,4 +1,4 @@
-"""Peak memory of converting a file that is many windows long, above that of an idle process.
+"""Peak memory of converting a file of many windows, above that of an idle process.
 
 As a script it makes a file of 2 GB (32-bit floats in chunks of 2.6 MB, gzip and shuffle) and converts it in windows of
 64 and 128 MiB, each in a process of its own; it prints one line for each.
@@ -19,11 +19,11 @@ import numpy as np
 
 CHUNKS = (10, 256, 256)
 WAYS = ("keep", "zstd:3", "to_zarr")
-"""``h5bound.convert`` with stored chunks copied, the same with all encoded anew, and ``from_hdf5(…).to_zarr(…)``."""
+"""``h5bound.convert`` with chunks kept, the same with every chunk re-encoded, and ``from_hdf5(…).to_zarr(…)``."""
 
 
 def write_file(path: Path, nbytes: int, chunks: tuple[int, int, int] = CHUNKS) -> int:
-    """Write a dataset ``x`` of about `nbytes`, whose chunks are ten different ones in turn; gives its bytes."""
+    """Write a dataset ``x`` of about `nbytes` that repeats ten different chunks; return its size in bytes."""
     count = max(nbytes // (4 * prod(chunks)), 10)
     rng = np.random.default_rng(20180301)
     with h5py.File(path, "w") as file:
@@ -46,16 +46,16 @@ def write_file(path: Path, nbytes: int, chunks: tuple[int, int, int] = CHUNKS) -
 
 
 def peak_nbytes() -> int:
-    """Give the most memory that this process has had resident, as Linux counts it."""
+    """Return the peak resident memory of this process, as Linux counts it."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
         name, _, value = line.partition(":")
         if name == "VmHWM":
             return int(value.split()[0]) * 1024
-    raise OSError("this system does not say what a process had resident at most")
+    raise OSError("this system does not report the peak resident memory of a process")
 
 
 def convert(way: str, source: str, target: str, window: int) -> int:
-    """Convert in this process; gives the peak above what all that was imported takes."""
+    """Convert in this process; return the peak memory above that of the imported modules."""
     import zarr.codecs.numcodecs  # noqa: F401 - part of the idle process
 
     import h5bound
@@ -70,7 +70,7 @@ def convert(way: str, source: str, target: str, window: int) -> int:
 
 
 def measure(way: str, source: Path, window: int) -> int:
-    """Give what `convert` gives in a process of its own."""
+    """Return the result of `convert` in a process of its own."""
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         command = [sys.executable, __file__, "--way", way, "--window", str(window), str(source), f"{folder}/x.zarr"]
         place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}

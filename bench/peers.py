@@ -1,7 +1,7 @@
-"""The known ways to get at HDF5 data from dask, each written out once, beside h5bound and the limit.
+"""The known ways to read HDF5 data with dask, each written out once, next to h5bound and the fastest possible loop.
 
-An `Opener` gives one dataset as a dask array, in a context that holds the file open for those that need it so. They
-differ in who reads and decodes; all compute on dask's threads.
+Each opens one dataset as a dask array, in a context that keeps the file open where that is needed. They differ in who
+reads and decodes; all compute on dask's threads.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ CODECS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One way to get at a dataset."""
+    """One way to read a dataset."""
 
     open: Callable[[Path, str, Chunks], AbstractContextManager[da.Array]]
-    """gives the dataset at a path and name, in blocks"""
+    """Opens the dataset at a path and name, in blocks."""
     codecs: frozenset[str] = frozenset(CODECS)
-    """what it reads"""
+    """Codecs that it reads."""
     modules: tuple[str, ...] = ()
-    """what it needs beyond the tests' own requirements"""
+    """Modules that it needs beyond the requirements of the tests."""
 
     @property
     def missing(self) -> str:
@@ -72,19 +72,19 @@ class Peer:
 
 @contextmanager
 def open_h5bound(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
-    """Give the array of h5bound, which needs no open file."""
+    """Yield the array of h5bound, which needs no open file."""
     yield h5bound.from_hdf5(path, name, chunks=chunks)
 
 
 @contextmanager
 def open_unbarred(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
-    """Give the array of h5bound whose blocks do not wait for the close."""
+    """Yield the array of h5bound whose blocks do not wait for the close."""
     yield h5bound.from_hdf5(path, name, chunks=chunks, barrier=False)
 
 
 @contextmanager
 def open_from_array(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
-    """Give `dask.array.from_array` of an h5py dataset."""
+    """Yield `dask.array.from_array` of an h5py dataset."""
     with h5py.File(path, "r") as file:
         dataset = file[name]
         yield da.from_array(dataset, chunks=chunks or dataset.chunks or "auto")
@@ -92,7 +92,7 @@ def open_from_array(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]
 
 @contextmanager
 def open_xarray(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
-    """Give the variable of `xarray.open_dataset`."""
+    """Yield the variable of `xarray.open_dataset`."""
     import xarray as xr
 
     kind: Any = chunks or {}
@@ -122,7 +122,7 @@ class Holder:
 
 @contextmanager
 def open_recipe(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
-    """Give the recipe of `dask.graph_manipulation`: reads bound to an open task, and waited for by a close task."""
+    """Yield the recipe of `dask.graph_manipulation`: reads bound to an open task, and a close task after them."""
     with h5py.File(path, "r") as file:
         dataset = file[name]
         like = da.from_array(dataset, chunks=chunks or dataset.chunks or "auto")
@@ -138,7 +138,7 @@ def open_recipe(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
 
 @contextmanager
 def open_virtualizarr(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
-    """Give the array that zarr makes of VirtualiZarr's manifest of the file."""
+    """Yield the array that zarr makes of VirtualiZarr's manifest of the file."""
     import zarr
 
     registry = import_module("obspec_utils.registry").ObjectStoreRegistry
@@ -151,7 +151,7 @@ def open_virtualizarr(path: Path, name: str, chunks: Chunks) -> Iterator[da.Arra
 
 @contextmanager
 def open_pyfive(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
-    """Give `dask.array.from_array` of a dataset of pyfive, which is HDF5 in Python."""
+    """Yield `dask.array.from_array` of a dataset of pyfive, an HDF5 reader in pure Python."""
     with import_module("pyfive").File(str(path)) as file:
         dataset = file[name]
         yield da.from_array(dataset, chunks=chunks or dataset.chunks or "auto")
@@ -172,7 +172,7 @@ class Sliceable:
 
 @contextmanager
 def open_hidefix(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
-    """Give `dask.array.from_array` of a dataset of hidefix, which reads chunks in Rust without HDF5."""
+    """Yield `dask.array.from_array` of a dataset of hidefix, which reads chunks in Rust without HDF5."""
     with h5py.File(path, "r") as file:
         stored, dtype = file[name].chunks, file[name].dtype
     dataset = Sliceable(import_module("hidefix").Index(str(path))[name], dtype)
@@ -191,10 +191,10 @@ PEERS: Mapping[str, Peer] = {
     "pyfive": Peer(open_pyfive, frozenset(("gzip", "none", "contiguous")), ("pyfive",)),
     "hidefix": Peer(open_hidefix, frozenset(("gzip", "none")), ("hidefix",)),
 }
-"""All ways by name, h5bound among them."""
+"""All ways by name, including h5bound."""
 
 
-# The limit: what is left when nothing is in the way of the codecs.
+# The fastest possible loop: nothing but reading and decoding.
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,30 +202,30 @@ class StoredChunk:
     """Where one chunk is."""
 
     origin: tuple[int, ...]
-    """its first element"""
+    """Index of its first element."""
     offset: int
-    """of its first byte in the file"""
+    """Of its first byte in the file."""
     nbytes: int
-    """how many are stored"""
+    """Encoded bytes."""
 
 
 def list_stored(path: Path, name: str) -> tuple[list[StoredChunk], tuple[int, ...], np.dtype[Any]]:
-    """Give the stored chunks of a dataset, the shape of one and the dtype."""
-    found: list[StoredChunk] = []
+    """Return the stored chunks of a dataset, the shape of one chunk and the dtype."""
+    chunks: list[StoredChunk] = []
     with h5py.File(path, "r") as file:
         dataset = file[name]
-        dataset.id.chunk_iter(lambda info: found.append(StoredChunk(info.chunk_offset, info.byte_offset, info.size)))
-        return found, dataset.chunks, dataset.dtype
+        dataset.id.chunk_iter(lambda info: chunks.append(StoredChunk(info.chunk_offset, info.byte_offset, info.size)))
+        return chunks, dataset.chunks, dataset.dtype
 
 
 def decode(descriptor: int, chunk: StoredChunk, nbytes: int, shuffle: Shuffle) -> NDArray[np.uint8]:
-    """Give the bytes of one chunk that is shuffled and deflated: libdeflate, and numcodecs' shuffle."""
+    """Return the bytes of a chunk that was shuffled and deflated, with libdeflate and numcodecs' shuffle."""
     stored = os.pread(descriptor, chunk.nbytes, chunk.offset)
     return np.asarray(shuffle.decode(np.frombuffer(deflate.zlib_decompress(stored, nbytes), np.uint8)))
 
 
 def for_each_chunk(path: Path, name: str, use: Callable[[StoredChunk, NDArray[np.uint8]], float]) -> list[float]:
-    """Decode every chunk of a shuffled and deflated dataset in as many threads as dask uses; gives what `use` gives."""
+    """Decode every chunk of a shuffled, deflated dataset in dask's number of threads; return what `use` returns."""
     chunks, shape, dtype = list_stored(path, name)
     nbytes, shuffle = prod(shape) * dtype.itemsize, Shuffle(dtype.itemsize)
     descriptor = os.open(path, os.O_RDONLY)
@@ -237,7 +237,7 @@ def for_each_chunk(path: Path, name: str, use: Callable[[StoredChunk, NDArray[np
 
 
 def sum_bare(path: Path, name: str) -> float:
-    """Give the sum of a shuffled and deflated dataset of 32-bit floats from a loop over its chunks, without dask."""
+    """Return the sum of a shuffled and deflated dataset of 32-bit floats, from a loop over its chunks without dask."""
     return sum(for_each_chunk(path, name, lambda _, data: float(data.view(np.float32).sum())))
 
 
@@ -251,8 +251,8 @@ def encode_bare(path: Path, name: str, target: Path) -> None:
     zarr.create_array(target, name=name, shape=shape, chunks=chunks, dtype=dtype, compressors=ZstdCodec(level=3))
 
     def write(chunk: StoredChunk, data: NDArray[np.uint8]) -> float:
-        cell = (str(start // size) for start, size in zip(chunk.origin, chunks, strict=True))
-        key = target.joinpath(name, "c", *cell)
+        coords = (str(start // size) for start, size in zip(chunk.origin, chunks, strict=True))
+        key = target.joinpath(name, "c", *coords)
         key.parent.mkdir(parents=True, exist_ok=True)
         return key.write_bytes(zstd.compress(data, 3))
 

@@ -1,9 +1,8 @@
-"""What arrays of terabytes cost beside their data: tasks, seconds and memory, on threads and on a cluster.
+"""What arrays of terabytes cost in addition to their data: tasks, seconds and memory, on threads and on a cluster.
 
 There is no data: blocks come from a resource whose reads take neither time nor memory, and the chunks of a conversion
-from an index that was made up. As a script it prints tables, in about a quarter of an hour on 2 cores; ``--quick``
-prints the same of small arrays. Every row is measured in a process of its own, and the scheduler of the cluster has one
-too. Seconds are those that the process has worked, whatever else the machine does.
+from an invented manifest. As a script it prints tables, in about 15 minutes on 2 cores; ``--quick`` uses small
+arrays. Every row is measured in a process of its own, and so is the scheduler of the cluster. Seconds are process time.
 """
 
 from __future__ import annotations
@@ -45,14 +44,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Row = dict[str, float]
-    """Figures by what stands above them."""
+    """Figures by the heading of their column."""
 
 KiB, MiB, GiB = 2**10, 2**20, 2**30
 TB = 10**12
 
 
 class Nothing:
-    """A resource of zeros: a block is one element in memory, whatever its size."""
+    """A resource of zeros: a block of any size takes one element in memory."""
 
     def __dask_tokenize__(self) -> object:
         return "nothing"
@@ -64,7 +63,7 @@ class Nothing:
         """Close nothing."""
 
     def block(self, block_info: Any) -> NDArray[np.uint8]:
-        """Give a block."""
+        """Return a block."""
         return np.broadcast_to(np.uint8(0), block_info[None]["chunk-shape"])
 
 
@@ -78,21 +77,21 @@ class Case:
 
     @property
     def windows(self) -> int:
-        """How many windows the array is cut into."""
+        """Number of windows that the array is cut into."""
         return -(-self.blocks // max(self.window // self.block, 1))
 
     def count_tasks(self, *, clustered: bool) -> int:
-        """Count the tasks of the array by itself."""
+        """Count the tasks of the array alone."""
         return (3 if clustered else 2) * self.blocks + self.windows + 1
 
     def make(self) -> da.Array:
-        """Give the array."""
+        """Return the array."""
         nothing = Nothing()
         chunks = ((self.block,) * self.blocks,)
         return h5bound.from_resource(nothing, nothing.block, chunks=chunks, dtype="u1", window=self.window)
 
     def sum(self) -> da.Array:
-        """Give the sum of an array with one element of each block: what follows the blocks costs next to nothing."""
+        """Return a sum over one element of each block, so that whatever follows the blocks costs next to nothing."""
         firsts = self.make().map_blocks(lambda block: np.array(block[:1]), dtype="u1", chunks=((1,) * self.blocks,))
         return firsts.sum()
 
@@ -101,7 +100,7 @@ class Case:
 
 
 def measure_graph(case: Case) -> Row:
-    """Build the graph of an array and order it, as is done for every compute."""
+    """Build the graph of an array and order it, as every compute does."""
     from distributed.protocol import serialize
 
     start = time.process_time()
@@ -141,7 +140,7 @@ def measure_cluster(case: Case) -> Row:
     from distributed import Client
     from distributed.deploy.subprocess import SubprocessCluster
 
-    tasks = count_all(case) + case.blocks  # one more that tells where the block is
+    tasks = count_all(case) + case.blocks  # one more that says which worker has the block
     with (
         SubprocessCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster,
         Client(cluster) as client,
@@ -163,7 +162,7 @@ def measure_cluster(case: Case) -> Row:
 
 
 def measure_plan(chunks: int, stored: int) -> Row:
-    """Plan the copying of a dataset with so many chunks, of so many stored bytes each."""
+    """Plan the conversion of a dataset with this number of chunks, of `stored` encoded bytes each."""
     side = round(chunks ** (1 / 3))
     before = resident()
     cells = np.indices((side,) * 3).reshape(3, -1).T.copy()
@@ -191,7 +190,7 @@ def measure_plan(chunks: int, stored: int) -> Row:
 
 
 def declare(side: int, index: ChunkManifest) -> DatasetScan:
-    """Give what would have been read of a dataset of chunks of 64 x 64 x 64 bytes, so many along each axis."""
+    """Return the scan of a dataset in chunks of 64 x 64 x 64 bytes, `side` chunks along each axis."""
     chunk = (64,) * 3
     dtype = np.dtype("u1")
     shape = (side * 64,) * 3
@@ -210,14 +209,14 @@ def count_all(case: Case) -> int:
 
 
 def resident() -> int:
-    """Give the bytes that this process has in memory now."""
+    """Return the resident memory of this process now, in bytes."""
     gc.collect()
     with Path("/proc/self/statm").open(encoding="ascii") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
 def usage() -> tuple[float, int]:
-    """Give the seconds that this process has worked, and the most bytes that it has had in memory."""
+    """Return the process time in seconds, and the peak resident memory in bytes."""
     return time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KiB
 
 
@@ -225,7 +224,7 @@ def usage() -> tuple[float, int]:
 
 
 def run(measure: str, *arguments: int) -> Row:
-    """Give what one of the functions above gives, from a process of its own."""
+    """Return the result of one of the functions above, from a process of its own."""
     place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, __file__, "--measure", measure, *map(str, arguments)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=place)
@@ -234,7 +233,7 @@ def run(measure: str, *arguments: int) -> Row:
 
 
 def show(title: str, rows: Iterable[tuple[Row, Row]]) -> list[Row]:
-    """Print rows as they come, what was asked for before what was measured; gives them."""
+    """Print rows as they come, parameters before measurements; return them."""
     print(f"\n{title}\n", flush=True)
     shown: list[Row] = []
     for asked, measured in rows:
@@ -247,7 +246,7 @@ def show(title: str, rows: Iterable[tuple[Row, Row]]) -> list[Row]:
 
 
 def spell(value: float) -> str:
-    """Give a figure with the digits that it deserves.
+    """Return a figure with a sensible number of digits.
 
     >>> spell(1234567), spell(1234.5), spell(0.01234)
     ('1,234,567', '1,234', '0.012')
@@ -256,7 +255,7 @@ def spell(value: float) -> str:
 
 
 def graph_rows(totals: Iterable[int], sizes: Iterable[int]) -> Iterator[tuple[Row, Row]]:
-    """Give the graphs of arrays of these bytes in blocks of these bytes; those that h5bound refuses are left out."""
+    """Yield the graphs of arrays of these sizes in blocks of these sizes, except those that h5bound refuses."""
     for total in totals:
         for size in sizes:
             case = Case(-(-total // size), size)
@@ -266,20 +265,20 @@ def graph_rows(totals: Iterable[int], sizes: Iterable[int]) -> Iterator[tuple[Ro
 
 
 def compute_rows(measure: str, cases: Iterable[Case]) -> Iterator[tuple[Row, Row]]:
-    """Give computes on threads or on a cluster."""
+    """Yield computes on threads or on a cluster."""
     for case in cases:
         asked = {"blocks": case.blocks, "block, MiB": case.block / MiB, "window, MiB": case.window / MiB}
         yield asked | {"windows": case.windows}, run(measure, case.blocks, case.block, case.window)
 
 
 def plan_rows(counts: Iterable[tuple[int, int]]) -> Iterator[tuple[Row, Row]]:
-    """Give the plans of conversions: numbers of chunks, and stored bytes of each."""
+    """Yield the plans of conversions, by number of chunks and encoded bytes of each chunk."""
     for chunks, stored in counts:
         yield {"stored chunk, KiB": stored // KiB}, run("plan", chunks, stored)
 
 
 def project(measured: Row, totals: Iterable[int], sizes: Iterable[int]) -> Iterator[tuple[Row, Row]]:
-    """Give what a compute would ask of a scheduler that needs so much for each task."""
+    """Yield what a compute would cost a scheduler, from the measured cost of a task."""
     for total in totals:
         for size in sizes:
             case = Case(-(-total // size), size)
@@ -315,7 +314,7 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """What the tables are about."""
+    """Sizes of the arrays in the tables."""
 
     totals: tuple[int, ...]  # bytes
     sizes: tuple[int, ...]  # MiB of a block

@@ -1,4 +1,4 @@
-"""The table of `bench.compare` can be made, and its ways give the sum."""
+"""Tests of `bench.compare`: the script prints its table, and every reader computes the sum."""
 
 from __future__ import annotations
 

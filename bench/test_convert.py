@@ -1,4 +1,4 @@
-"""Converting: 419 MB of 32-bit floats in gzip and shuffle, chunks of 2.6 MB, to a Zarr store, from the page cache."""
+"""Conversions of 419 MB of 32-bit floats (gzip and shuffle, chunks of 2.6 MB) to Zarr, from the page cache."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy the HDF5 file as it is, in the kernel."""
+    """Copy the HDF5 file in the kernel."""
     shutil.copyfile(source, target)
 
 
 def keep(source: Path, target: Path) -> None:
-    """Convert, stored chunks copied undecoded."""
+    """Convert, with the encoded chunks kept."""
     convert(source, target)
 
 
 def encode(source: Path, target: Path) -> None:
-    """Convert, everything encoded anew."""
+    """Convert, with every chunk re-encoded."""
     convert(source, target, codecs="zstd:3")
 
 
 def dask_to_zarr(peer: str) -> Callable[[Path, Path], None]:
-    """Give the way that takes a peer's dask array and dask's ``to_zarr``, with zarr's own choice of codec."""
+    """Return a function that writes a peer's dask array with ``to_zarr``, with zarr's default codec."""
 
     def write(source: Path, target: Path) -> None:
         with PEERS[peer].open(source, "x", None) as array:
@@ -50,7 +50,7 @@ def dask_to_zarr(peer: str) -> Callable[[Path, Path], None]:
 
 
 def xarray_to_zarr(source: Path, target: Path) -> None:
-    """Take xarray's ``to_zarr``."""
+    """Write with xarray's ``to_zarr``."""
     import xarray as xr
 
     with xr.open_dataset(source, engine="h5netcdf", chunks={}, phony_dims="sort") as dataset:
@@ -92,8 +92,8 @@ def test_converting_a_file(benchmark: BenchmarkFixture, sample: Sample, tmp_path
 
 
 def read(target: Path) -> Any:
-    """Give the array of a store."""
-    with warnings.catch_warnings():  # zarr 3.1, of the codecs that read what HDF5 wrote
+    """Return the values of the array in a store."""
+    with warnings.catch_warnings():  # raised by zarr 3.1 for the codecs that read HDF5's chunks
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 specification")
         found = zarr.open_group(target, mode="r")["x"]
     assert isinstance(found, zarr.Array)

@@ -24,13 +24,13 @@ FEW = 64
 MANY = {"h5bound": 100_000, "from_array": 100_000, "xarray": 100_000, "recipe": 5_000}
 """Blocks; the recipe takes 50 s for 100,000."""
 AS_TEST = 1_000
-"""Blocks of the recipe where nothing is timed."""
+"""Blocks of the recipe when nothing is timed."""
 
 CASES = [(peer, many) for many in (False, True) for peer in MANY]
 
 
 def make_file(folder: Path, blocks: int) -> Path:
-    """Give a file with so many chunks of one element, the middle one of which holds 7, and all others 3."""
+    """Write a file with `blocks` chunks of one element: 7 in the middle, 3 elsewhere; return its path."""
     path = folder / "many.h5"
     with h5py.File(path, "w") as file:
         dataset = file.create_dataset("x", (blocks,), "i8", chunks=(1,), fillvalue=3)
@@ -39,14 +39,14 @@ def make_file(folder: Path, blocks: int) -> Path:
 
 
 def count_blocks(peer: str, *, many: bool, timed: bool) -> int:
-    """Give the number of blocks of a case."""
+    """Return the number of blocks of a case."""
     if not many:
         return FEW
     return MANY[peer] if timed or peer != "recipe" else AS_TEST
 
 
 def time_it(benchmark: BenchmarkFixture, function: Callable[[], Any], *, timed: bool, blocks: int) -> Any:
-    """Time a function; gives what it gives."""
+    """Time a function and return its result."""
     benchmark.extra_info["blocks"] = blocks
     return repeat(benchmark, function, rounds=(20 if blocks == FEW else 5) if timed else 1)
 

@@ -1,4 +1,4 @@
-"""ScanContext: ``sum()`` and slices of 419 MB of 32-bit floats in chunks of 2.6 MB, from the page cache."""
+"""Reads: ``sum()`` and slices of 419 MB of 32-bit floats in chunks of 2.6 MB, from the page cache."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from bench.peers import Chunks
 
 pytestmark = pytest.mark.filterwarnings(
-    # zarr 3.1, of the codecs that VirtualiZarr names
+    # raised by zarr 3.1 for the codecs that VirtualiZarr names
     "ignore:Numcodecs codecs are not in the Zarr version 3 specification:UserWarning",
 )
 
@@ -41,13 +41,13 @@ OF_MANY_CHUNKS = [
 
 
 def run(benchmark: BenchmarkFixture, sample: Sample, codec: str, function: Callable[[], Any]) -> Any:
-    """Time a function; gives what it gives."""
+    """Time a function and return its result."""
     benchmark.extra_info.update(sample.describe(codec))
     return repeat(benchmark, function, rounds=sample.rounds)
 
 
 def open_peer(name: str) -> Any:
-    """Give the opener of a peer, or skip."""
+    """Return the opener of a peer, or skip the test."""
     peer = PEERS[name]
     if peer.missing:
         pytest.skip(peer.missing)
@@ -107,11 +107,11 @@ SLICES = {
     "slab": (slice(1 / 3, 1 / 3), slice(None), slice(None)),  # one element deep
     "line": (slice(None), slice(1 / 3, 1 / 3), slice(1 / 3, 1 / 3)),  # one element wide
 }
-"""Slices across chunks; bounds are shares of the extent, and equal ones stand for one element."""
+"""Slices across chunks. Bounds are fractions of the extent; equal bounds select one element."""
 
 
 def cut(shares: tuple[slice, ...], shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Give a slice in elements."""
+    """Return a slice in elements."""
     return tuple(
         s if s.start is None else slice(int(s.start * size), max(int(s.stop * size), int(s.start * size) + 1))
         for s, size in zip(shares, shape, strict=True)
@@ -137,9 +137,9 @@ def test_a_slice_across_chunks(
 
 
 def ask_hdf5(path: Path, name: str) -> int:
-    """Do what a compute asks of HDF5, and nothing else; gives the number of stored chunks.
+    """Call HDF5 as a compute does, and nothing else; return the number of stored chunks.
 
-    All of it is counted as time under HDF5's lock, although some of it is Python.
+    All of it counts as time under HDF5's lock, although some of it is Python.
     """
     source = H5Source.of(path)
     opened = source.open()
@@ -156,7 +156,7 @@ def ask_hdf5(path: Path, name: str) -> int:
 
 @pytest.mark.parametrize("codec", ["gzip", "zstd", "none"])
 def test_what_is_done_under_hdf5s_lock(benchmark: BenchmarkFixture, sample: Sample, codec: str) -> None:
-    """The share of one thread's ``sum()`` that no other thread can share: what n threads gain ends at one over it."""
+    """Measure the fraction of a single-threaded ``sum()`` under HDF5's lock: its inverse limits what threads gain."""
     path = sample.path(codec)
     with open_h5bound(path, "x", None) as array:
         total = array.sum()

@@ -1,4 +1,4 @@
-"""The tables of `bench.scale` can be made, and count what they say."""
+"""Tests of `bench.scale`: the script prints its tables, and their counts are right."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 with suppress(ImportError):
-    import hdf5plugin  # noqa: F401 - netCDF4 has a Blosc filter of its own, which h5py cannot write with: this one first
+    import hdf5plugin  # noqa: F401 - netCDF4 registers a Blosc filter that h5py cannot write with, so this one is registered first
 
 
 def open_objects() -> int:
@@ -24,7 +24,7 @@ def open_objects() -> int:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Let SIGINT interrupt this process and its children, also where the tests run in the background."""
+    """Make SIGINT interrupt this process and its children, also when the tests run in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -32,7 +32,7 @@ def interruptible() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_left_open() -> Iterator[None]:
-    """Fail the test that leaves an HDF5 file, group or dataset open."""
+    """Fail a test that leaves an HDF5 file, group or dataset open."""
     yield
     if open_objects():
         gc.collect()

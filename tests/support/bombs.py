@@ -1,4 +1,4 @@
-"""Tiny HDF5 files that declare, or unpack to, far more than they are."""
+"""Tiny HDF5 files that declare, or decode to, far more than they contain."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def write_inflated(path: Path) -> None:
 
 
 def make_opaque(size: int) -> h5t.TypeID:
-    """Give a type that h5py reads only as bytes."""
+    """Return a type that h5py reads only as bytes."""
     kind = h5t.create(h5t.OPAQUE, size)
     kind.set_tag(b"foreign")
     return kind
@@ -112,7 +112,7 @@ def write_inflated_twice(path: Path) -> None:
 
 
 def inflating(nbytes: int) -> bytes:
-    """Give a zlib stream, a thousand times shorter, of so many zeros: whole MiB."""
+    """Return a zlib stream of `nbytes` zeros (whole MiB), a thousand times shorter."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     piece = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
     checksum = (nbytes % 65521) << 16 | 1  # RFC 1950, Adler-32 of zeros
@@ -120,7 +120,7 @@ def inflating(nbytes: int) -> bytes:
 
 
 def make_filtered(file: h5py.File, name: str, kind: h5t.TypeID, count: int, filters: list[int]) -> None:
-    """Make a dataset of one chunk that is to go through some filters."""
+    """Make a dataset of one chunk with a filter pipeline."""
     plist = h5p.create(h5p.DATASET_CREATE)
     plist.set_chunk((count,))
     for number in filters:
@@ -161,14 +161,14 @@ def write_members(path: Path) -> None:
 
 
 def wrap_compound(kind: h5t.TypeID) -> h5t.TypeID:
-    """Give a compound with one member."""
+    """Return a compound with one member."""
     made = h5t.create(h5t.COMPOUND, kind.get_size())
     made.insert(b"m", 0, kind)
     return made
 
 
 def make_nested(file: h5py.File, name: str, depth: int, wrap: Callable[[Any], Any]) -> None:
-    """Make a dataset, and an attribute, of a type in a type in a type."""
+    """Make a dataset and an attribute of a deeply nested type."""
     kind = h5t.STD_I8LE
     for _ in range(depth):
         kind = wrap(kind)
@@ -301,4 +301,4 @@ BOMBS: dict[str, Callable[[Path], None]] = {
     for name, make in list(globals().items())
     if name.startswith("write_") and callable(make)
 }
-"""Every maker of this module by its name."""
+"""All functions of this module that write a file, by name."""

@@ -1,4 +1,4 @@
-"""A real HTTP server of a folder: gives ranges (RFC 9110), counts what it is asked, misbehaves as it is told."""
+"""A real HTTP server for a folder: it serves ranges (RFC 9110), records its requests, and misbehaves on demand."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the server was asked."""
+    """A request to the server."""
 
     method: str
     target: str
-    """path and query"""
+    """Path and query."""
     status: int
     span: tuple[int, int]
-    """start and stop of the bytes that were sent, in the file"""
+    """Half-open interval of the bytes of the file that were sent."""
 
     @property
     def nbytes(self) -> int:
@@ -36,34 +36,34 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Behaviour:
-    """What the server does otherwise than it should."""
+    """How the server misbehaves."""
 
     status: int = 0
-    """answers with this, if it is not 0"""
+    """Status of every answer, unless 0."""
     after: int = 0
-    """so many requests are answered rightly before"""
+    """Number of requests that are answered correctly first."""
     cut: int = 0
-    """sends so many bytes less than it announces, and closes the connection"""
+    """Bytes that are missing from each answer, before the connection is closed."""
     ranges: bool = True
-    """gives the whole file when False"""
+    """False: ranges are ignored, and the whole file is sent."""
     stamps: bool = True
-    """tells no ETag and no Last-Modified when False"""
+    """False: no ETag and no Last-Modified."""
     user: str = ""
-    """``name:password`` that it wants"""
+    """Required ``name:password``."""
     query: str = ""
-    """what it wants after the question mark"""
+    """Required query."""
     pause: float = 0.0
-    """seconds before it answers"""
+    """Seconds before each answer."""
 
 
 PART_NBYTES = 1 << 16
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers one request after another of a connection."""
+    """Answers the requests of one connection."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # else each answer waits 40 ms for its head to be confirmed
+    disable_nagle_algorithm = True  # otherwise each answer waits 40 ms until its header is acknowledged
     server: RangeServer
 
     def do_HEAD(self) -> None:
@@ -130,16 +130,16 @@ class Handler(BaseHTTPRequestHandler):
             with path.open("rb") as file:
                 file.seek(span[0])
                 left = span[1] - span[0] - cut
-                while left:  # whoever has seen enough goes in the middle of it
+                while left:  # clients may leave in the middle
                     left -= self.wfile.write(file.read(min(left, PART_NBYTES)))
             self.close_connection = self.close_connection or cut > 0
 
     def log_message(self, *_args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class RangeServer(ThreadingHTTPServer):
-    """Serves a folder at a port of its own."""
+    """Serves a folder on a port of its own."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -148,7 +148,7 @@ class RangeServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.folder = folder
         self.behaviour = Behaviour()
-        self.before: Callable[[int], None] = lambda _number: None  # is called with the number of each request
+        self.before: Callable[[int], None] = lambda _number: None  # called with the number of each request
         self.requests: list[Request] = []
         self.most_at_once = 0
         self._now = 0
@@ -164,7 +164,7 @@ class RangeServer(ThreadingHTTPServer):
 
     @property
     def authorization(self) -> str:
-        """The header that it wants."""
+        """The required header."""
         return f"Basic {b64encode(self.behaviour.user.encode()).decode()}"
 
     def count(self, method: str) -> int:
@@ -189,12 +189,12 @@ class RangeServer(ThreadingHTTPServer):
                 self._now -= 1
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: clients may go before they have read all."""
+        """Log nothing: clients may leave before they have read everything."""
 
 
 @contextmanager
 def serve(folder: Path) -> Iterator[RangeServer]:
-    """Serve a folder meanwhile."""
+    """Serve a folder until the end of the with block."""
     with RangeServer(folder) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()

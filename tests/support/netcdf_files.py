@@ -1,4 +1,4 @@
-"""Small netCDF-4 files, each with one side of the format, and HDF5 files that are nearly such."""
+"""Small netCDF-4 files, each with one aspect of the format, and HDF5 files that are nearly netCDF-4."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_short(path: Path) -> None:
 
 
 def write_unwritten(path: Path) -> None:
-    """Write variables of which some, all or nothing was written, and nothing said to be missing."""
+    """Write variables that were written in part, completely or not at all, without a declared missing value."""
     with netCDF4.Dataset(path, "w") as file:
         file.createDimension("time", None)
         file.createDimension("x", 6)
@@ -62,7 +62,7 @@ def write_unwritten(path: Path) -> None:
 
 
 def write_text(path: Path) -> None:
-    """Write text as netCDF-4 has it: of varying length, as characters, and as one of each."""
+    """Write text as netCDF-4 has it: of variable length, as characters, and one of each."""
     with netCDF4.Dataset(path, "w") as file:
         file.createDimension("n", 3)
         file.createDimension("length", 5)
@@ -78,7 +78,7 @@ def write_text(path: Path) -> None:
 
 
 def write_types(path: Path) -> None:
-    """Write the types that netCDF-4 calls user-defined."""
+    """Write netCDF-4's user-defined types."""
     with netCDF4.Dataset(path, "w") as file:
         file.createDimension("n", 3)
         color = file.createEnumType("u1", "color", {"red": 0, "green": 1, "blue": 7})
@@ -88,7 +88,7 @@ def write_types(path: Path) -> None:
 
 
 def write_structures(path: Path) -> None:
-    """Write a compound type with text in it, which h5netcdf reads as other than HDF5 has it."""
+    """Write a compound type with text in it, which h5netcdf reads differently from HDF5."""
     with h5netcdf.File(path, "w") as file:
         file.dimensions = {"n": 2}
         named = file.create_cmptype(np.dtype([("x", "f4"), ("name", "S4")]), "named")
@@ -97,7 +97,7 @@ def write_structures(path: Path) -> None:
 
 
 def write_invalid(path: Path) -> None:
-    """Write what h5netcdf writes beyond netCDF-4, and a variable that is called like a dimension it does not have."""
+    """Write what h5netcdf writes beyond netCDF-4, and a variable named like a dimension that it does not have."""
     with h5netcdf.File(path, "w", invalid_netcdf=True) as file:
         file.dimensions = {"x": 3, "y": 3}
         file.create_variable("bool", ("x",), data=np.array([True, False, True]))
@@ -148,7 +148,7 @@ def write_conventions(path: Path) -> None:
 
 
 def write_empty(path: Path) -> None:
-    """Write dimensions of no length, one of which may grow."""
+    """Write dimensions of length zero, one of which is unlimited."""
     with netCDF4.Dataset(path, "w") as file:
         file.createDimension("t", None)
         file.createDimension("x", 0)
@@ -157,7 +157,7 @@ def write_empty(path: Path) -> None:
 
 
 def write_two_dimensional_scale(path: Path) -> None:
-    """Write a variable of two dimensions that is called like one of them."""
+    """Write a variable of two dimensions that is named like one of them."""
     with netCDF4.Dataset(path, "w") as file:
         file.createDimension("x", 2)
         file.createDimension("y", 3)
@@ -166,7 +166,7 @@ def write_two_dimensional_scale(path: Path) -> None:
 
 
 def write_plain(path: Path) -> None:
-    """Write HDF5 that knows of no dimensions."""
+    """Write HDF5 without dimensions."""
     with h5py.File(path, "w") as file:
         file["fixed"] = np.array([b"ab", b"c"], "S4")
         file["varying"] = np.array(["a", "b"], h5py.string_dtype())
@@ -190,7 +190,7 @@ def variable(dataset: netCDF4.Dataset, name: str, kind: Any, dims: tuple[str, ..
 
 
 def write_everything(path: Path) -> None:
-    """Write with the netCDF library what CF knows."""
+    """Write all CF conventions with the netCDF library."""
     with netCDF4.Dataset(path, "w") as file:
         for name, size in {"time": None, "lat": 3, "lon": 4, "bnds": 2, "nchar": 5, "unused": 7}.items():
             file.createDimension(name, size)
@@ -243,7 +243,7 @@ def write_with_h5netcdf(path: Path) -> None:
 
 
 def write_coordinates(path: Path) -> None:
-    """Write a coordinate of two dimensions, and a variable that is called like a dimension it does not have."""
+    """Write a coordinate of two dimensions, and a variable named like a dimension that it does not have."""
     with netCDF4.Dataset(path, "w") as file:
         for name, size in {"x": 2, "y": 3, "z": 3}.items():
             file.createDimension(name, size)
@@ -257,4 +257,4 @@ NETCDF_FILES: dict[str, Callable[[Path], None]] = {
     for name, make in list(globals().items())
     if name.startswith("write_") and callable(make)
 }
-"""Every maker of this module by its name."""
+"""All functions of this module that write a file, by name."""

@@ -44,7 +44,7 @@ def write_soft_links(path: Path) -> None:
 
 
 def write_external_links(path: Path) -> None:
-    """Write external links to ``other.h5`` beside the file, one of them behind a soft link."""
+    """Write external links to ``other.h5`` in the same folder, one of them behind a soft link."""
     with h5py.File(path.with_name("other.h5"), "w") as other:
         other["secret/data"] = np.arange(6)
     with h5py.File(path, "w") as file:
@@ -66,7 +66,7 @@ def write_user_link(path: Path) -> None:
 
 
 def write_odd_names(path: Path) -> None:
-    """Write names that file systems and Zarr have trouble with; the last one is no UTF-8."""
+    """Write names that file systems and Zarr have trouble with; the last one is not UTF-8."""
     with h5py.File(path, "w") as file:
         for name in (
             "..",
@@ -96,7 +96,7 @@ def write_unreachable_links(path: Path) -> None:
 
 
 def write_unreadable_types(path: Path) -> None:
-    """Write datasets whose types h5py does not have: a time, and a float of 128 bits with no NumPy equal."""
+    """Write datasets whose types h5py does not have: a time, and a 128-bit float without an equivalent in NumPy."""
     with h5py.File(path, "w") as file:
         space = h5s.create_simple((3,))
         h5d.create(file.id, b"time", h5t.UNIX_D32LE, space)
@@ -121,7 +121,7 @@ def write_damaged_object(path: Path) -> None:
 
 
 def write_committed_type(path: Path) -> None:
-    """Write a committed type, and a dataset that is of it."""
+    """Write a committed type, and a dataset of that type."""
     with h5py.File(path, "w") as file:
         file["mytype"] = np.dtype([("x", "f4"), ("y", "i2")])
         file.create_dataset("points", (4,), dtype=file["mytype"])
@@ -145,7 +145,7 @@ def write_layouts(path: Path) -> None:
 
 
 def write_external_storage(path: Path) -> None:
-    """Write a dataset whose values are in ``values.raw`` beside the file."""
+    """Write a dataset whose values are in ``values.raw`` in the same folder."""
     np.arange(10, dtype="i4").tofile(path.with_name("values.raw"))
     with h5py.File(path, "w") as file:
         file.create_dataset("outside", (10,), "i4", external=[(path.with_name("values.raw"), 0, 40)])
@@ -187,7 +187,7 @@ def _write_pattern(file: h5py.File, name: str, pattern: str) -> None:
 
 
 def write_edge_unfiltered(path: Path) -> None:
-    """Write chunks that the shape cuts off without the filters that the others have."""
+    """Write partial edge chunks without the filters that the other chunks have."""
     with h5py.File(path, "w", libver="latest") as file:
         plist = h5p.create(h5p.DATASET_CREATE)
         plist.set_chunk((4,))
@@ -202,7 +202,7 @@ def write_edge_unfiltered(path: Path) -> None:
 
 
 def write_huge_grid(path: Path) -> None:
-    """Write 2^30 declared chunks of 1 MiB, one of them stored: 1 PiB in some thousand bytes."""
+    """Write 2^30 declared chunks of 1 MiB, one of them stored: 1 PiB in a few thousand bytes."""
     with h5py.File(path, "w") as file:
         huge = file.create_dataset("huge", (2**30, 2**17), "f8", chunks=(1, 2**17), compression="gzip")
         huge[5] = 1.0
@@ -234,14 +234,14 @@ ODD_FILES: dict[str, Callable[[Path], None]] = {
     for name, make in list(globals().items())
     if name.startswith("write_") and callable(make)
 }
-"""Every maker of this module by its name."""
+"""All functions of this module that write a file, by name."""
 
 
 @contextmanager
 def record_opens(folder: Path) -> Iterator[set[str]]:
-    """Give the names of the files in a folder that are opened in the with block, all of them at its end.
+    """Yield the names of the files in a folder that are opened in the with block; the set is complete at its end.
 
-    The kernel tells (inotify), so that what C code opens is seen as well. Linux only.
+    The kernel reports them (inotify), so that files that C code opens are seen as well. Linux only.
     """
     assert sys.platform == "linux"
     kernel = ctypes.CDLL(None, use_errno=True)

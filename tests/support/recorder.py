@@ -57,7 +57,7 @@ class Log:
 
 
 class FileReader:
-    """What the question that started it all asks for: reading crashes unless the reader is open."""
+    """The reader of the question that h5bound answers: reading crashes unless the reader is open."""
 
     def __init__(self, path: Path, *, slow: float = 0.0, fail_at: tuple[int, ...] | None = None) -> None:
         self.log = Log(path)
@@ -100,12 +100,12 @@ class FileReader:
 
 
 def count_files(monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
-    """Log every open and close of an HDF5 file that a compute does, and every block that it reads."""
+    """Log each open and close of an HDF5 file, and each block that is read."""
     install_counters(log, monkeypatch.setattr)
 
 
 def install_counters(log: Log, replace: Callable[[object, str, object], None] = setattr) -> None:
-    """Put counters round the real functions, in this process."""
+    """Wrap the real functions with counters, in this process."""
     close, read, fetch = OpenFile.close, DatasetReader.read, DatasetReader.fetch
     reading = threading.local()  # one of them may call the other
 
@@ -139,7 +139,7 @@ def install_counters(log: Log, replace: Callable[[object, str, object], None] = 
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
-    """Tell whether something becomes true within ten seconds."""
+    """Return whether a condition becomes true within ten seconds."""
     for _ in range(500):
         if holds():
             return True

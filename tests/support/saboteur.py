@@ -1,8 +1,8 @@
-"""The command line in a process of its own, where operations on the files below a folder fail, kill, or do worse.
+"""The command line in a process of its own, where file operations in a folder fail, kill the process, or worse.
 
-A fresh interpreter for every point of failure would take seconds. So one is started that has everything imported and
-used (``python -m tests.support.saboteur``; requests and answers are lines of JSON). What may be killed runs in a
-child that it forks, and all else in the interpreter itself, one run after another.
+A new interpreter for every point of failure would take seconds. So one is started that has imported and used everything
+(``python -m tests.support.saboteur``; requests and answers are lines of JSON). A run that may be killed happens in a
+forked child; all others happen in this interpreter, one after another.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ How = Literal[
 ]
 
 OPERATIONS = frozenset({"open", "os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.truncate", "os.scandir"})
-"""Audit events of what is done to files. They come before the deed: what is raised there prevents it."""
+"""Audit events of file operations. They are raised before the operation, and an exception prevents it."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,14 @@ class Sabotage:
     """What happens to a run."""
 
     folder: str = ""
-    """below which operations count"""
+    """Folder whose operations count."""
     how: How = ""
-    """fail on: this operation and all that follow; full: a file cannot grow beyond so many bytes, which kill full has
-    kill the process in the midst of writing one"""
+    """fail on: this operation and all that follow fail. full: a file cannot grow beyond a number of bytes. kill
+    full: the process is killed when a file would."""
     at: float = 0
-    """number of the operation, from 1; seconds for "kill later"; bytes for "full" and "kill full" """
+    """Number of the operation, from 1; seconds for "kill later"; bytes for "full" and "kill full"."""
     victim: str = ""
-    """file that is touched, appended to, replaced or truncated"""
+    """File that is touched, appended to, replaced or truncated."""
 
     @property
     def in_child(self) -> bool:
@@ -62,11 +62,11 @@ class Run:
     """How a run ended."""
 
     code: int
-    """exit code, or the negative number of a signal"""
+    """Exit code, or the negative number of a signal."""
     error: str
-    """last line on stderr"""
+    """Last line on stderr."""
     operations: list[list[str]]
-    """event and path below the folder of each, empty if it was killed"""
+    """Event and path in the folder of each operation; empty if the process was killed."""
 
 
 class Saboteur:
@@ -88,7 +88,7 @@ class Saboteur:
         self.process.stdout.close()
 
     def run(self, arguments: list[str], sabotage: Sabotage = NOTHING) -> Run:
-        """Give how ``h5bound`` with these arguments ends."""
+        """Run ``h5bound`` with these arguments and return how it ends."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         with self.lock:
@@ -98,7 +98,7 @@ class Saboteur:
 
 
 class Watch:
-    """Counts the operations of a run, and does to it what is to be done."""
+    """Counts the operations of a run, and interferes with the one that was chosen."""
 
     def __init__(self) -> None:
         self.sabotage = NOTHING
@@ -106,20 +106,20 @@ class Watch:
         sys.addaudithook(self.see)
 
     def see(self, event: str, args: tuple[Any, ...]) -> None:
-        """Take notice of an audit event."""
-        mine = self.sabotage
-        if event not in OPERATIONS or not mine.folder:
+        """Count an audit event, and interfere if it is the chosen one."""
+        sabotage = self.sabotage
+        if event not in OPERATIONS or not sabotage.folder:
             return
         path = find_path(event, args)
-        if not path.startswith(mine.folder):
+        if not path.startswith(sabotage.folder):
             return
-        self.operations.append((event, path.removeprefix(mine.folder)))
+        self.operations.append((event, path.removeprefix(sabotage.folder)))
         number = len(self.operations)
-        if mine.how in DEEDS and (number == mine.at or (mine.how == "fail on" and number > mine.at)):
-            DEEDS[mine.how](Path(mine.victim))
+        if sabotage.how in DEEDS and (number == sabotage.at or (sabotage.how == "fail on" and number > sabotage.at)):
+            DEEDS[sabotage.how](Path(sabotage.victim))
 
     def run(self, arguments: list[str], sabotage: Sabotage) -> Run:
-        """Give how the command line ends in this process."""
+        """Run the command line in this process and return how it ends."""
         from h5bound.cli.main import run_command
 
         self.operations = []
@@ -137,7 +137,7 @@ class Watch:
         return Run(code, lines[-1] if lines else "", list(map(list, self.operations)))
 
     def run_child(self, arguments: list[str], sabotage: Sabotage) -> Run:
-        """Give how the command line ends in a child."""
+        """Run the command line in a child process and return how it ends."""
         reading, writing = os.pipe()
         child = os.fork()
         if not child:
@@ -150,13 +150,13 @@ class Watch:
                 os._exit(0)
         os.close(writing)
         with os.fdopen(reading) as pipe:
-            told = pipe.read()
+            answer = pipe.read()
         _, status = os.waitpid(child, 0)
-        return Run(**json.loads(told)) if told else Run(os.waitstatus_to_exitcode(status), "", [])
+        return Run(**json.loads(answer)) if answer else Run(os.waitstatus_to_exitcode(status), "", [])
 
 
 def find_path(event: str, args: tuple[Any, ...]) -> str:
-    """Give the path that an operation is about, by the arguments of its audit event."""
+    """Return the path of an operation, from the arguments of its audit event."""
     place = {"os.mkdir": 2, "os.remove": 1, "os.rename": 2, "os.rmdir": 1}.get(event)
     path = args[0]
     if isinstance(path, int):
@@ -205,12 +205,12 @@ DEEDS: dict[str, Callable[[Path], object]] = {
 
 
 def serve() -> None:
-    """Run what is asked for, one request after another."""
+    """Serve requests, one after another."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # nobody else writes among the answers
+    os.dup2(2, 1)  # keep other output out of the answers
     watch = Watch()
     with tempfile.TemporaryDirectory() as folder:
-        watch.run(["demo", folder], NOTHING)  # now all is imported
+        watch.run(["demo", folder], NOTHING)  # imports everything
     warnings.filterwarnings("ignore", message=".*fork", category=DeprecationWarning)  # zarr's loop is idle meanwhile
     for line in sys.stdin:
         request = json.loads(line)

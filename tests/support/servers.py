@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 KEY, SECRET = "AKIAH5BOUNDTESTKEY", "sEcReT/h5bound+test"
-"""Credentials that must stand in nothing that anyone could read."""
+"""Credentials that must not appear anywhere."""
 
 
 @contextmanager
 def serve_s3() -> Iterator[str]:
-    """Run moto's S3; gives its address, like ``http://127.0.0.1:40000``."""
+    """Run moto's S3 server and yield its address, like ``http://127.0.0.1:40000``."""
     threaded = pytest.importorskip("moto.moto_server.threaded_moto_server")
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it logs every request
     server = threaded.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:
         url = "http://{}:{}".format(*server.get_host_and_port())
-        urlopen(Request(f"{url}/moto-api/reset", method="POST")).close()  # what moto holds, it holds for the process
+        urlopen(Request(f"{url}/moto-api/reset", method="POST")).close()  # moto keeps its state for the whole process
         yield url
     finally:
         server.stop()
@@ -39,7 +39,7 @@ def serve_s3() -> Iterator[str]:
 
 @contextmanager
 def serve_folder(folder: Path, *, lists: bool = True) -> Iterator[str]:
-    """Run a web server over a folder, which shows what is in it or does not; gives its address."""
+    """Run a web server for a folder, with or without directory listings, and yield its address."""
 
     class Handler(SimpleHTTPRequestHandler):
         def list_directory(self, path: str | PathLike[str]) -> BytesIO | None:
@@ -49,7 +49,7 @@ def serve_folder(folder: Path, *, lists: bool = True) -> Iterator[str]:
             return None
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
     thread = Thread(target=server.serve_forever)

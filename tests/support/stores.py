@@ -1,4 +1,4 @@
-"""Every kind of place that a conversion can write to, and what is in it."""
+"""Every kind of target that a conversion can write to, and functions that read it."""
 
 from __future__ import annotations
 
@@ -29,33 +29,33 @@ class Place:
     """Where a conversion writes to."""
 
     open: Callable[[], Any]
-    """gives what is passed to `convert`"""
+    """Returns the target that is passed to `convert`."""
     reopen: Callable[[], Store]
-    """gives what it left"""
+    """Returns a store that reads what was written."""
     storage_options: dict[str, Any] = field(default_factory=dict)
     beside: Callable[[], Store] | None = None
-    """a store whose keys ``a/…`` are those of the place, so that ``ab/…`` is beside it"""
+    """Returns a store whose keys ``a/…`` are those of the place, so that ``ab/…`` lies next to it."""
 
     @property
     def options(self) -> dict[str, Any]:
-        """For `convert` and `verify`."""
+        """Keyword arguments for `convert` and `verify`."""
         return {"storage_options": self.storage_options} if self.storage_options else {}
 
 
 def s3_options(address: str) -> dict[str, Any]:
-    """Give what s3fs needs to reach a server."""
+    """Return the options with which s3fs reaches a server."""
     return {"key": KEY, "secret": SECRET, "endpoint_url": address}
 
 
 def new_bucket(address: str) -> str:
-    """Give the name of a bucket that is there, and empty."""
+    """Create an empty bucket and return its name."""
     name = f"bucket-{uuid4().hex}"
     with urlopen(Request(f"{address}/{name}", method="PUT")):
         return name
 
 
 def s3_store(address: str, bucket: str, prefix: str) -> ObjectStore[Any]:
-    """Give a place of a bucket through obstore."""
+    """Return a store of obstore for a prefix in a bucket."""
     store = pytest.importorskip("obstore.store")
     return ObjectStore(
         store.S3Store(
@@ -151,7 +151,7 @@ def zip_object(tmp_path: Path, _: str) -> Place:
 
 
 def icechunk(_: Path, __: str) -> Place:
-    """Give sessions; what is looked at is what was committed."""
+    """Return a place that opens writable sessions, and reads what was committed."""
     module = pytest.importorskip("icechunk", reason="icechunk has no wheel for this Python")
     repository = module.Repository.create(module.in_memory_storage())
     return Place(lambda: repository.writable_session("main").store, lambda: repository.readonly_session("main").store)
@@ -164,7 +164,7 @@ PLACES: list[Callable[[Path, str], Place]] = [
 
 
 def read_keys(store: Store) -> dict[str, bytes]:
-    """Give all that is in a store."""
+    """Return all keys of a store with their bytes."""
 
     async def collect() -> dict[str, bytes]:
         found = {}
@@ -184,7 +184,7 @@ def put(store: Store, key: str, data: bytes) -> None:
 
 
 def write_source(path: Path) -> Path:
-    """Write a small file with each way that a dataset can go."""
+    """Write a small file with a dataset for each conversion strategy."""
     values = np.random.default_rng(6).normal(size=(12, 10)).astype("f4").round(2)
     with h5py.File(path, "w") as file:
         file.attrs["title"] = "small"

@@ -58,7 +58,7 @@ class Case:
 
 
 def filter_chains(size: int) -> st.SearchStrategy[tuple[Filter, ...]]:
-    """Give pipelines of the filters that h5bound undoes, and of one that it does not, for elements of `size` bytes."""
+    """Return pipelines of the filters that h5bound decodes, and one that it does not, for elements of `size` bytes."""
     shuffle: Filter = (2, ())
     fletcher32: Filter = (3, ())
     before = st.lists(st.sampled_from([shuffle, fletcher32]), unique=True, max_size=2)

@@ -1,4 +1,4 @@
-"""A process of its own for what may crash, hang, or take all memory."""
+"""A separate process for code that may crash, hang, or take all memory."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ STARTING_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a call."""
+    """How a call ended."""
 
     value: Any = None
-    """what the function gave back"""
+    """Return value."""
     error: str = ""
-    """type and message of what it raised"""
+    """Type and message of the exception."""
     ours: bool = False
-    """whether that is one of h5bound's errors"""
+    """Whether it is an error of h5bound."""
     died: str = ""
-    """how the process ended, if it did"""
+    """How the process ended; "" if it is alive."""
     seconds: float = 0.0
     nbytes: int = 0
-    """by how much its memory grew meanwhile, at the peak; 0 where the system does not tell"""
+    """Growth of its memory at the peak; 0 where the system does not report it."""
 
 
 class Worker:
-    """Calls functions in a process that is started anew after each crash.
+    """Calls functions in a process that is restarted after each crash.
 
     Parameters
     ----------
     seconds
-        What a call may take before its process is killed.
+        Time limit of a call, after which the process is killed.
     nbytes
-        Memory that the process may take beyond what it has to begin with, where the system has such a limit.
+        Memory that the process may take in addition to what it starts with, where the system can limit it.
     """
 
     def __init__(self, seconds: float, nbytes: int) -> None:
@@ -61,7 +61,7 @@ class Worker:
         self.stop()
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Outcome:
-        """Give what became of ``function(*arguments)``; both are sent by pickle."""
+        """Call ``function(*arguments)``, both sent by pickle, and return how that ended."""
         if self._connection is None:
             self._start()
         assert self._connection is not None
@@ -98,7 +98,7 @@ class Worker:
 
 
 def serve(connection: Connection, nbytes: int) -> None:
-    """Call what comes, until the other end is closed."""
+    """Call what is received, until the other end is closed."""
     limit_memory(nbytes)
     connection.send("ready")
     while True:
@@ -111,32 +111,32 @@ def serve(connection: Connection, nbytes: int) -> None:
         value, error, ours = None, "", False
         try:
             value = function(*arguments)
-        except Exception as caught:  # noqa: BLE001 - whatever it is, the other process judges it
+        except Exception as caught:  # noqa: BLE001 - the other process decides what it means
             error, ours = f"{type(caught).__name__}: {caught}", isinstance(caught, H5BoundError)
         seconds = time.perf_counter() - started
         connection.send(Outcome(value, error, ours, "", seconds, max(peak() - before, 0)))
 
 
 def limit_memory(nbytes: int) -> None:
-    """Refuse this process more memory than it has now and `nbytes`."""
+    """Limit the memory of this process to what it has now plus `nbytes`."""
     if sys.platform == "linux":
         import resource
 
-        import h5bound  # noqa: F401 - what it loads is no part of what a call takes
+        import h5bound  # noqa: F401 - loaded before the memory of a call is measured
 
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + nbytes, now + nbytes))
 
 
 def reset_peak() -> int:
-    """Give the memory that is in use, in bytes, and have the peak begin there."""
+    """Reset the peak, and return the memory in use, in bytes."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return peak()
 
 
 def peak() -> int:
-    """Give the most memory that was in use since `reset_peak`, in bytes."""
+    """Return the peak of the memory in use since `reset_peak`, in bytes."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

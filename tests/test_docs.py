@@ -1,0 +1,122 @@
+"""The pages in docs/ name files, functions and fields that exist."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pytest
+
+import h5bound
+from h5bound.conversion.provenance import PROVENANCE_KEYS, PROVENANCE_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[1]
+
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+
+TEMPLATES = {"tests/ROOM/test_MODULE.py"}
+"""Paths that stand for many."""
+
+
+def find_file(name: str) -> Path:
+    """Return the path of a file that a page names, from the root or from the package."""
+    return next((path for path in (ROOT / name, ROOT / "h5bound" / name) if path.exists()), ROOT / name)
+
+
+def list_definitions(path: Path) -> set[str]:
+    """Return the names that a module defines."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names.update(target.id for target in node.targets if isinstance(target, ast.Name))
+    return names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_and_functions_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(r"`((?:[\w.]+/)*\w+\.(?:py|txt|toml|md))(?:: (\w+))?`", page.read_text(encoding="utf-8"))
+    for name, function in named:
+        path = find_file(name)
+        if name in TEMPLATES or ("/" not in name and name.startswith("test_")):
+            continue
+        assert path.exists(), name
+        assert not function or function in list_definitions(path), f"{name}: {function}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_a_page_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    anchors = {
+        re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text, re.M)
+    }
+    anchors |= set(re.findall(r'<a id="([\w-]+)">', text))
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith("#"):
+            assert link[1:] in anchors, link
+        elif "://" not in link:
+            assert (page.parent / link.partition("#")[0]).exists(), link
+
+
+def write_odd_file(path: Path) -> None:
+    """Write a file that needs each field of ``_h5bound``."""
+    with h5py.File(path, "w") as file:
+        scale = file.create_dataset("x", data=np.arange(3.0))
+        scale.make_scale("x")
+        data = file.create_dataset("Data", data=np.arange(3, dtype=">i2"))
+        data.dims[0].attach_scale(scale)
+        file["data"] = np.ones(3)
+        file.attrs.update({"complex": 1 + 2j, "single": np.float32(1.5), "_LINKS": "of the source"})
+        file.create_dataset("null", data=h5py.Empty("f4"))
+        file.create_dataset("switch", data=[0, 1], dtype=h5py.enum_dtype({"OFF": 0, "ON": 1}, "i1"))
+        file.create_dataset("pair", (2,), "(2,)f4")
+        file.create_dataset("fixed", data=np.array([b"a", b"bb"]))
+        rows = file.create_dataset("rows", (2,), h5py.vlen_dtype("i4"))
+        rows[0] = [1, 2]
+        file["again"] = h5py.SoftLink("/x")
+        file["type"] = np.dtype("i4")
+        file["type"].attrs["of"] = "nothing"
+        file.create_dataset("region", (1,), h5py.regionref_dtype)
+        name = h5py.h5a.create(file.id, b"\xff", h5py.h5t.STD_I64LE, h5py.h5s.create(h5py.h5s.SCALAR))
+        name.write(np.array(3))
+
+
+def list_fields(nodes: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Yield the name of each field under ``_h5bound``, in entries and details too."""
+    for attributes in nodes.values():
+        own = attributes.get("_h5bound", {})
+        yield from own
+        entries = [*own.get("attributes", {}).values(), *own.get("odd_names", ())]
+        for details in own.get("details", {}).values():
+            yield from details
+            entries += details.get("attributes", {}).values()
+        for entry in entries:
+            yield from entry
+        for item in (own.get("source", {}), own.get("settings", {}), own.get("limits", {}), *own.get("skipped", ())):
+            yield from item
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_the_page_on_the_format_names_every_field(tmp_path: Path, zarr_format: Any) -> None:
+    write_odd_file(tmp_path / "a.h5")
+    h5bound.convert(tmp_path / "a.h5", tmp_path / "a.zarr", zarr_format=zarr_format, on_unsupported="skip")
+    name = ".zattrs" if zarr_format == 2 else "zarr.json"
+    nodes = {}
+    for path in (tmp_path / "a.zarr").rglob(name):
+        document = json.loads(path.read_text())
+        nodes[str(path)] = document if zarr_format == 2 else document["attributes"]
+    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    fields = set(list_fields(nodes)) | PROVENANCE_KEYS
+    assert len(fields) > 30
+    assert {field for field in fields if f"`{field}`" not in page} == set()
+    assert f"**{PROVENANCE_VERSION}** today" in page
