@@ -28,6 +28,9 @@ _STRPAD = {
 
 _CSET = {h5t.CSET_ASCII: "ascii", h5t.CSET_UTF8: "utf-8"}
 
+TEXT_TYPE: JSON = {"class": "string", "nbytes": "variable", "strpad": "null-terminated", "cset": "utf-8"}
+"""The JSON form of variable-length UTF-8 text."""
+
 _ORDER = {h5t.ORDER_LE: "little", h5t.ORDER_BE: "big"}
 
 _BITS = [getattr(h5t, f"STD_B{bits}{order}") for bits in (8, 16, 32, 64) for order in ("LE", "BE")]
@@ -107,7 +110,7 @@ def type_to_json(tid: h5t.TypeID) -> JSON:
     return spell(tid)
 
 
-def is_whole(tid: h5t.TypeIntegerID | h5t.TypeBitfieldID) -> bool:
+def has_every_bit(tid: h5t.TypeIntegerID | h5t.TypeBitfieldID) -> bool:
     """Tell whether an integer or bitfield uses every bit of 1, 2, 4 or 8 bytes."""
     if isinstance(tid, h5t.TypeBitfieldID):
         return any(tid.equal(bits) for bits in _BITS)
@@ -152,7 +155,7 @@ def _number(tid: h5t.TypeAtomicID, kind: str) -> str:
 
 def _spell_integer(tid: h5t.TypeIntegerID) -> JSON:
     signed = tid.get_sign() == h5t.SGN_2
-    if is_whole(tid):
+    if has_every_bit(tid):
         return _number(tid, "i" if signed else "u")
     return {
         "class": "integer",

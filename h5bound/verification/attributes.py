@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from h5bound.hdf5.datatypes import JSON
     from h5bound.hdf5.references import Resolve
-    from h5bound.zarr_model.structured import DType
+    from h5bound.zarr_model.byte_layout import DType
 
 
 def compare_attributes(

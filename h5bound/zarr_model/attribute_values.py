@@ -27,13 +27,13 @@ from h5py import h5t
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.datatypes import JSON, check_depth, has_region_references, type_to_json
 from h5bound.zarr_model.byte_layout import as_elements, is_opaque_only
-from h5bound.zarr_model.dtypes import in_true_order, read_dtype
+from h5bound.zarr_model.dtypes import read_dtype, restore_byte_order
 
 if TYPE_CHECKING:
     from h5py import h5a
 
     from h5bound.hdf5.references import Resolve
-    from h5bound.zarr_model.structured import Array, DType
+    from h5bound.zarr_model.byte_layout import Array, DType
 
 
 LARGE_NBYTES = 1 << 20
@@ -284,7 +284,7 @@ def _spell_item(tid: h5t.TypeID, item: object, resolve: Resolve) -> JSON:
 
 def _spell_sequence(tid: h5t.TypeID, items: Array, resolve: Resolve) -> JSON:
     base = tid.get_super()
-    found = in_true_order(items, read_dtype(base)) if items.dtype.kind in "iuf" else items
+    found = restore_byte_order(items, read_dtype(base)) if items.dtype.kind in "iuf" else items
     return [_spell_item(base, item, resolve) for item in found.reshape(-1)]
 
 

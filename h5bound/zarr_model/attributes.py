@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from h5bound.hdf5.dimension_scales import Dimensions
     from h5bound.hdf5.references import Resolve
-    from h5bound.zarr_model.structured import Array, DType
+    from h5bound.zarr_model.byte_layout import Array, DType
 
 
 H5BOUND_KEY = "_h5bound"

@@ -1,14 +1,14 @@
-"""HDF5 datatypes translated to what a Zarr array holds, and the values with them, both ways.
+"""HDF5 datatypes translated to the element types of Zarr arrays, and their values, both ways.
 
-A translation is exact or it is an :class:`~h5bound.errors.UnsupportedError`. Byte order is kept: Zarr v3 has
-it in the ``bytes`` codec (:attr:`ZarrType.endian`), v2 in the data type. What becomes of a compound is the
-matter of :mod:`h5bound.zarr_model.structured`.
+A translation is exact or raises :class:`~h5bound.errors.UnsupportedError`. Byte order is kept: Zarr v3 has it in the
+``bytes`` codec (:attr:`ZarrType.endian`), v2 in the data type. :mod:`h5bound.zarr_model.structured` translates
+compounds.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
@@ -17,40 +17,40 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import JSON, enum_members, enum_to_json, has_region_references, type_to_json
-from h5bound.zarr_model.byte_layout import conversion_reason, memory_file, repacking_reason
-from h5bound.zarr_model.structured import STRING, Array, DType, Widths, pack, plan_dtype, texts, unpack
+from h5bound.hdf5.datatypes import JSON, TEXT_TYPE, enum_members, enum_to_json, has_region_references, type_to_json
+from h5bound.zarr_model.byte_layout import Array, DType, conversion_reason, memory_file, repacking_reason
+from h5bound.zarr_model.structured import STRING, TextWidths, pack, plan_dtype, texts, unpack
 
 if TYPE_CHECKING:
     from h5bound.hdf5.references import Resolve
 
 Form: TypeAlias = Literal["plain", "string", "object_reference", "vlen"]
+"""``string``: variable-length text. ``object_reference``: the path of the target. ``vlen``: sequences, two arrays."""
 
 _WORD = re.compile(r"[\w.@+-]+")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ZarrType:
-    """What a Zarr array holds for one HDF5 datatype, and how values get from one to the other."""
+    """The element type of a Zarr array for one HDF5 datatype, and the conversion of values between the two."""
 
     form: Form
-    """``string`` is variable-length text, ``object_reference`` the target's path, ``vlen`` two arrays."""
     source: DType
     """Type of one element as h5py reads it, without the dimensions of an HDF5 array type."""
     dtype: DType
-    """Type of one element of the Zarr array; StringDType for text; for ``vlen`` that of ``values``."""
+    """Type of one element of the Zarr array; StringDType for text; that of ``values`` for ``vlen``."""
     reason: str
     """Why the bytes of an HDF5 chunk, filters undone, are not those of the Zarr chunk; "" where they are."""
-    metadata: dict[str, JSON]
-    """What a reader needs to understand the values; belongs into ``_h5bound`` of the array."""
-    details: dict[str, JSON]
-    """How HDF5 spelled the type where that changes no value; belongs into ``_h5bound`` of the root."""
-    attributes: dict[str, JSON]
-    """What conventions ask for (``_DTYPE``, ``flag_values``), for where the source has none of that name."""
+    metadata: dict[str, JSON] = field(default_factory=dict)
+    """What readers need to interpret the values; goes into ``_h5bound`` of the array."""
+    details: dict[str, JSON] = field(default_factory=dict)
+    """The HDF5 type where it changes no value; goes into ``_h5bound`` of the root."""
+    attributes: dict[str, JSON] = field(default_factory=dict)
+    """Attributes of conventions (``_DTYPE``, ``flag_values``), for where the source has none of that name."""
     element_shape: tuple[int, ...] = ()
-    """Dimensions of the HDF5 array type: they follow the dataset's own."""
+    """Dimensions of the HDF5 array type, which follow the dataset's own."""
     values: ZarrType | None = None
-    """For ``vlen``: the type of the ``values`` array."""
+    """Type of the ``values`` array of a ``vlen``."""
 
     @property
     def raw(self) -> bool:
@@ -63,22 +63,13 @@ class ZarrType:
         return "big" if self.dtype.byteorder == ">" else "little"
 
     def convert(self, block: Array, resolve: Resolve | None = None) -> Array:
-        """Return what Zarr stores for what h5py reads.
+        """Return what Zarr stores for a block of ``dataset[region]``.
 
-        Parameters
-        ----------
-        block
-            As ``dataset[region]`` gives it.
-        resolve
-            Path of a reference's target, "" for a null one: :class:`~h5bound.hdf5.references.ReferencePaths`.
-
-        Raises
-        ------
-        UnsupportedError
-            A string is not UTF-8, or longer than when the type was translated.
+        `resolve` returns the path of a reference's target (:class:`~h5bound.hdf5.references.ReferencePaths`). Raise
+        UnsupportedError if a string is not UTF-8, or longer than when the type was translated.
         """
         if self.form == "vlen":
-            raise TypeError("a block of sequences becomes two arrays: see split_vlen")
+            raise TypeError("a block of sequences becomes two arrays: use split_vlen")
         if self.form != "plain":
             return texts(block, resolve).reshape(block.shape)
         if self.dtype == self.source:
@@ -90,9 +81,11 @@ class ZarrType:
         return out
 
     def restore(self, block: Array) -> Array:
-        """Return what h5py reads, from what Zarr stores; references, and text in compounds, stay text."""
+        """Return what h5py reads, from what Zarr stores. References, and text in compounds, stay text."""
         if self.form == "string":
-            return _encoded(block)
+            encoded = np.empty(block.shape, object)
+            encoded.reshape(-1)[:] = [str(text).encode() for text in block.ravel()]
+            return encoded
         if self.form != "plain" or self.source.hasobject:
             return block
         stored = block.astype(self.dtype, copy=False)
@@ -108,10 +101,10 @@ class ZarrType:
         """Return the sequences of a block end to end as Zarr stores them, and the length of each (flat)."""
         if self.values is None:
             raise TypeError("not a type of variable-length sequences")
-        pieces = [in_true_order(piece, self.values.source) for piece in block.ravel()]
-        lengths = np.fromiter(map(len, pieces), np.int64, len(pieces))
-        joined = np.concatenate([np.empty(0, self.values.source), *pieces]).astype(self.values.source, copy=False)
-        return self.values.convert(joined, resolve), lengths
+        sequences = [restore_byte_order(sequence, self.values.source) for sequence in block.ravel()]
+        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
+        joined = np.concatenate([np.empty(0, self.values.source), *sequences])
+        return self.values.convert(joined.astype(self.values.source, copy=False), resolve), lengths
 
 
 def translate_type(
@@ -119,12 +112,8 @@ def translate_type(
 ) -> ZarrType:
     """Return the Zarr type of an HDF5 dataset, or of a bare type.
 
-    A compound with variable-length strings or references is read once, to learn the longest; nothing else is.
-
-    Raises
-    ------
-    UnsupportedError
-        Zarr, or h5py, has no exact form for it. The message is the reason alone: the caller knows the path.
+    A dataset of compounds with variable-length strings or references is read once, to find the longest; no other. Raise
+    UnsupportedError if Zarr, or h5py, has no exact form. The message is the reason alone: the caller knows the path.
 
     Examples
     --------
@@ -141,45 +130,39 @@ def translate_type(
     while base.get_class() == h5t.ARRAY:
         shape += base.get_array_dims()
         base = base.get_super()
-    found = _translate(base, Widths(source, resolve), zarr_format)
+    zarr_type = _translate(base, TextWidths(source, resolve), zarr_format)
     if not shape:
-        return found
+        return zarr_type
     dims: list[JSON] = list(shape)
-    metadata = {**found.metadata, "type": type_to_json(tid), "element_shape": dims}
-    return replace(found, element_shape=shape, metadata=metadata, details={})
+    metadata = {**zarr_type.metadata, "type": type_to_json(tid), "element_shape": dims}
+    return replace(zarr_type, element_shape=shape, metadata=metadata, details={})
 
 
 def read_dtype(tid: h5t.TypeID) -> DType:
-    """Return the numpy type that h5py has for an HDF5 type.
-
-    Raises
-    ------
-    UnsupportedError
-        It has none.
-    """
+    """Return the numpy type that h5py has for an HDF5 type; raise UnsupportedError if it has none."""
     try:
         return cast("DType", tid.dtype)
     except UnicodeDecodeError as error:
         raise UnsupportedError("h5py cannot read a compound with a member name that is not UTF-8") from error
-    except KeyError as error:  # of a table inside h5py: it tells nobody anything
-        raise UnsupportedError(f"h5py has no type for {_name(tid)}") from error
+    except KeyError as error:  # from a table inside h5py: its text helps nobody
+        raise UnsupportedError(f"h5py has no type for {_describe_type(tid)}") from error
     except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise UnsupportedError(f"h5py has no type for {_name(tid)} ({error})") from error
+        raise UnsupportedError(f"h5py has no type for {_describe_type(tid)} ({error})") from error
 
 
-def _name(tid: h5t.TypeID) -> str:
-    spelled = type_to_json(tid)
-    return f"HDF5's {spelled['class'] if isinstance(spelled, dict) else spelled}"
+def _describe_type(tid: h5t.TypeID) -> str:
+    json = type_to_json(tid)
+    return f"HDF5's {json['class'] if isinstance(json, dict) else json}"
 
 
-def in_true_order(piece: Array, base: DType) -> Array:
+def restore_byte_order(sequence: Array, base: DType) -> Array:
     """Return one variable-length sequence with the byte order of the file in its dtype.
 
-    h5py 3.16 gives the sequences of a big-endian type unswapped under a native dtype: 1 as int16 reads 256.
+    h5py 3.16 returns the sequences of a big-endian type unswapped under a native dtype: 1 as int16 reads 256.
     """
-    if piece.dtype != base and piece.dtype == base.newbyteorder("=") and _h5py_drops_order():
-        return piece.view(base)
-    return piece
+    if sequence.dtype != base and sequence.dtype == base.newbyteorder("=") and _h5py_drops_order():
+        return sequence.view(base)
+    return sequence
 
 
 @lru_cache(maxsize=1)
@@ -191,68 +174,75 @@ def _h5py_drops_order() -> bool:
         return int(dataset[0][0]) != 1
 
 
-def _encoded(block: Array) -> Array:
-    encoded = np.empty(block.shape, object)
-    encoded.reshape(-1)[:] = [str(text).encode() for text in block.ravel()]
-    return encoded
-
-
-def _translate(tid: h5t.TypeID, widths: Widths, zarr_format: int) -> ZarrType:
-    found = tid.get_class()
-    if found == h5t.STRING and tid.is_variable_str():
+def _translate(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> ZarrType:
+    type_class = tid.get_class()
+    if type_class == h5t.STRING and tid.is_variable_str():
         return _translate_text(tid)
-    if found == h5t.REFERENCE:
+    if type_class == h5t.REFERENCE:
         return _translate_reference(tid)
-    if found == h5t.VLEN:
+    if type_class == h5t.VLEN:
         return _translate_sequence(tid, zarr_format)
     source = read_dtype(tid)
     dtype = plan_dtype(source, tid, widths, zarr_format=zarr_format)
-    if dtype.metadata is not None:  # h5py's notes, which zarr does not expect
+    if dtype.metadata is not None:  # h5py's annotations, which zarr does not expect
         dtype = np.dtype(dtype.str)
     reason = conversion_reason(tid, source) or repacking_reason(source, dtype)
-    plain = ZarrType("plain", source, dtype, reason, {}, {}, {})
-    if found == h5t.ENUM and source.kind != "b":
+    plain = ZarrType(form="plain", source=source, dtype=dtype, reason=reason)
+    if type_class == h5t.ENUM and source.kind != "b":
         return replace(plain, metadata={"enum": enum_to_json(tid)}, attributes=_flags(tid))
-    if found in (h5t.OPAQUE, h5t.COMPOUND) and source.kind != "c":
+    if type_class in (h5t.OPAQUE, h5t.COMPOUND) and source.kind != "c":
         return replace(plain, metadata={"type": type_to_json(tid)})
-    return replace(plain, details={"type": type_to_json(tid)}) if _is_odd(tid, source) else plain
+    return replace(plain, details={"type": type_to_json(tid)}) if _needs_details(tid, source) else plain
 
 
 def _translate_text(tid: h5t.TypeID) -> ZarrType:
-    spelled = type_to_json(tid)
-    usual = {"class": "string", "nbytes": "variable", "strpad": "null-terminated", "cset": "utf-8"}
-    details = {} if spelled == usual else {"type": spelled}
-    reason = "variable-length strings are stored outside the chunks"
-    return ZarrType("string", np.dtype(object), STRING, reason, {}, details, {})
+    json = type_to_json(tid)
+    return ZarrType(
+        form="string",
+        source=np.dtype(object),
+        dtype=STRING,
+        reason="variable-length strings are stored outside the chunks",
+        details={} if json == TEXT_TYPE else {"type": json},
+    )
 
 
 def _translate_reference(tid: h5t.TypeID) -> ZarrType:
-    attributes: dict[str, JSON] = {"_DTYPE": "object_reference"}
-    reason = "object references are stored as addresses"
-    metadata = {"type": type_to_json(tid)}
-    return ZarrType("object_reference", np.dtype(object), STRING, reason, metadata, {}, attributes)
+    return ZarrType(
+        form="object_reference",
+        source=np.dtype(object),
+        dtype=STRING,
+        reason="object references are stored as addresses",
+        metadata={"type": type_to_json(tid)},
+        attributes={"_DTYPE": "object_reference"},
+    )
 
 
 def _translate_sequence(tid: h5t.TypeID, zarr_format: int) -> ZarrType:
     base = tid.get_super()
     if base.get_class() in (h5t.VLEN, h5t.ARRAY):
         raise UnsupportedError("variable-length sequences of sequences or arrays have no Zarr form")
-    values = _translate(base, Widths(base), zarr_format)
-    reason = "variable-length sequences are stored outside the chunks"
-    metadata = {"type": type_to_json(tid)}
-    return ZarrType("vlen", np.dtype(object), values.dtype, reason, metadata, {}, {}, values=values)
+    values = _translate(base, TextWidths(base), zarr_format)
+    return ZarrType(
+        form="vlen",
+        source=np.dtype(object),
+        dtype=values.dtype,
+        reason="variable-length sequences are stored outside the chunks",
+        metadata={"type": type_to_json(tid)},
+        values=values,
+    )
 
 
 def _flags(tid: h5t.TypeEnumID) -> dict[str, JSON]:
+    """Return CF's flag attributes of an enumeration; none where a name is not one word (CF section 3.5)."""
     members = [(name.decode("utf-8", "replace"), value) for name, value in enum_members(tid)]
     if not all(_WORD.fullmatch(name) for name, _ in members):
-        return {}  # CF section 3.5: meanings are words separated by blanks
+        return {}
     meanings = " ".join(name for name, _ in members)
     return {"flag_values": [value for _, value in members], "flag_meanings": meanings}
 
 
-def _is_odd(tid: h5t.TypeID, source: DType) -> bool:
-    """Tell whether the Zarr type alone does not say what the HDF5 type is."""
+def _needs_details(tid: h5t.TypeID, source: DType) -> bool:
+    """Return whether the Zarr type alone does not determine the HDF5 type."""
     if isinstance(type_to_json(tid), str):
         return False
     if tid.get_class() == h5t.STRING:  # one byte has no room for padding: netCDF's char

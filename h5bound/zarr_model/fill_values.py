@@ -20,8 +20,8 @@ from h5bound.zarr_model.structured import STRING
 if TYPE_CHECKING:
     from h5bound.hdf5.datatypes import JSON
     from h5bound.hdf5.references import Resolve
+    from h5bound.zarr_model.byte_layout import Array, DType
     from h5bound.zarr_model.dtypes import ZarrType
-    from h5bound.zarr_model.structured import Array, DType
 
 
 @dataclass(frozen=True, slots=True)
