@@ -23,6 +23,7 @@ def test_a_sum_is_timed_several_times(sample: Sample, way: str) -> None:
     assert all(found > 0 for found in seconds)
 
 
+@pytest.mark.slow
 def test_the_script_prints_a_row_for_each_way() -> None:
     root = Path(__file__).parents[1]
     done = subprocess.run(

@@ -100,6 +100,7 @@ def read(target: Path) -> Any:
     return found[...]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_memory_stays_within_two_windows(tmp_path: Path, way: str) -> None:
     source = tmp_path / "source.h5"

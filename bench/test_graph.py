@@ -65,6 +65,7 @@ def test_building_the_graph(benchmark: BenchmarkFixture, tmp_path: Path, peer: s
     assert array.numblocks == (blocks,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("peer", "many"), CASES)
 def test_computing_one_element(
     benchmark: BenchmarkFixture, tmp_path: Path, peer: str, *, many: bool, timed: bool

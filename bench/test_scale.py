@@ -17,6 +17,7 @@ MiB = 2**20
 CASES = [Case(1), Case(64, MiB, 4 * MiB), Case(100, MiB, 16 * MiB), Case(65, MiB, 1), Case(1000, MiB)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_an_array_has_as_many_tasks_as_the_formula_says(case: Case) -> None:
     assert measure_graph(case)["tasks"] == case.count_tasks(clustered=False)
@@ -36,12 +37,14 @@ def test_a_projection_counts_the_tasks_of_a_sum() -> None:
     assert asked["tasks"] == pytest.approx(count_all(case) + case.blocks, rel=0.01)
 
 
+@pytest.mark.slow
 def test_the_plan_of_a_conversion_is_a_few_bytes_a_chunk() -> None:
     row = measure_plan(50**3, 16 * 1024)
     assert row["chunks"] == 50**3
     assert row["units"] == -(-(50**3) // 512)  # of 8 MiB
 
 
+@pytest.mark.slow
 def test_the_script_prints_every_table() -> None:
     root = Path(__file__).parents[1]
     place = {**os.environ, "PYTHONPATH": str(root)}

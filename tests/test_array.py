@@ -276,6 +276,7 @@ def test_two_threads_that_compute_one_array_share_it(path: Path, log: Log) -> No
     assert open_objects() == 0
 
 
+@pytest.mark.slow
 def test_two_hundred_computes_leave_no_descriptor(path: Path) -> None:
     array = from_hdf5(path, "x")
     array.compute()
@@ -313,6 +314,7 @@ def test_the_default_window_is_a_dask_setting(path: Path, log: Log) -> None:
         from_hdf5(path, "x", window=0)
 
 
+@pytest.mark.slow
 def test_query_planning_gives_the_same_values_with_one_open_and_one_close(path: Path) -> None:
     script = f"""
         import sys

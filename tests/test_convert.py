@@ -335,6 +335,7 @@ def test_only_the_odd_chunks_of_plugin_filters_are_encoded_anew(
     assert report.verification.equal
 
 
+@pytest.mark.slow
 @FORMATS
 @pytest.mark.parametrize("codecs", ["zstd:3", "blosc-lz4", "gzip:1", "none"])
 def test_everything_is_encoded_with_the_codec_that_was_asked_for(
@@ -877,6 +878,7 @@ def test_a_file_that_the_caller_holds_open_is_converted_and_stays_open(tmp_path:
     assert read(tmp_path / "a.zarr", "x").tolist() == list(range(10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["sync", "threads", "processes"])
 def test_it_runs_on_whatever_scheduler_is_in_force(scheduler: str, tmp_path: Path) -> None:
     import dask
@@ -908,6 +910,7 @@ def test_a_limit_names_the_option_that_lifts_it(option: str, tmp_path: Path) -> 
     assert verify(source, tmp_path / "a.zarr").equal
 
 
+@pytest.mark.slow
 def test_a_cluster_converts_and_compares(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     source, told = tmp_path / "a.h5", []

@@ -446,6 +446,7 @@ def test_convert_verifies_with_its_own_options(tmp_path: Path, monkeypatch: pyte
     assert used[-1] == (400, 1, options["scheduler"])
 
 
+@pytest.mark.slow
 def test_what_is_sent_to_workers_does_not_grow_with_the_number_of_chunks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

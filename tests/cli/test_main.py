@@ -151,6 +151,7 @@ def test_a_dry_run_shows_the_plan(source: Path, capsys: pytest.CaptureFixture[st
     assert not target.exists()
 
 
+@pytest.mark.slow
 def test_the_demo_makes_converts_and_verifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         assert run_command(["demo", str(tmp_path / "demo")]) == 0
@@ -211,6 +212,7 @@ def run_on_a_terminal(arguments: list[str], columns: int) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals")
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_terminal_shows_a_bar_and_a_table_that_fits(columns: int, tmp_path: Path) -> None:
@@ -241,6 +243,7 @@ def test_a_file_that_a_program_left_open_for_writing_names_the_way_out(
     assert "h5clear -s" in last_line(capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 def test_an_interrupt_ends_in_one_line_and_an_unfinished_store(tmp_path: Path, interruptible: None) -> None:
     source, target = tmp_path / "a.h5", tmp_path / "a.zarr"

@@ -111,6 +111,7 @@ def write_pieces(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_whichever_chunks_are_there_only_the_others_are_written(tmp_path: Path) -> None:
     source = write_pieces(tmp_path / "a.h5")
     options: Any = {"shards": {"/shards": (2, 10)}, "workers": 2}
@@ -348,6 +349,7 @@ def refuse_seconds(source: Path, target: Path, other: Saboteur) -> None:
         assert "another conversion is writing to it" in second.error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", SECONDS, ids=["fresh", "resumed", "overwriting"])
 @pytest.mark.parametrize("name", ["a.zarr", "a.zip"])
 def test_a_second_conversion_is_refused_while_the_first_one_runs(
@@ -381,6 +383,7 @@ convert({str(source)!r}, {str(target)!r}, workers=1, window=640, progress=progre
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 @pytest.mark.parametrize(
     ("way", "killed_by"),

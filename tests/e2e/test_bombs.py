@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 120.0
 LIMIT = 16 << 30
 """Bytes of address space beyond what the process has: what is declared and never touched counts here too."""

@@ -15,7 +15,7 @@ from h5bound import convert
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of libraries that are only guests here
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # other libraries raise them
 FORMATS = pytest.mark.parametrize("zarr_format", [3, 2])
 
 

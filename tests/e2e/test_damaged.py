@@ -34,6 +34,8 @@ from tests.support.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 60.0
 NBYTES = 4 << 30
 STEP = 64

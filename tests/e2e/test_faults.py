@@ -39,8 +39,9 @@ if TYPE_CHECKING:
     Content = dict[str, bytes]
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="forks, /proc, tmpfs"),
-    pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr"),  # of zarr 3.1, in several threads
+    pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr"),  # raised by zarr 3.1 in several threads
 ]
 
 SERVERS = 2

@@ -31,6 +31,8 @@ from tests.support.recorder import FileReader, Log, eventually, install_counters
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.slow
+
 GRID = ((2,) * 8, (3,) * 8)  # 64 blocks of 48 bytes
 TOTAL = 6 * sum(i + j for i in range(8) for j in range(8))
 

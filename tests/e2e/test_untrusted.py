@@ -38,6 +38,8 @@ from tests.support.worker import Worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.slow
+
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which files are opened")
 
 

@@ -196,6 +196,7 @@ def test_a_symbolic_link_to_itself_is_an_error_of_ours(tmp_path: Path) -> None:
         from_hdf5(tmp_path / "a.h5", "x")
 
 
+@pytest.mark.slow
 @on_posix
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.h5")

@@ -183,6 +183,7 @@ def assert_equal(array: Any, dataset: h5py.Dataset) -> None:
         assert np.asarray(got).tobytes() == np.asarray(want).tobytes()
 
 
+@pytest.mark.slow
 def test_what_is_read_at_a_url_equals_what_h5py_reads_of_the_local_file(
     everything: tuple[Path, str, dict[str, Any]],
 ) -> None:
@@ -202,6 +203,7 @@ def test_what_is_read_at_a_url_equals_what_h5py_reads_of_the_local_file(
         )
 
 
+@pytest.mark.slow
 def test_a_conversion_from_a_url_equals_that_of_the_local_file(
     everything: tuple[Path, str, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -297,6 +299,7 @@ def test_chunks_that_are_not_wanted_are_not_loaded(server: RangeServer) -> None:
     assert server.nbytes() <= 6 * 300_000 + 2 * BLOCK_NBYTES
 
 
+@pytest.mark.slow
 def test_many_ranges_are_asked_for_at_once(server: RangeServer) -> None:
     data = write_chunks(server.folder / "a.h5", 12, PIECE_NBYTES // 2 + 1, libver="latest")
     array = from_hdf5(f"{server.url}/a.h5", "x")
@@ -307,6 +310,7 @@ def test_many_ranges_are_asked_for_at_once(server: RangeServer) -> None:
     assert server.count("GET") <= 12 + 2
 
 
+@pytest.mark.slow
 def test_a_conversion_asks_for_few_ranges_and_for_each_byte_of_data_once(server: RangeServer, tmp_path: Path) -> None:
     data = write_chunks(server.folder / "a.h5", 2000, 4000, libver="latest")
     convert(f"{server.url}/a.h5", tmp_path / "kept.zarr")
@@ -557,6 +561,7 @@ def test_s3_errors_are_clear_too(s3: dict[str, Any]) -> None:
         from_hdf5("s3://bucket/text.h5", "x", storage_options=s3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["https://host/a.h5", "s3://bucket/a.h5"])
 def test_a_missing_package_is_named(url: str) -> None:
     code = f"""
@@ -597,6 +602,7 @@ def test_options_for_a_local_file_are_refused(tmp_path: Path) -> None:
         assert HUSH not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", range(3, 40, 3))
 def test_a_failure_ends_a_conversion_and_is_never_taken_for_damage(
     server: RangeServer, tmp_path: Path, after: int
@@ -744,6 +750,7 @@ def test_secrets_stand_in_nothing_that_is_shown_or_written(
 # Life and processes.
 
 
+@pytest.mark.slow
 def test_a_cluster_opens_the_file_in_each_process_that_reads(server: RangeServer, tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
     data = write_chunks(server.folder / "a.h5", 16, 100_000)
@@ -778,6 +785,7 @@ def open_files() -> int:
     return int(h5f.get_obj_count(h5f.OBJ_ALL, h5f.OBJ_FILE))
 
 
+@pytest.mark.slow
 def test_garbage_that_holds_h5py_objects_stops_nothing(server: RangeServer) -> None:
     write_chunks(server.folder / "a.h5", 4, 300)
     code = f"""

@@ -72,6 +72,7 @@ def test_a_block_costs_two_tasks_here_and_three_on_a_cluster(reader: FileReader)
     assert len(travelled.__dask_graph__()) == len(culled(travelled)) == 3 * 64 + 2
 
 
+@pytest.mark.slow
 def test_a_copy_costs_two_tasks_a_block_where_there_is_no_cluster(tmp_path: Path) -> None:
     script = f"""
         import pickle, sys

@@ -214,6 +214,7 @@ def test_include_and_exclude_go_by_the_paths_of_the_store(source: Path) -> None:
     assert verify(source, target, allow_external=allowed).equal
 
 
+@pytest.mark.slow
 def test_it_runs_on_processes_and_is_resumed(source: Path) -> None:
     import dask
 

@@ -838,6 +838,7 @@ with h5py.File(sys.argv[1]) as file:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="what other C libraries do is not known")
 def test_the_memory_of_one_chunk_serves_the_next(tmp_path: Path) -> None:
     """Read again, 8 chunks of 2 MiB take no new pages; without `reuse_freed` it is some 6,000."""
@@ -850,6 +851,7 @@ def test_the_memory_of_one_chunk_serves_the_next(tmp_path: Path) -> None:
     assert int(done.stdout) < 500
 
 
+@pytest.mark.slow
 def test_no_codec_library_is_loaded_before_a_dataset_needs_it() -> None:
     code = (
         "import sys, h5bound.reader.dataset_reader\n"

@@ -106,6 +106,7 @@ def converted(source: Path, folder: Path, **options: Any) -> dict[str, bytes]:
     return read_keys(LocalStore(folder))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zarr_format", [3, 2])
 @pytest.mark.parametrize("make", PLACES, ids=lambda make: make.__name__)
 def test_every_store_gets_what_a_folder_gets(
@@ -143,6 +144,7 @@ def test_shards_and_codecs_reach_an_object_store_as_they_reach_a_folder(
     assert read_keys(place.reopen()) == converted(source, tmp_path / "wanted", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", PLACES, ids=lambda make: make.__name__)
 def test_overwriting_deletes_what_was_there_and_nothing_beside_it(
     make: Callable[[Path, str], Place], tmp_path: Path, s3: str, source: Path
@@ -177,6 +179,7 @@ def stop(done: int, total: int) -> None:
 RESUMED = [make for make in PLACES if make.__name__ not in ("zip_path", "zip_object", "icechunk")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", RESUMED, ids=lambda make: make.__name__)
 def test_an_interrupted_conversion_goes_on_from_the_keys_that_are_there(
     make: Callable[[Path, str], Place], tmp_path: Path, s3: str, source: Path
@@ -293,6 +296,7 @@ def test_nothing_is_written_after_a_conversion_has_failed(source: Path) -> None:
     assert any(key.startswith("group/kept/c") for key in read_keys(store))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [stores.s3_url, stores.s3_object])
 def test_credentials_stand_in_nothing_that_anyone_reads(
     make: Callable[[Path, str], Place],
@@ -333,6 +337,7 @@ def test_credentials_stand_in_nothing_that_anyone_reads(
     assert not [text for text in shown if KEY in text or SECRET in text]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_deleted_again_and_its_neighbours_are_not(tmp_path: Path, s3: str) -> None:
     source = write_damaged(tmp_path / "damaged.h5")
     options: Any = {"codecs": "none", "on_unsupported": "skip", "window": "1 KiB", "workers": 1}
@@ -482,6 +487,7 @@ def test_a_store_of_this_process_is_refused_where_tasks_run_in_others(
     assert convert(source, target).complete
 
 
+@pytest.mark.slow
 def test_a_cluster_writes_to_an_object_store(tmp_path: Path, s3: str, source: Path) -> None:
     distributed = pytest.importorskip("distributed")
     wanted, refused = converted(source, tmp_path / "wanted"), MemoryStore()
@@ -565,6 +571,7 @@ def test_a_file_system_that_writes_in_place_is_not_resumed(tmp_path: Path, sourc
     assert read_keys(LocalStore(tmp_path / "a")) == converted(source, tmp_path / "wanted")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zarr_format", [3, 2])
 def test_a_store_behind_a_web_server_is_verified_if_it_lists_its_keys(
     tmp_path: Path, source: Path, zarr_format: Literal[2, 3]
@@ -596,6 +603,7 @@ def test_the_command_line_reads_credentials_from_a_file(
     assert SECRET not in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for ever"])
 @pytest.mark.parametrize("before", ["nothing", "a store", "unfinished work"])
 def test_a_store_that_fails_at_any_operation_is_not_complete_and_resumes_to_the_same(

@@ -314,6 +314,7 @@ def test_closing_does_no_harm(path: Path) -> None:
 # Other processes.
 
 
+@pytest.mark.slow
 def test_a_dataset_pickles_and_a_pool_reads_it(path: Path) -> None:
     for chunks in (None, {"time": 32}):
         dataset = xr.open_dataset(path, engine="h5bound", chunks=chunks)
@@ -323,6 +324,7 @@ def test_a_dataset_pickles_and_a_pool_reads_it(path: Path) -> None:
     assert float(copy.a.mean().compute(scheduler="processes")) == pytest.approx(float(dataset.a.mean()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compute", ["compute", "persist"])
 def test_every_worker_opens_the_file_and_closes_it(path: Path, tmp_path: Path, compute: str) -> None:
     log = Log(tmp_path / "log")
@@ -434,6 +436,7 @@ def test_the_engine_is_taken_by_its_name_only(path: Path) -> None:
     tree.close()
 
 
+@pytest.mark.slow
 def test_h5bound_works_without_xarray() -> None:
     code = """
 import sys

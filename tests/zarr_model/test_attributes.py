@@ -287,6 +287,7 @@ def test_details_that_are_missing_are_a_difference(file: h5py.File) -> None:
     assert compare_attributes(file, values, {}) == ["'attributes' in the details differs"]
 
 
+@pytest.mark.slow
 def test_large_numbers_are_kept_as_bytes_without_a_python_object_each(tmp_path: Path) -> None:
     values = np.arange(12_500_000, dtype="<f8")
     with h5py.File(tmp_path / "a.h5", "w", libver="latest") as file:

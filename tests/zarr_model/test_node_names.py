@@ -336,6 +336,7 @@ def list_attributes(attributes: dict[str, Any]) -> set[str]:
 formats: tuple[Literal[2, 3], ...] = (2, 3)
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     tree=trees,
