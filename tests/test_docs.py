@@ -14,6 +14,7 @@ import pytest
 
 import h5bound
 from h5bound.conversion.provenance import PROVENANCE_KEYS, PROVENANCE_VERSION
+from h5bound.zarr_model.node_names import escape, escape_siblings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -120,3 +121,17 @@ def test_the_page_on_the_format_names_every_field(tmp_path: Path, zarr_format: A
     assert len(fields) > 30
     assert {field for field in fields if f"`{field}`" not in page} == set()
     assert f"**{PROVENANCE_VERSION}** today" in page
+
+
+def test_the_page_on_the_format_names_nodes_as_they_are_named() -> None:
+    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    table = page.partition("## Names of nodes")[2].partition("\n## ")[0]
+    pairs = {}
+    for row in re.findall(r"^\| (.*?) \| (.*?) \|", table, re.MULTILINE):
+        names, nodes = (re.findall(r"`(.+?)`", cell) for cell in row)
+        if len(names) == len(nodes):
+            pairs.update(zip(names, nodes, strict=True))
+    assert len(pairs) > 8
+    for name, node in pairs.items():
+        assert escape(name.encode().replace(rb"\xff", b"\xff")) == node, name
+    assert escape_siblings(["Time", "time"])["Time"] in table
