@@ -254,17 +254,22 @@ def _dataset_array(
     bounds = block_bounds(grid)
     grid += tuple((size,) for size in inner)
     token = tokenize(record.path, str(record.dtype), grid)
-    judged = allowed if record.layout in EXTERNAL_LAYOUTS else None
-    arguments = _Regions(DatasetKey(record.path, record.shape, str(record.dtype), judged), bounds)
-    prefetch = prefetch_regions if source.remote else None
     return make_dask_array(
         lifecycle,
         token,
-        arguments,
-        read_region,
-        grid,
-        dtype,
-        fetch=read_encoded,
-        finish=decode_region,
-        prefetch=prefetch,
+        chunks=grid,
+        dtype=dtype,
+        read=read_region,
+        arguments=_Regions(
+            DatasetKey(
+                path=record.path,
+                shape=record.shape,
+                dtype=str(record.dtype),
+                allowed=allowed if record.layout in EXTERNAL_LAYOUTS else None,
+            ),
+            bounds,
+        ),
+        read_encoded=read_encoded,
+        decode=decode_region,
+        prefetch=prefetch_regions if source.remote else None,
     )

@@ -11,6 +11,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.utils import has_keyword
 
+from h5bound.errors import OptionError
 from h5bound.graph.block_shapes import block_bounds
 from h5bound.graph.collection import make_dask_array, make_lifecycle
 
@@ -20,41 +21,7 @@ if TYPE_CHECKING:
     import dask.array as da
     from numpy.typing import DTypeLike
 
-    from h5bound.graph.windows import BlockIndex, Chunks
-
-
-class ObjectSource:
-    """Any object with ``open()`` and ``close()``, and the function that reads from it.
-
-    Both travel in one pickle, so that a bound method goes on belonging to its object.
-    """
-
-    __slots__ = ("read", "resource")
-    exclusive: ClassVar[bool] = True
-
-    def __init__(self, resource: Any, read: Callable[..., Any]) -> None:
-        self.resource = resource
-        self.read = read
-
-    @property
-    def key(self) -> Hashable:
-        """One for each object of this process: a session keeps the object, so that its id stays its own."""
-        return id(self.resource)
-
-    def open(self) -> None:
-        """Open the object."""
-        self.resource.open()
-
-    def reader(self, opened: None) -> Callable[..., Any]:
-        """Give the function that reads from it."""
-        return self.read
-
-    def check(self, opened: None) -> None:
-        """Nothing is known of what may change in it."""
-
-    def close(self, opened: None) -> None:
-        """Close the object."""
-        self.resource.close()
+    from h5bound.graph.windows import BlockIndex, BlockSizes
 
 
 def from_resource(
@@ -66,39 +33,48 @@ def from_resource(
     window: int | str | None = None,
     barrier: bool = True,
 ) -> da.Array:
-    """Give a dask array whose blocks are read from an object that is open only while they are.
+    """Return a dask array whose blocks are read from an object that is open only while they are read.
+
+    Each compute opens the object, reads the blocks that it needs, and closes the object before any
+    downstream task runs.
 
     Parameters
     ----------
     resource
-        Any object with ``open()`` and ``close()``. Computes that overlap share it: it is opened by the first
-        and closed by the last. Pickled to another process it is a copy, opened and closed there. Arrays of an
-        object that defines ``__dask_tokenize__`` have equal keys for equal tokens; of any other, each has its own.
+        Any object with ``open()`` and ``close()``. Computes that overlap share the object: the first opens it, the last
+        closes it. In another process it is a pickled copy, which is opened and closed there. If the object defines
+        ``__dask_tokenize__``, arrays with equal tokens have equal keys; otherwise each array has its own keys.
     read
-        Called once for each block that is needed, between ``open`` and ``close``, in several threads at once,
-        with those of the keywords ``block_id`` and ``block_info`` that its signature takes, as
-        `dask.array.map_blocks` gives them. Gives the block. It travels in one pickle with the resource, so it
-        may be a method of it.
+        Function that returns a block. It is called once for each block that is needed, between ``open`` and ``close``,
+        in several threads at once, with those of the keywords ``block_id`` and ``block_info`` that its signature takes,
+        as `dask.array.map_blocks` passes them. It is pickled together with the resource, so it may be its method.
     chunks
-        The sizes of the blocks along each axis, like ``((2, 2), (3,))``; a plain number is one block.
+        Sizes of the blocks along each axis, such as ``((2, 2), (3,))``. A plain number is one block.
     dtype
-        Of the blocks.
+        Data type of the blocks.
     window, barrier
-        As for `from_hdf5`.
+        See `from_hdf5`.
 
     Returns
     -------
     dask.array.Array
-        Of the shape that ``chunks`` add up to.
+        The shape is the sum of `chunks` along each axis.
+
+    Raises
+    ------
+    TypeError
+        If `resource` has no ``open`` or no ``close``, or `read` is not callable.
+    ValueError
+        If `chunks` or `window` have no such form.
 
     Examples
     --------
-    >>> class Counter:
+    >>> class Instrument:
     ...     def open(self): print("open")
     ...     def close(self): print("close")
     ...     def block(self, block_id): return np.full((1,), block_id[0])
-    >>> counter = Counter()
-    >>> array = from_resource(counter, counter.block, chunks=((1, 1, 1),), dtype="int64")
+    >>> instrument = Instrument()
+    >>> array = from_resource(instrument, instrument.block, chunks=((1, 1, 1),), dtype="int64")
     >>> array[1:].compute(scheduler="sync")
     open
     close
@@ -106,59 +82,97 @@ def from_resource(
     """
     if not (hasattr(resource, "open") and hasattr(resource, "close") and callable(read)):
         raise TypeError(f"{resource!r} needs open() and close(), and {read!r} must be callable")
-    grid = _explicit_chunks(chunks)
-    kind = np.dtype(dtype)
-    # To tokenize any other object would be to pickle and load it, which is not ours to do unasked.
-    known = hasattr(resource, "__dask_tokenize__")
-    token = tokenize(resource, read, grid, kind) if known else uuid4().hex
+    sizes = _check_sizes(chunks)
+    dtype = np.dtype(dtype)
+    # dask would pickle an object without a token of its own to tokenize it; a resource may not allow that.
+    has_token = hasattr(resource, "__dask_tokenize__")
+    token = tokenize(resource, read, sizes, dtype) if has_token else uuid4().hex
     keywords = tuple(keyword for keyword in ("block_id", "block_info") if has_keyword(read, keyword))
-    lifecycle = make_lifecycle(ObjectSource(resource, read), window, barrier=barrier, token=token)
     return make_dask_array(
-        lifecycle, token, _BlockKeywords(grid, block_bounds(grid), kind, keywords), read_by_keywords, grid, kind
+        make_lifecycle(ObjectSource(resource, read), window, barrier=barrier, token=token),
+        token,
+        chunks=sizes,
+        dtype=dtype,
+        read=read_by_keywords,
+        arguments=_BlockKeywords(chunks=sizes, bounds=block_bounds(sizes), dtype=dtype, keywords=keywords),
     )
 
 
+def _check_sizes(chunks: Any) -> BlockSizes:
+    """Return the sizes of the blocks along each axis as integers."""
+    try:
+        sizes = tuple((index(axis),) if hasattr(axis, "__index__") else tuple(map(index, axis)) for axis in chunks)
+    except TypeError as error:
+        raise OptionError(
+            f"chunks={chunks!r}: give the sizes of the blocks along each axis, like ((2, 2), (3,))"
+        ) from error
+    if not all(axis and min(axis) >= 0 for axis in sizes):
+        raise OptionError(f"chunks={chunks!r}: each axis needs sizes of 0 or more")
+    return sizes
+
+
+class ObjectSource:
+    """An object with ``open()`` and ``close()``, and the function that reads from it.
+
+    Both are in one pickle, so that a bound method still belongs to its object afterwards.
+    """
+
+    __slots__ = ("read", "resource")
+    exclusive: ClassVar[bool] = True
+
+    def __init__(self, resource: Any, read: Callable[..., Any]) -> None:
+        self.resource = resource
+        self.read = read
+
+    @property
+    def key(self) -> Hashable:
+        """The id of the object, which a session keeps alive."""
+        return id(self.resource)
+
+    def open(self) -> None:
+        """Open the object."""
+        self.resource.open()
+
+    def reader(self, opened: None) -> Callable[..., Any]:
+        """Return the function that reads from the object."""
+        return self.read
+
+    def check(self, opened: None) -> None:
+        """Do nothing: it is not known how the object may change."""
+
+    def close(self, opened: None) -> None:
+        """Close the object."""
+        self.resource.close()
+
+
 def read_by_keywords(read: Callable[..., Any], keywords: dict[str, Any]) -> Any:
-    """Give a block of a resource."""
+    """Return a block of a resource."""
     return read(**keywords)
 
 
 @dataclass(frozen=True, slots=True)
 class _BlockKeywords:
-    """The arguments of `read_by_keywords` for a block, with the fields of `dask.array.map_blocks`."""
+    """The arguments of `read_by_keywords` for a block, as `dask.array.map_blocks` has them."""
 
-    chunks: Chunks
-    bounds: Chunks
-    """where they start and stop along each axis, one more than blocks"""
+    chunks: BlockSizes
+    bounds: BlockSizes
+    """Where the blocks start and stop along each axis, one more than blocks."""
     dtype: np.dtype[Any]
     keywords: tuple[str, ...]
 
-    def __call__(self, at: BlockIndex) -> tuple[dict[str, Any]]:
-        values = {"block_id": at, "block_info": self._info(at) if "block_info" in self.keywords else None}
+    def __call__(self, block_id: BlockIndex) -> tuple[dict[str, Any]]:
+        values = {"block_id": block_id, "block_info": self._info(block_id) if "block_info" in self.keywords else None}
         return ({keyword: values[keyword] for keyword in self.keywords},)
 
-    def _info(self, at: BlockIndex) -> dict[None, dict[str, Any]]:
-        place = [(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, at, strict=True)]
+    def _info(self, block_id: BlockIndex) -> dict[None, dict[str, Any]]:
+        location = [(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, block_id, strict=True)]
         return {
             None: {
                 "shape": tuple(stops[-1] for stops in self.bounds),
                 "num-chunks": tuple(map(len, self.chunks)),
-                "array-location": place,
-                "chunk-shape": tuple(stop - start for start, stop in place),
-                "chunk-location": at,
+                "array-location": location,
+                "chunk-shape": tuple(stop - start for start, stop in location),
+                "chunk-location": block_id,
                 "dtype": self.dtype,
             }
         }
-
-
-def _explicit_chunks(chunks: Any) -> Chunks:
-    """Give the sizes of blocks that are spelled out, a plain number being one block."""
-    try:
-        grid = tuple((index(axis),) if hasattr(axis, "__index__") else tuple(map(index, axis)) for axis in chunks)
-    except TypeError as error:
-        raise ValueError(
-            f"chunks={chunks!r}: give the sizes of the blocks along each axis, like ((2, 2), (3,))"
-        ) from error
-    if not all(sizes and min(sizes) >= 0 for sizes in grid):
-        raise ValueError(f"chunks={chunks!r}: each axis needs sizes of 0 or more")
-    return grid

@@ -106,9 +106,16 @@ def build_graph(
 ) -> tuple[HighLevelGraph, list[tuple[str, int]]]:
     """Give the graph, and the keys of its last tasks in the order of the units."""
     token = uuid4().hex
-    lifecycle = Lifecycle(f"open-{token}", source, window, barrier=True)
+    lifecycle = Lifecycle(f"open-{token}", source=source, window=window, barrier=True)
     chunks = (tuple(unit.nbytes for unit in units),)
-    blocks = Blocks(f"wait_on-{token}", lifecycle, chunks, 1, work.read, Arguments(jobs, units))
+    blocks = Blocks(
+        f"wait_on-{token}",
+        lifecycle=lifecycle,
+        chunks=chunks,
+        itemsize=1,
+        read=work.read,
+        arguments=Arguments(jobs, units),
+    )
     reading = make_graph(blocks)
     names = [(f"{work.name}-{token}", i) for i in range(len(units))]
     tasks = {name: Task(name, work.use, TaskRef((blocks.name, name[1]))) for name in names}

@@ -1,7 +1,8 @@
-"""The array expression that dask asks for under ``array.query-planning: True``.
+"""The array expression that dask needs under ``array.query-planning: True``.
 
-The tasks are those of the layers in :mod:`h5bound.graph.layers`. This module is imported only there, since dask keeps
-its array expressions in a private package as long as they are experimental.
+It has the tasks of the layers in :mod:`h5bound.graph.layers`. The two imports below are private: dask has no public
+module for array expressions as long as they are experimental. Nothing else imports this module, and only under that
+setting. If dask changes them, ``test_query_planning_gives_the_same_values_with_one_open_and_one_close`` fails.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from h5bound.graph.windows import Blocks
 
 
-class FromBlocks(IO):  # type: ignore[misc]  # dask's IO is untyped
+class BlocksExpr(IO):  # type: ignore[misc]  # dask's IO is untyped
     """The blocks of one array as an expression."""
 
     _parameters = ("layer", "meta")
@@ -38,7 +39,7 @@ class FromBlocks(IO):  # type: ignore[misc]  # dask's IO is untyped
 
     @cached_property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
-        """The sizes of the blocks along each axis."""
+        """Elements of the blocks along each axis."""
         chunks: tuple[tuple[int, ...], ...] = self.operand("layer").blocks.chunks
         return chunks
 
@@ -47,6 +48,6 @@ class FromBlocks(IO):  # type: ignore[misc]  # dask's IO is untyped
         return dict(OpenLayer(layer.blocks.lifecycle)) | dict(layer)
 
 
-def expression_array(blocks: Blocks, meta: NDArray[np.generic]) -> da.Array:
-    """Give the array of these blocks as an expression collection."""
-    return new_collection(FromBlocks(BlockLayer(blocks), meta))
+def make_expression_array(blocks: Blocks, meta: NDArray[np.generic]) -> da.Array:
+    """Return the array of these blocks as an expression collection."""
+    return new_collection(BlocksExpr(BlockLayer(blocks), meta))

@@ -1,4 +1,13 @@
-"""The tasks of a graph: open, read, close and wait_on, and what each of them does."""
+"""The tasks of a graph and the functions that they call.
+
+::
+
+    make_handle ──► read_block[i] ──► close_… ──► wait_on[i]
+                        └────────────────────────▲
+
+On a cluster a task's inputs travel to its worker. The close then depends on ``done[i]``, the address of the worker that
+read block i, and not on the blocks.
+"""
 
 from __future__ import annotations
 
@@ -23,103 +32,105 @@ if TYPE_CHECKING:
     Tasks = dict[Key, Task]
 
 
-def build(windows: Sequence[Sequence[BlockRequest]], lifecycle: Lifecycle, *, clustered: bool, opened: str) -> Tasks:
-    """Give the tasks that read these windows of blocks, but for the open task.
+def build_tasks(
+    windows: Sequence[Sequence[BlockRequest]], lifecycle: Lifecycle, *, opened: str, clustered: bool
+) -> Tasks:
+    """Return all tasks that read these windows, except the open task, whose key is `opened`.
 
-    Parameters
-    ----------
-    windows
-        Blocks of arrays of one life.
-    life
-        Of their source.
-    clustered
-        Whether workers may run the tasks: then close depends on done tasks, not on blocks.
-    opened
-        The name of the open task.
+    `clustered` says whether workers of a cluster may run the tasks.
     """
     tasks: Tasks = {}
-    for parts in windows:
+    for requests in windows:
         only_window = len(windows) == 1
-        blocks = 0 if only_window or clustered else sum(len(part.indices) for part in parts)
-        window = Window(name_requests(lifecycle, parts), only_window, clustered, blocks)
-        _build_window(tasks, parts, window, opened, lifecycle, clustered=clustered)
+        count = sum(len(request.indices) for request in requests)
+        window = Window(
+            name=name_requests(lifecycle, requests),
+            only_window=only_window,
+            clustered=clustered,
+            blocks=0 if only_window or clustered else count,
+        )
+        inputs = _add_blocks(tasks, requests, window, opened=opened, barrier=lifecycle.barrier)
+        close = f"close-{window.name}"
+        if clustered:
+            tasks[close] = Task(close, close_everywhere, TaskRef(opened), window, *inputs)
+        elif lifecycle.barrier:
+            tasks[close] = Task(close, close_here, TaskRef(opened), window, *inputs)
+        else:  # a close that depends on all blocks would keep all of them in memory
+            tasks[close] = Task(close, close_after, TaskRef(opened), window, count, *inputs)
     return tasks
 
 
-def open_task(key: str, lifecycle: Lifecycle, *, preopen: Window | None) -> Task:
-    """Give the task that opens the source: before the first block of the window ``early``, or else with it."""
+def build_open_task(key: str, lifecycle: Lifecycle, *, preopen: Window | None) -> Task:
+    """Return the task that makes the handle; it opens the source at once for the window `preopen`."""
     after = () if lifecycle.bound_to is None else (TaskRef(lifecycle.bound_to),)
-    return Task(key, open_source, lifecycle.source, preopen, *after)
+    return Task(key, make_handle, lifecycle.source, preopen, *after)
 
 
-def _build_window(
-    tasks: Tasks, parts: Sequence[BlockRequest], window: Window, opened: str, lifecycle: Lifecycle, *, clustered: bool
-) -> None:
-    close = f"close-{window.name}"
-    handle = TaskRef(opened)
-    last = (parts[-1].blocks.name, *parts[-1].indices[-1])
+def _add_blocks(
+    tasks: Tasks, requests: Sequence[BlockRequest], window: Window, *, opened: str, barrier: bool
+) -> list[TaskRef]:
+    """Add the tasks of a window's blocks; return the inputs of its close task.
+
+    Without a barrier only the last block waits for the close.
+    """
+    last = (requests[-1].blocks.name, *requests[-1].indices[-1])
+    is_local = barrier and not window.clustered
     inputs = []
-    for order, part in enumerate(parts):
-        blocks = part.blocks
+    for order, request in enumerate(requests):
+        blocks = request.blocks
         suffix = f"{order}-{window.name}"
-        here = lifecycle.barrier and not clustered
-        how = _choose_read(part, here=here)
-        finish = () if blocks.finish is None or not here else (blocks.finish,)
-        for index in part.indices:
+        function = _choose_read(request, is_local=is_local)
+        decode = (blocks.decode,) if is_local and blocks.decode is not None else ()
+        for index in request.indices:
             output = (blocks.name, *index)
-            waits = lifecycle.barrier or output == last
+            waits = barrier or output == last
             read = (f"read-{suffix}", *index) if waits else output
             arguments = blocks.arguments(index)
-            tasks[read] = Task(read, read_block, handle, window, output, how, *arguments, _data_producer=True)
-            if clustered:
+            # A private argument, as dask.array sets it: without it the scheduler of a cluster hands out all reads at
+            # once, and workers read ahead of what is done with the blocks.
+            tasks[read] = Task(
+                read, read_block, TaskRef(opened), window, output, function, *arguments, _data_producer=True
+            )
+            if window.clustered:
                 done = (f"done-{suffix}", *index)
                 tasks[done] = Task(done, report_worker, TaskRef(read))
                 inputs.append(TaskRef(done))
             elif waits:
                 inputs.append(TaskRef(read))
             if waits:
-                tasks[output] = Task(output, wait_on, TaskRef(read), TaskRef(close), *finish)
-    if clustered:
-        tasks[close] = Task(close, close_everywhere, handle, window, *inputs)
-    elif lifecycle.barrier:
-        tasks[close] = Task(close, close_here, handle, window, *inputs)
-    else:  # to depend on all blocks would be to hold them all
-        tasks[close] = Task(close, close_after, handle, window, sum(len(part.indices) for part in parts), *inputs)
+                tasks[output] = Task(output, wait_on, TaskRef(read), TaskRef(f"close-{window.name}"), *decode)
+    return inputs
 
 
-def _choose_read(part: BlockRequest, *, here: bool) -> Callable[..., Any]:
-    """Give what reads the blocks of an array: otherwise than elsewhere if all of a window are read in this process."""
-    blocks = part.blocks
-    read = blocks.fetch if here and blocks.fetch is not None else blocks.read
-    return PrefetchingRead(read, part) if here and blocks.prefetch is not None and len(part.indices) > 1 else read
+def _choose_read(request: BlockRequest, *, is_local: bool) -> Callable[..., Any]:
+    """Return the function that reads the blocks of an array; `is_local` if this process reads the whole window."""
+    blocks = request.blocks
+    if not is_local:
+        return blocks.read
+    read = blocks.read_encoded or blocks.read
+    return read if blocks.prefetch is None or len(request.indices) < 2 else PrefetchingRead(read, request)
 
 
 class PrefetchingRead:
-    """Reads a block of a request, after what it is read from was told, once, that all of them will be read.
+    """A function that reads a block, and announces all blocks of the request before the first read.
 
-    The order in which dask reads the blocks of a window is nobody's to prefetch: only which they are.
-
-    Parameters
-    ----------
-    read
-        Gives a block.
-    request
-        The blocks of one array in a window of a compute in this process. Pickled to another one nothing is foreseen.
+    dask may read the blocks of a window in any order, so they are announced as a set. Pickled to another process, it
+    is the plain `read`: not all blocks of the request are read there.
     """
 
     def __init__(self, read: Callable[..., Any], request: BlockRequest) -> None:
         self._read, self._request = read, request
-        self._told: Callable[[], Any] = lambda: None
+        self._announced_to: Callable[[], Any] = lambda: None
         self._lock = threading.Lock()
 
     def __call__(self, reader: Any, *args: Any) -> Any:
-        """Give a block."""
+        """Return a block."""
         blocks = self._request.blocks
-        if blocks.prefetch is not None and self._told() is not reader:
+        if blocks.prefetch is not None and self._announced_to() is not reader:
             with self._lock:
-                if self._told() is not reader:
+                if self._announced_to() is not reader:
                     blocks.prefetch(reader, [blocks.arguments(index) for index in self._request.indices])
-                    self._told = weakref.ref(reader)
+                    self._announced_to = weakref.ref(reader)
         return self._read(reader, *args)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -130,8 +141,8 @@ def _unprefetched(read: Callable[..., Any]) -> Callable[..., Any]:
     return read
 
 
-def open_source(source: Source, preopen: Window | None, *_after: object) -> Handle:
-    """Give a new handle on the source, open already for a window whose blocks are sure to be read in this process."""
+def make_handle(source: Source, preopen: Window | None, *_after: object) -> Handle:
+    """Return a new handle; open the source for the window `preopen` if this process is sure to read its blocks."""
     handle = Handle(source)
     if preopen is not None and not in_pool() and worker_address() is None:
         handle.open(preopen)
@@ -139,13 +150,13 @@ def open_source(source: Source, preopen: Window | None, *_after: object) -> Hand
 
 
 def read_block(handle: Handle, window: Window, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:
-    """Give one block."""
+    """Return one block, or what it is decoded from."""
     with handle.reading(window, block) as reader:
         return read(reader, *args)
 
 
 def report_worker(_block: object) -> str | None:
-    """Give the address of the worker that has this block."""
+    """Return the address of the worker that has this block."""
     return worker_address()
 
 
@@ -155,32 +166,27 @@ def close_here(handle: Handle, window: Window, *_blocks: object) -> None:
 
 
 def close_after(handle: Handle, window: Window, blocks: int, _last: object) -> None:
-    """Close the source in this process once so many blocks were read: now, or with the last of them."""
+    """Close the source in this process once this many blocks were read: now, or in the last read."""
     handle.close_after(window, blocks)
 
 
 def close_everywhere(handle: Handle, window: Window, *workers: str | None) -> None:
-    """Close the source on this worker and on all that read from it."""
+    """Close the source on this worker and on all workers that read from it."""
     handle.close(window)
     others = {worker for worker in workers if worker} - {worker_address()}
     if not others:
         return
     from distributed import worker_client
+    from distributed.comm import CommClosedError
 
     with worker_client(separate_thread=False) as client:
-        alive = others & client.nthreads().keys()  # a worker that is gone has nothing open
+        alive = others & client.nthreads().keys()  # a lost worker has nothing open
         outcomes = client.run(release_hold, (handle.name, window.name), workers=sorted(alive), on_error="return")
     for outcome in outcomes.values():
-        if isinstance(outcome, Exception) and not _is_lost_worker(outcome):
+        if isinstance(outcome, Exception) and not isinstance(outcome, CommClosedError):
             raise outcome
 
 
-def _is_lost_worker(error: Exception) -> bool:
-    from distributed.comm import CommClosedError
-
-    return isinstance(error, CommClosedError)
-
-
-def wait_on(block: Any, _closed: None, finish: Callable[[Any], Any] | None = None) -> Any:
-    """Return the block, now that the source is closed."""
-    return block if finish is None else finish(block)
+def wait_on(block: Any, _closed: None, decode: Callable[[Any], Any] | None = None) -> Any:
+    """Return a block, now that the source is closed."""
+    return block if decode is None else decode(block)

@@ -1,7 +1,7 @@
-"""Which blocks are read between one open and its close: pure.
+"""Which blocks are read between one open and its close. Everything here is pure.
 
-A life says how a source is opened and closed, blocks are those of one array, and a request is what a compute wants of
-them. The requests of one life are cut into windows that fit into memory.
+The requests of one lifecycle, each the blocks that a compute needs of one array, are split into windows that fit into
+memory.
 """
 
 from __future__ import annotations
@@ -23,45 +23,55 @@ if TYPE_CHECKING:
     from h5bound.lifecycle.source import Source
 
     BlockIndex = tuple[int, ...]
-    Chunks = tuple[tuple[int, ...], ...]  # sizes of the blocks along each axis
+    BlockSizes = tuple[tuple[int, ...], ...]  # elements of the blocks along each axis, as `dask.array.Array.chunks`
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Lifecycle:
-    """How a source is opened and closed: what all arrays of one open layer have in common."""
+    """How a source is opened and closed in a graph; arrays with equal names share one open layer."""
 
-    name: str  # of the open layer, and of the open task of a graph that is not culled
+    name: str
+    """Name of the open layer, and of the open task in a graph that is not culled."""
     source: Source
-    window: int  # bytes of blocks between one open and its close
-    barrier: bool  # whether blocks wait for the close
-    bound_to: Key | None = None  # a task that must have run before the open, from dask.graph_manipulation.bind
+    window: int
+    """Bytes of blocks between one open and its close."""
+    barrier: bool
+    """Whether blocks wait for the close."""
+    bound_to: Key | None = None
+    """Task that must run before the open, from `dask.graph_manipulation.bind`."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Blocks:
-    """The blocks of one array, and how each is read."""
+    """The blocks of one array, and the functions that read them."""
 
-    name: str  # of the array: its output keys are (name, *index)
+    name: str
+    """Name of the array; its output keys are ``(name, *index)``."""
     lifecycle: Lifecycle
-    chunks: Chunks  # in elements
-    itemsize: int  # bytes of one element
-    read: Callable[..., Any]  # gives a block from what `Source.reader` gives and the arguments
-    arguments: Callable[[BlockIndex], tuple[Any, ...]]  # of ``read``, for the block at an index
-    fetch: Callable[..., Any] | None = None  # as ``read``, or gives what ``finish`` turns into the block
-    finish: Callable[[Any], Any] | None = None  # gives the block from what ``fetch`` gave, once the source is closed
-    prefetch: Callable[[Any, list[tuple[Any, ...]]], None] | None = None  # is told the arguments of the reads to come
+    chunks: BlockSizes
+    itemsize: int
+    """Bytes of one element."""
+    read: Callable[..., Any]
+    """Returns a block from what `Source.reader` returns and the arguments of the block."""
+    arguments: Callable[[BlockIndex], tuple[Any, ...]]
+    read_encoded: Callable[..., Any] | None = None
+    """Returns, with the arguments of `read`, what `decode` turns into the block."""
+    decode: Callable[[Any], Any] | None = None
+    """Returns the block; called when the source is closed."""
+    prefetch: Callable[[Any, list[tuple[Any, ...]]], None] | None = None
+    """Called with the arguments of the reads to come, before the first of them."""
 
     @property
     def numblocks(self) -> BlockIndex:
-        """Blocks along each axis."""
+        """Number of blocks along each axis."""
         return tuple(map(len, self.chunks))
 
     def indices(self) -> Iterator[BlockIndex]:
-        """Give the index of every block, in C order."""
+        """Yield the index of every block, in C order."""
         return product(*map(range, self.numblocks))
 
     def nbytes(self, index: BlockIndex) -> int:
-        """Bytes of one block in memory."""
+        """Return the bytes of one block in memory."""
         return self.itemsize * prod(sizes[i] for sizes, i in zip(self.chunks, index, strict=True))
 
 
@@ -74,20 +84,20 @@ class BlockRequest:
 
 
 def plan_windows(requests: Sequence[BlockRequest], lifecycle: Lifecycle) -> list[list[BlockRequest]]:
-    """Cut requests into windows of at most ``life.window`` bytes, one block at the least; into one without a barrier.
+    """Split the requested blocks into windows of at most `lifecycle.window` bytes, at least one block each.
 
-    Arrays that are read together advance together, each block standing where it is in its own array, so that
-    what combines the first blocks of two arrays finds them in one window.
+    Without a barrier there is a single window. Arrays advance together, each by the position of a block in its own
+    array, so that an operation on the first blocks of two arrays finds both in one window.
 
     Examples
     --------
     Two arrays of four blocks of 8 bytes, in windows of 32 bytes, give two windows with two blocks of each:
 
-    >>> life = Lifecycle("open-f", None, 32, True)
-    >>> a, b = (Blocks(name, life, ((1,) * 4,), 8, None, None) for name in "ab")
-    >>> requests = [BlockRequest(blocks, [(0,), (1,), (2,), (3,)]) for blocks in (a, b)]
-    >>> windows = plan_windows(requests, life)
-    >>> [[(part.blocks.name, part.indices) for part in parts] for parts in windows]
+    >>> lifecycle = Lifecycle("open-f", source=None, window=32, barrier=True)
+    >>> options = {"lifecycle": lifecycle, "chunks": ((1,) * 4,), "itemsize": 8, "read": None, "arguments": None}
+    >>> requests = [BlockRequest(Blocks(name, **options), [(0,), (1,), (2,), (3,)]) for name in "ab"]
+    >>> windows = plan_windows(requests, lifecycle)
+    >>> [[(request.blocks.name, request.indices) for request in window] for window in windows]
     [[('a', [(0,), (1,)]), ('b', [(0,), (1,)])], [('a', [(2,), (3,)]), ('b', [(2,), (3,)])]]
     """
     if not lifecycle.barrier:
@@ -106,11 +116,11 @@ def plan_windows(requests: Sequence[BlockRequest], lifecycle: Lifecycle) -> list
             room = lifecycle.window
         windows[-1].setdefault(order, []).append(index)
         room -= nbytes
-    return [[BlockRequest(blocks[order], indices) for order, indices in sorted(parts.items())] for parts in windows]
+    return [[BlockRequest(blocks[order], indices) for order, indices in sorted(window.items())] for window in windows]
 
 
 def _positions(request: BlockRequest) -> Iterator[tuple[float, BlockIndex]]:
-    """Give each index with how far through its array it stands, 0 <= position < 1."""
+    """Yield each index with its position in its array, 0 <= position < 1."""
     numblocks = request.blocks.numblocks
     total = prod(numblocks)
     strides = [total // count for count in accumulate(numblocks, mul)]
@@ -118,10 +128,10 @@ def _positions(request: BlockRequest) -> Iterator[tuple[float, BlockIndex]]:
         yield sum(i * stride for i, stride in zip(index, strides, strict=True)) / total, index
 
 
-def name_requests(lifecycle: Lifecycle, parts: Sequence[BlockRequest]) -> str:
-    """Give a name for this set of blocks: equal sets, equal tokens."""
+def name_requests(lifecycle: Lifecycle, requests: Sequence[BlockRequest]) -> str:
+    """Return a token of these blocks: equal for equal sets."""
     digest = hashlib.blake2b(repr((lifecycle.name, lifecycle.bound_to)).encode(), digest_size=16)
-    for part in parts:
-        digest.update(part.blocks.name.encode())
-        digest.update(np.array(part.indices, dtype=np.int64).tobytes())
+    for request in requests:
+        digest.update(request.blocks.name.encode())
+        digest.update(np.array(request.indices, dtype=np.int64).tobytes())
     return digest.hexdigest()

@@ -1,1 +1,1 @@
-"""One open source per process: who needs it open, and who closes it. Knows nothing of HDF5."""
+"""How a source is opened and closed in a process: one session for all who need it open. Knows nothing of HDF5."""

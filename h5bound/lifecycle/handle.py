@@ -1,4 +1,4 @@
-"""What the open task hands to the tasks that depend on it."""
+"""The handle that the open task passes to the block tasks of a compute."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class Window(NamedTuple):
     """The blocks between one open and its close."""
 
     name: str
-    only_window: bool  # all blocks of the compute are in it
-    clustered: bool = False  # its close reaches all workers
-    blocks: int = 0  # the last of so many reads closes it, which holds up those of younger windows; 0: the close task
+    only_window: bool  # whether the compute has no other window of this source
+    clustered: bool = False  # whether the close reaches all workers
+    blocks: int = 0  # number of blocks if the last read closes the window, 0 if its close task does
 
 
 READ_AHEAD = os.cpu_count() or 1
@@ -36,18 +36,17 @@ READ_AHEAD = os.cpu_count() or 1
 
 
 class WindowThrottle:
-    """Keeps the windows of one compute apart: a thread that is done with one does not read far into the next.
+    """A limit on how far threads read into a window while blocks of older windows are in flight.
 
-    Without it 46 to 105 blocks of 1 KiB are live for windows of 32 on 8 threads, with it 46. To close a window is part
-    of its last read: as a task of its own it would leave the other threads free to read on.
-
-    What a window waits for is in flight in another thread, and waits for nothing: it ends.
+    With windows of 32 blocks and 8 threads, 46 blocks of 1 KiB are live at most; without the limit it was up to 105.
+    The last read of a window closes it: a close task would leave the other threads free to read on meanwhile.
+    There is no deadlock: blocks in flight run in other threads and wait for nothing.
     """
 
     def __init__(self) -> None:
         self._begun: Counter[str] = Counter()  # blocks of each window
         self._order: dict[str, int] = {}  # of the windows
-        self._flying: Counter[str] = Counter()  # blocks in flight
+        self._in_flight: Counter[str] = Counter()  # blocks in flight
         self._changed = threading.Condition()
 
     @contextmanager
@@ -56,34 +55,30 @@ class WindowThrottle:
         with self._changed:
             order = self._order.setdefault(window, len(self._order))
             self._changed.wait_for(
-                lambda: self._begun[window] < READ_AHEAD or all(self._order[other] >= order for other in self._flying)
+                lambda: (
+                    self._begun[window] < READ_AHEAD or all(self._order[other] >= order for other in self._in_flight)
+                )
             )
             self._begun[window] += 1
-            self._flying[window] += 1
+            self._in_flight[window] += 1
         try:
             yield
         finally:
             with self._changed:
-                self._flying[window] -= 1
-                if not self._flying[window]:
-                    del self._flying[window]
+                self._in_flight[window] -= 1
+                if not self._in_flight[window]:
+                    del self._in_flight[window]
                     self._changed.notify_all()
 
 
 class Handle:
-    """What the open task gives to the block tasks of one compute, in whichever process they run.
+    """The access of one compute to its source, in whichever process the tasks run.
 
-    In the process that made it, and on a dask worker, it holds the source open from the first block until the
-    close task. In a process pool nobody can reach the other processes, so there every block opens and closes
-    the source.
+    In the process that made the handle, and on a dask worker, it keeps the source open from the first block to the
+    close task. In a process pool no process can reach another, so every block opens and closes the source.
 
-    A window that is all of its compute shares the session with whatever else has the source open. Windows of one
-    compute overlap on several threads: each opens the source for itself, if that can be open more than once.
-
-    Parameters
-    ----------
-    source
-        What is opened and closed.
+    The only window of a compute shares its session with other computes of the source. Several windows of one compute
+    overlap on threads, so each opens the source for itself, unless the source can be open only once in a process.
     """
 
     def __init__(self, source: Source) -> None:
@@ -94,9 +89,10 @@ class Handle:
 
     def _reset(self) -> None:
         self._failed: set[Hashable] = set()
-        self._sessions: dict[str, tuple[Session, weakref.finalize[..., Handle]]] = {}  # by the name of the window
-        self._finished: Counter[str] = Counter()  # blocks read in this process, by the name of the window
-        self._expected: dict[str, int] = {}  # blocks after which a window is to be closed
+        # These are by the name of the window:
+        self._sessions: dict[str, tuple[Session, weakref.finalize[..., Handle]]] = {}
+        self._finished: Counter[str] = Counter()  # blocks read in this process
+        self._expected: dict[str, int] = {}  # blocks after which the window is to be closed
         self._lock = threading.Lock()
         self._throttle = WindowThrottle()
 
@@ -108,7 +104,7 @@ class Handle:
         self._reset()
 
     def session(self, window: Window) -> Session:
-        """Give the session of this process for a window, which lets go of it when this handle is collected."""
+        """Return this process's session for a window; the session drops this handle when it is garbage collected."""
         session, _ = self._sessions.get(window.name, (None, None))
         if session is None or session.process != os.getpid():
             shared = window.only_window or self.source.exclusive
@@ -117,7 +113,7 @@ class Handle:
         return session
 
     def open(self, window: Window) -> None:
-        """Open the source before the first block needs it, and keep it open until this window is closed."""
+        """Open the source before the first block needs it, until the window is closed."""
         session = self.session(window)
         session.enter((self.name, window.name))
         session.leave()
@@ -151,13 +147,13 @@ class Handle:
                 self.close(window)
 
     def close(self, window: Window) -> None:
-        """End a window in this process; raises if the source changed while it was open."""
+        """Close a window in this process; raise if the source changed while it was open."""
         self.session(window).release((self.name, window.name))
         _, finalizer = self._sessions.pop(window.name)
         finalizer.detach()
 
     def close_after(self, window: Window, blocks: int) -> None:
-        """End a window in this process once so many blocks of it were read: now, or in the last of these reads."""
+        """Close a window in this process once this many of its blocks were read: now, or in the last of these reads."""
         with self._lock:
             self._expected[window.name] = blocks
             last = self._finished[window.name] >= blocks
@@ -165,17 +161,17 @@ class Handle:
             self.close(window)
 
     def abandon(self) -> None:
-        """Let go of the source in this process once the readers in flight have ended; no close task will run."""
+        """Let go of the source once the readers in flight have ended, since no close task will run."""
         self._failed.add(None)
         for session, _ in list(self._sessions.values()):
             session.drop(self.name)
 
     def _may_hold(self, window: Window) -> bool:
-        """Tell whether the close task of a window will reach this process."""
+        """Return whether the close task of a window will reach this process."""
         return window.clustered if worker_address() is not None else not self._travelled
 
     def _leave_after(self, session: Session, error: BaseException) -> None:
-        """End a reader that failed, raising what explains the error if that is a change of the source."""
+        """End a reader that failed; if the source changed, raise that as the reason."""
         try:
             if isinstance(error, Exception):
                 session.check()
@@ -184,12 +180,12 @@ class Handle:
         finally:
             try:
                 session.leave(failed=self.name)
-            except Exception as closing:  # noqa: BLE001 - the block's own error is the one to show
+            except Exception as closing:  # noqa: BLE001 - the error of the block matters more
                 error.add_note(f"closing the source failed as well: {closing!r}")
 
 
 def worker_address() -> str | None:
-    """Give the address of the dask worker that runs this task, or None outside of one."""
+    """Return the address of the dask worker that runs this task, or None outside of a worker."""
     if "distributed" not in sys.modules:
         return None
     from distributed import get_worker
@@ -201,5 +197,5 @@ def worker_address() -> str | None:
 
 
 def in_pool() -> bool:
-    """Tell whether this is a child process: one that cannot know whether the blocks are read in it."""
+    """Return whether this is a child process, which cannot know whether it will read the blocks."""
     return multiprocessing.parent_process() is not None

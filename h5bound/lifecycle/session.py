@@ -1,8 +1,7 @@
-"""One open source a process, and who needs it open.
+"""The open source of a process, and who needs it open.
 
 A `Handle` (:mod:`h5bound.lifecycle.handle`) travels with the tasks of one compute. A `Session` stays in its process,
-and is shared by all handles on one source: the first one that needs the source opens it, the last one that lets go
-closes it.
+and all handles on one source share it: the first that needs the source opens it, the last that lets go closes it.
 
 ::
 
@@ -11,17 +10,17 @@ closes it.
 ============  ==========================  ==========================================================
 where         who opens                   who closes
 ============  ==========================  ==========================================================
-here          the open task if there is   the close task; the last read of a window if there are
+locally       the open task if there is   the close task; the last read of a window if there are
               one window, else the first  several, so that no other thread reads on meanwhile;
-              read of each                without a barrier the last read, if that comes later
+              read of each window         without a barrier the last read, if that comes later
 on a cluster  the first read on a worker  the close task, on every worker that read
 in a pool     every read                  every read: no process of a pool can reach another
 ============  ==========================  ==========================================================
 
-A handle *holds* the session for a window of blocks from the first read until the close task. It stops holding it early
-when one of its blocks fails, since dask then never runs the close task: the source closes with the last reader in
-flight, and a block that dask still runs, or tries again, opens it for itself. So it does when the compute ends in an
-error of another kind, such as Ctrl-C, and when the handle is collected.
+A handle keeps the source open from a window's first read to its close task. If a block fails, dask never runs that
+task, so the handle lets go at once and the last active reader closes the source. A block that still runs, or is tried
+again, then opens the source for itself. The handle also lets go when its compute ends in an error of another kind, such
+as Ctrl-C, and when it is garbage collected.
 """
 
 from __future__ import annotations
@@ -40,17 +39,12 @@ if TYPE_CHECKING:
     from h5bound.lifecycle.source import Source
 
 
-Hold = tuple[str, str]  # the name of a handle, and of a window of its blocks
+Hold = tuple[str, str]
+"""The names of a handle and of the window for which it keeps the source open."""
 
 
 class Session:
-    """The opened source of this process, and who needs it open.
-
-    Parameters
-    ----------
-    source
-        What is opened and closed.
-    """
+    """One source of this process, and who needs it open."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -58,13 +52,13 @@ class Session:
         self._is_open = False
         self._holds: set[Hold] = set()
         self._readers = 0
-        self._expected: list[Counter[str]] = []  # of each compute that closes several windows, those that are to come
+        self._expected: list[Counter[str]] = []  # by compute: how often each window is still to be closed
         self._lock = threading.Lock()
-        self._dropped: deque[str] = deque()  # handles that were collected, perhaps while this thread had the lock
+        self._dropped: deque[str] = deque()  # names of collected handles; a finalizer may run while the lock is held
         self.process = os.getpid()
 
     def enter(self, hold: Hold | None) -> Any:
-        """Give the opened source to one reader, and keep it open under ``hold``; each enter needs one `leave`."""
+        """Return the opened source to one reader, and keep it open under `hold`; each enter needs one `leave`."""
         with self._locked():
             if not self._is_open:
                 self._opened = self._source.open()
@@ -75,7 +69,7 @@ class Session:
             return self._opened
 
     def leave(self, *, failed: str | None = None) -> None:
-        """End one reader; ``failed`` is a handle that lost a block, and so must not keep the source open."""
+        """End one reader; `failed` names a handle that lost a block and must not keep the source open."""
         with self._locked():
             self._readers -= 1
             if failed is not None:
@@ -83,34 +77,32 @@ class Session:
             self._close_if_idle()
 
     def release(self, hold: Hold) -> None:
-        """Check that the source is what it was, and close it unless someone else needs it.
+        """Check the source, and close it unless someone else needs it.
 
-        Raises
-        ------
-        SourceChangedError, SourceNotFoundError
-            The source changed since it was opened: what was read of it is not to be used.
+        Raise SourceChangedError or SourceNotFoundError if the source changed since it was opened: what was read from it
+        must not be used.
         """
         with self._locked():
             try:
                 self.check()
             finally:
                 self._holds.discard(hold)
-                self._count_off(hold[1])
+                self._count_down(hold[1])
                 self._close_if_idle()
 
     def expect(self, windows: Counter[str]) -> None:
-        """Stay open, once opened, until so many releases of these windows, or `expect_no_more`."""
+        """Stay open, once opened, until each window was released as often as counted, or until `expect_no_more`."""
         with self._locked():
             self._expected.append(windows)
 
     def expect_no_more(self, windows: Counter[str]) -> None:
-        """Take back what `expect` was told, by the same object."""
+        """Stop to expect the windows of this very object."""
         with self._locked():
             self._expected = [expected for expected in self._expected if expected is not windows]
             self._close_if_idle()
 
     def drop(self, handle: str) -> None:
-        """Close the source unless someone else needs it, from a finalizer: in any thread, at any point."""
+        """Close the source unless another handle needs it; a finalizer may call this in any thread at any point."""
         if os.getpid() == self.process:
             self._dropped.append(handle)
             self._sweep()
@@ -121,13 +113,13 @@ class Session:
             self._source.check(self._opened)
 
     def has(self, hold: Hold) -> bool:
-        """Tell whether ``hold`` keeps the source open."""
+        """Return whether `hold` keeps the source open."""
         return hold in self._holds
 
     def _forget(self, handle: str) -> None:
         self._holds = {hold for hold in self._holds if hold[0] != handle}
 
-    def _count_off(self, window: str) -> None:
+    def _count_down(self, window: str) -> None:
         for expected in self._expected:
             if expected[window]:
                 expected[window] -= 1
@@ -160,7 +152,7 @@ _sessions_lock = threading.Lock()
 
 
 def _forget_sessions() -> None:
-    """Leave the parent's sessions to the parent: what one opened must not be closed on both sides of a fork."""
+    """Forget the sessions of the parent process: a child that closed them would close them for the parent too."""
     global _sessions, _sessions_lock
     _sessions = weakref.WeakValueDictionary()
     _sessions_lock = threading.Lock()
@@ -171,7 +163,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def find_session(source: Source, key: Hashable) -> Session:
-    """Give the one session of this process under a key."""
+    """Return the one session of this process with this key."""
     with _sessions_lock:
         session = _sessions.get(key)
         if session is None:
@@ -180,13 +172,13 @@ def find_session(source: Source, key: Hashable) -> Session:
 
 
 def release_hold(hold: Hold) -> Exception | None:
-    """Close what ``hold`` keeps open in this process; gives the error of a source that changed."""
+    """Close what `hold` keeps open in this process; return the error if the source changed."""
     with _sessions_lock:
         sessions = list(_sessions.values())
     for session in sessions:
         if session.has(hold):
             try:
                 session.release(hold)
-            except Exception as error:  # noqa: BLE001 - it is raised by the close task, on its own worker
+            except Exception as error:  # noqa: BLE001 - the close task raises it on its own worker
                 return error
     return None

@@ -1,7 +1,6 @@
-"""What a compute opens and closes: a source, and of these the HDF5 file at some place.
+"""What a compute opens and closes: a source.
 
-A source is a small picklable description. Opening one gives the opened thing, which stays in its process and which only
-:mod:`h5bound.lifecycle.session` holds.
+A source is a small picklable description. What opening it returns stays in its process.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ class Source(Protocol):
     exclusive: ClassVar[bool]  # whether it can be open only once in a process
 
     def open(self) -> Any:
-        """Open it and give back the opened thing."""
+        """Open the source and return what was opened."""
 
     def reader(self, opened: Any) -> Any:
-        """Give what the blocks of this source are read from: others may share the opened thing."""
+        """Return what the blocks of this source are read from; sources with equal keys share what was opened."""
 
     def check(self, opened: Any) -> None:
-        """Raise SourceChangedError if the opened thing is no longer what the array was made from."""
+        """Raise SourceChangedError if the source is no longer what the array was made from."""
 
     def close(self, opened: Any) -> None:
-        """Close the opened thing."""
+        """Close what was opened."""
 
 
 @contextmanager
