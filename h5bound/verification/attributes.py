@@ -9,8 +9,9 @@ import h5py
 from h5py import h5a
 
 from h5bound.h5py_compat import READ_ERRORS
+from h5bound.hdf5.links import decode_name
 from h5bound.zarr_model.attribute_values import RawValue, read_value, value_from_json
-from h5bound.zarr_model.attributes import H5BOUND_KEY, _list_names, _reason, _text, read_attributes
+from h5bound.zarr_model.attributes import H5BOUND_KEY, describe_failure, list_attribute_names, read_attributes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,8 +84,8 @@ def _compare_bits(
     """Yield the attributes whose stored form does not turn back into the source's numbers and bytes."""
     held = _inside(_inside(found, H5BOUND_KEY), "attributes")
     opened = _inside(details, "attributes")
-    for raw_name in _list_names(source)[0]:
-        name = _text(raw_name)
+    for raw_name in list_attribute_names(source)[0]:
+        name = decode_name(raw_name)
         if name not in found and name not in held:
             continue  # told by the dimensions, skipped, or not named in UTF-8: compared as JSON
         entry = _inside(held if name in held else opened, name)
@@ -92,7 +93,7 @@ def _compare_bits(
             value = read_value(h5a.open(source.id, raw_name))
             same = _turns_back(value, entry["value"] if "value" in entry else found.get(name), entry)
         except READ_ERRORS as error:
-            yield f"attribute {name!r}: {_reason(error)}"
+            yield f"attribute {name!r}: {describe_failure(error)}"
         else:
             if not same:
                 yield f"attribute {name!r}: what is stored is not the source's value bit for bit"

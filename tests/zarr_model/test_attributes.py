@@ -13,8 +13,9 @@ import pytest
 from h5py import h5a, h5s, h5t
 
 from h5bound.errors import UnsupportedError
+from h5bound.hdf5.datatypes import TEXT_TYPE
 from h5bound.verification.attributes import compare_attributes
-from h5bound.zarr_model.attribute_values import LARGE_NBYTES, TEXT, value_from_json
+from h5bound.zarr_model.attribute_values import LARGE_NBYTES, value_from_json
 from h5bound.zarr_model.attributes import is_netcdf, links_to_json, merge_metadata, read_attributes
 from h5bound.zarr_model.dimension_names import name_dimensions
 from h5bound.zarr_model.fill_values import fill_attribute_to_json
@@ -85,7 +86,7 @@ CASES = [
     Case("string", "né", "né"),
     Case("string-empty", "", ""),
     Case("string-that-says-nan", "NaN", "NaN"),
-    Case("string-ascii", "abc", "abc", {"type": {**cast("dict[str, Any]", TEXT), "cset": "ascii"}}, "ascii"),
+    Case("string-ascii", "abc", "abc", {"type": {**cast("dict[str, Any]", TEXT_TYPE), "cset": "ascii"}}, "ascii"),
     Case("strings", ["a", "é"], ["a", "é"]),
     Case("strings-2d", np.array([["a"], ["b"]], object), [["a"], ["b"]]),
     Case("fixed-string", np.bytes_(b"abcd"), "abcd", {"type": TEXT_4}),
