@@ -146,9 +146,9 @@ def ask_hdf5(path: Path, name: str) -> int:
     try:
         dataset = open_dataset(opened.file, name)
         opened.reader(name)
-        table = index_chunks(dataset.id, ChunkGrid(dataset.shape, dataset.chunks))
-        assert table is not None
-        return int(table.numbers.size)
+        manifest = index_chunks(dataset.id, ChunkGrid(dataset.shape, dataset.chunks))
+        assert manifest is not None
+        return len(manifest.chunk_coords)
     finally:
         source.check(opened)
         source.close(opened)

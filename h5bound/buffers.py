@@ -1,4 +1,4 @@
-"""Plain buffers, as they are read into and decoded to."""
+"""Plain buffers that are read and decoded into, and the regions and blocks that arrays are cut into."""
 
 from __future__ import annotations
 
@@ -14,26 +14,31 @@ Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
 """A one-dimensional array of bytes."""
 
 Rows: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
-"""The bytes of one chunk, or a row of them for each of several."""
+"""The bytes of one chunk, or a row of bytes for each of several."""
+
+Block: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+
+Region: TypeAlias = tuple[slice, ...]
+"""A slice for each axis with 0 <= start <= stop <= extent and no step."""
 
 
 class DamagedError(Exception):
-    """Stored bytes do not decode to the declared size; the reader adds which chunk they are."""
+    """Encoded bytes do not decode to the declared size; the reader adds which chunk it is."""
 
 
 def bytes_of(array: NDArray[np.generic]) -> Bytes:
-    """Give the bytes of a C-contiguous array, as a view."""
+    """Return the bytes of a C-contiguous array, as a view."""
     return array.reshape(-1).view(np.uint8)
 
 
 def new_block(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> tuple[Block, Block]:
-    """Give a new array, and a view of it with one opaque cell for each element, to copy bytes exactly."""
+    """Return a new array, and a view of it whose elements are copied byte for byte."""
     block = np.empty(shape, dtype)
     return block, np.ndarray(shape, raw_dtype(dtype), buffer=block)
 
 
 def raw_dtype(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
-    """Give a type of the same size whose elements are copied byte for byte."""
+    """Return a type of the same size whose elements are copied byte for byte."""
     size = dtype.itemsize
     return np.dtype(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")
 
@@ -62,24 +67,18 @@ def same_bits(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
 
 
 REUSED_NBYTES = 8 << 20
-"""Twice as much stays with each thread that frees so much."""
+"""Bytes whose release makes glibc keep twice as many in each thread."""
 
 
 def reuse_freed(nbytes: int) -> None:
-    """Have the C library hold on to freed memory, in each thread at least twice `nbytes`, but at most 16 MiB.
+    """Make the C library keep freed memory: in each thread at least twice `nbytes`, but at most 16 MiB.
 
-    glibc gives back to the system what is free above twice the largest block that was freed so far (`mallopt(3)`,
-    M_TRIM_THRESHOLD). Until a program frees a larger one, the buffers of each chunk are given back after it and come
+    glibc returns to the system what is free above twice the largest block that was freed so far (`mallopt(3)`,
+    M_TRIM_THRESHOLD). Until a program frees a larger one, the buffers of each chunk are returned after it and come
     back page by page: 70,000 to 280,000 page faults in a ``sum()`` of 160 bitshuffled chunks of 2.6 MB, a third to a
     half of its time. With `nbytes` for three chunks there are none.
 
-    It is for the whole process, and stays, as after any array of that size. Where MALLOC_TRIM_THRESHOLD_ is set, as
-    dask's nannies do for their workers, it changes nothing.
+    The effect is on the whole process and stays, as after any array of that size. Where MALLOC_TRIM_THRESHOLD_ is
+    set, as dask's nannies do for their workers, there is none.
     """
     np.empty(min(nbytes, REUSED_NBYTES), np.uint8)  # freed at once, and never touched
-
-
-Region: TypeAlias = tuple[slice, ...]
-"""A slice for each axis with 0 <= start <= stop <= extent and no step."""
-
-Block: TypeAlias = np.ndarray[tuple[int, ...], np.dtype[np.generic]]

@@ -7,8 +7,6 @@ A cell is one position of a grid, counted in chunks along each axis. ChunkCoords
 from __future__ import annotations
 
 import itertools
-import math
-import operator
 from math import prod
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +21,7 @@ if TYPE_CHECKING:
 
     Shape = tuple[int, ...]
     ChunkCoords = NDArray[np.int64]
+    Box = tuple[range, ...]  # positions of chunks along each axis
 
 
 AUTO_NBYTES = 4 * 2**20
@@ -222,29 +221,22 @@ def cut_batches(sizes: NDArray[np.int64], nbytes: int, count: int) -> list[tuple
 
 
 class Overlap(NamedTuple):
-    """Where a region meets one chunk, in elements."""
+    """What a region shares with one chunk, in elements."""
 
-    place: tuple[int, ...]
-    """place of the chunk along each axis of the grid"""
+    chunk_coords: tuple[int, ...]
+    """Position in the chunk grid."""
     origin: tuple[int, ...]
-    """its first element in the dataset"""
+    """First element of the chunk in the dataset."""
     region: tuple[slice, ...]
-    """what they share, in the dataset"""
+    """Shared elements in the dataset."""
     in_chunk: tuple[slice, ...]
-    """the same, from the chunk's origin"""
+    """Shared elements from the origin of the chunk."""
     in_block: tuple[slice, ...]
-    """the same, from the region's start"""
+    """Shared elements from the start of the region."""
 
 
 class ChunkGrid:
-    """The regular grid of a dataset's chunks.
-
-    Parameters
-    ----------
-    shape
-        Extent of the dataset in elements.
-    chunks
-        Extent of a chunk in elements; it may exceed the dataset's.
+    """The regular grid of the chunks of a dataset; a chunk may be larger than the dataset.
 
     Examples
     --------
@@ -255,47 +247,58 @@ class ChunkGrid:
 
     __slots__ = ("chunks", "counts", "shape", "strides")
 
-    def __init__(self, shape: tuple[int, ...], chunks: tuple[int, ...]) -> None:
+    def __init__(self, shape: Shape, chunks: Shape) -> None:
         self.shape = shape
         self.chunks = chunks
-        self.counts = tuple(-(-n // c) for n, c in zip(shape, chunks, strict=True))  # chunks along each axis
-        self.strides = tuple(math.prod(self.counts[axis + 1 :]) for axis in range(len(shape)))
+        self.counts = count_chunks(shape, chunks)
+        self.strides = tuple(prod(self.counts[axis + 1 :]) for axis in range(len(shape)))
 
-    def number(self, place: tuple[int, ...]) -> int:
-        """Give the place of a chunk in row-major order, from its place along each axis."""
-        return sum(map(operator.mul, place, self.strides))
+    def is_partial(self, chunk_coords: tuple[int, ...]) -> bool:
+        """Return whether the dataset ends within a chunk."""
+        return any((i + 1) * c > n for i, c, n in zip(chunk_coords, self.chunks, self.shape, strict=True))
 
-    def cuts(self, place: tuple[int, ...]) -> bool:
-        """Tell whether the dataset ends within the chunk."""
-        return any((i + 1) * c > n for i, c, n in zip(place, self.chunks, self.shape, strict=True))
-
-    def number_all(self, box: tuple[range, ...]) -> NDArray[np.int64]:
-        """Give the places of all chunks of a box, in row-major order, from its places along each axis."""
-        numbers = np.zeros((), np.int64)
-        for places, stride in zip(box, self.strides, strict=True):
-            numbers = np.add.outer(numbers, np.arange(places.start, places.stop) * stride)
-        return numbers.ravel()
-
-    def places(self, region: tuple[slice, ...]) -> list[range]:
-        """Give the places of the chunks that a region meets, along each axis."""
-        return [range(s.start // c, -(-s.stop // c)) for s, c in zip(region, self.chunks, strict=True)]
+    def box(self, region: tuple[slice, ...]) -> Box:
+        """Return the box of the chunks that a region overlaps."""
+        return tuple(range(s.start // c, -(-s.stop // c)) for s, c in zip(region, self.chunks, strict=True))
 
     def count(self, region: tuple[slice, ...]) -> int:
-        """Give how many chunks a region meets."""
-        return math.prod(map(len, self.places(region)))
+        """Return how many chunks a region overlaps."""
+        return prod(map(len, self.box(region)))
+
+    def linear_numbers(self, box: Box) -> NDArray[np.int64]:
+        """Return the numbers of the chunks of a box, counted in C order of the grid."""
+        numbers = np.zeros((), np.int64)
+        for positions, stride in zip(box, self.strides, strict=True):
+            numbers = np.add.outer(numbers, np.arange(positions.start, positions.stop) * stride)
+        return numbers.ravel()
 
     def overlaps(self, region: tuple[slice, ...]) -> Iterator[Overlap]:
-        """Give the chunks that a region meets, in row-major order."""
-        axes = [_meet_axis(s.start, s.stop, c) for s, c in zip(region, self.chunks, strict=True)]
-        for sides in itertools.product(*axes):
-            yield Overlap(*zip(*sides, strict=True))
+        """Yield what a region shares with each chunk that it overlaps, in C order."""
+        axes = []
+        for span, chunk in zip(region, self.chunks, strict=True):
+            sides = []
+            for i in range(span.start // chunk, -(-span.stop // chunk)):
+                origin = i * chunk
+                start, stop = max(origin, span.start), min(origin + chunk, span.stop)
+                in_chunk = slice(start - origin, stop - origin)
+                sides.append((i, origin, slice(start, stop), in_chunk, slice(start - span.start, stop - span.start)))
+            axes.append(sides)
+        for chunk_sides in itertools.product(*axes):
+            yield Overlap(*zip(*chunk_sides, strict=True))
 
 
-def _meet_axis(start: int, stop: int, chunk: int) -> list[tuple[int, int, slice, slice, slice]]:
-    """Give what an `Overlap` holds, along one axis."""
-    sides = []
-    for i in range(start // chunk, -(-stop // chunk)):
-        origin = i * chunk
-        a, b = max(origin, start), min(origin + chunk, stop)
-        sides.append((i, origin, slice(a, b), slice(a - origin, b - origin), slice(a - start, b - start)))
-    return sides
+def cut_boxes(box: Box, limit: int) -> Iterator[Box]:
+    """Yield boxes of at most ``limit`` chunks (at least one) that make up a box; their chunks come in C order.
+
+    >>> list(cut_boxes((range(0, 4), range(0, 2)), 4))
+    [(range(0, 2), range(0, 2)), (range(2, 4), range(0, 2))]
+    """
+    steps = []
+    for positions in reversed(box):
+        steps.append(max(min(limit, len(positions)), 1))
+        limit //= len(positions)
+    axes = [
+        [positions[i : i + step] for i in range(0, len(positions), step)]
+        for positions, step in zip(box, reversed(steps), strict=True)
+    ]
+    return itertools.product(*axes)

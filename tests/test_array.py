@@ -435,7 +435,7 @@ def test_a_file_changed_before_the_compute_is_refused(path: Path, change: Callab
 def test_a_file_changed_during_the_compute_is_refused(
     path: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None], barrier: bool, scheduler: str
 ) -> None:
-    method = "fetch" if barrier else "read"
+    method = "read_encoded" if barrier else "read"
     read = getattr(DatasetReader, method)
     reads: list[object] = []
 

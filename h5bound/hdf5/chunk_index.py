@@ -1,4 +1,4 @@
-"""Where the stored chunks of a dataset are."""
+"""Where HDF5 has stored the chunks of a dataset."""
 
 from __future__ import annotations
 
@@ -6,125 +6,23 @@ import array
 import math
 import os
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from h5py import h5d, h5i, h5s
 
-from h5bound.chunk_grid import ChunkGrid
 from h5bound.errors import CorruptChunkError
 from h5bound.h5py_compat import READ_ERRORS, call_getter, read_chunk_sizes
 from h5bound.hdf5.dataset import BTREE_1
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    import h5py
     from numpy.typing import NDArray
 
-    from h5bound.buffers import Bytes, Region
-    from h5bound.chunk_grid import ChunkCoords, ChunkGrid, Overlap
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What is stored of one chunk."""
-
-    offset: int
-    """of its first byte in the file"""
-    nbytes: int
-    """how many there are"""
-    mask: int
-    """bit i: filter i of the pipeline was skipped"""
-    data: Bytes | None = None
-    """the bytes, where HDF5 has handed them over; `offset` means nothing then"""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkTable:
-    """Where every stored chunk of a dataset is: a row each, ordered by number."""
-
-    numbers: NDArray[np.int64]
-    """place of the chunk in row-major order"""
-    offsets: NDArray[np.int64]
-    """of its first byte in the file"""
-    nbytes: NDArray[np.int64]
-    """of what is stored"""
-    masks: NDArray[np.int64]
-    """bit i: filter i of the pipeline was skipped"""
-
-    def find(self, number: int) -> Stored | None:
-        """Give what is stored of a chunk; None if it was never written."""
-        row = int(np.searchsorted(self.numbers, number))
-        if row == self.numbers.size or self.numbers[row] != number:
-            return None
-        return Stored(int(self.offsets[row]), int(self.nbytes[row]), int(self.masks[row]))
-
-    def find_all(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give the row of each chunk; -1 if it was never written."""
-        if not self.numbers.size:
-            return np.full(numbers.shape, -1)
-        rows = np.minimum(np.searchsorted(self.numbers, numbers), self.numbers.size - 1)
-        return np.where(self.numbers[rows] == numbers, rows, -1)
-
-
-def check_tree(dataset: h5d.DatasetID, origins: NDArray[np.int64], nbytes: NDArray[np.int64]) -> None:
-    """Make sure that HDF5 finds each chunk that it lists.
-
-    Its first kind of B-tree has no checksum. Where a key is damaged, HDF5 still lists a chunk, but does not find it any
-    more, and gives the fill value without a word.
-
-    Raises
-    ------
-    CorruptChunkError
-        It does not.
-    """
-    found = read_chunk_sizes(dataset, origins.astype(np.uint64))
-    if found is None:
-        return
-    plain = not dataset.get_create_plist().get_nfilters()  # then it says what is declared, not what is stored
-    lost = found == 0 if plain else found != nbytes.astype(np.uint64)
-    for row in np.flatnonzero(lost)[:1]:
-        name, origin = os.fsdecode(h5i.get_name(dataset) or b""), tuple(origins[row].tolist())
-        raise CorruptChunkError(f"{name}: its index is damaged: a chunk at {origin} is listed, and not found there")
-
-
-def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkTable | None:
-    """Give the table of all chunks: about 1.5 µs and 32 bytes a chunk, under HDF5's lock.
-
-    HDF5 finds one chunk by its coordinates in time linear in their number (`H5Dget_chunk_info_by_coord`: 2 to
-    5 ms among 100,000), so that more than a few are better listed.
-
-    None means that the list cannot be trusted. HDF5 (2.0 and before) lists wrong coordinates where its index is an
-    extensible array and the one unlimited axis is not the first: it goes on counting along that axis, so that
-    every chunk is said to lie at 0 along the axes before. Only a list with another place there is no such list.
-    """
-    places, rows = array.array("q"), array.array("q")
-
-    most = 3 * math.prod(grid.counts)
-
-    def note(info: h5d.StoreInfo) -> bool | None:
-        places.extend(info.chunk_offset)
-        rows.extend((info.byte_offset, info.size, info.filter_mask))
-        return True if len(rows) > most else None  # one chunk may be told again and again
-
-    dataset.chunk_iter(note)
-    origins = np.frombuffer(places, np.int64).reshape(-1, len(grid.shape))
-    index = origins // np.array(grid.chunks, np.int64)
-    limits = dataset.get_space().get_simple_extent_dims(maxdims=True)
-    unlimited = [axis for axis, limit in enumerate(limits) if limit == h5s.UNLIMITED]
-    if len(unlimited) == 1 and unlimited[0] and not index[:, : unlimited[0]].any():
-        return None
-    if call_getter("H5Dget_chunk_index_type", dataset) == BTREE_1:
-        check_tree(dataset, origins, np.frombuffer(rows, np.int64).reshape(-1, 3)[:, 1])
-    numbers = index @ np.array(grid.strides, np.int64)
-    order = np.argsort(numbers, kind="stable")
-    numbers = numbers[order]
-    if (index >= np.array(grid.counts, np.int64)).any() or (numbers[1:] == numbers[:-1]).any():
-        return None
-    offsets, nbytes, masks = np.frombuffer(rows, np.int64).reshape(-1, 3)[order].T.copy()
-    return ChunkTable(numbers, offsets, nbytes, masks)
+    from h5bound.buffers import Region
+    from h5bound.chunk_grid import Box, ChunkCoords, ChunkGrid, Overlap
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,112 +48,146 @@ class ChunkManifest:
         )
 
 
+def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | None:
+    """Return the manifest of all stored chunks in C order. It takes about 1.5 µs a chunk, under HDF5's lock.
+
+    HDF5 finds one chunk by its coordinates in time linear in their number (`H5Dget_chunk_info_by_coord`: 2 to 5 ms
+    among 100,000), so it is faster to index all of them than to ask for more than a few.
+
+    Return None if the list of HDF5 cannot be trusted. HDF5 2.0 and before list wrong coordinates where the index is an
+    extensible array and the only unlimited axis is not the first one: HDF5 goes on counting along that axis, so every
+    chunk is listed at 0 along the axes before it. A list with any other position there is correct.
+
+    Raise CorruptChunkError if the index is damaged.
+    """
+    origins, rows = array.array("q"), array.array("q")
+    limit = 3 * math.prod(grid.counts)  # a damaged index may list a chunk again and again
+
+    def add_row(info: h5d.StoreInfo) -> bool | None:
+        origins.extend(info.chunk_offset)
+        rows.extend((info.byte_offset, info.size, info.filter_mask))
+        return True if len(rows) > limit else None
+
+    dataset.chunk_iter(add_row)
+    chunk_origins = np.frombuffer(origins, np.int64).reshape(-1, len(grid.shape))
+    chunk_coords = chunk_origins // np.array(grid.chunks, np.int64)
+    extents = dataset.get_space().get_simple_extent_dims(maxdims=True)
+    unlimited = [axis for axis, extent in enumerate(extents) if extent == h5s.UNLIMITED]
+    if len(unlimited) == 1 and unlimited[0] and not chunk_coords[:, : unlimited[0]].any():
+        return None
+    table = np.frombuffer(rows, np.int64).reshape(-1, 3)
+    if call_getter("H5Dget_chunk_index_type", dataset) == BTREE_1:
+        check_btree(dataset, chunk_origins, table[:, 1])
+    numbers = chunk_coords @ np.array(grid.strides, np.int64)
+    order = np.argsort(numbers, kind="stable")
+    numbers = numbers[order]
+    if (chunk_coords >= np.array(grid.counts, np.int64)).any() or (numbers[1:] == numbers[:-1]).any():
+        return None
+    offsets, nbytes, masks = table[order].T.copy()
+    return ChunkManifest(chunk_coords=chunk_coords[order], offsets=offsets, nbytes=nbytes, masks=masks)
+
+
+def check_btree(dataset: h5d.DatasetID, origins: NDArray[np.int64], nbytes: NDArray[np.int64]) -> None:
+    """Raise CorruptChunkError if HDF5 lists a chunk that it does not find.
+
+    The B-tree of version 1 has no checksum. Where a key is damaged, HDF5 still lists the chunk, but reads the fill
+    value in its place.
+    """
+    sizes = read_chunk_sizes(dataset, origins.astype(np.uint64))
+    if sizes is None:
+        return
+    unfiltered = not dataset.get_create_plist().get_nfilters()  # HDF5 then reports the declared size
+    lost = sizes == 0 if unfiltered else sizes != nbytes.astype(np.uint64)
+    for row in np.flatnonzero(lost)[:1]:
+        name, origin = os.fsdecode(h5i.get_name(dataset) or b""), tuple(origins[row].tolist())
+        raise CorruptChunkError(
+            f"{name}: the chunk index is damaged: HDF5 lists a chunk at {origin}, but does not find it"
+        )
+
+
 class IndexingRule(NamedTuple):
-    """When the chunks of a dataset are listed, all at once, rather than looked up one by one."""
+    """When all chunks of a dataset are indexed at once, rather than looked up one by one."""
 
     size: int
-    """a grid of at most so many chunks is listed at the first read"""
+    """Chunks of a grid that is indexed at the first read, at most."""
     share: int
-    """a larger one, once more than a chunk in so many was wanted: to look up these takes as long"""
+    """A larger grid is indexed once more than one chunk in so many was read: looking these up takes as long."""
 
 
 INDEXING = IndexingRule(1024, 16)
-"""For a local file, of which 1024 chunks are listed in 2 ms."""
+"""For a local file: 1024 chunks are indexed in 2 ms."""
 
 REMOTE_INDEXING = IndexingRule(64, 256)
-"""Where HDF5 asks a server for its index: a node of it holds up to 64 chunks (H5Pset_istore_k, 32 by default), and may
-be a request of its own. A look-up takes a few nodes, and brings the chunk under HDF5's lock."""
-
-GATHERED_NBYTES = 64 << 20
-"""Of so many stored bytes, of one block, a server is asked at once."""
-
-GATHERED_CHUNKS = 4096
-"""So many chunks, those that are not stored among them, are looked for before the first of them is read."""
+"""Where HDF5 reads its index from a server. A node of the index holds up to 64 chunks (H5Pset_istore_k, 32 by default)
+and may be a request of its own. A look-up reads a few nodes, and then the chunk, under HDF5's lock."""
 
 
-class ChunkFinder:
-    """Finds the stored chunks of one dataset, for any number of threads.
+class ChunkIndex:
+    """The chunk index of one dataset, for any number of threads.
 
     Parameters
     ----------
     dataset
         An open dataset.
-    listing
-        When all chunks are listed; None where the file may change meanwhile.
+    rule
+        When all chunks are indexed; None where the file may change meanwhile.
     edge_mask
-        The filter mask of the chunks that the shape cuts off, where their own does not tell; else 0.
+        The filter mask of partial chunks where HDF5 leaves these unfiltered without saying so in theirs; else 0.
     """
 
-    def __init__(self, dataset: h5py.Dataset, listing: IndexingRule | None, edge_mask: int) -> None:
-        self._dataset, self._listing, self._edge_mask = dataset, listing, edge_mask
-        self._table: ChunkTable | None = None
-        self._listable = listing is not None
-        self._wanted = 0  # chunks, as far as they were not found in a list
+    def __init__(self, dataset: h5d.DatasetID, rule: IndexingRule | None, edge_mask: int) -> None:
+        self.is_indexed = False  # whether all chunks are
+        self._dataset, self._rule, self._edge_mask = dataset, rule, edge_mask
+        self._accessed = 0  # chunks that were looked up one by one
+        self._numbers = np.zeros(0, np.int64)  # of the chunks, counted in C order of the grid
+        self._rows = np.zeros((0, 3), np.int64)  # offset, nbytes and mask of each, and a row for chunks never written
         self._lock = threading.Lock()
 
-    @property
-    def table(self) -> ChunkTable | None:
-        """Where all chunks are, once they were listed, so that it is known which were never written."""
-        return self._table
-
-    @property
-    def whole_table(self) -> ChunkTable | None:
-        """The list of all chunks, where it says all of each."""
-        return None if self._edge_mask else self._table
-
     def note_access(self, grid: ChunkGrid, regions: Iterable[Region], *, again: bool = False) -> None:
-        """Take notice of regions that are about to be looked up; list all chunks if that is worth it by now.
+        """Count the chunks of regions that will be read, and index all chunks if that is worth it by now.
 
-        Those that will be told `again`, one by one, are not counted yet.
+        With `again`, the regions will be noted once more when they are read, and are not added to the count yet.
         """
-        if self._listing is not None and self._listable and self._table is None:
-            wanted = self._wanted + sum(map(grid.count, regions))
-            if not again:
-                self._wanted = wanted
-            if math.prod(grid.counts) <= max(self._listing.size, self._listing.share * (wanted - 1)):
-                self._list(grid)
+        if self._rule is None or self.is_indexed:
+            return
+        accessed = self._accessed + sum(map(grid.count, regions))
+        if not again:
+            self._accessed = accessed
+        if math.prod(grid.counts) <= max(self._rule.size, self._rule.share * (accessed - 1)):
+            with self._lock:
+                if self._rule is not None and not self.is_indexed:
+                    self._index(grid)
 
-    def overlaps(self, grid: ChunkGrid, region: Region) -> Iterator[tuple[Overlap, Stored | None]]:
-        """Give the chunks that a region meets, and what is stored of each."""
-        for overlap in grid.overlaps(region):
-            yield overlap, self._find(grid, overlap)
+    def _index(self, grid: ChunkGrid) -> None:
+        try:
+            manifest = index_chunks(self._dataset, grid)
+        except CorruptChunkError:
+            raise
+        except READ_ERRORS:  # a part of the index is damaged; HDF5 may still find chunks in the rest of it
+            manifest = None
+        if manifest is None:
+            self._rule = None
+            return
+        stops = (manifest.chunk_coords + 1) * np.array(grid.chunks, np.int64)
+        partial = (stops > np.array(grid.shape, np.int64)).any(axis=1)
+        masks = np.where(partial, self._edge_mask, manifest.masks) if self._edge_mask else manifest.masks
+        self._numbers = np.append(manifest.chunk_coords @ np.array(grid.strides, np.int64), -1)
+        self._rows = np.vstack([np.stack([manifest.offsets, manifest.nbytes, masks], axis=1), [[-1, 0, 0]]])
+        self.is_indexed = True
 
-    def _find(self, grid: ChunkGrid, overlap: Overlap) -> Stored | None:
-        """Give what is stored of a chunk; None if nothing is, or HDF5 does not say."""
-        if self._table is not None:
-            stored = self._table.find(grid.number(overlap.place))
-        else:
-            try:
-                mask, data = self._dataset.id.read_direct_chunk(overlap.origin)
-            except (*READ_ERRORS, SystemError):  # of a chunk that is not there h5py may take its size from nowhere
-                return None
-            stored = Stored(-1, len(data), mask, np.frombuffer(data, np.uint8))
-        if stored is not None and self._edge_mask and grid.cuts(overlap.place):
-            return replace(stored, mask=self._edge_mask)
-        return stored
+    def locate(self, grid: ChunkGrid, box: Box) -> NDArray[np.int64]:
+        """Return the offset, encoded bytes and filter mask of each chunk of a box, a row for each, in C order.
 
-    def _list(self, grid: ChunkGrid) -> None:
-        with self._lock:
-            if self._table is not None or not self._listable:
-                return
-            try:
-                self._table = index_chunks(self._dataset.id, grid)
-            except CorruptChunkError:
-                raise
-            except READ_ERRORS:  # the index is damaged somewhere; HDF5 may still find chunks in the rest of it
-                self._table = None
-            self._listable = self._table is not None
+        All chunks must have been indexed. The offset of a chunk that was never written is -1.
+        """
+        numbers = grid.linear_numbers(box)
+        rows = np.searchsorted(self._numbers[:-1], numbers)
+        return self._rows[np.where(self._numbers[rows] == numbers, rows, -1)]
 
-
-def cut_batches(found: Iterable[tuple[Overlap, Stored | None]]) -> Iterator[list[tuple[Overlap, Stored | None]]]:
-    """Give chunks in batches that are to be read at once."""
-    batch: list[tuple[Overlap, Stored | None]] = []
-    nbytes = 0
-    for overlap, stored in found:
-        batch.append((overlap, stored))
-        nbytes += 0 if stored is None else stored.nbytes
-        if nbytes >= GATHERED_NBYTES or len(batch) >= GATHERED_CHUNKS:
-            yield batch
-            batch, nbytes = [], 0
-    if batch:
-        yield batch
+    def look_up(self, grid: ChunkGrid, overlap: Overlap) -> tuple[int, bytes] | None:
+        """Read one chunk through HDF5: its filter mask and encoded bytes; None if HDF5 does not find it."""
+        try:
+            mask, encoded = self._dataset.read_direct_chunk(overlap.origin)
+        except (*READ_ERRORS, SystemError):  # h5py may take the size of a chunk that is not there from anywhere
+            return None
+        return (self._edge_mask if self._edge_mask and grid.is_partial(overlap.chunk_coords) else mask), encoded

@@ -304,16 +304,7 @@ def read_manifest(dataset: h5py.Dataset, record: DatasetRecord) -> ChunkManifest
         return ChunkManifest(
             chunk_coords=np.zeros((0, len(shape)), np.int64), offsets=nothing, nbytes=nothing, masks=nothing
         )
-    table = index_chunks(dataset.id, ChunkGrid(shape, chunks))
-    if table is None:
-        return None
-    chunk_coords = np.stack(np.unravel_index(table.numbers, count_chunks(shape, chunks)), axis=1)
-    return ChunkManifest(
-        chunk_coords=chunk_coords.astype(np.int64, copy=False),
-        offsets=table.offsets,
-        nbytes=table.nbytes,
-        masks=table.masks,
-    )
+    return index_chunks(dataset.id, ChunkGrid(shape, chunks))
 
 
 def read_ends(opened: OpenFile, path: str, shape: tuple[int, ...] | None) -> NDArray[np.int64]:

@@ -1,8 +1,8 @@
-"""What is looked at before HDF5 is asked to read by itself: that it would not take more memory than is declared.
+"""Check, before HDF5 reads a region by itself, that it will not take more memory than is declared.
 
-HDF5 unpacks a chunk to whatever it unpacks to. Values of variable length stand elsewhere in the file, and an element
-only says how many bytes it has there: a few elements may all name the same large object, or say that they have 2^32
-bytes. So the chunks are decoded here first, to buffers of their declared size, and what their elements say is added up.
+HDF5 unpacks a chunk to whatever it unpacks to. Values of variable length are stored elsewhere in the file, and an
+element only says how many bytes it has there: a few elements may all name the same large object, or claim 2^32 bytes.
+So the chunks are first decoded here, into buffers of their declared size, and what their elements claim is summed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from h5py import h5d, h5i, h5t
 
 from h5bound.buffers import DamagedError
 from h5bound.errors import CorruptChunkError, UnsafeSourceError, UnsupportedError
-from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.reader.chunked import ChunkedReader
 from h5bound.reader.via_h5py import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     import h5py
 
@@ -33,50 +32,43 @@ LENGTH = "length"
 """The field of a stored element of variable length that says how many it has (HDF5 File Format Specification, VIII)."""
 
 
-def make_guard(dataset: h5py.Dataset, stored: FileBytes | None) -> Guard | None:
-    """Give what looks at a dataset before h5py reads it; None where there is nothing to look at, or no way to."""
+def make_guard(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Guard | None:
+    """Return the guard of a dataset that h5py reads; None where there is nothing to check, or no way to."""
     plist = dataset.id.get_create_plist()
     if dataset.is_virtual or plist.get_external_count() or dataset.shape is None:
         return None
     try:
-        cell = stored_dtype(dataset.id.get_type(), h5i.get_file_id(dataset.id).get_create_plist().get_sizes()[0])
-        if plist.get_layout() == h5d.CHUNKED and (plist.get_nfilters() or cell.base.names):
-            return Guard(dataset, cell, ChunkedReader(dataset, stored, cell), stored)
-        if plist.get_layout() == h5d.CONTIGUOUS and cell.base.names and dataset.id.get_storage_size():
-            return Guard(dataset, cell, None, stored)
+        element = stored_dtype(dataset.id.get_type(), h5i.get_file_id(dataset.id).get_create_plist().get_sizes()[0])
+        if plist.get_layout() == h5d.CHUNKED and (plist.get_nfilters() or element.base.names):
+            return Guard(dataset, element, ChunkedReader(dataset, file_bytes, element))
+        stored = plist.get_layout() == h5d.CONTIGUOUS and dataset.id.get_storage_size()
+        if stored and element.base.names and file_bytes is not None:
+            return Guard(dataset, element, file_bytes)
     except READ_ERRORS:
         return None
     return None
 
 
-def stored_dtype(tid: h5t.TypeID, address: int) -> np.dtype[Any]:
-    """Give an element as it stands in the file: its size, and fields for what is of variable length.
+def stored_dtype(tid: h5t.TypeID, address_nbytes: int) -> np.dtype[Any]:
+    """Return the type of an element as it stands in the file: its size, and fields for what is of variable length.
 
-    Parameters
-    ----------
-    tid
-        Of the dataset, as HDF5 gives it: with the sizes that elements of variable length have in memory.
-    address
-        Bytes of an address in the file.
-
-    Raises
-    ------
-    UnsupportedError
-        HDF5 does not tell what a reference looks like in the file.
+    `tid` is the type of the dataset as HDF5 reports it, in which elements of variable length have their size in memory.
+    Raise UnsupportedError if HDF5 does not say what a reference looks like in the file.
     """
-    found = tid.get_class()
+    type_class = tid.get_class()
     if is_variable(tid):
-        return np.dtype({"names": [LENGTH], "formats": ["<u4"], "offsets": [0], "itemsize": 4 + address + 4})
-    if found == h5t.REFERENCE and not (tid.equal(h5t.STD_REF_OBJ) or tid.equal(h5t.STD_REF_DSETREG)):
-        raise UnsupportedError("a reference of another kind than to an object or a region")
-    if found == h5t.ARRAY:
-        return np.dtype((stored_dtype(tid.get_super(), address), tid.get_array_dims()))
-    if found != h5t.COMPOUND:
+        itemsize = 4 + address_nbytes + 4
+        return np.dtype({"names": [LENGTH], "formats": ["<u4"], "offsets": [0], "itemsize": itemsize})
+    if type_class == h5t.REFERENCE and not (tid.equal(h5t.STD_REF_OBJ) or tid.equal(h5t.STD_REF_DSETREG)):
+        raise UnsupportedError("a reference that is neither to an object nor to a region")
+    if type_class == h5t.ARRAY:
+        return np.dtype((stored_dtype(tid.get_super(), address_nbytes), tid.get_array_dims()))
+    if type_class != h5t.COMPOUND:
         return np.dtype(("V", tid.get_size()))
     names, formats, offsets, grown = [], [], [], 0
     for i in sorted(range(tid.get_nmembers()), key=tid.get_member_offset):
         member = tid.get_member_type(i)
-        inner = stored_dtype(member, address)
+        inner = stored_dtype(member, address_nbytes)
         if inner.base.names:
             names.append(str(i))
             formats.append(inner)
@@ -89,92 +81,72 @@ def stored_dtype(tid: h5t.TypeID, address: int) -> np.dtype[Any]:
 
 
 def is_variable(tid: h5t.TypeID) -> bool:
-    """Tell whether an element of a type stands elsewhere in the file."""
+    """Return whether the value of an element is stored elsewhere in the file."""
     return tid.get_class() == h5t.VLEN or (isinstance(tid, h5t.TypeStringID) and tid.is_variable_str())
 
 
-def count_claimed(raw_view: np.ndarray[Any, Any], tid: h5t.TypeID, address: int) -> int:
-    """Give how many bytes elements of variable length say that they have elsewhere."""
+def count_claimed(elements: np.ndarray[Any, Any], tid: h5t.TypeID, address_nbytes: int) -> int:
+    """Return how many bytes the elements of variable length claim to have elsewhere."""
     if is_variable(tid):
-        size = stored_dtype(tid.get_super(), address).itemsize if tid.get_class() == h5t.VLEN else 1
-        return int(raw_view[LENGTH].sum(dtype=np.uint64)) * size
+        size = stored_dtype(tid.get_super(), address_nbytes).itemsize if tid.get_class() == h5t.VLEN else 1
+        return int(elements[LENGTH].sum(dtype=np.uint64)) * size
     if tid.get_class() == h5t.ARRAY:
-        return count_claimed(raw_view, tid.get_super(), address)
-    return sum(
-        count_claimed(raw_view[name], tid.get_member_type(int(name)), address) for name in raw_view.dtype.names or ()
-    )
+        return count_claimed(elements, tid.get_super(), address_nbytes)
+    members = elements.dtype.names or ()
+    return sum(count_claimed(elements[name], tid.get_member_type(int(name)), address_nbytes) for name in members)
 
 
 class Guard:
-    """Looks at what is stored of a region of one dataset.
+    """Checks regions of one dataset before h5py reads them.
 
     Parameters
     ----------
     dataset
         An open dataset.
-    cell
-        An element as it stands in the file.
-    chunks
-        Reads it where it is stored in chunks.
+    element
+        The type of an element as it stands in the file.
     stored
-        The bytes of its file, to share.
+        Reads its chunks; where it is contiguous, the bytes of its file.
     """
 
-    __slots__ = ("_address", "_bytes", "_cell", "_chunks", "_dataset", "_owns", "_size", "_type")
+    __slots__ = ("_address_nbytes", "_dataset", "_element", "_file_nbytes", "_stored", "_type")
 
-    def __init__(
-        self, dataset: h5py.Dataset, cell: np.dtype[Any], chunks: ChunkedReader | None, stored: FileBytes | None
-    ) -> None:
+    def __init__(self, dataset: h5py.Dataset, element: np.dtype[Any], stored: ChunkedReader | FileBytes) -> None:
         file = h5i.get_file_id(dataset.id)
         self._dataset = dataset
-        self._cell = cell
-        self._chunks = chunks
+        self._element = element
+        self._stored = stored
         self._type = dataset.id.get_type()
-        self._address = file.get_create_plist().get_sizes()[0]
-        self._size = file.get_filesize()
-        self._owns = stored is None and chunks is None
-        self._bytes = LocalFile(file) if self._owns else stored
+        self._address_nbytes = file.get_create_plist().get_sizes()[0]
+        self._file_nbytes = file.get_filesize()
 
     def check(self, region: Region) -> None:
-        """Look at a region, which is not empty.
+        """Check a region that is not empty.
 
-        Raises
-        ------
-        CorruptChunkError
-            A chunk does not decode to its declared size.
-        UnsafeSourceError
-            Its elements say that they have more bytes than the file.
+        Raise CorruptChunkError if a chunk does not decode to its declared size, and UnsafeSourceError if the elements
+        claim more bytes than the file has.
         """
         claimed = 0
-        for raw_view in self._read(region):
-            if self._cell.base.names:
-                claimed += count_claimed(raw_view, self._type, self._address)
-            if claimed > self._size:
-                at = tuple(s.start for s in region)
+        for elements in self._read(region):
+            if self._element.base.names:
+                claimed += count_claimed(elements, self._type, self._address_nbytes)
+            if claimed > self._file_nbytes:
+                start = tuple(s.start for s in region)
                 raise UnsafeSourceError(
-                    f"{name_of(self._dataset)}: the values of variable length in the block at {at} say that they have "
-                    f"{claimed:,} bytes or more, and the whole file has {self._size:,}"
+                    f"{name_of(self._dataset)}: the values of variable length in the block at {start} claim "
+                    f"{claimed:,} bytes or more, but the whole file has {self._file_nbytes:,}"
                 )
 
-    def close(self) -> None:
-        """Close the descriptor, unless it is shared."""
-        if self._chunks is not None:
-            self._chunks.close()
-        if self._owns and self._bytes is not None:
-            self._bytes.close()
-
-    def _read(self, region: Region) -> Iterator[np.ndarray[Any, Any]]:
-        """Give the elements of a region as they stand in the file, in pieces."""
-        if self._chunks is not None:
-            yield from self._chunks.read_stored(region)
-            return
-        assert self._bytes is not None
+    def _read(self, region: Region) -> Iterable[np.ndarray[Any, Any]]:
+        """Return the elements of a region as they stand in the file, in parts."""
+        if isinstance(self._stored, ChunkedReader):
+            return self._stored.read_stored(region)
         shape = self._dataset.shape
         start, stop = (region[0].start, region[0].stop) if region else (0, 1)
-        row = prod(shape[1:]) * self._cell.itemsize
+        row = prod(shape[1:]) * self._element.itemsize
         try:
-            raw = self._bytes.read(self._dataset.id.get_offset() + start * row, (stop - start) * row)
+            raw = self._stored.read(self._dataset.id.get_offset() + start * row, (stop - start) * row)
         except DamagedError as error:
             raise CorruptChunkError(f"{name_of(self._dataset)}: {error}") from error
-        raw_view = np.ndarray((stop - start, *shape[1:]) if shape else (), self._cell, buffer=raw)
-        yield raw_view[(slice(None), *region[1:])] if region else raw_view
+        elements = np.ndarray((stop - start, *shape[1:]) if shape else (), self._element, buffer=raw)
+        return [elements[(slice(None), *region[1:])] if region else elements]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from h5bound.reader.chunked import Fetched
+from h5bound.reader.chunked import EncodedBlock
 
 if TYPE_CHECKING:
     from h5bound.buffers import Block, Region
@@ -21,14 +21,14 @@ def read_region(file: OpenFile, key: DatasetKey, region: Region) -> Block:
     return file.dataset(key).read(region)
 
 
-def read_encoded(file: OpenFile, key: DatasetKey, region: Region) -> Block | Fetched:
+def read_encoded(file: OpenFile, key: DatasetKey, region: Region) -> Block | EncodedBlock:
     """Return what `decode_region` makes a region of: its encoded chunks where they take less memory than the region."""
-    return file.dataset(key).fetch(region)
+    return file.dataset(key).read_encoded(region)
 
 
-def decode_region(encoded: Block | Fetched) -> Block:
+def decode_region(encoded: Block | EncodedBlock) -> Block:
     """Return a region from what `read_encoded` returned; the file may be closed."""
-    return encoded.decode() if isinstance(encoded, Fetched) else encoded
+    return encoded.decode() if isinstance(encoded, EncodedBlock) else encoded
 
 
 def prefetch_regions(file: OpenFile, reads: list[tuple[DatasetKey, Region]]) -> None:

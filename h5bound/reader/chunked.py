@@ -1,25 +1,24 @@
-"""ScanContext what is stored in chunks with little help from HDF5: it is asked where they are."""
+"""Read what is stored in chunks: HDF5 says where the encoded bytes are, and they are read and decoded without it."""
 
 from __future__ import annotations
 
 import math
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from h5py import h5d, h5i, h5z
+from h5py import h5d
 
 from h5bound.buffers import Block, Bytes, DamagedError, Region, bytes_of, new_block, raw_dtype, reuse_freed
-from h5bound.chunk_grid import ChunkGrid, Overlap
+from h5bound.chunk_grid import ChunkGrid, Overlap, cut_batches, cut_boxes
 from h5bound.codecs.filters import make_decoder
 from h5bound.errors import CorruptChunkError, UnsupportedError
-from h5bound.files.local import LocalFile
-from h5bound.hdf5.chunk_index import INDEXING, REMOTE_INDEXING, ChunkFinder, Stored, cut_batches
+from h5bound.hdf5.chunk_index import INDEXING, REMOTE_INDEXING, ChunkIndex
 from h5bound.hdf5.dataset import read_edge_unfiltered, read_filters
 from h5bound.reader.byte_ranges import plan_spans, read_spans
-from h5bound.reader.small_chunks import are_whole, is_small, read_boxes
+from h5bound.reader.small_chunks import is_small, read_small_chunks
 from h5bound.reader.via_h5py import name_of, read_through_h5py
 
 if TYPE_CHECKING:
@@ -28,52 +27,76 @@ if TYPE_CHECKING:
     import h5py
     from h5py import h5p
 
-    from h5bound.codecs.filters import Decoder, Filter
+    from h5bound.codecs.filters import Decoder
     from h5bound.files.protocols import FileBytes, Readable
 
 
-LEFT_NBYTES = 256 << 10
-"""Chunks of fewer bytes are left to HDF5 where they are sure to have their declared size, and are no work for a
-processor: outside HDF5 each costs some 20 µs of Python. HDF5 gives what was left in memory for one that decodes to too
-little. Of the compressors only Blosc says the size first and keeps to that or fails: the plugins of Zstandard, LZ4 and
-bitshuffle give memory of the process where what comes after a good header is damaged."""
+REQUEST_NBYTES = 64 << 20
+"""Encoded bytes of one block that are requested from a server at once."""
+
+REQUEST_CHUNKS = 4096
+"""Chunks that are located, and requested from a server, at once."""
+
+
+class EncodedChunk(NamedTuple):
+    """Where the encoded bytes of one chunk can be read."""
+
+    source: Readable
+    offset: int
+    """Bytes from the start of the source."""
+    nbytes: int
+    """Encoded bytes."""
+    mask: int
+    """Filter mask: bit i says that filter i was not applied."""
+
+
+class ChunkInMemory:
+    """The encoded bytes of one chunk that HDF5 has read."""
+
+    def __init__(self, encoded: bytes) -> None:
+        self._encoded = np.frombuffer(encoded, np.uint8)
+
+    def read(self, _offset: int, _nbytes: int) -> Bytes:
+        """Return all of them."""
+        return self._encoded
+
+    def read_into(self, _offset: int, out: Bytes) -> None:
+        """Copy all of them."""
+        out[:] = self._encoded
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Fetched:
-    """The stored chunks that a region meets: what can be held of it, in less memory, while the file is closed."""
+class EncodedBlock:
+    """A block as the encoded bytes of its chunks. It takes less memory than the block and does not need the file."""
 
     name: str
-    """of the dataset and its file"""
+    """Dataset and file, as errors name them."""
     decoder: Decoder
-    chunks: tuple[int, ...]
-    """shape of a chunk"""
+    chunk_shape: tuple[int, ...]
+    """Elements."""
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
-    """of the region"""
+    """Elements."""
     parts: tuple[tuple[Overlap, int, Bytes], ...]
-    """of each chunk: where it meets the region, its filter mask and its stored bytes"""
+    """For each chunk: what it shares with the block, its filter mask, its encoded bytes."""
     lock: threading.Lock = field(default_factory=threading.Lock, init=False)
-    """held while a codec may write to the stored bytes"""
+    """Held while a codec may write to the encoded bytes."""
 
     def decode(self) -> Block:
-        """Give the region.
-
-        Raises
-        ------
-        CorruptChunkError
-            A chunk does not decode to what is declared.
-        """
+        """Return the block; raise CorruptChunkError if a chunk does not decode to its declared size."""
         block, raw_view = new_block(self.shape, self.dtype)
         scratch: Block | None = None
-        for overlap, mask, stored in self.parts:
+        for overlap, mask, encoded in self.parts:
             target = raw_view[overlap.in_block]
-            whole = target.shape == self.chunks and target.flags.c_contiguous
+            whole = target.shape == self.chunk_shape and target.flags.c_contiguous
             if not whole and scratch is None:
-                scratch = np.empty(self.chunks, raw_view.dtype)
+                scratch = np.empty(self.chunk_shape, raw_view.dtype)
             out = target if whole or scratch is None else scratch
-            with self.lock, explained(self.name, overlap):
-                self.decoder.decode(stored, bytes_of(out), mask)
+            try:
+                with self.lock:
+                    self.decoder.decode(encoded, bytes_of(out), mask)
+            except DamagedError as error:
+                raise corrupt(self.name, overlap, error) from error
             if out is scratch:
                 target[...] = scratch[overlap.in_chunk]
         return block
@@ -82,13 +105,9 @@ class Fetched:
         return np.asarray, (self.decode(),)
 
 
-@contextmanager
-def explained(name: str, overlap: Overlap) -> Iterator[None]:
-    """Say which chunk of which dataset is damaged."""
-    try:
-        yield
-    except DamagedError as error:
-        raise CorruptChunkError(f"{name}, chunk at {overlap.origin}: {error}") from error
+def corrupt(name: str, overlap: Overlap, error: DamagedError) -> CorruptChunkError:
+    """Return the error that says which chunk of which dataset is damaged."""
+    return CorruptChunkError(f"{name}, chunk at {overlap.origin}: {error}")
 
 
 class ChunkedReader:
@@ -98,203 +117,188 @@ class ChunkedReader:
     ----------
     dataset
         An open dataset.
-    stored
-        The bytes of its file, to share.
-    cell
+    file_bytes
+        The bytes of its file; None where only HDF5 may read them.
+    element
         Type of an element as it stands in the file, for `read_stored`; None where that is the one in memory.
     """
 
     def __init__(
-        self, dataset: h5py.Dataset, stored: FileBytes | None, cell: np.dtype[np.generic] | None = None
+        self, dataset: h5py.Dataset, file_bytes: FileBytes | None, element: np.dtype[np.generic] | None = None
     ) -> None:
         plist = dataset.id.get_create_plist()
         filters = read_filters(dataset)
-        edges = read_edge_unfiltered(plist, dataset.shape, dataset.chunks) if filters else False
-        if edges is None:
-            raise UnsupportedError("whether its edge chunks are filtered cannot be found out")
+        edge_unfiltered = read_edge_unfiltered(plist, dataset.shape, dataset.chunks) if filters else False
+        if edge_unfiltered is None:
+            raise UnsupportedError("HDF5 does not say whether its edge chunks are filtered")
         self._dataset = dataset
-        self._dtype = dataset.dtype if cell is None else cell
+        self._dtype = dataset.dtype if element is None else element
         self._name = name_of(dataset)
         self._grid = ChunkGrid(dataset.shape, dataset.chunks)
-        self._all_skipped = (1 << len(filters)) - 1
+        self._unfiltered_mask = (1 << len(filters)) - 1
         self._decoder = make_decoder(filters, math.prod(dataset.chunks) * self._dtype.itemsize)
-        self._fill = _read_fill(plist, self._dtype) if cell is None else None
-        self._owns = stored is None
-        self._bytes = stored or _open_local(dataset)
-        is_remote = self._bytes is not None and self._bytes.is_remote
-        self._left = (
-            not is_remote and self._decoder.nbytes < LEFT_NBYTES and self._decoder.tells_sizes and _has_all(filters)
-        )
-        listing = None if self._bytes is None else REMOTE_INDEXING if is_remote else INDEXING
-        self._finder = ChunkFinder(dataset, listing, self._all_skipped if edges else 0)
+        self._fill = _read_fill(plist, self._dtype) if element is None else None
+        self._bytes = file_bytes
+        rule = None if file_bytes is None else REMOTE_INDEXING if file_bytes.is_remote else INDEXING
+        self._index = ChunkIndex(dataset.id, rule, self._unfiltered_mask if edge_unfiltered else 0)
         reuse_freed(3 * self._decoder.nbytes)
 
-    def close(self) -> None:
-        """Close the descriptor, unless it is shared."""
-        if self._owns and self._bytes is not None:
-            self._bytes.close()
-
     def read(self, region: Region) -> Block:
-        """Give the region, which is not empty."""
+        """Return a region that is not empty."""
         grid = self._grid
-        if self._bytes is None:  # it may be open for writing, and have grown
+        if self._bytes is None:  # the file may be open for writing, and the dataset may have grown
             grid = ChunkGrid(self._dataset.shape, grid.chunks)
-        self._finder.note_access(grid, (region,))
-        return self._read(grid, region)
-
-    def _read(self, grid: ChunkGrid, region: Region) -> Block:
-        if self._left and self._are_whole(grid, region):
-            with suppress(CorruptChunkError):  # read one by one, the chunk has a name
-                return read_through_h5py(self._dataset, region)
+        self._index.note_access(grid, (region,))
         block, raw_view = new_block(tuple(s.stop - s.start for s in region), self._dtype)
-        if is_small(grid, region, self._decoder.nbytes) and self._read_together(grid, region, raw_view):
-            return block
-        scratch: Block | None = None
-        for overlap, stored, source in self._gather(grid, region):
-            target = raw_view[overlap.in_block]
-            with explained(self._name, overlap):
-                if stored is None:
-                    self._read_missing(overlap, target)
-                elif target.shape == grid.chunks and target.flags.c_contiguous:
-                    self._decode(stored, source, bytes_of(target))
-                elif not self._read_part(stored, grid, overlap, target):
-                    scratch = np.empty(grid.chunks, raw_view.dtype) if scratch is None else scratch
-                    self._decode(stored, source, bytes_of(scratch))
-                    target[...] = scratch[overlap.in_chunk]
+        local = self._bytes is not None and not self._bytes.is_remote
+        if not (local and is_small(grid, region, self._decoder.nbytes) and self._read_together(region, raw_view)):
+            self._read_each(grid, region, raw_view)
         return block
 
-    def _are_whole(self, grid: ChunkGrid, region: Region) -> bool:
-        """Tell whether all chunks of a region have their declared size, where that takes less than to decode them."""
-        table = self._finder.whole_table
-        if table is None or self._bytes is None or (self._all_skipped and grid.count(region) == 1):
+    def _read_together(self, region: Region, raw_view: Block) -> bool:
+        """Fill a block from many chunks at once; return False if they must be read one by one."""
+        if self._bytes is None or not self._index.is_indexed:
             return False
-        try:
-            return are_whole(self._bytes, table, grid, self._decoder, region)
-        except DamagedError:
-            return False
+        with suppress(DamagedError):  # read one by one, the error names the chunk
+            return read_small_chunks(
+                self._bytes,
+                index=self._index,
+                grid=self._grid,
+                decoder=self._decoder,
+                fill=self._fill,
+                region=region,
+                raw_view=raw_view,
+            )
+        return False
 
-    def _read_together(self, grid: ChunkGrid, region: Region, raw_view: Block) -> bool:
-        """Read small chunks of a local file many at once; False if they have to be read one by one."""
-        table = self._finder.whole_table
-        if table is None or self._bytes is None or self._bytes.is_remote:
-            return False
-        try:
-            return read_boxes(self._bytes, table, grid, self._decoder, self._fill, region, raw_view)
-        except DamagedError:  # read one by one, the chunk has a name
-            return False
+    def _read_each(self, grid: ChunkGrid, region: Region, raw_view: Block) -> None:
+        """Fill a block from one chunk after another."""
+        scratch: Block | None = None
+        for overlap, chunk in self._locate(grid, region):
+            target = raw_view[overlap.in_block]
+            try:
+                if chunk is None:
+                    self._read_missing(overlap, target)
+                elif target.shape == grid.chunks and target.flags.c_contiguous:
+                    self._decode(chunk, bytes_of(target))
+                elif not self._read_part(chunk, overlap, target):
+                    scratch = np.empty(grid.chunks, raw_view.dtype) if scratch is None else scratch
+                    self._decode(chunk, bytes_of(scratch))
+                    target[...] = scratch[overlap.in_chunk]
+            except DamagedError as error:
+                raise corrupt(self._name, overlap, error) from error
 
-    def prefetch(self, regions: Sequence[Region]) -> None:
-        """Take notice of regions that will be read, each once, if they are enough for their chunks to be listed."""
-        if self._bytes is None:
-            return
-        self._finder.note_access(self._grid, regions, again=True)
-        if self._finder.table is None:
-            return
-        found = (stored for region in regions for _, stored in self._finder.overlaps(self._grid, region))
-        self._bytes.prefetch((stored.offset, stored.nbytes) for stored in found if stored is not None)
-
-    def fetch(self, region: Region) -> Block | Fetched:
-        """Give the stored chunks of a region, which is not empty, or the region where they are no smaller."""
-        if self._bytes is None or not self._all_skipped or is_small(self._grid, region, self._decoder.nbytes):
+    def read_encoded(self, region: Region) -> Block | EncodedBlock:
+        """Return the encoded chunks of a region that is not empty, or the region itself where it is not larger."""
+        grid, file_bytes = self._grid, self._bytes
+        if file_bytes is None or not self._unfiltered_mask or is_small(grid, region, self._decoder.nbytes):
             return self.read(region)
-        self._finder.note_access(self._grid, (region,))
+        self._index.note_access(grid, (region,), again=True)
+        if not self._index.is_indexed:
+            return self.read(region)
+        located = self._index.locate(grid, grid.box(region))
+        offsets, nbytes, masks = located.T
         shape = tuple(s.stop - s.start for s in region)
-        found = list(self._finder.overlaps(self._grid, region))
-        filtered = [(overlap, stored) for overlap, stored in found if stored is not None and not self._is_plain(stored)]
-        nbytes = sum(stored.nbytes for _, stored in filtered)
-        if len(filtered) < len(found) or nbytes > math.prod(shape) * self._dtype.itemsize:
-            return self._read(self._grid, region)
-        source = self._bytes.gather((stored.offset, stored.nbytes) for _, stored in filtered if stored.data is None)
+        unfiltered = masks & self._unfiltered_mask == self._unfiltered_mask
+        if (offsets < 0).any() or unfiltered.any() or nbytes.sum() > math.prod(shape) * self._dtype.itemsize:
+            return self.read(region)
+        source = file_bytes.gather(map(tuple, located[:, :2].tolist()))
         parts = []
-        for overlap, stored in filtered:
-            with explained(self._name, overlap):
-                parts.append((overlap, stored.mask, _load(stored, source)))
-        return Fetched(self._name, self._decoder, self._grid.chunks, self._dtype, shape, tuple(parts))
+        for overlap, (offset, size, mask) in zip(grid.overlaps(region), located.tolist(), strict=True):
+            try:
+                parts.append((overlap, mask, source.read(offset, size)))
+            except DamagedError as error:
+                raise corrupt(self._name, overlap, error) from error
+        return EncodedBlock(
+            name=self._name,
+            decoder=self._decoder,
+            chunk_shape=grid.chunks,
+            dtype=self._dtype,
+            shape=shape,
+            parts=tuple(parts),
+        )
 
     def read_stored(self, region: Region) -> Iterator[Block]:
-        """Give what is stored of a region in one chunk after another, as its elements stand in the file."""
-        self._finder.note_access(self._grid, (region,))
+        """Yield the elements of a region chunk by chunk as they stand in the file; chunks never written are left out.
+
+        The array that is yielded is valid until the next one is.
+        """
+        self._index.note_access(self._grid, (region,))
         scratch = np.empty(self._grid.chunks, raw_dtype(self._dtype))
-        for overlap, stored, source in self._gather(self._grid, region):
-            if stored is not None:
-                with explained(self._name, overlap):
-                    self._decode(stored, source, bytes_of(scratch))
+        for overlap, chunk in self._locate(self._grid, region):
+            if chunk is not None:
+                try:
+                    self._decode(chunk, bytes_of(scratch))
+                except DamagedError as error:
+                    raise corrupt(self._name, overlap, error) from error
                 yield np.ndarray(self._grid.chunks, self._dtype, buffer=scratch)[overlap.in_chunk]
 
-    def _gather(self, grid: ChunkGrid, region: Region) -> Iterator[tuple[Overlap, Stored | None, Readable | None]]:
-        """Give the chunks that a region meets, what is stored of each, and what that can be read from."""
-        found = self._finder.overlaps(grid, region)
-        if self._bytes is None or not self._bytes.is_remote:
-            for overlap, stored in found:
-                yield overlap, stored, self._bytes
+    def prefetch(self, regions: Sequence[Region]) -> None:
+        """Announce regions that will be read, each once, if they are enough for their chunks to be indexed."""
+        if self._bytes is None:
             return
-        for batch in cut_batches(found):
-            source = self._bytes.gather(
-                (stored.offset, stored.nbytes) for _, stored in batch if stored is not None and stored.data is None
-            )
-            for overlap, stored in batch:
-                yield overlap, stored, source
+        self._index.note_access(self._grid, regions, again=True)
+        if self._index.is_indexed:
+            located = (self._index.locate(self._grid, self._grid.box(region)) for region in regions)
+            rows = (row for rows in located for row in rows.tolist())
+            self._bytes.prefetch((offset, nbytes) for offset, nbytes, _ in rows if offset >= 0)
 
-    def _is_plain(self, stored: Stored) -> bool:
-        """Tell whether a chunk went through no filter."""
-        return stored.mask & self._all_skipped == self._all_skipped
+    def _locate(self, grid: ChunkGrid, region: Region) -> Iterator[tuple[Overlap, EncodedChunk | None]]:
+        """Yield each chunk that a region overlaps, and where it can be read; None if nothing is stored."""
+        overlaps = grid.overlaps(region)
+        if self._bytes is None or not self._index.is_indexed:
+            for overlap in overlaps:
+                chunk = self._index.look_up(grid, overlap)
+                if chunk is None:
+                    yield overlap, None
+                else:
+                    yield overlap, EncodedChunk(ChunkInMemory(chunk[1]), 0, len(chunk[1]), chunk[0])
+            return
+        for box in cut_boxes(grid.box(region), REQUEST_CHUNKS):
+            located = self._index.locate(grid, box)
+            for start, stop in cut_batches(located[:, 1], REQUEST_NBYTES, REQUEST_CHUNKS):
+                rows = located[start:stop].tolist()
+                source = self._bytes.gather((offset, nbytes) for offset, nbytes, _ in rows if offset >= 0)
+                for row, overlap in zip(rows, overlaps, strict=False):  # the rows are the shorter side
+                    yield overlap, EncodedChunk(source, *row) if row[0] >= 0 else None
 
-    def _decode(self, stored: Stored, source: Readable | None, out: Bytes) -> None:
+    def _is_unfiltered(self, chunk: EncodedChunk) -> bool:
+        """Return whether a chunk went through no filter; raise DamagedError if it then has another size."""
+        unfiltered = chunk.mask & self._unfiltered_mask == self._unfiltered_mask
+        if unfiltered and chunk.nbytes != self._decoder.nbytes:
+            raise DamagedError(f"{chunk.nbytes} bytes are stored where {self._decoder.nbytes} are declared")
+        return unfiltered
+
+    def _decode(self, chunk: EncodedChunk, out: Bytes) -> None:
         """Decode a chunk into a buffer of its size."""
-        plain = self._is_plain(stored)
-        if plain and stored.nbytes != out.size:
-            raise DamagedError(f"{stored.nbytes} bytes are stored where {out.size} are declared")
-        if plain and stored.data is None and source is not None:
-            source.read_into(stored.offset, out)
-            return
-        self._decoder.decode(_load(stored, source), out, stored.mask)
+        if self._is_unfiltered(chunk):
+            chunk.source.read_into(chunk.offset, out)
+        else:
+            self._decoder.decode(chunk.source.read(chunk.offset, chunk.nbytes), out, chunk.mask)
 
-    def _read_part(self, stored: Stored, grid: ChunkGrid, overlap: Overlap, target: Block) -> bool:
-        """Read a part of an unfiltered chunk straight to where it belongs; False if that cannot be done."""
-        plain = self._is_plain(stored)
-        if not plain or stored.data is not None or self._bytes is None or not target.flags.c_contiguous:
+    def _read_part(self, chunk: EncodedChunk, overlap: Overlap, target: Block) -> bool:
+        """Read a part of an unfiltered chunk straight to where it belongs; return False if that cannot be done."""
+        if self._bytes is None or chunk.source is not self._bytes or not target.flags.c_contiguous:
+            return False  # only a local file has any range at hand
+        if not self._is_unfiltered(chunk):
             return False
-        if self._bytes.is_remote:  # all of it was gathered
-            return False
-        if stored.nbytes != self._decoder.nbytes:
-            raise DamagedError(f"{stored.nbytes} bytes are stored where {self._decoder.nbytes} are declared")
-        spans = plan_spans(stored.offset, grid.chunks, overlap.in_chunk, target.itemsize)
+        spans = plan_spans(chunk.offset, self._grid.chunks, overlap.in_chunk, target.itemsize)
         if spans is None:
             return False
         read_spans(self._bytes, spans, target)
         return True
 
     def _read_missing(self, overlap: Overlap, target: Block) -> None:
-        """Fill in the fill value, or what h5py gives where HDF5 does not promise one."""
-        if self._fill is not None and self._finder.table is not None:
+        """Fill in the fill value, or what h5py reads where HDF5 does not promise one."""
+        if self._fill is not None and self._index.is_indexed:
             target[...] = self._fill
             return
         block = read_through_h5py(self._dataset, overlap.region)
         target[...] = np.ndarray(target.shape, target.dtype, buffer=block)
 
 
-def _load(stored: Stored, source: Readable | None) -> Bytes:
-    """Give the stored bytes of a chunk."""
-    if stored.data is not None:
-        return stored.data
-    assert source is not None
-    return source.read(stored.offset, stored.nbytes)
-
-
-def _open_local(dataset: h5py.Dataset) -> LocalFile | None:
-    try:
-        return LocalFile(h5i.get_file_id(dataset.id))
-    except UnsupportedError:
-        return None
-
-
-def _has_all(filters: tuple[Filter, ...]) -> bool:
-    """Tell whether HDF5 has all of these filters."""
-    return all(h5z.filter_avail(entry.id) for entry in filters)
-
-
 def _read_fill(plist: h5p.PropDCID, dtype: np.dtype[np.generic]) -> Block | None:
-    """Give the fill value as one opaque cell; None where HDF5 leaves it open what is unwritten."""
+    """Return the fill value as one raw element; None where HDF5 does not define the value of unwritten elements."""
     if plist.fill_value_defined() == h5d.FILL_VALUE_UNDEFINED or plist.get_fill_time() == h5d.FILL_TIME_NEVER:
         return None
     if dtype.subdtype is not None:

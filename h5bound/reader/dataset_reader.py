@@ -1,15 +1,15 @@
-"""Stored bytes to block, outside HDF5's lock.
+"""Read regions of one dataset, outside HDF5's lock where that is exact.
 
-HDF5 reads and decodes under one lock for the whole process. `DatasetReader` asks HDF5 only where the stored
-bytes are, reads them itself, and decodes them in the calling thread::
+HDF5 reads and decodes under one lock for the whole process. `DatasetReader` asks HDF5 only where the encoded bytes
+are, reads them itself, and decodes them in the calling thread::
 
-    region ─► stored chunks it meets ─► offset, nbytes, filter mask ─► pread ─► decode ─► block
-                                        (a table, made once)         (no lock) (no lock)
+    region ─► chunks it overlaps ─► offset, nbytes, filter mask ─► pread ─► decode ─► block
+                                    (indexed once)               (no lock) (no lock)
 
-This way is taken where it is proven to give what h5py gives: the type in the file is byte for byte the one in memory,
-every filter is in the table of `h5bound.codecs.filters`, and the file is a local or remote one, open for reading only.
-Failing the last, HDF5 hands over the stored bytes of chunks under its lock (`H5Dread_chunk`), and they are still
-decoded outside it. All else is read by h5py.
+This is done where it is proven to read what h5py reads: the type in the file is byte for byte the one in memory, every
+filter is in the table of `h5bound.codecs.filters`, and the file is a local or remote one that is open for reading
+only. Where only the last does not hold, HDF5 reads the encoded bytes of each chunk under its lock (`H5Dread_chunk`),
+and they are still decoded outside it. Everything else is read by h5py.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 import h5py
-from h5py import h5d, h5t
+from h5py import h5d, h5i, h5t
 
 from h5bound.errors import UnsupportedError
+from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.dataset import read_filters
 from h5bound.reader.allocation_guard import Guard, make_guard
-from h5bound.reader.chunked import ChunkedReader, Fetched
+from h5bound.reader.chunked import ChunkedReader, EncodedBlock
 from h5bound.reader.contiguous import ContiguousReader
 from h5bound.reader.via_h5py import load_plugins, read_through_h5py
 
@@ -39,147 +40,128 @@ if TYPE_CHECKING:
 class DatasetReader:
     """Reads regions of one open dataset, from any number of threads.
 
-    No descriptor is opened before the first read. Besides the block a read holds the stored bytes of one chunk,
-    two chunks between filters (one if the pipeline has two; if it has one, none, or one for deflate and for bitshuffle
-    that compresses), and one more where the block is not made of whole chunks. Of data that are stored in one piece
-    it holds 512 KiB where the block has only parts of rows. Of a server 64 MiB of stored bytes are asked for at once.
+    Peak memory of a read: the block, the encoded bytes of one chunk, two chunks between filters (one if the pipeline
+    has two; if it has one, none, or one for deflate and for bitshuffle that compresses), and one chunk more where the
+    block does not cover whole chunks. Contiguous data: the block, and 512 KiB where it covers parts of rows. Remote: at
+    most 64 MiB of encoded bytes are requested at once.
+
+    A region is a slice for each axis with 0 <= start <= stop <= extent and no step.
 
     Parameters
     ----------
     dataset
-        An open dataset; its file has to stay open until `close`.
-    stored
-        The bytes of its file, to share; by default the reader has a descriptor of its own, from the first read on.
+        An open dataset; its file must stay open until `close`.
+    file_bytes
+        The bytes of its file, which the reader does not close; by default the reader opens a descriptor of its own at
+        the first read.
 
     Attributes
     ----------
-    way
+    strategy
         "direct", or "h5py" where every read goes through h5py.
     reason
         Why it goes through h5py; "" if it does not.
     """
 
     __slots__ = (
-        "_asked",
         "_closed",
         "_dataset",
         "_direct",
         "_guard",
         "_is_remote",
         "_lock",
+        "_own",
         "_uses",
         "reason",
         "strategy",
     )
 
-    def __init__(self, dataset: h5py.Dataset, stored: FileBytes | None = None) -> None:
+    def __init__(self, dataset: h5py.Dataset, file_bytes: FileBytes | None = None) -> None:
         self._dataset = dataset
         self._lock = threading.Lock()
         self._uses = 1  # its own, until it is closed
         self._closed = False
-        self._asked = False
-        self._is_remote = stored is not None and stored.is_remote
-        self._direct: _Direct | None = None
+        self._is_remote = file_bytes is not None and file_bytes.is_remote
+        self._own: LocalFile | None = None
+        self._direct: _DirectReader | None = None
         self._guard: Guard | None = None
         self.strategy, self.reason = "direct", ""
+        if file_bytes is None:
+            with suppress(UnsupportedError):
+                file_bytes = self._own = LocalFile(h5i.get_file_id(dataset.id))
         try:
-            self._direct = _choose(dataset, stored)
+            self._direct = _choose_reader(dataset, file_bytes)
         except READ_ERRORS as error:
             self.strategy, self.reason = "h5py", str(error)
-            self._guard = make_guard(dataset, stored)
+            self._guard = make_guard(dataset, file_bytes)
             load_plugins(read_filters(dataset))
 
     def read(self, region: Region) -> Block:
-        """Give what ``dataset[region]`` holds, as a new writable C-contiguous array.
+        """Return what ``dataset[region]`` holds, as a new writable C-contiguous array.
 
-        Parameters
-        ----------
-        region
-            A slice for each axis with 0 <= start <= stop <= extent and no step. An array type adds its axes at
-            the end; a scalar dataset gives an array of no dimensions.
+        An array type adds its axes at the end; a scalar dataset gives an array of no dimensions.
 
         Raises
         ------
         CorruptChunkError
-            A stored chunk does not decode to what is declared, or h5py refuses it.
+            A stored chunk does not decode to its declared size, or h5py refuses it.
         UnsafeSourceError
-            Its values say that they are more than the file can hold.
+            The values claim more bytes than the file has.
         UnsupportedError
             A filter is not installed.
         ValueError
-            The reader was closed.
+            The reader is closed.
         """
         with self._in_use():
-            if self._direct is None or any(s.start == s.stop for s in region):
-                self._check(region)
-                return read_through_h5py(self._dataset, region)
-            return self._direct.read(region)
+            if self._direct is not None and all(s.start != s.stop for s in region):
+                return self._direct.read(region)
+            self._check(region)
+            return read_through_h5py(self._dataset, region)
+
+    def read_encoded(self, region: Region) -> Block | EncodedBlock:
+        """Return what `read` returns, or an `EncodedBlock`: it takes less memory and is decoded without the file.
+
+        Raise what `read` raises; `EncodedBlock.decode` raises for chunks that cannot be decoded.
+        """
+        with self._in_use():
+            if self._direct is not None and all(s.start != s.stop for s in region):
+                return self._direct.read_encoded(region)
+        return self.read(region)
 
     def read_via_h5py(self, region: Region) -> Block:
-        """Give what h5py itself reads, after a read that makes sure of all sizes: HDF5 unpacks a bomb.
+        """Return what h5py itself reads, after a read that checks all sizes, for HDF5 would unpack a bomb.
 
-        From a server, or where HDF5 does not have a filter, it is what `read` gives.
-
-        Parameters
-        ----------
-        region
-            As for `read`.
-
-        Raises
-        ------
-        CorruptChunkError, UnsafeSourceError, UnsupportedError, ValueError
-            As `read` does.
+        From a server, or where HDF5 does not have a filter, return what `read` returns. Raise what `read` raises.
         """
         block = self.read(region)
         with self._in_use():
             if self._direct is not None and not self._is_remote:
-                if not self._asked:
-                    load_plugins(read_filters(self._dataset))
-                    self._asked = True
+                load_plugins(read_filters(self._dataset))
                 with suppress(UnsupportedError):
                     return read_through_h5py(self._dataset, region)
         return block
 
     def check(self, region: Region) -> None:
-        """Make sure that h5py can be asked for a region: that this would not take more memory than is declared.
-
-        Raises
-        ------
-        CorruptChunkError
-            A stored chunk does not decode to what is declared.
-        UnsafeSourceError
-            Its values say that they are more than the file can hold.
-        """
+        """Raise CorruptChunkError or UnsafeSourceError if h5py would take more memory for a region than is declared."""
         with self._in_use():
             self._check(region)
+
+    def prefetch(self, regions: Sequence[Region]) -> None:
+        """Announce regions that will be read, each once: their encoded bytes are then requested together."""
+        with self._in_use():
+            if self._direct is not None:
+                self._direct.prefetch(regions)
+
+    def close(self) -> None:
+        """Close the descriptor, once the last read has ended, and refuse to read from now on. May be called twice."""
+        with self._lock:
+            closed, self._closed = self._closed, True
+        if not closed:
+            self._leave()
 
     def _check(self, region: Region) -> None:
         if self._guard is not None and all(s.start != s.stop for s in region):
             self._guard.check(region)
-
-    def fetch(self, region: Region) -> Block | Fetched:
-        """Give what `read` gives, or in less memory what that is decoded from, with no need of the file.
-
-        Parameters
-        ----------
-        region
-            As for `read`.
-
-        Raises
-        ------
-        CorruptChunkError, UnsupportedError, ValueError
-            As `read` does, but for chunks that cannot be decoded: `Fetched.decode` raises for them.
-        """
-        with self._in_use():
-            if isinstance(self._direct, ChunkedReader) and all(s.start != s.stop for s in region):
-                return self._direct.fetch(region)
-        return self.read(region)
-
-    def prefetch(self, regions: Sequence[Region]) -> None:
-        """Take notice of regions that will be read, each once: what is stored of them is then asked for together."""
-        with self._in_use():
-            if self._direct is not None:
-                self._direct.prefetch(regions)
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
@@ -192,45 +174,31 @@ class DatasetReader:
         finally:
             self._leave()
 
-    def close(self) -> None:
-        """Let go of the dataset and the descriptor, once the last read under way has ended.
-
-        May be called twice.
-        """
-        with self._lock:
-            again, self._closed = self._closed, True
-        if not again:
-            self._leave()
-
     def _leave(self) -> None:
         with self._lock:
             self._uses -= 1
-            last = not self._uses
-        if last:
-            self._let_go()
-
-    def _let_go(self) -> None:
-        for reader in (self._direct, self._guard):
-            if reader is not None:
-                reader.close()
+            if self._uses:
+                return
+        if self._own is not None:
+            self._own.close()
         del self._dataset, self._direct, self._guard
 
 
-class _Direct(Protocol):
-    """A way to read that asks HDF5 for little."""
+class _DirectReader(Protocol):
+    """Reads regions that are not empty, with little help from HDF5."""
 
     def read(self, region: Region) -> Block:
-        """Give the region, which is not empty."""
+        """Return a region."""
+
+    def read_encoded(self, region: Region) -> Block | EncodedBlock:
+        """Return a region, or less memory that decodes to it without the file."""
 
     def prefetch(self, regions: Sequence[Region]) -> None:
-        """Take notice of regions that will be read, each once."""
-
-    def close(self) -> None:
-        """Drop what belongs to the file."""
+        """Announce regions that will be read, each once."""
 
 
-def _choose(dataset: h5py.Dataset, stored: FileBytes | None) -> _Direct:
-    """Give the way to read a dataset directly; raise UnsupportedError with the reason if there is none."""
+def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> _DirectReader:
+    """Return the direct reader of a dataset; raise UnsupportedError with the reason if there is none."""
     plist = dataset.id.get_create_plist()
     if dataset.is_virtual or plist.get_external_count() or dataset.shape is None:
         raise UnsupportedError("it has no data space, is virtual, or is stored in other files")
@@ -238,18 +206,21 @@ def _choose(dataset: h5py.Dataset, stored: FileBytes | None) -> _Direct:
         raise UnsupportedError("its values take another form in memory than in the file")
     layout = plist.get_layout()
     if layout == h5d.CHUNKED:
-        return ChunkedReader(dataset, stored)
+        return ChunkedReader(dataset, file_bytes)
     # With a user block HDF5 has an offset even of what was never written.
     if layout == h5d.CONTIGUOUS and dataset.id.get_storage_size():
-        return ContiguousReader(dataset, stored)
+        if file_bytes is None:
+            file_bytes = LocalFile(h5i.get_file_id(dataset.id))  # it raises the reason
+        return ContiguousReader(dataset, file_bytes)
     raise UnsupportedError("it is compact, or was never written")
 
 
 def _same_in_memory(dataset: h5py.Dataset) -> bool:
-    """Tell whether HDF5 copies the values as they stand, so that their bytes in the file are those in memory.
+    """Return whether HDF5 copies the values unchanged, so that their bytes in the file are those in memory.
 
-    h5py reads into `h5t.py_create(dtype)`. Where that drops an enumeration's names, the type as it would be written
-    has the same bytes. Members of a compound have to be as they are read, else HDF5 leaves out the bytes between.
+    h5py reads into `h5t.py_create(dtype)`. Where that drops the names of an enumeration, the type as it would be
+    written has the same bytes. Members of a compound must be as they are read, or HDF5 leaves out the bytes between
+    them.
     """
     dtype = dataset.dtype
     if dtype.hasobject or not dtype.itemsize:

@@ -225,7 +225,7 @@ def test_while_a_file_is_being_closed_no_more_of_it_is_read(
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", data=np.ones((640, 320)), chunks=(20, 20))
     array = from_hdf5(tmp_path / "a.h5", "x", window=32 * 3200)
-    monkeypatch.setattr(DatasetReader, "fetch", live.fetch)
+    monkeypatch.setattr(DatasetReader, "read_encoded", live.read_encoded)
     monkeypatch.setattr(H5Source, "close", close_slowly)
     with dask.config.set(scheduler="threads", num_workers=workers):
         assert array.sum().compute() == array.size
@@ -273,8 +273,8 @@ class Live:
         block[:] = 1
         return block
 
-    def fetch(self, *_args: object) -> Any:
-        """Read a block in place of `DatasetReader.fetch`."""
+    def read_encoded(self, *_args: object) -> Any:
+        """Read a block in place of `DatasetReader.read_encoded`."""
         return self.read()
 
     def count(self, step: int) -> None:

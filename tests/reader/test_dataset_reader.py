@@ -32,9 +32,8 @@ from h5bound.hdf5 import chunk_index as finder
 from h5bound.hdf5.chunk_index import index_chunks
 from h5bound.reader import chunked
 from h5bound.reader import small_chunks as batch
-from h5bound.reader.chunked import Fetched
+from h5bound.reader.chunked import EncodedBlock
 from h5bound.reader.dataset_reader import DatasetReader
-from h5bound.reader.via_h5py import read_through_h5py
 from tests.support.strategies import leave_edges_unfiltered
 
 if TYPE_CHECKING:
@@ -47,8 +46,8 @@ GZIP = {"chunks": (4, 5), "compression": "gzip", "shuffle": True}
 
 @pytest.fixture(scope="module", autouse=True, params=[0, batch.SMALL_NBYTES], ids=["one_by_one", "together"])
 def chunks_of_any_size(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Have small chunks and short runs read directly too, that the tests may be small."""
-    with patch.object(chunked, "LEFT_NBYTES", 0), patch.object(batch, "SMALL_NBYTES", request.param):
+    """Read small chunks one by one and together."""
+    with patch.object(batch, "SMALL_NBYTES", request.param):
         yield
 
 
@@ -83,8 +82,8 @@ def check_all(dataset: h5py.Dataset, reader: DatasetReader) -> None:
 
 def decode_later(reader: DatasetReader, region: tuple[slice, ...]) -> Any:
     """Give what was fetched of a region, decoded for the second time, or from a pickle."""
-    fetched = reader.fetch(region)
-    if not isinstance(fetched, Fetched):
+    fetched = reader.read_encoded(region)
+    if not isinstance(fetched, EncodedBlock):
         return fetched
     assert sum(data.nbytes for _, _, data in fetched.parts) <= fetched.decode().nbytes
     before = [bytes(data) for _, _, data in fetched.parts]
@@ -261,9 +260,9 @@ def test_a_list_with_the_wrong_coordinates_of_an_extensible_array_is_not_trusted
         file.create_dataset("y", data=VALUES, chunks=(4, 5), maxshape=(None, 26))
     with h5py.File(tmp_path / "x.h5") as file:
         assert index_chunks(file["x"].id, ChunkGrid((11, 13), (4, 5))) is None
-        table = index_chunks(file["y"].id, ChunkGrid((11, 13), (4, 5)))
-        assert table is not None
-        assert table.numbers.tolist() == list(range(9))
+        manifest = index_chunks(file["y"].id, ChunkGrid((11, 13), (4, 5)))
+        assert manifest is not None
+        assert manifest.chunk_coords.tolist() == [[i, j] for i in range(3) for j in range(3)]
 
 
 @pytest.mark.parametrize("userblock", [512, 4096])
@@ -338,39 +337,28 @@ def test_contiguous_data_are_read_in_spans_and_few_bytes_of_each_row_through_h5p
         check_all(dataset, reader)
 
 
-def test_small_plain_chunks_are_left_to_h5py_unless_one_has_another_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_plain_chunk_of_another_size_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
-        file.create_dataset("x", data=VALUES, chunks=(4, 5))
         file.create_dataset("short", VALUES.shape, VALUES.dtype, chunks=(4, 5)).id.write_direct_chunk((4, 5), b"abc")
-    monkeypatch.setattr(chunked, "LEFT_NBYTES", 81)
-    with opened(tmp_path / "x.h5") as (dataset, reader):
-        with patch.object(chunked, "read_through_h5py", side_effect=read_through_h5py) as asked:
-            check_all(dataset, reader)
-        assert asked.called
     with opened(tmp_path / "x.h5", "short") as (_, reader):
         assert not reader.read(np.s_[0:4, 0:5]).any()
         with pytest.raises(CorruptChunkError, match=r"chunk at \(4, 5\): 3 bytes are stored where 80"):
             reader.read(np.s_[0:11, 0:13])
 
 
-@pytest.mark.parametrize("name", ["blosc", "lz4", "zstd", "bitshuffle", "bitshuffle_lz4", "fletcher32", "shuffle"])
-def test_small_chunks_that_say_their_size_are_left_to_h5py_unless_it_is_another(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plugins = pytest.importorskip("hdf5plugin")
-    makers: dict[str, Callable[[], dict[str, Any]]] = {
-        "blosc": lambda: {**plugins.Blosc()},
-        "lz4": lambda: {**plugins.LZ4()},
-        "zstd": lambda: {"shuffle": True, **plugins.Zstd()},
-        "bitshuffle": lambda: {**plugins.Bitshuffle(cname="none")},
-        "bitshuffle_lz4": lambda: {**plugins.Bitshuffle()},
-        "fletcher32": lambda: {"fletcher32": True},
-        "shuffle": lambda: {"shuffle": True},
-    }
-    may_be_left = name in ("blosc", "fletcher32", "shuffle")
-    options = makers[name]()
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({**hdf5plugin.Blosc()}, id="blosc"),
+        pytest.param({**hdf5plugin.LZ4()}, id="lz4"),
+        pytest.param({"shuffle": True, **hdf5plugin.Zstd()}, id="zstd"),
+        pytest.param({**hdf5plugin.Bitshuffle(cname="none")}, id="bitshuffle"),
+        pytest.param({**hdf5plugin.Bitshuffle()}, id="bitshuffle_lz4"),
+        pytest.param({"fletcher32": True}, id="fletcher32"),
+        pytest.param({"shuffle": True}, id="shuffle"),
+    ],
+)
+def test_small_chunks_that_are_shorter_than_declared_are_named(options: dict[str, Any], tmp_path: Path) -> None:
     values = np.arange(16 * 8, dtype="<i4").reshape(16, 8)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=values, chunks=(4, 8), **options)
@@ -385,30 +373,21 @@ def test_small_chunks_that_say_their_size_are_left_to_h5py_unless_it_is_another(
             damaged.id.write_direct_chunk((4, 0), chunk[: len(chunk) - 1 - cut * (len(chunk) // 3)])
         holes = file.create_dataset("holes", (32, 8), "<i4", chunks=(4, 8), fillvalue=3, **options)
         holes[8:24] = values
-    monkeypatch.setattr(chunked, "LEFT_NBYTES", 1 << 20)
-    whole = np.s_[0:16, 0:8]
-    for dataset_name, left in (("x", True), ("holes", True), ("masked", False)):
-        with (
-            opened(tmp_path / "x.h5", dataset_name) as (dataset, reader),
-            patch.object(chunked, "read_through_h5py", side_effect=read_through_h5py) as asked,
-        ):
+    for name in ("x", "holes", "masked"):
+        with opened(tmp_path / "x.h5", name) as (dataset, reader):
             check_all(dataset, reader)
             check(reader.read(np.s_[1:15, 2:7]), dataset[1:15, 2:7])
-            asked.reset_mock()
-            check(reader.read(whole), dataset[whole])
-            assert asked.called == (left and may_be_left)
-    for dataset_name in ("short", "cut0", "cut1", "cut2"):
-        with opened(tmp_path / "x.h5", dataset_name) as (_, reader):
+    for name in ("short", "cut0", "cut1", "cut2"):
+        with opened(tmp_path / "x.h5", name) as (_, reader):
             check(reader.read(np.s_[0:4, 0:8]), values[:4])
-            with pytest.raises(CorruptChunkError, match=rf"{dataset_name} in .*, chunk at \(4, 0\)"):
-                reader.read(whole)
+            with pytest.raises(CorruptChunkError, match=rf"{name} in .*, chunk at \(4, 0\)"):
+                reader.read(np.s_[0:16, 0:8])
 
 
 @pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"fletcher32": True}], ids=str)
 def test_small_chunks_behind_the_end_of_a_file_that_was_cut_short_are_no_zeros(
-    options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: dict[str, Any], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(chunked, "LEFT_NBYTES", 1 << 20)
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=np.ones(10_000), chunks=(100,), **options)
     with opened(tmp_path / "x.h5") as (_, reader):
@@ -416,19 +395,6 @@ def test_small_chunks_behind_the_end_of_a_file_that_was_cut_short_are_no_zeros(
         os.truncate(tmp_path / "x.h5", 4096)
         with pytest.raises(CorruptChunkError, match="the file ends"):
             reader.read(np.s_[0:10_000,])
-
-
-def test_small_chunks_of_a_filter_that_hdf5_lacks_are_not_left_to_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plugins = pytest.importorskip("hdf5plugin")
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file.create_dataset("x", data=VALUES, chunks=(4, 5), **plugins.Zstd())
-    monkeypatch.setattr(chunked, "LEFT_NBYTES", 1 << 20)
-    monkeypatch.setattr("h5bound.reader.chunked.h5z.filter_avail", lambda _: False)
-    with opened(tmp_path / "x.h5") as (dataset, reader), patch.object(chunked, "read_through_h5py") as asked:
-        check_all(dataset, reader)
-        assert not asked.called
 
 
 def test_filtered_chunks_are_held_as_they_are_stored_unless_that_is_more(
@@ -451,7 +417,7 @@ def test_filtered_chunks_are_held_as_they_are_stored_unless_that_is_more(
         ("holes", (slice(0, 4), slice(0, 50)), True),
     ):
         with opened(tmp_path / "a.h5", name) as (dataset, reader):
-            assert isinstance(reader.fetch(region), Fetched) == later
+            assert isinstance(reader.read_encoded(region), EncodedBlock) == later
             check(decode_later(reader, region), dataset[region])
 
 
@@ -460,8 +426,8 @@ def test_threads_may_decode_what_was_fetched_at_once(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=values, chunks=(1, 100_000), **hdf5plugin.LZ4())
     with opened(tmp_path / "x.h5") as (_, reader):
-        fetched = reader.fetch(np.s_[0:4, 0:100_000])
-    assert isinstance(fetched, Fetched)
+        fetched = reader.read_encoded(np.s_[0:4, 0:100_000])
+    assert isinstance(fetched, EncodedBlock)
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(fetched.decode) for _ in range(64)]
         assert all(block.result().tobytes() == values.tobytes() for block in found)
@@ -577,7 +543,7 @@ def test_small_chunks_that_say_they_are_large_in_the_file_are_read_one_by_one(
 ) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=VALUES, **GZIP)
-    monkeypatch.setattr(batch, "STORED_NBYTES", 60)
+    monkeypatch.setattr(batch, "ENCODED_NBYTES", 60)
     monkeypatch.setattr(batch, "BOX_CHUNKS", 2)
     with (
         opened(tmp_path / "x.h5") as (dataset, reader),
@@ -625,7 +591,7 @@ def test_chunks_are_listed_once_more_are_wanted_than_one_in_so_many(
         for region in [slice(0, 10), slice(5, 15), slice(3, 7)]:
             reader.read((region,))
         assert not listed.called
-        reader.fetch((slice(0, 1),))
+        reader.read_encoded((slice(0, 1),))
         assert listed.called
 
 
@@ -767,7 +733,7 @@ def test_a_file_cut_short_while_it_is_open_is_never_read_as_zeros(options: dict[
     with opened(path) as (_, reader):
         reader.read(np.s_[0:1, 0:1])
         os.truncate(path, path.stat().st_size - 40)
-        for read in (reader.read, reader.fetch):
+        for read in (reader.read, reader.read_encoded):
             with pytest.raises(CorruptChunkError, match="the file ends"):
                 read(np.s_[0:11, 0:13])
 

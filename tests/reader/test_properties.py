@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import h5py
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -19,16 +18,7 @@ from h5bound.reader.dataset_reader import DatasetReader
 from tests.support.strategies import Case, cases, regions, write_case
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
-
-
-@pytest.fixture(scope="module", autouse=True)
-def chunks_of_any_size() -> Iterator[None]:
-    """Have small chunks read directly too, that the tests may be small."""
-    with patch.object(chunked, "LEFT_NBYTES", 0):
-        yield
 
 
 def check_equal(got: np.ndarray, want: np.ndarray) -> None:

@@ -106,7 +106,7 @@ def count_files(monkeypatch: pytest.MonkeyPatch, log: Log) -> None:
 
 def install_counters(log: Log, replace: Callable[[object, str, object], None] = setattr) -> None:
     """Wrap the real functions with counters, in this process."""
-    close, read, fetch = OpenFile.close, DatasetReader.read, DatasetReader.fetch
+    close, read, read_encoded = OpenFile.close, DatasetReader.read, DatasetReader.read_encoded
     reading = threading.local()  # one of them may call the other
 
     def counted_open(path: str, view: RawIOBase | None = None) -> h5py.File:
@@ -135,7 +135,7 @@ def install_counters(log: Log, replace: Callable[[object, str, object], None] = 
     replace(remote, "open_file", counted_open)
     replace(OpenFile, "close", counted_close)
     replace(DatasetReader, "read", counted(read))
-    replace(DatasetReader, "fetch", counted(fetch))
+    replace(DatasetReader, "read_encoded", counted(read_encoded))
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
