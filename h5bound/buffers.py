@@ -26,6 +26,14 @@ class DamagedError(Exception):
     """Encoded bytes do not decode to the declared size; the reader adds which chunk it is."""
 
 
+def past_end(offset: int, nbytes: int, end: int) -> DamagedError:
+    """Return the error for bytes that a file does not have."""
+    return DamagedError(
+        f"its {nbytes:,} bytes at offset {offset:,} extend past the end of the file ({end:,} bytes); the file is "
+        "truncated or its chunk index damaged"
+    )
+
+
 def bytes_of(array: NDArray[np.generic]) -> Bytes:
     """Return the bytes of a C-contiguous array, as a view."""
     return array.reshape(-1).view(np.uint8)

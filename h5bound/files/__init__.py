@@ -1,1 +1,1 @@
-"""The bytes of a file, on this machine or on a server: state, byte ranges, and the `h5py.File` over them."""
+"""Files, local and remote: their state, their bytes, and how HDF5 opens them."""

@@ -1,8 +1,4 @@
-"""What a compute opens and closes: a source, and of these the HDF5 file at some place.
-
-A source is a small picklable description. Opening one gives the opened thing, which stays in its process and which only
-:mod:`h5bound.lifecycle.session` holds.
-"""
+"""The state of a file, local or remote: equal states mean that nobody wrote to the file in between."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LocalState:
-    """What tells one state of a file from another, as ``os.stat`` gives it."""
+    """The state of a local file, from ``os.stat``."""
 
     device: int
     inode: int
@@ -29,78 +25,72 @@ class LocalState:
 
     @classmethod
     def of(cls, path: str) -> Self:
-        """Give the identity of the file at ``path`` now.
-
-        Raises
-        ------
-        SourceNotFoundError
-            Nothing is there.
-        """
+        """Return the state of a file now; raise SourceNotFoundError if there is no file."""
         try:
             stat = Path(path).stat()
         except FileNotFoundError as error:
             raise SourceNotFoundError(f"{path}: no such file") from error
         except OSError as error:
-            raise H5BoundError(f"{path}: it cannot be looked at: {error.strerror}") from error
-        return cls(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            raise H5BoundError(f"{path}: the file cannot be accessed: {error.strerror}") from error
+        return cls(device=stat.st_dev, inode=stat.st_ino, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
 
     def same_file(self, other: LocalState) -> bool:
-        """Tell whether both are one file: the device may differ, it is each machine's own number."""
+        """Return whether both are the same file; machines number a shared device differently."""
         return self.inode == other.inode
 
     def same_state(self, other: LocalState) -> bool:
-        """Tell whether both are one file that was not written to in between."""
+        """Return whether both are the same file, unchanged."""
         return self.same_file(other) and (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
 
     @property
     def stamps(self) -> tuple[tuple[str, str], ...]:
-        """Nothing: a local file has a time that is fine enough."""
+        """Nothing: the modification time of a local file is precise enough."""
         return ()
 
 
 STAMPS = ("ETag", "etag", "e_tag", "VersionId", "version_id", "generation", "Content-MD5", "md5Hash", "sha", "CRC")
-"""What file systems of fsspec call that which is another for other bytes."""
+"""Names in fsspec's ``info`` for a value that differs when the bytes differ."""
 
 TIMES = ("Last-Modified", "LastModified", "last_modified", "updated", "mtime", "modified", "created")
-"""What they call the time of the last change; ``memory://`` has that of its making."""
+"""Names in fsspec's ``info`` for the modification time; ``memory://`` has only that of creation."""
 
 
 @dataclass(frozen=True, slots=True)
 class RemoteState:
-    """What tells one state of a remote file from another, as its server gives it."""
+    """The state of a remote file, from its server."""
 
     size: int  # bytes
-    mtime_ns: int  # 0: the server does not say
-    stamps: tuple[tuple[str, str], ...]  # those of STAMPS that the server gives, by name
+    mtime_ns: int  # 0 if unknown
+    stamps: tuple[tuple[str, str], ...]  # name and value of each of STAMPS that the server sends
 
     def same_file(self, other: RemoteState) -> bool:
-        """Tell whether both are one file, which is known only of one that was not written to."""
+        """Return whether both are the same file, which can be known only if it is unchanged."""
         return self.same_state(other)
 
     def same_state(self, other: RemoteState) -> bool:
-        """Tell whether both are one file that was not written to in between."""
+        """Return whether both are the same file, unchanged."""
         return self == other
 
-    def stamp(self, *names: str) -> str:
-        """Give the first of some stamps that the server gives, or nothing."""
-        return next((value for name in names for key, value in self.stamps if key == name), "")
+    def stamp(self, name: str) -> str:
+        """Return the value of a stamp, "" if the server does not send it."""
+        return dict(self.stamps).get(name, "")
 
 
-def read_state(info: Mapping[str, Any]) -> RemoteState:
-    """Give the state that the answer of fsspec's ``info`` describes.
+def parse_state(info: Mapping[str, Any]) -> RemoteState:
+    """Return the state that fsspec's ``info`` describes.
 
-    >>> read_state({"size": 3, "ETag": '"a"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"})
+    >>> parse_state({"size": 3, "ETag": '"a"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"})
     RemoteState(size=3, mtime_ns=1445412480000000000, stamps=(('ETag', '"a"'),))
-    >>> read_state({"size": 3, "LastModified": datetime(2015, 10, 21, 7, 28, tzinfo=UTC)}).mtime_ns
+    >>> parse_state({"size": 3, "LastModified": datetime(2015, 10, 21, 7, 28, tzinfo=UTC)}).mtime_ns
     1445412480000000000
     """
     stamps = tuple((name, str(info[name])) for name in STAMPS if info.get(name))
-    times = [read_time(info[name]) for name in TIMES if info.get(name)]
-    return RemoteState(int(info["size"]), next(iter(times), 0), stamps)
+    mtime_ns = next((_parse_time(info[name]) for name in TIMES if info.get(name)), 0)
+    return RemoteState(size=int(info["size"]), mtime_ns=mtime_ns, stamps=stamps)
 
 
-def read_time(value: Any) -> int:
-    """Give a time in nanoseconds since 1970; 0 if it is none."""
+def _parse_time(value: Any) -> int:
+    """Return a time in nanoseconds since 1970, 0 if it cannot be parsed."""
     if isinstance(value, str):
         try:
             value = parsedate_to_datetime(value) if "," in value else datetime.fromisoformat(value)

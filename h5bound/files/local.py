@@ -1,4 +1,4 @@
-"""The stored bytes of an open HDF5 file, read without HDF5's lock."""
+"""Local files: their location, and their bytes read without HDF5's lock."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 from h5py import h5f, h5fd
 
-from h5bound.buffers import Bytes, DamagedError
+from h5bound.buffers import Bytes, past_end
 from h5bound.errors import UnsupportedError
 from h5bound.files.file_state import LocalState
 from h5bound.files.open import open_file
@@ -25,16 +25,13 @@ if TYPE_CHECKING:
 
 
 class LocalFile:
-    """A descriptor of an open HDF5 file.
+    """The bytes of an open local HDF5 file.
 
-    It is a duplicate of HDF5's own descriptor, so that it is the same file whatever has become of its name,
-    and it stays the same file if HDF5 closes its own while a read is under way.
+    They are read through a duplicate of HDF5's descriptor. It stays on the same file when the file is renamed, and when
+    HDF5 closes its own descriptor during a read.
 
-    Raises
-    ------
-    UnsupportedError
-        The file is not read by HDF5's default driver, may be written to, or is being written by others
-        (SWMR): what is stored need not be what HDF5 would give.
+    Raise UnsupportedError if the bytes may differ from what HDF5 reads: another driver than the default one, a file
+    that is open for writing, or one that another program writes (SWMR).
     """
 
     __slots__ = ("_descriptor", "_end", "_file", "_lock")
@@ -42,13 +39,13 @@ class LocalFile:
 
     def __init__(self, file: h5f.FileID) -> None:
         if not hasattr(os, "preadv"):
-            raise UnsupportedError("this system has no preadv")
+            raise UnsupportedError("this operating system has no preadv")
         if file.get_access_plist().get_driver() != h5fd.SEC2:
-            raise UnsupportedError("the file is not read by HDF5's default driver")
+            raise UnsupportedError("the file is not open with HDF5's default driver")
         if file.get_intent() != h5f.ACC_RDONLY:
-            raise UnsupportedError("the file is open for writing, or for reading while it is written")
+            raise UnsupportedError("the file is open for writing, or in SWMR mode")
         if h5py.version.hdf5_version_tuple < (2, 0, 0) and file.get_create_plist().get_userblock():
-            raise UnsupportedError("this HDF5 leaves the user block out of the offsets of chunks")
+            raise UnsupportedError("HDF5 before 2.0 does not count the user block in the offsets of chunks")
         end = read_file_end(file)
         self._end = sys.maxsize if end is None else end
         self._file: h5f.FileID | None = file
@@ -57,7 +54,7 @@ class LocalFile:
 
     @property
     def descriptor(self) -> int:
-        """The descriptor, duplicated when it is first asked for."""
+        """The descriptor, duplicated on first use."""
         if self._descriptor < 0:
             with self._lock:
                 if self._descriptor < 0 and self._file is not None:
@@ -65,43 +62,37 @@ class LocalFile:
         return self._descriptor
 
     def prefetch(self, ranges: Iterable[Range]) -> None:
-        """Nothing is gained by it."""
+        """Do nothing: local reads need no announcement."""
 
     def gather(self, ranges: Iterable[Range]) -> Self:
-        """Give this file: nothing is gained by more."""
+        """Return this file: local reads need not be requested together."""
         return self
 
     def check(self) -> None:
-        """Each read has raised its own error."""
+        """Do nothing: each read raises its own error."""
 
     def read_into(self, offset: int, out: Bytes) -> None:
-        """Fill `out` with the bytes from `offset` on.
-
-        Raises
-        ------
-        DamagedError
-            The file ends before.
-        """
+        """Fill `out` with the bytes from `offset` on; raise DamagedError if the file ends before."""
         view = memoryview(out)
         if offset + len(view) > self._end:
-            raise DamagedError(f"it ends at {offset + len(view)}, and the file at {self._end}, as HDF5 has it")
+            raise past_end(offset, len(view), self._end)
         while view:
             count = os.preadv(self.descriptor, [view[: 1 << 30]], offset)
             if not count:
-                raise DamagedError(f"the file ends {len(view)} bytes before it does")
+                raise past_end(offset, len(view), os.fstat(self.descriptor).st_size)
             view, offset = view[count:], offset + count
 
     def read(self, offset: int, nbytes: int) -> Bytes:
-        """Give `nbytes` bytes from `offset` on; none are allocated for what the file does not have."""
-        beyond = offset + nbytes - os.fstat(self.descriptor).st_size
-        if beyond > 0:
-            raise DamagedError(f"the file ends {beyond} bytes before it does")
+        """Return `nbytes` bytes from `offset` on; raise DamagedError before memory is allocated."""
+        end = os.fstat(self.descriptor).st_size
+        if offset + nbytes > end:
+            raise past_end(offset, nbytes, end)
         out = np.empty(nbytes, np.uint8)
         self.read_into(offset, out)
         return out
 
     def close(self) -> None:
-        """Close the descriptor, if there is one; nothing may read from it any more."""
+        """Close the descriptor; nothing may read from it afterwards."""
         with self._lock:
             descriptor, self._descriptor, self._file = self._descriptor, -1, None
         if descriptor >= 0:
@@ -110,19 +101,20 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class LocalLocation:
-    """A file of this machine."""
+    """The location of a local file."""
 
-    path: str  # resolved
+    path: str
+    """The real path."""
 
     @property
     def key(self) -> Hashable:
-        """The path."""
+        """The real path."""
         return self.path
 
     def identify(self) -> LocalState:
-        """Give the state of the file now."""
+        """Return the state of the file now."""
         return LocalState.of(self.path)
 
-    def open(self, _identity: LocalState) -> tuple[h5py.File, None]:
-        """Open it for reading."""
+    def open(self, _state: LocalState) -> tuple[h5py.File, None]:
+        """Open the file for reading."""
         return open_file(self.path), None

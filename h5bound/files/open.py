@@ -1,8 +1,4 @@
-"""What a compute opens and closes: a source, and of these the HDF5 file at some place.
-
-A source is a small picklable description. Opening one gives the opened thing, which stays in its process and which only
-:mod:`h5bound.lifecycle.session` holds.
-"""
+"""Open an HDF5 file with h5py, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -18,42 +14,35 @@ if TYPE_CHECKING:
 
 
 def open_file(path: str, view: RawIOBase | None = None) -> h5py.File:
-    """Give the HDF5 file at ``path``, open for reading; through a Python file if it is not of this machine.
+    """Open an HDF5 file for reading, through a Python file `view` if it is remote.
 
-    Raises
-    ------
-    SourceNotFoundError
-        Nothing is there.
-    H5BoundError
-        It cannot be opened; the message names the way out where there is one.
+    Raise SourceNotFoundError if there is no file, H5BoundError if it cannot be opened.
     """
-    if view is None and Path(path).exists() and not Path(path).is_file():  # to open a pipe would wait for a writer
-        what = "a directory" if Path(path).is_dir() else "no regular file"
-        raise H5BoundError(f"{path}: {what}, not an HDF5 file")
+    if view is None and Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for a writer
+        found = "a directory" if Path(path).is_dir() else "not a regular file"
+        raise H5BoundError(f"{path}: this is {found}, not an HDF5 file")
     try:
         return h5py.File(view or path, "r")
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"{path}: no such file") from error
     except (OSError, RuntimeError, ValueError) as error:
-        raise H5BoundError(f"{path}: {_explain(error)}") from error
+        raise H5BoundError(f"{path}: {_explain(str(error))}") from error
 
 
-_WAYS_OUT = {
-    "file signature not found": "not an HDF5 file",
-    "consistency flags": "marked as open for writing: close the program that writes it, or if that writes for readers "
-    "(SWMR), pass h5py.File(FILE, 'r', swmr=True); if there is none, one ended without closing the file: clear the "
-    "mark with `h5clear -s FILE`",
-    "is already open": "open in this process for writing: pass the open h5py.File itself, or close it",
-    "truncated file": "truncated: it is shorter than HDF5 recorded; fetch it again",
-    "Permission denied": "it may not be read by this user: `chmod +r FILE`, or ask whose it is",
-    "unable to lock file": "locked by a program that writes to it, perhaps the one that runs this: close it there, or "
+_MEANINGS = {
+    "file signature not found": "this is not an HDF5 file",
+    "consistency flags": "the file is marked as open for writing. Close the program that writes it, or, if it writes "
+    "in SWMR mode, pass h5py.File(FILE, 'r', swmr=True). If no program writes it, one ended without closing the file: "
+    "clear the mark with `h5clear -s FILE`",
+    "is already open": "the file is open for writing in this process: pass the open h5py.File itself, or close it",
+    "truncated file": "the file is truncated: it is shorter than HDF5 recorded; fetch it again",
+    "Permission denied": "this user may not read the file: `chmod +r FILE`, or ask its owner",
+    "unable to lock file": "the file is locked by a program that writes to it, perhaps this one: close it there, or "
     "set HDF5_USE_FILE_LOCKING=FALSE where the file system has no locks",
 }
 
 
-def _explain(error: Exception) -> str:
-    message, version = str(error), h5py.version.hdf5_version
-    for part, meaning in _WAYS_OUT.items():
-        if part in message:
-            return f"{meaning} (HDF5 {version})"
-    return f"HDF5 {version} cannot open it: {message}"
+def _explain(message: str) -> str:
+    version = f"HDF5 {h5py.version.hdf5_version}"
+    meaning = next((meaning for part, meaning in _MEANINGS.items() if part in message), None)
+    return f"{meaning} ({version})" if meaning else f"{version} cannot open the file: {message}"

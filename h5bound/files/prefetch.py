@@ -1,4 +1,4 @@
-"""Which bytes of a remote file are asked for together: pure but for the lock."""
+"""Which ranges of a remote file are requested together. Nothing is requested here."""
 
 from __future__ import annotations
 
@@ -17,57 +17,63 @@ if TYPE_CHECKING:
 
 
 GAP_NBYTES = 128 << 10
-"""Spans no further apart are one request: these bytes come in less time than another answer."""
+"""Largest gap between spans that are one request: loading the gap takes less time than another request."""
 
 PIECE_NBYTES = 4 << 20
-"""Spans are joined up to so many bytes: more comes sooner in several requests at once."""
+"""Bytes up to which spans are joined: more arrives sooner in several concurrent requests."""
 
-AT_ONCE_NBYTES = 16 << 20
-"""So many bytes are asked for at once, where it is known what else will be wanted."""
+CONCURRENT_NBYTES = 16 << 20
+"""Bytes that are requested at a time, where it is known what will be read next."""
 
 
 @dataclass(slots=True, eq=False)
 class Piece:
-    """What one request asks for."""
+    """The bytes of one request."""
 
     span: Span
+    """Start and stop in the file."""
     left: int = 0
-    """spans of it that will be wanted"""
-    asked: bool = False
-    """whether someone asks for it, or has"""
+    """Announced spans in it that were not read yet."""
+    requested: bool = False
+    """Whether a thread has requested it."""
     data: Future[bytes] = field(default_factory=Future)
-    """what it gives, once it is answered"""
+    """Its bytes, once they have arrived."""
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return self.span[1] - self.span[0]
 
     def holds(self, span: Span) -> bool:
-        """Tell whether a span is part of it."""
+        """Return whether a span is part of it."""
         return self.span[0] <= span[0] and span[1] <= self.span[1]
 
 
 class Pieces:
-    """The pieces that hold what will be wanted of a file, by any thread and in any order.
+    """The pieces of a file with all spans that were announced, for any thread and in any order.
 
-    A piece is asked for when the first of what it holds is wanted, and kept until the last of it was. So small chunks
-    that lie together cost one request, though they are read one by one.
+    A piece is requested with the first of its spans, and kept until the last of them was read. So small chunks that lie
+    together cost one request, though they are read one by one.
 
     Examples
     --------
     >>> pieces = Pieces()
     >>> pieces.prefetch([(0, 10), (10, 20), (5_000_000, 5_000_010)])
     >>> for span in [(10, 20), (0, 10), (90, 95)]:
-    ...     found, missing = pieces.take([span])
-    ...     print(found[span].span, [piece.span for piece in missing])
+    ...     by_span, missing = pieces.take([span])
+    ...     print(by_span[span].span, [piece.span for piece in missing])
     (0, 20) [(0, 20), (5000000, 5000010)]
     (0, 20) []
     (90, 95) [(90, 95)]
     """
 
     def __init__(self) -> None:
-        self._pieces: list[Piece] = []  # of which something is still wanted, by where they start
-        self._waiting: deque[Piece] = deque()  # those that nobody has asked for, and some that somebody has
+        self._pieces: list[Piece] = []  # those with spans left, by start
+        self._waiting: deque[Piece] = deque()  # all that nobody has requested, and some that somebody has
         self._lock = threading.Lock()
 
     def prefetch(self, spans: Iterable[Span]) -> None:
-        """Take notice of what will be wanted, as often as it will be."""
+        """Announce spans that will be taken, each once."""
         with self._lock:
             missing = []
             for span in spans:
@@ -83,58 +89,58 @@ class Pieces:
             self._waiting += new
 
     def take(self, spans: Iterable[Span]) -> tuple[dict[Span, Piece], list[Piece]]:
-        """Give the piece that has each span, and the pieces that the caller is to ask for: these, or more."""
-        found: dict[Span, Piece] = {}
-        missing, ask = [], []
+        """Return the piece of each span, and the pieces that the caller has to request: these, or more."""
+        by_span: dict[Span, Piece] = {}
+        missing, to_request = [], []
         with self._lock:
             for span in spans:
                 piece = self._find(span)
                 if piece is None:
                     missing.append(span)
                     continue
-                found[span] = piece
+                by_span[span] = piece
                 piece.left -= 1
                 if piece.left == 0:
                     self._pieces.remove(piece)
-                if not piece.asked:
-                    piece.asked = True
-                    ask.append(piece)
-            if ask:
-                ask += self._take_more(AT_ONCE_NBYTES - sum(piece.span[1] - piece.span[0] for piece in ask))
+                if not piece.requested:
+                    piece.requested = True
+                    to_request.append(piece)
+            if to_request:
+                to_request += self._take_more(CONCURRENT_NBYTES - sum(piece.nbytes for piece in to_request))
         new = [Piece(span) for span in join(missing)]
-        return found | dict(match(missing, new)), ask + new
+        return by_span | dict(match(missing, new)), to_request + new
 
     def _find(self, span: Span) -> Piece | None:
-        location = bisect_right(self._pieces, span[0], key=lambda piece: piece.span[0])
-        piece = self._pieces[location - 1] if location else None
+        position = bisect_right(self._pieces, span[0], key=lambda piece: piece.span[0])
+        piece = self._pieces[position - 1] if position else None
         return piece if piece is not None and piece.holds(span) else None
 
     def _take_more(self, room: int) -> list[Piece]:
-        """Give more pieces that will be wanted, up to so many bytes."""
+        """Return more announced pieces, up to about `room` bytes."""
         more = []
         while room > 0 and self._waiting:
             piece = self._waiting.popleft()
-            if not piece.asked:
-                piece.asked = True
+            if not piece.requested:
+                piece.requested = True
                 more.append(piece)
-                room -= piece.span[1] - piece.span[0]
+                room -= piece.nbytes
         return more
 
     def forget(self, pieces: Iterable[Piece]) -> None:
-        """Let go of pieces that could not be had."""
+        """Remove pieces whose requests failed."""
         lost = set(pieces)
         with self._lock:
             self._pieces = [piece for piece in self._pieces if piece not in lost]
 
     def clear(self) -> None:
-        """Let go of all."""
+        """Remove all pieces."""
         with self._lock:
             self._pieces.clear()
             self._waiting.clear()
 
 
 def join(spans: Sequence[Span]) -> list[Span]:
-    """Give spans that hold these, in order: those that lie close as one.
+    """Return the spans in order, with those that lie close joined to one.
 
     >>> join([(500_000, 500_010), (0, 10), (1000, 1010)])
     [(0, 1010), (500000, 500010)]
@@ -149,6 +155,6 @@ def join(spans: Sequence[Span]) -> list[Span]:
 
 
 def match(spans: Iterable[Span], pieces: Sequence[Piece]) -> Iterable[tuple[Span, Piece]]:
-    """Give each span with the piece that has it, of those that they were joined to."""
+    """Yield each span with its piece, of those that the spans were joined to."""
     starts = [piece.span[0] for piece in pieces]
     return ((span, pieces[bisect_right(starts, span[0]) - 1]) for span in spans)

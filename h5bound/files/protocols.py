@@ -1,8 +1,4 @@
-"""What a compute opens and closes: a source, and of these the HDF5 file at some place.
-
-A source is a small picklable description. Opening one gives the opened thing, which stays in its process and which only
-:mod:`h5bound.lifecycle.session` holds.
-"""
+"""Protocols of a file: where it is, what state it is in, and how its bytes are read."""
 
 from __future__ import annotations
 
@@ -19,25 +15,25 @@ if TYPE_CHECKING:
 
 
 class FileState(Protocol):
-    """What tells one state of a file from another, wherever it is."""
+    """The state of a file, to find out whether it was changed or replaced."""
 
     @property
     def size(self) -> int:
-        """Bytes of the file."""
+        """Size in bytes."""
 
     @property
     def mtime_ns(self) -> int:
-        """When it was written to, in nanoseconds; 0 if nobody says."""
+        """Modification time in nanoseconds, 0 if unknown."""
 
     def same_file(self, other: Self) -> bool:
-        """Tell whether both are one file."""
+        """Return whether both are the same file."""
 
     def same_state(self, other: Self) -> bool:
-        """Tell whether both are one file that was not written to in between."""
+        """Return whether both are the same file, unchanged."""
 
     @property
     def stamps(self) -> tuple[tuple[str, str], ...]:
-        """What else tells its states from one another, by name: ETags and the like."""
+        """Names and values of ETags and the like."""
 
 
 class FileLocation(Protocol):
@@ -45,42 +41,42 @@ class FileLocation(Protocol):
 
     @property
     def path(self) -> str:
-        """As messages, reports and marks name it: without secrets."""
+        """The path or URL for messages and reports, without secrets."""
 
     @property
     def key(self) -> Hashable:
-        """Equal for equal places, and without secrets."""
+        """Equal for equal locations, without secrets."""
 
     def identify(self) -> FileState:
-        """Give the state of the file now; raise SourceNotFoundError if nothing is there."""
+        """Return the state of the file now; raise SourceNotFoundError if there is no file."""
 
     def open(self, state: Any) -> tuple[h5py.File, FileBytes | None]:
-        """Open it for reading as it was in a state; gives what its stored bytes are read from as well, if it knows."""
+        """Open the file in this state for reading; return the `h5py.File`, and the file's bytes if it is remote."""
 
 
 class Readable(Protocol):
-    """Bytes at their offsets in a file."""
+    """Bytes that can be read by their offset in a file."""
 
     def read(self, offset: int, nbytes: int) -> Bytes:
-        """Give `nbytes` bytes from `offset` on; raise DamagedError if the file ends before."""
+        """Return `nbytes` bytes; raise DamagedError if the file ends before."""
 
     def read_into(self, offset: int, out: Bytes) -> None:
-        """Fill `out` with the bytes from `offset` on; raise DamagedError if the file ends before."""
+        """Fill `out`; raise DamagedError if the file ends before."""
 
 
 class FileBytes(Readable, Protocol):
-    """All bytes of a file, which threads may read at the same time."""
+    """All bytes of a file; threads may read at the same time."""
 
     is_remote: ClassVar[bool]  # whether each read is a request to a server
 
     def prefetch(self, ranges: Iterable[Range]) -> None:
-        """Take notice of ranges that will be gathered, each once, by any thread and in any order."""
+        """Announce ranges that will be gathered, each once, by any thread and in any order."""
 
     def gather(self, ranges: Iterable[Range]) -> Readable:
-        """Give what these ranges can be read from, with as few waits as there need be."""
+        """Request these ranges together, and return what they can be read from."""
 
     def check(self) -> None:
-        """Raise why a read failed, if one has that the caller may not know of."""
+        """Raise the error of a failed read that its caller may not have seen."""
 
     def close(self) -> None:
-        """Let go of the file; nothing may read from it any more."""
+        """Close the file; nothing may read from it afterwards."""

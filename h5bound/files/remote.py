@@ -1,4 +1,4 @@
-"""HDF5 files at URLs: what state they are in, how they are opened, and what it means when that fails."""
+"""HDF5 files at URLs: their state, how they are opened, and what the errors of fsspec mean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError
-from h5bound.files.file_state import RemoteState, read_state
+from h5bound.files.file_state import RemoteState, parse_state
 from h5bound.files.open import open_file
 from h5bound.files.remote_file import NO_RANGES, RemoteFile
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class RemoteLocation:
-    """A file at a URL that fsspec knows."""
+    """The location of a file at a URL that fsspec knows."""
 
     address: Address
 
     @property
     def path(self) -> str:
-        """The URL as messages name it."""
+        """The URL without secrets."""
         return self.address.shown
 
     @property
@@ -40,30 +40,27 @@ class RemoteLocation:
         return self.address.shown, self.address.token
 
     def identify(self) -> RemoteState:
-        """Give the state of the file now: one request.
+        """Return the state of the file now, with one request.
 
-        Raises
-        ------
-        SourceNotFoundError
-            Nothing is there.
-        H5BoundError
-            The server cannot be asked, or does not tell how large the file is.
+        Raise SourceNotFoundError if there is no file, H5BoundError if the server cannot be asked or gives no ranges.
         """
         system, path = self.find_system()
-        info = attempt(self.address, _ask, system, path)
+        system.invalidate_cache(path)  # else an old listing may answer
+        info: dict[str, Any] = attempt(self.address, system.info, path)
         if info.get("type") == "directory":
-            raise H5BoundError(f"{self.path}: a folder, not an HDF5 file")
+            raise H5BoundError(f"{self.path}: this is a directory, not an HDF5 file")
         if info.get("size") is None:
-            raise H5BoundError(f"{self.path}: its server does not tell how large it is; download it first")
+            raise H5BoundError(f"{self.path}: the server does not send the size of the file; download the file first")
         if info.get("partial") is False:
             raise H5BoundError(f"{self.path}: {NO_RANGES}")
-        return read_state(info)
+        return parse_state(info)
 
     def open(self, state: RemoteState) -> tuple[h5py.File, RemoteFile]:
-        """Open the file for reading as it was in a state."""
+        """Open the file in this state for reading."""
         system, path = self.find_system()
-
-        remote = RemoteFile(system, path, state, self.path, partial(attempt, self.address))
+        remote = RemoteFile(
+            system=system, path=path, state=state, name=self.path, attempt=partial(attempt, self.address)
+        )
         try:
             return open_file(self.path, remote.view()), remote
         except BaseException:
@@ -71,81 +68,78 @@ class RemoteLocation:
             raise
 
     def find_system(self) -> tuple[AbstractFileSystem, str]:
-        """Give the file system of fsspec, and the path of the file in it."""
+        """Return the file system of fsspec, and the path of the file in it."""
         from fsspec.core import url_to_fs
 
-        options = {  # fsspec writes into those that are dicts themselves
+        options = {  # copied, because fsspec writes into nested dicts
             name: dict(value) if isinstance(value, dict) else value for name, value in self.address.options.items()
         }
-        found: tuple[AbstractFileSystem, str] = attempt(self.address, url_to_fs, self.address.url, **options)
-        return found
-
-
-def _ask(system: AbstractFileSystem, path: str) -> dict[str, Any]:
-    system.invalidate_cache(path)  # else a listing from before may answer
-    info: dict[str, Any] = system.info(path)
-    return info
+        system, path = attempt(self.address, url_to_fs, self.address.url, **options)
+        return system, path
 
 
 def attempt(address: Address, function: Callable[..., Result], *args: Any, **options: Any) -> Result:
-    """Give what a function of fsspec gives; raise what its failure means, without the error that may hold secrets."""
+    """Call a function of fsspec; raise an error that says what its failure means, without the original with secrets."""
     try:
         return function(*args, **options)
     except Exception as error:  # noqa: BLE001 - each library has errors of its own
         failure = explain(address, error)
     try:
-        raise failure  # outside of the except block: the other error is not to be its context
+        raise failure  # outside of the except block, so that the original is not its context
     finally:
-        del failure  # else it would hold itself, and all that its traceback does
+        del failure  # else the error would refer to itself through its traceback
 
 
-MEANINGS: tuple[tuple[set[object], type[H5BoundError], str], ...] = (
-    ({412, 416, "FileExpired"}, SourceChangedError, "the file changed after it was looked at; make the array again"),
+MEANINGS: tuple[tuple[type[H5BoundError], str, set[object]], ...] = (
     (
+        SourceChangedError,
+        "the file changed after the array was made from it; make the array again",
+        {412, 416, "FileExpired"},
+    ),
+    (
+        H5BoundError,
+        "access is denied; pass credentials that may read the file in storage_options, or renew them",
         {401, 403, "PermissionError", "NoCredentialsError", "PartialCredentialsError"},
-        H5BoundError,
-        "access is denied; pass credentials that may read it in storage_options, or renew those that it has",
     ),
-    ({404, 410}, SourceNotFoundError, "no such file"),
-    ({"gaierror"}, H5BoundError, "its host has no address; check the name, and the network"),
-    ({"TimeoutError", "ReadTimeoutError", "ConnectTimeoutError"}, H5BoundError, "no answer in time"),
-    ({"ClientPayloadError", "IncompleteReadError"}, H5BoundError, "an answer was cut short; try again"),
+    (H5BoundError, "the server does not answer in time", {"TimeoutError", "ReadTimeoutError", "ConnectTimeoutError"}),
+    (H5BoundError, "an answer was cut short; try again", {"ClientPayloadError", "IncompleteReadError"}),
     (
-        {"ConnectionError", "ClientConnectionError", "EndpointConnectionError", "ConnectionClosedError"},
         H5BoundError,
-        "no connection to its server; check its address, and the network",
+        "there is no connection to the server; check the address and the network",
+        {"gaierror", "ConnectionError", "ClientConnectionError", "EndpointConnectionError", "ConnectionClosedError"},
     ),
-    ({"IsADirectoryError"}, H5BoundError, "a folder, not an HDF5 file"),
-    ({"ImportError"}, H5BoundError, "nothing that knows it is installed; h5bound[remote] has s3:// and https://"),
+    (H5BoundError, "this is a directory, not an HDF5 file", {"IsADirectoryError"}),
+    (
+        H5BoundError,
+        "no installed package knows this kind of URL; h5bound[remote] installs those for s3:// and https://",
+        {"ImportError"},
+    ),
+    (SourceNotFoundError, "no such file", {404, 410, "FileNotFoundError"}),
 )
-"""What errors mean, by HTTP status or by the name of a class; those of aiohttp and botocore are not ours to import."""
+"""What errors mean, by HTTP status or class name: aiohttp and botocore may be missing, so no classes are used."""
 
 
 def explain(address: Address, error: Exception) -> H5BoundError:
-    """Give the error that says what a failure means.
+    """Return the error that says what a failure means.
 
-    Not every FileNotFoundError says that there is no such file: `HTTPFileSystem.info` makes one of everything.
+    An HTTP status decides where there is one: `HTTPFileSystem.info` raises FileNotFoundError for every status.
     """
     if isinstance(error, H5BoundError):
         return error
-    causes = list(list_causes(error))
-    found: set[object] = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    causes = list(_list_causes(error))
     statuses = (getattr(cause, "status", None) for cause in causes)
     status = next((status for status in statuses if isinstance(status, int)), None)
-    found.add(status)
-    told = "" if status else address.tell(str(causes[-1]))
-    for signs, kind, meaning in MEANINGS:
-        if signs & found:
-            more = f" ({told})" if told and kind is H5BoundError else ""
-            return kind(f"{address.shown}: {meaning}{more}")
-    if "FileNotFoundError" in found and status is None:
-        return SourceNotFoundError(f"{address.shown}: no such file")
-    answer = f"its server answers {status}" if status else f"it cannot be read: {type(causes[-1]).__name__}"
-    return H5BoundError(f"{address.shown}: {answer}{told and f': {told}'}")
+    names: set[object] = {base.__name__ for cause in causes for base in type(cause).__mro__}
+    quoted = "" if status else address.quote_safely(str(causes[-1]))
+    for kind, meaning, signs in MEANINGS:
+        if signs & ({status} if status else names):
+            return kind(f"{address.shown}: {meaning}{f' ({quoted})' if quoted and kind is H5BoundError else ''}")
+    answer = f"the server answers {status}" if status else f"the file cannot be read: {type(causes[-1]).__name__}"
+    return H5BoundError(f"{address.shown}: {answer}{f': {quoted}' if quoted else ''}")
 
 
-def list_causes(error: BaseException) -> Iterator[BaseException]:
-    """Give an error, and what caused it, and so on."""
+def _list_causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, its cause, the cause of that, and so on."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause

@@ -1,8 +1,7 @@
-"""Python's garbage, left where it is while a remote file is read.
+"""The bytes of a remote file: ranges for the readers of chunks, and a Python file of cached blocks for HDF5.
 
-HDF5 asks for the bytes of a remote file while it has its lock, and fsspec has a thread of its own that gets them. Were
-that thread to collect garbage just then, and h5py objects among it, their end would wait for HDF5's lock: neither would
-go on. So nothing is collected by itself while anything is asked for.
+Garbage is not collected during a request. HDF5 asks for bytes under its lock, and a thread of fsspec loads them. If
+that thread collected h5py objects meanwhile, closing them would wait for the lock of HDF5: a deadlock.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from h5bound.buffers import Bytes, DamagedError
+from h5bound.buffers import Bytes, past_end
 from h5bound.errors import H5BoundError
 from h5bound.files.prefetch import Pieces
 
@@ -32,21 +31,31 @@ if TYPE_CHECKING:
 
 
 OVERDUE = 20
-"""Where requests never stop, garbage is collected, by who has got an answer, when this many times as much is new as
-Python waits for."""
+"""Multiple of Python's own threshold at which garbage is collected between requests, if requests never pause."""
+
+NO_RANGES = "the server does not send parts of files (HTTP ranges); download the file first"
+
+BLOCK_NBYTES = 256 << 10
+"""Size of a cached block in bytes."""
+
+BLOCKS = 128
+"""Blocks that are cached while the file is open: 32 MiB."""
+
+REQUESTS_PER_DOUBLING = 8
+"""Requests after which two blocks are loaded with one, then four, and then eight."""
 
 
-class Uncollected:
+class NoCollection:
     """A context in which no thread collects garbage by itself; any number of threads may be in it."""
 
     def __init__(self) -> None:
         self._threads = 0  # in it
-        self._enabled = False  # whether collection was when the first of them came
+        self._enabled = False  # whether collection was enabled when the first of them came
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
         enabled = gc.isenabled()
-        gc.disable()  # before the lock is taken: an object that is collected might want it
+        gc.disable()  # before the lock is taken, which the end of a collected object might need
         with self._lock:
             self._enabled |= enabled
             self._threads += 1
@@ -61,37 +70,24 @@ class Uncollected:
             gc.collect(1)
 
 
-UNCOLLECTED = Uncollected()
-"""For all requests of this process."""
-
-NO_RANGES = "its server does not give parts of files (HTTP ranges); download it first"
-
-BLOCK_NBYTES = 256 << 10
-"""HDF5's metadata are asked for in blocks of so many bytes."""
-
-BLOCKS = 128
-"""So many blocks are kept while the file is open: 32 MiB."""
-
-PATIENCE = 8
-"""After so many requests for a block, two are asked for in one, after as many more four, and then eight."""
+NO_COLLECTION = NoCollection()
+"""The one context for all requests of this process."""
 
 
 class RemoteFile:
-    """A file of fsspec in one state, which threads may read at the same time.
+    """A file of fsspec in one state; threads may read it at the same time.
 
-    Each request asks for that very state where the server can be asked so: ``If-Match`` with an ETag (HTTP), a version
-    (S3 with versioning). Elsewhere a change shows when the source is checked before it is closed.
+    Where the server supports it, each request is for that state only: with ``If-Match`` and an ETag (HTTP), or with a
+    version (S3 with versioning). Elsewhere the check of the source, before it is closed, detects a change.
 
     Parameters
     ----------
-    system
-        The file system.
-    path
-        Of the file in it.
+    system, path
+        The file system, and the path in it.
     state
-        What was found there.
+        The state of the file.
     name
-        The URL as messages name it.
+        The URL for messages.
     attempt
         Calls a function of the file system, and raises what its failure means.
     """
@@ -99,20 +95,15 @@ class RemoteFile:
     is_remote: ClassVar[bool] = True
 
     def __init__(
-        self,
-        system: AbstractFileSystem,
-        path: str,
-        state: RemoteState,
-        name: str,
-        attempt: Callable[..., Any],
+        self, *, system: AbstractFileSystem, path: str, state: RemoteState, name: str, attempt: Callable[..., Any]
     ) -> None:
         protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
         self.name, self.size = name, state.size
         self._system, self._path, self._attempt = system, path, attempt
         self._pin: dict[str, Any] = {}
-        web = bool(protocols & {"http", "https"})
-        self._checked = not web  # whether the server was seen to give ranges
-        if web:
+        is_http = bool(protocols & {"http", "https"})
+        self._checked = not is_http  # whether the server has been seen to send ranges
+        if is_http:
             self._pin = {"headers": _pin_headers(system, state)}
         elif "s3" in protocols and state.stamp("VersionId") not in ("", "null"):
             self._pin = {"version_id": state.stamp("VersionId")}
@@ -121,29 +112,29 @@ class RemoteFile:
         self._failure: H5BoundError | None = None
 
     def view(self) -> io.RawIOBase:
-        """Give the file as HDF5 reads it."""
-        return View(self)
+        """Return the Python file that HDF5 reads."""
+        return RemoteView(self)
 
     def prefetch(self, ranges: Iterable[Range]) -> None:
-        """Take notice of ranges that will be gathered, each once, by any thread and in any order."""
+        """Announce ranges that will be gathered, each once, by any thread and in any order."""
         self._pieces.prefetch(self._spans(ranges))
 
     def gather(self, ranges: Iterable[Range]) -> Gathered:
-        """Give what these ranges can be read from, asked for at once, and together where they lie close."""
-        found, missing = self._pieces.take(dict.fromkeys(self._spans(ranges)))
+        """Request these ranges at once, those that lie close as one, and return what they can be read from."""
+        pieces, to_request = self._pieces.take(dict.fromkeys(self._spans(ranges)))
         try:
-            for piece, data in zip(missing, self.fetch([piece.span for piece in missing]), strict=True):
+            for piece, data in zip(to_request, self.fetch([piece.span for piece in to_request]), strict=True):
                 piece.data.set_result(data)
         except BaseException as error:
-            self._pieces.forget(missing)
-            for piece in missing:
+            self._pieces.forget(to_request)
+            for piece in to_request:
                 if not piece.data.done():
                     piece.data.set_exception(error)
             raise
-        return Gathered(found, self.size)
+        return Gathered(pieces, self.size)
 
     def read(self, offset: int, nbytes: int) -> Bytes:
-        """Give `nbytes` bytes from `offset` on."""
+        """Return `nbytes` bytes from `offset` on."""
         return self.gather([(offset, nbytes)]).read(offset, nbytes)
 
     def read_into(self, offset: int, out: Bytes) -> None:
@@ -151,21 +142,15 @@ class RemoteFile:
         self.gather([(offset, out.size)]).read_into(offset, out)
 
     def _spans(self, ranges: Iterable[Range]) -> list[Span]:
-        """Give start and stop of each range that the file has."""
+        """Return start and stop of the ranges that lie in the file."""
         return [(offset, offset + nbytes) for offset, nbytes in ranges if 0 <= offset <= self.size - nbytes]
 
     def fetch(self, spans: list[Span]) -> list[bytes]:
-        """Give what stands between each start and stop, asking for all of it at once.
-
-        Raises
-        ------
-        H5BoundError
-            It cannot be had.
-        """
+        """Load the bytes of spans, with all requests at once; raise H5BoundError if one fails."""
         try:
-            with UNCOLLECTED:
-                some = [] if self._checked or not spans else [self._fetch_checked(spans[0])]
-                return some + self._fetch(spans[len(some) :])
+            with NO_COLLECTION:
+                first = [] if self._checked or not spans else [self._fetch_checked(spans[0])]
+                return first + self._fetch(spans[len(first) :])
         except H5BoundError as error:
             self._failure = error
             raise
@@ -175,16 +160,16 @@ class RemoteFile:
             return []
         starts, stops = map(list, zip(*spans, strict=True))
         with self._turns:
-            parts: list[bytes | Exception] = self._attempt(
+            answers: list[bytes | Exception] = self._attempt(
                 self._system.cat_ranges, [self._path] * len(spans), starts, stops, on_error="raise", **self._pin
             )
-        whole: list[bytes] = [self._attempt(_give, part) for part in parts]
-        for (start, stop), part in zip(spans, whole, strict=True):
+        parts: list[bytes] = [self._attempt(_unpack, answer) for answer in answers]
+        for (start, stop), part in zip(spans, parts, strict=True):
             self._check_length(part, stop - start)
-        return whole
+        return parts
 
     def _fetch_checked(self, span: Span) -> bytes:
-        """Give one span by way of fsspec's file, which looks at what the server answers before it loads all of it."""
+        """Load a span through fsspec's file, which does not load all of a file from a server without ranges."""
         start, stop = span
 
         def load() -> bytes:
@@ -193,7 +178,7 @@ class RemoteFile:
                 file.seek(start)
                 try:
                     return bytes(file.read(stop - start))
-                except ValueError:  # HTTPFile has no other
+                except ValueError:  # HTTPFile raises it for nothing else
                     raise H5BoundError(f"{self.name}: {NO_RANGES}") from None
 
         part: bytes = self._attempt(load)
@@ -203,42 +188,44 @@ class RemoteFile:
 
     def _check_length(self, part: bytes, nbytes: int) -> None:
         if len(part) != nbytes:
-            raise H5BoundError(f"{self.name}: an answer was cut short, {len(part)} of {nbytes} bytes; try again")
+            raise H5BoundError(
+                f"{self.name}: an answer was cut short, {len(part):,} of {nbytes:,} bytes arrived; try again"
+            )
 
     def check(self) -> None:
-        """Raise why a read failed since this was last asked: HDF5 may have made do with that, or its caller."""
+        """Raise, once, the error of a failed read: HDF5 or the caller may have gone on without these bytes."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
 
     def close(self) -> None:
-        """Drop what was foreseen and not read."""
+        """Drop what was announced and not read."""
         self._pieces.clear()
 
 
-def _give(part: bytes | Exception) -> bytes:
-    """Give the bytes, or raise: some versions of fsspec give the error, whatever they are told."""
-    if isinstance(part, Exception):
-        raise part
-    return part
+def _unpack(answer: bytes | Exception) -> bytes:
+    """Return the bytes, or raise: some versions of fsspec return errors in spite of ``on_error="raise"``."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _pin_headers(system: AbstractFileSystem, state: RemoteState) -> dict[str, str]:
-    """Give the headers that ask for the bytes of one state (RFC 9110, 13.1.1: a weak ETag matches nothing)."""
+    """Return headers that ask for the bytes of one state (RFC 9110, 13.1.1: a weak ETag matches nothing)."""
     etag = state.stamp("ETag")
     match = {"If-Match": etag} if etag.startswith('"') else {}
     return {**system.kwargs.get("headers", {}), "Accept-Encoding": "identity", **match}
 
 
 class Gathered:
-    """Ranges of a file that were asked for together.
+    """Ranges of a file that were requested together.
 
     Parameters
     ----------
     pieces
-        The piece that has each range, by start and stop of the range.
+        The piece of each range, by start and stop of the range.
     size
-        Of the file, in bytes.
+        Size of the file in bytes.
     """
 
     def __init__(self, pieces: Mapping[Span, Piece], size: int) -> None:
@@ -247,11 +234,11 @@ class Gathered:
     def _view(self, offset: int, nbytes: int) -> Bytes:
         piece = self._pieces.get((offset, offset + nbytes))
         if piece is None:
-            raise DamagedError(f"the file ends {offset + nbytes - self._size} bytes before it does")
+            raise past_end(offset, nbytes, self._size)
         return np.frombuffer(piece.data.result(), np.uint8, nbytes, offset - piece.span[0])
 
     def read(self, offset: int, nbytes: int) -> Bytes:
-        """Give one of the ranges, as an array of its own."""
+        """Return one of the ranges, as an array of its own."""
         return self._view(offset, nbytes).copy()
 
     def read_into(self, offset: int, out: Bytes) -> None:
@@ -259,65 +246,66 @@ class Gathered:
         out[:] = self._view(offset, out.size)
 
 
-class View(io.RawIOBase):
-    """A remote file as HDF5 reads it, under its lock: small reads from blocks that are kept, large ones as they are.
+class RemoteView(io.RawIOBase):
+    """A remote file as HDF5 reads it, under the lock of HDF5: small reads from cached blocks, large ones as they are.
 
-    The metadata of most files lie in few places. Where they do not, blocks are asked for in longer rows. HDF5 takes the
-    `repr` for the name of the file.
+    The metadata of most files lie in few places. Where they are spread, several blocks are loaded with one request. So
+    fsspec's BlockCache, whose requests never grow, would need many more. HDF5 takes the `repr` as the name of the file.
     """
 
     def __init__(self, remote: RemoteFile) -> None:
         super().__init__()
         self._remote = remote
-        self._at = 0
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()  # by number, the one that was used last at the end
+        self._position = 0
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()  # by number, the last one used at the end
         self._requests = 0
 
     def __repr__(self) -> str:
         return self._remote.name
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that any part can be read."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Give where the next read begins."""
-        return self._at
+        """Return the position of the next read."""
+        return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place; gives that."""
-        self._at = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._remote.size}[whence] + offset
-        return self._at
+        """Move to a position, and return it."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._remote.size}[whence]
+        self._position = base + offset
+        return self._position
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill a buffer; gives how many bytes there were."""
+        """Fill a buffer; return how many bytes the file had for it."""
         out = memoryview(buffer).cast("B")
-        start, stop = self._at, min(self._at + len(out), self._remote.size)
+        start, stop = self._position, min(self._position + len(out), self._remote.size)
         if stop <= start:
             return 0
         if stop - start >= BLOCK_NBYTES:
             data = self._remote.fetch([(start, stop)])[0]
         else:
             numbers = range(start // BLOCK_NBYTES, (stop - 1) // BLOCK_NBYTES + 1)
-            first = start - numbers[0] * BLOCK_NBYTES
-            data = b"".join(map(self._block, numbers))[first : first + stop - start]
+            skip = start - numbers[0] * BLOCK_NBYTES
+            data = b"".join(map(self._block, numbers))[skip : skip + stop - start]
         out[: len(data)] = data
-        self._at += len(data)
+        self._position += len(data)
         return len(data)
 
     def _block(self, number: int) -> bytes:
         if number not in self._blocks:
-            length = 1 << min(self._requests // PATIENCE, 3)
+            length = 1 << min(self._requests // REQUESTS_PER_DOUBLING, 3)
             first = number // length * length
             start, stop = first * BLOCK_NBYTES, min((first + length) * BLOCK_NBYTES, self._remote.size)
             row = self._remote.fetch([(start, stop)])[0]
             self._requests += 1
-            for at in range(0, stop - start, BLOCK_NBYTES):
-                self._blocks[first + at // BLOCK_NBYTES] = row[at : at + BLOCK_NBYTES]
+            for offset in range(0, stop - start, BLOCK_NBYTES):
+                self._blocks[first + offset // BLOCK_NBYTES] = row[offset : offset + BLOCK_NBYTES]
             while len(self._blocks) > BLOCKS:
                 self._blocks.popitem(last=False)
         self._blocks.move_to_end(number)

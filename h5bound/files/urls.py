@@ -1,4 +1,4 @@
-"""A URL, and what of it and of its options may be shown."""
+"""URLs, and which parts of them and of their options may be shown."""
 
 from __future__ import annotations
 
@@ -15,47 +15,49 @@ if TYPE_CHECKING:
 
 HIDDEN = "***"
 
-SHORTEST = 4
-"""Characters of what is looked for as a secret in the messages of others: less is in every message."""
+SHORTEST_SECRET = 4
+"""Characters from which on a secret is searched for in the messages of others: shorter ones are in every message."""
+
+USER = re.compile(r"(?<=://)[^/?#]*@")
+"""User and password: all between the slashes and the last @ before the path (RFC 3986, 3.2.1)."""
+
+QUERY = re.compile(r"[?#].*", re.DOTALL)
+
+LINK = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>)\]]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A URL that fsspec knows, perhaps a chain like ``simplecache::https://…``, and the options that it needs.
+    """A URL for fsspec, perhaps a chain like ``simplecache::https://…``, and its options.
 
-    Either may hold credentials: user and password before the host, a signature in the query, keys in the options.
+    Both may hold credentials: user and password before the host, a signature in the query, keys in the options.
     """
 
     shown: str = field(init=False)
-    """the URL as messages name it: ASCII, without user, query and fragment"""
+    """URL for messages: ASCII, without user, query and fragment."""
     token: str = field(init=False)
-    """equal for equal URLs whatever the user: a digest"""
+    """Digest of the URL without users."""
     url: str = field(repr=False)
+    """URL with its secrets."""
     options: Mapping[str, Any] = field(repr=False)
+    """Options of fsspec."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shown", redact(self.url))
         digest = hashlib.blake2b(hide_users(self.url).encode(errors="surrogateescape"), digest_size=16)
         object.__setattr__(self, "token", digest.hexdigest())
 
-    def tell(self, text: str, *more: Any) -> str:
-        """Give what someone else says of the file, if no secret is in it; else nothing.
-
-        Parameters
-        ----------
-        text
-            A message of another library.
-        more
-            Options that were not passed but come from fsspec's configuration.
-        """
-        secrets = {*list_secrets(self.url), *list_texts(self.options), *list_texts(more)}
+    def quote_safely(self, text: str) -> str:
+        """Return another library's message in one line, "" if it holds a secret."""
+        secrets = {*list_secrets(self.url), *list_texts(self.options)}
         spellings = {spelling for secret in secrets for spelling in (secret, quote(secret), unquote(secret))}
         shown = " ".join(redact_all(text).split())
-        return "" if any(spelling in shown for spelling in spellings if len(spelling) >= SHORTEST) else shown
+        leaks = any(spelling in shown for spelling in spellings if len(spelling) >= SHORTEST_SECRET)
+        return "" if leaks else shown
 
 
 def is_url(location: object) -> bool:
-    """Tell whether something is a URL for fsspec, and not of a local file.
+    """Return whether this is a URL for fsspec, and not that of a local file.
 
     >>> is_url("s3://bucket/a.h5"), is_url("file:///data/a.h5"), is_url("a.h5")
     (True, False, False)
@@ -64,20 +66,12 @@ def is_url(location: object) -> bool:
 
 
 def strip_local(name: str) -> str:
-    """Give a local path without what fsspec puts before it."""
+    """Return a local path without fsspec's prefix for local files."""
     return name.removeprefix("file://").removeprefix("local://")
 
 
-USER = re.compile(r"(?<=://)[^/?#]*@")
-"""User and password stand between the slashes and the last @ before the path (RFC 3986, 3.2.1)."""
-
-QUERY = re.compile(r"[?#].*", re.DOTALL)
-
-LINK = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>)\]]+", re.IGNORECASE)
-
-
 def hide_users(url: str) -> str:
-    """Give a URL without users and passwords.
+    """Return a URL without users and passwords.
 
     >>> hide_users("simplecache::ftp://me:secret@host/a.h5")
     'simplecache::ftp://***@host/a.h5'
@@ -86,33 +80,33 @@ def hide_users(url: str) -> str:
 
 
 def redact(url: str) -> str:
-    """Give a URL as it may be shown.
+    """Return a URL as it may be shown.
 
     >>> redact("https://me:secret@host/a.h5?X-Amz-Signature=secret")
     'https://***@host/a.h5?***'
     >>> redact("zip://a.h5::https://host/ü.zip?sig=secret")
     'zip://a.h5::https://host/%C3%BC.zip?***'
     """
-    parts = (QUERY.sub(lambda found: f"{found[0][0]}{HIDDEN}", part) for part in hide_users(url).split("::"))
+    parts = (QUERY.sub(lambda match: f"{match[0][0]}{HIDDEN}", part) for part in hide_users(url).split("::"))
     return quote_url("::".join(parts))
 
 
 def quote_url(url: str) -> str:
-    """Give a URL in ASCII."""
+    """Return a URL in ASCII."""
     return quote(url, safe="!#$%&'()*+,/:;=?@[]~", errors="surrogateescape")
 
 
 def redact_all(text: str) -> str:
-    """Give a text with every URL in it as it may be shown.
+    """Return a text with each URL in it as it may be shown.
 
     >>> redact_all("GET 'https://host/a?sig=secret' failed")
     "GET 'https://host/a?***' failed"
     """
-    return LINK.sub(lambda found: redact(found[0]), text)
+    return LINK.sub(lambda match: redact(match[0]), text)
 
 
 def list_secrets(url: str) -> Iterator[str]:
-    """Give the parts of a URL that are not to be shown, whole and piece by piece.
+    """Yield the secret parts of a URL, whole and in pieces.
 
     >>> sorted(list_secrets("https://me:pass@host/a?sig=abc&b"))
     ['abc', 'b', 'me', 'me:pass', 'pass', 'sig=abc&b']
@@ -128,7 +122,7 @@ def list_secrets(url: str) -> Iterator[str]:
 
 
 def list_texts(value: Any) -> Iterator[str]:
-    """Give all texts in nested options.
+    """Yield all texts in nested options.
 
     >>> sorted(list_texts({"key": "a", "client": {"token": "b", "anon": False}}))
     ['a', 'b']

@@ -373,7 +373,7 @@ def damage_level(path: Path) -> None:
     ("damage", "message"),
     [
         (damage_key, r"/x: its index is damaged: a chunk at \(20,\) is listed, and not found there"),
-        (damage_address, "the file ends .* bytes before it does"),
+        (damage_address, "its .* bytes at offset .* extend past the end of the file"),
         (damage_level, "cannot be read: .*filter returned failure"),
     ],
 )
