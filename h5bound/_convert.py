@@ -32,9 +32,11 @@ from h5bound.conversion.summary import describe_source, list_converted, list_ski
 from h5bound.conversion.transfer import TRANSFER, Written
 from h5bound.conversion.write_store import carry_out, list_longest
 from h5bound.execution.cluster import check_scheduler
-from h5bound.execution.run import run_units
+from h5bound.execution.run import run_units, runs_on_threads
 from h5bound.hdf5.external_files import resolve_directories
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS, Limits
+from h5bound.lifecycle.kept_open import keep_open
+from h5bound.lifecycle.source import open_source
 from h5bound.planning.options import check_options, make_settings, window_nbytes
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse
@@ -53,6 +55,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from h5bound.conversion.transfer import Job
+    from h5bound.lifecycle.source import Source
     from h5bound.planning.work_units import Unit
 
     Work = Callable[[Sequence[Job], Sequence[Unit]], list[Written]]
@@ -193,22 +196,32 @@ def convert(
     with reaching(place):
         check_place(place, h5, resume=resume, overwrite=overwrite or dry_run)
     limits = Limits(max_objects, max_depth, max_chunks)
-    scan = scan_source(h5, settings, limits, resolve_directories(allow_external))
-    check_external_files(place, scan.list_external_files())
-    check_report(report, place, [h5.path, *scan.list_external_files()])
-    plan = plan_store(scan, settings, limits, nbytes)
-    skip = on_unsupported == "skip"
-    sources = [origin.source for origin in scan.origins]
-    compute = partial(run_units, sources, window=nbytes, workers=workers, scheduler=scheduler)
-    if not skip:
-        refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, compute, nbytes)])
-    if place.root is not None:
-        check_lengths(place.root, list_longest(scan, plan))
-    written, failed = [Written(unit.array, len(unit.chunk_coords), 0) for unit in plan.units], dict[str, str]()
-    if not dry_run:
-        work = partial(compute, TRANSFER, progress=progress)
-        identity = identify(scan, settings, limits)
-        written, failed = carry_out(place, scan, plan, identity, work, skip=skip, resume=resume, overwrite=overwrite)
+    with keep_open(h5, keep=not overwrite and runs_on_threads(scheduler)) as kept:
+        with open_source(kept) as opened:
+            scan = scan_source(
+                h5, opened, settings=settings, limits=limits, allowed=resolve_directories(allow_external)
+            )
+        check_external_files(place, scan.list_external_files())
+        check_report(report, place, [h5.path, *scan.list_external_files()])
+        plan = plan_store(scan, settings, limits, nbytes)
+        skip = on_unsupported == "skip"
+        sources: list[Source] = [kept, *(origin.source for origin in scan.origins[1:])]
+        compute = partial(run_units, sources, window=nbytes, workers=workers, scheduler=scheduler)
+        if not skip:
+            refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, compute, nbytes)])
+        if place.root is not None:
+            check_lengths(place.root, list_longest(scan, plan))
+        written, failed = [Written(unit.array, len(unit.chunk_coords), 0) for unit in plan.units], dict[str, str]()
+        if not dry_run:
+            identity = identify(scan, settings, limits)
+
+            def work(jobs: Sequence[Job], units: Sequence[Unit]) -> list[Written]:
+                with kept.last_use():
+                    return compute(TRANSFER, jobs, units, progress=progress)
+
+            written, failed = carry_out(
+                place, scan, plan, identity, work, skip=skip, resume=resume, overwrite=overwrite
+            )
     result = ConversionReport(
         describe_source(scan),
         place.url,

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from h5bound.conversion.provenance import parse_provenance, read_provenance_text
 from h5bound.conversion.write_store import check_unchanged
 from h5bound.errors import TargetError
-from h5bound.execution.run import run_units
+from h5bound.execution.run import run_units, runs_on_threads
 from h5bound.hdf5.external_files import resolve_directories
+from h5bound.lifecycle.kept_open import keep_open
+from h5bound.lifecycle.source import open_source
 from h5bound.planning.options import window_nbytes
 from h5bound.planning.scan import scan_source
 from h5bound.planning.source_values import cut_units
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     import h5py
     from zarr.abc.store import Store
 
+    from h5bound.lifecycle.source import Source
     from h5bound.verification.nodes import Comparison
     from h5bound.verification.values import Compared
 
@@ -113,25 +116,30 @@ def verify(
     with reaching(place):
         provenance, told = parse_provenance(place), read_provenance_text(place)
     nbytes = window_nbytes(window)
-    scan = scan_source(h5, provenance.settings, provenance.limits, resolve_directories(allow_external))
-    check_report(report, place, scan.list_external_files())
-    plan = plan_store(scan, provenance.settings, provenance.limits, nbytes)
-    with quiet_zarr():
-        tree = read_tree(place)
-        comparison = compare_tree(scan, plan, tree, provenance)
-        for node, what in compare_copies(place, tree.nodes):
-            comparison.add(comparison.path_of(node), what)
-    units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, nbytes)
-    found = run_units(
-        [origin.source for origin in scan.origins],
-        COMPARE,
-        comparison.jobs,
-        units,
-        window=nbytes,
-        workers=workers,
-        scheduler=scheduler,
-        progress=progress,
-    )
+    allowed = resolve_directories(allow_external)
+    with keep_open(h5, keep=runs_on_threads(scheduler)) as kept:
+        with open_source(kept) as opened:
+            scan = scan_source(h5, opened, settings=provenance.settings, limits=provenance.limits, allowed=allowed)
+        check_report(report, place, scan.list_external_files())
+        plan = plan_store(scan, provenance.settings, provenance.limits, nbytes)
+        sources: list[Source] = [kept, *(origin.source for origin in scan.origins[1:])]
+        with quiet_zarr():
+            tree = read_tree(place)
+            comparison = compare_tree(scan, plan, tree, provenance, sources)
+            for node, what in compare_copies(place, tree.nodes):
+                comparison.add(comparison.path_of(node), what)
+        units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, nbytes)
+        with kept.last_use():
+            found = run_units(
+                sources,
+                COMPARE,
+                comparison.jobs,
+                units,
+                window=nbytes,
+                workers=workers,
+                scheduler=scheduler,
+                progress=progress,
+            )
     check_unchanged(scan)
     if read_provenance_text(place) != told:
         raise TargetError(f"{place.url}: the store was replaced while it was compared; compare again")

@@ -14,6 +14,7 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
+from zarr.storage import MemoryStore
 
 from h5bound import convert, from_hdf5, verify
 from h5bound.cli.demo import write_demo
@@ -28,6 +29,7 @@ from h5bound.errors import (
 from h5bound.stores.metadata import quiet_zarr
 from h5bound.stores.target import MARKER
 from tests.support import odd_files
+from tests.support.recorder import Log, count_files
 from tests.support.strategies import leave_edges_unfiltered
 
 if TYPE_CHECKING:
@@ -963,3 +965,46 @@ def test_the_reason_for_a_chunk_that_was_never_written_says_so(tmp_path: Path) -
 
     report = convert(write(tmp_path / "a.h5", make), tmp_path / "a.zarr", verify=True)
     assert report.arrays[0].reasons == ("1 of 2 chunks never written: given their fill value",)
+
+
+class LoggingStore(MemoryStore):
+    """A store that logs the chunks that are written to it."""
+
+    log: Log
+
+    async def set(self, key: str, value: Any, byte_range: tuple[int, int] | None = None) -> None:
+        if "/c/" in key:
+            self.log.add("write", key)
+        await super().set(key, value, byte_range)
+
+
+@pytest.mark.parametrize(
+    ("options", "opens"),
+    [({}, 1), ({"codecs": "zstd"}, 1), ({"window": 1}, 11), ({"overwrite": True}, 3), ({"dry_run": True}, 1)],
+    ids=str,
+)
+def test_the_source_is_opened_once_and_closed_before_a_chunk_is_written(
+    options: dict[str, Any], opens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(file: h5py.File) -> None:
+        file.create_dataset("x", data=np.arange(60), chunks=(6,))
+        file.create_dataset("text", data=["a", "b"], dtype=h5py.string_dtype())  # is read before the first write
+
+    source, store = write(tmp_path / "a.h5", make), LoggingStore()
+    store.log = log = Log(tmp_path / "log")
+    count_files(monkeypatch, log)
+    convert(source, store, workers=1, **options)
+    order = [event for event in log.order() if event != "read"]
+    assert order.count("open") == order.count("close") == opens
+    assert order.count("write") == (0 if "dry_run" in options else 11)
+    for index in (index for index, event in enumerate(order) if event == "write"):
+        assert order[:index].count("open") == order[:index].count("close")
+
+
+def test_a_verification_opens_the_source_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "a.h5", dataset(np.arange(60), chunks=(6,)))
+    convert(source, tmp_path / "a.zarr")
+    log = Log(tmp_path / "log")
+    count_files(monkeypatch, log)
+    assert verify(source, tmp_path / "a.zarr").equal
+    assert [event for event in log.order() if event != "read"] == ["open", "close"]

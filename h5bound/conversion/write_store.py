@@ -104,8 +104,7 @@ def check_origin(origin: Origin) -> None:
     held = source.held()
     if held and held.mode != "r":
         held.flush()
-    opened = source.open()
-    source.close(opened)
+    source.check_unchanged()
     if not index.mtime_ns or source.identity is None or source.remote:
         return
     now = LocalState.of(source.path)

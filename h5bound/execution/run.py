@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import dask.local
 import dask.threaded
 from dask.callbacks import Callback
 from dask.delayed import Delayed
@@ -140,6 +141,12 @@ def run_here(
     with run_options(workers) as options, ByteProgress(sizes, progress):
         (written,) = dask.compute(Delayed(last, whole), **options)
     return list(written)
+
+
+def runs_on_threads(scheduler: str | None) -> bool:
+    """Return whether units run in this process: on no cluster, and in no pool of the caller."""
+    local = (None, dask.threaded.get, dask.local.get_sync)
+    return scheduler is None and dask.base.get_scheduler() in local and dask.config.get("pool", None) is None
 
 
 @contextmanager

@@ -81,21 +81,17 @@ class SourceScan:
         return self.origins[0].hierarchy
 
 
-def scan_source(source: H5Source, settings: Settings, limits: Limits, allowed: tuple[Path, ...] = ()) -> SourceScan:
-    """Give all that is to be known of a file. It is open meanwhile, and closed afterwards.
+def scan_source(
+    source: H5Source, opened: OpenFile, *, settings: Settings, limits: Limits, allowed: tuple[Path, ...] = ()
+) -> SourceScan:
+    """Read all that a conversion needs to know of an open file, and of those that its external links lead to.
 
-    Raises
-    ------
-    UnsafeSourceError
-        The file passes one of the limits.
-    SourceChangedError
-        It was written to meanwhile.
+    Raise UnsafeSourceError if they exceed one of the limits.
     """
     follower = Follower(settings, limits, allowed)
-    with source.opened() as opened:
-        follower.follow(read_origin(source, opened.file, settings, limits, follower.skipped))
-        reader = Reader(follower, settings, allowed)
-        reader.read(0, opened)
+    follower.follow(read_origin(source, opened.file, settings, limits, follower.skipped))
+    reader = Reader(follower, settings, allowed)
+    reader.read(0, opened)
     for number, origin in enumerate(follower.origins[1:], 1):
         with origin.source.opened() as opened:
             reader.read(number, opened)

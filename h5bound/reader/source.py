@@ -132,6 +132,11 @@ class H5Source:
         """Return a context in which the file is open; at its end the file is checked and closed."""
         return open_source(self)
 
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError unless the file is what it was when it was described; it is not opened for that."""
+        if not (held := self.held()) or held.mode == "r":
+            self._compare(self._now())
+
     def reader(self, opened: OpenFile) -> OpenFile:
         """Give the open file."""
         return opened

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from h5bound.chunk_grid import find_absent, map_chunk_coords, sort_chunk_coords
+from h5bound.lifecycle.source import open_source
 from h5bound.planning.source_values import list_rows
 from h5bound.reports import plural
 from h5bound.stores.tree import list_differing_parts
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from h5bound.chunk_grid import ChunkCoords, Shape
     from h5bound.conversion.provenance import Provenance
+    from h5bound.lifecycle.source import Source
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
@@ -30,7 +32,9 @@ SHOWN = 3
 """Keys of one kind that a difference names."""
 
 
-def compare_tree(scan: SourceScan, plan: StorePlan, tree: StoredTree, provenance: Provenance) -> Comparison:
+def compare_tree(
+    scan: SourceScan, plan: StorePlan, tree: StoredTree, provenance: Provenance, sources: Sequence[Source]
+) -> Comparison:
     """Give the differences in all but the values, and what values are to be compared."""
     found = Comparison({at: path for path, at in scan.targets.items()})
     arrays: dict[str, list[ArrayPlan]] = {}
@@ -39,8 +43,8 @@ def compare_tree(scan: SourceScan, plan: StorePlan, tree: StoredTree, provenance
     compare_skipped(found, scan, plan, tree, provenance)
     compare_keys(found, scan, plan, tree)
     compare_details(found, scan, provenance)
-    for number, origin in enumerate(scan.origins):
-        with origin.source.opened() as opened:
+    for number, (origin, source) in enumerate(zip(scan.origins, sources, strict=True)):
+        with open_source(source) as opened:
             resolve = origin.addresses.resolver(opened.file)
             context = Context(opened, scan, number, arrays, tree, provenance, resolve)
             compare_groups(found, context)

@@ -136,8 +136,8 @@ def test_a_report_that_cannot_be_written_is_told_with_what_was_done(source: Path
 def test_a_zip_that_another_program_puts_there_meanwhile_stays(first: str, source: Path, tmp_path: Path) -> None:
     target = tmp_path / "a.zip"
 
-    def read_later(*args: Any) -> Any:
-        found = scan_source(*args)
+    def read_later(*args: Any, **options: Any) -> Any:
+        found = scan_source(*args, **options)
         target.write_bytes(other.read_bytes() if first == "store" else b"mine")
         return found
 
