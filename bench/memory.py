@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 CHUNKS = (10, 256, 256)
-WAYS = ("keep", "zstd:3", "to_zarr")
+MODES = ("keep", "zstd:3", "to_zarr")
 """``h5bound.convert`` with chunks kept, the same with every chunk re-encoded, and ``from_hdf5(…).to_zarr(…)``."""
 
 
@@ -54,7 +54,7 @@ def peak_nbytes() -> int:
     raise OSError("this system does not report the peak resident memory of a process")
 
 
-def convert(way: str, source: str, target: str, window: int) -> int:
+def convert(mode: str, source: str, target: str, window: int) -> int:
     """Convert in this process; return the peak memory above that of the imported modules."""
     import zarr.codecs.numcodecs  # noqa: F401 - part of the idle process
 
@@ -62,19 +62,19 @@ def convert(way: str, source: str, target: str, window: int) -> int:
     from h5bound._convert import convert as convert_file
 
     idle = peak_nbytes()
-    if way == "to_zarr":
+    if mode == "to_zarr":
         h5bound.from_hdf5(source, "x", window=window).to_zarr(target)
     else:
-        convert_file(source, target, codecs=way, window=window)
+        convert_file(source, target, codecs=mode, window=window)
     return peak_nbytes() - idle
 
 
-def measure(way: str, source: Path, window: int) -> int:
+def measure(mode: str, source: Path, window: int) -> int:
     """Return the result of `convert` in a process of its own."""
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-        command = [sys.executable, __file__, "--way", way, "--window", str(window), str(source), f"{folder}/x.zarr"]
-        place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=place)
+        command = [sys.executable, __file__, "--mode", mode, "--window", str(window), str(source), f"{folder}/x.zarr"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return int(done.stdout)
 
 
@@ -82,22 +82,24 @@ def main() -> None:
     """Read the command line and print what was measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--nbytes", type=int, default=2 * 10**9)
-    parser.add_argument("--way", choices=WAYS)
+    parser.add_argument("--mode", choices=MODES)
     parser.add_argument("--window", type=int, default=0)
     parser.add_argument("files", nargs="*")
     options = parser.parse_args()
     if options.files:
         source, target = options.files
-        print(convert(options.way, source, target, options.window))
+        print(convert(options.mode, source, target, options.window))
         return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "source.h5"
         nbytes = write_file(file, options.nbytes)
         print(f"{nbytes / 1e9:.2f} GB, {file.stat().st_size / 1e9:.2f} GB stored")
-        for way in WAYS:
+        for mode in MODES:
             for window in (64 * 2**20, 128 * 2**20):
-                peak = measure(way, file, window)
-                print(f"{way:8} window {window >> 20:4} MiB: peak {peak / 2**20:5.0f} MiB, {peak / window:.2f} windows")
+                peak = measure(mode, file, window)
+                print(
+                    f"{mode:8} window {window >> 20:4} MiB: peak {peak / 2**20:5.0f} MiB, {peak / window:.2f} windows"
+                )
 
 
 if __name__ == "__main__":

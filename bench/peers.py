@@ -54,7 +54,7 @@ CODECS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """One way to read a dataset."""
+    """One reader of datasets."""
 
     open: Callable[[Path, str, Chunks], AbstractContextManager[da.Array]]
     """Opens the dataset at a path and name, in blocks."""
@@ -77,7 +77,7 @@ def open_h5bound(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
 
 
 @contextmanager
-def open_unbarred(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
+def open_without_barrier(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
     """Yield the array of h5bound whose blocks do not wait for the close."""
     yield h5bound.from_hdf5(path, name, chunks=chunks, barrier=False)
 
@@ -95,8 +95,8 @@ def open_xarray(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
     """Yield the variable of `xarray.open_dataset`."""
     import xarray as xr
 
-    kind: Any = chunks or {}
-    with xr.open_dataset(path, engine="h5netcdf", chunks=kind, phony_dims="sort") as dataset:
+    blocks: Any = chunks or {}
+    with xr.open_dataset(path, engine="h5netcdf", chunks=blocks, phony_dims="sort") as dataset:
         yield dataset[name].data
 
 
@@ -181,7 +181,7 @@ def open_hidefix(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
 
 PEERS: Mapping[str, Peer] = {
     "h5bound": Peer(open_h5bound),
-    "h5bound unbarred": Peer(open_unbarred),
+    "h5bound, no barrier": Peer(open_without_barrier),
     "from_array": Peer(open_from_array),
     "xarray": Peer(open_xarray, modules=("xarray", "h5netcdf")),
     "recipe": Peer(open_recipe),
@@ -191,7 +191,7 @@ PEERS: Mapping[str, Peer] = {
     "pyfive": Peer(open_pyfive, frozenset(("gzip", "none", "contiguous")), ("pyfive",)),
     "hidefix": Peer(open_hidefix, frozenset(("gzip", "none")), ("hidefix",)),
 }
-"""All ways by name, including h5bound."""
+"""All readers by name, including h5bound."""
 
 
 # The fastest possible loop: nothing but reading and decoding.

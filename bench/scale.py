@@ -111,7 +111,7 @@ def measure_graph(case: Case) -> Row:
     culling = time.process_time()
     tasks = dict(dask.optimize(array)[0].__dask_graph__())
     culled = time.process_time()
-    held = resident() - before
+    memory = resident() - before
     ordering = time.process_time()
     order(tasks)
     return {
@@ -119,7 +119,7 @@ def measure_graph(case: Case) -> Row:
         "build, s": built - start,
         "cull, s": culled - culling,
         "order, s": time.process_time() - ordering,
-        "held, MiB": held / MiB,
+        "memory, MiB": memory / MiB,
         "sent, KiB": sum(map(len, frames)) / KiB,
     }
 
@@ -130,9 +130,9 @@ def measure_threads(case: Case) -> Row:
     before = resident()
     start = time.process_time()
     array.compute(scheduler="threads")
-    seconds, held = time.process_time() - start, usage()[1] - before
+    seconds, memory = time.process_time() - start, usage()[1] - before
     tasks = count_all(case)
-    return {"tasks": tasks, "s": seconds, "ms/task": 1e3 * seconds / tasks, "peak, MiB": held / MiB}
+    return {"tasks": tasks, "s": seconds, "ms/task": 1e3 * seconds / tasks, "peak, MiB": memory / MiB}
 
 
 def measure_cluster(case: Case) -> Row:
@@ -173,7 +173,7 @@ def measure_plan(chunks: int, stored: int) -> Row:
         nbytes=np.full(count, stored),
         masks=np.zeros(count, np.int64),
     )
-    listed = resident()
+    indexed = resident()
     started = time.process_time()
     plan = plan_array(declare(side, index), Settings(), count)
     units = plan_units([plan], 2**30)
@@ -181,11 +181,11 @@ def measure_plan(chunks: int, stored: int) -> Row:
     return {
         "chunks": count,
         "stored, GB": count * stored / 10**9,
-        "index, B/chunk": (listed - before) / count,
+        "index, B/chunk": (indexed - before) / count,
         "plan, s": seconds,
         "units": len(units),
-        "plan, B/chunk": (resident() - listed) / count,
-        "plan, MiB": (resident() - listed) / MiB,
+        "plan, B/chunk": (resident() - indexed) / count,
+        "plan, MiB": (resident() - indexed) / MiB,
     }
 
 
@@ -225,11 +225,11 @@ def usage() -> tuple[float, int]:
 
 def run(measure: str, *arguments: int) -> Row:
     """Return the result of one of the functions above, from a process of its own."""
-    place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, __file__, "--measure", measure, *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=place)
-    found: Row = json.loads(done.stdout.splitlines()[-1])
-    return found
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+    row: Row = json.loads(done.stdout.splitlines()[-1])
+    return row
 
 
 def show(title: str, rows: Iterable[tuple[Row, Row]]) -> list[Row]:

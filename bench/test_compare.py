@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from bench.conftest import Sample
 
 
-@pytest.mark.parametrize("way", ["h5bound", REFERENCE, BARE])
-def test_a_sum_is_timed_several_times(sample: Sample, way: str) -> None:
-    seconds = sum_often(way, sample.path("gzip"), None)
+@pytest.mark.parametrize("reader", ["h5bound", REFERENCE, BARE])
+def test_a_sum_is_timed_several_times(sample: Sample, reader: str) -> None:
+    seconds = sum_often(reader, sample.path("gzip"), None)
     assert len(seconds) == REPEATS
-    assert all(found > 0 for found in seconds)
+    assert all(second > 0 for second in seconds)
 
 
 @pytest.mark.slow
@@ -34,6 +34,6 @@ def test_the_script_prints_a_row_for_each_way() -> None:
         env={**os.environ, "PYTHONPATH": str(root)},
     )
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
-    found = {way: float(ratio) for _, way, _, _, ratio in rows}
-    assert {"h5bound", "h5bound unbarred", REFERENCE, "recipe"} <= found.keys()
-    assert found[REFERENCE] == 1
+    ratios = {reader: float(ratio) for _, reader, _, _, ratio in rows}
+    assert {"h5bound", "h5bound, no barrier", REFERENCE, "recipe"} <= ratios.keys()
+    assert ratios[REFERENCE] == 1

@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from bench.conftest import repeat
-from bench.memory import WAYS, measure, write_file
+from bench.memory import MODES, measure, write_file
 from bench.peers import PEERS, encode_bare
 from h5bound import convert
 
@@ -62,7 +62,7 @@ def encode_in_a_loop(source: Path, target: Path) -> None:
     encode_bare(source, "x", target)
 
 
-WAYS_TO_CONVERT: dict[str, Callable[[Path, Path], None]] = {
+WRITERS: dict[str, Callable[[Path, Path], None]] = {
     "cp": copy_file,
     "h5bound keep": keep,
     "h5bound zstd": encode,
@@ -74,8 +74,8 @@ WAYS_TO_CONVERT: dict[str, Callable[[Path, Path], None]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS_TO_CONVERT)
-def test_converting_a_file(benchmark: BenchmarkFixture, sample: Sample, tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize("writer", WRITERS)
+def test_converting_a_file(benchmark: BenchmarkFixture, sample: Sample, tmp_path: Path, writer: str) -> None:
     source, target = sample.path("gzip"), tmp_path / "target"
     benchmark.extra_info.update(sample.describe("gzip"))
 
@@ -83,8 +83,8 @@ def test_converting_a_file(benchmark: BenchmarkFixture, sample: Sample, tmp_path
         shutil.rmtree(target, ignore_errors=True)
         target.unlink(missing_ok=True)
 
-    repeat(benchmark, WAYS_TO_CONVERT[way], source, target, rounds=sample.rounds, setup=clear)
-    if way == "cp":
+    repeat(benchmark, WRITERS[writer], source, target, rounds=sample.rounds, setup=clear)
+    if writer == "cp":
         assert target.read_bytes() == source.read_bytes()
     else:
         np.testing.assert_array_equal(read(target), sample.values)
@@ -95,16 +95,16 @@ def read(target: Path) -> Any:
     """Return the values of the array in a store."""
     with warnings.catch_warnings():  # raised by zarr 3.1 for the codecs that read HDF5's chunks
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3 specification")
-        found = zarr.open_group(target, mode="r")["x"]
-    assert isinstance(found, zarr.Array)
-    return found[...]
+        array = zarr.open_group(target, mode="r")["x"]
+    assert isinstance(array, zarr.Array)
+    return array[...]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
-def test_memory_stays_within_two_windows(tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_memory_stays_within_two_windows(tmp_path: Path, mode: str) -> None:
     source = tmp_path / "source.h5"
     nbytes, window, block = write_file(source, 2**27, (10, 128, 128)), 8 * 2**20, 10 * 128 * 128 * 4
-    peak = measure(way, source, window)
+    peak = measure(mode, source, window)
     # What is not data (threads, codecs, modules loaded late) takes some 20 MiB, whatever the window.
     assert peak < 2 * window + 8 * block + 32 * 2**20 < nbytes

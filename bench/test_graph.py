@@ -75,8 +75,8 @@ def test_computing_one_element(
     with PEERS[peer].open(make_file(tmp_path, blocks), "x", None) as array:
         element = array[blocks // 2]
         benchmark.extra_info["tasks"] = count_tasks(element)
-        found = time_it(benchmark, element.compute, timed=timed, blocks=blocks)
-    assert found == 7
+        result = time_it(benchmark, element.compute, timed=timed, blocks=blocks)
+    assert result == 7
 
 
 @pytest.mark.parametrize("peer", list(MANY))
@@ -84,8 +84,8 @@ def test_computing_64_blocks(benchmark: BenchmarkFixture, tmp_path: Path, peer: 
     benchmark.group = "all of few blocks"
     with PEERS[peer].open(make_file(tmp_path, FEW), "x", None) as array:
         tasks = benchmark.extra_info["tasks"] = count_tasks(array)
-        found = time_it(benchmark, array.compute, timed=timed, blocks=FEW)
-    assert found.sum() == 3 * (FEW - 1) + 7
+        result = time_it(benchmark, array.compute, timed=timed, blocks=FEW)
+    assert result.sum() == 3 * (FEW - 1) + 7
     if peer == "h5bound":
         assert tasks <= 2 * FEW + 2
 

@@ -64,19 +64,19 @@ def test_a_sum_over_blocks_of_one_chunk(benchmark: BenchmarkFixture, sample: Sam
     benchmark.group = f"sum, native blocks, {codec}"
     path = sample.path(codec)
     if peer == "bare loop":
-        found = run(benchmark, sample, codec, lambda: sum_bare(path, "x"))
+        result = run(benchmark, sample, codec, lambda: sum_bare(path, "x"))
     else:
         opener = open_peer(peer)
-        found = run(benchmark, sample, codec, lambda: sum_with(opener, path, None))
-    assert found == pytest.approx(float(sample.values.sum(dtype=np.float64)), rel=1e-5)
+        result = run(benchmark, sample, codec, lambda: sum_with(opener, path, None))
+    assert result == pytest.approx(float(sample.values.sum(dtype=np.float64)), rel=1e-5)
 
 
 @pytest.mark.parametrize(("peer", "codec"), OF_MANY_CHUNKS)
 def test_a_sum_over_blocks_of_many_chunks(benchmark: BenchmarkFixture, sample: Sample, peer: str, codec: str) -> None:
     benchmark.group = f"sum, automatic blocks, {codec}"
     path, opener = sample.path(codec), open_peer(peer)
-    found = run(benchmark, sample, codec, lambda: sum_with(opener, path, "auto"))
-    assert found == pytest.approx(float(sample.values.sum(dtype=np.float64)), rel=1e-5)
+    result = run(benchmark, sample, codec, lambda: sum_with(opener, path, "auto"))
+    assert result == pytest.approx(float(sample.values.sum(dtype=np.float64)), rel=1e-5)
 
 
 @pytest.mark.parametrize("codec", ["gzip", "lzf", "zstd", "blosc", "lz4", "bitshuffle", "none"])
@@ -98,8 +98,8 @@ def test_a_sum_over_small_chunks(
     benchmark.group = f"sum, chunks of {edge * edge * 4} bytes, {codec}"
     path, opener = small.path(codec), open_peer(peer)
     with dask.config.set({"array.chunk-size": "8 MiB"}):
-        found = run(benchmark, small, codec, lambda: sum_with(opener, path, "auto"))
-    assert found == pytest.approx(float(small.values.sum(dtype=np.float64)), rel=1e-5)
+        result = run(benchmark, small, codec, lambda: sum_with(opener, path, "auto"))
+    assert result == pytest.approx(float(small.values.sum(dtype=np.float64)), rel=1e-5)
 
 
 SLICES = {
@@ -132,8 +132,8 @@ def test_a_slice_across_chunks(
         with opener(path, "x", None) as array:
             return array[region].compute()
 
-    found = run(benchmark, sample, codec, read)
-    np.testing.assert_array_equal(found, sample.values[region])
+    result = run(benchmark, sample, codec, read)
+    np.testing.assert_array_equal(result, sample.values[region])
 
 
 def ask_hdf5(path: Path, name: str) -> int:
@@ -165,7 +165,7 @@ def test_what_is_done_under_hdf5s_lock(benchmark: BenchmarkFixture, sample: Samp
     total.compute(scheduler="sync")
     alone = perf_counter() - start
     start = perf_counter()
-    found = run(benchmark, sample, codec, lambda: ask_hdf5(path, "x"))
+    result = run(benchmark, sample, codec, lambda: ask_hdf5(path, "x"))
     asked = (perf_counter() - start) / (sample.rounds + (sample.rounds > 1))
     benchmark.extra_info.update(seconds_on_one_thread=alone, share_under_lock=asked / alone)
-    assert found == np.prod([-(-n // c) for n, c in zip(sample.values.shape, sample.chunks, strict=True)])
+    assert result == np.prod([-(-n // c) for n, c in zip(sample.values.shape, sample.chunks, strict=True)])

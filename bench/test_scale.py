@@ -47,13 +47,13 @@ def test_the_plan_of_a_conversion_is_a_few_bytes_a_chunk() -> None:
 @pytest.mark.slow
 def test_the_script_prints_every_table() -> None:
     root = Path(__file__).parents[1]
-    place = {**os.environ, "PYTHONPATH": str(root)}
+    environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run(
         [sys.executable, root / "bench" / "scale.py", "--quick"],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
-        env=place,
+        env=environment,
     )
     titles = [line for line in done.stdout.splitlines() if line and not line.startswith("|")]
     rows = [line for line in done.stdout.splitlines() if line.startswith("| ")]

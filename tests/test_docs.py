@@ -127,7 +127,7 @@ def test_the_page_on_the_format_names_every_field(tmp_path: Path, zarr_format: A
 def test_the_page_on_the_format_names_nodes_as_they_are_named() -> None:
     page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
     table = page.partition("## Names of nodes")[2].partition("\n## ")[0]
-    pairs = {}
+    pairs: dict[str, str] = {}
     for row in re.findall(r"^\| (.*?) \| (.*?) \|", table, re.MULTILINE):
         names, nodes = (re.findall(r"`(.+?)`", cell) for cell in row)
         if len(names) == len(nodes):
