@@ -60,6 +60,7 @@ def test_names_that_are_not_utf_8_or_that_a_store_needs_itself_are_carried(tmp_p
             assert read(found[f"/{name.decode('utf-8', 'surrogateescape')}"]).tolist() == [number] * 2
 
 
+@pytest.mark.slow
 def test_byte_order_survives_the_way_to_another_process(tmp_path: Path) -> None:
     dtypes = [">M8[ns]", ">m8[s]", "<M8[ms]", ">f8", ">i2"]
     with h5py.File(tmp_path / "a.h5", "w") as file:
