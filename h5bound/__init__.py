@@ -1,4 +1,4 @@
-"""HDF5 files as plain dask arrays that open and close themselves, and whole files converted to Zarr.
+"""HDF5 files as plain dask arrays that open and close their file, and whole files converted to Zarr.
 
 Examples
 --------

@@ -1,9 +1,8 @@
-"""HDF5 datasets as plain dask arrays that open and close their file."""
+"""HDF5 datasets as plain dask arrays: `from_hdf5` for one, `H5Store` for all of a file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,7 @@ from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS, check_external_files
 from h5bound.hdf5.external_files import MAX_HOPS, find_file, resolve_directories
 from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import find_external
-from h5bound.reader.blocks import decode_region, prefetch_regions, read_encoded, read_region
+from h5bound.reader.blocks import BlockRegions, decode_region, prefetch_regions, read_encoded, read_region
 from h5bound.reader.open_file import DatasetKey, open_dataset
 from h5bound.reader.source import H5Source
 
@@ -29,10 +28,7 @@ if TYPE_CHECKING:
 
     import h5py
 
-    from h5bound.buffers import Region
-    from h5bound.graph.windows import BlockIndex, Lifecycle
-
-    Bounds = tuple[tuple[int, ...], ...]  # where blocks start and stop along each axis, one more than blocks
+    from h5bound.graph.windows import Lifecycle
 
 
 def from_hdf5(
@@ -45,63 +41,64 @@ def from_hdf5(
     allow_external: Sequence[str | PathLike[str]] = (),
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
-    """Give one dataset of an HDF5 file as a dask array that opens the file, reads its blocks and closes it.
+    """Return one dataset of an HDF5 file as a dask array that opens the file, reads its blocks and closes it.
 
-    The file is open while its metadata is read, and closed when this returns. Each compute then opens it once
-    in every process that reads blocks, reads those that are needed, and closes it before anything downstream
-    sees one of them.
+    The file is open while this function reads the metadata, and closed when it returns. A compute opens the file once
+    in each process that reads blocks, reads the blocks that it needs, and closes the file before any downstream task
+    runs.
 
     Parameters
     ----------
     path
-        A path, a URL that fsspec knows (``https://…``, ``s3://…``), or an `h5py.File`. A File that is open when the
-        blocks are read is used and left open; one that was closed since is opened again by its path, and closed.
+        Path, URL that fsspec supports (``https://…``, ``s3://…``), or `h5py.File`. A File that is open when the blocks
+        are read is used and left open. One that was closed since is opened by its path, and closed.
     name
-        The path of the dataset in the file.
+        Path of the dataset in the file.
     chunks
-        The shape of the blocks, in elements: None for one block per stored chunk (``"auto"`` if it is not
-        stored in chunks), or whatever `dask.array.from_array` takes; ``"auto"`` gives whole multiples of
-        stored chunks.
+        Shape of the blocks, in elements. None for one block per HDF5 chunk, or ``"auto"`` if the dataset is not
+        chunked; otherwise anything that `dask.array.from_array` takes. ``"auto"`` gives whole multiples of HDF5 chunks.
     window
-        How many bytes of blocks may be read between one open and its close, as a number or like ``"512 MiB"``; None
-        for the dask setting ``h5bound.window``, which is 1 GiB by default. A compute that needs more is done
-        in windows, each with an open and a close of its own, so that memory stays bounded.
+        Bytes of blocks between one open and its close, as a number or text like ``"512 MiB"``. None for the dask
+        setting ``h5bound.window``, which is 1 GiB by default. A compute that needs more is split into windows, each
+        with its own open and close, so that memory stays bounded.
     barrier
-        False lets blocks flow downstream as they are read, without windows: the file is closed with the last of
-        them, before the compute returns.
+        If False, blocks flow downstream as they are read, without windows, and the file is closed after the last read,
+        before the compute returns.
     allow_external
-        Directories from which other files may be read: those that external links, external storage and virtual
-        datasets name. Real paths are compared.
+        Directories from which other files may be read: targets of external links, external storage, and sources of
+        virtual datasets. Symbolic links are resolved before paths are compared.
     storage_options
-        Of fsspec, such as credentials, for a URL. They stand in no key, report or error.
+        Options passed to fsspec when `path` is a URL. Never included in dask keys, reports or error messages.
 
     Returns
     -------
     dask.array.Array
-        Of the dataset's shape, with the elements of an HDF5 array type as trailing dimensions, and the dtype
-        that h5py gives it. Its keys are the same for the same state of the file and the same options.
+        The shape is the dataset's, with the elements of an HDF5 array type as trailing dimensions; the dtype is h5py's.
+        The same state of the file and the same options give the same keys.
 
     Raises
     ------
     SourceNotFoundError
-        There is no such file.
+        If the file does not exist.
     DatasetNotFoundError
-        There is no such dataset, or it is a group.
+        If the file has no such dataset, or the path is a group.
     UnsupportedError
-        The dataset has no elements (a null dataspace), or a type that h5py cannot read.
+        If the dataset has a null dataspace, or a type that h5py cannot read.
     UnsafeSourceError
-        It would be more than 1,000,000 blocks, or it reaches out of the file to what is not under `allow_external`.
+        If the array would have more than 1,000,000 blocks, or the dataset needs files outside `allow_external`.
     H5BoundError
-        The file cannot be opened, or its server does not give it.
+        If the file cannot be opened, or its server refuses access.
+    ValueError
+        If `chunks`, `window` or `storage_options` have no valid value.
 
     Notes
     -----
-    Computing raises `SourceChangedError` if the file was replaced, edited or truncated since. For a File that was held
-    open for writing, closing it is a change like any other: then only another shape or type of the dataset, or another
-    file, can be told. Files that external storage or a virtual dataset draw on are not watched.
+    A compute raises `SourceChangedError` if the file was replaced, edited or truncated since the array was made. If the
+    caller held the File open for writing, closing it changes the file as well; then only another file, or another shape
+    or type of the dataset, is noticed. External files are not watched.
 
-    ``to_delayed()`` merges the blocks into one graph, so that each of its pieces reads all of them;
-    ``to_delayed(optimize_graph=False)`` does not.
+    ``to_delayed()`` merges the blocks into one graph, so each delayed block reads all of them. Use
+    ``to_delayed(optimize_graph=False)`` to read only one.
 
     Examples
     --------
@@ -115,29 +112,32 @@ def from_hdf5(
     >>> int(array.sum())
     10
     """
+    source = H5Source.of(path, storage_options)
     allowed = resolve_directories(allow_external)
-    source, name = _locate(H5Source.of(path, storage_options), name, allowed)
-    with source.opened() as opened:
-        record = _read_record(opened.file, name, allowed)
-    return _dataset_array(make_lifecycle(source, window, barrier=barrier), source, record, chunks, allowed)
+    source, record = _find_dataset(source, name, allowed)
+    return _dataset_array(make_lifecycle(source, window, barrier=barrier), source, record, chunks, allowed=allowed)
 
 
 class H5Store(Mapping[str, da.Array]):
-    """The datasets of an HDF5 file by their paths, as dask arrays that share one open and one close per compute.
+    """All datasets of an HDF5 file as dask arrays that share one open and one close per compute.
 
-    The file is open while its metadata is read, and closed when the store is made. Arrays are made when asked for: a
-    dataset that h5py cannot read is among the names, and asking for it raises what `from_hdf5` raises. Iterating gives
-    each dataset once, by the first of its paths in name order; other links to it work as names too.
+    The file is open while its metadata is read, and closed when the store is made. The keys are the paths of the
+    datasets. Iteration yields each dataset once, by its first path in name order; other links to it are keys as well.
+    A dataset that h5py cannot read is among the keys; accessing it raises what `from_hdf5` raises.
 
     Parameters
     ----------
     path, chunks, window, barrier, allow_external, storage_options
-        As `from_hdf5` takes them, for all arrays alike.
+        See `from_hdf5`. They apply to all arrays.
 
     Raises
     ------
-    SourceNotFoundError, H5BoundError
-        The file is not there, or cannot be opened.
+    SourceNotFoundError
+        If the file does not exist.
+    H5BoundError
+        If the file cannot be opened, or its server refuses access.
+    ValueError
+        If `window` or `storage_options` have no valid value.
 
     Examples
     --------
@@ -167,20 +167,17 @@ class H5Store(Mapping[str, da.Array]):
         with self._source.opened() as opened:
             hierarchy = read_hierarchy(opened.file, count=False)
         self._records = {record.path.strip("/"): record for record in hierarchy.datasets}
-        self._life_of = partial(make_lifecycle, window=window, barrier=barrier)
-        self._life = self._life_of(self._source)
+        self._make_lifecycle = partial(make_lifecycle, window=window, barrier=barrier)
+        self._lifecycle = self._make_lifecycle(self._source)
         self._chunks = chunks
         self._allowed = resolve_directories(allow_external)
 
     def __getitem__(self, name: str) -> da.Array:
-        record = self._records.get(name.strip("/"))
-        if record is not None and record.layout not in EXTERNAL_LAYOUTS:
-            return _dataset_array(self._life, self._source, record, self._chunks)
-        source, at = _locate(self._source, name, self._allowed)  # a link, or one that may reach out of the file
-        with source.opened() as opened:
-            record = _read_record(opened.file, at, self._allowed)
-        lifecycle = self._life if source is self._source else self._life_of(source)
-        return _dataset_array(lifecycle, source, record, self._chunks, self._allowed)
+        source, record = self._source, self._records.get(name.strip("/"))
+        if record is None or record.layout in EXTERNAL_LAYOUTS:  # a link, or a dataset that needs other files
+            source, record = _find_dataset(source, name, self._allowed)
+        lifecycle = self._lifecycle if source is self._source else self._make_lifecycle(source)
+        return _dataset_array(lifecycle, source, record, self._chunks, allowed=self._allowed)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
@@ -191,43 +188,27 @@ class H5Store(Mapping[str, da.Array]):
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (name.strip("/") in self._records or super().__contains__(name))
 
-    __eq__ = object.__eq__  # that of a mapping would compare arrays
+    __eq__ = object.__eq__  # the one of Mapping would compare arrays
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         return f"<H5Store of {self._source.path}: {len(self)} datasets>"
 
 
-@dataclass(frozen=True, slots=True)
-class _Regions:
-    """The arguments of `read_region` for a block."""
-
-    what: DatasetKey
-    bounds: Bounds  # along the axes of the dataset; those of an array type come after them
-
-    def __call__(self, at: BlockIndex) -> tuple[DatasetKey, Region]:
-        return self.what, tuple(slice(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, at, strict=False))
-
-
-# How arrays are put together.
-
-
-def _locate(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tuple[H5Source, str]:
-    """Give the file that holds what stands at a path, and its path there: behind external links if any are allowed."""
-    for _ in range(MAX_HOPS if allowed else 0):
+def _find_dataset(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tuple[H5Source, DatasetRecord]:
+    """Return a dataset's record and its file, which is another one behind external links; those need `allowed`."""
+    for _ in range(MAX_HOPS):
         with source.opened() as opened:
-            link = find_external(opened.file, name)
-        if link is None:
-            return source, name
+            link = find_external(opened.file, name) if allowed else None
+            if link is None:
+                return source, _read_record(opened.file, name, allowed)
         with naming(f"{name!r} of {source.path} is an external link to {link[0]}:{link[1]}"):
             source, name = H5Source.of(find_file(source.path, link[0], "link", allowed)), link[1]
-    if allowed:
-        raise UnsafeSourceError(f"{name!r} of {source.path}: more than {MAX_HOPS} external links one behind another")
-    return source, name
+    raise UnsafeSourceError(f"{name!r} of {source.path}: the path follows more than {MAX_HOPS} external links")
 
 
 def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> DatasetRecord:
-    """Give the record of a dataset, once it is known to open no file but allowed ones."""
+    """Return the record of a dataset, after a check that it needs no files but allowed ones."""
     dataset = open_dataset(file, name)
     record = read_dataset(dataset, count=False)
     if record.layout not in EXTERNAL_LAYOUTS:
@@ -238,37 +219,34 @@ def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> Datas
 
 
 def _dataset_array(
-    lifecycle: Lifecycle, source: H5Source, record: DatasetRecord, chunks: Any, allowed: tuple[Path, ...] = ()
+    lifecycle: Lifecycle, source: H5Source, record: DatasetRecord, chunks: Any, *, allowed: tuple[Path, ...]
 ) -> da.Array:
-    """Give the array of one dataset."""
-    where = f"dataset {record.path!r} of {source.path}"
+    """Return the array of one dataset."""
+    subject = f"dataset {record.path!r} of {source.path}"
     if record.dtype is None or record.problem is not None:
-        raise UnsupportedError(f"{where}: h5py cannot read it: {record.problem}")
+        raise UnsupportedError(f"{subject}: h5py cannot read it: {record.problem}")
     if record.shape is None:
-        raise UnsupportedError(f"{where}: it has no elements (a null dataspace)")
+        raise UnsupportedError(f"{subject}: it has no elements (a null dataspace)")
     inner: tuple[int, ...] = ()
     dtype = record.dtype
-    while dtype.subdtype is not None:  # an array type may be one of arrays
+    while dtype.subdtype is not None:  # the elements of an array type may be arrays again
         dtype, inner = dtype.base, inner + dtype.shape
-    grid = plan_chunks(where, record.shape, record.dtype.itemsize, record.chunks, chunks)
-    bounds = block_bounds(grid)
-    grid += tuple((size,) for size in inner)
-    token = tokenize(record.path, str(record.dtype), grid)
+    sizes = plan_chunks(subject, record.shape, record.dtype.itemsize, record.chunks, chunks)
+    key = DatasetKey(
+        path=record.path,
+        shape=record.shape,
+        dtype=str(record.dtype),
+        allowed=allowed if record.layout in EXTERNAL_LAYOUTS else None,
+    )
+    regions = BlockRegions(key, block_bounds(sizes))
+    sizes += tuple((size,) for size in inner)
     return make_dask_array(
         lifecycle,
-        token,
-        chunks=grid,
+        tokenize(record.path, str(record.dtype), sizes),
+        chunks=sizes,
         dtype=dtype,
         read=read_region,
-        arguments=_Regions(
-            DatasetKey(
-                path=record.path,
-                shape=record.shape,
-                dtype=str(record.dtype),
-                allowed=allowed if record.layout in EXTERNAL_LAYOUTS else None,
-            ),
-            bounds,
-        ),
+        arguments=regions,
         read_encoded=read_encoded,
         decode=decode_region,
         prefetch=prefetch_regions if source.remote else None,

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from h5bound.reader.chunked import EncodedBlock
@@ -14,6 +15,19 @@ from h5bound.reader.chunked import EncodedBlock
 if TYPE_CHECKING:
     from h5bound.buffers import Block, Region
     from h5bound.reader.open_file import DatasetKey, OpenFile
+
+
+@dataclass(frozen=True, slots=True)
+class BlockRegions:
+    """The arguments of `read_region` for each block of an array."""
+
+    key: DatasetKey
+    bounds: tuple[tuple[int, ...], ...]
+    """Where the blocks start and stop along each axis of the dataset; axes of an array type come after these."""
+
+    def __call__(self, index: tuple[int, ...]) -> tuple[DatasetKey, Region]:
+        """Return the arguments for the block at an index."""
+        return self.key, tuple(slice(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, index, strict=False))
 
 
 def read_region(file: OpenFile, key: DatasetKey, region: Region) -> Block:
