@@ -1,17 +1,16 @@
-"""The errors of h5bound, each with one argument: what was found, where, and what would work.
+"""The errors of h5bound. Each has one argument, the message, and can be pickled.
 
 ::
 
     H5BoundError
-    ├── SourceNotFoundError   (FileNotFoundError)    the source file is not there
-    ├── DatasetNotFoundError  (KeyError)             the file holds no such dataset
-    ├── UnsupportedError      (NotImplementedError)  it is there, and has no exact form on the other side
-    ├── SourceChangedError    (RuntimeError)         the file is not the one the array was made from
-    ├── CorruptChunkError     (ValueError)           a stored chunk does not decode to its declared size
-    ├── UnsafeSourceError     (PermissionError)      it reaches outside the file, or passes a limit
-    └── TargetError           (OSError)              the target exists, is incomplete, or is of another source
-
-They cross processes: every one pickles to itself.
+    ├── SourceNotFoundError   (FileNotFoundError)    there is no such source file
+    ├── DatasetNotFoundError  (KeyError)             the file has no such dataset
+    ├── UnsupportedError      (NotImplementedError)  an object has no exact form on the other side
+    ├── SourceChangedError    (RuntimeError)         the file changed after the array was made
+    ├── CorruptChunkError     (ValueError)           an encoded chunk does not decode to its declared size
+    ├── UnsafeSourceError     (PermissionError)      a file reaches outside itself, or exceeds a limit
+    ├── TargetError           (OSError)              the target exists, is unfinished, or is of another source
+    └── OptionError           (ValueError)           an option has an invalid value
 """
 
 from __future__ import annotations
@@ -24,41 +23,41 @@ if TYPE_CHECKING:
 
 
 class H5BoundError(Exception):
-    """The root of all errors that h5bound raises itself."""
+    """The base class of all errors that h5bound raises itself."""
 
 
 class SourceNotFoundError(H5BoundError, FileNotFoundError):
-    """The source file is not there."""
+    """There is no such source file."""
 
 
 class DatasetNotFoundError(H5BoundError, KeyError):
-    """The file holds no dataset of that name."""
+    """The file has no dataset of that name."""
 
     __str__ = Exception.__str__  # KeyError would show the repr of the message
 
 
 class UnsupportedError(H5BoundError, NotImplementedError):
-    """The object is there, but cannot be carried exactly."""
+    """The object exists, but cannot be read or converted exactly."""
 
 
 class SourceChangedError(H5BoundError, RuntimeError):
-    """The source file was replaced, edited, truncated or deleted since it was looked at."""
+    """The source file was replaced, edited, truncated or deleted after the array was made from it."""
 
 
 class CorruptChunkError(H5BoundError, ValueError):
-    """A stored chunk is damaged: wrong length, wrong checksum, or it does not decode."""
+    """A stored chunk is damaged: it has a wrong length or checksum, or does not decode."""
 
 
 class UnsafeSourceError(H5BoundError, PermissionError):
-    """The source reaches outside its own file, or passes a limit that guards memory and time."""
+    """The source reaches outside its own file, or exceeds a limit that protects memory and time."""
 
 
 class TargetError(H5BoundError, OSError):
-    """The target exists already, is incomplete, or was made from another source."""
+    """The target exists already, is unfinished, or was made from another source."""
 
 
-class OptionError(ValueError):
-    """An option has a value that it cannot have."""
+class OptionError(H5BoundError, ValueError):
+    """An option has an invalid value."""
 
 
 @contextmanager

@@ -1,4 +1,8 @@
-"""What the HDF5 library tells, and h5py has no getter for."""
+"""What h5py lacks: calls of the HDF5 library that it has no method for, and one list of the errors that it raises.
+
+The calls use the private lock ``h5py._objects.phil``, since the HDF5 library is not thread-safe, and h5py's own copy of
+the library, since another copy would not know h5py's identifiers.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def call_getter(function: str, of: h5p.PropDCID | h5d.DatasetID) -> int | None:
-    """Give the unsigned int of a getter that h5py lacks, None if it cannot be asked."""
-    library = _find_library()
+    """Return the unsigned int of a getter of HDF5, None if it cannot be called."""
+    library = find_library()
     if library is None:
         return None
     answer = ctypes.c_uint()
@@ -30,54 +34,52 @@ def call_getter(function: str, of: h5p.PropDCID | h5d.DatasetID) -> int | None:
 
 
 def read_file_end(file: h5f.FileID) -> int | None:
-    """Give where HDF5 takes a file to end, which may be before its last byte; None if it cannot be asked."""
-    library = _find_library()
-    answer = ctypes.c_uint64()
+    """Return the byte at which a file ends for HDF5, perhaps before its last one; None if HDF5 cannot be asked."""
+    library = find_library()
     if library is None or not hasattr(library, "H5Fget_eoa"):
         return None
+    answer = ctypes.c_uint64()
     with phil:
         status = library.H5Fget_eoa(ctypes.c_int64(file.id), ctypes.byref(answer))
     return answer.value if status >= 0 else None
 
 
 def read_chunk_sizes(dataset: h5d.DatasetID, origins: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
-    """Give the stored bytes of chunks as HDF5 finds each by itself, 0 where it does not; None if it cannot be asked.
+    """Return the encoded bytes of chunks by their first elements, a row each; None if HDF5 cannot be asked.
 
-    Takes about 2.5 µs a chunk.
-
-    Parameters
-    ----------
-    dataset
-        An open dataset.
-    origins
-        The first element of each chunk, a row each.
+    A chunk that HDF5 does not find has 0 bytes. Takes about 2.5 µs for each chunk.
     """
-    library = _find_library()
+    library = find_library()
     if library is None:
         return None
-    find = library.H5Dget_chunk_storage_size
-    find.argtypes = [ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
+    get_size = library.H5Dget_chunk_storage_size
+    get_size.argtypes = [ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
     origins = np.ascontiguousarray(origins, np.uint64)
     sizes = np.zeros(len(origins), np.uint64)
-    identifier, first, row, out = dataset.id, origins.ctypes.data, origins.strides[0], sizes.ctypes.data
+    identifier, row_address, stride, size_address = (
+        dataset.id,
+        origins.ctypes.data,
+        origins.strides[0],
+        sizes.ctypes.data,
+    )
     with phil:
         for i in range(len(origins)):
-            find(identifier, first + i * row, out + 8 * i)
+            get_size(identifier, row_address + i * stride, size_address + 8 * i)
     return sizes
 
 
 @functools.cache
-def _find_library() -> ctypes.CDLL | None:
-    """Give the HDF5 library that h5py runs on: another copy would not know h5py's identifiers."""
-    # A loaded extension module answers for what it is linked to, except on Windows; there the name of a DLL
-    # that is loaded already gives that very DLL.
-    places = [Path(h5p.__file__)]
+def find_library() -> ctypes.CDLL | None:
+    """Return the HDF5 library that h5py uses, None if it is not found."""
+    # A loaded extension module also has the symbols of what it is linked to, except on Windows. There, the name of a
+    # DLL that is already loaded gives that DLL.
+    candidates = [Path(h5p.__file__)]
     if sys.platform == "win32":
-        home = Path(h5py.__file__).parent
-        places = [*home.glob("hdf5*.dll"), *home.with_name("h5py.libs").glob("hdf5*.dll")]
-    for place in places:
+        package = Path(h5py.__file__).parent
+        candidates = [*package.glob("hdf5*.dll"), *package.with_name("h5py.libs").glob("hdf5*.dll")]
+    for candidate in candidates:
         try:
-            library = ctypes.CDLL(str(place))
+            library = ctypes.CDLL(str(candidate))
         except OSError:
             continue
         if hasattr(library, "H5Pget_chunk_opts") and hasattr(library, "H5Dget_chunk_index_type"):
@@ -86,11 +88,11 @@ def _find_library() -> ctypes.CDLL | None:
 
 
 READ_ERRORS = (TypeError, ValueError, OSError, RuntimeError, LookupError, ArithmeticError, MemoryError)
-"""What h5py raises for objects that it cannot read: damaged ones, unknown types. UnsupportedError is among them."""
+"""What h5py raises for damaged objects and unknown types. UnsupportedError is a RuntimeError."""
 
 
 def describe(error: BaseException) -> str:
-    """Give what h5py says of an object that it cannot read, in one line.
+    """Return the message of an error in one line, with its class if the message is a single word.
 
     >>> describe(KeyError("Unable to open object"))
     'Unable to open object'

@@ -64,7 +64,7 @@ def from_resource(
     ------
     TypeError
         If `resource` has no ``open`` or no ``close``, or `read` is not callable.
-    ValueError
+    OptionError
         If `chunks` or `window` have no such form.
 
     Examples

@@ -1,4 +1,4 @@
-"""The error tree: its shape, its messages, and that it crosses processes."""
+"""The error tree: its classes, their messages and pickles."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ TREE = {
     errors.CorruptChunkError: ValueError,
     errors.UnsafeSourceError: PermissionError,
     errors.TargetError: OSError,
+    errors.OptionError: ValueError,
 }
 
 
 def test_the_tree_has_these_leaves_and_no_others() -> None:
     assert set(errors.H5BoundError.__subclasses__()) == set(TREE)
+
+
+def test_the_tree_is_drawn_as_it_is() -> None:
+    for error, builtin in TREE.items():
+        assert any(
+            error.__name__ in line and f"({builtin.__name__})" in line for line in str(errors.__doc__).split("\n")
+        )
 
 
 @pytest.mark.parametrize("error", [errors.H5BoundError, *TREE], ids=lambda error: error.__name__)

@@ -12,7 +12,7 @@ import numpy as np
 from dask.array.core import normalize_chunks
 from dask.utils import parse_bytes
 
-from h5bound.errors import UnsafeSourceError
+from h5bound.errors import OptionError, UnsafeSourceError
 
 MAX_BLOCKS = 1_000_000
 
@@ -128,7 +128,7 @@ def _by_axis(where: str, chunks: Any, shape: tuple[int, ...]) -> list[Any]:
 
     Raises
     ------
-    ValueError
+    OptionError
         It is wanted of an axis that is not there, or is no size.
     """
     ndim = len(shape)
@@ -136,13 +136,13 @@ def _by_axis(where: str, chunks: Any, shape: tuple[int, ...]) -> list[Any]:
     if isinstance(chunks, dict):
         unknown = chunks.keys() - set(range(-ndim, ndim))
         if unknown:
-            raise ValueError(f"{where}: chunks={chunks!r}: no such axes, {sorted(map(str, unknown))}; it has {ndim}")
+            raise OptionError(f"{where}: chunks={chunks!r}: no such axes, {sorted(map(str, unknown))}; it has {ndim}")
         wanted = [chunks.get(axis, chunks.get(axis - ndim)) for axis in range(ndim)]
     elif isinstance(chunks, (tuple, list)):
         wanted = list(chunks) if len(chunks) == ndim else [None] * ndim
     for want, length in zip(wanted, shape, strict=True):
         if isinstance(want, Integral) and int(want) < min(length, 1) and want != -1:
-            raise ValueError(f"{where}: chunks={chunks!r}: a size is at least 1, or -1 for the whole axis")
+            raise OptionError(f"{where}: chunks={chunks!r}: a size is at least 1, or -1 for the whole axis")
     return wanted
 
 
