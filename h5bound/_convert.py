@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.conversion.preflight import find_unsupported
 from h5bound.conversion.provenance import identify
-from h5bound.conversion.resume import check_place
+from h5bound.conversion.resume import check_target_state
 from h5bound.conversion.summary import describe_source, list_converted, list_skipped
 from h5bound.conversion.transfer import TRANSFER, Written
 from h5bound.conversion.write_store import carry_out, list_longest
@@ -43,9 +43,8 @@ from h5bound.planning.store_plan import plan_store, refuse
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports import ConversionReport
 from h5bound.stores.conflicts import check_external_files, check_report, write_report
-from h5bound.stores.local import check_lengths
+from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import open_target
-from h5bound.stores.target import reaching
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -193,8 +192,8 @@ def convert(
     check_scheduler(scheduler)
     h5 = H5Source.of(source, source_options)
     check_report(report, place, [h5.path])
-    with reaching(place):
-        check_place(place, h5, resume=resume, overwrite=overwrite or dry_run)
+    with reaching(place.url):
+        check_target_state(place, h5, resume=resume, overwrite=overwrite or dry_run)
     limits = Limits(max_objects, max_depth, max_chunks)
     with keep_open(h5, keep=not overwrite and runs_on_threads(scheduler)) as kept:
         with open_source(kept) as opened:
@@ -209,8 +208,7 @@ def convert(
         compute = partial(run_units, sources, window=nbytes, workers=workers, scheduler=scheduler)
         if not skip:
             refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, compute, nbytes)])
-        if place.root is not None:
-            check_lengths(place.root, list_longest(scan, plan))
+        place.keys.check_lengths(list_longest(scan, plan))
         written, failed = [Written(unit.array, len(unit.chunk_coords), 0) for unit in plan.units], dict[str, str]()
         if not dry_run:
             identity = identify(scan, settings, limits)

@@ -26,9 +26,9 @@ from h5bound.planning.store_plan import plan_store
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports import Difference, VerificationReport
 from h5bound.stores.conflicts import check_report, write_report
+from h5bound.stores.keys import reaching
 from h5bound.stores.metadata import quiet_zarr
 from h5bound.stores.resolve import find_target
-from h5bound.stores.target import reaching
 from h5bound.stores.tree import compare_copies, read_tree
 from h5bound.verification.tree import compare_tree
 from h5bound.verification.values import COMPARE, list_differing
@@ -113,7 +113,7 @@ def verify(
     place = find_target(target, target_options)
     place.check_reach(scheduler, writing=False)
     check_report(report, place, [h5.path])
-    with reaching(place):
+    with reaching(place.url):
         provenance, told = parse_provenance(place), read_provenance_text(place)
     nbytes = window_nbytes(window)
     allowed = resolve_directories(allow_external)

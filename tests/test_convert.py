@@ -26,8 +26,8 @@ from h5bound.errors import (
     UnsafeSourceError,
     UnsupportedError,
 )
+from h5bound.stores.lock import MARKER
 from h5bound.stores.metadata import quiet_zarr
-from h5bound.stores.target import MARKER
 from tests.support import odd_files
 from tests.support.recorder import Log, count_files
 from tests.support.strategies import leave_edges_unfiltered

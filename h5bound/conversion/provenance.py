@@ -1,4 +1,4 @@
-"""The mark of a complete store: of what and how it was made, and what it says of the nodes. Written, and read back."""
+"""The provenance of a store: from what and how it was made, and details of its nodes. Written last, and read back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from h5bound.hdf5.datatypes import text_from_json, text_to_json
 from h5bound.hdf5.hierarchy import Limits
 from h5bound.planning.options import Settings, make_settings, settings_of
 from h5bound.reports import Skipped
-from h5bound.stores.target import MARKER
+from h5bound.stores.lock import MARKER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
 
 
 PROVENANCE_VERSION = 1
-"""The version of what stands under ``_h5bound`` of the root."""
+"""Version of the form of the root attribute ``_h5bound``."""
 
 PROVENANCE_KEYS = frozenset(
     {"version", "h5bound", "source", "external", "settings", "limits", "complete", "details", "skipped"}
 )
-"""What the mark adds to ``_h5bound`` of the root."""
+"""Entries of ``_h5bound`` that only the root has."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Provenance:
-    """What ``_h5bound`` of the root says."""
+    """What the root attribute ``_h5bound`` says."""
 
     settings: Settings
     limits: Limits
     details: Mapping[str, Mapping[str, Any]]
-    """by the path of the node"""
+    """Details by node path."""
     skipped: tuple[Skipped, ...]
 
 
 def identify(scan: SourceScan, settings: Settings, limits: Limits) -> dict[str, Any]:
-    """Give what tells one conversion from another: source, settings and version."""
-    files = {path: spell_file(path, found.size, found.mtime_ns) for path, found in scan.external_states.items()}
+    """Return what distinguishes one conversion from another: source, settings and version."""
+    files = {path: file_to_json(path, state.size, state.mtime_ns) for path, state in scan.external_states.items()}
     for origin in reversed(scan.origins):
         index, state = origin.hierarchy, origin.source.identity
-        entry = spell_file(index.file.removesuffix(f"?{HIDDEN}"), index.size, index.mtime_ns)
+        entry = file_to_json(index.file.removesuffix(f"?{HIDDEN}"), index.size, index.mtime_ns)
         stamps = {"stamps": dict(state.stamps)} if state is not None and state.stamps else {}
         files[origin.source.path] = {**entry, **stamps}
     source = files.pop(scan.origins[0].source.path)
@@ -64,86 +64,73 @@ def identify(scan: SourceScan, settings: Settings, limits: Limits) -> dict[str, 
     }
 
 
-def spell_file(path: str, size: int, mtime_ns: int) -> dict[str, Any]:
-    """Give the entry of the mark for a file; where it was is nobody's business."""
+def file_to_json(path: str, size: int, mtime_ns: int) -> dict[str, Any]:
+    """Return the entry of a file, without its folder, which is private."""
     return {"path": text_to_json(Path(path).name), "size": size, "mtime_ns": mtime_ns}
 
 
 def fingerprint(identity: Mapping[str, Any]) -> str:
-    """Give a short name for an identity."""
+    """Return a hash of an identity."""
     return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
-def spell_skipped(item: Skipped) -> dict[str, Any]:
-    """Give the entry of the mark for what was left out."""
+def skipped_to_json(item: Skipped) -> dict[str, Any]:
+    """Return the entry of something that was left out."""
     return {**item.to_dict(), "path": text_to_json(item.path)}
 
 
 def parse_provenance(target: Target) -> Provenance:
-    """Give the mark of a store.
+    """Return the provenance of a store.
 
-    Raises
-    ------
-    TargetError
-        Nothing is there, it is unfinished, h5bound did not write it, or the mark is damaged or of another version.
+    Raise TargetError if nothing is there, the store is unfinished or not h5bound's, or its provenance is damaged or of
+    another version.
     """
-    document = "zarr.json" if target.zarr_format == 3 else ".zattrs"
     try:
         provenance = read_provenance_text(target)
         check_version(provenance["version"])
-        settings = parse_settings(provenance["settings"], target.zarr_format)
-        skipped = tuple(map(parse_skipped, provenance["skipped"]))
-        return Provenance(settings, parse_limits(provenance["limits"]), parse_details(provenance["details"]), skipped)
+        return Provenance(
+            settings=settings_from_json(provenance["settings"], target.zarr_format),
+            limits=limits_from_json(provenance["limits"]),
+            details=details_from_json(provenance["details"]),
+            skipped=tuple(map(skipped_from_json, provenance["skipped"])),
+        )
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise TargetError(
-            f"{target.url}: the mark _h5bound in {document} cannot be used ({describe(error)}); "
+            f"{target.url}: the attribute _h5bound in {root_document(target)} cannot be used ({describe(error)}); "
             "convert again with overwrite=True"
         ) from error
 
 
-def read_provenance_text(target: Target) -> Mapping[str, Any]:
-    """Give the ``_h5bound`` attribute of a complete store's root.
+def root_document(target: Target) -> str:
+    """Return the key of the metadata document that holds the attributes of the root."""
+    return "zarr.json" if target.zarr_format == 3 else ".zattrs"
 
-    Raises
-    ------
-    TargetError
-        Nothing is there, it is unfinished, or h5bound did not write it.
-    """
-    marker = target.read(MARKER)
-    document = target.read("zarr.json" if target.zarr_format == 3 else ".zattrs")
+
+def read_provenance_text(target: Target) -> Mapping[str, Any]:
+    """Return the root attribute ``_h5bound``. Raise TargetError if there is no complete store of h5bound."""
+    marker = target.keys.read(MARKER)
+    document = target.keys.read(root_document(target))
     if marker is not None:
-        raise TargetError(f"{target.url}: an unfinished conversion; convert again with resume or overwrite")
+        raise TargetError(f"{target.url}: this is an unfinished conversion; convert again with resume or overwrite")
     if document is None:
-        raise TargetError(f"{target.url}: no Zarr store of format {target.zarr_format} there")
+        raise TargetError(f"{target.url}: there is no Zarr store of format {target.zarr_format}")
     attributes = json.loads(document)
     provenance = (attributes.get("attributes", {}) if target.zarr_format == 3 else attributes).get("_h5bound", {})
     if not provenance.get("complete"):
-        raise TargetError(f"{target.url}: not a store that h5bound wrote, so its source is not known")
+        raise TargetError(f"{target.url}: this is not a store that h5bound wrote, so its source is not known")
     return dict(provenance)
 
 
 def check_version(version: object) -> None:
-    """Refuse a mark of another h5bound.
-
-    Raises
-    ------
-    ValueError
-        It has another version.
-    """
+    """Raise ValueError for the provenance of another h5bound."""
     if version != PROVENANCE_VERSION:
         raise ValueError(f"it has version {version!r}, and this h5bound reads version {PROVENANCE_VERSION}")
 
 
-def parse_settings(held: Any, zarr_format: int) -> Settings:
-    """Give the settings.
-
-    Raises
-    ------
-    ValueError
-        `convert` has no such settings, or they are those of a store of another format.
-    """
-    settings = settings_of(held)
-    made = make_settings(
+def settings_from_json(json: Any, zarr_format: int) -> Settings:
+    """Return the settings. Raise ValueError if `convert` has no such settings, or they are of another format."""
+    settings = settings_of(json)
+    again = make_settings(
         zarr_format=settings.zarr_format,
         codecs=settings.codecs,
         chunks=dict(settings.chunks),
@@ -152,47 +139,29 @@ def parse_settings(held: Any, zarr_format: int) -> Settings:
         exclude=settings.exclude,
     )
     globs = (*settings.include, *settings.exclude, *dict(settings.chunks), *dict(settings.shards))
-    same = made == settings and settings.to_dict() == held and settings.zarr_format == zarr_format
+    same = again == settings and settings.to_dict() == json and settings.zarr_format == zarr_format
     if not same or not all(isinstance(glob, str) for glob in globs):
-        raise ValueError(f"no settings of a conversion: {held}")
+        raise ValueError(f"not settings of a conversion: {json}")
     return settings
 
 
-def parse_limits(held: Any) -> Limits:
-    """Give the limits.
-
-    Raises
-    ------
-    TypeError
-        They are no integers.
-    """
-    if not all(type(value) is int for value in held.values()):
-        raise TypeError(f"no limits of a conversion: {held}")
-    return Limits(**held)
+def limits_from_json(json: Any) -> Limits:
+    """Return the limits. Raise TypeError if they are not integers."""
+    if not all(type(value) is int for value in json.values()):
+        raise TypeError(f"not limits of a conversion: {json}")
+    return Limits(**json)
 
 
-def parse_details(held: Any) -> dict[str, dict[str, Any]]:
-    """Give the details of the nodes.
-
-    Raises
-    ------
-    TypeError
-        They are no objects.
-    """
-    if not isinstance(held, dict) or not all(isinstance(details, dict) for details in held.values()):
-        raise TypeError(f"no details of nodes: {held}")
-    return held
+def details_from_json(json: Any) -> dict[str, dict[str, Any]]:
+    """Return the details of the nodes. Raise TypeError if they are not JSON objects."""
+    if not isinstance(json, dict) or not all(isinstance(details, dict) for details in json.values()):
+        raise TypeError(f"not details of nodes: {json}")
+    return json
 
 
-def parse_skipped(held: Any) -> Skipped:
-    """Give an entry of what was left out.
-
-    Raises
-    ------
-    TypeError
-        It is none.
-    """
-    path, reason, attribute = text_from_json(held["path"]), held["reason"], held.get("attribute")
+def skipped_from_json(json: Any) -> Skipped:
+    """Return an entry of what was left out. Raise TypeError if it is none."""
+    path, reason, attribute = text_from_json(json["path"]), json["reason"], json.get("attribute")
     if not isinstance(reason, str) or not isinstance(attribute, str | None):
-        raise TypeError(f"no entry of what was left out: {held}")
+        raise TypeError(f"not an entry of what was left out: {json}")
     return Skipped(path, reason, attribute)

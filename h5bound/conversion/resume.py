@@ -1,20 +1,21 @@
-"""What a target holds before a conversion, what is done about it, and what of the work is done already.
+"""What a target holds before a conversion, what is done about it, and how much of the work is done already.
 
-=================================  ============  ===============================  ================
-the target holds                   by default    with resume                      with overwrite
-=================================  ============  ===============================  ================
-nothing                            begin         begin                            begin
-a marker with a fingerprint        refuse        go on if it is the same          delete and begin
-a marker without one, and more     refuse        delete and begin                 delete and begin
-a store                            refuse        done, if complete and the same   delete and begin
-anything else                      refuse        refuse                           refuse
-=================================  ============  ===============================  ================
+========================================  ==========  =========  =========
+the target holds                          by default  resume     overwrite
+========================================  ==========  =========  =========
+nothing                                   start       start      start
+unfinished: a marker with a fingerprint   refuse      continue   replace
+condemned: a marker without one           refuse      replace    replace
+store: a Zarr store                       refuse      done       replace
+other: anything else                      refuse      refuse     refuse
+========================================  ==========  =========  =========
 
-The store itself is the journal. A key is written under another name first, so that it is there whole or not at all,
-and the fingerprint (source, settings, version) decides the bytes of every key. So to go on is to delete whatever is
-no chunk that the plan has (leftovers of keys, documents), to write the chunks that are not there, and then the
-documents. What an overwriting conversion has to delete is condemned by a marker without a fingerprint, before the
-first of it is gone: none of it can be taken for chunks of the new store.
+*continue* and *done* need a marker or provenance of the same source, settings and version.
+
+The store itself is the journal. A key is written whole or not at all, and the fingerprint decides the bytes of every
+key. So *continue* deletes what is no chunk of the plan (partial files, metadata documents), writes the chunks that are
+missing, and then the metadata documents. *replace* writes a marker without a fingerprint before it deletes the first
+key: nothing that is left can be taken for a chunk of the new store.
 """
 
 from __future__ import annotations
@@ -24,15 +25,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from h5bound.conversion.provenance import parse_provenance, read_provenance_text, spell_skipped
+from h5bound.conversion.provenance import parse_provenance, read_provenance_text, skipped_to_json
 from h5bound.conversion.transfer import Written, key_of
 from h5bound.errors import TargetError
 from h5bound.hdf5.datatypes import text_from_json
 from h5bound.planning.work_units import keep_chunks
 from h5bound.stores.conflicts import check_source
-from h5bound.stores.local import delete_files
-from h5bound.stores.lock import is_claimed, parse_marker, taken
-from h5bound.stores.target import MARKER, run_each
+from h5bound.stores.lock import MARKER, parse_marker
 from h5bound.zarr_model.array_spec import shard_counts
 from h5bound.zarr_model.node_names import RESERVED_KEYS
 
@@ -44,181 +43,156 @@ if TYPE_CHECKING:
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
     from h5bound.reader.source import H5Source
-    from h5bound.stores.lock import Claim
-    from h5bound.stores.target import Target
+    from h5bound.stores.target import Marker, Target
 
     State = Literal["nothing", "unfinished", "condemned", "store", "other"]
+    Action = Literal["start", "refuse", "continue", "replace", "done"]
 
+
+ACTIONS: dict[State, tuple[Action, Action, Action]] = {
+    "nothing": ("start", "start", "start"),
+    "unfinished": ("refuse", "continue", "replace"),
+    "condemned": ("refuse", "replace", "replace"),
+    "store": ("refuse", "done", "replace"),
+    "other": ("refuse", "refuse", "refuse"),
+}
+"""What is done by default, with resume, and with overwrite."""
+
+REFUSALS = {
+    "unfinished": "this is an unfinished conversion; resume=True goes on with it, overwrite=True replaces it",
+    "condemned": "this is an unfinished conversion; resume=True goes on with it, overwrite=True replaces it",
+    "store": "this store exists; overwrite=True replaces it",
+    "other": "this exists and is no Zarr store; it is not overwritten, delete it yourself",
+}
 
 ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata", ".zattrs")
-"""Documents of the root, those first that make it a node."""
+"""Metadata documents of the root; the first three make it a node."""
 
 
-def look(target: Target, marker: bytes | None) -> State:
-    """Give what a target holds, by its marker and its keys."""
+def find_state(target: Target, marker: bytes | None) -> State:
+    """Return what a target holds, by the content of its marker and its keys."""
     if "fingerprint" in parse_marker(marker):
         return "unfinished"
-    if is_bare(target):
+    if target.keys.is_empty(but=target.backend.marker):
         return "nothing"
     if marker is not None:
         return "condemned"
-    return "store" if any(target.read(name) is not None for name in ROOTS[:3]) else "other"
+    return "store" if any(target.keys.read(name) is not None for name in ROOTS[:3]) else "other"
 
 
-def is_bare(target: Target) -> bool:
-    """Tell whether nothing is there but perhaps a marker."""
-    if target.root is not None:
-        return not target.root.exists() or all(path.name == MARKER for path in target.root.iterdir())
-    return target.is_empty() or (target.marked and target.list_names() == [MARKER])
+def choose_action(target: Target, state: State, *, resume: bool, overwrite: bool) -> Action:
+    """Return what to do about a state. Raise TargetError if that is to refuse it."""
+    action = ACTIONS[state][1 if resume else 2 if overwrite else 0]
+    if action == "refuse":
+        raise TargetError(f"{target.url}: {REFUSALS[state]}")
+    return action
 
 
-def check_place(target: Target, source: H5Source, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a target that is not to be written to.
-
-    Raises
-    ------
-    TargetError
-        It is the source, another conversion is writing to it, or what it holds is not to be touched.
-    """
-    if target.root is not None and target.root.is_file():
-        what = "the source itself" if str(target.root.resolve()) == source.path else "a file"
-        raise TargetError(f"{target.url}: {what}, not a place for a store")
+def check_target_state(target: Target, source: H5Source, *, resume: bool, overwrite: bool) -> None:
+    """Raise TargetError if the target is the source, is written to now, or holds what is not to be touched."""
+    target.backend.check_free(target.url, source.path)
     check_source(target, source)
-    if is_claimed(target):
-        raise taken(target.url)
-    state = look(target, target.read(MARKER))
-    check_state(target, state, resume=resume, overwrite=overwrite)
-    if resume and state == "unfinished" and not target.resumable:
+    state = find_state(target, target.keys.read(MARKER))
+    action = choose_action(target, state, resume=resume, overwrite=overwrite)
+    if action == "continue" and not target.backend.resumable:
         raise TargetError(
-            f"{target.url}: its file system may hold keys that were not written to their end, so that it cannot be "
-            "resumed; overwrite=True begins anew"
+            f"{target.url}: its file system may hold keys that were not written to their end, so the conversion cannot "
+            "be resumed; overwrite=True starts over"
         )
     known = source.identity is not None and (source.identity.mtime_ns or source.identity.stamps)
-    if resume and state != "nothing" and not known:
+    if resume and action != "start" and not known:
         raise TargetError(
-            f"{target.url}: {source.path} is no file on a disk, so that nothing tells whether it is the one that was "
-            "converted; overwrite=True begins anew"
+            f"{target.url}: {source.path} is no file on a disk, so nothing says whether it is the one that was "
+            "converted; overwrite=True starts over"
         )
 
 
-def check_state(target: Target, state: State, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a target for what it holds.
+def decide_action(
+    target: Target, marker: Marker, description: Mapping[str, Any], *, resume: bool, overwrite: bool
+) -> Action:
+    """Return what to do about a target that no other conversion can change any more.
 
-    Raises
-    ------
-    TargetError
-        It is not to be touched.
+    `description` is that of this conversion, with its fingerprint. Raise TargetError if the target is not to be
+    touched, is another conversion's work, or has become a store since it was checked.
     """
-    if state == "nothing" or ((resume or overwrite) and state != "other"):
-        return
-    if state == "other":
-        raise TargetError(f"{target.url}: exists and is no Zarr store, so it is not written to; delete it yourself")
-    what = "exists" if state == "store" else "an unfinished conversion; resume=True goes on with it"
-    raise TargetError(f"{target.url}: {what}{';' if state == 'store' else ','} overwrite=True replaces it")
-
-
-def decide_state(target: Target, claim: Claim, marker: Mapping[str, Any], *, resume: bool, overwrite: bool) -> State:
-    """Give what a target holds, now that no other conversion can alter it.
-
-    Parameters
-    ----------
-    target
-        The store.
-    claim
-        Of this conversion to it.
-    marker
-        The document of this conversion's marker, with its fingerprint.
-    resume, overwrite
-        As passed to `convert`.
-
-    Raises
-    ------
-    TargetError
-        It is not to be touched, or is the work of another conversion.
-    """
-    state = look(target, claim.found)
+    state = find_state(target, marker.content)
     try:
-        check_state(target, state, resume=resume and state != "store", overwrite=overwrite)
+        action = choose_action(target, state, resume=resume and state != "store", overwrite=overwrite)
     except TargetError:
-        if not claim.found:  # an empty one is of a conversion that was refused, since it was not the first to lock it
-            claim.delete()
+        if not marker.content:  # created just now, or empty, by a conversion that was not the first to lock it
+            marker.delete()
         raise
-    held = parse_marker(claim.found)
-    if resume and state == "unfinished" and held["fingerprint"] != marker["fingerprint"]:
-        raise another(target, held, marker)
-    return state
+    there = parse_marker(marker.content)
+    if action == "continue" and there["fingerprint"] != description["fingerprint"]:
+        raise other_conversion(target, there, description)
+    return action
 
 
-def begin(target: Target, claim: Claim, marker: Mapping[str, Any], state: State, *, resume: bool) -> list[str]:
-    """Provenance the target as unfinished work of this conversion; gives the keys that it has already."""
-    if resume and state == "unfinished":
-        claim.keep(marker)
-        return target.list_keys()
-    if state != "nothing":
-        claim.write({})
+def begin(target: Target, marker: Marker, description: Mapping[str, Any], action: Action) -> list[str]:
+    """Mark the target as unfinished work of this conversion, and return the keys that it has already."""
+    if action == "continue":
+        marker.take_over(description)
+        return target.keys.list_all()
+    if action == "replace":
+        marker.write({})
         clear(target)
-    claim.write(marker)
+    marker.write(description)
     return []
 
 
-def another(target: Target, held: Mapping[str, Any], identity: Mapping[str, Any]) -> TargetError:
-    """Give the error for work that is not this conversion's, with what makes it another one."""
-    parts = list(list_differing(held, json.loads(json.dumps(identity)))) or ["what is left out"]
+def other_conversion(target: Target, there: Mapping[str, Any], here: Mapping[str, Any]) -> TargetError:
+    """Return the error for the work of another conversion, with what differs."""
+    parts = list(list_differing(there, json.loads(json.dumps(here)))) or ["what is left out"]
     return TargetError(
         f"{target.url}: not a conversion of this file with these options by this version (there and here differ: "
         f"{', '.join(parts)}), so it cannot be resumed; overwrite=True replaces it"
     )
 
 
-def list_differing(held: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[str]:
-    """Give what differs between two identities, as they are in JSON.
+def list_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what differs between two descriptions of conversions, as they are in JSON.
 
     >>> list(list_differing({"version": 1, "limits": {"a": 1, "b": 2}}, {"version": 1, "limits": {"a": 3}}))
     ['limits.a 1, 3', 'limits.b 2, None']
     """
-    for name in (name for name in mine if name != "fingerprint"):
-        there, here = held.get(name), mine[name]
-        if isinstance(there, dict) and isinstance(here, dict):
-            parts = [part for part in here | there if there.get(part) != here.get(part)]
-            yield from (f"{name}.{part} {there.get(part)!r}, {here.get(part)!r}" for part in parts)
-        elif there != here:
-            yield f"{name} {there!r}, {here!r}"
+    for name in (name for name in here if name != "fingerprint"):
+        one, other = there.get(name), here[name]
+        if isinstance(one, dict) and isinstance(other, dict):
+            parts = [part for part in other | one if one.get(part) != other.get(part)]
+            yield from (f"{name}.{part} {one.get(part)!r}, {other.get(part)!r}" for part in parts)
+        elif one != other:
+            yield f"{name} {one!r}, {other!r}"
 
 
 def is_store(target: Target) -> bool:
-    """Tell whether a store is there, and no unfinished work."""
-    return look(target, target.read(MARKER)) == "store"
+    """Return whether a store is there, and no unfinished work."""
+    return find_state(target, target.keys.read(MARKER)) == "store"
 
 
 def find_done(
     target: Target, scan: SourceScan, jobs: Sequence[Job], plan: StorePlan, identity: Mapping[str, Any]
 ) -> tuple[list[Written], dict[str, str]]:
-    """Give what became of the units of a complete store, and why datasets could not be read, by path.
+    """Return what was written of each unit of a complete store, and why datasets could not be read, by path.
 
-    Raises
-    ------
-    TargetError
-        It was made by another conversion, or has lost chunks or documents since.
+    Raise TargetError if another conversion made the store, or chunks or metadata documents are missing.
     """
     try:
         parse_provenance(target)
     except TargetError as error:
         raise TargetError(f"{error}; it cannot be resumed, overwrite=True replaces it") from error
     provenance = read_provenance_text(target)
-    planned = [spell_skipped(item) for item in plan.skipped]
-    if (
-        list(list_differing(provenance, json.loads(json.dumps(identity))))
-        or provenance["skipped"][: len(planned)] != planned
-    ):
-        raise another(target, provenance, identity)
+    planned = [skipped_to_json(item) for item in plan.skipped]
+    differs = any(list_differing(provenance, json.loads(json.dumps(identity))))
+    if differs or provenance["skipped"][: len(planned)] != planned:
+        raise other_conversion(target, provenance, identity)
     failed = {str(text_from_json(item["path"])): item["reason"] for item in provenance["skipped"][len(planned) :]}
-    keys = set(target.list_keys())
+    keys = set(target.keys.list_all())
     of_group, of_array = (".zgroup", ".zarray") if target.zarr_format == 2 else ("zarr.json", "zarr.json")
     documents = [f"{group.target}/{of_group}".lstrip("/") for group in scan.groups]
     documents += [f"{job.node.target}/{of_array}" for job in jobs if job.path not in failed]
-    bare = [name for name in documents if name not in keys]
-    if bare:
-        raise TargetError(f"{target.url}: marked complete, but {bare[0]} is missing; overwrite=True replaces it")
+    missing = [name for name in documents if name not in keys]
+    if missing:
+        raise TargetError(f"{target.url}: marked complete, but {missing[0]} is missing; overwrite=True replaces it")
     left, written, _ = split_written(target, jobs, plan, keys)
     lost = sum(len(unit.chunk_coords) for unit in left if jobs[unit.array].path not in failed)
     if lost:
@@ -227,36 +201,24 @@ def find_done(
 
 
 def clear(target: Target) -> None:
-    """Delete all but the marker, documents first: what has lost chunks is no array any more."""
-    if target.marked:
-        delete_keys(target, [key for key in target.list_keys() if key.rpartition("/")[2] in RESERVED_KEYS])
-    target.clear(keep=MARKER)
+    """Delete all but the marker, metadata documents first: an array without some of its chunks would read as fill."""
+    if target.backend.marker:
+        delete_keys(target, [key for key in target.keys.list_all() if key.rpartition("/")[2] in RESERVED_KEYS])
+    target.keys.clear(keep=target.backend.marker)
 
 
 def delete_keys(target: Target, keys: Collection[str]) -> None:
-    """Delete keys but for the marker, documents of the root first."""
-    for group in ([key for key in ROOTS if key in keys], [key for key in keys if key not in (*ROOTS, MARKER)]):
-        if target.root is not None:
-            delete_files(target.root, group)
-        else:
-            run_each(target.store.delete, group)
+    """Delete keys except the marker, metadata documents of the root first."""
+    target.keys.delete([key for key in ROOTS if key in keys])
+    target.keys.delete([key for key in keys if key not in (*ROOTS, MARKER)])
 
 
 def split_written(
     target: Target, jobs: Sequence[Job], plan: StorePlan, keys: Collection[str]
 ) -> tuple[list[Unit], list[Written], set[str]]:
-    """Give what is to be written yet, what became of that which is there, and the keys that are none of it.
+    """Return the units that are left to write, what is written already, and the keys that belong to neither.
 
-    Parameters
-    ----------
-    target
-        The store.
-    jobs
-        One for each array of the plan.
-    plan
-        Of the store.
-    keys
-        That it has.
+    `jobs` has one for each array of the plan, `keys` are those of the target.
     """
     if not keys:
         return list(plan.units), [], set()
@@ -266,15 +228,15 @@ def split_written(
     for unit in plan.units:
         names = name_chunks(jobs[unit.array], unit)
         there = np.fromiter((name in leftovers for name in names), bool, len(names))
-        mine = {name for name, found in zip(names, there, strict=True) if found}
-        leftovers -= mine
-        if mine:
-            written.append(Written(unit.array, int(there.sum()), target.measure(list(mine))))
+        present = {name for name, is_there in zip(names, there, strict=True) if is_there}
+        leftovers -= present
+        if present:
+            written.append(Written(unit.array, int(there.sum()), target.keys.measure(present)))
         left += keep_chunks(unit, plan.arrays[unit.array], ~there)
     return left, written, leftovers
 
 
 def name_chunks(job: Job, unit: Unit) -> list[str]:
-    """Give the key of each cell of a unit: of its shard where there are shards."""
+    """Return the key of each chunk of a unit: that of its shard if there are shards."""
     sizes = [1] * unit.chunk_coords.shape[1] if unit.manifest is None else shard_counts(job.node)
     return [key_of(job, tuple(coords)) for coords in (unit.chunk_coords // sizes).tolist()]

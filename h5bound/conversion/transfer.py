@@ -20,12 +20,9 @@ from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFound
 from h5bound.execution.work import Work
 from h5bound.planning.source_values import read_elements
 from h5bound.reader.open_file import open_dataset
-from h5bound.stores.local import delete_files, list_files
-from h5bound.stores.lock import parse_marker
+from h5bound.stores.lock import MARKER, parse_marker
 from h5bound.stores.metadata import encode_block
-from h5bound.stores.target import MARKER
 from h5bound.zarr_model.array_spec import encode_chunk, shard_counts
-from h5bound.zarr_model.node_names import PARTIAL_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +31,6 @@ if TYPE_CHECKING:
     import zarr
     from numcodecs.abc import Codec
     from numpy.typing import NDArray
-    from zarr.core.metadata import ArrayMetadata
 
     from h5bound.chunk_grid import Shape
     from h5bound.hdf5.references import Addresses
@@ -66,7 +62,7 @@ class Job:
     type: ZarrType
     node: ArrayNode
     array: zarr.Array[Any]
-    encoder: ArrayMetadata | None
+    encoder: zarr.Array[Any] | None
     """of one chunk without shards, where some are encoded anew"""
     codecs: Sequence[Codec] | None
     """that encode a chunk; None where zarr does it"""
@@ -228,21 +224,23 @@ READERS = {
 def write_unit(loaded: Loaded) -> Written:
     """Write a unit; gives how much that was."""
     unit, job = loaded.unit, loaded.job
-    if job.owner and parse_marker(job.target.read(MARKER)).get("owner") != job.owner:
+    if job.owner and parse_marker(job.target.keys.read(MARKER)).get("owner") != job.owner:
         raise TargetError(f"{job.target.url}: deleted or taken over by another conversion")
     if loaded.problem:
         return Written(unit.array, 0, 0, loaded.problem)
     if isinstance(loaded.parts, Packed):
-        nbytes = job.target.write(name_keys(job, unit, loaded.parts))
+        nbytes = job.target.keys.write(name_keys(job, unit, loaded.parts))
         return Written(unit.array, len(unit.chunk_coords), nbytes)
     if job.codecs is not None:
-        return Written(unit.array, len(unit.chunk_coords), job.target.write(encode_chunks(job, unit, loaded.parts)))
+        return Written(
+            unit.array, len(unit.chunk_coords), job.target.keys.write(encode_chunks(job, unit, loaded.parts))
+        )
     keys = []
     for coords, block in zip(unit.chunk_coords.tolist(), loaded.parts, strict=True):
         region = region_of(tuple(coords), job.node.shape, job.node.write_shape)
         job.array[region or ...] = block
         keys.append(key_of(job, tuple(coords)))
-    return Written(unit.array, len(unit.chunk_coords), job.target.measure(keys))
+    return Written(unit.array, len(unit.chunk_coords), job.target.keys.measure(keys))
 
 
 def encode_chunks(job: Job, unit: Unit, parts: list[Block]) -> Iterator[tuple[str, bytes]]:
@@ -281,15 +279,13 @@ def check_target(job: Job) -> None:
     TargetError
         The mark of an unfinished conversion is not there.
     """
-    if job.target.marked and job.target.read(MARKER) is None:
+    if job.target.backend.marker and job.target.keys.read(MARKER) is None:
         raise TargetError(f"{job.target.url}: not where the conversion was begun; name a store that all can reach")
 
 
 def delete_partial(job: Job) -> None:
     """Delete what workers that died have left of keys that they were at: others have written these since."""
-    root = job.target.root
-    if root is not None:
-        delete_files(root, [key for key in list_files(root) if key.endswith(PARTIAL_SUFFIX)])
+    job.target.keys.delete_partial()
 
 
 TRANSFER = Work("write", read_unit, write_unit, check_target, delete_partial)

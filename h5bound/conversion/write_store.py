@@ -7,23 +7,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from h5bound.chunk_grid import count_chunks
-from h5bound.conversion.provenance import fingerprint, spell_skipped
-from h5bound.conversion.resume import begin, decide_state, delete_keys, find_done, is_store, split_written
+from h5bound.conversion.provenance import fingerprint, skipped_to_json
+from h5bound.conversion.resume import begin, decide_action, delete_keys, find_done, is_store, split_written
 from h5bound.conversion.summary import list_failed, list_skipped
 from h5bound.conversion.transfer import Job
 from h5bound.errors import SourceChangedError, TargetError
 from h5bound.files.file_state import LocalState
-from h5bound.stores.lock import claim
 from h5bound.stores.metadata import (
     describe_array,
     describe_group,
+    list_items,
+    list_root_items,
     make_array,
     make_encoder,
     quiet_zarr,
-    write_nodes,
-    write_root,
 )
-from h5bound.stores.transaction import committed
 from h5bound.zarr_model.array_spec import make_codecs
 from h5bound.zarr_model.attributes import merge_metadata
 
@@ -37,9 +35,8 @@ if TYPE_CHECKING:
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
     from h5bound.reports import Skipped
-    from h5bound.stores.lock import Claim
     from h5bound.stores.metadata import Document
-    from h5bound.stores.target import Target
+    from h5bound.stores.target import Marker, Target
 
     Work = Callable[[Sequence[Job], Sequence[Unit]], list[Written]]
 
@@ -59,8 +56,12 @@ def make_jobs(target: Target, scan: SourceScan, arrays: Iterable[ArrayPlan], *, 
                 plan.strategy,
                 plan.type,
                 plan.node,
-                make_array(target, plan.node),
-                make_encoder(target, plan.node) if plan.manifest is not None and plan.manifest.masks.any() else None,
+                make_array(target.store, plan.node, target.zarr_format),
+                (
+                    make_encoder(plan.node, target.zarr_format)
+                    if plan.manifest is not None and plan.manifest.masks.any()
+                    else None
+                ),
                 None if plan.node.shards else make_codecs(plan.node.chain, plan.node.dtype),
                 target,
                 origins[dataset_scan[plan.path].origin].addresses.needed_for(dataset_scan[plan.path].record.dtype),
@@ -72,9 +73,9 @@ def make_jobs(target: Target, scan: SourceScan, arrays: Iterable[ArrayPlan], *, 
 
 
 def announce(target: Target, jobs: Iterable[Job]) -> None:
-    """Write the documents of arrays before any chunk, where a store takes no chunk without them."""
-    if target.kind == "icechunk":
-        write_nodes(target, {job.node.target: describe_array(job.array, job.node) for job in jobs})
+    """Write the metadata documents of arrays before any chunk, if the store takes no chunk without them."""
+    if target.backend.takes_arrays_first:
+        target.keys.write(list_items({job.node.target: describe_array(job.array, job.node) for job in jobs}))
 
 
 def check_unchanged(scan: SourceScan) -> None:
@@ -119,7 +120,7 @@ def changed(path: str) -> SourceChangedError:
 
 def finish(
     target: Target,
-    claim: Claim,
+    marker: Marker,
     scan: SourceScan,
     jobs: Sequence[Job],
     skipped: Iterable[Skipped],
@@ -141,15 +142,16 @@ def finish(
         **identity,
         "complete": True,
         "details": {scan.targets[path]: details for path, details in scan.details.items()},
-        "skipped": [spell_skipped(item) for item in skipped],
+        "skipped": [skipped_to_json(item) for item in skipped],
     }
     nodes = describe_nodes(target.zarr_format, scan, jobs, failed, provenance)
-    write_nodes(target, nodes)
+    target.keys.write(list_items(nodes))
     check_unchanged(scan)
-    if not claim.is_held():
+    if not marker.is_ours():
         raise TargetError(f"{target.url}: deleted or taken over by another conversion before this one had finished")
-    write_root(target, nodes)
-    claim.delete()
+    for item in list_root_items(target.zarr_format, nodes, copies=target.store.supports_consolidated_metadata):
+        target.keys.write([item])
+    marker.delete()
 
 
 def describe_nodes(
@@ -194,19 +196,18 @@ def carry_out(
     """
     if resume and is_store(place):
         return find_done(place, scan, make_jobs(place, scan, plan.arrays, skip=skip), plan, identity)
-    marker = {"fingerprint": fingerprint(identity), **identity}
-    with committed(place, scan.hierarchy.file, overwrite=overwrite) as place, claim(place) as held:
-        jobs = make_jobs(place, scan, plan.arrays, skip=skip)
-        jobs = [replace(job, owner=getattr(held, "owner", "")) for job in jobs]
-        state = decide_state(place, held, marker, resume=resume, overwrite=overwrite)
-        with telling_unfinished(place):
-            keys = begin(place, held, marker, state, resume=resume)
-            announce(place, jobs)
-            left, written, leftovers = split_written(place, jobs, plan, keys)
-            delete_keys(place, leftovers)
+    description = {"fingerprint": fingerprint(identity), **identity}
+    with place.begin(f"h5bound: {scan.hierarchy.file}", overwrite=overwrite) as (target, marker):
+        jobs = [replace(job, owner=marker.owner) for job in make_jobs(target, scan, plan.arrays, skip=skip)]
+        action = decide_action(target, marker, description, resume=resume, overwrite=overwrite)
+        with telling_unfinished(target):
+            keys = begin(target, marker, description, action)
+            announce(target, jobs)
+            left, written, leftovers = split_written(target, jobs, plan, keys)
+            delete_keys(target, leftovers)
             written += work(jobs, left)
             failed = list_failed(jobs, written)
-            finish(place, held, scan, jobs, list_skipped(plan, failed), failed, identity)
+            finish(target, marker, scan, jobs, list_skipped(plan, failed), failed, identity)
     return written, failed
 
 
@@ -216,7 +217,8 @@ def telling_unfinished(place: Target) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if place.marked:
-            way = "overwrite" if isinstance(error, SourceChangedError) or not place.resumable else "resume or overwrite"
+        if place.backend.marker:
+            lost = isinstance(error, SourceChangedError) or not place.backend.resumable
+            way = "overwrite" if lost else "resume or overwrite"
             error.add_note(f"{place.url} is unfinished: convert again with {way}")
         raise

@@ -1,13 +1,13 @@
-"""AttributeBuilder that are not to be written to: what is read stands there, or what is being written."""
+"""Targets and reports that would overwrite what is read or written."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from h5bound.errors import OptionError, TargetError
-from h5bound.stores.target import unwrap
+from h5bound.stores.zarr_internals import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,95 +18,80 @@ if TYPE_CHECKING:
 
 
 def check_source(target: Target, source: H5Source) -> None:
-    """Refuse a target that holds the source: to overwrite it would be to delete that first.
-
-    Raises
-    ------
-    TargetError
-        It does.
-    """
-    if not source.remote:
-        check_external_files(target, [source.path])
-    elif _holds(target, source):
-        raise _inside(target, "the source")
+    """Raise TargetError if the source lies inside the target: an overwriting conversion would delete it first."""
+    if _holds_file(target, source) if source.remote else _holds_path(target, source.path):
+        raise _inside(target, f"source {source.path}")
 
 
 def check_external_files(target: Target, paths: Iterable[str]) -> None:
-    """Refuse a target that holds one of these files, which are read.
-
-    Raises
-    ------
-    TargetError
-        It does.
-    """
-    folder = find_folder(target)
+    """Raise TargetError if one of these files, which are read, lies inside the target."""
     for path in paths:
-        if folder is not None and Path(path).is_relative_to(os.path.realpath(folder)):
-            raise _inside(target, path)
+        if _holds_path(target, path):
+            raise _inside(target, f"file {path}, which is read,")
 
 
-def _holds(target: Target, source: H5Source) -> bool:
-    """Tell whether a file at a URL is in a store of the same kind of file system."""
+def _holds_path(target: Target, path: str) -> bool:
+    """Return whether a local file is inside the target."""
+    folder = find_path(target)
+    return folder is not None and Path(path).is_relative_to(os.path.realpath(folder))
+
+
+def _holds_file(target: Target, source: H5Source) -> bool:
+    """Return whether a remote file is below the store's path in a file system of the same protocol."""
     fs = getattr(target.store, "fs", None)
     if fs is None:
         return False
-    system, path = source.location.find_system()  # type: ignore[attr-defined]
-    mine, other = ({one.protocol} if isinstance(one.protocol, str) else set(one.protocol) for one in (system, fs))
+    source_fs, path = source.location.find_system()  # type: ignore[attr-defined]
+    protocols = [{one.protocol} if isinstance(one.protocol, str) else set(one.protocol) for one in (source_fs, fs)]
     base = target.store.path.strip("/")  # type: ignore[attr-defined]
-    return bool(mine & other) and f"{path.strip('/')}/".startswith(f"{base}/" if base else "")
+    return bool(protocols[0] & protocols[1]) and f"{path.strip('/')}/".startswith(f"{base}/" if base else "")
 
 
-def _inside(target: Target, what: str) -> TargetError:
-    return TargetError(f"{target.url}: {what} is in it, and all that is no part of the store is deleted there")
+def _inside(target: Target, file: str) -> TargetError:
+    return TargetError(
+        f"{target.url}: the {file} lies inside the target, where everything outside the store is deleted; "
+        "choose another target"
+    )
 
 
-def find_folder(target: Target) -> Path | None:
-    """Give the local folder or zip file that a store is in, whatever class of store it is of; None if in none."""
-    from zarr.storage import LocalStore
-
-    if target.kind == "zip":
-        return Path(target.store.path)  # type: ignore[attr-defined]
+def find_path(target: Target) -> Path | None:
+    """Return the local folder or zip file that a store is in, whatever class of store it is; None if there is none."""
     inner = unwrap(target.store)
-    if isinstance(inner, LocalStore):
-        return inner.root
-    place = getattr(inner, "store", None)  # obstore's, in zarr's ObjectStore
-    prefix = getattr(place, "prefix", None) if type(place).__name__ == "LocalStore" else None
-    return None if prefix is None else Path(prefix)
+    obstore: Any = getattr(inner, "store", None)  # in zarr's ObjectStore
+    candidates = [getattr(inner, "root", None), getattr(inner, "path", None)]  # of LocalStore and ZipStore
+    if type(obstore).__name__ == "LocalStore":
+        candidates.append(obstore.prefix)
+    return next((path for path in candidates if isinstance(path, Path)), None)
 
 
 def check_report(report: str | PathLike[str] | None, target: Target, paths: Iterable[str]) -> None:
-    """Refuse a place where the report could not be written in the end, or where it would destroy something.
+    """Raise TargetError if the report cannot be written at the end, or would overwrite something.
 
     Parameters
     ----------
     report
-        Where it is to be; None for nowhere.
+        Path of the report, None for none.
     target
-        What is converted to, or compared.
+        The store that is written or compared.
     paths
-        Of the files that are read.
-
-    Raises
-    ------
-    TargetError
-        It is a folder, a file that is read, or the target or in it; or its folder cannot be written to.
+        Files that are read.
     """
     if report is None:
         return
     path = Path(report).absolute()
     if "\0" in str(path):
-        raise OptionError(f"report={report!r}: no path")
+        raise OptionError(f"report={report!r}: this is not a path")
     if any(_is_same(path, other) for other in paths):
-        raise TargetError(f"{path}: the source itself, or a file that it draws on, is no place for a report")
-    folder = find_folder(target)
+        raise TargetError(f"{path}: the report would overwrite a file that is read; name another file")
+    folder = find_path(target)
     if folder is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
-        raise TargetError(f"{path}: the target, or in it, is no place for a report; name a file beside it")
+        raise TargetError(f"{path}: the report would be inside the target; name a file outside of it")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise TargetError(f"{path}: no report can be written there; name a file in a folder that can be written to")
+        raise TargetError(f"{path}: no report can be written there; name a file in a writable folder")
 
 
 def _is_same(path: Path, other: str) -> bool:
-    """Tell whether both are there, and one file."""
+    """Return whether both paths are there and lead to one file."""
     try:
         return path.samefile(other)
     except (OSError, ValueError):
@@ -114,13 +99,7 @@ def _is_same(path: Path, other: str) -> bool:
 
 
 def write_report(report: str | PathLike[str], text: str) -> None:
-    """Write the report of what was done already.
-
-    Raises
-    ------
-    TargetError
-        It cannot be written.
-    """
+    """Write the report. Raise TargetError, which says that all else is done, if that fails."""
     try:
         Path(report).write_text(text, encoding="utf-8")
     except OSError as error:

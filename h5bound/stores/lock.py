@@ -1,14 +1,15 @@
-"""One conversion at a time into a target: the marker of unfinished work, and who may write because of it.
+"""The marker of an unfinished conversion, and the lock that keeps a second conversion out.
 
-In a folder the marker is locked by the process that converts into it (flock, on Windows a locked byte of the marker).
-The kernel drops the lock when that process ends in whatever way, so a marker that is not locked is that of an
-interrupted conversion. It is created exclusively and written in place: renaming another file over it would part it
-from its lock. Where the file system has no locks, the exclusive creation is what remains.
+In a folder, the conversion locks the marker itself (flock; on Windows a locked byte). The kernel drops the lock when
+the process ends, however it ends, so an unlocked marker belongs to an interrupted conversion. The marker is created
+exclusively and written in place, since a file renamed over it would not have the lock. Where the file system has no
+locks, the exclusive creation remains. (`filelock` does not do: it leaves its file behind, and fails with ENOLCK and
+ENOTSUP.)
 
-Other stores have no locks. There the marker names its owner; it is created only where there is none, which is atomic
-in stores that can do so (``set_if_not_exists`` of zarr), and read back. A second conversion that is told to resume or
-overwrite takes the marker over, since nothing tells that the first one still runs; the first one sees that before it
-marks the store complete, and fails.
+Other stores have no locks. There the marker names its owner. It is created only where there is none, which is atomic in
+stores that can do so (`set_if_not_exists`), and read back. A conversion with resume or overwrite takes the marker over,
+since nothing says whether its owner still runs. The old owner notices that before it writes a work unit or the root,
+and fails.
 """
 
 from __future__ import annotations
@@ -17,32 +18,36 @@ import errno
 import json
 import os
 import sys
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from h5bound.errors import TargetError
+from h5bound.stores.keys import make_buffer, reaching
 from h5bound.stores.metadata import dump
-from h5bound.stores.target import MARKER, reaching, run
+from h5bound.stores.zarr_internals import run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
-    from h5bound.stores.target import Target
+    from h5bound.stores.keys import StoreKeys
 
+
+MARKER = "h5bound-unfinished.json"
+"""The key that is in the store from the first write to the last."""
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What flock fails with where the file system has no locks, like Lustre without its option flock."""
+"""Errors of flock where the file system has no locks, such as Lustre without the option ``flock``."""
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-"""A marker is no symbolic link: what that leads to would be overwritten."""
+"""A symbolic link is not followed: the file behind it would be overwritten."""
 
 if sys.platform == "win32":
     import msvcrt
 
     def lock(descriptor: int) -> None:
-        """Lock a byte far behind the content, which others may go on reading; OSError if it is locked."""
+        """Lock a byte far behind the content, which others may still read; OSError if it is locked."""
         os.lseek(descriptor, 2**30, os.SEEK_SET)
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 else:
@@ -53,226 +58,143 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-class Claim(Protocol):
-    """The marker of a target, in the hands of one conversion."""
+class LockedFile:
+    """A marker that is a locked file. Raise TargetError if another conversion has the lock. `url` names the target."""
 
-    found: bytes | None
-    """what was in the marker before, None if there was none"""
+    content: bytes | None
+    """What was in the marker before, None if there was none."""
+    owner = ""
+    """Name of the conversion in the marker, where no lock protects it."""
 
-    def write(self, document: Mapping[str, Any]) -> None:
-        """Put a document into the marker; one that is cut short is no JSON."""
-
-    def keep(self, document: Mapping[str, Any]) -> None:
-        """Take over a marker that has this document, whoever owned it."""
-
-    def is_held(self) -> bool:
-        """Tell whether the marker is still this conversion's."""
-
-    def delete(self) -> None:
-        """Delete the marker."""
-
-    def release(self) -> None:
-        """Let go of the marker, which stays if it is there."""
-
-
-class FileClaim:
-    """A file that is locked.
-
-    Parameters
-    ----------
-    path
-        Of the file, which is created if it is not there.
-    target
-        What a conversion that has the lock writes to.
-
-    Raises
-    ------
-    TargetError
-        Another conversion has it.
-    """
-
-    def __init__(self, path: Path, target: str) -> None:
+    def __init__(self, path: Path, url: str) -> None:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.descriptor, created = lock_file(path, target)
-        except TargetError:
-            raise
+            self.descriptor, created = open_locked(path)
+        except BlockingIOError as error:
+            raise busy(url) from error
         except OSError as error:
-            raise TargetError(f"{target}: cannot be written to: {path.name}: {error.strerror}") from error
-        self.found = None if created else path.read_bytes()
+            raise TargetError(f"{url}: cannot be written to: {path.name}: {error.strerror}") from error
+        self.content = None if created else path.read_bytes()
 
     def write(self, document: Mapping[str, Any]) -> None:
-        """Put a document into the marker, in place."""
+        """Write a document in place; one that is cut short is not valid JSON."""
         data = dump(document)
         os.ftruncate(self.descriptor, 0)
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         while data:
             data = data[os.write(self.descriptor, data) :]
 
-    def keep(self, document: Mapping[str, Any]) -> None:
-        """Leave the marker as it is: cut short in between, it would not say whose work this is."""
+    def take_over(self, document: Mapping[str, Any]) -> None:
+        """Leave the file as it is: cut short by a rewrite, it would not say whose work this is."""
 
-    def is_held(self) -> bool:
-        """Tell whether the locked file is still the one that is there."""
+    def is_ours(self) -> bool:
+        """Return whether the locked file is still the one at its path."""
         return is_at(self.path, self.descriptor)
 
     def delete(self) -> None:
-        """Delete the marker, before anyone else can have it where the system lets an open file be deleted."""
+        """Delete the file, while it is locked where the system allows that."""
         if sys.platform == "win32":
             self.release()
         self.path.unlink()
 
     def release(self) -> None:
-        """Let go of the marker."""
+        """Close the file, which unlocks it."""
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
 
-def lock_file(path: Path, target: str) -> tuple[int, bool]:
-    """Give a descriptor of a file, which is locked, and whether it was created for that.
+class OwnedKey:
+    """A marker that is a key with the name of its owner. Raise TargetError if another conversion was faster."""
 
-    Raises
-    ------
-    TargetError
-        Another conversion has it.
-    """
+    def __init__(self, keys: StoreKeys, url: str) -> None:
+        self.keys, self.owner = keys, uuid4().hex
+        self.content = keys.read(MARKER)
+        if self.content is None:
+            with reaching(url):
+                run(keys.store.set_if_not_exists(MARKER, make_buffer(dump({"owner": self.owner}))))
+            if not self.is_ours():
+                raise busy(url)
+
+    def write(self, document: Mapping[str, Any]) -> None:
+        """Write a document and the name of this conversion."""
+        self.keys.write([(MARKER, dump({**document, "owner": self.owner}))])
+
+    take_over = write
+
+    def is_ours(self) -> bool:
+        """Return whether the marker has the name of this conversion."""
+        return parse_marker(self.keys.read(MARKER)).get("owner") == self.owner
+
+    def delete(self) -> None:
+        """Delete the key."""
+        self.keys.delete([MARKER])
+
+
+class NoMarker:
+    """For stores in which nothing can be seen before the conversion is complete."""
+
+    content: bytes | None = None
+    owner = ""
+
+    def write(self, document: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    take_over = write
+
+    def is_ours(self) -> bool:
+        """Return True."""
+        return True
+
+    def delete(self) -> None:
+        """Do nothing."""
+
+
+def open_locked(path: Path) -> tuple[int, bool]:
+    """Return the descriptor of a locked file, and whether it was created. BlockingIOError if another has the lock."""
     while True:
-        descriptor, created = open_or_create(path)
+        try:
+            descriptor, created = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
+        except FileExistsError:
+            try:
+                descriptor, created = os.open(path, os.O_RDWR | NO_FOLLOW), False
+            except FileNotFoundError:
+                continue  # deleted in between
         with ExitStack() as stack:
             stack.callback(os.close, descriptor)
             if not try_lock(descriptor):
-                raise taken(target)
-            if is_at(path, descriptor):  # else whoever had it has deleted it meanwhile
+                raise BlockingIOError
+            if is_at(path, descriptor):  # else its owner has deleted it in between
                 stack.pop_all()
                 return descriptor, created
 
 
+def try_lock(descriptor: int) -> bool:
+    """Return False if another process or thread has locked the file, True also where nobody can lock it."""
+    try:
+        lock(descriptor)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
+            return False
+        if error.errno not in NO_LOCKS:
+            raise
+    return True
+
+
 def is_at(path: Path, descriptor: int) -> bool:
-    """Tell whether an open file is the one at a path."""
+    """Return whether an open file is the one at a path."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
         return False
 
 
-def open_or_create(path: Path) -> tuple[int, bool]:
-    """Give a descriptor of a file, and whether it was created for that."""
-    while True:
-        try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
-        except FileExistsError:
-            try:
-                return os.open(path, os.O_RDWR | NO_FOLLOW), False
-            except FileNotFoundError:
-                continue  # deleted in between
-
-
-def try_lock(descriptor: int) -> bool:
-    """Tell whether an open file could be locked, or cannot be locked by anyone."""
+def is_locked(path: Path) -> bool:
+    """Return whether the file is there and locked."""
     try:
-        lock(descriptor)
-    except OSError as error:
-        if error.errno in NO_LOCKS:
-            return True
-        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EDEADLK):
-            return False
-        raise
-    return True
-
-
-class StoreClaim:
-    """The marker of a store that is no folder, with the name of its owner.
-
-    Parameters
-    ----------
-    target
-        The store.
-
-    Raises
-    ------
-    TargetError
-        Another conversion was faster.
-    """
-
-    def __init__(self, target: Target) -> None:
-        from zarr.core.buffer import default_buffer_prototype
-
-        self.target, self.owner = target, uuid4().hex
-        self.found = target.read(MARKER)
-        if self.found is None:
-            data = default_buffer_prototype().buffer.from_bytes(dump({"owner": self.owner}))
-            with reaching(target):
-                run(target.store.set_if_not_exists(MARKER, data))
-            if not self.is_held():
-                raise taken(target.url)
-
-    def write(self, document: Mapping[str, Any]) -> None:
-        """Put a document into the marker, under the name of this conversion."""
-        self.target.write([(MARKER, dump({**document, "owner": self.owner}))])
-
-    def keep(self, document: Mapping[str, Any]) -> None:
-        """Put the name of this conversion into the marker."""
-        self.write(document)
-
-    def is_held(self) -> bool:
-        """Tell whether the marker has the name of this conversion."""
-        return parse_marker(self.target.read(MARKER)).get("owner") == self.owner
-
-    def delete(self) -> None:
-        """Delete the marker."""
-        self.target.delete(MARKER)
-
-    def release(self) -> None:
-        """Nothing holds such a marker."""
-
-
-class NoClaim:
-    """Of a store in which there is nothing before the conversion is finished, and so no marker."""
-
-    found: bytes | None = None
-
-    def write(self, document: Mapping[str, Any]) -> None:
-        """Nothing is marked."""
-
-    keep = write
-
-    def is_held(self) -> bool:
-        """Give True: no other conversion can see it."""
-        return True
-
-    def delete(self) -> None:
-        """There is no marker."""
-
-    release = delete
-
-
-@contextmanager
-def claim(target: Target) -> Iterator[Claim]:
-    """Give the marker of a target, which is this conversion's alone until the end of the with block.
-
-    Raises
-    ------
-    TargetError
-        Another conversion has it.
-    """
-    made: Claim = NoClaim()
-    if target.marked:
-        made = StoreClaim(target) if target.root is None else FileClaim(target.root / MARKER, target.url)
-    try:
-        yield made
-    finally:
-        made.release()
-
-
-def is_claimed(target: Target) -> bool:
-    """Tell whether a conversion into a folder runs now; of other stores that is not known."""
-    if target.root is None:
-        return False
-    try:
-        descriptor = os.open(target.root / MARKER, os.O_RDWR | NO_FOLLOW)
-    except OSError:  # not there, or not to be written to: then nobody converts into it
+        descriptor = os.open(path, os.O_RDWR | NO_FOLLOW)
+    except OSError:  # not there, or not writable: then nobody converts into it
         return False
     try:
         return not try_lock(descriptor)
@@ -281,7 +203,7 @@ def is_claimed(target: Target) -> bool:
 
 
 def parse_marker(data: bytes | None) -> dict[str, Any]:
-    """Give the document of a marker, an empty one where it is none."""
+    """Return the document of a marker, an empty one if the marker is missing or cut short."""
     try:
         document = json.loads(data or b"{}")
     except ValueError:
@@ -289,6 +211,6 @@ def parse_marker(data: bytes | None) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def taken(target: str) -> TargetError:
-    """Give the error for a target that another conversion has."""
-    return TargetError(f"{target}: another conversion is writing to it now; wait for it, or name another target")
+def busy(url: str) -> TargetError:
+    """Return the error for a target that another conversion has locked."""
+    return TargetError(f"{url}: another conversion is writing to it now; wait for it, or name another target")

@@ -1,4 +1,4 @@
-"""What the documents of a store say: the metadata of arrays and groups, as zarr makes them and as they are written."""
+"""Metadata documents of arrays and groups: how zarr makes them, and what is written to a store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from h5bound.stores.target import run
+from h5bound.stores.zarr_internals import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -18,20 +18,21 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
     from zarr.abc.store import Store
-    from zarr.core.metadata import ArrayMetadata
 
-    from h5bound.stores.target import Target
     from h5bound.zarr_model.array_spec import ArrayNode
 
     Document = dict[str, Any]
 
 
+CONSOLIDATED = "consolidated_metadata"
+
+
 @contextmanager
 def quiet_zarr() -> Iterator[None]:
-    """Silence what zarr warns of where its documents are made on purpose, and looked through by h5bound.
+    """Silence zarr's warnings about metadata that h5bound makes on purpose.
 
-    Codecs of numcodecs and data types without a specification are in a store because the source cannot be
-    carried exactly without them. Not for threads: the filters of `warnings` are one for the process.
+    Codecs of numcodecs and data types without a specification are written where the source has no exact form without
+    them. Not for use in threads: `warnings` has one list of filters per process.
     """
     from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
 
@@ -42,18 +43,18 @@ def quiet_zarr() -> Iterator[None]:
         yield
 
 
-def make_array(target: Target, node: ArrayNode) -> zarr.Array[Any]:
-    """Give the Zarr array of a node, ready to be written to. Its document is not in the store yet."""
-    return bind(make_metadata(target.zarr_format, node), target.store, node.target)
+def make_array(store: Store, node: ArrayNode, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
+    """Return the Zarr array of a node, ready for chunks to be written. Its metadata document is not written."""
+    return bind(make_template(node, zarr_format).metadata, store, node.target)
 
 
-def make_encoder(target: Target, node: ArrayNode) -> ArrayMetadata:
-    """Give the metadata of an array that is one chunk of the node, for `encode_block`."""
-    return make_metadata(target.zarr_format, replace(node, shape=node.chunks, shards=None))
+def make_encoder(node: ArrayNode, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
+    """Return an array that is one chunk of the node, for `encode_block`."""
+    return make_template(replace(node, shape=node.chunks, shards=None), zarr_format)
 
 
-def make_metadata(zarr_format: Literal[2, 3], node: ArrayNode) -> ArrayMetadata:
-    """Give zarr's metadata of a node."""
+def make_template(node: ArrayNode, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
+    """Return an array with the metadata of a node, in a store of its own."""
     import zarr
     from numcodecs import get_codec
     from zarr.storage import MemoryStore
@@ -61,52 +62,49 @@ def make_metadata(zarr_format: Literal[2, 3], node: ArrayNode) -> ArrayMetadata:
     chain = node.chain
     options: dict[str, Any] = {"compressors": chain.compressors, "filters": chain.filters}
     if zarr_format == 2:
-        options = {name: [get_codec(dict(item)) for item in found] or None for name, found in options.items()}
+        options = {name: [get_codec(dict(item)) for item in items] or None for name, items in options.items()}
     else:
         options |= {"shards": node.shards, "dimension_names": node.dimension_names or None}
         if chain.serializer is not None:
             options["serializer"] = chain.serializer
     dtype = "string" if node.dtype.kind == "T" else node.dtype
-    made = zarr.create_array(
+    return zarr.create_array(
         MemoryStore(), shape=node.shape, chunks=node.chunks, dtype=dtype, fill_value=node.fill.value[()],
         zarr_format=zarr_format, **options,
     )  # fmt: skip
-    return made.metadata
 
 
-def bind(metadata: ArrayMetadata, store: Store, path: str) -> zarr.Array[Any]:
-    """Give the array with this metadata at a path of a store, without a look at the store."""
+def bind(metadata: Any, store: Store, path: str) -> zarr.Array[Any]:
+    """Return the array with this metadata at a path of a store, without reading the store."""
     import zarr
     from zarr.storage import StorePath
 
-    place = StorePath(store, path)
-    made: zarr.AsyncArray[Any] = zarr.AsyncArray(metadata, place, config={"write_empty_chunks": True})  # type: ignore[call-overload]  # it takes either format
-    return zarr.Array(made)
+    return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, path), config={"write_empty_chunks": True}))
 
 
-def encode_block(metadata: ArrayMetadata | None, block: NDArray[Any]) -> bytes:
-    """Give the encoded bytes of one chunk, filled up where the array ends within it."""
-    from zarr.core.buffer import default_buffer_prototype
+def encode_block(encoder: zarr.Array[Any] | None, block: NDArray[Any]) -> bytes:
+    """Return the encoded bytes of one chunk, padded with zeros where the block is smaller."""
+    from zarr.buffer import default_buffer_prototype
     from zarr.storage import MemoryStore
 
-    assert metadata is not None
-    store = MemoryStore()
-    array = bind(metadata, store, "")
-    whole = np.zeros(metadata.shape, block.dtype)
+    assert encoder is not None
+    store = MemoryStore()  # of this call alone: threads share the encoder
+    array = bind(encoder.metadata, store, "")
+    whole = np.zeros(encoder.shape, block.dtype)
     whole[tuple(slice(0, size) for size in block.shape)] = block
     array[...] = whole
-    key = metadata.encode_chunk_key((0,) * len(metadata.shape))
-    found = run(store.get(key, default_buffer_prototype()))
-    assert found is not None
-    return bytes(found.to_bytes())
+    key = array.metadata.encode_chunk_key((0,) * len(array.shape))
+    data = run(store.get(key, default_buffer_prototype()))
+    assert data is not None
+    return bytes(data.to_bytes())
 
 
 def describe_array(array: zarr.Array[Any], node: ArrayNode) -> Document:
-    """Give the documents of an array by their file names: its metadata and its attributes.
+    """Return the metadata documents of an array by their file names, attributes included.
 
-    The fill value is set as it was planned, since zarr itself drops the payload of a NaN.
+    The fill value is the planned one: zarr drops the payload of a NaN.
     """
-    from zarr.core.buffer import default_buffer_prototype
+    from zarr.buffer import default_buffer_prototype
 
     with quiet_zarr():
         buffers = array.metadata.to_buffer_dict(default_buffer_prototype())
@@ -123,58 +121,53 @@ def describe_array(array: zarr.Array[Any], node: ArrayNode) -> Document:
 
 
 def describe_group(zarr_format: int, attributes: Mapping[str, Any]) -> Document:
-    """Give the documents of a group by their file names."""
+    """Return the metadata documents of a group by their file names."""
     if zarr_format == 2:
         return {".zgroup": {"zarr_format": 2}, ".zattrs": dict(attributes)}
     return {"zarr.json": {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}}
 
 
-def write_root(target: Target, nodes: Mapping[str, Document]) -> None:
-    """Write the documents of the root one after another, with all others consolidated in it where that is done.
+def list_items(nodes: Mapping[str, Document]) -> Iterator[tuple[str, bytes]]:
+    """Yield key and bytes of each metadata document but the root's. `nodes`: documents by node path."""
+    for path, documents in nodes.items():
+        if path:
+            yield from ((f"{path}/{name}", dump(document)) for name, document in documents.items())
 
-    Parameters
-    ----------
-    target
-        The store.
-    nodes
-        Documents of all nodes by the node's path; "" is the root.
+
+def list_root_items(zarr_format: int, nodes: Mapping[str, Document], *, copies: bool) -> Iterator[tuple[str, bytes]]:
+    """Yield key and bytes of the root's metadata documents in the order to write them.
+
+    The last one makes the store a store. With `copies`, they hold the consolidated metadata of all nodes.
     """
-    copied = target.store.supports_consolidated_metadata
-    for name, document in (consolidate(target.zarr_format, nodes) if copied else nodes[""]).items():
-        target.write([(name, dump(document))])
+    root = dict(nodes[""])
+    if copies and zarr_format == 2:
+        root = {".zattrs": root[".zattrs"], ".zmetadata": consolidate_v2(nodes), ".zgroup": root[".zgroup"]}
+    elif copies:
+        root["zarr.json"] = root["zarr.json"] | {CONSOLIDATED: consolidate_v3(nodes)}
+    yield from ((name, dump(document)) for name, document in root.items())
 
 
-def write_nodes(target: Target, nodes: Mapping[str, Document]) -> None:
-    """Write the documents of all nodes but the root, by the node's path."""
-    target.write(
-        (f"{path}/{name}", dump(document))
-        for path, documents in nodes.items()
+def consolidate_v2(nodes: Mapping[str, Document]) -> Document:
+    """Return the content of ``.zmetadata``."""
+    metadata = {
+        f"{path}/{name}".lstrip("/"): document
+        for path, documents in sort_nodes(nodes)
         for name, document in documents.items()
-        if path
-    )
+    }
+    return {"zarr_consolidated_format": 1, "metadata": metadata}
 
 
-def consolidate(zarr_format: int, nodes: Mapping[str, Document]) -> Document:
-    """Give the root's documents with all others in them, the one that makes the store a store last.
+def consolidate_v3(nodes: Mapping[str, Document]) -> Document:
+    """Return the consolidated metadata of the root in zarr-python's form: Zarr v3 does not specify any."""
+    metadata = {path: documents["zarr.json"] for path, documents in sort_nodes(nodes) if path}
+    return {"kind": "inline", "must_understand": False, "metadata": metadata}
 
-    v2: ``.zmetadata``; v3: as zarr-python reads and writes it, the specification does not have it yet.
-    """
-    root = nodes[""]
-    # zarr-python builds its tree from these in one pass: parents first, and the children of one parent together.
-    ordered = sorted(nodes.items(), key=lambda item: (item[0].count("/"), item[0].split("/")))
-    if zarr_format == 2:
-        every = {
-            f"{path}/{name}" if path else name: document
-            for path, documents in ordered
-            for name, document in documents.items()
-        }
-        consolidated = {"zarr_consolidated_format": 1, "metadata": every}
-        return {".zattrs": root[".zattrs"], ".zmetadata": consolidated, ".zgroup": root[".zgroup"]}
-    inner = {path: documents["zarr.json"] for path, documents in ordered if path}
-    consolidated = {"kind": "inline", "must_understand": False, "metadata": inner}
-    return {"zarr.json": root["zarr.json"] | {"consolidated_metadata": consolidated}}
+
+def sort_nodes(nodes: Mapping[str, Document]) -> list[tuple[str, Document]]:
+    """Return the nodes as zarr-python builds its tree in one pass: parents first, the children of one together."""
+    return sorted(nodes.items(), key=lambda item: (item[0].count("/"), item[0].split("/")))
 
 
 def dump(document: Any) -> bytes:
-    """Give a document as JSON."""
+    """Return a document as JSON."""
     return json.dumps(document, indent=2, allow_nan=False).encode("ascii")

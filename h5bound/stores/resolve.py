@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-from zipfile import is_zipfile
 
 from h5bound.errors import OptionError, TargetError
 from h5bound.files.urls import USER, quote_url, redact, redact_all
-from h5bound.stores.target import Target, reaching, run
+from h5bound.stores.generic import GenericBackend
+from h5bound.stores.icechunk import IcechunkBackend
+from h5bound.stores.keys import reaching
+from h5bound.stores.local import LocalBackend
+from h5bound.stores.target import Target
+from h5bound.stores.zarr_internals import run
+from h5bound.stores.zip_file import ZipBackend
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
 
     from zarr.abc.store import Store
-    from zarr.storage import FsspecStore
+
+    from h5bound.stores.target import Backend
 
     StoreLike = str | PathLike[str] | Store
 
@@ -29,81 +36,90 @@ def open_target(
     *,
     read_only: bool = False,
 ) -> Target:
-    """Give the store at a path or URL, or the one that is passed. Nothing is asked of it yet.
+    """Return the store at a path or URL, or the one that is passed. Nothing is read from it, except of a zip file.
 
     Parameters
     ----------
     place
-        A path: a directory, or one zip file where it ends in ``.zip``. A URL that fsspec knows. A Zarr store.
+        The path of a directory, or of a zip file if it ends in ``.zip``; a URL for fsspec; or a Zarr store.
     zarr_format
-        What is read or written there.
+        Format to write, or to read.
     storage_options
-        Of fsspec, for a URL.
+        Options for fsspec, if `place` is a URL.
     read_only
-        Whether nothing is to be written.
+        Whether the store is only read.
 
     Raises
     ------
     OptionError
-        It is nothing of the kind, or the options are for nothing.
+        `place` is none of these, or the options are not for it.
     TargetError
-        The URL cannot be used, or the store not be written to.
+        The URL cannot be used, or the store cannot be written to.
     """
+    url = ""
     if isinstance(place, (str, os.PathLike)):
-        text = os.fspath(place)
-        if not text or "\0" in text or re.match("file:/[^/]", text):
-            raise OptionError(f"{text!r}: name a folder, a .zip file, or a URL like file:///folder")
-        path = text.removeprefix("file://")
+        url = os.fspath(place)
+        if not url or "\0" in url or re.match("file:/[^/]", url):
+            raise OptionError(f"{url!r}: name a folder, a .zip file, or a URL like file:///folder")
+        path = url.removeprefix("file://")
         if "://" in path:
-            return Target(open_url(text, storage_options, read_only=read_only), zarr_format, text)
-        store = open_path(Path(path), read_only=read_only)
+            store, storage_options = open_url(url, storage_options, read_only=read_only), None
+        else:
+            store = open_path(Path(path), read_only=read_only)
     else:
-        text, store = "", check_store(place, zarr_format, read_only=read_only)
+        store = check_store(place, read_only=read_only)
     if storage_options:
-        raise OptionError("storage_options: they are for URLs that fsspec knows")
-    return Target(store, zarr_format, text or describe_store(store))
+        raise OptionError("storage_options: they are only for URLs, which fsspec opens")
+    return Target(choose_backend(store, zarr_format, read_only=read_only), zarr_format, url or describe_store(store))
+
+
+def choose_backend(store: Store, zarr_format: Literal[2, 3], *, read_only: bool) -> Backend:
+    """Return what converts into a store of this class, with the store open."""
+    from zarr.storage import LocalStore, StorePath, ZipStore
+
+    icechunk = sys.modules.get("icechunk")  # not imported: then the store is not icechunk's
+    if type(store) is LocalStore:  # not opened: that would make the folder
+        return LocalBackend(LocalStore(store.root.absolute(), read_only=read_only))
+    if isinstance(store, ZipStore):
+        if read_only and store.path is not None:  # the caller's, closed after writing, may truncate the file
+            store = ZipStore(store.path, mode="r")
+        backend = ZipBackend(store)
+        if not store.read_only or backend.is_zip():
+            run(StorePath.open(store, ""))
+        return backend
+    run(StorePath.open(store, ""))
+    if icechunk is not None and isinstance(store, icechunk.IcechunkStore):
+        return IcechunkBackend.of(store, zarr_format, read_only=read_only)
+    return GenericBackend(store)
 
 
 def find_target(place: StoreLike, storage_options: Mapping[str, Any] | None = None) -> Target:
-    """Give the store at a place to read from, in the format that it has there; 3 if nothing tells.
+    """Return the store at a place to read it, in the format that it has there: 3 if it has none.
 
-    Raises
-    ------
-    OptionError, TargetError
-        As for `open_target`.
+    Raise OptionError and TargetError as `open_target` does.
     """
-    third = open_target(place, 3, storage_options, read_only=True)
-    second = Target(third.store, 2, third.url)
-    with reaching(third):
-        return second if second.read(".zgroup") is not None else third
+    target = open_target(place, 3, storage_options, read_only=True)
+    with reaching(target.url):
+        return target if target.keys.read(".zgroup") is None else Target(target.backend, 2, target.url)
 
 
 def open_path(path: Path, *, read_only: bool) -> Store:
-    """Give the store at a local path; a zip file is only read through it."""
-    from zarr.storage import LocalStore, StorePath, ZipStore
+    """Return the store at a local path; a zip file is only read through it."""
+    from zarr.storage import LocalStore, ZipStore
 
-    path = path.absolute()  # the workers of a cluster stand elsewhere
-    if path.suffix != ".zip":
-        return LocalStore(path, read_only=read_only)
-    store = ZipStore(path, mode="r")
-    if is_zipfile(path):
-        run(StorePath.open(store, ""))
-    return store
+    path = path.absolute()  # the workers of a cluster have other working directories
+    return ZipStore(path, mode="r") if path.suffix == ".zip" else LocalStore(path, read_only=read_only)
 
 
 def open_url(url: str, storage_options: Mapping[str, Any] | None, *, read_only: bool) -> Store:
-    """Give the store at a URL.
+    """Return the store at a URL.
 
-    Listings are not cached: they would not show what other processes wrote or deleted.
-
-    Raises
-    ------
-    TargetError
-        There are credentials in it, or nothing that knows it is installed.
+    Raise TargetError if there are credentials in the URL, or no file system for it is installed. Listings are not
+    cached: they would not show what other processes wrote or deleted.
     """
     if has_credentials(url):
         raise TargetError(
-            f"{redact(url)}: credentials in a URL would stand in every report; pass them in storage_options"
+            f"{redact(url)}: credentials in a URL would appear in every report; pass them in storage_options"
         )
     try:
         from zarr.storage import FsspecStore
@@ -117,7 +133,7 @@ def open_url(url: str, storage_options: Mapping[str, Any] | None, *, read_only: 
 
 
 def has_credentials(url: str) -> bool:
-    """Tell whether there may be a password or a signature in a URL, or in one of a chain.
+    """Return whether a URL, or one in a chain of them, may hold a password or a signature.
 
     >>> [has_credentials(url) for url in ("s3://bucket/a", "abfs://container@account/a", "memory://a#1")]
     [False, False, False]
@@ -131,27 +147,20 @@ def has_credentials(url: str) -> bool:
     return passwords or any("?" in part for part in parts) or any(redact(part) != quote_url(part) for part in web)
 
 
-def find_local(store: FsspecStore) -> Store:
-    """Give zarr's own store of a local directory in place of fsspec's, which writes files in place."""
+def find_local(store: Store) -> Store:
+    """Return zarr's own store of a local directory in place of fsspec's, which writes files in place."""
     from zarr.storage import LocalStore
 
-    protocol = getattr(store.fs, "sync_fs", store.fs).protocol
-    known = (protocol,) if isinstance(protocol, str) else protocol
-    return LocalStore(store.path, read_only=store.read_only) if "file" in known else store
+    fs = getattr(store, "fs", None)
+    protocol = getattr(getattr(fs, "sync_fs", fs), "protocol", ())
+    is_local = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+    return LocalStore(store.path, read_only=store.read_only) if is_local else store  # type: ignore[attr-defined]
 
 
-def check_store(store: object, zarr_format: Literal[2, 3], *, read_only: bool) -> Store:
-    """Give a store object as it is to be used.
-
-    Raises
-    ------
-    OptionError
-        It is no store, or cannot have that format.
-    TargetError
-        It cannot be written to.
-    """
+def check_store(store: object, *, read_only: bool) -> Store:
+    """Return a store object as it is used. Raise OptionError if it is none, TargetError if it cannot be written to."""
     from zarr.abc.store import Store
-    from zarr.storage import FsspecStore, LocalStore, StorePath, ZipStore
+    from zarr.storage import ZipStore
 
     if not isinstance(store, Store):
         raise OptionError(
@@ -161,27 +170,15 @@ def check_store(store: object, zarr_format: Literal[2, 3], *, read_only: bool) -
     if not read_only and (store.read_only or not store.supports_writes):
         raise TargetError(f"{describe_store(store)}: nothing can be written to it, it is opened read-only")
     if not read_only and not store.supports_deletes and not isinstance(store, ZipStore):
-        raise TargetError(f"{describe_store(store)}: nothing can be deleted from it, such as the mark of a beginning")
-    if read_only and isinstance(store, ZipStore) and store.path is not None:
-        return open_path(store.path, read_only=True)  # one that was closed after writing may truncate it if used again
-    if type(store) is LocalStore:
-        return LocalStore(store.root.absolute(), read_only=read_only)
-    if Target(store, zarr_format, "").kind == "icechunk" and zarr_format == 2 and not read_only:
-        raise OptionError("zarr_format=2: icechunk holds format 3")
-    if type(getattr(store, "session", None)).__name__ == "ForkSession" and not read_only:
-        raise OptionError("a forked icechunk session takes no commit; pass writable_session(branch).store")
-    run(StorePath.open(store, ""))
-    return find_local(store) if isinstance(store, FsspecStore) else store
+        raise TargetError(
+            f"{describe_store(store)}: nothing can be deleted from it, and a conversion deletes its marker"
+        )
+    return find_local(store)
 
 
 def describe_store(store: Store) -> str:
-    """Give what a store object is called in reports and errors."""
-    if Target(store, 3, "").kind == "icechunk":
-        session = store.session  # type: ignore[attr-defined]
+    """Return the name of a store object in reports and errors, without the names and passwords in its URLs."""
+    session = getattr(store, "session", None)
+    if session is not None:
         return f"icechunk://{session.branch or session.snapshot_id}"
-    return redact_all(hide_user(str(store)))
-
-
-def hide_user(text: str) -> str:
-    """Give a text without the names and passwords in its URLs."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
+    return redact_all(re.sub(r"//[^/@\s]*@", "//", str(store)))

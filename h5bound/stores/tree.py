@@ -1,7 +1,7 @@
-"""The nodes of a Zarr store as they are in it: their own documents, the copies of these, and the keys of their chunks.
+"""The nodes of a Zarr store as they are stored, their consolidated metadata, and the keys of their chunks.
 
-Zarr and xarray read the copies, the consolidated metadata, where there are any. So a store is what its source is only
-if each copy is what the node itself has.
+Zarr and xarray read the consolidated metadata where there are any. So a store equals its source only if each copy is
+what the node itself has.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from h5bound.chunk_grid import count_chunks
 from h5bound.errors import TargetError
 from h5bound.h5py_compat import describe
-from h5bound.stores.metadata import bind
+from h5bound.stores.metadata import CONSOLIDATED, bind, consolidate_v2, consolidate_v3
 from h5bound.zarr_model.array_spec import check_codecs
 
 if TYPE_CHECKING:
@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from h5bound.stores.target import Target
 
 
-CONSOLIDATED = "consolidated_metadata"
-
 READS_AT_ONCE = 256
-"""Documents that are in memory at once, before they are read."""
+"""Metadata documents in memory before they are parsed."""
+
+NAMES = {3: ("zarr.json",), 2: (".zarray", ".zgroup", ".zattrs", ".zmetadata")}
+"""File names of metadata documents by format, first those that make a node."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,24 +43,24 @@ class StoredNode:
     """A group or array of a store."""
 
     path: str
-    """without a leading slash; "" for the root"""
+    """Node path without a leading slash, "" for the root."""
     documents: Mapping[str, Document]
-    """by their file names"""
+    """Metadata documents by their file names."""
     array: zarr.Array[Any] | None
-    """None for a group"""
+    """The array, None for a group."""
     counts: Shape = ()
-    """how many keys the array may have along each axis"""
+    """Number of keys that the array may have along each axis."""
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """Of the node itself."""
+        """The attributes of the node."""
         if "zarr.json" in self.documents:
             return dict(self.documents["zarr.json"].get("attributes", {}))
         return dict(self.documents.get(".zattrs", {}))
 
     @property
     def fill_json(self) -> Any:
-        """The fill value of an array as its document spells it."""
+        """The fill value of an array as JSON."""
         return self.documents.get("zarr.json", self.documents.get(".zarray", {})).get("fill_value")
 
 
@@ -68,50 +69,40 @@ class StoredTree:
     """All keys of a store."""
 
     nodes: Mapping[str, StoredNode]
-    """by their paths"""
+    """Nodes by their paths."""
     chunk_coords: Mapping[str, NDArray[np.int64]]
-    """cells of which there is a key, by the path of the array, in the grid of its keys"""
+    """Chunk coordinates of the keys by the path of their array, in its grid of chunks or shards."""
     strays: Mapping[str | None, Sequence[str]]
-    """keys that are no chunk of the array at whose path they stand; None: that stand at none"""
+    """Keys that are no chunk of the array that they are below, by its path; None for those below no array."""
 
 
 def read_tree(target: Target) -> StoredTree:
-    """Give the nodes of a store and what keys it has.
-
-    Raises
-    ------
-    TargetError
-        A document is damaged, or the keys cannot be listed.
-    """
-    files = {3: {"zarr.json"}, 2: {".zarray", ".zgroup", ".zattrs"}}[target.zarr_format]
+    """Return all nodes and keys of a store. Raise TargetError if a metadata document is damaged."""
     keys: list[str] = []
-    found: list[str] = []
+    document_keys: list[str] = []
     for key in list_keys(target):
-        (found if key.rpartition("/")[2] in files or key == ".zmetadata" else keys).append(key)
+        path, _, name = key.rpartition("/")
+        is_document = name in NAMES[target.zarr_format] and (name != ".zmetadata" or not path)
+        (document_keys if is_document else keys).append(key)
     by_path: dict[str, dict[str, Document]] = {}
-    for key, document in read_documents(target, found):
+    for key, document in read_documents(target, document_keys):
         path, _, name = key.rpartition("/")
         by_path.setdefault(path, {})[name] = document
     nodes = {}
     for path, documents in sorted(by_path.items()):
-        kept = keep_documents(documents)
-        if kept:
-            nodes[path] = make_node(target, path, kept)
-        keys += [f"{path}/{name}".lstrip("/") for name in documents if name not in kept]
+        node_name = next((name for name in NAMES[target.zarr_format][:2] if name in documents), "")
+        used = {one: documents[one] for one in documents if node_name and one in (node_name, ".zattrs", ".zmetadata")}
+        if node_name:
+            nodes[path] = make_node(target, path, node_name, used)
+        keys += [f"{path}/{one}".lstrip("/") for one in documents if one not in used]
     return StoredTree(nodes, *sort_keys(keys, nodes))
 
 
 def list_keys(target: Target) -> list[str]:
-    """Give the keys of a store that has some.
-
-    Raises
-    ------
-    TargetError
-        They cannot be listed, as behind a web server that shows no folders.
-    """
-    reason = "its keys cannot be listed, so nothing says that it has none too many"
+    """Return the keys of a store. Raise TargetError if there are none, as behind a web server that lists nothing."""
+    reason = "its keys cannot be listed, so keys that do not belong to it would not be found"
     try:
-        keys = target.list_keys()
+        keys = target.keys.list_all()
     except Exception as error:
         raise TargetError(f"{target.url}: {reason} ({describe(error)})") from error
     if not keys:
@@ -120,56 +111,39 @@ def list_keys(target: Target) -> list[str]:
 
 
 def read_documents(target: Target, keys: Sequence[str]) -> Iterator[tuple[str, Document]]:
-    """Give the documents of a store by their keys.
-
-    Raises
-    ------
-    TargetError
-        One is no JSON object, or its attributes are none.
-    """
+    """Yield key and content of metadata documents. Raise TargetError if one is no JSON object, or has no attributes."""
     for start in range(0, len(keys), READS_AT_ONCE):
-        some = keys[start : start + READS_AT_ONCE]
-        for key, data in zip(some, target.read_all(some), strict=True):
+        batch = keys[start : start + READS_AT_ONCE]
+        for key, data in zip(batch, target.keys.read_all(batch), strict=True):
             try:
                 document = json.loads(data or b"")
             except (ValueError, RecursionError) as error:
                 raise damaged(target, key, error) from error
             if not isinstance(document, dict) or not isinstance(document.get("attributes", {}), dict):
-                raise damaged(target, key, TypeError("no JSON object, or its attributes are none"))
+                raise damaged(target, key, TypeError("it or its attributes are not a JSON object"))
             yield key, document
 
 
 def damaged(target: Target, key: str, error: BaseException) -> TargetError:
-    """Give the error that says so of a document."""
+    """Return the error for a metadata document that cannot be used."""
     return TargetError(
-        f"{target.url}: {key} is a damaged document ({describe(error)}); convert again with overwrite=True"
+        f"{target.url}: the metadata document {key} is damaged ({describe(error)}); convert again with overwrite=True"
     )
 
 
-def keep_documents(documents: Mapping[str, Document]) -> dict[str, Document]:
-    """Give those that make one node: of format 2 an array if it is one, else a group; none without either."""
-    if "zarr.json" in documents:
-        return dict(documents)
-    kind = next((name for name in (".zarray", ".zgroup") if name in documents), None)
-    return {name: item for name, item in documents.items() if kind and name in (kind, ".zattrs", ".zmetadata")}
+def make_node(target: Target, path: str, name: str, documents: Mapping[str, Document]) -> StoredNode:
+    """Return a node as zarr reads it. `name`: file name of the document that makes it an array or a group.
 
-
-def make_node(target: Target, path: str, documents: Mapping[str, Document]) -> StoredNode:
-    """Give a node, as zarr understands its documents.
-
-    Raises
-    ------
-    TargetError
-        It does not.
+    Raise TargetError if zarr cannot read it, its format is another one, or a codec is one that h5bound does not write.
     """
-    from zarr.core.group import GroupMetadata
+    import zarr
+    from zarr.storage import StorePath
 
-    name = next(name for name in ("zarr.json", ".zarray", ".zgroup") if name in documents)
-    own: Any = {key: value for key, value in documents[name].items() if key != CONSOLIDATED}
+    own = without_copies(documents[name])
     try:
         check_format(own, target.zarr_format)
         if name == ".zgroup" or own.get("node_type") == "group":
-            GroupMetadata.from_dict(dict(own))
+            zarr.AsyncGroup.from_dict(StorePath(target.store, path), dict(own))
             return StoredNode(path, documents, None)
         check_codecs(own)
         array = bind(own, target.store, path)
@@ -179,13 +153,7 @@ def make_node(target: Target, path: str, documents: Mapping[str, Document]) -> S
 
 
 def check_format(document: Document, zarr_format: int) -> None:
-    """Refuse a document of another format, or of none, which zarr may read all the same.
-
-    Raises
-    ------
-    ValueError
-        It is.
-    """
+    """Raise ValueError for a document of another format, or of none: zarr may read it all the same."""
     if document.get("zarr_format") != zarr_format:
         raise ValueError(f"its zarr_format is {document.get('zarr_format')!r}, not {zarr_format}")
 
@@ -193,7 +161,7 @@ def check_format(document: Document, zarr_format: int) -> None:
 def sort_keys(
     keys: Iterable[str], nodes: Mapping[str, StoredNode]
 ) -> tuple[dict[str, NDArray[np.int64]], dict[str | None, list[str]]]:
-    """Give the cells that have a key, by array, and the keys that are no chunk of any."""
+    """Return the chunk coordinates of the keys by array, and the keys that are no chunk of any."""
     flat: dict[str, numbers_array[int]] = {}
     strays: dict[str | None, list[str]] = {}
     for key in keys:
@@ -211,7 +179,7 @@ def sort_keys(
 
 
 def find_array(key: str, nodes: Mapping[str, StoredNode]) -> StoredNode | None:
-    """Give the array at whose path a key stands, the innermost one."""
+    """Return the innermost array that a key is below."""
     path = key
     while path:
         path = path.rpartition("/")[0]
@@ -222,7 +190,7 @@ def find_array(key: str, nodes: Mapping[str, StoredNode]) -> StoredNode | None:
 
 
 def find_chunk_coords(node: StoredNode, key: str) -> Shape | None:
-    """Give the cell whose key this is; None if there is none in the grid."""
+    """Return the chunk coordinates of a key, None if there is no such chunk in the grid."""
     assert node.array is not None
     name = key[len(node.path) :].lstrip("/")
     coords = tuple(map(int, re.findall(r"[0-9]{1,18}", name)))[: len(node.counts)]
@@ -231,75 +199,64 @@ def find_chunk_coords(node: StoredNode, key: str) -> Shape | None:
 
 
 def compare_copies(target: Target, nodes: Mapping[str, StoredNode]) -> Iterator[tuple[str, str]]:
-    """Yield path and difference of each node whose consolidated document is not its own.
+    """Yield node path and difference of each metadata document that is not as the consolidated metadata have it.
 
-    Raises
-    ------
-    TargetError
-        The consolidated metadata are none.
+    Any group of format 3 may have consolidated metadata; the root must, if zarr reads them from this store.
     """
-    if target.zarr_format == 2:
-        held = nodes[""].documents.get(".zmetadata")
-        own = {
-            f"{path}/{name}".lstrip("/"): document
-            for path, node in nodes.items()
-            for name, document in node.documents.items()
-            if name != ".zmetadata"
-        }
-        yield from compare_with_copies(target, "", ".zmetadata", held, own)
-        return
-    for path, node in nodes.items():
-        held = node.documents["zarr.json"].get(CONSOLIDATED)
-        if held is None and (path or not target.store.supports_consolidated_metadata):
-            continue  # only the root has to have any, where zarr reads them at all
-        below = f"{path}/" if path else ""
-        own = {
-            inner.removeprefix(below): without_copies(other.documents["zarr.json"])
-            for inner, other in nodes.items()
-            if inner and inner.startswith(below)
-        }
-        yield from compare_with_copies(target, path, f"{below}zarr.json", held, own)
+    for base, node in nodes.items():
+        name = "zarr.json" if target.zarr_format == 3 else ".zmetadata"
+        key = f"{base}/{name}".lstrip("/")
+        document = node.documents.get(name)
+        found = document if document is None or target.zarr_format == 2 else document.get(CONSOLIDATED)
+        if found is None:
+            if not base and target.store.supports_consolidated_metadata:
+                yield base, f"{key} has no consolidated metadata"
+            continue
+        copies = found.get("metadata") if isinstance(found, dict) else None
+        if not isinstance(copies, dict) or not all(isinstance(copy, dict) for copy in copies.values()):
+            raise damaged(target, key, TypeError("its consolidated metadata are not JSON objects"))
+        expected = make_copies(target, base, nodes)
+        for inner in sorted(expected.keys() | copies.keys()):
+            difference = compare_copy(inner, expected.get(inner), copies.get(inner), key)
+            path = f"{base}/{inner}".lstrip("/")
+            if difference:
+                yield path if target.zarr_format == 3 else path.rpartition("/")[0], difference
 
 
-def compare_with_copies(
-    target: Target, base: str, key: str, held: Any, own: Mapping[str, Document]
-) -> Iterator[tuple[str, str]]:
-    """Yield path and difference of each document below a group that has no copy, or another one."""
-    if held is None:
-        yield base, f"{key} has no consolidated metadata"
-        return
-    copies = held.get("metadata") if isinstance(held, dict) else None
-    if not isinstance(copies, dict) or not all(isinstance(copy, dict) for copy in copies.values()):
-        raise damaged(target, key, TypeError("its consolidated metadata are no JSON objects"))
-    for name in sorted(own.keys() | copies.keys()):
-        path = f"{base}/{name}".lstrip("/")
-        if target.zarr_format == 2:
-            path = path.rpartition("/")[0]
-        if name not in copies:
-            yield path, f"{name} is not in the consolidated metadata of {key}"
-        elif name not in own:
-            yield path, f"{name} is in the consolidated metadata of {key}, and not in the store"
-        else:
-            parts = list_differing_parts(own[name], without_empty_copies(copies[name]))
-            if parts:
-                yield path, f"{', '.join(parts)} of {name} differs in the consolidated metadata of {key}"
+def make_copies(target: Target, base: str, nodes: Mapping[str, StoredNode]) -> dict[str, Document]:
+    """Return the consolidated metadata of a group as they have to be, by their names in it."""
+    below = f"{base}/" if base else ""
+    documents = {
+        path.removeprefix(below): {
+            name: without_copies(document) for name, document in node.documents.items() if name != ".zmetadata"
+        }
+        for path, node in nodes.items()
+        if path.startswith(below)
+    }
+    copies: dict[str, Document] = (consolidate_v3 if target.zarr_format == 3 else consolidate_v2)(documents)["metadata"]
+    return copies
+
+
+def compare_copy(name: str, own: Document | None, copy: Document | None, key: str) -> str:
+    """Return how a document differs from its copy in the metadata document `key`, "" if it does not."""
+    if copy is None:
+        return f"{name} is not in the consolidated metadata of {key}"
+    if own is None:
+        return f"{name} is in the consolidated metadata of {key}, and not in the store"
+    inner = copy.get(CONSOLIDATED)
+    if inner is None or (isinstance(inner, dict) and not inner.get("metadata")):  # zarr-python puts that into groups
+        copy = without_copies(copy)
+    parts = list_differing_parts(own, copy)
+    return f"{', '.join(parts)} of {name} differs in the consolidated metadata of {key}" if parts else ""
 
 
 def without_copies(document: Document) -> Document:
-    """Give a document by itself."""
+    """Return a metadata document without consolidated metadata."""
     return {name: value for name, value in document.items() if name != CONSOLIDATED}
 
 
-def without_empty_copies(document: Document) -> Document:
-    """Give a document without consolidated metadata of nothing, as zarr-python puts them into its copies of groups."""
-    held = document.get(CONSOLIDATED)
-    return (
-        without_copies(document) if held is None or (isinstance(held, dict) and not held.get("metadata")) else document
-    )
-
-
 def list_differing_parts(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Give the names whose values are not the same JSON.
+    """Return the names whose values are not the same JSON.
 
     >>> list_differing_parts({"a": 1, "b": 1, "c": [0]}, {"a": 1.0, "c": [0]})
     ['a', 'b']
@@ -312,7 +269,7 @@ def list_differing_parts(one: Mapping[str, Any], other: Mapping[str, Any]) -> li
 
 
 def same_json(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same JSON: 1, 1.0 and true are three.
+    """Return whether two values are the same JSON: 1, 1.0 and true are three.
 
     >>> same_json({"a": (1,)}, {"a": [1]}), same_json(1, True)
     (True, False)

@@ -14,7 +14,7 @@ from h5bound.errors import SourceChangedError, SourceNotFoundError, TargetError
 from h5bound.execution.work import Work
 from h5bound.h5py_compat import describe
 from h5bound.planning.source_values import SourceValues, describe_values, read_region, read_values
-from h5bound.stores.target import run
+from h5bound.stores.zarr_internals import run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,7 +17,7 @@ import pytest
 import zarr
 from h5py import h5d, h5p, h5s, h5t, h5z
 from numcodecs import blosc, zstd
-from zarr.core.buffer import default_buffer_prototype
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from h5bound.buffers import DamagedError

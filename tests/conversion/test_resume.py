@@ -19,19 +19,20 @@ from zarr.storage import MemoryStore
 from h5bound import convert, verify
 from h5bound.cli.main import run_command
 from h5bound.conversion.provenance import fingerprint
-from h5bound.conversion.resume import decide_state
+from h5bound.conversion.resume import decide_action
 from h5bound.errors import SourceChangedError, TargetError
-from h5bound.stores.lock import claim
+from h5bound.stores.lock import MARKER
 from h5bound.stores.resolve import open_target
-from h5bound.stores.target import MARKER
 from tests.support.recorder import Log, count_files
 from tests.support.saboteur import Saboteur
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from h5bound.reports import ConversionReport
+    from h5bound.stores.target import Marker
 
 Content = dict[str, bytes]
 
@@ -309,12 +310,17 @@ def test_what_was_to_be_overwritten_is_never_taken_for_new_chunks(tmp_path: Path
         for name in ("a/x", "b/y"):
             other.create_dataset(name, data=-file[name][:], chunks=(10,))
     convert(old, target)
-    with claim(open_target(target, 3)) as held:
-        held.write({})  # as an overwriting conversion does first
+    with lock(target) as marker:
+        marker.write({})  # as an overwriting conversion does first
     with pytest.raises(TargetError, match="unfinished"):
         convert(new, target)
     convert(new, target, resume=True)
     assert verify(new, target).equal
+
+
+def lock(target: Path) -> AbstractContextManager[Marker]:
+    """Lock a target as a conversion does."""
+    return open_target(target, 3).backend.lock(str(target))
 
 
 def hold(source: Any, target: Any, act: Callable[[], object], **options: Any) -> ConversionReport:
@@ -427,9 +433,8 @@ def test_of_conversions_that_begin_together_one_gets_in(source: Path, tmp_path: 
 def test_a_marker_that_its_maker_could_not_lock_in_time_does_not_stay(source: Path, target: Path) -> None:
     convert(source, target)
     (target / MARKER).touch()  # by another conversion, which was refused since this one was the first to lock it
-    place = open_target(target, 3)
-    with claim(place) as held, pytest.raises(TargetError):
-        decide_state(place, held, {}, resume=False, overwrite=False)
+    with lock(target) as marker, pytest.raises(TargetError):
+        decide_action(open_target(target, 3), marker, {}, resume=False, overwrite=False)
     assert verify(source, target).equal
 
 
@@ -440,18 +445,18 @@ def test_a_marker_that_is_deleted_before_it_can_be_locked_is_not_held(
 
     target.mkdir()
     (target / MARKER).write_bytes(b"{}")
-    lock, late = h5bound.stores.lock.lock, [True]
+    system_lock, late = h5bound.stores.lock.lock, [True]
 
     def lock_late(descriptor: int) -> None:
         if late.pop():
             (target / MARKER).unlink()  # as the conversion does that has finished meanwhile
             late.append(False)
-        lock(descriptor)
+        system_lock(descriptor)
 
     monkeypatch.setattr(h5bound.stores.lock, "lock", lock_late)
-    with claim(open_target(target, 3)) as held:
-        assert held.found is None
-        assert held.is_held()
+    with lock(target) as marker:
+        assert marker.content is None
+        assert marker.is_ours()
 
 
 def test_where_there_are_no_locks_the_first_marker_counts(
@@ -533,14 +538,14 @@ def test_a_folder_of_a_store_that_is_a_link_is_not_written_through(source: Path,
 def test_a_source_in_its_target_is_not_deleted(source: Path, target: Path, option: str, unfinished: bool) -> None:
     interrupt(source, target) if unfinished else convert(source, target)
     inside = source.rename(target / "a.h5")
-    with pytest.raises(TargetError, match=r"a\.h5 is in it"):
+    with pytest.raises(TargetError, match=r"the source .*a\.h5 lies inside the target"):
         convert(inside, target, **{option: True})  # type: ignore[arg-type]  # as a mapping has them
     assert inside.stat().st_size
 
 
 def test_the_source_is_no_place_for_the_report(source: Path, target: Path) -> None:
     before = source.read_bytes()
-    with pytest.raises(TargetError, match="the source itself"):
+    with pytest.raises(TargetError, match="would overwrite a file that is read"):
         convert(source, target, report=source)
     assert source.read_bytes() == before
 

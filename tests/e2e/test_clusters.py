@@ -48,8 +48,8 @@ from h5bound.planning.work_units import Unit
 from h5bound.reader.open_file import OpenFile
 from h5bound.reader.source import H5Source
 from h5bound.resource import ObjectSource
+from h5bound.stores.lock import MARKER
 from h5bound.stores.metadata import quiet_zarr
-from h5bound.stores.target import MARKER
 from h5bound.verification import values as comparison
 from tests.support.recorder import FileReader, Log, eventually
 

@@ -27,7 +27,7 @@ import pytest
 
 from h5bound import convert, verify
 from h5bound.errors import TargetError
-from h5bound.stores.target import MARKER
+from h5bound.stores.lock import MARKER
 from tests.support.saboteur import NOTHING, Sabotage, Saboteur
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
+from zarr.buffer import default_buffer_prototype
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, ZipStore
 
+from h5bound.stores.zarr_internals import run
 from tests.support.servers import KEY, SECRET
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def obstore_memory(_: Path, __: str) -> Place:
 
 
 def open_zip(path: Path) -> ZipStore:
-    return sync(ZipStore.open(path, mode="r"))
+    return run(ZipStore.open(path, mode="r"))
 
 
 def zip_path(tmp_path: Path, _: str) -> Place:
@@ -175,12 +175,12 @@ def read_keys(store: Store) -> dict[str, bytes]:
             found[key] = data.to_bytes()
         return found
 
-    return sync(collect())
+    return run(collect())
 
 
 def put(store: Store, key: str, data: bytes) -> None:
     """Write a key."""
-    sync(store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
+    run(store.set(key, default_buffer_prototype().buffer.from_bytes(data)))
 
 
 def write_source(path: Path) -> Path:

@@ -1,0 +1,31 @@
+"""What zarr has no public name for. No other module imports from ``zarr.core`` or reads a private field of a store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from zarr.abc.store import Store
+
+Result = TypeVar("Result")
+
+
+def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    """Return the result of a coroutine of a store, run in zarr's own event loop.
+
+    fsspec and obstore tie a store to the loop that first used it, and arrays use zarr's. zarr has no public way to it.
+    """
+    from zarr.core.sync import sync
+
+    return sync(coroutine)
+
+
+def unwrap(store: Store) -> Store:
+    """Return the store below those that only pass it on; `WrapperStore` documents its field ``_store`` for that."""
+    from zarr.storage import WrapperStore
+
+    while isinstance(store, WrapperStore):
+        store = store._store  # noqa: SLF001 - documented by zarr
+    return store
