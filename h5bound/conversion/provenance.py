@@ -113,7 +113,7 @@ def read_provenance_text(target: Target) -> Mapping[str, Any]:
     if marker is not None:
         raise TargetError(f"{target.url}: this is an unfinished conversion; convert again with resume or overwrite")
     if document is None:
-        raise TargetError(f"{target.url}: there is no Zarr store of format {target.zarr_format}")
+        raise TargetError(f"{target.url}: no Zarr store of format {target.zarr_format} is there")
     attributes = json.loads(document)
     provenance = (attributes.get("attributes", {}) if target.zarr_format == 3 else attributes).get("_h5bound", {})
     if not provenance.get("complete"):
