@@ -1,24 +1,27 @@
-"""HDF5 datatypes spelled as JSON, complete enough to build the type again.
+"""HDF5 datatypes as JSON, complete enough to create the type again.
 
-A type that numpy has a code for is that code (``"<i4"``, ``">f8"``); every other one is an object whose
-``class`` names its HDF5 class. Text that is not UTF-8 is spelled ``{"base64": …}``, so that the JSON is
-always valid UTF-8.
+A type with a numpy code is that code (``"<i4"``, ``">f8"``). Every other type is an object whose ``class`` names its
+HDF5 class. Text that is not UTF-8 is ``{"base64": …}``, so the JSON is always valid UTF-8.
 """
 
 from __future__ import annotations
 
 import base64
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
+from h5bound.hdf5.links import decode_name, encode_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
 MAX_NESTED = 32
-"""Types one in another."""
+"""Levels of types within types."""
 
 _STRPAD = {
     h5t.STR_NULLTERM: "null-terminated",
@@ -42,16 +45,14 @@ def encode_base64(data: bytes) -> str:
 
 
 def text_to_json(text: str | bytes) -> JSON:
-    r"""Return text as a JSON string, or as ``{"base64": …}`` where it is not UTF-8.
+    r"""Return text as a JSON string, or as ``{"base64": …}`` if it is not UTF-8.
 
-    Examples
-    --------
     >>> text_to_json("naïve")
     'naïve'
     >>> text_to_json(b"\xff")
     {'base64': '/w=='}
     """
-    raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    raw = encode_name(text)
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -59,59 +60,47 @@ def text_to_json(text: str | bytes) -> JSON:
 
 
 def text_from_json(json: JSON) -> str:
-    r"""Return the text that :func:`text_to_json` spelled, with surrogates (``surrogateescape``) for other bytes.
+    r"""Return the text of :func:`text_to_json`; bytes that are not UTF-8 are lone surrogates (``surrogateescape``).
 
-    Examples
-    --------
     >>> text_from_json({"base64": "/w=="})
     '\udcff'
     """
     raw = base64.b64decode(cast("str", json["base64"])) if isinstance(json, dict) else cast("str", json).encode()
-    return raw.decode("utf-8", "surrogateescape")
+    return decode_name(raw)
 
 
 def check_depth(tid: h5t.TypeID) -> None:
-    """Refuse a type that is nested so deeply that functions which call themselves for each level would not end well.
-
-    Raises
-    ------
-    UnsupportedError
-        It is nested more than 32 levels deep.
-    """
+    """Raise UnsupportedError if a type is nested more than 32 levels deep: recursive functions would fail."""
     level = [tid]
     for _ in range(MAX_NESTED):
-        level = [inner for outer in level for inner in list_inner(outer)]
+        level = [inner for outer in level for inner in _list_inner(outer)]
         if not level:
             return
     raise UnsupportedError(f"its type is nested more than {MAX_NESTED} levels deep")
 
 
-def list_inner(tid: h5t.TypeID) -> list[h5t.TypeID]:
+def _list_inner(tid: h5t.TypeID) -> list[h5t.TypeID]:
     """Return the types of a compound's members, or of the elements of an array or a sequence."""
-    found = tid.get_class()
-    if found == h5t.COMPOUND:
+    type_class = tid.get_class()
+    if type_class == h5t.COMPOUND:
         return [tid.get_member_type(i) for i in range(tid.get_nmembers())]
-    return [tid.get_super()] if found in (h5t.ARRAY, h5t.VLEN) else []
+    return [tid.get_super()] if type_class in (h5t.ARRAY, h5t.VLEN) else []
 
 
 def type_to_json(tid: h5t.TypeID) -> JSON:
     """Return an HDF5 datatype as JSON.
 
-    Examples
-    --------
     >>> type_to_json(h5t.STD_I16BE)
     '>i2'
     >>> type_to_json(h5t.STD_B8LE)
     {'class': 'bitfield', 'nbytes': 1, 'order': 'little'}
     """
-    spell = _SPELLERS.get(tid.get_class())
-    if spell is None:
-        return {"class": "unknown", "nbytes": tid.get_size()}
-    return spell(tid)
+    to_json = _TO_JSON.get(tid.get_class())
+    return {"class": "unknown", "nbytes": tid.get_size()} if to_json is None else to_json(tid)
 
 
 def has_every_bit(tid: h5t.TypeIntegerID | h5t.TypeBitfieldID) -> bool:
-    """Tell whether an integer or bitfield uses every bit of 1, 2, 4 or 8 bytes."""
+    """Return whether an integer or bitfield uses every bit of 1, 2, 4 or 8 bytes."""
     if isinstance(tid, h5t.TypeBitfieldID):
         return any(tid.equal(bits) for bits in _BITS)
     size = tid.get_size()
@@ -119,19 +108,16 @@ def has_every_bit(tid: h5t.TypeIntegerID | h5t.TypeBitfieldID) -> bool:
 
 
 def is_ieee(tid: h5t.TypeFloatID) -> bool:
-    """Tell whether a float is IEEE 754 binary16, binary32 or binary64 in either byte order."""
+    """Return whether a float is IEEE 754 binary16, binary32 or binary64 in either byte order."""
     order = ">" if tid.get_order() == h5t.ORDER_BE else "<"
     return any(tid.equal(h5t.py_create(np.dtype(f"{order}f{size}"))) for size in (2, 4, 8))
 
 
 def has_region_references(tid: h5t.TypeID) -> bool:
-    """Tell whether a type is, or holds, a reference that is not an object reference."""
-    found = tid.get_class()
-    if found == h5t.REFERENCE:
+    """Return whether a type is, or holds, a reference that is not an object reference."""
+    if tid.get_class() == h5t.REFERENCE:
         return not tid.equal(h5t.STD_REF_OBJ)
-    if found == h5t.COMPOUND:
-        return any(has_region_references(tid.get_member_type(i)) for i in range(tid.get_nmembers()))
-    return found in (h5t.ARRAY, h5t.VLEN) and has_region_references(tid.get_super())
+    return any(map(has_region_references, _list_inner(tid)))
 
 
 def enum_members(tid: h5t.TypeEnumID) -> list[tuple[bytes, int]]:
@@ -153,7 +139,11 @@ def _number(tid: h5t.TypeAtomicID, kind: str) -> str:
     return np.dtype(f"{order}{kind}{tid.get_size()}").str
 
 
-def _spell_integer(tid: h5t.TypeIntegerID) -> JSON:
+def _order(tid: h5t.TypeAtomicID) -> str:
+    return _ORDER.get(tid.get_order(), "other")
+
+
+def _integer_to_json(tid: h5t.TypeIntegerID) -> JSON:
     signed = tid.get_sign() == h5t.SGN_2
     if has_every_bit(tid):
         return _number(tid, "i" if signed else "u")
@@ -163,11 +153,11 @@ def _spell_integer(tid: h5t.TypeIntegerID) -> JSON:
         "precision": tid.get_precision(),
         "offset": tid.get_offset(),
         "signed": signed,
-        "order": _ORDER.get(tid.get_order(), "other"),
+        "order": _order(tid),
     }
 
 
-def _spell_float(tid: h5t.TypeFloatID) -> JSON:
+def _float_to_json(tid: h5t.TypeFloatID) -> JSON:
     if is_ieee(tid):
         return _number(tid, "f")
     return {
@@ -177,15 +167,11 @@ def _spell_float(tid: h5t.TypeFloatID) -> JSON:
         "offset": tid.get_offset(),
         "fields": list(tid.get_fields()),
         "bias": tid.get_ebias(),
-        "order": _ORDER.get(tid.get_order(), "other"),
+        "order": _order(tid),
     }
 
 
-def _spell_bitfield(tid: h5t.TypeBitfieldID) -> JSON:
-    return {"class": "bitfield", "nbytes": tid.get_size(), "order": _ORDER.get(tid.get_order(), "other")}
-
-
-def _spell_string(tid: h5t.TypeStringID) -> JSON:
+def _string_to_json(tid: h5t.TypeStringID) -> JSON:
     nbytes: JSON = "variable" if tid.is_variable_str() else tid.get_size()
     return {
         "class": "string",
@@ -195,15 +181,7 @@ def _spell_string(tid: h5t.TypeStringID) -> JSON:
     }
 
 
-def _spell_opaque(tid: h5t.TypeOpaqueID) -> JSON:
-    return {"class": "opaque", "nbytes": tid.get_size(), "tag": text_to_json(tid.get_tag())}
-
-
-def _spell_enum_type(tid: h5t.TypeEnumID) -> JSON:
-    return {"class": "enum", "base": type_to_json(tid.get_super()), "members": enum_to_json(tid)}
-
-
-def _spell_compound(tid: h5t.TypeCompoundID) -> JSON:
+def _compound_to_json(tid: h5t.TypeCompoundID) -> JSON:
     members: list[JSON] = [
         {
             "name": text_to_json(tid.get_member_name(i)),
@@ -215,38 +193,30 @@ def _spell_compound(tid: h5t.TypeCompoundID) -> JSON:
     return {"class": "compound", "nbytes": tid.get_size(), "members": members}
 
 
-def _spell_array(tid: h5t.TypeArrayID) -> JSON:
-    return {"class": "array", "shape": list(tid.get_array_dims()), "base": type_to_json(tid.get_super())}
-
-
-def _spell_vlen(tid: h5t.TypeVlenID) -> JSON:
-    return {"class": "vlen", "base": type_to_json(tid.get_super())}
-
-
-def _spell_reference(tid: h5t.TypeReferenceID) -> JSON:
+def _reference_to_json(tid: h5t.TypeReferenceID) -> JSON:
     kinds = {"object": h5t.STD_REF_OBJ, "region": h5t.STD_REF_DSETREG}
     return {"class": "reference", "kind": next((k for k, t in kinds.items() if tid.equal(t)), "other")}
 
 
-def _spell_complex(tid: h5t.TypeComplexID) -> JSON:
-    return {"class": "complex", "base": type_to_json(tid.get_super())}
+def _with_base(type_class: str) -> Callable[[h5t.TypeID], JSON]:
+    return lambda tid: {"class": type_class, "base": type_to_json(tid.get_super())}
 
 
-def _spell_time(tid: h5t.TypeTimeID) -> JSON:
-    return {"class": "time", "nbytes": tid.get_size()}
-
-
-_SPELLERS = {
-    h5t.INTEGER: _spell_integer,
-    h5t.FLOAT: _spell_float,
-    h5t.BITFIELD: _spell_bitfield,
-    h5t.STRING: _spell_string,
-    h5t.OPAQUE: _spell_opaque,
-    h5t.ENUM: _spell_enum_type,
-    h5t.COMPOUND: _spell_compound,
-    h5t.ARRAY: _spell_array,
-    h5t.VLEN: _spell_vlen,
-    h5t.REFERENCE: _spell_reference,
-    h5t.COMPLEX: _spell_complex,
-    h5t.TIME: _spell_time,
+_TO_JSON: dict[int, Callable[[Any], JSON]] = {
+    h5t.INTEGER: _integer_to_json,
+    h5t.FLOAT: _float_to_json,
+    h5t.BITFIELD: lambda tid: {"class": "bitfield", "nbytes": tid.get_size(), "order": _order(tid)},
+    h5t.STRING: _string_to_json,
+    h5t.OPAQUE: lambda tid: {"class": "opaque", "nbytes": tid.get_size(), "tag": text_to_json(tid.get_tag())},
+    h5t.ENUM: lambda tid: {"class": "enum", "base": type_to_json(tid.get_super()), "members": enum_to_json(tid)},
+    h5t.COMPOUND: _compound_to_json,
+    h5t.ARRAY: lambda tid: {
+        "class": "array",
+        "shape": list(tid.get_array_dims()),
+        "base": type_to_json(tid.get_super()),
+    },
+    h5t.VLEN: _with_base("vlen"),
+    h5t.REFERENCE: _reference_to_json,
+    h5t.COMPLEX: _with_base("complex"),
+    h5t.TIME: lambda tid: {"class": "time", "nbytes": tid.get_size()},
 }

@@ -1,8 +1,8 @@
-"""Names of a dataset's dimensions, from HDF5 dimension scales and netCDF-4's use of them.
+"""Dimension scales of a dataset, as HDF5 and netCDF-4 use them.
 
-netCDF-4 keeps its dimensions as HDF5 dimension scales and says more in hidden attributes ("NetCDF-4 File
-Format Specification", Unidata). They are consumed here: the names go to the array's ``dimension_names``, what
-else they say into the details, so that nothing is lost.
+netCDF-4 stores its dimensions as HDF5 dimension scales, with hidden attributes ("NetCDF-4 File Format Specification",
+Unidata). Those attributes are consumed here: the names become the array's ``dimension_names``, the rest goes into the
+details, so nothing is lost.
 """
 
 from __future__ import annotations
@@ -16,133 +16,128 @@ import numpy as np
 from h5py import h5ds, h5o, h5s, h5t
 
 from h5bound.h5py_compat import READ_ERRORS
+from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
 
 if TYPE_CHECKING:
     from h5bound.hdf5.datatypes import JSON
     from h5bound.hdf5.references import Resolve
 
-    Listed = dict[int, dict[int, str]]  # names of the dimensions of a group by their numbers, by its address
-
 
 NOT_A_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 
 NOT_A_COORDINATE = "_nc4_non_coord_"
-"""What netCDF-4 puts before the name of a variable that is called like a dimension, but is not along it."""
-
-_SCALE = ("CLASS", "NAME", "REFERENCE_LIST")
+"""netCDF-4's prefix for a variable that is named like a dimension but does not have it."""
 
 _NETCDF_IDS = ("_Netcdf4Dimid", "_Netcdf4Coordinates")
 
 
 @dataclass(frozen=True, slots=True)
 class Dimensions:
-    """What the dimension scales of one dataset say."""
+    """The dimension scales of one dataset."""
 
     names: tuple[str | None, ...]
-    """one for each dimension of the dataset, None where nothing names it"""
+    """A name for each dimension of the dataset, None where it has none."""
     shape: tuple[int, ...]
-    """of the dataset"""
+    """Shape of the dataset."""
     scale: bool
-    """whether the dataset is a dimension scale itself"""
+    """Whether the dataset is a dimension scale itself."""
     bare: bool
-    """whether it is a netCDF dimension without a variable: it holds no data, and needs no array"""
+    """Whether it is a netCDF dimension without a variable: it holds no data and needs no array."""
     unlimited: bool
-    """whether its first dimension can grow without end"""
+    """Whether the first dimension is unlimited."""
     consumed: frozenset[str]
-    """names of the attributes that are told here"""
+    """Names of the attributes that this record replaces."""
     details: dict[str, JSON]
-    """what they say beyond the names; belongs into ``_h5bound`` of the root"""
+    """What they say beyond the names; goes into ``_h5bound`` of the root."""
 
 
 def is_hidden(path: str) -> bool:
-    """Tell whether this is a variable under the name that netCDF-4 hides from its readers."""
+    """Return whether netCDF-4 hides the variable at a path from its readers."""
     return path.rpartition("/")[2].startswith(NOT_A_COORDINATE)
 
 
 def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
-    """Return what the dimension scales of a dataset say.
-
-    Parameters
-    ----------
-    dataset
-        An open dataset, opened by its path.
-    resolve
-        Path of a reference's target.
-    """
+    """Return the dimension scales of an open dataset that was opened by its path."""
     shape = dataset.shape or ()
     scale = bool(h5ds.is_scale(dataset.id))
     details: dict[str, JSON] = {}
+    consumed: set[str] = set()
     title = _read_title(dataset) if scale else b""
-    told = {"CLASS", *(("NAME",) if title is not None else ()), *(("REFERENCE_LIST",) if _is_list(dataset) else ())}
-    title = title or b""
     if scale:
-        details["scale"] = title.decode("utf-8", "surrogateescape")
+        details["scale"] = decode_name(title or b"")
+        readable = {"CLASS": True, "NAME": title is not None, "REFERENCE_LIST": _has_reference_list(dataset)}
+        consumed.update(name for name, is_readable in readable.items() if is_readable and name in dataset.attrs)
     attached = _read_attached(dataset, resolve)
     if attached is not None:
         details["dimension_list"] = cast("JSON", attached)
+        consumed.add("DIMENSION_LIST")
     for name in _NETCDF_IDS:
         ids = _read_ids(dataset, name)
         if ids is not None:
             details[name] = cast("JSON", ids)
-    consumed = {name for name in _SCALE if scale and name in told and name in dataset.attrs}
-    consumed.update({"DIMENSION_LIST"} if attached is not None else (), set(_NETCDF_IDS) & details.keys())
-    unlimited = bool(shape) and dataset.maxshape[0] is None
-    listed = resolve.listed if isinstance(resolve, ReferencePaths) else {}
-    names = _name(dataset, details, listed) if len(shape) else ()
+            consumed.add(name)
     empty = not dataset.id.get_storage_size() and len(dataset.attrs) <= len(consumed)
-    bare = title.startswith(NOT_A_VARIABLE) and empty
-    return Dimensions(names, shape, scale, bare, unlimited, frozenset(consumed), details)
+    return Dimensions(
+        names=_find_names(dataset, details, resolve) if shape else (),
+        shape=shape,
+        scale=scale,
+        bare=(title or b"").startswith(NOT_A_VARIABLE) and empty,
+        unlimited=bool(shape) and dataset.maxshape[0] is None,
+        consumed=frozenset(consumed),
+        details=details,
+    )
 
 
-def _name(dataset: h5py.Dataset, details: dict[str, JSON], listed: Listed) -> tuple[str | None, ...]:
-    own = os.fsdecode(dataset.name or "").rsplit("/", 1)[-1]
+def _find_names(dataset: h5py.Dataset, details: dict[str, JSON], resolve: Resolve) -> tuple[str | None, ...]:
+    own_name = os.fsdecode(dataset.name or "").rsplit("/", 1)[-1]
     ids = details.get("_Netcdf4Coordinates")
     if "scale" in details and isinstance(ids, list) and len(ids) == dataset.ndim:
         if ids == [details.get("_Netcdf4Dimid")]:
-            return (own,)
-        known = _names_by_id(dataset, {cast("int", number) for number in ids}, listed)
-        return tuple(known.get(cast("int", number)) for number in ids)
+            return (own_name,)
+        cache = resolve.netcdf_names if isinstance(resolve, ReferencePaths) else {}
+        names = _names_by_id(dataset, {cast("int", number) for number in ids}, cache)
+        return tuple(names.get(cast("int", number)) for number in ids)
     attached = details.get("dimension_list")
     if isinstance(attached, list) and any(attached):
-        # netCDF-C takes the last of several scales, and so do h5netcdf and netCDF4
+        # netCDF-C uses the last of several scales, and so do h5netcdf and netCDF4
         last = [cast("list[str]", paths)[-1] if paths else None for paths in attached]
         return tuple(None if path is None else path.rsplit("/", 1)[-1] for path in last)
     unnamed: list[str | None] = [None] * dataset.ndim
     if "scale" in details:
-        unnamed[0] = own
+        unnamed[0] = own_name
     return tuple(unnamed)
 
 
-def _names_by_id(dataset: h5py.Dataset, wanted: set[int], listed: Listed) -> dict[int, str]:
-    """Look for netCDF dimensions in the group of a dataset and those above it."""
-    known: dict[int, str] = {}
+def _names_by_id(dataset: h5py.Dataset, wanted: set[int], cache: dict[int, dict[int, str]]) -> dict[int, str]:
+    """Return netCDF dimensions, by number, of the group of a dataset and those above it; each group is read once."""
+    names: dict[int, str] = {}
     group = dataset.parent
     while True:
         address = h5o.get_info(group.id).addr
-        if address not in listed:  # once for a group, not for each dataset that asks
-            listed[address] = _list_ids(group)
-        known = {**listed[address], **known}
-        if wanted <= known.keys() or group.name == "/":
-            return known
+        if address not in cache:
+            cache[address] = _read_group_ids(group)
+        names = {**cache[address], **names}
+        if wanted <= names.keys() or group.name == "/":
+            return names
         group = group.parent
 
 
-def _list_ids(group: h5py.Group) -> dict[int, str]:
-    """List the netCDF dimensions of a group: names by number, the first of several in name order."""
-    found: dict[int, str] = {}
+def _read_group_ids(group: h5py.Group) -> dict[int, str]:
+    """Return the netCDF dimensions of a group: names by number, the first of several in name order."""
+    names: dict[int, str] = {}
     for name in group:
         if "/" not in name and group.get(name, getclass=True, getlink=True) is h5py.HardLink:
             ids = _read_ids(group[name], "_Netcdf4Dimid")
             if isinstance(ids, int):
-                found.setdefault(ids, name)
-    return found
+                names.setdefault(ids, name)
+    return names
 
 
 def _read_title(dataset: h5py.Dataset) -> bytes | None:
-    """Return the name of a scale; None where it has one that is not as `H5DSset_scale` writes it, b"" for none.
+    """Return the name of a scale, b"" for none; None for one that is not as `H5DSset_scale` writes it.
 
-    `H5DSget_scale_name` gives memory as it is for one of variable length, and cuts off one without a null at its end.
+    `H5DSget_scale_name` returns unset memory for a name of variable length, and cuts off one without a final null.
     """
     try:
         if "NAME" not in dataset.attrs:
@@ -157,8 +152,8 @@ def _read_title(dataset: h5py.Dataset) -> bytes | None:
         return None
 
 
-def _is_list(dataset: h5py.Dataset) -> bool:
-    """Tell whether the scale's list of references is one that HDF5 keeps."""
+def _has_reference_list(dataset: h5py.Dataset) -> bool:
+    """Return whether the scale's list of references is as HDF5 writes it."""
     try:
         tid = dataset.attrs.get_id("REFERENCE_LIST").get_type()
         return bool(tid.get_class() == h5t.COMPOUND and tid.get_member_type(0).equal(h5t.STD_REF_OBJ))
@@ -167,12 +162,12 @@ def _is_list(dataset: h5py.Dataset) -> bool:
 
 
 def _read_attached(dataset: h5py.Dataset, resolve: Resolve) -> list[list[str]] | None:
-    """Return the paths of the scales of each dimension; None where there is no proper list of them."""
+    """Return the paths of the scales of each dimension; None where there is no valid list."""
     try:
         attribute = dataset.attrs.get_id("DIMENSION_LIST")
         tid = attribute.get_type()
-        proper = tid.get_class() == h5t.VLEN and tid.get_super().equal(h5t.STD_REF_OBJ)
-        if not proper or attribute.shape != (dataset.ndim,):
+        valid = tid.get_class() == h5t.VLEN and tid.get_super().equal(h5t.STD_REF_OBJ)
+        if not valid or attribute.shape != (dataset.ndim,):
             return None
         return [[resolve(ref) for ref in refs] for refs in dataset.attrs["DIMENSION_LIST"]]
     except READ_ERRORS:
@@ -180,7 +175,7 @@ def _read_attached(dataset: h5py.Dataset, resolve: Resolve) -> list[list[str]] |
 
 
 def _read_ids(item: h5py.Dataset | h5py.Group | h5py.Datatype, name: str) -> int | list[int] | None:
-    """Return what netCDF-4 writes as 32-bit integers; None of an attribute of another type, which is a user's."""
+    """Return what netCDF-4 writes as 32-bit integers; None for an attribute of another type, which is a user's."""
     try:
         value = item.attrs.get(name)
         if value is None or isinstance(value, h5py.Empty):

@@ -98,7 +98,7 @@ def _open(file: h5py.File, path: str) -> tuple[h5o.ObjectID | LinkRecord, list[b
     if "\0" in path:
         raise DatasetNotFoundError(f"{where}: no name holds a null character")
     try:
-        return follow_path(h5g.open(file.id, b"/"), path.encode("utf-8", "surrogateescape"))
+        return follow_path(h5g.open(file.id, b"/"), encode_name(path))
     except DatasetNotFoundError as error:
         raise DatasetNotFoundError(f"{where}: {error}") from None
     except READ_ERRORS as error:
@@ -193,3 +193,8 @@ def join_path(path: str, name: bytes) -> str:
 def decode_name(name: bytes) -> str:
     """Give a name as text; bytes that are not UTF-8 are lone surrogates (``surrogateescape``)."""
     return name.decode("utf-8", "surrogateescape")
+
+
+def encode_name(name: str | bytes) -> bytes:
+    """Return the bytes of a name: the reverse of `decode_name`."""
+    return name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name

@@ -1,4 +1,4 @@
-"""Where HDF5 object references point: the path of the target in the same file."""
+"""The targets of HDF5 object references, as paths in the same file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import numpy as np
 from h5py import h5o, h5r
 
 from h5bound.errors import UnsupportedError
+from h5bound.h5py_compat import READ_ERRORS
+from h5bound.hdf5.links import decode_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,24 +22,24 @@ Resolve: TypeAlias = "Callable[[h5py.Reference], str]"
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """What is known of the objects of a file before its references are read."""
+    """Objects of a file that are known before its references are read."""
 
     paths: Mapping[int, str] = field(default_factory=dict)
-    """by the object's address (``h5py.h5o.get_info(…).addr``)"""
+    """Paths by object address (``h5py.h5o.get_info(…).addr``)."""
     complete: bool = False
-    """whether these are all objects that a reference may lead to"""
+    """Whether no reference may lead to other objects."""
 
     def needed_for(self, dtype: np.dtype[Any] | None) -> Addresses:
-        """Give what is needed to read values of a type, and to be sent to the tasks that do: nothing if it has none."""
+        """Return what tasks that read values of a type must receive: nothing if it has no references."""
         return self if dtype is not None and holds_references(dtype) else Addresses()
 
     def resolver(self, file: h5py.File) -> ReferencePaths:
-        """Give what finds the paths of references that were read from the open file."""
+        """Return the resolver for references that were read from the open file."""
         return ReferencePaths(file, self.paths, complete=self.complete)
 
 
 def holds_references(dtype: np.dtype[Any]) -> bool:
-    """Tell whether values of a type, as h5py has it, may have object references in them.
+    """Return whether values of a type, as h5py has it, may hold object references.
 
     >>> holds_references(np.dtype([("a", "i4"), ("b", h5py.vlen_dtype(h5py.ref_dtype))]))
     True
@@ -50,57 +52,54 @@ def holds_references(dtype: np.dtype[Any]) -> bool:
 
 
 class ReferencePaths:
-    """The path of an object reference's target, "" for a null reference; each target is looked up once.
+    """The path of an object reference's target, "" for a null reference. Each target is looked up once.
 
-    HDF5 finds the name of an object by searching the file, so the address of the target is asked for first.
+    HDF5 finds the name of an object by searching the file, so the address of the target is looked up first.
 
     Parameters
     ----------
     file
         The open file that the references were read from.
     paths
-        Known paths by object address (``h5py.h5o.get_info(…).addr``). An object with several hard links then
-        has the path that the caller gave it.
+        Known paths by object address (``h5py.h5o.get_info(…).addr``). They decide for objects with several hard links.
     complete
-        Whether these are all there are: no other name is looked for.
+        Whether only these are allowed; no other name is searched for.
 
     Attributes
     ----------
-    listed
-        Names of the netCDF dimensions of groups by their numbers, by the group's address:
-        :mod:`h5bound.hdf5.dimension_scales` lists each group once.
+    netcdf_names
+        Names of netCDF dimensions by number, by the address of their group: a cache of
+        :mod:`h5bound.hdf5.dimension_scales`.
     """
 
-    __slots__ = ("_complete", "_file", "_found", "_paths", "listed")
+    __slots__ = ("_complete", "_file", "_paths", "_resolved", "netcdf_names")
 
     def __init__(self, file: h5py.File, paths: Mapping[int, str] | None = None, *, complete: bool = False) -> None:
         self._file = file
         self._paths = {} if paths is None else paths
-        self._found: dict[int, str] = {}
-        self.listed: dict[int, dict[int, str]] = {}
+        self._resolved: dict[int, str] = {}
+        self.netcdf_names: dict[int, dict[int, str]] = {}
         self._complete = complete
 
     def __call__(self, reference: h5py.Reference) -> str:
         """Return the path of the target, beginning with ``/``.
 
-        Raises
-        ------
-        UnsupportedError
-            The target is gone, has no name left, or is not among the known ones where these are all.
+        Raise UnsupportedError if the target does not exist, has no name, or is not among the known ones where only
+        these are allowed.
         """
         if not reference:
             return ""
         try:
             target = h5r.dereference(reference, self._file.id)
             address = h5o.get_info(target).addr
-            path = self._paths.get(address) or self._found.get(address)
+            path = self._paths.get(address) or self._resolved.get(address)
             if path is None and not self._complete:
                 name = h5r.get_name(reference, self._file.id)
-                path = None if name is None else name.decode("utf-8", "surrogateescape")
-        except (ValueError, RuntimeError, OSError, KeyError, TypeError) as error:
+                path = None if name is None else decode_name(name)
+        except READ_ERRORS as error:
             raise UnsupportedError("an object reference whose target is gone") from error
         if not path:
             reason = "is not carried with it" if self._complete else "has no name"
             raise UnsupportedError(f"an object reference whose target {reason}")
-        self._found[address] = path
+        self._resolved[address] = path
         return path

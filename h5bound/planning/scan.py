@@ -250,7 +250,7 @@ def name_axes(groups: Sequence[GroupScan], datasets: Sequence[DatasetScan], gath
     for group in groups:
         path = group.path
         found = name_dimensions(by_group.get(path, {}), after.get(parent_of(path), 0))
-        after[path] = found.after
+        after[path] = found.next_phony
         inside = path.rstrip("/")
         names.update({f"{inside}/{name}": axes for name, axes in found.names.items()})
         gathered.notes += [ReportNote(f"{inside}/{name}", note) for name, note in found.notes.items()]

@@ -1,8 +1,6 @@
-"""Names of a dataset's dimensions, from HDF5 dimension scales and netCDF-4's use of them.
+"""Names of the dimensions of all datasets of a group, from what their dimension scales say.
 
-netCDF-4 keeps its dimensions as HDF5 dimension scales and says more in hidden attributes ("NetCDF-4 File
-Format Specification", Unidata). They are consumed here: the names go to the array's ``dimension_names``, what
-else they say into the details, so that nothing is lost.
+:mod:`h5bound.hdf5.dimension_scales` reads the scales of one dataset. xarray needs names that fit together in a group.
 """
 
 from __future__ import annotations
@@ -22,27 +20,20 @@ class GroupNames:
     """Names of the dimensions of all datasets of one group."""
 
     names: dict[str, tuple[str | None, ...]]
-    """by the dataset's link name; netCDF dimensions without a variable are left out"""
+    """Names by the dataset's link name, without netCDF dimensions that have no variable."""
     notes: dict[str, str]
-    """what had to be renamed, by link name"""
-    after: int
-    """number of the next phony dimension, for groups below"""
+    """Renamed dimensions, by link name."""
+    next_phony: int
+    """Number of the next phony dimension, for the groups below."""
 
 
 def name_dimensions(group: Mapping[str, Dimensions], start: int = 0) -> GroupNames:
-    """Return names for the dimensions of all datasets of one group, as xarray has to find them together.
+    """Return names for the dimensions of all datasets of one group, given by link name in the order of the file.
 
-    A dimension without a scale goes by a dimension of the group that is as long, and where there is none is
-    called ``phony_dim_N``; two of one length in one dataset are two dimensions (as h5netcdf has it). xarray
-    refuses a group where one name has two lengths, which HDF5 allows and netCDF makes of an unlimited dimension
-    that a variable was not filled along: the shorter are called ``name_LENGTH``.
-
-    Parameters
-    ----------
-    group
-        The datasets of one group by their link names, in the order of the file.
-    start
-        The first N: how many phony dimensions the groups above have.
+    A dimension without a scale has the name of a dimension of the group with the same length, or if there is none,
+    ``phony_dim_N`` with N from `start` on; two of one length in one dataset are two dimensions (as in h5netcdf). xarray
+    refuses a group where one name has two lengths. HDF5 allows that, and netCDF writes it for a variable that was not
+    filled along an unlimited dimension: the shorter ones are renamed to ``name_LENGTH``.
 
     Examples
     --------
@@ -51,45 +42,46 @@ def name_dimensions(group: Mapping[str, Dimensions], start: int = 0) -> GroupNam
     >>> name_dimensions({"a": plain}).names
     {'a': ('phony_dim_0', 'phony_dim_1')}
     """
-    drawn, after = _draw_phony(group, start)
-    names = {name: drawn.get(name, dims.names) for name, dims in group.items() if not dims.bare}
+    assigned, next_phony = _assign_names(group, start)
+    names = {name: assigned.get(name, dims.names) for name, dims in group.items() if not dims.bare}
     longest: dict[str | None, int] = {}
-    for name, found in names.items():
-        for dimension, length in zip(found, group[name].shape, strict=True):
+    for name, dimensions in names.items():
+        for dimension, length in zip(dimensions, group[name].shape, strict=True):
             longest[dimension] = max(length, longest.get(dimension, 0))
     notes = {}
-    for name, found in names.items():
-        pairs = list(zip(found, group[name].shape, strict=True))
+    for name, dimensions in names.items():
+        pairs = list(zip(dimensions, group[name].shape, strict=True))
         short = [d for d, length in pairs if d is not None and length < longest[d]]
         if short:
             names[name] = tuple(f"{d}_{length}" if d in short else d for d, length in pairs)
             notes[name] = f"shorter than its dimension {', '.join(short)}: renamed to {names[name]}"
-    return GroupNames(names, notes, after)
+    return GroupNames(names, notes, next_phony)
 
 
-def _draw_phony(group: Mapping[str, Dimensions], start: int) -> tuple[dict[str, tuple[str | None, ...]], int]:
+def _assign_names(group: Mapping[str, Dimensions], start: int) -> tuple[dict[str, tuple[str | None, ...]], int]:
     """Return names for the datasets that no scale names, and the next N."""
-    pools: dict[int, list[str]] = {}
-    lengths: Counter[int] = Counter()
+    candidates: dict[int, list[str]] = {}
+    fixed: Counter[int] = Counter()
     for name, dims in group.items():
         if dims.scale and dims.shape:
-            pools.setdefault(dims.shape[0], []).append(name)
-            lengths[dims.shape[0]] += 0 if dims.unlimited else 1
+            candidates.setdefault(dims.shape[0], []).append(name)
+            fixed[dims.shape[0]] += 0 if dims.unlimited else 1
     unnamed = {n: d for n, d in group.items() if not d.scale and d.shape and not any(d.names)}
-    missing: Counter[int] = Counter()
+    needed: Counter[int] = Counter()
     for dims in unnamed.values():
-        missing |= Counter(dims.shape)
-    for length, count in missing.items():
-        for _ in range(lengths[length], count):
-            pools.setdefault(length, []).append(f"phony_dim_{start}")
+        needed |= Counter(dims.shape)
+    for length, count in needed.items():
+        for _ in range(fixed[length], count):
+            candidates.setdefault(length, []).append(f"phony_dim_{start}")
             start += 1
-    return {name: _draw(dims.shape, pools) for name, dims in unnamed.items()}, start
+    return {name: _pick_names(dims.shape, candidates) for name, dims in unnamed.items()}, start
 
 
-def _draw(shape: tuple[int, ...], pools: dict[int, list[str]]) -> tuple[str, ...]:
-    seen: Counter[int] = Counter()
+def _pick_names(shape: tuple[int, ...], candidates: Mapping[int, list[str]]) -> tuple[str, ...]:
+    """Return a name for each axis, the n-th candidate for the n-th axis of one length."""
+    used: Counter[int] = Counter()
     names = []
     for length in shape:
-        names.append(pools[length][seen[length]])
-        seen[length] += 1
+        names.append(candidates[length][used[length]])
+        used[length] += 1
     return tuple(names)

@@ -1,24 +1,24 @@
-r"""HDF5 link name ↔ Zarr path segment.
+r"""HDF5 link name ↔ Zarr node name.
 
-Zarr keys and file systems forbid, reserve or fold together names that HDF5 allows. An ordinary name stays as
-it is. In any other, the bytes that give offence are written ``%XX``, and ``%`` itself with them, so that no
-two names share a segment and every segment gives back its name:
+Zarr keys and file systems forbid, reserve or fold together names that HDF5 allows. An ordinary name stays as it is. In
+any other, the bytes at fault are written ``%XX``, and so is ``%`` itself. No two names become one node name, and every
+node name can be turned back into its name:
 
 =======================================================  ============================================
 name                                                     why
 =======================================================  ============================================
 ``..``, ``...``, ``a\b``, control characters             leaves the folder, or is another path
-``zarr.json``, ``.zgroup``, and so on                    a document of Zarr, or of h5bound
-``zarr.json.partial``                                    a document that is being written
+``zarr.json``, ``.zgroup``, and so on                    a metadata document of Zarr, or of h5bound
+``zarr.json.partial``                                    a metadata document that is being written
 ``a:b``, ``a*``, ``nul``, ``com1.txt``, ``a.``, ``a␠``   no such file on Windows (Naming Files, Win32)
 bytes that are not UTF-8, text that is not NFC           altered or refused by some file systems
-``A`` beside ``a``                                       one file on Windows and macOS
+``A`` next to ``a``                                      one file on Windows and macOS
 more than 255 bytes                                      no file system has it
 =======================================================  ============================================
 
-A name that begins with ``__``, which the Zarr 3 core specification reserves (Node names), stays: zarr-python holds it,
-and AnnData has its categories under one. Only the last row leaves the segment without its name: it ends in a hash, and
-the name has to be kept elsewhere.
+Names that begin with ``__`` are reserved by the Zarr 3 core specification (Node names), but stay: zarr-python accepts
+them, and AnnData has its categories under one. Only the last row cannot be turned back: such a node name ends in a
+hash, and the name must be stored elsewhere.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ import hashlib
 import re
 import unicodedata
 from typing import TYPE_CHECKING
+
+from h5bound.hdf5.links import decode_name, encode_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,7 +39,8 @@ MAX_NBYTES = 255
 
 RESERVED_KEYS = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata", "h5bound-unfinished.json"})
 
-PARTIAL_SUFFIX = ".partial"  # of a key that is being written, in a local store
+PARTIAL_SUFFIX = ".partial"
+"""Suffix of a key that is being written, in a local store."""
 
 DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.DOTALL)
 
@@ -53,56 +56,41 @@ HASHED = "%~"
 
 
 def escape(name: str | bytes) -> str:
-    r"""Give the path segment under which a link of this name stands in a Zarr store.
+    r"""Return the node name of a link in a Zarr store.
 
-    Parameters
-    ----------
-    name
-        As h5py gives it: bytes that are not UTF-8 are lone surrogates (``surrogateescape``).
-
-    Raises
-    ------
-    ValueError
-        The name has surrogates that stand for no byte; HDF5 has no such name.
+    In text, bytes that are not UTF-8 are lone surrogates (``surrogateescape``), as in h5py. Raise ValueError if a
+    surrogate stands for no byte: HDF5 has no such name.
 
     Examples
     --------
     >>> escape("temperature"), escape("zarr.json"), escape(".."), escape("a\\b"), escape(b"\xff")
     ('temperature', '%7Aarr.json', '.%2E', 'a%5Cb', '%FF')
     """
-    text = _decode(name)
+    text = decode_name(encode_name(name))
     return _shorten(_escape_text(text), text)
 
 
-def unescape(segment: str) -> str:
-    """Give the link name whose segment this is.
+def unescape(node_name: str) -> str:
+    """Return the link name of a node name; raise ValueError if `escape` returns no such node name, or it was shortened.
 
-    Raises
-    ------
-    ValueError
-        `escape` gives no such segment, or the name was too long to stand in it.
-
-    Examples
-    --------
     >>> unescape("%7Aarr.json")
     'zarr.json'
     """
-    if segment == EMPTY:
+    if node_name == EMPTY:
         return ""
-    if HASHED in segment:
-        raise ValueError(f"the name of segment {segment!r} was too long to stand in it")
-    if not re.fullmatch(r"(?:[^%]|%[0-9A-F]{2})+", segment, re.DOTALL):
-        raise ValueError(f"{segment!r} is no escaped name: each % begins two upper-case hexadecimal digits")
-    raw = re.sub(rb"%(..)", lambda found: bytes.fromhex(found[1].decode()), segment.encode("utf-8"))
-    return _decode(raw)
+    if HASHED in node_name:
+        raise ValueError(f"node name {node_name!r} was shortened; the link name is stored elsewhere")
+    if not re.fullmatch(r"(?:[^%]|%[0-9A-F]{2})+", node_name, re.DOTALL):
+        raise ValueError(f"{node_name!r} is not an escaped name: after each % come two upper-case hexadecimal digits")
+    return decode_name(re.sub(rb"%(..)", lambda escaped: bytes.fromhex(escaped[1].decode()), node_name.encode("utf-8")))
 
 
 def escape_siblings(names: Iterable[str]) -> dict[str, str]:
-    """Give the segment of each name of one group, told apart also where case and normalization are not.
+    """Return the node name of each name of one group, different also where case and normalization do not count.
 
-    Of names that a file system may fold into one, one keeps its ordinary segment (that without capitals, else
-    the first in byte order) and the others have their capitals escaped. The order of `names` does not matter,
-    but all the names of a group must be given at once.
+    Of names that a file system may fold into one, one keeps its ordinary node name (the one without capitals, or else
+    the first in byte order), and the others have their capitals escaped. The order of `names` does not matter, but they
+    must be all names of the group.
 
     Examples
     --------
@@ -110,75 +98,74 @@ def escape_siblings(names: Iterable[str]) -> dict[str, str]:
     {'Time': '%54ime', 'time': 'time', 'T': 'T'}
     """
     ordinary = {name: escape(name) for name in names}
-    segments: dict[str, str] = {}
+    node_names: dict[str, str] = {}
     taken: set[str] = set()
 
     def rank(name: str) -> tuple[bool, bytes]:
-        return _fold(ordinary[name]) != ordinary[name], name.encode("utf-8", "surrogateescape")
+        return _fold(ordinary[name]) != ordinary[name], encode_name(name)
 
     for name in sorted(ordinary, key=rank):
-        segment = ordinary[name]
-        if _fold(segment) in taken:
-            segment = _escape_case(name)
-        if _fold(segment) in taken:
-            segment = _escape_all(name)
-        taken.add(_fold(segment))
-        segments[name] = segment
-    return {name: segments[name] for name in ordinary}
+        node_name = ordinary[name]
+        if _fold(node_name) in taken:
+            node_name = _escape_case(name)
+        if _fold(node_name) in taken:
+            node_name = _escape_all(name)
+        taken.add(_fold(node_name))
+        node_names[name] = node_name
+    return {name: node_names[name] for name in ordinary}
 
 
 def _escape_text(text: str) -> str:
     if not text:
         return EMPTY
-    if PLAIN.fullmatch(text):
-        segment = text
-    else:
-        segment = "".join(_quote(char) if _is_harmful(char) else char for char in text)
-        if not unicodedata.is_normalized("NFC", segment):
-            segment = "".join(char if char.isascii() else _quote(char) for char in segment)
-        if segment[-1] in ". ":
-            segment = segment[:-1] + _quote(segment[-1])
-    folded = _fold(segment)
+    escaped = text
+    if not PLAIN.fullmatch(text):
+        escaped = "".join(_quote(char) if _is_harmful(char) else char for char in text)
+        if not unicodedata.is_normalized("NFC", escaped):
+            escaped = "".join(char if char.isascii() else _quote(char) for char in escaped)
+        if escaped[-1] in ". ":
+            escaped = escaped[:-1] + _quote(escaped[-1])
+    folded = _fold(escaped)
     if folded in RESERVED_KEYS or folded.endswith(PARTIAL_SUFFIX) or DEVICES.fullmatch(folded):
-        segment = _quote(segment[0]) + segment[1:]
-    return segment
+        escaped = _quote(escaped[0]) + escaped[1:]
+    return escaped
 
 
 def _escape_case(name: str) -> str:
-    """Escape the characters that folding changes, so that what is left unescaped is folded already."""
-    segment = re.sub(
+    """Escape the characters that folding changes, so that the others are folded already."""
+    escaped = re.sub(
         r"%..|[^%]",
-        lambda found: found[0] if found[0][0] == "%" or _fold(found[0]) == found[0] else _quote(found[0]),
+        lambda part: part[0] if part[0][0] == "%" or _fold(part[0]) == part[0] else _quote(part[0]),
         _escape_text(name),
         flags=re.DOTALL,
     )
-    # An escape's last digit and a combining mark after it could fold into one character.
-    return _shorten(segment, name) if unicodedata.is_normalized("NFC", segment) else _escape_all(name)
+    # The last digit of an escape and a combining mark after it could fold into one character.
+    return _shorten(escaped, name) if unicodedata.is_normalized("NFC", escaped) else _escape_all(name)
 
 
 def _escape_all(name: str) -> str:
-    """Escape every byte but digits, so that no letter is left to be folded."""
+    """Escape every byte but digits, so that no letter can be folded."""
     return _shorten("".join(char if char in "0123456789" else _quote(char) for char in name) or EMPTY, name)
 
 
-def _shorten(segment: str, name: str) -> str:
-    """Give the segment, or its beginning and the name's SHA-256 where it is too long for a file system."""
-    raw = segment.encode("utf-8")
+def _shorten(escaped: str, name: str) -> str:
+    """Return an escaped name, or if it is too long for a file system, its beginning and the SHA-256 of the name."""
+    raw = escaped.encode("utf-8")
     if len(raw) <= MAX_NBYTES:
-        return segment
-    ending = HASHED + hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-    kept = raw[: MAX_NBYTES - len(ending)].decode("utf-8", "ignore")
-    return re.sub("%.?$", "", kept) + ending
+        return escaped
+    ending = HASHED + hashlib.sha256(encode_name(name)).hexdigest()
+    beginning = raw[: MAX_NBYTES - len(ending)].decode("utf-8", "ignore")
+    return re.sub("%.?$", "", beginning) + ending
 
 
-def _fold(segment: str) -> str:
-    """Give one text for all segments that some file system may take for this one.
+def _fold(node_name: str) -> str:
+    """Return one text for all node names that some file system may take for the same.
 
-    NTFS compares upper-case, APFS by case folding, and both HFS+ and APFS regardless of normalization.
+    NTFS compares upper case, APFS by case folding, and both HFS+ and APFS regardless of normalization.
     """
-    if segment.isascii():
-        return segment.lower()
-    upper = unicodedata.normalize("NFD", segment.casefold()).upper()
+    if node_name.isascii():
+        return node_name.lower()
+    upper = unicodedata.normalize("NFD", node_name.casefold()).upper()
     return unicodedata.normalize("NFC", upper.casefold())
 
 
@@ -187,9 +174,4 @@ def _is_harmful(char: str) -> bool:
 
 
 def _quote(text: str) -> str:
-    return "".join(f"%{byte:02X}" for byte in text.encode("utf-8", "surrogateescape"))
-
-
-def _decode(name: str | bytes) -> str:
-    raw = name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name
-    return raw.decode("utf-8", "surrogateescape")
+    return "".join(f"%{byte:02X}" for byte in encode_name(text))

@@ -113,12 +113,12 @@ def test_the_dimensions_of_a_group_are_listed_once(tmp_path: Path, monkeypatch: 
             made.make_scale()
             made.attrs["_Netcdf4Coordinates"] = np.array([1000 + i, 2000 + i], "i4")
     listed: list[str] = []
-    real = dimensions._list_ids  # noqa: SLF001 - how often it is called is what is tested
+    real = dimensions._read_group_ids  # noqa: SLF001 - how often it is called is what is tested
 
     def count(group: h5py.Group) -> dict[int, str]:
         listed.append(group.name)
         return real(group)
 
-    monkeypatch.setattr(dimensions, "_list_ids", count)
+    monkeypatch.setattr(dimensions, "_read_group_ids", count)
     convert(tmp_path / "a.h5", tmp_path / "a.zarr")
     assert sorted(listed) == ["/", "/group"]

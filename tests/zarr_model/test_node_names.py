@@ -1,4 +1,4 @@
-"""Escaping of link names: nothing leaves the target, no two names share a segment, every name comes back."""
+"""Escaping of link names: nothing leaves the target, no two names share a node_name, every name comes back."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ names = st.one_of(
 )
 
 
-def folded(segment: str) -> set[str]:
-    """Give what file systems that fold case or normalize may make of a segment."""
-    forms = {segment, segment.casefold(), segment.upper(), segment.lower(), segment.upper().casefold()}
+def folded(node_name: str) -> set[str]:
+    """Give what file systems that fold case or normalize may make of a node_name."""
+    forms = {node_name, node_name.casefold(), node_name.upper(), node_name.lower(), node_name.upper().casefold()}
     return {unicodedata.normalize(form, text).casefold() for text in forms for form in ("NFC", "NFD")}
 
 
@@ -88,57 +88,57 @@ def test_an_ordinary_name_stays_as_it_is(name: str) -> None:
     assert escape(name) == unescape(name) == name
 
 
-@pytest.mark.parametrize(("name", "segment"), ESCAPED)
-def test_an_odd_name_is_escaped_and_comes_back(name: str, segment: str) -> None:
-    assert escape(name) == segment
-    assert unescape(segment) == name
-    assert escape(os.fsencode(name)) == segment
+@pytest.mark.parametrize(("name", "node_name"), ESCAPED)
+def test_an_odd_name_is_escaped_and_comes_back(name: str, node_name: str) -> None:
+    assert escape(name) == node_name
+    assert unescape(node_name) == name
+    assert escape(os.fsencode(name)) == node_name
 
 
 @given(names)
 @example("x" * 256)
 @example("é" * 128)
 @example("\\" * 200)
-def test_every_segment_is_one_file_name_that_any_system_can_hold(name: str) -> None:
-    segment = escape(name)
-    assert 0 < len(segment.encode()) <= 255
-    assert not set(segment) & set('/\\<>:"|?*\0')
-    assert not {unicodedata.category(char) for char in segment} & {"Cc", "Cf", "Cs"}
-    assert segment[-1] not in ". "
-    assert unicodedata.is_normalized("NFC", segment)
+def test_every_node_name_is_one_file_name_that_any_system_can_hold(name: str) -> None:
+    node_name = escape(name)
+    assert 0 < len(node_name.encode()) <= 255
+    assert not set(node_name) & set('/\\<>:"|?*\0')
+    assert not {unicodedata.category(char) for char in node_name} & {"Cc", "Cf", "Cs"}
+    assert node_name[-1] not in ". "
+    assert unicodedata.is_normalized("NFC", node_name)
 
 
 @given(names)
-def test_every_name_comes_back_from_its_segment_unless_it_was_too_long(name: str) -> None:
-    segment = escape(name)
+def test_every_name_comes_back_from_its_node_name_unless_it_was_too_long(name: str) -> None:
+    node_name = escape(name)
     name = os.fsdecode(os.fsencode(name))
-    if "%~" in segment:
+    if "%~" in node_name:
         assert len(os.fsencode(name)) * 3 > 255
-        with pytest.raises(ValueError, match="too long"):
-            unescape(segment)
+        with pytest.raises(ValueError, match="was shortened"):
+            unescape(node_name)
     else:
-        assert unescape(segment) == name
+        assert unescape(node_name) == name
 
 
 def test_long_names_that_differ_at_their_end_keep_apart() -> None:
     long = "x" * 300
-    segments = {escape(long + end) for end in ("", "a", "A", "\\")}
-    assert len({segment.casefold() for segment in segments}) == 4
-    assert all(segment.startswith("x" * 100) and len(segment) == 255 for segment in segments)
+    node_names = {escape(long + end) for end in ("", "a", "A", "\\")}
+    assert len({node_name.casefold() for node_name in node_names}) == 4
+    assert all(node_name.startswith("x" * 100) and len(node_name) == 255 for node_name in node_names)
 
 
 def test_a_long_name_is_not_cut_inside_an_escape_or_a_character() -> None:
     for shift in range(4):
         for char in ("\\", "é", "温"):
-            segment = escape("x" * shift + char * 300)
-            start, _, _ = segment.rpartition("%~")
+            node_name = escape("x" * shift + char * 300)
+            start, _, _ = node_name.rpartition("%~")
             assert unescape(start) == "x" * shift + char * (len(unescape(start)) - shift)
 
 
-@pytest.mark.parametrize("segment", ["%4", "%zz", "%7a", "a%", "%%", ""])
-def test_a_segment_that_no_name_has_is_refused(segment: str) -> None:
-    with pytest.raises(ValueError, match="no escaped name"):
-        unescape(segment)
+@pytest.mark.parametrize("node_name", ["%4", "%zz", "%7a", "a%", "%%", ""])
+def test_a_node_name_that_no_name_has_is_refused(node_name: str) -> None:
+    with pytest.raises(ValueError, match="not an escaped name"):
+        unescape(node_name)
 
 
 def test_surrogates_that_stand_for_no_byte_are_refused() -> None:
@@ -169,19 +169,19 @@ def test_siblings_that_fold_together_are_told_apart(expected: dict[str, str]) ->
 @example(["I", "i", "İ", "\u0131", "i\u0307"])
 @example(["\u017f", "s", "S", "ß", "ẞ", "SS", "ss"])
 @example(["E\u0323", "e\u0323", "É\u0323"])
-def test_segments_of_siblings_stay_apart_on_every_file_system(group: list[str]) -> None:
-    segments = escape_siblings(group)
-    assert list(segments) == group
-    assert escape_siblings(sorted(group)) == segments
-    for name, segment in segments.items():
-        assert len(segment.encode()) <= 255
-        assert "%~" in segment or unescape(segment) == os.fsdecode(os.fsencode(name))
-        assert unicodedata.is_normalized("NFC", segment)
-        assert all(folded(segment).isdisjoint(folded(segments[other])) for other in group if other != name)
+def test_node_names_of_siblings_stay_apart_on_every_file_system(group: list[str]) -> None:
+    node_names = escape_siblings(group)
+    assert list(node_names) == group
+    assert escape_siblings(sorted(group)) == node_names
+    for name, node_name in node_names.items():
+        assert len(node_name.encode()) <= 255
+        assert "%~" in node_name or unescape(node_name) == os.fsdecode(os.fsencode(name))
+        assert unicodedata.is_normalized("NFC", node_name)
+        assert all(folded(node_name).isdisjoint(folded(node_names[other])) for other in group if other != name)
 
 
 @given(names)
-def test_a_name_without_siblings_has_its_ordinary_segment(name: str) -> None:
+def test_a_name_without_siblings_has_its_ordinary_node_name(name: str) -> None:
     assert escape_siblings([name]) == {name: escape(name)}
 
 
