@@ -10,7 +10,7 @@ import dask.array as da
 from dask.base import tokenize
 
 from h5bound.errors import UnsafeSourceError, UnsupportedError, naming
-from h5bound.graph.block_shapes import block_bounds, plan_chunks
+from h5bound.graph.block_shapes import block_bounds, plan_block_sizes
 from h5bound.graph.collection import make_dask_array, make_lifecycle
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset
 from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS, check_external_files
@@ -231,7 +231,9 @@ def _dataset_array(
     dtype = record.dtype
     while dtype.subdtype is not None:  # the elements of an array type may be arrays again
         dtype, inner = dtype.base, inner + dtype.shape
-    sizes = plan_chunks(subject, record.shape, record.dtype.itemsize, record.chunks, chunks)
+    sizes = plan_block_sizes(
+        record.shape, chunks, itemsize=record.dtype.itemsize, chunk_shape=record.chunks, subject=subject
+    )
     key = DatasetKey(
         path=record.path,
         shape=record.shape,
