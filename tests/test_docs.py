@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 import h5bound
+from h5bound.cli.main import run_command
 from h5bound.conversion.provenance import PROVENANCE_KEYS, PROVENANCE_VERSION
 from h5bound.zarr_model.node_names import escape, escape_siblings
 
@@ -136,3 +138,32 @@ def test_the_page_on_the_format_names_nodes_as_they_are_named() -> None:
     for name, node in pairs.items():
         assert escape(name.encode().replace(rb"\xff", b"\xff")) == node, name
     assert escape_siblings(["Time", "time"])["Time"] in table
+
+
+@pytest.fixture
+def scan_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write the file that the examples of the README read, and enter its folder."""
+    monkeypatch.chdir(tmp_path)
+    with h5py.File("scan.h5", "w") as file:
+        for name in ("temperature", "a", "b"):
+            file.create_dataset(f"entry/{name}", data=np.arange(400.0).reshape(20, 20), chunks=(5, 20))
+    return tmp_path / "scan.h5"
+
+
+@pytest.mark.usefixtures("scan_file")
+def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(code, {})  # what the README says, and nothing else
+    assert (tmp_path / "temperature.zarr").is_dir()
+
+
+@pytest.mark.usefixtures("scan_file")
+def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    commands = [shlex.split(line.removeprefix("$ h5bound "), comments=True) for line in block.splitlines()]
+    codes = []
+    for number, arguments in enumerate(commands):
+        again = ["--overwrite"] if arguments[0] == "convert" and number > 1 else []
+        codes.append(run_command([*arguments, *again]))
+    assert codes == [0] * 4
+    assert json.loads((tmp_path / "scan.json").read_text())["verification"]["equal"]
