@@ -1,66 +1,63 @@
-"""What a conversion and a verification say about themselves: frozen records, JSON, and text to read.
+"""Reports of conversions and verifications: frozen records, JSON, and text for people.
 
-`ConversionReport` is what `h5bound convert --report FILE.json` writes: every object of the source stands in
-one of its lists, so that what is not in the store is known, with the reason, down to a single attribute.
+`h5bound convert --report FILE.json` writes a `ConversionReport`. Every object of the source is in one of its lists, so
+it shows what is not in the store, with the reason, down to single attributes.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 REPORT_VERSION = 1
-"""The version of the JSON form; it changes when a field changes its meaning."""
+"""Version of the JSON form. It changes when the meaning of a field changes."""
 
 MAX_LISTED = 20
-"""Strategy many entries of one list the text forms show before they say how many more there are."""
+"""Entries of one list that the text forms show. Of the others they show the number."""
 
 Strategy = Literal["copied", "decoded", "mixed", "metadata"]
-"""copied: stored chunks kept; mixed: some of them re-encoded; metadata: nothing was stored."""
+"""copied: stored chunks kept. mixed: some of them re-encoded. metadata: no chunks were stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInfo:
-    """The file that was read, as it was then."""
+    """The file that was read."""
 
     path: str
     size: int
-    """bytes"""
+    """Size in bytes."""
     mtime_ns: int
-    """nanoseconds since 1970"""
+    """Time of the last modification, in nanoseconds since 1970."""
     hdf5: str
-    """version of the HDF5 library that read it"""
+    """Version of the HDF5 library that read the file."""
 
     def to_dict(self) -> dict[str, object]:
-        """Give the JSON object."""
-        return {"path": self.path, "size": self.size, "mtime_ns": self.mtime_ns, "hdf5": self.hdf5}
+        """Return the JSON object."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A group (`how` is None) or dataset that has a node in the store."""
+    """A group (`how` is None) or dataset with a node in the store."""
 
     path: str
-    """in the source, from /"""
+    """Path in the source, from /."""
     target: str
-    """in the store, without a leading slash"""
+    """Path in the store, without a leading slash."""
     how: Strategy | None = None
     chunks: int = 0
-    """chunks (HDF5's where copied, the store's where decoded) that were stored"""
+    """Number of stored chunks: HDF5's where copied, the store's where decoded."""
     stored_nbytes: int = 0
-    """bytes in the source"""
+    """Encoded bytes in the source."""
     written_nbytes: int = 0
-    """bytes in the store"""
+    """Encoded bytes in the store."""
     reasons: tuple[str, ...] = ()
-    """why stored chunks could not be kept"""
+    """Reasons why stored chunks could not be kept."""
 
     def to_dict(self) -> dict[str, object]:
-        """Give the JSON object."""
+        """Return the JSON object."""
         entry: dict[str, object] = {"path": self.path, "target": self.target}
         if self.how is None:
             return entry
@@ -75,27 +72,23 @@ class Converted:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """An object, a link or one attribute that the source has and the store has not."""
+    """An object, a link or one attribute that is in the source but not in the store."""
 
     path: str
     reason: str
     attribute: str | None = None
-    """the attribute's name where only that is left out"""
+    """Name of the attribute, if only an attribute is skipped."""
     unsafe: bool = False
-    """it lies outside the file; not written to JSON"""
+    """Whether it lies outside the file. Not in the JSON."""
     asked: bool = False
-    """it was left out by include or exclude; not written to JSON"""
+    """Whether include or exclude left it out. Not in the JSON."""
 
     def to_dict(self) -> dict[str, object]:
-        """Give the JSON object."""
-        entry: dict[str, object] = {"path": self.path}
-        if self.attribute is not None:
-            entry["attribute"] = self.attribute
-        return entry | {"reason": self.reason}
+        """Return the JSON object."""
+        return _entry_for(self.path, self.attribute) | {"reason": self.reason}
 
     def __str__(self) -> str:
-        where = self.path if self.attribute is None else f"{self.path} attribute {self.attribute!r}"
-        return f"{printable(where)}: {printable(self.reason)}"
+        return _describe_entry(self.path, self.attribute, self.reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +97,12 @@ class Link:
 
     path: str
     kind: str
-    """hard or soft"""
+    """``hard`` or ``soft``."""
     to: str
 
     def to_dict(self) -> dict[str, object]:
-        """Give the JSON object."""
-        return {"path": self.path, "kind": self.kind, "to": self.to}
+        """Return the JSON object."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,32 +113,32 @@ class ReportNote:
     note: str
 
     def to_dict(self) -> dict[str, object]:
-        """Give the JSON object."""
-        return {"path": self.path, "note": self.note}
+        """Return the JSON object."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
 class ConversionReport:
-    """What became of every object of one HDF5 file."""
+    """The result of a conversion, for every object of one HDF5 file."""
 
     source: SourceInfo
     target: str
-    """path or URL of the store"""
+    """Path or URL of the store."""
     complete: bool
-    """the store is whole and marked so; False for a dry run"""
+    """Whether the store is whole and says so; False for a dry run."""
     seconds: float
     h5bound: str
-    """version of h5bound that wrote the store"""
+    """Version of h5bound that wrote the store."""
     converted: tuple[Converted, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     links: tuple[Link, ...] = ()
     notes: tuple[ReportNote, ...] = ()
-    verification: VerificationReport | None = field(default=None)
-    """of `verify=True`; None where the store was not compared"""
+    verification: VerificationReport | None = None
+    """Report of `verify=True`; None if the store was not compared."""
 
     @property
     def exit_code(self) -> int:
-        """0 when everything was converted, 3 when something was skipped, 1 when the comparison failed."""
+        """0 if everything was converted, 3 if something was skipped, 1 if the comparison found a difference."""
         if self.verification is not None and not self.verification.equal:
             return 1
         return 3 if self.skipped else 0
@@ -156,7 +149,7 @@ class ConversionReport:
         return tuple(entry for entry in self.converted if entry.how is not None)
 
     def to_dict(self) -> dict[str, object]:
-        """Give the JSON object that `--report` writes."""
+        """Return the JSON object that `--report` writes."""
         entry: dict[str, object] = {
             "version": REPORT_VERSION,
             "h5bound": self.h5bound,
@@ -174,15 +167,16 @@ class ConversionReport:
         return entry
 
     def to_json(self) -> str:
-        """Give the JSON text; bytes that are not UTF-8 are spelled as lone surrogates."""
+        """Return the JSON text. Bytes that are not UTF-8 are lone surrogates."""
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     def summary(self) -> str:
-        """Give one line: how many arrays and groups, which way, how many bytes, how long."""
+        """Return one line: the numbers of arrays by strategy and of groups, the bytes and the seconds."""
         arrays = self.arrays
-        ways = [f"{count} {how}" for how, count in count_strategies(arrays).items()]
+        counts = Counter(entry.how for entry in arrays)
+        strategies = [f"{counts[how]} {how}" for how in ("copied", "mixed", "decoded", "metadata") if counts[how]]
         stored, written = sum(a.stored_nbytes for a in arrays), sum(a.written_nbytes for a in arrays)
-        counted = f"{plural(len(arrays), 'array')} ({', '.join(ways)})" if arrays else "no array"
+        counted = f"{plural(len(arrays), 'array')} ({', '.join(strategies)})" if arrays else "no array"
         groups = plural(len(self.converted) - len(arrays), "group")
         state = "complete" if self.complete else "not written"
         return (
@@ -191,13 +185,10 @@ class ConversionReport:
         )
 
     def __repr__(self) -> str:
-        lines = [
-            f"<ConversionReport {printable(self.source.path)} -> {printable(self.target)}",
-            f"  {self.summary()}",
-        ]
-        lines += listed("skipped", [str(item) for item in self.skipped])
+        lines = [f"<ConversionReport {printable(self.source.path)} -> {printable(self.target)}", f"  {self.summary()}"]
+        lines += _format_list("skipped", [str(item) for item in self.skipped])
         decoded = [a for a in self.arrays if a.how in ("decoded", "mixed")]
-        lines += listed("not kept", [f"{printable(a.path)}: {', '.join(a.reasons)}" for a in decoded])
+        lines += _format_list("not kept", [f"{printable(a.path)}: {', '.join(a.reasons)}" for a in decoded])
         if self.verification is not None:
             lines.append(f"  verified: {self.verification.summary()}")
         return "\n".join(lines) + ">"
@@ -205,42 +196,39 @@ class ConversionReport:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One place in which the store is not the source."""
+    """One difference between a store and its source."""
 
     path: str
-    """of the object in the source"""
+    """Path of the object in the source."""
     what: str
+    """The difference, as text."""
     attribute: str | None = None
-    """the attribute's name where only that differs"""
+    """Name of the attribute, if only an attribute differs."""
 
     def to_dict(self) -> dict[str, object]:
-        """Give the JSON object."""
-        entry: dict[str, object] = {"path": self.path}
-        if self.attribute is not None:
-            entry["attribute"] = self.attribute
-        return entry | {"what": self.what}
+        """Return the JSON object."""
+        return _entry_for(self.path, self.attribute) | {"what": self.what}
 
     def __str__(self) -> str:
-        where = self.path if self.attribute is None else f"{self.path} attribute {self.attribute!r}"
-        return f"{printable(where)}: {printable(self.what)}"
+        return _describe_entry(self.path, self.attribute, self.what)
 
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """What a comparison of a store with its source found."""
+    """The result of comparing a store with its source."""
 
     source: str
     target: str
     arrays: int
-    """datasets compared"""
+    """Number of datasets compared."""
     attributes: int
-    """attributes compared"""
+    """Number of attributes compared."""
     nbytes: int
-    """bytes of values compared"""
+    """Bytes of values compared."""
     seconds: float
     differences: tuple[Difference, ...] = ()
     skipped: tuple[Skipped, ...] = ()
-    """what the conversion left out and said so; not compared"""
+    """Objects and attributes that the conversion skipped; they were not compared."""
 
     @property
     def equal(self) -> bool:
@@ -249,11 +237,11 @@ class VerificationReport:
 
     @property
     def exit_code(self) -> int:
-        """0 when the store is equal to the source, else 1."""
+        """0 if the store is equal to the source, else 1."""
         return 0 if self.equal else 1
 
     def to_dict(self) -> dict[str, object]:
-        """Give the JSON object."""
+        """Return the JSON object."""
         return {
             "version": REPORT_VERSION,
             "equal": self.equal,
@@ -268,11 +256,11 @@ class VerificationReport:
         }
 
     def to_json(self) -> str:
-        """Give the JSON text."""
+        """Return the JSON text."""
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     def summary(self) -> str:
-        """Give one line: equal or not, and what was compared."""
+        """Return one line: equal or not, and what was compared."""
         compared = (
             f"{plural(self.arrays, 'array')}, {plural(self.attributes, 'attribute')}, "
             f"{format_nbytes(self.nbytes)} compared in {self.seconds:.2f} s"
@@ -282,25 +270,22 @@ class VerificationReport:
         return f"{verdict}; {compared}{left_out}"
 
     def __repr__(self) -> str:
-        lines = [
-            f"<VerificationReport {printable(self.source)} = {printable(self.target)}",
-            f"  {self.summary()}",
-        ]
-        lines += listed("differs", [str(item) for item in self.differences])
+        lines = [f"<VerificationReport {printable(self.source)} = {printable(self.target)}", f"  {self.summary()}"]
+        lines += _format_list("differs", [str(item) for item in self.differences])
         return "\n".join(lines) + ">"
 
 
-def count_strategies(arrays: Iterable[Converted]) -> dict[str, int]:
-    """Count the arrays by the way they went, the commonest kinds first in the order of `Strategy`."""
-    counts: dict[str, int] = dict.fromkeys(("copied", "mixed", "decoded", "metadata"), 0)
-    for entry in arrays:
-        if entry.how is not None:
-            counts[entry.how] += 1
-    return {how: count for how, count in counts.items() if count}
+def _entry_for(path: str, attribute: str | None) -> dict[str, object]:
+    return {"path": path} if attribute is None else {"path": path, "attribute": attribute}
 
 
-def listed(title: str, lines: list[str]) -> list[str]:
-    """Give the indented lines of one list of a text form, cut off after `MAX_LISTED`."""
+def _describe_entry(path: str, attribute: str | None, text: str) -> str:
+    subject = path if attribute is None else f"{path} attribute {attribute!r}"
+    return f"{printable(subject)}: {printable(text)}"
+
+
+def _format_list(title: str, lines: list[str]) -> list[str]:
+    """Return indented lines for one list of a text form, cut off after `MAX_LISTED`."""
     shown = [f"  {title} {line}" for line in lines[:MAX_LISTED]]
     if len(lines) > MAX_LISTED:
         shown.append(f"  {title} … and {len(lines) - MAX_LISTED} more")
@@ -308,7 +293,7 @@ def listed(title: str, lines: list[str]) -> list[str]:
 
 
 def plural(count: int, noun: str) -> str:
-    """Give the count with its noun.
+    """Return a count with its noun.
 
     >>> plural(1, "array"), plural(2_000, "array")
     ('1 array', '2,000 arrays')
@@ -317,7 +302,7 @@ def plural(count: int, noun: str) -> str:
 
 
 def format_nbytes(nbytes: int) -> str:
-    """Give the size as people read it, in powers of 1024.
+    """Return a size in units of 1024 bytes.
 
     >>> format_nbytes(0), format_nbytes(1536), format_nbytes(3 * 2**30)
     ('0 B', '1.5 KiB', '3.0 GiB')
@@ -333,7 +318,7 @@ def format_nbytes(nbytes: int) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Give the text with what a terminal would act on, or could not encode, spelled as an escape.
+    r"""Return text with control characters, and what a terminal could not encode, as escapes.
 
     >>> printable("a\nb\udcff")
     'a\\nb\\udcff'

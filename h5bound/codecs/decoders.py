@@ -23,8 +23,6 @@ from h5bound.codecs.lz4_blocks import find_frames, join_frames, unpack_full, unp
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence, Sized
 
-    from numpy.typing import NDArray
-
 
 class FilterInput(NamedTuple):
     """The input of one decoder."""
@@ -220,21 +218,6 @@ def undo_blosc(task: FilterInput) -> Bytes:
     with _damaged("does not decompress"):
         blosc.decompress(task.source, out)
     return out
-
-
-HEAD_NBYTES = 16
-"""Bytes in the header of a Blosc buffer."""
-
-
-def blosc_sizes(heads: Rows, encoded_nbytes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the decoded sizes in the headers of Blosc 1 buffers; -1 where the header has another encoded size.
-
-    >>> head = np.array([[2, 1, 0x21, 4, 80, 0, 0, 0, 80, 0, 0, 0, 50, 0, 0, 0]], np.uint8)
-    >>> blosc_sizes(head, np.array([50])), blosc_sizes(head, np.array([51]))
-    (array([80]), array([-1]))
-    """
-    words = np.ascontiguousarray(heads[:, 4:16]).view("<u4").astype(np.int64)
-    return np.where(words[:, 2] == encoded_nbytes, words[:, 0], -1)
 
 
 def undo_lz4(task: FilterInput) -> Bytes:

@@ -19,7 +19,6 @@ import numpy as np
 from h5bound.buffers import Bytes, DamagedError, Rows
 from h5bound.codecs.decoders import (
     FilterInput,
-    blosc_sizes,
     join_bitshuffle,
     join_lz4,
     undo_bitshuffle,
@@ -38,8 +37,6 @@ from h5bound.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from numpy.typing import NDArray
 
 
 Options: TypeAlias = tuple[int, ...]
@@ -80,8 +77,6 @@ class FilterSpec:
     """Whether the decoder must know the decoded size; if not, it may follow another compressor."""
     library: str | None = None
     """Optional dependency that the decoder imports."""
-    sizes: Callable[[Rows, NDArray[np.int64]], NDArray[np.int64]] | None = None
-    """Decoded sizes of chunks, from their first bytes and their encoded sizes; None where the bytes do not say."""
     join: Callable[[Sequence[Bytes], int, Options], Bytes | None] | None = None
     """What the filter would have made of several chunks as one, from their decoded size and its client data values."""
 
@@ -170,7 +165,6 @@ FILTERS = {
         growth=None,
         accepts=lambda options, _: len(options) < 7 or options[6] in BLOSC_PACKERS,
         codec=_blosc_filter_codec,
-        sizes=blosc_sizes,
     ),
     32004: FilterSpec(name="lz4", undo=undo_lz4, growth=None, join=join_lz4),
     32008: FilterSpec(
@@ -244,32 +238,6 @@ class Decoder:
         for chunk in data:
             self._check(chunk)
         np.concatenate(data, out=out.reshape(-1))
-
-    @property
-    def compresses(self) -> bool:
-        """Whether encoded chunks have any size."""
-        return any(spec.growth is None for spec, _ in self.steps)
-
-    @property
-    def tells_sizes(self) -> bool:
-        """Whether decoded sizes are known beforehand: only the last filter compresses, and its header says them."""
-        before, last = self.steps[:-1], self.steps[-1:]
-        return all(spec.growth is not None for spec, _ in before) and all(
-            spec.growth is not None or spec.sizes is not None for spec, _ in last
-        )
-
-    def are_whole(self, heads: Rows, encoded_nbytes: NDArray[np.int64]) -> bool:
-        """Return whether chunks decode to their declared size, from their first bytes and their encoded sizes.
-
-        Only where `tells_sizes`, and for chunks that all filters were applied to.
-        """
-        expected, sizes = self.nbytes, encoded_nbytes
-        for spec, _ in self.steps:
-            if spec.growth is not None:
-                expected += spec.growth
-            elif spec.sizes is not None:
-                sizes = spec.sizes(heads, encoded_nbytes)
-        return bool((sizes == expected).all())
 
     @property
     def _limit(self) -> int:
