@@ -199,7 +199,16 @@ def declare(side: int, index: ChunkManifest) -> DatasetScan:
     )
     chain = CodecChain((), {"name": "bytes"}, ({"name": "zstd"},))
     fill = FillValue(np.zeros((), dtype), 0, exact=True)
-    return DatasetScan(record, translate_type(h5t.STD_U8LE), "x", chain, "", index, fill, {}, None)
+    return DatasetScan(
+        record=record,
+        type=translate_type(h5t.STD_U8LE),
+        target="x",
+        kept=chain,
+        kept_reason="",
+        manifest=index,
+        fill=fill,
+        attributes={},
+    )
 
 
 def count_all(case: Case) -> int:

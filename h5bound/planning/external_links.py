@@ -1,9 +1,9 @@
-"""The files that a store is made from: the source itself, and what its external links lead to.
+"""The files that a store is made from: the source, and the targets of its external links.
 
-An external link that may be followed becomes what it leads to, at the link's own path: a dataset, or a group with all
-that is in it. HDF5 does not follow it, h5bound does: it looks for the other file where HDF5 would, takes its real
-path, and opens that by itself for reading. Links in there are judged in the same way. What already stands in the store
-is not carried again, but linked to (``_LINKS``); so circles of links end.
+The target of an allowed external link is converted as if it were at the path of the link: a dataset, or a group with
+everything in it. HDF5 never follows the link: h5bound looks for the file where HDF5 would, takes its real path, and
+opens it for reading. Links in that file are resolved in the same way. What is in the store already is not converted a
+second time but linked to (``_LINKS``), so that circles of links end.
 """
 
 from __future__ import annotations
@@ -25,39 +25,40 @@ from h5bound.hdf5.links import LinkRecord, find_external, open_object
 from h5bound.hdf5.references import Addresses
 from h5bound.planning.selection import list_paths, select_objects
 from h5bound.reader.source import H5Source
-from h5bound.reports import Link, ReportNote, Skipped
+from h5bound.reports import Link
 from h5bound.zarr_model.attributes import is_netcdf
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
+    from h5bound.planning.scan_log import ScanLog
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Origin:
-    """A file, or an object of one with all that is in it."""
+    """A file, or an object of a file with everything in it."""
 
     source: H5Source
     hierarchy: Hierarchy
-    """what of it is carried, under the paths that the report has for it"""
+    """What is converted, under the paths of the report."""
     addresses: Addresses
-    """paths of objects by their address: of those with several paths, or of all where it is not the whole file"""
+    """Paths in the report by object address."""
     netcdf: bool
-    """whether its attributes are read as netCDF's"""
+    """Whether its attributes are read as netCDF does."""
     path: str = "/"
-    """where it stands in the tree of the report"""
+    """Its path in the report."""
     inside: str = "/"
-    """its path in its file"""
+    """Its path in the file."""
 
     def locate(self, path: str) -> str:
-        """Give the path in the file of what stands at a path of the report."""
+        """Return the path in the file of the object at a path of the report."""
         return move(path, self.path, self.inside)
 
 
 def move(path: str, base: str, new: str) -> str:
-    """Give the path under a new base.
+    """Return the path with another base.
 
     >>> move("/there/a", "/there", "/"), move("/", "/", "/there"), move("/x/a", "/x", "/y/z")
     ('/a', '/there', '/y/z/a')
@@ -68,169 +69,161 @@ def move(path: str, base: str, new: str) -> str:
     return f"{new.rstrip('/')}/{rest}".rstrip("/") or "/"
 
 
-def move_index(hierarchy: Hierarchy, base: str, new: str) -> Hierarchy:
-    """Give the hierarchy of the object at `base` as it stands at `new`; soft and external links keep their text."""
+def move_hierarchy(hierarchy: Hierarchy, base: str, new: str) -> Hierarchy:
+    """Return the hierarchy with the object at `base` moved to `new`; soft and external links keep their targets."""
 
-    def at(path: str) -> str:
+    def moved(path: str) -> str:
         return move(path, base, new)
 
     return replace(
         hierarchy,
-        groups=tuple(replace(record, path=at(record.path)) for record in hierarchy.groups),
-        datasets=tuple(replace(record, path=at(record.path)) for record in hierarchy.datasets),
+        groups=tuple(replace(record, path=moved(record.path)) for record in hierarchy.groups),
+        datasets=tuple(replace(record, path=moved(record.path)) for record in hierarchy.datasets),
         links=tuple(
-            replace(link, path=at(link.path), to=at(link.to) if link.kind == "hard" else link.to)
+            replace(link, path=moved(link.path), to=moved(link.to) if link.kind == "hard" else link.to)
             for link in hierarchy.links
         ),
-        notes=tuple(replace(note, path=at(note.path)) for note in hierarchy.notes),
-        problems=tuple((at(path), reason) for path, reason in hierarchy.problems),
+        notes=tuple(replace(note, path=moved(note.path)) for note in hierarchy.notes),
+        problems=tuple((moved(path), reason) for path, reason in hierarchy.problems),
     )
 
 
-def read_origin(
-    source: H5Source, file: h5py.File, settings: Settings, limits: Limits, skipped: list[Skipped]
-) -> Origin:
-    """Give the source itself as an origin; what include and exclude leave out of it goes to `skipped`.
+def read_origin(source: H5Source, file: h5py.File, settings: Settings, limits: Limits, log: ScanLog) -> Origin:
+    """Read the hierarchy of the source and log what include and exclude leave out.
 
-    Raises
-    ------
-    UnsafeSourceError
-        It passes one of the limits.
+    Raise UnsafeSourceError if it exceeds one of the limits.
     """
     hierarchy = read_hierarchy(file, max_objects=limits.max_objects, max_depth=limits.max_depth)
     if source.identity is not None and source.remote:
         hierarchy = replace(hierarchy, mtime_ns=source.identity.mtime_ns)
-    kept, left_out = select_objects(hierarchy, settings)
-    skipped += left_out
-    return Origin(source, kept, Addresses(hierarchy.addresses, complete=True), is_netcdf(file))
+    selection, left_out = select_objects(hierarchy, settings)
+    log.skipped += left_out
+    addresses = Addresses(hierarchy.addresses, complete=True)
+    return Origin(source=source, hierarchy=selection, addresses=addresses, netcdf=is_netcdf(file))
 
 
-@dataclass(slots=True)
-class Follower:
-    """Follows the links of a source and of all that these lead to."""
+@dataclass(slots=True, kw_only=True)
+class LinkResolver:
+    """The links of a source and of the files that they lead to."""
 
     settings: Settings
     limits: Limits
     allowed: Sequence[Path]
-    """real paths of directories whose files may be opened"""
+    """Real paths of directories whose files may be opened."""
+    log: ScanLog
     origins: list[Origin] = field(default_factory=list)
+    """The source, then the targets of external links."""
     links: list[Link] = field(default_factory=list)
-    """those that the store holds as links"""
-    skipped: list[Skipped] = field(default_factory=list)
-    notes: list[ReportNote] = field(default_factory=list)
-    known: dict[tuple[str, int], str] = field(default_factory=dict)
-    """the report's path of what is carried, by file and address"""
-    sources: dict[str, H5Source] = field(default_factory=dict)
-    """by their real paths"""
+    """Links that the store holds as links."""
+    paths: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Paths in the report by file and object address."""
     count: int = 0
-    """objects and links that were met"""
+    """Number of objects and links in all origins."""
 
-    def follow(self, first: Origin) -> None:
-        """Judge the links of the source, and go on with what they lead to."""
-        self.add(first)
-        if self.allowed and any(link.kind == "external" for link in first.hierarchy.links):
-            wanted = set(list_paths(first.hierarchy))
-            self.know(first, {address: path for address, path in first.hierarchy.addresses.items() if path in wanted})
-        for origin in self.origins:  # it grows meanwhile
+    def resolve(self, source: Origin) -> None:
+        """Resolve the links of the source, then those of each origin that they add."""
+        addresses = source.hierarchy.addresses if self.allowed else {}
+        self.add(source, select_addresses(addresses, source.hierarchy))
+        for origin in self.origins:  # resolve_link may append to it
             for link in origin.hierarchy.links:
                 self.resolve_link(origin, link)
 
-    def add(self, origin: Origin) -> None:
-        """Go on with one more origin."""
+    def add(self, origin: Origin, addresses: Mapping[int, str]) -> None:
+        """Add an origin whose objects are at these paths of the report."""
         hierarchy = origin.hierarchy
         self.origins.append(origin)
-        self.sources[origin.source.path] = origin.source
-        self.count += sum(
-            map(len, (hierarchy.groups, hierarchy.datasets, hierarchy.links, hierarchy.notes, hierarchy.problems))
-        )
-
-    def know(self, origin: Origin, addresses: dict[int, str]) -> None:
-        """Keep in mind where the objects of an origin stand."""
         for address, path in addresses.items():
-            self.known.setdefault((origin.source.path, address), path)
+            self.paths.setdefault((origin.source.path, address), path)
+        records = (hierarchy.groups, hierarchy.datasets, hierarchy.links, hierarchy.notes, hierarchy.problems)
+        self.count += sum(map(len, records))
 
     def resolve_link(self, origin: Origin, link: LinkRecord) -> None:
-        """ReportNote down what becomes of one link."""
+        """Keep a link, convert its target in its place, or log why it is left out."""
         if link.kind == "user":
-            self.skipped.append(Skipped(link.path, f"user-defined link of {link.to}"))
+            self.log.skip(link.path, f"user-defined link of {link.to}")
         elif link.kind == "external":
             try:
-                self.take(origin, link)
+                self.follow(origin, link)
             except UnsafeSourceError as error:
-                self.skip(link, str(error), unsafe=True)
+                self.log.skip(link.path, f"external link to {link.to}: {error}", unsafe=True)
             except (H5BoundError, *READ_ERRORS) as error:
-                self.skip(link, describe(error))
+                self.log.skip(link.path, f"external link to {link.to}: {describe(error)}")
         elif origin.path == "/" or link.kind == "hard" or not link.to.startswith("/"):
             self.links.append(Link(link.path, link.kind, link.to))
         elif f"{link.to}/".startswith(f"{origin.inside.rstrip('/')}/"):
             self.links.append(Link(link.path, "soft", move(link.to, origin.inside, origin.path)))
         else:
-            reason = f"soft link to {link.to} of {origin.hierarchy.file}, of which only {origin.inside} is carried"
-            self.skipped.append(Skipped(link.path, reason))
+            file = origin.hierarchy.file
+            self.log.skip(link.path, f"soft link to {link.to} of {file}, of which only {origin.inside} is converted")
 
-    def skip(self, link: LinkRecord, reason: str, *, unsafe: bool = False) -> None:
-        """ReportNote down that an external link is left out."""
-        self.skipped.append(Skipped(link.path, f"external link to {link.to}: {reason}", unsafe=unsafe))
+    def follow(self, origin: Origin, link: LinkRecord) -> None:
+        """Add the target of an external link, which may be behind further external links.
 
-    def take(self, origin: Origin, link: LinkRecord) -> None:
-        """Carry what an external link leads to, at the link's path.
-
-        Raises
-        ------
-        UnsafeSourceError
-            It leads where nothing may be read, or to more than a limit lets in.
-        H5BoundError
-            Nothing is there, or it cannot be opened.
+        Raise UnsafeSourceError if a file must not be read or a limit is exceeded, H5BoundError if it cannot be opened.
         """
         name, path = link.file or "", link.to[len(link.file or "") + 1 :]
         main = origin.source.path
+        sources = {origin.source.path: origin.source for origin in self.origins}
         for _ in range(MAX_HOPS):
-            place = os.path.realpath(find_file(main, name, "link", self.allowed))
-            source = self.sources.get(place) or H5Source.of(place)
+            file_path = os.path.realpath(find_file(main, name, "link", self.allowed))
+            source = sources.get(file_path) or H5Source.of(file_path)
             with source.opened() as opened:
                 further = find_external(opened.file, path)
                 if further is None:
-                    self.carry(source, opened.file, link, path)
-            if further is None:
-                return
+                    self.add_target(source, opened.file, link, path)
+                    return
             main, (name, path) = source.path, further
         raise UnsafeSourceError(f"more than {MAX_HOPS} external links one behind another")
 
-    def carry(self, source: H5Source, file: h5py.File, link: LinkRecord, path: str) -> None:
-        """Take up what stands at a path of an open file, or a link to where it stands already."""
-        found = open_object(file, path)
-        place = self.known.get((source.path, h5o.get_info(found.id).addr))
-        if place is not None:
-            self.links.append(Link(link.path, "external", place))
+    def add_target(self, source: H5Source, file: h5py.File, link: LinkRecord, path: str) -> None:
+        """Add the object at a path of an open file in place of a link, or link to it if it is in the store already."""
+        target = open_object(file, path)
+        known_path = self.paths.get((source.path, h5o.get_info(target.id).addr))
+        if known_path is not None:
+            self.links.append(Link(link.path, "external", known_path))
             return
-        self.notes.append(ReportNote(link.path, f"external link to {link.to}: carried as what it leads to"))
-        if isinstance(found, h5py.Datatype):
+        self.log.note(link.path, f"external link to {link.to}: its target is converted in its place")
+        if isinstance(target, h5py.Datatype):
             return
         inside = f"/{path.strip('/')}"
-        hierarchy = self.read_part(file, found, inside, link.path.count("/"))
-        kept, left_out = select_objects(move_index(hierarchy, inside, link.path), self.settings)
-        self.skipped += left_out
-        wanted = set(list_paths(kept))
-        moved = {address: move(at, inside, link.path) for address, at in hierarchy.addresses.items()}
-        known = {address: at for address, at in moved.items() if at in wanted}
-        taken = Origin(source, kept, Addresses(known, complete=True), is_netcdf(file), link.path, inside)
-        self.add(taken)
-        self.know(taken, known)
+        hierarchy = move_hierarchy(self.read_target(file, target, inside=inside, link=link), inside, link.path)
+        selection, left_out = select_objects(hierarchy, self.settings)
+        self.log.skipped += left_out
+        moved = {address: move(other, inside, link.path) for address, other in hierarchy.addresses.items()}
+        addresses = select_addresses(moved, selection)
+        origin = Origin(
+            source=source,
+            hierarchy=selection,
+            addresses=Addresses(addresses, complete=True),
+            netcdf=is_netcdf(file),
+            path=link.path,
+            inside=inside,
+        )
+        self.add(origin, addresses)
 
-    def read_part(self, file: h5py.File, found: h5py.Group | h5py.Dataset, inside: str, depth: int) -> Hierarchy:
-        """Give the hierarchy of an object and of all that is in it, under its own paths.
+    def read_target(
+        self, file: h5py.File, target: h5py.Group | h5py.Dataset, *, inside: str, link: LinkRecord
+    ) -> Hierarchy:
+        """Read the hierarchy of an object and everything in it. Raise UnsafeSourceError if it exceeds the limits."""
+        if isinstance(target, h5py.Group):
+            max_objects = max(self.limits.max_objects - self.count, 0)
+            max_depth = max(self.limits.max_depth - link.path.count("/"), 0)
+            return read_hierarchy(file, start=inside, max_objects=max_objects, max_depth=max_depth)
+        stat = Path(file.filename).stat()
+        return Hierarchy(
+            file=file.filename,
+            size=stat.st_size,
+            mtime_ns=stat.st_mtime_ns,
+            groups=(),
+            datasets=(replace(read_dataset(target), path=inside),),
+            links=(),
+            notes=(),
+            problems=(),
+            addresses={h5o.get_info(target.id).addr: inside},
+        )
 
-        Raises
-        ------
-        UnsafeSourceError
-            It passes what the limits leave.
-        """
-        if isinstance(found, h5py.Group):
-            room = self.limits.max_objects - self.count
-            return read_hierarchy(
-                file, start=inside, max_objects=max(room, 0), max_depth=max(self.limits.max_depth - depth, 0)
-            )
-        whole = Path(file.filename).stat()
-        record = replace(read_dataset(found), path=inside)
-        addresses = {h5o.get_info(found.id).addr: inside}
-        return Hierarchy(file.filename, whole.st_size, whole.st_mtime_ns, (), (record,), (), (), (), addresses)
+
+def select_addresses(addresses: Mapping[int, str], hierarchy: Hierarchy) -> dict[int, str]:
+    """Return the addresses of the groups and datasets of a hierarchy."""
+    paths = set(list_paths(hierarchy))
+    return {address: path for address, path in addresses.items() if path in paths}

@@ -72,7 +72,7 @@ def facts(**changes: Any) -> DatasetScan:
     }
     fields |= {name: value for name, value in changes.items() if name not in record}
     record |= {name: value for name, value in changes.items() if name in record}
-    return DatasetScan(DatasetRecord(**record), **fields)
+    return DatasetScan(record=DatasetRecord(**record), **fields)
 
 
 def test_a_dataset_with_the_same_grid_and_codecs_is_copied() -> None:

@@ -1,0 +1,52 @@
+"""What a scan gathers for the report and the store besides groups and datasets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from h5bound.reports import ReportNote, Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from h5bound.files.file_state import LocalState
+    from h5bound.zarr_model.attributes import AttributesRecord
+
+
+@dataclass(slots=True)
+class ScanLog:
+    """What is gathered while files are scanned."""
+
+    skipped: list[Skipped] = field(default_factory=list)
+    """Objects and attributes that cannot be converted, or are not selected."""
+    notes: list[ReportNote] = field(default_factory=list)
+    """Remarks for the report."""
+    details: dict[str, Any] = field(default_factory=dict)
+    """Entries for ``_h5bound`` of the root, by path."""
+    external_states: dict[str, LocalState] = field(default_factory=dict)
+    """States of the files of external storage and virtual datasets before they were opened, by their real paths."""
+
+    def skip(self, path: str, reason: str, *, unsafe: bool = False) -> None:
+        """Record that an object cannot be converted."""
+        self.skipped.append(Skipped(path, reason, unsafe=unsafe))
+
+    def note(self, path: str, text: str) -> None:
+        """Record a remark on an object."""
+        self.notes.append(ReportNote(path, text))
+
+    def add_external_states(self, states: Mapping[str, LocalState]) -> None:
+        """Record the states of files; the first state of each file stays."""
+        for path, state in states.items():
+            self.external_states.setdefault(path, state)
+
+    def add_attributes(self, path: str, record: AttributesRecord) -> None:
+        """Record what was skipped and noted while the attributes of an object were read, and their details."""
+        self.skipped += [Skipped(path, reason, attribute=name) for name, reason in record.skipped]
+        self.notes += [ReportNote(path, text) for text in record.notes]
+        self.add_details(path, record.details)
+
+    def add_details(self, path: str, details: Mapping[str, Any]) -> None:
+        """Add details of an object to those that are there."""
+        if details:
+            self.details[path] = {**self.details.get(path, {}), **details}
