@@ -88,7 +88,7 @@ def from_hdf5(
         If the array would have more than 1,000,000 blocks, or the dataset needs files outside `allow_external`.
     H5BoundError
         If the file cannot be opened, or its server refuses access.
-    ValueError
+    OptionError
         If `chunks`, `window` or `storage_options` have no valid value.
 
     Notes
@@ -136,7 +136,7 @@ class H5Store(Mapping[str, da.Array]):
         If the file does not exist.
     H5BoundError
         If the file cannot be opened, or its server refuses access.
-    ValueError
+    OptionError
         If `window` or `storage_options` have no valid value.
 
     Examples

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dask.callbacks import Callback
 from dask.task_spec import Task, TaskRef
 
-from h5bound.graph.tasks import close_after, close_here, make_handle
+from h5bound.graph.tasks import close_here, make_handle
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.lifecycle.session import find_session
 
@@ -79,7 +79,7 @@ def _windows(graph: Mapping[Key, object]) -> Iterator[tuple[Source, Window]]:
             continue
         if task.func is make_handle and task.args[1] is not None:
             yield task.args[:2]
-        elif task.func in (close_here, close_after):
+        elif task.func is close_here:
             handle, window = task.args[:2]
             opened = _unwrap(graph.get(handle.key)) if isinstance(handle, TaskRef) else None
             if window.only_window and opened is not None and opened.func is make_handle and opened.args[1] is None:

@@ -42,21 +42,16 @@ def build_tasks(
     tasks: Tasks = {}
     for requests in windows:
         only_window = len(windows) == 1
-        count = sum(len(request.indices) for request in requests)
+        closed_by_task = clustered or (only_window and lifecycle.barrier)
         window = Window(
             name=name_requests(lifecycle, requests),
             only_window=only_window,
             clustered=clustered,
-            blocks=0 if only_window or clustered else count,
+            blocks=0 if closed_by_task else sum(len(request.indices) for request in requests),
         )
         inputs = _add_blocks(tasks, requests, window, opened=opened, barrier=lifecycle.barrier)
         close = f"close-{window.name}"
-        if clustered:
-            tasks[close] = Task(close, close_everywhere, TaskRef(opened), window, *inputs)
-        elif lifecycle.barrier:
-            tasks[close] = Task(close, close_here, TaskRef(opened), window, *inputs)
-        else:  # a close that depends on all blocks would keep all of them in memory
-            tasks[close] = Task(close, close_after, TaskRef(opened), window, count, *inputs)
+        tasks[close] = Task(close, close_everywhere if clustered else close_here, TaskRef(opened), window, *inputs)
     return tasks
 
 
@@ -71,7 +66,8 @@ def _add_blocks(
 ) -> list[TaskRef]:
     """Add the tasks of a window's blocks; return the inputs of its close task.
 
-    Without a barrier only the last block waits for the close.
+    Without a barrier only the last block waits for the close: a close that depended on all blocks would keep all of
+    them in memory.
     """
     last = (requests[-1].blocks.name, *requests[-1].indices[-1])
     is_local = barrier and not window.clustered
@@ -161,13 +157,8 @@ def report_worker(_block: object) -> str | None:
 
 
 def close_here(handle: Handle, window: Window, *_blocks: object) -> None:
-    """Close the source in this process."""
+    """Close the source in this process, unless the last read of the window has closed it or will close it."""
     handle.close(window)
-
-
-def close_after(handle: Handle, window: Window, blocks: int, _last: object) -> None:
-    """Close the source in this process once this many blocks were read: now, or in the last read."""
-    handle.close_after(window, blocks)
 
 
 def close_everywhere(handle: Handle, window: Window, *workers: str | None) -> None:

@@ -28,7 +28,7 @@ class Window(NamedTuple):
     name: str
     only_window: bool  # whether the compute has no other window of this source
     clustered: bool = False  # whether the close reaches all workers
-    blocks: int = 0  # number of blocks if the last read closes the window, 0 if its close task does
+    blocks: int = 0  # number of blocks if the last of their reads closes the window, 0 if its close task does
 
 
 READ_AHEAD = os.cpu_count() or 1
@@ -92,7 +92,6 @@ class Handle:
         # These are by the name of the window:
         self._sessions: dict[str, tuple[Session, weakref.finalize[..., Handle]]] = {}
         self._finished: Counter[str] = Counter()  # blocks read in this process
-        self._expected: dict[str, int] = {}  # blocks after which the window is to be closed
         self._lock = threading.Lock()
         self._throttle = WindowThrottle()
 
@@ -142,23 +141,19 @@ class Handle:
             session.leave(failed=self.name if self._failed else None)  # another block may have failed meanwhile
             with self._lock:
                 self._finished[window.name] += 1
-                last = self._finished[window.name] == (window.blocks or self._expected.get(window.name))
-            if last:
-                self.close(window)
+                is_last = window.blocks and self._finished[window.name] % window.blocks == 0
+            if is_last:
+                self._release(window)
 
     def close(self, window: Window) -> None:
-        """Close a window in this process; raise if the source changed while it was open."""
+        """Close a window in this process, unless its last read does; raise if the source changed while it was open."""
+        if not window.blocks:
+            self._release(window)
+
+    def _release(self, window: Window) -> None:
         self.session(window).release((self.name, window.name))
         _, finalizer = self._sessions.pop(window.name)
         finalizer.detach()
-
-    def close_after(self, window: Window, blocks: int) -> None:
-        """Close a window in this process once this many of its blocks were read: now, or in the last of these reads."""
-        with self._lock:
-            self._expected[window.name] = blocks
-            last = self._finished[window.name] >= blocks
-        if last:
-            self.close(window)
 
     def abandon(self) -> None:
         """Let go of the source once the readers in flight have ended, since no close task will run."""

@@ -11,8 +11,8 @@ and all handles on one source share it: the first that needs the source opens it
 where         who opens                   who closes
 ============  ==========================  ==========================================================
 locally       the open task if there is   the close task; the last read of a window if there are
-              one window, else the first  several, so that no other thread reads on meanwhile;
-              read of each window         without a barrier the last read, if that comes later
+              one window, else the first  several, so that no other thread reads on meanwhile, or
+              read of each window         if there is no barrier
 on a cluster  the first read on a worker  the close task, on every worker that read
 in a pool     every read                  every read: no process of a pool can reach another
 ============  ==========================  ==========================================================
