@@ -77,15 +77,15 @@ def test_a_dimension_that_a_variable_does_not_fill_does_not_keep_xarray_from_ope
 
 
 def test_what_xarray_will_mask_in_format_2_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("h5bound.planning.scan_dataset.MAX_MASKED", 0)
+    monkeypatch.setattr("h5bound.planning.scan_dataset.MAX_WHOLE_NBYTES", 0)
     source = tmp_path / "a.nc"
     NETCDF_FILES["unwritten"](source)
     found = {
         zarr_format: convert(source, tmp_path / str(zarr_format), zarr_format=zarr_format).notes
         for zarr_format in FORMS
     }
-    assert [note.path for note in found[2] if "for missing" in note.note] == ["/letters", "/nothing", "/some", "/words"]
-    assert [note for note in found[3] if "for missing" in note.note] == []
+    assert [note.path for note in found[2] if "xarray masks" in note.note] == ["/letters", "/nothing", "/some", "/words"]
+    assert [note for note in found[3] if "xarray masks" in note.note] == []
 
 
 @FORMATS
