@@ -33,10 +33,6 @@ class SourceInfo:
     hdf5: str
     """Version of the HDF5 library that read the file."""
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the JSON object."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Converted:
@@ -100,10 +96,6 @@ class Link:
     """``hard`` or ``soft``."""
     to: str
 
-    def to_dict(self) -> dict[str, object]:
-        """Return the JSON object."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class ReportNote:
@@ -111,10 +103,6 @@ class ReportNote:
 
     path: str
     note: str
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the JSON object."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +143,12 @@ class ConversionReport:
             "h5bound": self.h5bound,
             "complete": self.complete,
             "seconds": round(self.seconds, 3),
-            "source": self.source.to_dict(),
+            "source": asdict(self.source),
             "target": self.target,
             "converted": [item.to_dict() for item in self.converted],
             "skipped": [item.to_dict() for item in self.skipped],
-            "links": [item.to_dict() for item in self.links],
-            "notes": [item.to_dict() for item in self.notes],
+            "links": [asdict(item) for item in self.links],
+            "notes": [asdict(item) for item in self.notes],
         }
         if self.verification is not None:
             entry["verification"] = self.verification.to_dict()

@@ -13,7 +13,7 @@ import zlib
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def _damaged(problem: str) -> Iterator[None]:
     """Turn the errors of codec libraries into DamagedError."""
     try:
         yield
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, OSError, EOFError, zlib.error) as error:
         raise DamagedError(f"{problem}: {error}") from error
 
 
@@ -59,22 +59,19 @@ def undo_deflate(task: FilterInput) -> Bytes:
     import deflate
 
     if task.nbytes < 0:
-        return inflate_within(task.source, task.limit)
+        return _decompress_stream(zlib.decompressobj(), task.source, limit=task.limit, name="zlib")
     try:
         return np.frombuffer(deflate.zlib_decompress(task.source, task.nbytes), np.uint8)
     except deflate.DeflateError as error:
         raise DamagedError(f"is not a zlib stream of {task.nbytes} bytes") from error
 
 
-def inflate_within(source: Bytes, limit: int) -> Bytes:
-    """Inflate a zlib stream of at most `limit` bytes, without allocating more."""
-    unpacker = zlib.decompressobj()
-    try:
+def _decompress_stream(unpacker: Any, source: Bytes, *, limit: int, name: str) -> Bytes:
+    """Decompress a stream of at most `limit` bytes, without allocating more than one byte beyond."""
+    with _damaged(f"is not a {name} stream"):
         data = unpacker.decompress(source, limit + 1)
-    except zlib.error as error:
-        raise DamagedError(f"is not a zlib stream: {error}") from error
     if len(data) > limit or not unpacker.eof:
-        raise DamagedError(f"is not a zlib stream of at most {limit} bytes")
+        raise DamagedError(f"is not a {name} stream of at most {limit} bytes")
     return np.frombuffer(data, np.uint8)
 
 
@@ -84,7 +81,7 @@ def undo_shuffle(task: FilterInput) -> Bytes:
     numpy's strided copies do this at 3 GB/s without the GIL, which numcodecs holds. Bytes after the last whole element
     are not shuffled (H5Zshuffle.c).
     """
-    out = np.empty(task.source.size, np.uint8) if task.out is None else task.out
+    out = task.target()
     if out.size != task.source.size:
         raise DamagedError(f"has {task.source.size} bytes where {out.size} are declared")
     unshuffle(task.source, out, task.options[0])
@@ -191,15 +188,8 @@ def _zstd_nbytes(head: bytes) -> int:
 
 
 def undo_bzip2(task: FilterInput) -> Bytes:
-    """Decompress a bzip2 stream, without allocating more than one byte beyond its declared size."""
-    unpacker = bz2.BZ2Decompressor()
-    try:
-        data = unpacker.decompress(task.source, task.nbytes + 1)
-    except (OSError, EOFError) as error:
-        raise DamagedError(f"is not a bzip2 stream: {error}") from error
-    if len(data) != task.nbytes or not unpacker.eof:
-        raise DamagedError(f"is not a bzip2 stream of {task.nbytes} bytes")
-    return np.frombuffer(data, np.uint8)
+    """Decompress a bzip2 stream."""
+    return _decompress_stream(bz2.BZ2Decompressor(), task.source, limit=task.nbytes, name="bzip2")
 
 
 def undo_blosc(task: FilterInput) -> Bytes:

@@ -51,12 +51,12 @@ def plan_block_sizes(
         chunks = tuple(wanted)
     if 0 in shape and any(isinstance(want, str) for want in wanted):  # dask would divide by zero
         chunks = wanted = [-1 if isinstance(want, str) else want for want in wanted]
-    limit = _automatic_size(wanted, shape, itemsize, chunk_shape)
+    limit = _automatic_size(wanted, shape, itemsize=itemsize, chunk_shape=chunk_shape)
     count = prod(map(_least_blocks, wanted, shape))
     if limit is not None:
         count = max(count, prod(shape) // (2 * limit))
     if count <= MAX_BLOCKS:
-        sizes = _normalize(chunks, wanted, shape, limit, chunk_shape)
+        sizes = _normalize(chunks, wanted, shape, limit=limit, chunk_shape=chunk_shape)
         count = prod(map(len, sizes))
         if count <= MAX_BLOCKS:
             return sizes
@@ -67,7 +67,7 @@ def plan_block_sizes(
 
 
 def _normalize(
-    chunks: Any, wanted: list[Any], shape: tuple[int, ...], limit: int | None, chunk_shape: tuple[int, ...] | None
+    chunks: Any, wanted: list[Any], shape: tuple[int, ...], *, limit: int | None, chunk_shape: tuple[int, ...] | None
 ) -> tuple[tuple[int, ...], ...]:
     if limit is not None:
         chunks = tuple("auto" if isinstance(want, str) else want for want in wanted)
@@ -83,7 +83,7 @@ def _normalize(
 
 
 def _automatic_size(
-    wanted: list[Any], shape: tuple[int, ...], itemsize: int, chunk_shape: tuple[int, ...] | None
+    wanted: list[Any], shape: tuple[int, ...], *, itemsize: int, chunk_shape: tuple[int, ...] | None
 ) -> int | None:
     """Return the elements that a block of automatic size may have, at least one chunk; None if no axis is automatic."""
     texts = [want for want in wanted if isinstance(want, str)]
