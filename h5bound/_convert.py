@@ -29,10 +29,11 @@ from h5bound.conversion.preflight import find_unsupported
 from h5bound.conversion.provenance import identify
 from h5bound.conversion.resume import check_target_state
 from h5bound.conversion.summary import describe_source, list_converted, list_skipped
-from h5bound.conversion.transfer import TRANSFER, Written
-from h5bound.conversion.write_store import carry_out, list_longest
+from h5bound.conversion.transfer import TRANSFER
+from h5bound.conversion.write_store import list_longest, write_store
 from h5bound.execution.cluster import check_scheduler
 from h5bound.execution.run import run_units, runs_on_threads
+from h5bound.execution.work import UnitResult
 from h5bound.hdf5.external_files import resolve_directories
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS, Limits
 from h5bound.lifecycle.kept_open import keep_open
@@ -56,8 +57,6 @@ if TYPE_CHECKING:
     from h5bound.conversion.transfer import Job
     from h5bound.lifecycle.source import Source
     from h5bound.planning.work_units import Unit
-
-    Work = Callable[[Sequence[Job], Sequence[Unit]], list[Written]]
 
 
 def convert(
@@ -205,20 +204,27 @@ def convert(
         plan = plan_store(scan, settings, limits, nbytes)
         skip = on_unsupported == "skip"
         sources: list[Source] = [kept, *(origin.source for origin in scan.origins[1:])]
-        compute = partial(run_units, sources, window=nbytes, workers=workers, scheduler=scheduler)
+        run = partial(run_units, sources=sources, window=nbytes, workers=workers, scheduler=scheduler)
         if not skip:
-            refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, compute, nbytes)])
+            refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, run=run, window=nbytes)])
         place.keys.check_lengths(list_longest(scan, plan))
-        written, failed = [Written(unit.array, len(unit.chunk_coords), 0) for unit in plan.units], dict[str, str]()
+        written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in plan.units]
+        failed: dict[str, str] = {}
         if not dry_run:
-            identity = identify(scan, settings, limits)
 
-            def work(jobs: Sequence[Job], units: Sequence[Unit]) -> list[Written]:
+            def transfer(jobs: Sequence[Job], units: Sequence[Unit]) -> list[UnitResult]:
                 with kept.last_use():
-                    return compute(TRANSFER, jobs, units, progress=progress)
+                    return run(TRANSFER, jobs, units, progress=progress)
 
-            written, failed = carry_out(
-                place, scan, plan, identity, work, skip=skip, resume=resume, overwrite=overwrite
+            written, failed = write_store(
+                place,
+                scan,
+                plan,
+                identity=identify(scan, settings, limits),
+                transfer=transfer,
+                skip=skip,
+                resume=resume,
+                overwrite=overwrite,
             )
     result = ConversionReport(
         describe_source(scan),

@@ -31,7 +31,7 @@ from h5bound.stores.metadata import quiet_zarr
 from h5bound.stores.resolve import find_target
 from h5bound.stores.tree import compare_copies, read_tree
 from h5bound.verification.tree import compare_tree
-from h5bound.verification.values import COMPARE, list_differing
+from h5bound.verification.values import COMPARE, list_differences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     import h5py
     from zarr.abc.store import Store
 
+    from h5bound.execution.work import UnitResult
     from h5bound.lifecycle.source import Source
     from h5bound.verification.nodes import Comparison
-    from h5bound.verification.values import Compared
 
 
 def verify(
@@ -130,11 +130,11 @@ def verify(
                 comparison.add(comparison.path_of(node), what)
         units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, nbytes)
         with kept.last_use():
-            found = run_units(
-                sources,
+            results = run_units(
                 COMPARE,
                 comparison.jobs,
                 units,
+                sources=sources,
                 window=nbytes,
                 workers=workers,
                 scheduler=scheduler,
@@ -148,9 +148,9 @@ def verify(
         target=place.url,
         arrays=len({job.path for job in comparison.jobs if job.arrays}),
         attributes=comparison.attributes,
-        nbytes=sum(item.nbytes for item in found),
+        nbytes=sum(item.nbytes for item in results),
         seconds=time.perf_counter() - started,
-        differences=(*comparison.differences, *compare_values(comparison, found)),
+        differences=(*comparison.differences, *compare_values(comparison, results)),
         skipped=provenance.skipped,
     )
     if report is not None:
@@ -158,10 +158,10 @@ def verify(
     return result
 
 
-def compare_values(comparison: Comparison, found: Sequence[Compared]) -> Iterator[Difference]:
+def compare_values(comparison: Comparison, results: Sequence[UnitResult]) -> Iterator[Difference]:
     """Yield a difference for each dataset whose values differ, or were left out though they can be read."""
-    unreadable = {item.path for item in found if item.unreadable}
-    for path, what in list_differing(found).items():
+    unreadable = {comparison.jobs[item.array].path for item in results if item.unreadable}
+    for path, what in list_differences(comparison.jobs, results).items():
         if path not in comparison.retried:
             yield Difference(path, what)
     for path, reason in comparison.retried.items():

@@ -452,9 +452,9 @@ def test_what_is_sent_to_workers_does_not_grow_with_the_number_of_chunks(
 ) -> None:
     sizes = []
 
-    def spy(sources: Any, work: Any, jobs: Any, units: Any, **options: Any) -> Any:
+    def spy(work: Any, jobs: Any, units: Any, **options: Any) -> Any:
         sizes.append([len(pickle.dumps(job)) for job in jobs])
-        return run_units(sources, work, jobs, units, **options)
+        return run_units(work, jobs, units, **options)
 
     monkeypatch.setattr(sys.modules["h5bound._verify"], "run_units", spy)
     for count in (10, 1000):

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from h5bound.conversion.provenance import parse_provenance, read_provenance_text, skipped_to_json
-from h5bound.conversion.transfer import Written, key_of
+from h5bound.conversion.transfer import key_of
 from h5bound.errors import TargetError
+from h5bound.execution.work import UnitResult
 from h5bound.hdf5.datatypes import text_from_json
 from h5bound.planning.work_units import keep_chunks
 from h5bound.stores.conflicts import check_source
@@ -171,7 +172,7 @@ def is_store(target: Target) -> bool:
 
 def find_done(
     target: Target, scan: SourceScan, jobs: Sequence[Job], plan: StorePlan, identity: Mapping[str, Any]
-) -> tuple[list[Written], dict[str, str]]:
+) -> tuple[list[UnitResult], dict[str, str]]:
     """Return what was written of each unit of a complete store, and why datasets could not be read, by path.
 
     Raise TargetError if another conversion made the store, or chunks or metadata documents are missing.
@@ -215,7 +216,7 @@ def delete_keys(target: Target, keys: Collection[str]) -> None:
 
 def split_written(
     target: Target, jobs: Sequence[Job], plan: StorePlan, keys: Collection[str]
-) -> tuple[list[Unit], list[Written], set[str]]:
+) -> tuple[list[Unit], list[UnitResult], set[str]]:
     """Return the units that are left to write, what is written already, and the keys that belong to neither.
 
     `jobs` has one for each array of the plan, `keys` are those of the target.
@@ -223,7 +224,7 @@ def split_written(
     if not keys:
         return list(plan.units), [], set()
     left: list[Unit] = []
-    written: list[Written] = []
+    written: list[UnitResult] = []
     leftovers = set(keys)
     for unit in plan.units:
         names = name_chunks(jobs[unit.array], unit)
@@ -231,7 +232,7 @@ def split_written(
         present = {name for name, is_there in zip(names, there, strict=True) if is_there}
         leftovers -= present
         if present:
-            written.append(Written(unit.array, int(there.sum()), target.keys.measure(present)))
+            written.append(UnitResult(unit.array, nbytes=target.keys.measure(present), chunks=int(there.sum())))
         left += keep_chunks(unit, plan.arrays[unit.array], ~there)
     return left, written, leftovers
 

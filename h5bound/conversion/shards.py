@@ -1,96 +1,65 @@
-"""Stored chunks in memory between their reading and their writing: small ones in one piece, not an object each."""
+"""Encoded chunks between their reading and their writing, and the shards that are made of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    Bytes = NDArray[np.uint8]
+    from h5bound.buffers import Bytes
 
-
-SMALL_NBYTES = 16 << 10
-"""Chunks of fewer bytes are put together: an array has about 200 beside its data."""
-
-AT_ONCE = 1024
-"""Chunks that are arrays of their own at the same time, while they are put together."""
 
 NO_CHUNK = 2**64 - 1
 """Offset and length of an inner chunk that a shard does not hold (Zarr v3, sharding codec, section 3.2)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Packed:
-    """Chunks one after another."""
+class EncodedChunks:
+    """The encoded bytes of the chunks of a unit, end to end: an array for each would take 200 bytes more a chunk."""
 
-    pieces: Sequence[Bytes]
-    """one for all chunks, or one for each"""
+    data: Bytes
     bounds: NDArray[np.int64]
-    """where each chunk starts when all are put together, and where the last one ends"""
+    """Where each chunk starts in `data`, and where the last one ends."""
 
     @classmethod
-    def of(cls, parts: Iterable[Bytes], *, small: bool) -> Packed:
-        r"""Take up chunks, and put them together if they are small.
+    def allocate(cls, sizes: NDArray[np.int64]) -> EncodedChunks:
+        """Return chunks of so many bytes each, to be filled.
 
-        Examples
-        --------
-        >>> parts = [np.array([1, 2], np.uint8), np.array([3], np.uint8)]
-        >>> packed = Packed.of(parts, small=True)
-        >>> len(packed.pieces), list(map(bytes, packed))
-        (1, [b'\x01\x02', b'\x03'])
+        >>> chunks = EncodedChunks.allocate(np.array([2, 1]))
+        >>> [chunk.size for chunk in chunks], chunks.bounds.tolist()
+        ([2, 1], [0, 2, 3])
         """
-        rest = iter(parts)
-        sizes = [np.zeros(1, np.int64)]
-        pieces: list[Bytes] = []
-        while batch := list(islice(rest, AT_ONCE)):
-            sizes.append(np.array([part.size for part in batch], np.int64))
-            pieces += [np.concatenate(batch)] if small else batch
-        bounds = np.cumsum(np.concatenate(sizes))
-        return cls([np.concatenate(pieces)] if small and pieces else pieces, bounds)
+        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+        return cls(np.empty(bounds[-1], np.uint8), bounds)
 
-    def __iter__(self) -> Iterator[memoryview]:
-        if len(self.pieces) == len(self.bounds) - 1:
-            yield from (memoryview(piece) for piece in self.pieces)
-            return
-        data = memoryview(self.pieces[0])
-        for start, stop in pairwise(map(int, self.bounds)):
-            yield data[start:stop]
+    def __iter__(self) -> Iterator[Bytes]:
+        for start, stop in pairwise(self.bounds.tolist()):
+            yield self.data[start:stop]
 
-    def take(self, start: int, stop: int) -> tuple[Sequence[Bytes], NDArray[np.int64]]:
-        """Give the bytes of a run of chunks in order, and how many each of them has."""
-        sizes = np.diff(self.bounds[start : stop + 1])
-        if len(self.pieces) == len(self.bounds) - 1:
-            return self.pieces[start:stop], sizes
-        return [self.pieces[0][self.bounds[start] : self.bounds[stop]]], sizes
+    def pack_shard(self, start: int, stop: int, positions: NDArray[np.int64], count: int) -> bytes:
+        """Return a shard of some of the chunks, its index at the end with its checksum (Zarr v3, sharding codec).
 
+        Parameters
+        ----------
+        start, stop
+            Numbers of the chunks, half-open.
+        positions
+            Position of each in the shard, in C order.
+        count
+            Positions in a shard.
+        """
+        import google_crc32c
 
-def pack_shard(
-    parts: Sequence[NDArray[np.uint8]], sizes: NDArray[np.int64], places: NDArray[np.int64], count: int
-) -> bytes:
-    """Give a shard of encoded inner chunks, its index at the end with its checksum (Zarr v3, sharding codec).
-
-    Parameters
-    ----------
-    parts
-        The bytes of the chunks, one chunk after another.
-    sizes
-        How many bytes each chunk has.
-    places
-        Its position in C order within the shard.
-    count
-        Positions in a shard.
-    """
-    import google_crc32c
-
-    index = np.full((count, 2), NO_CHUNK, dtype="<u8")
-    index[places, 0] = np.cumsum(sizes) - sizes
-    index[places, 1] = sizes
-    table = index.tobytes()
-    return b"".join([*parts, table, google_crc32c.value(table).to_bytes(4, "little")])
+        bounds = self.bounds[start : stop + 1]
+        index = np.full((count, 2), NO_CHUNK, dtype="<u8")
+        index[positions, 0] = bounds[:-1] - bounds[0]
+        index[positions, 1] = np.diff(bounds)
+        table = index.tobytes()
+        return b"".join([self.data[bounds[0] : bounds[-1]], table, google_crc32c.value(table).to_bytes(4, "little")])

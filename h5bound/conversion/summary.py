@@ -9,22 +9,13 @@ import h5py
 from h5bound.reports import Converted, Skipped, SourceInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from h5bound.conversion.transfer import Job, Written
+    from h5bound.execution.work import UnitResult
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.reports import Strategy
-
-
-def list_failed(jobs: Sequence[Job], written: Iterable[Written]) -> dict[str, str]:
-    """Give the datasets of which something could not be read, with the first reason."""
-    failed: dict[str, str] = {}
-    for item in written:
-        if item.problem:
-            failed.setdefault(jobs[item.array].path, item.problem)
-    return failed
 
 
 def list_skipped(plan: StorePlan, failed: Mapping[str, str]) -> tuple[Skipped, ...]:
@@ -33,7 +24,7 @@ def list_skipped(plan: StorePlan, failed: Mapping[str, str]) -> tuple[Skipped, .
 
 
 def list_converted(
-    scan: SourceScan, plan: StorePlan, written: Iterable[Written], failed: Mapping[str, str]
+    scan: SourceScan, plan: StorePlan, written: Iterable[UnitResult], failed: Mapping[str, str]
 ) -> tuple[Converted, ...]:
     """Give the report's entry of each group and dataset that is in the store, by path."""
     chunks, nbytes = [0] * len(plan.arrays), [0] * len(plan.arrays)

@@ -1,12 +1,12 @@
 """What the tasks of a conversion do: read a unit while the file is open, write it once the file is closed.
 
-Both functions run in whatever thread or process dask chooses. What they need travels with them: a `Job` for each
-array, and a unit, which holds its chunks as arrays.
+Both functions run in any thread or process that dask chooses. A `Job` for each array and the unit itself travel to
+the tasks; a unit holds its chunks as arrays.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -15,278 +15,232 @@ import numpy as np
 
 from h5bound.buffers import DamagedError
 from h5bound.chunk_grid import region_of
-from h5bound.conversion.shards import SMALL_NBYTES, Packed, pack_shard
-from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFoundError, TargetError, UnsupportedError
-from h5bound.execution.work import Work
-from h5bound.planning.source_values import read_elements
+from h5bound.conversion.shards import EncodedChunks
+from h5bound.errors import CorruptChunkError, TargetError
+from h5bound.execution.work import UnitResult, Work
+from h5bound.planning.source_values import ReadResult, read_chunks, read_or_explain, read_region, read_sequences
 from h5bound.reader.open_file import open_dataset
 from h5bound.stores.lock import MARKER, parse_marker
 from h5bound.stores.metadata import encode_block
 from h5bound.zarr_model.array_spec import encode_chunk, shard_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import zarr
     from numcodecs.abc import Codec
     from numpy.typing import NDArray
 
+    from h5bound.buffers import Bytes
     from h5bound.chunk_grid import Shape
-    from h5bound.hdf5.references import Addresses
+    from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.planning.plan import Strategy
+    from h5bound.planning.source_values import SourceValues
     from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.target import Target
     from h5bound.zarr_model.array_spec import ArrayNode
-    from h5bound.zarr_model.dtypes import ZarrType
 
     Block = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Job:
     """What the units of one array have in common."""
 
-    path: str
-    """of the dataset in the report"""
-    inside: str
-    """its path in its file"""
-    origin: int
-    """number of its file, among those of the survey"""
-    shape: Shape
-    """of the dataset, without the axes of an HDF5 array type"""
-    opaque_only: bool
-    """whether h5py reads its type only as bytes"""
+    values: SourceValues
+    """How the dataset is read."""
     strategy: Strategy
-    type: ZarrType
+    """How the array is made of it."""
     node: ArrayNode
+    """The Zarr array as it was planned."""
     array: zarr.Array[Any]
+    """The Zarr array."""
     encoder: zarr.Array[Any] | None
-    """of one chunk without shards, where some are encoded anew"""
+    """Array of one chunk, which encodes the chunks that are not copied; None if all are."""
     codecs: Sequence[Codec] | None
-    """that encode a chunk; None where zarr does it"""
+    """Codecs that encode a chunk; None where zarr encodes it."""
     target: Target
-    addresses: Addresses
+    """The store."""
     skip: bool
-    """whether what cannot be read is reported, or ends the conversion"""
-    allowed: tuple[Path, ...] | None = None
-    """directories whose files the dataset may draw on; None if it draws on none"""
+    """Whether a dataset that cannot be read is reported; otherwise it ends the conversion."""
     owner: str = ""
-    """name of the conversion in the marker of a store without locks"""
+    """Name of the conversion in the marker of a store that has no locks."""
+
+    @property
+    def path(self) -> str:
+        """Path of the dataset in reports."""
+        return self.values.path
+
+    @property
+    def origin(self) -> int:
+        """Number of its file among the origins of the scan."""
+        return self.values.origin
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Loaded:
-    """A unit that was read."""
+def read_unit(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
+    """Read a unit: the elements of each chunk, or its encoded bytes where it is copied.
 
-    job: Job
-    unit: Unit
-    parts: list[Any] | Packed = field(default_factory=list)
-    """for each cell its encoded bytes where copied, else its elements"""
-    problem: str = ""
-    """why it could not be read"""
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What became of a unit."""
-
-    array: int
-    """number of the array among the plans"""
-    chunks: int
-    """cells that were written"""
-    nbytes: int
-    """in the store"""
-    problem: str = ""
-    """why nothing was"""
-
-
-def read_unit(opened: OpenFile, job: Job, unit: Unit) -> Loaded:
-    """Give a unit as it is to be written.
-
-    Raises
-    ------
-    CorruptChunkError, UnsupportedError
-        It cannot be read, and what cannot be read is not to be skipped.
-    UnsafeSourceError, SourceNotFoundError
-        What it draws on is not what it was, or is not there where this runs.
+    Raise CorruptChunkError or UnsupportedError if it cannot be read, unless the job skips such datasets.
     """
-    opened.check_external_files(job.inside, job.allowed)
-    try:
-        parts = READERS[job.strategy](opened, job, unit)
-        if unit.manifest is None:
-            return Loaded(job, unit, list(parts))
-        small = unit.manifest.nbytes.mean() < SMALL_NBYTES
-        return Loaded(job, unit, Packed.of(parts, small=bool(small)))
-    except (SourceChangedError, SourceNotFoundError):
-        raise
-    except (OSError, RuntimeError, ValueError, TypeError, NotImplementedError, DamagedError) as error:
-        if job.skip:
-            return Loaded(job, unit, problem=f"it cannot be read: {error}")
-        if isinstance(error, (CorruptChunkError, UnsupportedError)):
-            raise type(error)(f"dataset {job.path!r} of {opened.file.filename}: {error}") from error
-        raise CorruptChunkError(f"dataset {job.path!r} of {opened.file.filename}: {error}") from error
+    return read_or_explain(opened, job.values, lambda: READERS[job.strategy](opened, job, unit), explain=job.skip)
 
 
-def read_copies(opened: OpenFile, job: Job, unit: Unit) -> Iterator[NDArray[np.uint8]]:
-    """Give the stored bytes of each chunk, and those that HDF5 stored otherwise encoded anew."""
-    manifest = unit.manifest
+def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
+    """Read the encoded bytes of each chunk; a chunk with a filter mask is decoded and encoded anew.
+
+    Raise CorruptChunkError if a chunk of an array without codecs has other bytes than it declares, or is damaged.
+    """
+    manifest, node = unit.manifest, job.node
     assert manifest is not None
-    unpacked = prod(job.node.chunks) * job.node.dtype.itemsize
-    plain = not job.node.chain.compressors and not job.node.chain.filters
-    rows = zip(
-        manifest.chunk_coords,
-        *(map(int, row) for row in (manifest.nbytes, manifest.masks, manifest.offsets)),
-        strict=True,
-    )
-    fetch = stored_bytes(opened, job, unit)
-    for row, nbytes, mask, offset in rows:
-        coords = row.tolist()
-        if mask:
-            block = read_region(opened, job, region_of(tuple(coords), job.node.shape, job.node.chunks))
-            yield np.frombuffer(encode_block(job.encoder, block), np.uint8)
+    coords, is_copied = manifest.chunk_coords, manifest.masks == 0
+    declared = prod(node.chunks) * node.dtype.itemsize
+    if not node.chain.compressors and not node.chain.filters:
+        for row in np.flatnonzero(is_copied & (manifest.nbytes != declared))[:1]:
+            where = tuple(coords[row].tolist())
+            raise CorruptChunkError(f"the chunk at {where} has {manifest.nbytes[row]} bytes in place of {declared}")
+    encoded_anew = {int(row): encode_anew(opened, job, coords[row].tolist()) for row in np.flatnonzero(~is_copied)}
+    sizes = manifest.nbytes.copy()
+    for row, data in encoded_anew.items():
+        sizes[row] = len(data)
+    read_into = open_encoded(opened, job, manifest)
+    chunks = EncodedChunks.allocate(sizes)
+    for row, out in enumerate(chunks):
+        if row in encoded_anew:
+            out[:] = np.frombuffer(encoded_anew[row], np.uint8)
             continue
-        if plain and nbytes != unpacked:
-            raise CorruptChunkError(f"the chunk at {tuple(coords)} has {nbytes} bytes in place of {unpacked}")
         try:
-            yield fetch(offset, nbytes, coords)
+            read_into(row, out)
         except DamagedError as error:
-            raise CorruptChunkError(f"the chunk at {tuple(coords)}: {error}") from error
+            raise CorruptChunkError(f"the chunk at {tuple(coords[row].tolist())}: {error}") from error
+    return chunks
 
 
-def stored_bytes(opened: OpenFile, job: Job, unit: Unit) -> Callable[[int, int, list[int]], NDArray[np.uint8]]:
-    """Give what reads a stored chunk of a unit: from the file itself, or through HDF5 where that may know better."""
-    manifest = unit.manifest
-    assert manifest is not None
+def encode_anew(opened: OpenFile, job: Job, coords: list[int]) -> bytes:
+    """Return the encoded bytes of a chunk as the store needs them."""
+    region = region_of(tuple(coords), job.node.shape, job.node.chunks)
+    return encode_block(job.encoder, read_region(opened, job.values, region))
+
+
+def open_encoded(opened: OpenFile, job: Job, manifest: ChunkManifest) -> Callable[[int, Bytes], None]:
+    """Return a function that reads the encoded bytes of the chunk in a row of the manifest into an array.
+
+    It reads the file itself, or asks HDF5 where the bytes in the file may not be all that HDF5 has.
+    """
     if opened.bytes is not None:
-        kept = manifest.masks == 0
-        source = opened.bytes.gather(zip(manifest.offsets[kept].tolist(), manifest.nbytes[kept].tolist(), strict=True))
-        return lambda offset, nbytes, _cell: source.read(offset, nbytes)
-    dataset = open_dataset(opened.file, job.inside)
-    chunks = dataset.chunks
-    return lambda _offset, _nbytes, coords: np.frombuffer(
-        dataset.id.read_direct_chunk(tuple(i * size for i, size in zip(coords, chunks, strict=False)))[1],
-        np.uint8,
-    )
+        offsets, sizes = manifest.offsets.tolist(), manifest.nbytes.tolist()
+        source = opened.bytes.gather([(offsets[row], sizes[row]) for row in np.flatnonzero(manifest.masks == 0)])
+        return lambda row, out: source.read_into(offsets[row], out)
+    dataset = open_dataset(opened.file, job.values.inside)
+    starts = (manifest.chunk_coords[:, : dataset.ndim] * np.asarray(dataset.chunks)).tolist()
+
+    def read_into(row: int, out: Bytes) -> None:
+        out[:] = np.frombuffer(dataset.id.read_direct_chunk(tuple(starts[row]))[1], np.uint8)
+
+    return read_into
 
 
-def read_region(opened: OpenFile, job: Job, region: tuple[slice, ...]) -> Block:
-    """Give a region of the array, in the form that Zarr holds."""
-    block = read_elements(opened.read, opened, job.inside, region, len(job.shape), opaque_only=job.opaque_only)
-    resolve = job.addresses.resolver(opened.file)
-    return job.type.convert(block, resolve)
+def read_decoded(opened: OpenFile, job: Job, unit: Unit) -> list[Block]:
+    """Read the elements of each chunk."""
+    return list(read_chunks(opened, job.values, unit.chunk_coords))
 
 
-def read_decoded(opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:
-    """Give the elements of each cell."""
-    regions = [region_of(tuple(coords), job.node.shape, job.node.write_shape) for coords in unit.chunk_coords.tolist()]
-    opened.prefetch(job.inside, [region[: len(job.shape)] for region in regions])
-    for region in regions:
-        yield read_region(opened, job, region)
+def cut_planned(_opened: OpenFile, job: Job, unit: Unit) -> list[Block]:
+    """Return the planned values of each chunk."""
+    assert unit.planned_values is not None
+    return cut_chunks(unit.planned_values, job.node.chunks[0])
 
 
-def read_given(_opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:
-    """Give the values that stand in the plan."""
-    assert unit.given is not None
-    size = job.node.chunks[0]
-    for start in range(0, len(unit.given), size):
-        yield unit.given[start : start + size]
+def read_elements_of_sequences(opened: OpenFile, job: Job, unit: Unit) -> list[Block]:
+    """Read the elements of variable-length sequences for each chunk of the array `values`.
 
-
-def read_sequences(opened: OpenFile, job: Job, unit: Unit) -> Iterator[Block]:
-    """Give the elements of variable-length sequences one after another, as much as each cell takes."""
-    ends = unit.ends
+    Raise CorruptChunkError if a sequence has another length than the scan found.
+    """
+    ends, first, (start, stop) = unit.sequence_ends, unit.first_sequence, unit.values_interval
     assert ends is not None
-    row = max(prod((*job.shape[1:], *job.type.element_shape)), 1)
-    last = unit.first + len(ends)
-    start, stop = unit.first // row, -(-last // row)
-    region = (slice(start, stop), *(slice(0, length) for length in job.shape[1:])) if job.shape else ()
-    block = opened.read(job.inside, region).reshape(-1)[unit.first - start * row : last - start * row]
-    values, lengths = job.type.split_vlen(block, job.addresses.resolver(opened.file))
+    values, lengths = read_sequences(opened, job.values, first, first + len(ends))
     if not np.array_equal(np.diff(ends), lengths[1:]):
         raise CorruptChunkError("its sequences have other lengths than when they were counted")
-    before = unit.span[0] - (int(ends[0]) - int(lengths[0]))
-    wanted = values[before : before + unit.span[1] - unit.span[0]]
-    size = job.node.chunks[0]
-    for start in range(0, len(wanted), size):
-        yield wanted[start : start + size]
+    before = start - (int(ends[0]) - int(lengths[0]))
+    return cut_chunks(values[before : before + stop - start], job.node.chunks[0])
 
 
-READERS = {
+def cut_chunks(values: Block, size: int) -> list[Block]:
+    """Return values in chunks of so many along the first axis."""
+    return [values[start : start + size] for start in range(0, len(values), size)]
+
+
+READERS: Mapping[Strategy, Callable[[OpenFile, Job, Unit], list[Block] | EncodedChunks]] = {
     "copy": read_copies,
     "decode": read_decoded,
-    "sequences": read_sequences,
-    "given": read_given,
+    "sequences": read_elements_of_sequences,
+    "planned": cut_planned,
 }
 
 
-def write_unit(loaded: Loaded) -> Written:
-    """Write a unit; gives how much that was."""
-    unit, job = loaded.unit, loaded.job
+def write_unit(job: Job, unit: Unit, result: ReadResult) -> UnitResult:
+    """Write what was read of a unit, and return how much that was.
+
+    Raise TargetError if the store was deleted, or another conversion has taken it over.
+    """
     if job.owner and parse_marker(job.target.keys.read(MARKER)).get("owner") != job.owner:
         raise TargetError(f"{job.target.url}: deleted or taken over by another conversion")
-    if loaded.problem:
-        return Written(unit.array, 0, 0, loaded.problem)
-    if isinstance(loaded.parts, Packed):
-        nbytes = job.target.keys.write(name_keys(job, unit, loaded.parts))
-        return Written(unit.array, len(unit.chunk_coords), nbytes)
-    if job.codecs is not None:
-        return Written(
-            unit.array, len(unit.chunk_coords), job.target.keys.write(encode_chunks(job, unit, loaded.parts))
-        )
-    keys = []
-    for coords, block in zip(unit.chunk_coords.tolist(), loaded.parts, strict=True):
-        region = region_of(tuple(coords), job.node.shape, job.node.write_shape)
-        job.array[region or ...] = block
-        keys.append(key_of(job, tuple(coords)))
-    return Written(unit.array, len(unit.chunk_coords), job.target.keys.measure(keys))
+    if result.problem:
+        return UnitResult(unit.array, problem=f"it cannot be read: {result.problem}", unreadable=True)
+    if isinstance(result.parts, EncodedChunks):
+        nbytes = job.target.keys.write(name_keys(job, unit, result.parts))
+    elif job.codecs is not None:
+        nbytes = job.target.keys.write(encode_chunks(job, unit, result.parts))
+    else:
+        nbytes = job.target.keys.measure(write_through_zarr(job, unit, result.parts))
+    return UnitResult(unit.array, nbytes=nbytes, chunks=len(unit.chunk_coords))
 
 
-def encode_chunks(job: Job, unit: Unit, parts: list[Block]) -> Iterator[tuple[str, bytes]]:
-    """Give the keys of the store and their bytes, for elements."""
+def write_through_zarr(job: Job, unit: Unit, parts: Sequence[Block]) -> list[str]:
+    """Write the elements of each chunk as zarr encodes them, and return their keys."""
+    for coords, block in zip(unit.chunk_coords.tolist(), parts, strict=True):
+        job.array[region_of(tuple(coords), job.node.shape, job.node.write_shape) or ...] = block
+    return [key_of(job, tuple(coords)) for coords in unit.chunk_coords.tolist()]
+
+
+def encode_chunks(job: Job, unit: Unit, parts: Sequence[Block]) -> Iterator[tuple[str, bytes]]:
+    """Yield the key of each chunk and its encoded bytes, for its elements."""
     assert job.codecs is not None
     for coords, block in zip(unit.chunk_coords.tolist(), parts, strict=True):
         yield key_of(job, tuple(coords)), encode_chunk(job.codecs, block, job.node.fill.value, job.node.chunks)
 
 
-def name_keys(job: Job, unit: Unit, parts: Packed) -> Iterator[tuple[str, bytes | memoryview]]:
-    """Give the keys of the store and their bytes: one for each chunk, or for each shard."""
+def name_keys(job: Job, unit: Unit, chunks: EncodedChunks) -> Iterator[tuple[str, bytes | memoryview]]:
+    """Yield the key of each chunk, or of each shard, and its bytes."""
     chunk_coords = unit.chunk_coords
     if job.node.shards is None:
-        for coords, data in zip(chunk_coords, parts, strict=True):
-            yield key_of(job, tuple(coords.tolist())), data
+        for coords, data in zip(chunk_coords.tolist(), chunks, strict=True):
+            yield key_of(job, tuple(coords)), memoryview(data)
         return
     counts = shard_counts(job.node)
     shards = chunk_coords // counts
-    places = np.ravel_multi_index(tuple((chunk_coords - shards * counts).T), tuple(counts))
+    positions = np.ravel_multi_index(tuple((chunk_coords - shards * counts).T), tuple(counts))
     starts = np.flatnonzero(np.r_[True, (shards[1:] != shards[:-1]).any(axis=1)])
     for start, stop in pairwise([*starts.tolist(), len(chunk_coords)]):
-        shard = pack_shard(*parts.take(start, stop), places[start:stop], int(prod(counts)))
+        shard = chunks.pack_shard(start, stop, positions[start:stop], int(prod(counts)))
         yield key_of(job, tuple(shards[start].tolist())), shard
 
 
 def key_of(job: Job, coords: Shape) -> str:
-    """Give the key of a chunk or shard in the store."""
+    """Return the key of a chunk or shard in the store."""
     return f"{job.node.target}/{job.array.metadata.encode_chunk_key(coords)}"
 
 
 def check_target(job: Job) -> None:
-    """Refuse a place that is not the one where the conversion was begun.
-
-    Raises
-    ------
-    TargetError
-        The mark of an unfinished conversion is not there.
-    """
+    """Raise TargetError if the marker of this conversion is not there: this process sees another place."""
     if job.target.backend.marker and job.target.keys.read(MARKER) is None:
         raise TargetError(f"{job.target.url}: not where the conversion was begun; name a store that all can reach")
 
 
 def delete_partial(job: Job) -> None:
-    """Delete what workers that died have left of keys that they were at: others have written these since."""
+    """Delete the partial keys that workers have left which died while they wrote: others have written these keys."""
     job.target.keys.delete_partial()
 
 
-TRANSFER = Work("write", read_unit, write_unit, check_target, delete_partial)
+TRANSFER = Work("write", read=read_unit, use=write_unit, check=check_target, delete_partial=delete_partial)
 """What a conversion does with each unit."""

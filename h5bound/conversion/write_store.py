@@ -1,18 +1,19 @@
-"""A whole store: planned from a survey, and finished with its documents and the mark."""
+"""Write a whole store: its chunks, its metadata documents, and the root's document last."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from h5bound.chunk_grid import count_chunks
 from h5bound.conversion.provenance import fingerprint, skipped_to_json
 from h5bound.conversion.resume import begin, decide_action, delete_keys, find_done, is_store, split_written
-from h5bound.conversion.summary import list_failed, list_skipped
+from h5bound.conversion.summary import list_skipped
 from h5bound.conversion.transfer import Job
 from h5bound.errors import SourceChangedError, TargetError
+from h5bound.execution.work import list_problems
 from h5bound.files.file_state import LocalState
+from h5bound.planning.source_values import describe_values
 from h5bound.stores.metadata import (
     describe_array,
     describe_group,
@@ -28,9 +29,8 @@ from h5bound.zarr_model.attributes import merge_metadata
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from h5bound.conversion.transfer import Written
+    from h5bound.execution.work import UnitResult
     from h5bound.planning.external_links import Origin
-    from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
@@ -38,113 +38,90 @@ if TYPE_CHECKING:
     from h5bound.stores.metadata import Document
     from h5bound.stores.target import Marker, Target
 
-    Work = Callable[[Sequence[Job], Sequence[Unit]], list[Written]]
+    Transfer = Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]]
 
 
-def make_jobs(target: Target, scan: SourceScan, arrays: Iterable[ArrayPlan], *, skip: bool) -> list[Job]:
-    """Give what the units of each array have in common."""
-    dataset_scan = {item.record.path: item for item in scan.datasets}
-    origins = scan.origins
+def make_jobs(target: Target, scan: SourceScan, plan: StorePlan, *, skip: bool, owner: str = "") -> list[Job]:
+    """Return what the units of each array have in common."""
+    dataset_scans = {item.record.path: item for item in scan.datasets}
     with quiet_zarr():
         return [
             Job(
-                plan.path,
-                origins[dataset_scan[plan.path].origin].locate(plan.path),
-                dataset_scan[plan.path].origin,
-                dataset_scan[plan.path].record.shape or (),
-                dataset_scan[plan.path].opaque_only,
-                plan.strategy,
-                plan.type,
-                plan.node,
-                make_array(target.store, plan.node, target.zarr_format),
-                (
-                    make_encoder(plan.node, target.zarr_format)
-                    if plan.manifest is not None and plan.manifest.masks.any()
-                    else None
-                ),
-                None if plan.node.shards else make_codecs(plan.node.chain, plan.node.dtype),
-                target,
-                origins[dataset_scan[plan.path].origin].addresses.needed_for(dataset_scan[plan.path].record.dtype),
-                skip,
-                scan.allowed_for(dataset_scan[plan.path]),
+                values=describe_values(scan, dataset_scans[array.path], array, array.node.write_shape),
+                strategy=array.strategy,
+                node=array.node,
+                array=make_array(target.store, array.node, target.zarr_format),
+                encoder=make_encoder(array.node, target.zarr_format) if array.encodes_some else None,
+                codecs=None if array.node.shards else make_codecs(array.node.chain, array.node.dtype),
+                target=target,
+                skip=skip,
+                owner=owner,
             )
-            for plan in arrays
+            for array in plan.arrays
         ]
 
 
-def announce(target: Target, jobs: Iterable[Job]) -> None:
+def write_store(
+    target: Target,
+    scan: SourceScan,
+    plan: StorePlan,
+    *,
+    identity: dict[str, Any],
+    transfer: Transfer,
+    skip: bool,
+    resume: bool,
+    overwrite: bool,
+) -> tuple[list[UnitResult], dict[str, str]]:
+    """Write the store, and return what became of its units, and why datasets could not be read, by path.
+
+    Raise TargetError if another conversion is writing to the target, or it holds what is not to be replaced.
+
+    Parameters
+    ----------
+    target, scan, plan
+        The store, and what it is made of.
+    identity
+        Source, settings and version, which the bytes of every key follow from.
+    transfer
+        Reads and writes the units of jobs: `run_units` with `TRANSFER`.
+    skip
+        Whether a dataset that cannot be read is left out and reported.
+    resume, overwrite
+        Options of `convert`.
+    """
+    if resume and is_store(target):
+        return find_done(target, scan, make_jobs(target, scan, plan, skip=skip), plan, identity)
+    description = {"fingerprint": fingerprint(identity), **identity}
+    with target.begin(f"h5bound: {scan.hierarchy.file}", overwrite=overwrite) as (started, marker):
+        jobs = make_jobs(started, scan, plan, skip=skip, owner=marker.owner)
+        action = decide_action(started, marker, description, resume=resume, overwrite=overwrite)
+        with explaining_unfinished(started):
+            keys = begin(started, marker, description, action)
+            write_early_documents(started, jobs)
+            left, results, leftovers = split_written(started, jobs, plan, keys)
+            delete_keys(started, leftovers)
+            results += transfer(jobs, left)
+            failed = list_problems(jobs, results)
+            for path in failed:
+                started.delete_prefix(scan.targets[path])
+            skipped = list_skipped(plan, failed)
+            nodes = describe_nodes(started.zarr_format, scan, jobs, failed=failed, skipped=skipped, identity=identity)
+            finish(started, marker, scan, nodes)
+    return results, failed
+
+
+def write_early_documents(target: Target, jobs: Iterable[Job]) -> None:
     """Write the metadata documents of arrays before any chunk, if the store takes no chunk without them."""
     if target.backend.takes_arrays_first:
         target.keys.write(list_items({job.node.target: describe_array(job.array, job.node) for job in jobs}))
 
 
-def check_unchanged(scan: SourceScan) -> None:
-    """Compare the files on disk with what was surveyed: the source, and all others that were read for it.
+def finish(target: Target, marker: Marker, scan: SourceScan, nodes: Mapping[str, Document]) -> None:
+    """Write all documents, the root's last, and delete the marker of the unfinished conversion.
 
-    Raises
-    ------
-    SourceChangedError, SourceNotFoundError
-        One is not the same any more.
+    Raise SourceChangedError or SourceNotFoundError if a file is not what was read, and TargetError if another
+    conversion has taken the store over.
     """
-    for origin in scan.origins:
-        check_origin(origin)
-    for path, before in scan.external_states.items():
-        if not before.same_state(LocalState.of(path)):
-            raise changed(path)
-
-
-def check_origin(origin: Origin) -> None:
-    """Compare a file on disk with its index; what a caller that holds it open has written is flushed first.
-
-    Raises
-    ------
-    SourceChangedError, SourceNotFoundError
-        It is not the same any more.
-    """
-    source, index = origin.source, origin.hierarchy
-    held = source.held()
-    if held and held.mode != "r":
-        held.flush()
-    source.check_unchanged()
-    if not index.mtime_ns or source.identity is None or source.remote:
-        return
-    now = LocalState.of(source.path)
-    if (source.strict_identity or held) and (now.size, now.mtime_ns) != (index.size, index.mtime_ns):
-        raise changed(source.path)
-
-
-def changed(path: str) -> SourceChangedError:
-    """Give the error for a file that was written to."""
-    return SourceChangedError(f"{path}: the file changed while it was read, so that parts of it may be of two states")
-
-
-def finish(
-    target: Target,
-    marker: Marker,
-    scan: SourceScan,
-    jobs: Sequence[Job],
-    skipped: Iterable[Skipped],
-    failed: Collection[str],
-    identity: Mapping[str, Any],
-) -> None:
-    """Write all documents, the root's last, and delete the marker that says that the store is unfinished.
-
-    Raises
-    ------
-    SourceChangedError, SourceNotFoundError
-        What was read is not what is there now.
-    TargetError
-        Another conversion has taken the store over.
-    """
-    for path in failed:
-        target.delete_prefix(scan.targets[path])
-    provenance = {
-        **identity,
-        "complete": True,
-        "details": {scan.targets[path]: details for path, details in scan.details.items()},
-        "skipped": [skipped_to_json(item) for item in skipped],
-    }
-    nodes = describe_nodes(target.zarr_format, scan, jobs, failed, provenance)
     target.keys.write(list_items(nodes))
     check_unchanged(scan)
     if not marker.is_ours():
@@ -155,9 +132,21 @@ def finish(
 
 
 def describe_nodes(
-    zarr_format: int, scan: SourceScan, jobs: Iterable[Job], failed: Collection[str], provenance: Mapping[str, Any]
+    zarr_format: int,
+    scan: SourceScan,
+    jobs: Iterable[Job],
+    *,
+    failed: Collection[str],
+    skipped: Iterable[Skipped],
+    identity: Mapping[str, Any],
 ) -> dict[str, Document]:
-    """Give the documents of all nodes by their paths, the mark among those of the root."""
+    """Return the documents of all nodes by their paths, with the provenance attribute in that of the root."""
+    provenance = {
+        **identity,
+        "complete": True,
+        "details": {scan.targets[path]: details for path, details in scan.details.items()},
+        "skipped": [skipped_to_json(item) for item in skipped],
+    }
     nodes: dict[str, Document] = {}
     for group in scan.groups:
         attributes = group.attributes if group.target else merge_metadata(dict(group.attributes), provenance)
@@ -168,57 +157,53 @@ def describe_nodes(
     return nodes | {job.node.target: describe_array(job.array, job.node) for job in jobs if job.path not in failed}
 
 
+def check_unchanged(scan: SourceScan) -> None:
+    """Raise SourceChangedError or SourceNotFoundError if a file that was read is not what it was."""
+    for origin in scan.origins:
+        check_origin(origin)
+    for path, before in scan.external_states.items():
+        if not before.same_state(LocalState.of(path)):
+            raise changed(path)
+
+
+def check_origin(origin: Origin) -> None:
+    """Raise SourceChangedError or SourceNotFoundError if a file is not what its hierarchy was read from.
+
+    What a caller that has the file open has written is flushed first.
+    """
+    source, hierarchy = origin.source, origin.hierarchy
+    held = source.held()
+    if held and held.mode != "r":
+        held.flush()
+    source.check_unchanged()
+    if not hierarchy.mtime_ns or source.identity is None or source.remote:
+        return
+    now = LocalState.of(source.path)
+    if (source.strict_identity or held) and (now.size, now.mtime_ns) != (hierarchy.size, hierarchy.mtime_ns):
+        raise changed(source.path)
+
+
+def changed(path: str) -> SourceChangedError:
+    """Return the error for a file that was written to."""
+    return SourceChangedError(f"{path}: the file changed while it was read; parts of it may be of two states")
+
+
 def list_longest(scan: SourceScan, plan: StorePlan) -> Iterator[str]:
-    """Give the longest key of each group and array."""
+    """Yield the longest key of each group and array."""
     yield from (f"{group.target}/zarr.json" for group in scan.groups)
     for array in plan.arrays:
         last = (count - 1 for count in count_chunks(array.node.shape, array.node.write_shape))
         yield "/".join([array.node.target, "c", *map(str, last)])
 
 
-def carry_out(
-    place: Target,
-    scan: SourceScan,
-    plan: StorePlan,
-    identity: dict[str, Any],
-    work: Work,
-    *,
-    skip: bool,
-    resume: bool,
-    overwrite: bool,
-) -> tuple[list[Written], dict[str, str]]:
-    """Write the store; gives what became of its units, and why datasets could not be read, by path.
-
-    Raises
-    ------
-    TargetError
-        Another conversion is writing to it, or it holds what is not to be touched.
-    """
-    if resume and is_store(place):
-        return find_done(place, scan, make_jobs(place, scan, plan.arrays, skip=skip), plan, identity)
-    description = {"fingerprint": fingerprint(identity), **identity}
-    with place.begin(f"h5bound: {scan.hierarchy.file}", overwrite=overwrite) as (target, marker):
-        jobs = [replace(job, owner=marker.owner) for job in make_jobs(target, scan, plan.arrays, skip=skip)]
-        action = decide_action(target, marker, description, resume=resume, overwrite=overwrite)
-        with telling_unfinished(target):
-            keys = begin(target, marker, description, action)
-            announce(target, jobs)
-            left, written, leftovers = split_written(target, jobs, plan, keys)
-            delete_keys(target, leftovers)
-            written += work(jobs, left)
-            failed = list_failed(jobs, written)
-            finish(target, marker, scan, jobs, list_skipped(plan, failed), failed, identity)
-    return written, failed
-
-
 @contextmanager
-def telling_unfinished(place: Target) -> Iterator[None]:
-    """Have whatever ends the work say what is there now, and what to do about it."""
+def explaining_unfinished(target: Target) -> Iterator[None]:
+    """Add to any exception a note that the store is unfinished, and what to do."""
     try:
         yield
     except BaseException as error:
-        if place.backend.marker:
-            lost = isinstance(error, SourceChangedError) or not place.backend.resumable
-            way = "overwrite" if lost else "resume or overwrite"
-            error.add_note(f"{place.url} is unfinished: convert again with {way}")
+        if target.backend.marker:
+            restart = isinstance(error, SourceChangedError) or not target.backend.resumable
+            options = "overwrite" if restart else "resume or overwrite"
+            error.add_note(f"{target.url} is unfinished: convert again with {options}")
         raise

@@ -1,12 +1,12 @@
-"""Units run on a dask cluster: a window of them is one task of one worker.
+"""Run work units on a dask cluster: a window of units is one task of one worker.
 
 ::
 
-    client ──► window ──► a worker: open ► read each unit ► close ► use each unit ──► numbers ──► client
+    client ──► window ──► a worker: open ► read each unit ► close ► use each unit ──► results ──► client
 
-What says where data is travels to the workers, and what became of it travels back: data does neither. A few windows for
-each thread are with the cluster at a time, whatever the size of the file. They are cut just before they are sent, so
-that the windows that a worker is at have the bytes of one together, and so that workers may come and go.
+Data does not travel: a task gets the places of the data, and returns what became of them. At any time the cluster has
+a few windows for each thread, whatever the size of the file. A window is cut just before it is sent, so that the
+windows of one worker have at most the bytes of one window together, and so that workers may come and go.
 """
 
 from __future__ import annotations
@@ -22,50 +22,44 @@ from uuid import uuid4
 from dask.base import get_scheduler
 
 from h5bound.errors import H5BoundError
-from h5bound.execution.worker import UnitWindow, is_at_work, pack_window, run_window
+from h5bound.execution.worker import UnitWindow, is_running, pack_window, run_window
 from h5bound.lifecycle.handle import worker_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from h5bound.execution.work import Job, Progress, Work, WorkUnit
+    from h5bound.execution.work import Job, Progress, Result, Work, WorkUnit
     from h5bound.lifecycle.source import Source
 
 
-WINDOWS_EACH = 4
-"""Windows for each thread of the cluster at the least, where there are as many units: all threads end together then."""
+WINDOWS_PER_THREAD = 4
+"""Least number of windows for each thread of the cluster, so that all threads end at about the same time."""
 
-AT_ONCE_EACH = 2
-"""Windows for each thread that are with the cluster at a time: one that is worked on, and the next one."""
+SENT_PER_THREAD = 2
+"""Windows for each thread that the cluster has at a time: the one that runs, and the next one."""
 
-AT_ONCE = 16
-"""Windows that are with a cluster at a time at the least: they make one without workers yet start some."""
+MIN_SENT = 16
+"""Least number of windows that the cluster has at a time: a cluster without workers then starts some."""
 
 WINDOW_CHUNKS = 65_536
-"""ChunkCoords of a window at most: what says where they are takes about 60 bytes for each."""
+"""Chunks of a window at most: the place of each takes about 60 bytes."""
 
 MEMORY_SHARE = 4
-"""The memory of a worker is at least so many times its windows: these are held decoded, and encoded as well."""
+"""A worker has at least this many times the memory of its windows: they are held decoded, and encoded as well."""
 
 
 class ClusterThrottle(NamedTuple):
-    """How much is sent to the workers that there are."""
+    """How much is sent to the workers of a cluster."""
 
-    nbytes: int  # of a window
-    windows: int  # that are with the cluster at a time
+    nbytes: int  # bytes of a window
+    windows: int  # windows that the cluster has at a time
 
 
 def plan_throttle(window: int, total: int, workers: Sequence[tuple[int, int]]) -> ClusterThrottle:
-    """Give how much is sent to workers such that each of them holds ``window`` bytes at most, or one unit a thread.
+    """Return how much is sent so that each worker holds at most ``window`` bytes, or one unit a thread.
 
-    Parameters
-    ----------
-    window
-        Bytes of units that a worker may hold.
-    total
-        Bytes of all units.
-    workers
-        Threads and memory of each, the memory in bytes, 0 for no limit.
+    ``total`` is the bytes of all units. ``workers`` has the threads of each worker and its memory in bytes, 0 for no
+    limit.
 
     Examples
     --------
@@ -74,26 +68,30 @@ def plan_throttle(window: int, total: int, workers: Sequence[tuple[int, int]]) -
     >>> plan_throttle(80, 1200, [(2, 0)] * 3)
     ClusterThrottle(nbytes=40, windows=16)
 
-    No more than a quarter of the smallest memory, and four windows for each thread at the least:
+    No more than a quarter of the smallest memory, and at least four windows for each thread:
 
     >>> plan_throttle(80, 1200, [(2, 240), (2, 800), (2, 800)]), plan_throttle(800, 1200, [(2, 0)] * 9)
     (ClusterThrottle(nbytes=30, windows=16), ClusterThrottle(nbytes=16, windows=36))
     """
     threads = sum(count for count, _ in workers)
     if not threads:
-        return ClusterThrottle(1, AT_ONCE)
-    held = min(min(window, memory // MEMORY_SHARE or window) // max(count, 1) for count, memory in workers)
-    return ClusterThrottle(max(min(held, total // (threads * WINDOWS_EACH)), 1), max(threads * AT_ONCE_EACH, AT_ONCE))
+        return ClusterThrottle(1, MIN_SENT)
+    per_thread = min(min(window, memory // MEMORY_SHARE or window) // max(count, 1) for count, memory in workers)
+    nbytes = max(min(per_thread, total // (threads * WINDOWS_PER_THREAD)), 1)
+    return ClusterThrottle(nbytes, max(threads * SENT_PER_THREAD, MIN_SENT))
 
 
 def take_window(left: deque[WorkUnit], jobs: Sequence[Job], nbytes: int) -> list[WorkUnit]:
-    """Take the units of one window off the left: of one source, at most so many bytes, one unit at the least."""
+    """Remove the next window from the units that are left, and return it.
+
+    Its units are of one source and have at most ``nbytes``; there is at least one.
+    """
     taken = [left.popleft()]
-    origin, chunk_coords = jobs[taken[0].array].origin, len(taken[0].chunk_coords)
+    origin, chunks = jobs[taken[0].array].origin, len(taken[0].chunk_coords)
     nbytes -= taken[0].nbytes
     while left and left[0].nbytes <= nbytes and jobs[left[0].array].origin == origin:
-        chunk_coords += len(left[0].chunk_coords)
-        if chunk_coords > WINDOW_CHUNKS:
+        chunks += len(left[0].chunk_coords)
+        if chunks > WINDOW_CHUNKS:
             break
         nbytes -= left[0].nbytes
         taken.append(left.popleft())
@@ -102,51 +100,38 @@ def take_window(left: deque[WorkUnit], jobs: Sequence[Job], nbytes: int) -> list
 
 def run_on_cluster(
     client: Any,
-    sources: Sequence[Source],
-    work: Work[Any],
+    *,
+    work: Work[Result],
     jobs: Sequence[Job],
     units: Sequence[WorkUnit],
-    *,
+    sources: Sequence[Source],
     window: int,
-    at_once: int | None,
+    max_windows: int | None,
     progress: Progress,
-) -> list[Any]:
-    """Read all units on workers, and use each once its source is closed; gives what that gives, in their order.
+) -> list[Result]:
+    """Run units on the workers of a cluster, as :func:`~h5bound.execution.run.run_units` describes it.
 
-    Parameters
-    ----------
-    client
-        Of the cluster.
-    sources, work, jobs, units
-        As for :func:`~h5bound.execution.run.run_units`; units of one source after those of another.
-    window
-        Bytes of units that a worker holds, at most, one unit for each of its threads at the least.
-    at_once
-        Windows that are worked on at a time; None for as many as the workers have threads.
-    progress
-        Called with the bytes that are done, and all.
-
-    Raises
-    ------
-    H5BoundError
-        The cluster lost its workers, or was lost. What the work itself raises comes as it is.
+    The units of one source follow each other. ``window`` is the bytes that one worker holds, at least one unit for
+    each of its threads. ``max_windows`` is how many windows run at the same time; None for as many as there are
+    threads. Raise H5BoundError if the cluster loses its workers or is lost; what the work raises comes as it is.
     """
     from distributed import as_completed
 
     left, total = deque(units), sum(unit.nbytes for unit in units)
     name = f"{work.name}-{uuid4().hex}"
     running: dict[Any, tuple[int, int]] = {}  # number and bytes of the window of each future
-    results: dict[int, list[Any]] = {}  # by number
+    results: dict[int, list[Result]] = {}  # by the number of the window
     finished, sent, done = as_completed(loop=client.loop), 0, 0
-    with explaining_losses(), stopping(client, running, name):
+    with explaining_losses(), cancelling(client, running, name):
         while left or running:
-            pace = plan_throttle(window, total, list_workers(client))
-            while left and len(running) < (at_once or pace.windows):
-                mine = take_window(left, jobs, pace.nbytes)
-                used = {unit.array: jobs[unit.array] for unit in mine}
-                packed = pack_window(UnitWindow(sources[jobs[mine[0].array].origin], work, used, mine))
+            throttle = plan_throttle(window, total, list_workers(client))
+            while left and len(running) < (max_windows or throttle.windows):
+                taken = take_window(left, jobs, throttle.nbytes)
+                used = {unit.array: jobs[unit.array] for unit in taken}
+                source = sources[jobs[taken[0].array].origin]
+                packed = pack_window(UnitWindow(source=source, work=work, jobs=used, units=taken))
                 future = client.submit(run_window, packed, version("h5bound"), key=f"{name}-{sent}")
-                running[future] = sent, sum(unit.nbytes for unit in mine)
+                running[future] = sent, sum(unit.nbytes for unit in taken)
                 finished.add(future)
                 sent += 1
             batch = finished.next_batch()
@@ -155,70 +140,61 @@ def run_on_cluster(
                 results[number] = result
                 done += nbytes
                 progress(done, total)
-    if units:
-        work.tidy(jobs[units[0].array])
+    if units and work.delete_partial is not None:
+        work.delete_partial(jobs[units[0].array])
     return [item for number in sorted(results) for item in results[number]]
 
 
 def list_workers(client: Any) -> list[tuple[int, int]]:
-    """Give the threads of each worker, and its memory in bytes, 0 for no limit."""
+    """Return the threads and the memory in bytes of each worker, 0 for no limit."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     return [(worker["nthreads"], worker["memory_limit"] or 0) for worker in workers]
 
 
 @contextmanager
-def stopping(client: Any, running: dict[Any, tuple[int, int]], name: str) -> Iterator[None]:
-    """Cancel what is still running in the end, and wait until no worker is at it any more.
+def cancelling(client: Any, running: dict[Any, tuple[int, int]], name: str) -> Iterator[None]:
+    """Cancel the windows that still run at the end, and wait until no worker runs one.
 
-    Where the scheduler is gone nobody can be asked: the workers notice that themselves.
+    If the scheduler is gone, the workers notice that themselves.
     """
     try:
         yield
     finally:
-        with suppress(OSError):  # of a connection that is lost meanwhile
+        with suppress(OSError):  # the connection may be lost meanwhile
             if running and client.status == "running":
                 client.cancel(list(running), force=True)
             while running and client.status == "running":
-                time.sleep(0.05)  # what is asked here may overtake what was cancelled
+                time.sleep(0.05)  # these requests may overtake the cancellation
                 processing = [key for keys in client.processing().values() for key in keys]
                 if any(str(key).startswith(name) for key in processing):
                     continue
-                if not any(client.run(is_at_work, name, on_error="ignore").values()):
+                if not any(client.run(is_running, name, on_error="ignore").values()):
                     break
 
 
 @contextmanager
 def explaining_losses() -> Iterator[None]:
-    """Have what a lost cluster raises say what to do.
-
-    Raises
-    ------
-    H5BoundError
-        Workers died, the cluster was restarted, or its scheduler is gone.
-    """
+    """Raise H5BoundError, with what to do, if workers died, the cluster was restarted, or its scheduler is gone."""
     from distributed import CancelledError, KilledWorker
     from distributed.comm import CommClosedError
 
-    again = "a conversion goes on from there with resume=True"
+    hint = "resume=True continues an unfinished conversion"
     try:
         yield
     except KilledWorker as error:
         raise H5BoundError(
             f"{error.allowed_failures + 1} workers died at one window, the last of them "
-            f"{error.last_worker.address}; perhaps they had too little memory for a window; {again}"
+            f"{error.last_worker.address}; perhaps they had too little memory for a window; {hint}"
         ) from error
     except (CancelledError, CommClosedError) as error:
-        raise H5BoundError(f"the cluster was restarted, or is gone; {again}") from error
+        raise H5BoundError(f"the cluster was restarted, or is gone; {hint}") from error
 
 
 @contextmanager
 def find_client(scheduler: str | None) -> Iterator[Any]:
-    """Give a client of the cluster at an address, else that of the cluster in force; None for a local scheduler.
+    """Yield a client of the cluster at an address, or else of the cluster in force; None for a local scheduler.
 
-    Raises
-    ------
-    H5BoundError
-        No scheduler answers at the address.
+    Raise H5BoundError if no scheduler answers at the address.
     """
     if scheduler is None:
         with current_client() as client:
@@ -238,13 +214,7 @@ def find_client(scheduler: str | None) -> Iterator[Any]:
 
 
 def check_scheduler(scheduler: str | None) -> None:
-    """Refuse an address where no scheduler answers.
-
-    Raises
-    ------
-    H5BoundError
-        None does.
-    """
+    """Raise H5BoundError if no scheduler answers at an address."""
     if scheduler is not None:
         with find_client(scheduler):
             pass
@@ -252,7 +222,7 @@ def check_scheduler(scheduler: str | None) -> None:
 
 @contextmanager
 def current_client() -> Iterator[Any]:
-    """Give the client of the cluster that dask would compute on now; None for a local scheduler."""
+    """Yield the client of the cluster that dask would compute on now; None for a local scheduler."""
     if "distributed" not in sys.modules:
         yield None
         return
@@ -263,6 +233,6 @@ def current_client() -> Iterator[Any]:
         yield None
     elif worker_address() is None:
         yield client
-    else:  # this is a task: it leaves its thread to those that it waits for
+    else:  # in a task, which gives its thread to the tasks that it waits for
         with worker_client() as inner:
             yield inner

@@ -1,6 +1,10 @@
-"""All units of a conversion or verification, run by whatever scheduler is in force: here as one dask graph.
+"""Run work units: on a dask cluster if one is in force, else as a dask graph on the local scheduler.
 
-On a cluster they run as :mod:`h5bound.execution.cluster` says.
+::
+
+    open ──► read[unit] ──► close ──► wait_on[unit] ──► use[unit]        (a window of units at a time)
+
+:mod:`h5bound.execution.cluster` does the same in tasks of one window each.
 """
 
 from __future__ import annotations
@@ -26,121 +30,135 @@ from h5bound.graph.layers import make_graph
 from h5bound.graph.windows import Blocks, Lifecycle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from h5bound.execution.work import Job, Progress, Result, Work, WorkUnit
     from h5bound.lifecycle.source import Source
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Arguments:
-    """The arguments of the read task of each unit: its job and itself."""
-
-    jobs: Sequence[object]
-    units: Sequence[WorkUnit]
-
-    def __call__(self, index: tuple[int, ...]) -> tuple[object, WorkUnit]:
-        """Give the job and the unit of a block."""
-        unit = self.units[index[0]]
-        return self.jobs[unit.array], unit
-
-
 def run_units(
-    sources: Sequence[Source],
     work: Work[Result],
     jobs: Sequence[Job],
     units: Sequence[WorkUnit],
     *,
+    sources: Sequence[Source],
     window: int,
     workers: int | None = None,
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> list[Result]:
-    """Read all units, and use each once its source is closed; gives what that gives.
+    """Read all units, use each once its source is closed, and return the results, units of one source together.
 
     Parameters
     ----------
-    sources
-        One after another: opened once for each window, and closed before anything of that window is used.
     work
-        What is done.
+        What is done with each unit.
     jobs
         One for each array.
     units
-        Of these arrays.
+        Chunks of these arrays.
+    sources
+        Sources by their number. They are opened one after another, each once for a window of units.
     window
-        Bytes of units between one open and its close; on a cluster of what a worker holds at once.
+        Bytes of units between one open and its close; on a cluster, bytes that one worker holds.
     workers
-        Threads; on a cluster windows that are worked on at once. None for dask's choice.
+        Threads; on a cluster, windows that run at the same time. None for dask's choice.
     scheduler
         Address of a cluster; None for the scheduler in force.
     progress
-        Called with the bytes that are done, and all.
+        Called with the bytes that are done, and all bytes.
     """
     units = sorted(units, key=lambda unit: jobs[unit.array].origin)
-    tell = progress or ignore
+    total = sum(unit.nbytes for unit in units)
+    report = progress or ignore_progress
     with find_client(scheduler) as client:
         if client is not None:
-            return run_on_cluster(client, sources, work, jobs, units, window=window, at_once=workers, progress=tell)
+            return run_on_cluster(
+                client,
+                work=work,
+                jobs=jobs,
+                units=units,
+                sources=sources,
+                window=window,
+                max_windows=workers,
+                progress=report,
+            )
     results: list[Result] = []
-    before, total = 0, sum(unit.nbytes for unit in units)
+    done = 0
     for origin, group in groupby(units, key=lambda unit: jobs[unit.array].origin):
-        mine = list(group)
-        graph, names = build_graph(sources[origin], work, jobs, mine, window)
-        sizes = {name: unit.nbytes for name, unit in zip(names, mine, strict=True)}
-        results += run_here(graph, names, sizes, workers, partial(tell_part, tell, before, total))
-        before += sum(sizes.values())
+        part = list(group)
+        results += run_here(
+            sources[origin],
+            work,
+            jobs,
+            units=part,
+            window=window,
+            workers=workers,
+            progress=partial(report_part, report, done, total),
+        )
+        done += sum(unit.nbytes for unit in part)
     return results
 
 
-def ignore(_done: int, _total: int) -> None:
-    """Take no notice."""
+def ignore_progress(_done: int, _total: int) -> None:
+    """Report nothing."""
 
 
-def tell_part(progress: Progress, before: int, total: int, done: int, _part: int) -> None:
-    """Tell of a part that comes after others."""
-    progress(before + done, total)
+def report_part(progress: Progress, before: int, total: int, nbytes: int) -> None:
+    """Report bytes of one source that are done, after those of other sources."""
+    progress(before + nbytes, total)
 
 
-def build_graph(
-    source: Source, work: Work[Any], jobs: Sequence[object], units: Sequence[WorkUnit], window: int
-) -> tuple[HighLevelGraph, list[tuple[str, int]]]:
-    """Give the graph, and the keys of its last tasks in the order of the units."""
-    token = uuid4().hex
-    lifecycle = Lifecycle(f"open-{token}", source=source, window=window, barrier=True)
-    chunks = (tuple(unit.nbytes for unit in units),)
-    blocks = Blocks(
-        f"wait_on-{token}",
-        lifecycle=lifecycle,
-        chunks=chunks,
-        itemsize=1,
-        read=work.read,
-        arguments=Arguments(jobs, units),
-    )
-    reading = make_graph(blocks)
-    names = [(f"{work.name}-{token}", i) for i in range(len(units))]
-    tasks = {name: Task(name, work.use, TaskRef((blocks.name, name[1]))) for name in names}
-    layer = MaterializedLayer(tasks)
-    layers = {**reading.layers, f"{work.name}-{token}": layer}
-    return HighLevelGraph(layers, {**reading.dependencies, f"{work.name}-{token}": {blocks.name}}), names
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadArguments:
+    """The arguments of the task that reads a unit: its job and the unit."""
+
+    jobs: Sequence[object]
+    units: Sequence[WorkUnit]
+
+    def __call__(self, index: tuple[int, ...]) -> tuple[object, WorkUnit]:
+        """Return the job and the unit of a block."""
+        unit = self.units[index[0]]
+        return self.jobs[unit.array], unit
 
 
 def run_here(
-    graph: HighLevelGraph,
-    names: Sequence[tuple[str, int]],
-    sizes: dict[tuple[str, int], int],
+    source: Source,
+    work: Work[Result],
+    jobs: Sequence[object],
+    *,
+    units: Sequence[WorkUnit],
+    window: int,
     workers: int | None,
-    progress: Progress,
-) -> list[Any]:
-    """Run the graph on the local scheduler in force, threads by default."""
-    last = f"written-{uuid4().hex}"
-    task = Task(last, list, List(*map(TaskRef, names)))
-    whole = HighLevelGraph(
-        {**graph.layers, last: MaterializedLayer({last: task})}, {**graph.dependencies, last: {names[0][0]}}
+    progress: Callable[[int], None],
+) -> list[Result]:
+    """Run the units of one source on the local scheduler in force, threads by default."""
+    token = uuid4().hex
+    lifecycle = Lifecycle(name=f"open-{token}", source=source, window=window, barrier=True)
+    blocks = Blocks(
+        name=f"wait_on-{token}",
+        lifecycle=lifecycle,
+        chunks=(tuple(unit.nbytes for unit in units),),
+        itemsize=1,
+        read=work.read,
+        arguments=ReadArguments(jobs, units),
     )
-    with run_options(workers) as options, ByteProgress(sizes, progress):
-        (written,) = dask.compute(Delayed(last, whole), **options)
-    return list(written)
+    reading = make_graph(blocks)
+    name, last = f"{work.name}-{token}", f"results-{token}"
+    uses: dict[Any, Task] = {
+        (name, i): Task((name, i), work.use, jobs[unit.array], unit, TaskRef((blocks.name, i)))
+        for i, unit in enumerate(units)
+    }
+    layers = {
+        **reading.layers,
+        name: MaterializedLayer(uses),
+        last: MaterializedLayer({last: Task(last, list, List(*map(TaskRef, uses)))}),
+    }
+    graph = HighLevelGraph(layers, {**reading.dependencies, name: {blocks.name}, last: {name}})
+    sizes = [unit.nbytes for unit in units]
+    with local_options(workers) as options, ByteProgress(sizes, progress, used=name, last=last):
+        (results,) = dask.compute(Delayed(last, graph), **options)
+    return list(results)
 
 
 def runs_on_threads(scheduler: str | None) -> bool:
@@ -150,14 +168,14 @@ def runs_on_threads(scheduler: str | None) -> bool:
 
 
 @contextmanager
-def run_options(workers: int | None) -> Iterator[dict[str, Any]]:
-    """Give dask's options for the local scheduler in force: where that is threads, some that have ended at the end.
+def local_options(workers: int | None) -> Iterator[dict[str, Any]]:
+    """Yield the options of `dask.compute` for the local scheduler in force.
 
-    dask itself raises the first error and leaves tasks in flight behind, which would go on writing to the store.
+    Threads come from a pool that is shut down at the end: dask itself raises the first error while other tasks go on
+    running, and these would go on writing to the store.
     """
-    given = {} if workers is None else {"num_workers": workers}
     if dask.base.get_scheduler() not in (None, dask.threaded.get) or dask.config.get("pool", None) is not None:
-        yield given
+        yield {} if workers is None else {"num_workers": workers}
         return
     pool = ThreadPoolExecutor(workers or dask.config.get("num_workers", None) or CPU_COUNT)
     try:
@@ -167,26 +185,26 @@ def run_options(workers: int | None) -> Iterator[dict[str, Any]]:
 
 
 class ByteProgress(Callback):  # type: ignore[misc]  # dask's Callback is untyped
-    """Counts the bytes of the units that are done: half of a unit's when it was read, half when it was used.
+    """Reports the bytes of units that are done: half of a unit's when it was read, half when it was used.
+
+    dask calls it for every local compute of the process: the last task tells the graph of these units from others.
 
     Parameters
     ----------
     sizes
-        Bytes of each unit, by the key of its last task.
+        Bytes of each unit, by the number in its keys.
     progress
-        What is told of it.
+        Called with the bytes that are done.
+    used, last
+        Name of the keys of the tasks that use units, and key of the last task of the graph.
     """
 
-    def __init__(self, sizes: dict[tuple[str, int], int], progress: Progress) -> None:
-        self.sizes, self.progress = sizes, progress
-        self.read = {key[1]: nbytes for key, nbytes in sizes.items()}
-        self.halves, self.total = 0, sum(sizes.values())
+    def __init__(self, sizes: Sequence[int], progress: Callable[[int], None], *, used: str, last: str) -> None:
+        self.sizes, self.progress, self.used, self.last = sizes, progress, used, last
+        self.halves = 0
         super().__init__()
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
-        nbytes = self.sizes.get(key)
-        if nbytes is None and isinstance(key, tuple) and str(key[0]).startswith("read-"):
-            nbytes = self.read[key[1]]
-        if nbytes is not None:
-            self.halves += nbytes
-            self.progress(self.halves // 2, self.total)
+        if self.last in dsk and isinstance(key, tuple) and str(key[0]).startswith(("read-", self.used)):
+            self.halves += self.sizes[key[1]]
+            self.progress(self.halves // 2)

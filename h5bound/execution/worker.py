@@ -1,7 +1,7 @@
-"""What a worker of a cluster does with one window of units: read them, close the file, and only then use each.
+"""One window of units on a worker of a cluster: read them, close the file, and only then use each.
 
-All of it is one task. So what was read stays where it was read, the close reaches the process that has the file open,
-and a worker that dies leaves nothing behind: its window is begun anew elsewhere.
+A window is one task. What was read stays where it was read, the close runs in the process that has the file open, and
+if a worker dies, another one does its whole window.
 """
 
 from __future__ import annotations
@@ -30,17 +30,14 @@ class UnitWindow:
     source: Source
     work: Work[Any]
     jobs: Mapping[int, Any]
-    """those of the units, by the number of their array"""
+    """Jobs of the units, by the number of their array."""
     units: Sequence[WorkUnit]
 
 
 def pack_window(window: UnitWindow) -> bytes:
-    """Give a window in the form that travels, which the scheduler has no need to understand.
+    """Return a window as bytes, which the scheduler passes on without loading them.
 
-    Raises
-    ------
-    UnsupportedError
-        Its source or its target lives in this process only.
+    Raise UnsupportedError if its source or its target exists in this process only.
     """
     from distributed.protocol.pickle import dumps
 
@@ -48,63 +45,56 @@ def pack_window(window: UnitWindow) -> bytes:
 
 
 def run_window(packed: bytes, release: str) -> list[Any]:
-    """Give what using each unit gave, in their order.
+    """Return the results of the units of a packed window, in their order.
 
-    Parameters
-    ----------
-    packed
-        What `pack_window` gave.
-    release
-        The version of h5bound that it comes from.
-
-    Raises
-    ------
-    H5BoundError
-        This worker has another version of h5bound, does not see the source or the target, or was told to stop.
+    Raise H5BoundError if this worker has another version than `release`, does not see the source or the target, or if
+    the task was cancelled.
     """
     from distributed import get_worker
     from distributed.protocol.pickle import loads
 
+    # another worker may see other files
     naming_this_worker = partial(naming, f"worker {get_worker().address} of {socket.gethostname()}", H5BoundError)
     with naming_this_worker():
         installed = version("h5bound")
         if release != installed:
             raise H5BoundError(f"h5bound {installed} there, {release} here: install one version everywhere")
         window: UnitWindow = loads(packed)
-        window.work.check(next(iter(window.jobs.values())))
-    stop_if_unwanted = watch_task()
+        if window.work.check is not None:
+            window.work.check(next(iter(window.jobs.values())))
+    check_cancelled = watch_task()
     loaded: deque[Any] = deque()
     with open_source(window.source, around=naming_this_worker) as opened:
         for unit in window.units:
-            stop_if_unwanted()
+            check_cancelled()
             loaded.append(window.work.read(opened, window.jobs[unit.array], unit))
-    done = []
-    while loaded:
-        stop_if_unwanted()
-        done.append(window.work.use(loaded.popleft()))
-    return done
+    results = []
+    for unit in window.units:
+        check_cancelled()
+        results.append(window.work.use(window.jobs[unit.array], unit, loaded.popleft()))
+    return results
 
 
 def watch_task() -> Callable[[], None]:
-    """Give what raises once the scheduler has taken the task of this thread back.
+    """Return a function that raises H5BoundError once the scheduler has taken back the task of this thread.
 
-    It does so when whoever asked for the task has cancelled it, or is gone. A thread cannot be stopped from outside.
+    That happens when the client has cancelled the task or is gone. A thread cannot be stopped from outside.
     """
     from distributed import get_worker
 
     worker = get_worker()
     key = worker.get_current_task()
 
-    def stop_if_unwanted() -> None:
+    def check_cancelled() -> None:
         task = worker.state.tasks.get(key)
         if task is None or task.state != "executing" or worker.status.name in ("closing", "closed"):
             raise H5BoundError("stopped: the conversion or verification was cancelled")
 
-    return stop_if_unwanted
+    return check_cancelled
 
 
-def is_at_work(name: str, dask_worker: Any) -> bool:
-    """Tell whether a worker is at a task of this name, or about to begin it, cancelled or not."""
+def is_running(name: str, dask_worker: Any) -> bool:
+    """Return whether a worker runs, or is about to run, a task whose key starts with `name`, cancelled or not."""
     ended = {"memory", "error", "released", "forgotten"}
     return any(
         isinstance(key, str) and key.startswith(name) and task.state not in ended

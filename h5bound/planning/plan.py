@@ -1,4 +1,4 @@
-"""What becomes of every dataset: pure functions from what was read of a file to what is written.
+"""Plan the arrays of a store: pure functions from the scan of a dataset to what is written.
 
 ::
 
@@ -7,11 +7,9 @@
                                 ▼
                             Unit, Unit, …   some chunks each: read at once, written at once
 
-A dataset is *copied* where the array of the store can have the chunk grid of the dataset and codecs that read
-the very bytes that HDF5 stored. It is *decoded* otherwise, and each reason stands in the report. Either way a unit
-covers whole chunks (or shards) of the store, so that units can be written in any order, by any number of writers.
-
-Nothing here touches a file. Chunks are rows of arrays, never objects.
+A dataset is *copied* where the array can have the chunk grid of the dataset, and codecs that decode the encoded bytes
+of HDF5 as they are. Otherwise it is *decoded*, and the report lists every reason. A unit covers whole target chunks (or
+shards), so that units can be written in any order, by any number of writers. Chunks are rows of arrays, not objects.
 """
 
 from __future__ import annotations
@@ -41,93 +39,89 @@ if TYPE_CHECKING:
     from h5bound.chunk_grid import ChunkCoords, Shape
     from h5bound.planning.options import Settings
     from h5bound.planning.scan_dataset import DatasetScan
-    from h5bound.zarr_model.dtypes import ZarrType
 
 
-Strategy = Literal["copy", "decode", "sequences", "given"]
-"""sequences: `values` of variable-length sequences; given: the values stand in the plan."""
+Strategy = Literal["copy", "decode", "sequences", "planned"]
+"""How an array is made; sequences: `values` of variable-length sequences; planned: the values are in the plan."""
 
 UNFILTERED_MASK = 2**32 - 1
 """The mask of a chunk that did not go through the filter pipeline at all."""
 
 MAX_UNWRITTEN = 2**28
-"""Bytes that are written for chunks that are not there, whatever is stored beside them."""
+"""Bytes that may be written for chunks that are not stored, however little is stored."""
 
-MAX_SHARE = 1032
-"""As many times what is stored may be declared: deflate packs no better."""
+MAX_RATIO = 1032
+"""Declared bytes for each stored byte at most: deflate does not compress any better."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ArrayPlan:
-    """What becomes of one dataset, or of one of the two arrays of a variable-length one."""
+    """What is written of one dataset, or for one of the two arrays of variable-length sequences."""
 
     path: str
-    """in the source"""
+    """Path of the dataset in reports."""
     node: ArrayNode
-    type: ZarrType
+    """The Zarr array."""
     strategy: Strategy
+    """How the array is made."""
     reasons: tuple[str, ...]
-    """why stored chunks are not kept; empty where they are"""
+    """Why the encoded bytes are not copied; empty if they are."""
     stored_nbytes: int
-    """bytes in the source"""
+    """Encoded bytes in the source."""
     chunk_coords: ChunkCoords
-    """what is written: chunks where copied, else keys of the store (shards or chunks)"""
+    """Coordinates of what is written: chunks if they are copied, otherwise target chunks or shards."""
     manifest: ChunkManifest | None = None
-    """of the cells, where copied; those with a mask other than 0 are encoded anew"""
-    given: NDArray[Any] | None = None
-    """the values, where they stand in the plan"""
-    ends: NDArray[np.int64] | None = None
-    """sequences: where each one ends in `values`"""
+    """Copied: the encoded bytes of the chunks; those with a mask other than 0 are encoded anew."""
+    sequence_ends: NDArray[np.int64] | None = None
+    """Sequences: where each one ends in `values`."""
+    planned_values: NDArray[Any] | None = None
+    """Planned: the values themselves."""
+
+    @property
+    def encodes_some(self) -> bool:
+        """Whether some chunks of an array that is copied are encoded anew."""
+        return self.manifest is not None and bool(self.manifest.masks.any())
 
 
 def plan_array(dataset_scan: DatasetScan, settings: Settings, limit: int) -> ArrayPlan:
-    """Give the plan of one dataset that is not of variable-length sequences.
+    """Return the plan of a dataset that is not of variable-length sequences.
 
-    Parameters
-    ----------
-    facts
-        Of the dataset.
-    settings
-        The options.
-    limit
-        How many chunks it may have.
-
-    Raises
-    ------
-    UnsafeSourceError
-        It would be more.
+    Raise UnsafeSourceError if the array would have more chunks than `limit`.
     """
     node, reasons = plan_node(dataset_scan, settings)
-    record = dataset_scan.record
     if reasons:
-        chunk_coords = plan_chunk_coords(dataset_scan, node, limit)
-        node = without_mask(node, dataset_scan, settings, len(chunk_coords))
-        return ArrayPlan(record.path, node, dataset_scan.type, "decode", reasons, record.stored_nbytes, chunk_coords)
-    manifest = order_by_shard(plan_copies(dataset_scan, node, limit), node)
-    node = without_mask(node, dataset_scan, settings, len(manifest.chunk_coords))
+        manifest, chunk_coords = None, plan_chunk_coords(dataset_scan, node, limit)
+    else:
+        manifest = order_by_shard(plan_copies(dataset_scan, node, limit), node)
+        chunk_coords = manifest.chunk_coords
     return ArrayPlan(
-        record.path, node, dataset_scan.type, "copy", (), record.stored_nbytes, manifest.chunk_coords, manifest
+        path=dataset_scan.record.path,
+        node=drop_fill_v2(node, dataset_scan, settings, count=len(chunk_coords)),
+        strategy="decode" if manifest is None else "copy",
+        reasons=reasons,
+        stored_nbytes=dataset_scan.record.stored_nbytes,
+        chunk_coords=chunk_coords,
+        manifest=manifest,
     )
 
 
-def without_mask(node: ArrayNode, dataset_scan: DatasetScan, settings: Settings, count: int) -> ArrayNode:
-    """Give the array without a fill value where a reader would take it for a missing value that nobody meant.
+def drop_fill_v2(node: ArrayNode, dataset_scan: DatasetScan, settings: Settings, *, count: int) -> ArrayNode:
+    """Drop the fill value of an array of format 2 if all chunks are written and the source has no ``_FillValue``.
 
-    xarray masks what is equal to the fill value of an array of format 2. Where every chunk is there, and the source
-    has no ``_FillValue``, the array needs none.
+    xarray masks every element that is equal to the fill value of an array of format 2.
     """
-    every = prod(count_chunks(node.shape, node.chunks))
-    if settings.zarr_format == 3 or count < every or "_FillValue" in dataset_scan.attributes:
+    total = prod(count_chunks(node.shape, node.chunks))
+    if settings.zarr_format == 3 or count < total or "_FillValue" in dataset_scan.attributes:
         return node
     return replace(node, fill=replace(node.fill, json=None))
 
 
 def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode, tuple[str, ...]]:
-    """Give the array to make, and every reason why stored chunks cannot be kept in it."""
+    """Return the Zarr array, and every reason why it cannot have the encoded bytes of the dataset."""
     path, shape, dtype = dataset_scan.record.path, dataset_scan.shape, dataset_scan.type.dtype
     itemsize = estimate_itemsize(dtype)
-    wanted = match_shape(settings.chunks, path, len(shape))
-    chunks = wanted if isinstance(wanted, tuple) else dataset_scan.chunks or plan_auto_chunks(shape, itemsize)
+    option = match_shape(settings.chunks, path, len(shape))
+    chunks = option if isinstance(option, tuple) else dataset_scan.chunks or plan_auto_chunks(shape, itemsize)
     reasons = explain_decoding(dataset_scan, settings, same_grid=chunks == dataset_scan.chunks)
     chain = dataset_scan.kept
     if reasons or chain is None:
@@ -137,38 +131,38 @@ def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode,
     # zarr-python 3.1 cannot read a compound fill value in shards
     shards = choose_shards(settings, path, shape, chunks, itemsize) if dtype.names is None else None
     node = ArrayNode(
-        dataset_scan.target,
-        dtype,
-        shape,
-        chunks,
-        shards,
-        chain,
-        dataset_scan.fill,
-        dataset_scan.attributes,
-        dataset_scan.dimension_names,
+        target=dataset_scan.target,
+        dtype=dtype,
+        shape=shape,
+        chunks=chunks,
+        shards=shards,
+        chain=chain,
+        fill=dataset_scan.fill,
+        attributes=dataset_scan.attributes,
+        dimension_names=dataset_scan.dimension_names,
     )
     return node, reasons
 
 
 def explain_decoding(dataset_scan: DatasetScan, settings: Settings, *, same_grid: bool) -> tuple[str, ...]:
-    """Give every reason why the stored chunks cannot be kept; none where they can."""
+    """Return every reason why the encoded bytes cannot be copied; empty if they can."""
     record = dataset_scan.record
     if record.layout != "chunked":
         return (record.layout,)
-    found = (
+    reasons = (
         (settings.codecs != "keep", f"codecs={settings.codecs}"),
         (not same_grid, "other chunks were asked for"),
         (not dataset_scan.type.raw, dataset_scan.type.reason),
         (dataset_scan.kept is None, dataset_scan.kept_reason),
         (record.edge_unfiltered is None, "HDF5 does not tell whether its edge chunks are filtered"),
     )
-    return tuple(reason for holds, reason in found if holds)
+    return tuple(reason for holds, reason in reasons if holds)
 
 
 def plan_chunk_coords(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> ChunkCoords:
-    """Give the keys to write where a dataset is decoded: those that meet something stored.
+    """Return the coordinates of what is written of a dataset that is decoded: what overlaps with stored data.
 
-    Where the store cannot say the fill value, all of them.
+    Where Zarr cannot represent the fill value, everything is written.
     """
     nothing = np.zeros((0, len(node.shape)), dtype=np.int64)
     record = dataset_scan.record
@@ -181,11 +175,9 @@ def plan_chunk_coords(dataset_scan: DatasetScan, node: ArrayNode, limit: int) ->
         chunk_coords = widen(dataset_scan.manifest.chunk_coords, len(node.shape))
         return map_chunk_coords(chunk_coords, node.shape, dataset_scan.chunks, node.write_shape, limit)
     if dataset_scan.boxes is not None:
-        inner = dataset_scan.type.element_shape
         starts = widen(dataset_scan.boxes[:, 0], len(node.shape))
-        stops = np.concatenate(
-            [dataset_scan.boxes[:, 1], np.tile(np.asarray(inner, np.int64), (len(starts), 1))], axis=1
-        )
+        inner = np.tile(np.asarray(dataset_scan.type.element_shape, np.int64), (len(starts), 1))
+        stops = np.concatenate([dataset_scan.boxes[:, 1], inner], axis=1)
         return list_overlapping(starts, stops, node.write_shape, limit)
     if record.stored_nbytes or record.layout in ("virtual", "external"):
         return list_chunk_coords(node.shape, node.write_shape, limit)
@@ -193,10 +185,10 @@ def plan_chunk_coords(dataset_scan: DatasetScan, node: ArrayNode, limit: int) ->
 
 
 def plan_copies(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> ChunkManifest:
-    """Give the chunks to copy; those that must be encoded anew have a mask that is not 0.
+    """Return the manifest of the chunks to copy; those that must be encoded anew have a mask that is not 0.
 
     These are chunks for which HDF5 skipped a filter, partial edge chunks that it left unfiltered
-    (``H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS``), and chunks never written where the store cannot say the fill value.
+    (``H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS``), and chunks never written where Zarr cannot represent the fill value.
     """
     manifest = dataset_scan.manifest
     assert manifest is not None
@@ -211,33 +203,27 @@ def plan_copies(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> Chunk
     if dataset_scan.fill.exact or len(chunk_coords) == prod(counts):
         return copied
     check_unwritten(dataset_scan, node)
-    every = list_chunk_coords(node.shape, node.chunks, limit)
+    all_coords = list_chunk_coords(node.shape, node.chunks, limit)
     rows = np.ravel_multi_index(tuple(chunk_coords.T), counts)
-    nbytes, offsets = np.zeros(len(every), np.int64), np.zeros(len(every), np.int64)
-    masks = np.full(len(every), UNFILTERED_MASK, np.int64)
+    nbytes, offsets = np.zeros(len(all_coords), np.int64), np.zeros(len(all_coords), np.int64)
+    masks = np.full(len(all_coords), UNFILTERED_MASK, np.int64)
     nbytes[rows], offsets[rows], masks[rows] = copied.nbytes, copied.offsets, copied.masks
-    return ChunkManifest(chunk_coords=every, offsets=offsets, nbytes=nbytes, masks=masks)
+    return ChunkManifest(chunk_coords=all_coords, offsets=offsets, nbytes=nbytes, masks=masks)
 
 
 def check_unwritten(dataset_scan: DatasetScan, node: ArrayNode) -> None:
-    """Make sure that it is not for nothing that all of a dataset has to be written.
-
-    Raises
-    ------
-    UnsafeSourceError
-        Far more is declared than stored.
-    """
+    """Raise UnsafeSourceError if far more of a dataset, which is written as a whole, is declared than stored."""
     declared, stored = prod(node.shape) * estimate_itemsize(node.dtype), dataset_scan.record.stored_nbytes
     outside = dataset_scan.record.layout in ("virtual", "external")
-    if not outside and declared > max(MAX_UNWRITTEN, MAX_SHARE * stored):
+    if not outside and declared > max(MAX_UNWRITTEN, MAX_RATIO * stored):
         raise UnsafeSourceError(
-            f"{declared:,} bytes are declared and {stored:,} stored, and Zarr cannot say its fill value, so that all "
-            "of them would be written; leave it out with exclude"
+            f"{declared:,} bytes are declared and {stored:,} stored, and Zarr cannot represent its fill value, so that "
+            "all of them would be written; leave it out with exclude"
         )
 
 
 def order_by_shard(manifest: ChunkManifest, node: ArrayNode) -> ChunkManifest:
-    """Give the chunks with those of one shard together, in C order within it."""
+    """Return the manifest with the chunks of one shard together, in C order within it."""
     if node.shards is None:
         return manifest
     keys = np.concatenate([manifest.chunk_coords // shard_counts(node), manifest.chunk_coords], axis=1)
@@ -245,64 +231,79 @@ def order_by_shard(manifest: ChunkManifest, node: ArrayNode) -> ChunkManifest:
 
 
 def widen(chunk_coords: ChunkCoords, ndim: int) -> ChunkCoords:
-    """Give the cells with the axes of an HDF5 array type, along which there is one chunk."""
+    """Return the coordinates with the axes of an HDF5 array type, along which there is one chunk."""
     return np.pad(chunk_coords, ((0, 0), (0, ndim - chunk_coords.shape[1])))
 
 
 def choose_shards(settings: Settings, path: str, shape: Shape, chunks: Shape, itemsize: int) -> Shape | None:
-    """Give the shape of a shard, None where none were asked for.
-
-    Raises
-    ------
-    OptionError
-        It is not whole chunks.
-    """
-    wanted = match_shape(settings.shards, path, len(shape))
-    if wanted is None or not shape:
+    """Return the shape of a shard, None without the option; raise OptionError if it is not whole chunks."""
+    option = match_shape(settings.shards, path, len(shape))
+    if option is None or not shape:
         return None
-    if isinstance(wanted, int):
-        return plan_shards(shape, chunks, itemsize, wanted)
-    if any(shard % chunk for shard, chunk in zip(wanted, chunks, strict=True)):
-        raise OptionError(f"shards={wanted} for {path!r}: not whole chunks of {chunks}")
-    return wanted
+    if isinstance(option, int):
+        return plan_shards(shape, chunks, itemsize, option)
+    if any(shard % chunk for shard, chunk in zip(option, chunks, strict=True)):
+        raise OptionError(f"shards={option} for {path!r}: not whole chunks of {chunks}")
+    return option
 
 
 def plan_sequences(dataset_scan: DatasetScan, settings: Settings, limit: int) -> tuple[ArrayPlan, ArrayPlan]:
-    """Give the plans of the two arrays that hold variable-length sequences: `values` and `offsets`.
+    """Return the plans of the two arrays that hold variable-length sequences: `values` and `offsets`.
 
     Sequence i of the dataset, in C order, is ``values[offsets[i]:offsets[i + 1]]``.
     """
-    values, ends = dataset_scan.type.values, dataset_scan.ends
+    record, values, ends = dataset_scan.record, dataset_scan.type.values, dataset_scan.ends
     assert values is not None
     assert ends is not None
     offsets = np.concatenate([np.zeros(1, np.int64), ends])
     length = (int(offsets[-1]), *values.element_shape)
-    reasons = (dataset_scan.type.reason,)
-    path = dataset_scan.record.path
-    first = plan_sequence_array(dataset_scan, settings, "values", length, values.dtype, values.endian)
-    second = plan_sequence_array(dataset_scan, settings, "offsets", offsets.shape, offsets.dtype, "little")
-    chunk_coords = [list_chunk_coords(node.shape, node.chunks, limit) for node in (first, second)]
-    stored_nbytes = dataset_scan.record.stored_nbytes
-    return (
-        ArrayPlan(path, first, dataset_scan.type, "sequences", reasons, stored_nbytes, chunk_coords[0], ends=ends),
-        ArrayPlan(path, second, dataset_scan.type, "given", reasons, 0, chunk_coords[1], given=offsets),
+    prefix = dataset_scan.target
+    nodes = (
+        plan_flat_array(f"{prefix}/values", length, values.dtype, endian=values.endian, settings=settings),
+        plan_flat_array(f"{prefix}/offsets", offsets.shape, offsets.dtype, endian="little", settings=settings),
     )
+    chunk_coords = [list_chunk_coords(node.shape, node.chunks, limit) for node in nodes]
+    plan_of_values = ArrayPlan(
+        path=record.path,
+        node=nodes[0],
+        strategy="sequences",
+        reasons=(dataset_scan.type.reason,),
+        stored_nbytes=record.stored_nbytes,
+        chunk_coords=chunk_coords[0],
+        sequence_ends=ends,
+    )
+    plan_of_offsets = replace(
+        plan_of_values,
+        node=nodes[1],
+        strategy="planned",
+        stored_nbytes=0,
+        chunk_coords=chunk_coords[1],
+        sequence_ends=None,
+        planned_values=offsets,
+    )
+    return plan_of_values, plan_of_offsets
 
 
-def plan_sequence_array(
-    dataset_scan: DatasetScan, settings: Settings, name: str, shape: Shape, dtype: np.dtype[Any], endian: str
-) -> ArrayNode:
-    """Give one of the two arrays of variable-length sequences."""
+def plan_flat_array(target: str, shape: Shape, dtype: np.dtype[Any], *, endian: str, settings: Settings) -> ArrayNode:
+    """Return one of the two arrays of variable-length sequences."""
     from h5bound.zarr_model.fill_values import FillValue, fill_to_json
 
     chunks = plan_auto_chunks(shape, estimate_itemsize(dtype))
-    chain = plan_chain(settings.codecs, dtype, endian=endian, chunks=chunks, zarr_format=settings.zarr_format)
     zero = np.zeros((), dtype)
     json, exact = fill_to_json(zero, settings.zarr_format)
-    fill = FillValue(zero, json, exact)
-    return ArrayNode(f"{dataset_scan.target}/{name}", dtype, shape, chunks, None, chain, fill, {}, None)
+    return ArrayNode(
+        target=target,
+        dtype=dtype,
+        shape=shape,
+        chunks=chunks,
+        shards=None,
+        chain=plan_chain(settings.codecs, dtype, endian=endian, chunks=chunks, zarr_format=settings.zarr_format),
+        fill=FillValue(zero, json, exact),
+        attributes={},
+        dimension_names=None,
+    )
 
 
 def estimate_itemsize(dtype: np.dtype[Any]) -> int:
-    """Give bytes of an element in memory, an estimate for text of variable length."""
+    """Return the bytes of an element in memory, an estimate for text of variable length."""
     return 64 if dtype.kind == "T" else max(int(dtype.itemsize), 1)

@@ -1,4 +1,4 @@
-"""Values of a dataset as its file has them, read in work units: to compare them with a store, or to try them."""
+"""How the values of a dataset are read in work units: to write them, to compare them with a store, or to try them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.chunk_grid import cut_batches, region_of
-from h5bound.errors import SourceChangedError, SourceNotFoundError
+from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFoundError, UnsupportedError
 from h5bound.h5py_compat import describe
 from h5bound.planning.plan import estimate_itemsize
 from h5bound.planning.work_units import UNIT_CHUNKS, Unit, choose_unit_nbytes
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from h5bound.buffers import Region
     from h5bound.chunk_grid import ChunkCoords, Shape
-    from h5bound.hdf5.references import Addresses, ReferencePaths
+    from h5bound.hdf5.references import Addresses
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
@@ -32,162 +33,165 @@ if TYPE_CHECKING:
 
     Block = NDArray[Any]
 
-SEQUENCES_AT_ONCE = 65_536
-"""Variable-length sequences that are read at once."""
+SEQUENCE_ROWS = 65_536
+"""Rows of a dataset of variable-length sequences in one unit, at most."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SourceValues:
-    """How the values of one dataset are read."""
+    """How the values of one dataset are read: what all units of the dataset have in common."""
 
     path: str
-    """of the dataset in the report"""
+    """Path of the dataset in reports."""
     inside: str
-    """its path in its file"""
+    """Path of the dataset in its file."""
     origin: int
-    """number of its file, among those of the survey"""
+    """Number of its file among the origins of the scan."""
     shape: Shape
-    """of the dataset"""
+    """Shape of the dataset, without the axes of an HDF5 array type."""
     array_shape: Shape
-    """of its array"""
-    opaque_only: bool
-    """whether h5py reads its type only as bytes"""
-    type: ZarrType
-    addresses: Addresses
+    """Shape of its Zarr array."""
     write_shape: Shape
-    """of what a key holds; for sequences of a row of the dataset"""
+    """Shape of a target chunk or shard, which is read at once."""
+    type: ZarrType
+    """Translation of its type."""
+    opaque_only: bool
+    """Whether h5py reads its type only as bytes."""
+    addresses: Addresses
+    """Paths of the objects that its references may lead to."""
     allowed: tuple[Path, ...] | None
-    """directories whose files the dataset may draw on; None if it draws on none"""
+    """Directories of the external files that it may read from; None if it reads from none."""
 
     @property
-    def sequences(self) -> bool:
-        """Whether the dataset has variable-length sequences."""
+    def has_sequences(self) -> bool:
+        """Whether its elements are variable-length sequences."""
         return self.type.form == "vlen"
 
     @property
-    def cell_nbytes(self) -> int:
-        """Bytes in memory of one cell."""
-        return prod(self.write_shape) * estimate_itemsize(self.type.dtype)
+    def row_size(self) -> int:
+        """Elements in a row: in what the first index selects."""
+        return max(prod((*self.shape[1:], *self.type.element_shape)), 1)
+
+    @property
+    def chunk_nbytes(self) -> int:
+        """Bytes in memory of a target chunk, or of a row of sequences; an estimate."""
+        count = self.row_size if self.has_sequences else prod(self.write_shape)
+        return count * estimate_itemsize(self.type.dtype)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadResult:
+    """What reading a unit gave."""
+
+    parts: Any = ()
+    """Contents of the chunks of the unit, one for each; none if it could not be read."""
+    problem: str = ""
+    """Why it could not be read."""
 
 
 def describe_values(scan: SourceScan, dataset_scan: DatasetScan, plan: ArrayPlan, write_shape: Shape) -> SourceValues:
-    """Return how the values of a dataset are read, in cells of a shape; sequences are read in rows of the dataset."""
+    """Return how the values of a dataset are read, in target chunks of a shape."""
+    record = dataset_scan.record
     origin = scan.origins[dataset_scan.origin]
-    shape = dataset_scan.record.shape or ()
     return SourceValues(
-        path=dataset_scan.record.path,
-        inside=origin.locate(dataset_scan.record.path),
+        path=record.path,
+        inside=origin.locate(record.path),
         origin=dataset_scan.origin,
-        shape=shape,
+        shape=record.shape or (),
         array_shape=plan.node.shape,
-        opaque_only=dataset_scan.opaque_only,
+        write_shape=write_shape,
         type=dataset_scan.type,
-        addresses=origin.addresses.needed_for(dataset_scan.record.dtype),
-        write_shape=write_shape if dataset_scan.ends is None else (max(prod(shape[1:]), 1),),
+        opaque_only=dataset_scan.opaque_only,
+        addresses=origin.addresses.needed_for(record.dtype),
         allowed=scan.allowed_for(dataset_scan),
     )
 
 
 def list_rows(shape: Shape | None) -> ChunkCoords:
-    """Return the rows of a dataset of sequences as cells: one of a scalar, none of a null dataspace."""
+    """Return the rows of a dataset of sequences as chunk coordinates: one of a scalar, none of a null dataspace."""
     rows = shape[0] if shape else int(shape is not None)
     return np.arange(rows if prod(shape or ()) else 0, dtype=np.int64).reshape(-1, 1)
 
 
 def cut_units(values: Sequence[SourceValues], chunk_coords: Sequence[ChunkCoords], window: int) -> list[Unit]:
-    """Return the work units that read some cells of each dataset, or for sequences some rows, in windows of bytes."""
+    """Return the units that read chunks of each dataset, or rows of sequences, for windows of so many bytes."""
     pairs = list(zip(values, chunk_coords, strict=True))
-    nbytes = choose_unit_nbytes(window, sum(item.cell_nbytes * len(found) for item, found in pairs))
-    return [unit for number, (item, found) in enumerate(pairs) for unit in _cut(number, item, found, nbytes)]
+    nbytes = choose_unit_nbytes(window, sum(item.chunk_nbytes * len(coords) for item, coords in pairs))
+    return [unit for number, (item, coords) in enumerate(pairs) for unit in _cut(number, item, coords, nbytes)]
 
 
 def _cut(number: int, values: SourceValues, chunk_coords: ChunkCoords, nbytes: int) -> Iterator[Unit]:
-    """Yield the work units of one dataset, of at most so many bytes, one cell at the least."""
-    size = values.cell_nbytes
-    count = SEQUENCES_AT_ONCE if values.sequences else UNIT_CHUNKS
+    """Yield the units of one dataset: at most so many bytes, at least one chunk."""
+    size = values.chunk_nbytes
+    count = SEQUENCE_ROWS if values.has_sequences else UNIT_CHUNKS
     for start, stop in cut_batches(np.full(len(chunk_coords), size, np.int64), nbytes, count):
         yield Unit(number, chunk_coords[start:stop], max(size * (stop - start), 1))
 
 
-def read_values(
-    opened: OpenFile, values: SourceValues, unit: Unit, *, read: Callable[..., Block], convert: bool
-) -> tuple[list[Any], str]:
-    """Read the cells of a unit; return them, or why they cannot be read.
+def read_or_explain(
+    opened: OpenFile, values: SourceValues, read: Callable[[], Any], *, explain: bool = True
+) -> ReadResult:
+    """Return what `read` returns, or why it failed.
 
-    Parameters
-    ----------
-    opened
-        The open file.
-    values
-        Of which dataset.
-    unit
-        Of which cells.
-    read
-        `OpenFile.read` or `OpenFile.read_via_h5py`.
-    convert
-        Whether the cells are given in the form that Zarr holds; sequences always are.
-
-    Raises
-    ------
-    SourceChangedError, SourceNotFoundError
-        The file is not what it was.
+    Without `explain`, raise CorruptChunkError or UnsupportedError if it fails. Raise in either case
+    SourceChangedError or SourceNotFoundError if a file is not what it was, MemoryError, and whatever
+    `OpenFile.check_external_files` raises.
     """
-    resolve = values.addresses.resolver(opened.file)
     opened.check_external_files(values.inside, values.allowed)
     try:
-        if values.sequences:
-            rows = opened.read(values.inside, rows_of(values, unit))
-            return [values.type.split_vlen(rows, resolve)], ""
-        regions = [
-            region_of(tuple(coords), values.array_shape, values.write_shape) for coords in unit.chunk_coords.tolist()
-        ]
-        opened.prefetch(values.inside, [region[: len(values.shape)] for region in regions])
-        resolver = resolve if convert else None
-        return [read_region(opened, values, region, read, resolver) for region in regions], ""
-    except (SourceChangedError, SourceNotFoundError):
+        return ReadResult(read())
+    except (SourceChangedError, SourceNotFoundError, MemoryError):
         raise
-    except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
-        return [], describe(error)
+    except Exception as error:  # codecs raise errors of their own, like zlib.error
+        if explain:
+            return ReadResult(problem=describe(error))
+        error_type = type(error) if isinstance(error, (CorruptChunkError, UnsupportedError)) else CorruptChunkError
+        raise error_type(f"dataset {values.path!r} of {opened.file.filename}: {error}") from error
+
+
+def read_unit_values(
+    opened: OpenFile, values: SourceValues, unit: Unit, *, via_h5py: bool = False, convert: bool = True
+) -> list[Any]:
+    """Read the chunks of a unit of `cut_units`; of sequences one pair, of elements and lengths."""
+    if values.has_sequences:
+        start, last = int(unit.chunk_coords[0, 0]), int(unit.chunk_coords[-1, 0])
+        return [read_sequences(opened, values, start * values.row_size, (last + 1) * values.row_size)]
+    return list(read_chunks(opened, values, unit.chunk_coords, via_h5py=via_h5py, convert=convert))
+
+
+def read_chunks(
+    opened: OpenFile, values: SourceValues, chunk_coords: ChunkCoords, *, via_h5py: bool = False, convert: bool = True
+) -> Iterator[Block]:
+    """Yield the elements of target chunks, as :func:`read_region` returns them."""
+    regions = [region_of(tuple(coords), values.array_shape, values.write_shape) for coords in chunk_coords.tolist()]
+    opened.prefetch(values.inside, [region[: len(values.shape)] for region in regions])
+    for region in regions:
+        yield read_region(opened, values, region, via_h5py=via_h5py, convert=convert)
 
 
 def read_region(
-    opened: OpenFile,
-    values: SourceValues,
-    region: tuple[slice, ...],
-    read: Callable[..., Block],
-    resolve: ReferencePaths | None,
+    opened: OpenFile, values: SourceValues, region: Region, *, via_h5py: bool = False, convert: bool = True
 ) -> Block:
-    """Read a region of an array: as h5py reads it, or with `resolve` in the form that Zarr holds."""
-    block = read_elements(read, opened, values.inside, region, len(values.shape), opaque_only=values.opaque_only)
-    return block if resolve is None else values.type.convert(block, resolve)
+    """Read a region of an array, in the form that Zarr holds, or without `convert` in that of h5py.
 
-
-def read_elements(
-    read: Callable[[str, tuple[slice, ...]], Block],
-    opened: OpenFile,
-    path: str,
-    region: tuple[slice, ...],
-    axes: int,
-    *,
-    opaque_only: bool,
-) -> Block:
-    """Read a region of a dataset with ``read``, one of those of ``opened``, also where h5py refuses its type.
-
-    The dataset has so many `axes`; those of an array type come after them.
+    `via_h5py` reads through h5py alone, without the decoders of h5bound.
     """
+    axes = len(values.shape)  # those of an HDF5 array type come after these
     outer = region[:axes]
     inner: Any = (..., *region[axes:])
-    if opaque_only:
-        opened.reader(path).check(outer)
-        block: Block = read_block(open_dataset(opened.file, path), outer)[inner]
+    if values.opaque_only:
+        opened.reader(values.inside).check(outer)
+        block: Block = read_block(open_dataset(opened.file, values.inside), outer)[inner]
     else:
-        block = read(path, outer)[inner]
-    return block
+        read = opened.read_via_h5py if via_h5py else opened.read
+        block = read(values.inside, outer)[inner]
+    return values.type.convert(block, values.addresses.resolver(opened.file)) if convert else block
 
 
-def rows_of(values: SourceValues, unit: Unit) -> tuple[slice, ...]:
-    """Return the region of a dataset of sequences that a unit covers: whole rows."""
-    if not values.shape:
-        return ()
-    start, stop = int(unit.chunk_coords[0, 0]), int(unit.chunk_coords[-1, 0]) + 1
-    return (slice(start, stop), *(slice(0, length) for length in values.shape[1:]))
+def read_sequences(opened: OpenFile, values: SourceValues, start: int, stop: int) -> tuple[Block, NDArray[np.int64]]:
+    """Read variable-length sequences, numbered in C order: their elements end to end, and the length of each."""
+    size = values.row_size
+    row, end = start // size, -(-stop // size)
+    region = (slice(row, end), *(slice(0, length) for length in values.shape[1:])) if values.shape else ()
+    sequences = opened.read(values.inside, region).reshape(-1)[start - row * size : stop - row * size]
+    return values.type.split_vlen(sequences, values.addresses.resolver(opened.file))

@@ -1,4 +1,4 @@
-"""A whole store: planned from a survey, and finished with its documents and the mark."""
+"""Plan a whole store from the scan of its source."""
 
 from __future__ import annotations
 
@@ -22,46 +22,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StorePlan:
-    """What becomes of a whole file."""
+    """What is written of a whole file."""
 
     arrays: tuple[ArrayPlan, ...]
+    """Arrays; the two of a dataset of sequences one after the other."""
     units: tuple[Unit, ...]
+    """Chunks of all arrays, cut into work units."""
     skipped: tuple[Skipped, ...]
+    """Objects, links and attributes that are left out."""
 
 
 def plan_store(scan: SourceScan, settings: Settings, limits: Limits, window: int) -> StorePlan:
-    """Give the plan of a whole file, read in windows of so many bytes: pure."""
+    """Return the plan of a whole file, which is read in windows of so many bytes."""
     arrays: list[ArrayPlan] = []
     skipped = list(scan.skipped)
-    room = limits.max_chunks
+    left = limits.max_chunks
     for dataset_scan in scan.datasets:
         try:
-            sequences = dataset_scan.ends is not None
-            plans = (
-                plan_sequences(dataset_scan, settings, room)
-                if sequences
-                else (plan_array(dataset_scan, settings, room),)
-            )
-            room -= sum(len(plan.chunk_coords) for plan in plans)
-            arrays += plans
+            if dataset_scan.ends is None:
+                plans: tuple[ArrayPlan, ...] = (plan_array(dataset_scan, settings, left),)
+            else:
+                plans = plan_sequences(dataset_scan, settings, left)
         except UnsafeSourceError as error:
             skipped.append(Skipped(dataset_scan.record.path, str(error), unsafe=True))
+            continue
+        left -= sum(len(plan.chunk_coords) for plan in plans)
+        arrays += plans
     return StorePlan(tuple(arrays), tuple(plan_units(arrays, window)), tuple(skipped))
 
 
 def refuse(file: str, skipped: Iterable[Skipped]) -> None:
-    """Raise if anything cannot be carried, listing all of it.
+    """Raise one error that lists everything that cannot be converted, except what exclude and include leave out.
 
-    Raises
-    ------
-    UnsafeSourceError
-        The first such thing lies outside the file, or passes a limit.
-    UnsupportedError
-        The first such thing has no form in Zarr, or cannot be read.
+    It is an UnsafeSourceError if the first lies outside the file or passes a limit, else an UnsupportedError.
     """
-    found = [item for item in skipped if not item.asked]
-    if not found:
+    unsupported = [item for item in skipped if not item.asked]
+    if not unsupported:
         return
-    kind = UnsafeSourceError if found[0].unsafe else UnsupportedError
-    way = "on_unsupported='skip' leaves it out and lists it"
-    raise kind(f"{file}: {'; '.join(map(str, found))} ({way})")
+    error_type = UnsafeSourceError if unsupported[0].unsafe else UnsupportedError
+    lines = "; ".join(map(str, unsupported))
+    raise error_type(f"{file}: {lines} (on_unsupported='skip' leaves it out and lists it)")

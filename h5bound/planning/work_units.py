@@ -1,4 +1,4 @@
-"""Units of work, pure: some chunks of one array each, read by one task and written by another."""
+"""Work units, pure: some chunks of one array, read by one task and written by another."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 UNIT_NBYTES = 8 * 2**20
-"""Bytes that one task reads and another writes, at most, unless one chunk has more or there would be too many."""
+"""Bytes of a unit at most, unless one chunk has more or there would be too many units."""
 
 MANY_UNITS = 100_000
-"""Units of more bytes are made of what would be more units than these: dask takes 0.1 ms and 1 KiB for each."""
+"""Units get larger if there were more of them than these: dask takes 0.1 ms and 1 KiB for each."""
 
 UNIT_CHUNKS = 4096
-"""Chunks of one unit at most: each costs a few Python objects while it is read or written."""
+"""Chunks of a unit at most: each costs a few Python objects while it is read or written."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,32 +37,27 @@ class Unit:
     """Some chunks of one array."""
 
     array: int
-    """number of the array among the plans"""
+    """Number of the array among the plans."""
     chunk_coords: ChunkCoords
-    """what is written"""
+    """Coordinates of the chunks (or shards) that are written."""
     nbytes: int
-    """in memory, once read; an estimate for text"""
+    """Bytes in memory once read; an estimate for text."""
     manifest: ChunkManifest | None = None
-    """of the cells, where copied"""
-    span: tuple[int, int] = (0, 0)
-    """half-open interval: of `values` where these are sequences, of the given values where these stand in the plan"""
-    first: int = 0
-    """sequences: number of the first one that is needed, in C order of the dataset"""
-    ends: NDArray[np.int64] | None = None
-    """sequences: where each one that is needed ends in `values`"""
-    given: NDArray[Any] | None = None
-    """the values, where they stand in the plan"""
+    """Copied: the encoded bytes of these chunks."""
+    values_interval: tuple[int, int] = (0, 0)
+    """Sequences: interval of the array `values`, half-open."""
+    first_sequence: int = 0
+    """Sequences: number of the first one that is read, in C order of the dataset."""
+    sequence_ends: NDArray[np.int64] | None = None
+    """Sequences: where each one that is read ends in `values`."""
+    planned_values: NDArray[Any] | None = None
+    """Planned: the values themselves."""
 
 
 def choose_unit_nbytes(window: int, total: int) -> int:
-    """Give how many bytes a unit has at most: an eighth of a window, so that threads share it.
+    """Return the bytes of a unit at most: an eighth of a window, so that threads share the window.
 
-    Parameters
-    ----------
-    window
-        Bytes that are read between one open and its close.
-    total
-        Bytes of all units.
+    `window` is the bytes between one open and its close, `total` the bytes of all units.
 
     Examples
     --------
@@ -73,61 +68,18 @@ def choose_unit_nbytes(window: int, total: int) -> int:
 
 
 def plan_units(arrays: Sequence[ArrayPlan], window: int) -> list[Unit]:
-    """Cut what is written into units for windows of so many bytes, one key of the store at the least."""
-    nbytes = choose_unit_nbytes(window, sum(int(cell_nbytes(plan).sum()) for plan in arrays))
-    return [unit for number, plan in enumerate(arrays) for unit in cut_array(number, plan, nbytes)]
+    """Cut all that is written into units for windows of so many bytes; a unit has at least one key of the store."""
+    sizes = [chunk_nbytes(plan) for plan in arrays]
+    nbytes = choose_unit_nbytes(window, sum(int(item.sum()) for item in sizes))
+    return [
+        make_unit(number, plan, start, stop, nbytes=int(item[start:stop].sum()))
+        for number, (plan, item) in enumerate(zip(arrays, sizes, strict=True))
+        for start, stop in cut_plan(plan, item, nbytes)
+    ]
 
 
-def cut_array(number: int, plan: ArrayPlan, nbytes: int) -> Iterator[Unit]:
-    """Give the units of one plan."""
-    if not len(plan.chunk_coords):
-        return
-    sizes = cell_nbytes(plan)
-    intervals = cut_batches(sizes, nbytes, UNIT_CHUNKS)
-    if plan.manifest is not None and plan.node.shards is not None:
-        intervals = cut_between_shards(plan, sizes, nbytes)
-    for start, stop in intervals:
-        unit = Unit(number, plan.chunk_coords[start:stop], max(int(sizes[start:stop].sum()), 1))
-        yield complete(unit, plan, start, stop)
-
-
-def complete(unit: Unit, plan: ArrayPlan, start: int, stop: int) -> Unit:
-    """Give the unit with what it needs of its plan, for it travels without it."""
-    if plan.manifest is not None:
-        return Unit(unit.array, unit.chunk_coords, unit.nbytes, manifest=plan.manifest.take(slice(start, stop)))
-    if plan.strategy == "decode":
-        return unit
-    size, length = plan.node.chunks[0], plan.node.shape[0]
-    span = start * size, min(stop * size, length)
-    if plan.given is not None:
-        return Unit(unit.array, unit.chunk_coords, unit.nbytes, span=span, given=plan.given[span[0] : span[1]])
-    assert plan.ends is not None
-    first = int(np.searchsorted(plan.ends, span[0], side="right"))
-    last = int(np.searchsorted(plan.ends, span[1], side="left"))
-    return Unit(unit.array, unit.chunk_coords, unit.nbytes, span=span, first=first, ends=plan.ends[first : last + 1])
-
-
-def keep_chunks(unit: Unit, plan: ArrayPlan, kept: NDArray[np.bool_]) -> Iterator[Unit]:
-    """Give the unit without those of its cells that need not be written: in pieces where its values are one run."""
-    if kept.all():
-        yield unit
-        return
-    part = int(kept.sum())
-    nbytes = max(unit.nbytes * part // len(kept), 1)
-    if part and unit.manifest is not None:
-        yield Unit(unit.array, unit.chunk_coords[kept], nbytes, manifest=unit.manifest.take(kept))
-    elif part and plan.strategy == "decode":
-        yield Unit(unit.array, unit.chunk_coords[kept], nbytes)
-    elif part:
-        before = unit.span[0] // plan.node.chunks[0]
-        bounds = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]])))
-        for start, stop in bounds.reshape(-1, 2).tolist():
-            piece = Unit(unit.array, unit.chunk_coords[start:stop], max(unit.nbytes * (stop - start) // len(kept), 1))
-            yield complete(piece, plan, before + start, before + stop)
-
-
-def cell_nbytes(plan: ArrayPlan) -> NDArray[np.int64]:
-    """Give the bytes in memory of each cell of a plan."""
+def chunk_nbytes(plan: ArrayPlan) -> NDArray[np.int64]:
+    """Return the bytes in memory of each chunk of a plan."""
     node = plan.node
     size = prod(node.chunks if plan.manifest is not None else node.write_shape) * estimate_itemsize(node.dtype)
     if plan.manifest is None:
@@ -135,12 +87,60 @@ def cell_nbytes(plan: ArrayPlan) -> NDArray[np.int64]:
     return np.where(plan.manifest.masks == 0, plan.manifest.nbytes, size)
 
 
-def cut_between_shards(plan: ArrayPlan, sizes: NDArray[np.int64], nbytes: int) -> list[tuple[int, int]]:
-    """Cut cells that are in the order of their shards into half-open intervals of whole shards."""
+def cut_plan(plan: ArrayPlan, sizes: NDArray[np.int64], nbytes: int) -> list[tuple[int, int]]:
+    """Cut the chunks of a plan into half-open intervals; chunks that are copied into one shard stay together."""
+    if plan.manifest is None or plan.node.shards is None:
+        return cut_batches(sizes, nbytes, UNIT_CHUNKS)
     shards = plan.chunk_coords // shard_counts(plan.node)
-    fresh = np.ones(len(shards), dtype=bool)
-    fresh[1:] = (shards[1:] != shards[:-1]).any(axis=1)
-    starts = np.flatnonzero(fresh)
+    is_first = np.ones(len(shards), dtype=bool)
+    is_first[1:] = (shards[1:] != shards[:-1]).any(axis=1)
+    starts = np.flatnonzero(is_first)
+    if not starts.size:
+        return []
     bounds = np.append(starts, len(shards))
     batches = cut_batches(np.add.reduceat(sizes, starts), nbytes, UNIT_CHUNKS)
     return [(int(bounds[start]), int(bounds[stop])) for start, stop in batches]
+
+
+def make_unit(number: int, plan: ArrayPlan, start: int, stop: int, *, nbytes: int) -> Unit:
+    """Return the unit of some chunks of a plan, with all that it needs of the plan: it travels without it."""
+    chunk_coords, nbytes = plan.chunk_coords[start:stop], max(nbytes, 1)
+    if plan.manifest is not None:
+        return Unit(number, chunk_coords, nbytes, manifest=plan.manifest.take(slice(start, stop)))
+    if plan.strategy == "decode":
+        return Unit(number, chunk_coords, nbytes)
+    size, length = plan.node.chunks[0], plan.node.shape[0]
+    interval = start * size, min(stop * size, length)
+    if plan.planned_values is not None:
+        values = plan.planned_values[slice(*interval)]
+        return Unit(number, chunk_coords, nbytes, values_interval=interval, planned_values=values)
+    ends = plan.sequence_ends
+    assert ends is not None
+    first = int(np.searchsorted(ends, interval[0], side="right"))
+    last = int(np.searchsorted(ends, interval[1], side="left"))
+    return Unit(
+        number,
+        chunk_coords,
+        nbytes,
+        values_interval=interval,
+        first_sequence=first,
+        sequence_ends=ends[first : last + 1],
+    )
+
+
+def keep_chunks(unit: Unit, plan: ArrayPlan, kept: NDArray[np.bool_]) -> Iterator[Unit]:
+    """Yield the unit with only those of its chunks that are kept, in pieces where its values are one interval."""
+    if kept.all():
+        yield unit
+        return
+    nbytes = max(unit.nbytes * int(kept.sum()) // len(kept), 1)
+    if plan.strategy in ("copy", "decode"):
+        if kept.any():
+            manifest = None if unit.manifest is None else unit.manifest.take(kept)
+            yield Unit(unit.array, unit.chunk_coords[kept], nbytes, manifest=manifest)
+        return
+    before = unit.values_interval[0] // plan.node.chunks[0]
+    bounds = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]])))
+    for start, stop in bounds.reshape(-1, 2).tolist():
+        part = unit.nbytes * (stop - start) // len(kept)
+        yield make_unit(unit.array, plan, before + start, before + stop, nbytes=part)

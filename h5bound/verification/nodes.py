@@ -120,7 +120,7 @@ def compare_node(
 def compare_array(found: Comparison, plan: ArrayPlan, dataset_scan: DatasetScan, stored: StoredNode) -> None:
     """Note down how shape, type, fill value and dimension names of an array differ."""
     node, array = plan.node, stored.array
-    if plan.strategy in ("sequences", "given"):
+    if plan.strategy in ("sequences", "planned"):
         for name in stored.attributes:
             found.add(plan.path, f"added to {stored.path}", name)
     assert array is not None

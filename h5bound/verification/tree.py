@@ -174,7 +174,7 @@ def compare_absent(
         chunk_coords, tuple(-(-n // size) for n, size in zip(plan.node.shape, job.values.write_shape, strict=True))
     )
     if absent is not None:
-        what = compare_unwritten(context.opened, job, absent, context.resolve)
+        what = compare_unwritten(context.opened, job, absent)
         if what:
             found.add(job.path, what)
 

@@ -41,7 +41,7 @@ from h5bound.execution import worker
 from h5bound.execution.cluster import plan_throttle, take_window
 from h5bound.execution.run import run_units
 from h5bound.execution.work import Work, WorkUnit
-from h5bound.execution.worker import is_at_work
+from h5bound.execution.worker import is_running
 from h5bound.files import local
 from h5bound.files.open import open_file
 from h5bound.planning.work_units import Unit
@@ -130,18 +130,19 @@ def record(log: Log) -> None:
     vars(local)["open_file"] = recorded(log, open_file, "open")
     OpenFile.close = recorded(log, OpenFile.close, "close")  # type: ignore[method-assign]
     preflight.probe_unit = recorded(log, preflight.probe_unit, "get", held=False)
-    preflight.keep = recorded(log, preflight.keep, "use")
+    preflight.report_unit = recorded(log, preflight.report_unit, "use", held=False)
     transfer.read_unit = recorded(log, transfer.read_unit, "get")
     transfer.write_unit = recorded(log, transfer.write_unit, "use")
-    comparison.read_part = recorded(log, comparison.read_part, "get")
-    comparison.compare_part = recorded(log, comparison.compare_part, "use")
+    comparison.read_source = recorded(log, comparison.read_source, "get")
+    comparison.compare_unit = recorded(log, comparison.compare_unit, "use")
 
 
 def recorded(log: Log, function: Any, what: str, *, held: bool = True) -> Any:
     """Give the function, which writes down its begin and its end, each with the thread and the bytes of its unit."""
 
     def call(*args: Any) -> Any:
-        unit = None if not held else args[2] if what == "get" else getattr(args[0], "unit", None)
+        position = {"get": 2, "use": 1}.get(what) if held else None
+        unit = None if position is None else args[position]
         detail = f"{threading.get_ident()} {getattr(unit, 'nbytes', 0)}"
         log.add(what, detail)
         result = function(*args)
@@ -272,6 +273,7 @@ def test_a_task_for_each_window_and_none_for_a_unit() -> None:
 @dataclass
 class FakeJob:
     origin: int
+    path: str = "/x"
 
 
 @pytest.mark.parametrize("at", [1, 10])
@@ -417,17 +419,16 @@ def test_what_was_read_of_a_source_that_changed_is_not_used(client: Client, tmp_
     path, log = tmp_path / "a.h5", Log(tmp_path / "log")
     with h5py.File(path, "w") as file:
         file["x"] = 1
-    work = Work("touch", touch, log.add, do_nothing, do_nothing)
+    work = Work("touch", touch, lambda *_: log.add("used"))
     sources: Any = [H5Source.of(path)]
     with pytest.raises(SourceChangedError, match=r"worker tcp://.*the file changed "):
-        run_units(sources, work, [FakeJob(0)], [Unit(0, np.zeros((1, 1), np.int64), 8)], window=64)
+        run_units(work, [FakeJob(0)], [Unit(0, np.zeros((1, 1), np.int64), 8)], sources=sources, window=64)
     assert log.lines() == []
     assert holders(path) == []
 
 
-def touch(opened: Any, _job: object, _unit: Unit) -> str:
+def touch(opened: Any, _job: object, _unit: Unit) -> None:
     os.utime(opened.file.filename, (1, 1))
-    return "used"
 
 
 def test_a_store_that_a_worker_does_not_see_is_named_with_the_worker(
@@ -627,32 +628,28 @@ def read_block(read: Any, _job: object, unit: Unit) -> Any:
     return read(tuple(unit.chunk_coords[0]))
 
 
-def add_up(block: Any) -> int:
+def add_up(_job: object, _unit: Unit, block: Any) -> int:
     return int(block.sum())
-
-
-def do_nothing(_job: object) -> None:
-    pass
 
 
 def test_a_window_that_fails_once_is_done_again_where_retries_are_asked_for(client: Client, tmp_path: Path) -> None:
     reader = FailingOnce(tmp_path / "log")
-    work = Work("try", read_block, add_up, do_nothing, do_nothing)
+    work = Work("try", read_block, add_up)
     sources: Any = [ObjectSource(reader, reader.read_block)]
     units = [Unit(0, np.array([[number]]), 8) for number in range(8)]
     with dask.annotate(retries=2):
-        assert run_units(sources, work, [FakeJob(0)], units, window=64) == [6 * number for number in range(8)]
+        assert run_units(work, [FakeJob(0)], units, sources=sources, window=64) == [6 * number for number in range(8)]
     assert reader.log.processes("open") == reader.log.processes("close")
     (tmp_path / "log.failed").unlink(missing_ok=True)
     with pytest.raises(ZeroDivisionError, match="once"):
-        run_units(sources, work, [FakeJob(0)], units, window=64)
+        run_units(work, [FakeJob(0)], units, sources=sources, window=64)
 
 
 def test_a_window_that_nobody_waits_for_is_not_done_to_its_end(
     client: Client, tmp_path: Path, interruptible: None
 ) -> None:
     reader = FileReader(tmp_path / "log", slow=0.1)
-    work = Work("stop", read_block, add_up, do_nothing, do_nothing)
+    work = Work("stop", read_block, add_up)
     sources: Any = [ObjectSource(reader, reader.read_block)]
     units = [Unit(0, np.array([[number]]), 8) for number in range(240)]  # of which each thread has begun 10
 
@@ -663,7 +660,7 @@ def test_a_window_that_nobody_waits_for_is_not_done_to_its_end(
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        run_units(sources, work, [FakeJob(0)], units, window=1 << 20)
+        run_units(work, [FakeJob(0)], units, sources=sources, window=1 << 20)
     thread.join()
     assert reader.log.count("read") < 40
     assert reader.log.processes("open") == reader.log.processes("close")
@@ -685,7 +682,7 @@ def test_nothing_is_written_once_the_client_was_interrupted(
         assert error.splitlines()[-1].startswith("h5bound: error: interrupted")
         assert child.returncode == 1
     else:
-        assert eventually(lambda: not any(client.run(is_at_work, "write").values()))
+        assert eventually(lambda: not any(client.run(is_running, "write").values()))
     settled = snapshot(target)
     time.sleep(0.5)
     assert snapshot(target) == settled
