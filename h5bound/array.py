@@ -214,7 +214,7 @@ def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> Datas
     if record.layout not in EXTERNAL_LAYOUTS:
         return record
     with naming(f"dataset {name!r} of {file.filename}"):
-        check_external_files(file, name, allowed)
+        check_external_files(file, dataset.id, allowed)
     return read_dataset(dataset, open_sources=True, count=False)
 
 

@@ -389,7 +389,7 @@ def test_a_file_in_memory_is_read_while_it_is_open(log: Log) -> None:
         file["x"] = np.arange(10)
         array = from_hdf5(file, "x")
         assert array.sum().compute() == 45
-        with pytest.raises(UnsupportedError, match="cannot travel"):
+        with pytest.raises(UnsupportedError, match="cannot be sent to another"):
             pickle.dumps(array)
     with pytest.raises(H5BoundError, match="keep it open"):
         array.compute()

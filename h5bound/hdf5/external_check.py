@@ -1,7 +1,7 @@
-"""What a dataset draws on: raw data of external storage, sources of a virtual dataset, in whichever file they are.
+"""Check what a dataset reads from other datasets and files: external storage, and the sources of a virtual dataset.
 
-A source may be virtual itself, or have external storage. HDF5 gives fill values where one is missing, and where it is
-too small whatever is in memory. So all of them are judged before the dataset is read.
+A source may be virtual itself, or have external storage. Where one is missing, HDF5 reads fill values; where one is too
+small, it reads uninitialised memory. So all of them are checked before the dataset is read.
 """
 
 from __future__ import annotations
@@ -36,272 +36,235 @@ if TYPE_CHECKING:
     from h5py import h5p, h5s
 
 
-GONE = "no such dataset, for which HDF5 would read fill values"
-
 EXTERNAL_LAYOUTS = frozenset({"external", "virtual"})
-"""Layouts of datasets that may draw on other files."""
+"""Layouts of datasets that may read from other files."""
 
 MAX_NESTED = 32
-"""Virtual datasets one in another."""
+"""Levels of virtual datasets whose sources are virtual."""
 
 MAX_SOURCES = 100_000
-"""Datasets that the sources of a virtual dataset may draw on in their turn, each as often as it is drawn on."""
+"""Datasets that one read may open, each as often as it is a source."""
+
+GONE = "no such dataset, for which HDF5 would read fill values"
 
 
-def check_external_files(file: h5py.File, path: str, allowed: Sequence[Path]) -> dict[str, LocalState]:
-    """Make sure that a dataset opens allowed files only, and that all of them are there with what it takes from them.
+def check_external_files(file: h5py.File, dataset: h5d.DatasetID, allowed: Sequence[Path]) -> dict[str, LocalState]:
+    """Check that a dataset opens allowed files only, and that each of them has what the dataset takes from it.
 
-    Gives what these files were before they were opened, by their real paths.
+    Return the states of these files before they were opened, by real path.
 
     Parameters
     ----------
     file
         The open file.
-    path
-        Of the dataset in it.
+    dataset
+        A dataset in it.
     allowed
         Real paths of directories whose files may be opened.
 
     Raises
     ------
     UnsafeSourceError
-        It would open a file that is not allowed, or so many that it would never end.
+        The dataset would open a file that is not allowed, or too many datasets.
     SourceNotFoundError
-        A file is not there.
+        A file is missing.
     UnsupportedError
-        What it takes from a source is not there, so that HDF5 would make something up.
+        A source has less than the dataset takes from it, so HDF5 would make up values.
     """
-    found = open_object(file, path)
-    assert isinstance(found, h5py.Dataset)
-    sources = ExternalCheck(allowed)
+    check = ExternalCheck(allowed)
     try:
-        sources.check(file, found.id)
+        check.count_dataset(file, dataset)
     except H5BoundError:
         raise
     except READ_ERRORS as error:
-        raise UnsupportedError(f"h5py cannot tell what it draws on: {describe(error)}") from error
-    return sources.files
+        raise UnsupportedError(f"h5py cannot read which other files it needs: {describe(error)}") from error
+    return check.states
 
 
 @dataclass(slots=True)
 class ExternalCheck:
-    """Judges what a dataset draws on, and what that draws on."""
+    """A check of a dataset and of all that it reads from.
+
+    The methods ``count_*`` check something, and return how many datasets reading it would open. They raise what
+    `check_external_files` raises.
+    """
 
     allowed: Sequence[Path]
-    """real paths of directories whose files may be opened"""
-    weights: dict[tuple[str, int], int] = field(default_factory=dict)
-    """how many datasets reading one opens, by its file and address"""
+    """Real paths of directories whose files may be opened."""
+    counts: dict[tuple[str, int], int] = field(default_factory=dict)
+    """Datasets that reading one opens, by its file and address."""
     above: set[tuple[str, int]] = field(default_factory=set)
-    """those that draw on the one that is being judged"""
-    files: dict[str, LocalState] = field(default_factory=dict)
-    """what the other files were before they were opened, by their real paths"""
+    """Datasets that read from the one that is being checked."""
+    states: dict[str, LocalState] = field(default_factory=dict)
+    """States of the other files before they were opened, by real path."""
 
-    def find(self, main: str, name: str, kind: str) -> Path:
-        """Give the path of another file, as `find_file`, and keep in mind what that file is now."""
-        place = find_file(main, name, kind, self.allowed)
-        real = os.path.realpath(place)
-        if real not in self.files:
-            self.files[real] = LocalState.of(real)
-        return place
+    def find(self, main: str, name: str, reference: str) -> Path:
+        """Return the path of another file, as `find_file` does, and note its state."""
+        path = find_file(main, name, reference, self.allowed)
+        real = os.path.realpath(path)
+        if real not in self.states:
+            self.states[real] = LocalState.of(real)
+        return path
 
-    def check(self, file: h5py.File, dataset: h5d.DatasetID) -> int:
-        """Give how many datasets reading one of an open file would open.
+    def open_file(self, file: h5py.File, name: str, reference: str) -> h5py.File:
+        """Open another file that an open one names, if it is allowed."""
+        if file.driver == "fileobj":  # HDF5 would ask the Python object of this file for the other one
+            raise UnsafeSourceError("outside the file, which was opened as a Python object and has no directory")
+        path = self.find(file.filename, name, reference)
+        try:
+            return h5py.File(path, "r")
+        except READ_ERRORS as error:
+            raise UnsupportedError(f"the file cannot be opened: {describe(error)}") from error
 
-        Raises
-        ------
-        UnsafeSourceError, SourceNotFoundError, UnsupportedError
-            As `check_external_files`.
-        """
+    def count_dataset(self, file: h5py.File, dataset: h5d.DatasetID) -> int:
+        """Check a dataset of an open file."""
         key = (os.path.realpath(file.filename), h5o.get_info(dataset).addr)
         if key in self.above:
-            raise UnsafeSourceError("it draws on itself")
+            raise UnsafeSourceError("the virtual dataset is a source of itself")
         if len(self.above) > MAX_NESTED:
-            raise UnsafeSourceError(f"more than {MAX_NESTED} virtual datasets one in another")
-        if key not in self.weights:
+            raise UnsafeSourceError(f"more than {MAX_NESTED} levels of virtual datasets")
+        if key not in self.counts:
             self.above.add(key)
-            self.weights[key] = 1 + self.check_files(file, dataset.get_create_plist(), dataset.get_storage_size())
+            plist = dataset.get_create_plist()
+            self.check_external_storage(file, plist, dataset.get_storage_size())
+            mappings = read_mappings(plist) if plist.get_layout() == h5d.VIRTUAL else []
+            by_file = groupby(sorted(mappings, key=lambda mapping: mapping.file), key=lambda mapping: mapping.file)
+            self.counts[key] = 1 + sum(self.count_file(file, name, list(group)) for name, group in by_file)
             self.above.remove(key)
-        return self.weights[key]
+        return self.counts[key]
 
-    def check_files(self, file: h5py.File, plist: h5p.PropDCID, needed: int) -> int:
-        """Judge the files that a dataset names; gives how many datasets of them reading it would open."""
-        left = needed
+    def check_external_storage(self, file: h5py.File, plist: h5p.PropDCID, nbytes: int) -> None:
+        """Check the files of a dataset's external storage, which hold `nbytes` bytes of it together."""
+        left = nbytes
         for i in range(plist.get_external_count()):
             raw, offset, size = plist.get_external(i)
             name = decode_name(raw)
             with naming(f"external storage {name!r}"):
-                place = self.find(file.filename, name, "external")
+                path = self.find(file.filename, name, "external")
                 part = min(left, size)
-                if part and place.stat().st_size < offset + part:
-                    raise UnsupportedError(f"it ends before {offset + part:,} bytes; HDF5 would make up zeros")
+                if part and path.stat().st_size < offset + part:
+                    raise UnsupportedError(
+                        f"the file has fewer than {offset + part:,} bytes; HDF5 would make up zeros for the rest"
+                    )
                 left -= part
-        mappings = read_mappings(plist) if plist.get_layout() == h5d.VIRTUAL else []
-        by_file = groupby(sorted(mappings, key=lambda mapping: mapping.file), key=lambda mapping: mapping.file)
-        return sum(self.check_sources(file, name, list(some)) for name, some in by_file)
 
-    def check_sources(self, file: h5py.File, name: str, mappings: Sequence[VirtualMapping]) -> int:
-        """Judge the sources of a virtual dataset in one file, which is opened for that if it is allowed."""
-        plain = [mapping for mapping in mappings if not mapping.is_pattern]
-        if len(plain) < len(mappings):
-            weight = self.check_sources(file, name, plain) if plain else 0
-            return weight + sum(self.check_pattern(file, mapping) for mapping in mappings if mapping.is_pattern)
+    def count_file(self, file: h5py.File, name: str, mappings: Sequence[VirtualMapping]) -> int:
+        """Check the mappings of a virtual dataset to one file, which is opened once for those without a pattern."""
+        count, plain = 0, [mapping for mapping in mappings if not mapping.is_pattern]
         if name == ".":
-            return self.check_mappings(file, mappings)
-        with naming(f"virtual source {mappings[0]}"):
-            other = self.open_file(file, name, "virtual")
-        with other:
-            return self.check_mappings(other, mappings)
+            count = self.count_mappings(file, plain)
+        elif plain:
+            with naming(f"virtual source {plain[0]}"):
+                other = self.open_file(file, name, "virtual")
+            with other:
+                count = self.count_mappings(other, plain)
+        return count + sum(self.count_pattern(file, mapping) for mapping in mappings if mapping.is_pattern)
 
-    def check_pattern(self, file: h5py.File, pattern: VirtualMapping) -> int:
-        """Judge the sources that a pattern names, with 0, 1, 2 and so on in it, up to the first that is missing.
+    def count_pattern(self, file: h5py.File, pattern: VirtualMapping) -> int:
+        """Check the sources of a pattern, with 0, 1, 2 and so on in their names, up to the first that is missing.
 
-        There HDF5 ends, too (H5Pset_virtual_printf_gap, whose default is 0).
+        HDF5 stops there, too (H5Pset_virtual_printf_gap, whose default is 0).
         """
-        weight, number = 0, 0
+        count, number = 0, 0
         while True:
             mapping = pattern.fill_in(number)
             with naming(f"virtual source {mapping}"), naming(GONE, DatasetNotFoundError, raising=UnsupportedError):
                 try:
-                    weight += self.check_filled_in(file, mapping)
+                    if mapping.file == ".":
+                        count += self.count_source(file, mapping.path, mapping.selection)
+                    else:
+                        with self.open_file(file, mapping.file, "virtual") as other:
+                            count += self.count_source(other, mapping.path, mapping.selection)
                 except (SourceNotFoundError, DatasetNotFoundError):
                     if not number:
                         raise
-                    return weight
+                    return count
                 number += 1
-                if mapping == pattern.fill_in(number):  # it has %% in it only, for a percent sign
-                    return weight
-                if weight > MAX_SOURCES:
+                if mapping == pattern.fill_in(number):  # its only % is %%, for a percent sign
+                    return count
+                if count > MAX_SOURCES:
                     raise UnsafeSourceError(f"more than {MAX_SOURCES:,} sources by the pattern {pattern}")
 
-    def check_filled_in(self, file: h5py.File, mapping: VirtualMapping) -> int:
-        """Judge the source of a mapping that is no pattern any more."""
-        if mapping.file == ".":
-            return self.check_source(file, mapping.path, mapping.selection)
-        with self.open_file(file, mapping.file, "virtual") as other:
-            return self.check_source(other, mapping.path, mapping.selection)
-
-    def open_file(self, file: h5py.File, name: str, kind: str) -> h5py.File:
-        """Give another file that an open one names.
-
-        Raises
-        ------
-        UnsafeSourceError, SourceNotFoundError
-            It may not be opened, or is not there.
-        UnsupportedError
-            HDF5 cannot open it.
-        """
-        if file.driver == "fileobj":  # HDF5 would ask the Python object of this file for the other one
-            raise UnsafeSourceError("outside the file, which was opened as a Python object and has none beside it")
-        place = self.find(file.filename, name, kind)
-        try:
-            return h5py.File(place, "r")
-        except READ_ERRORS as error:
-            raise UnsupportedError(f"cannot be opened: {describe(error)}") from error
-
-    def check_mappings(self, file: h5py.File, mappings: Sequence[VirtualMapping]) -> int:
-        """Judge the sources of a virtual dataset that are in an open file."""
-        weight = 0
+    def count_mappings(self, file: h5py.File, mappings: Sequence[VirtualMapping]) -> int:
+        """Check the sources of a virtual dataset in an open file."""
+        count = 0
         for mapping in mappings:
             with naming(f"virtual source {mapping}"), naming(GONE, DatasetNotFoundError, raising=UnsupportedError):
-                weight += self.check_source(file, mapping.path, mapping.selection)
-                if weight > len(mappings) + MAX_SOURCES:
+                count += self.count_source(file, mapping.path, mapping.selection)
+                if count > len(mappings) + MAX_SOURCES:
                     raise UnsafeSourceError(f"reading its sources would open more than {MAX_SOURCES:,} datasets")
-        return weight
+        return count
 
-    def check_source(self, file: h5py.File, path: str, selection: h5s.SpaceID, hops: int = 0) -> int:
-        """Judge what stands at a path of an open file, behind external links to allowed files too."""
-        source = open_source(file, path)
-        if isinstance(source, h5d.DatasetID):
-            weight = self.check(file, source)
-            check_selection(selection, source.get_space())
-            return weight
+    def count_source(self, file: h5py.File, path: str, selection: h5s.SpaceID, hops: int = 0) -> int:
+        """Check the source at a path of an open file, perhaps behind external links to allowed files."""
+        link = find_external(file, path)
+        if link is None:
+            source = open_object(file, path)
+            if not isinstance(source, h5py.Dataset):
+                raise UnsupportedError("the source is not a dataset")
+            count = self.count_dataset(file, source.id)
+            check_selection(selection, source.id.get_space())
+            return count
         if hops == MAX_HOPS:
-            raise UnsafeSourceError(f"more than {MAX_HOPS} external links one behind another")
-        name, further = source
-        with naming(f"external link to {name}:{further}"), self.open_file(file, name, "link") as other:
-            return self.check_source(other, further, selection, hops + 1)
-
-
-def open_source(file: h5py.File, path: str) -> h5d.DatasetID | tuple[str, str]:
-    """Give the dataset that a virtual one is to be taken from, or file and path of an external link on the way to it.
-
-    Raises
-    ------
-    DatasetNotFoundError
-        Nothing is there.
-    UnsafeSourceError
-        A user-defined link stands on the way.
-    UnsupportedError
-        No dataset is there.
-    """
-    link = find_external(file, path)
-    if link is not None:
-        return link
-    found = open_object(file, path)
-    if not isinstance(found, h5py.Dataset):
-        raise UnsupportedError("not a dataset")
-    return found.id
+            raise UnsafeSourceError(f"a chain of more than {MAX_HOPS} external links")
+        name, linked_path = link
+        with naming(f"external link to {name}:{linked_path}"), self.open_file(file, name, "link") as other:
+            return self.count_source(other, linked_path, selection, hops + 1)
 
 
 def check_whole_file(file: h5py.File, allowed: Sequence[Path]) -> None:
-    """Make sure that nothing of a file leads out of it, but datasets that draw on allowed files.
+    """Check that nothing leads out of a file, except datasets that read from allowed files.
+
+    All objects of the file are opened, and no other files but allowed ones. Raise UnsafeSourceError for an external or
+    user-defined link, and for a dataset what `check_external_files` raises.
 
     Parameters
     ----------
     file
-        The open file. All its objects are opened, and no other file but allowed ones.
+        The open file.
     allowed
         Real paths of directories whose files may be opened.
-
-    Raises
-    ------
-    UnsafeSourceError
-        There is an external or user-defined link, or a dataset draws on a file that is not allowed.
-    SourceNotFoundError, UnsupportedError
-        A dataset draws on what is not there.
     """
     groups = [(h5g.open(file.id, b"/"), "/")]
-    met: set[int] = set()
+    visited: set[int] = set()
     while groups:
         group, path = groups.pop()
         names = list_names(group, MAX_OBJECTS)
-        if sum(map(count_as_links, names)) > MAX_OBJECTS:  # the others are not listed, so not judged
-            raise UnsafeSourceError(f"{file.filename}: more than {MAX_OBJECTS:,} links in {path!r}")
+        if sum(map(count_as_links, names)) > MAX_OBJECTS:  # then some names are missing from the list
+            raise UnsafeSourceError(f"{file.filename}: more than {MAX_OBJECTS:,} links in group {path!r}")
         for name in names:
             child = join_path(path, name)
             with naming(file.filename):
-                found = open_child(group, name, child, met)
-            if isinstance(found, h5g.GroupID):
-                groups.append((found, child))
-            elif isinstance(found, h5d.DatasetID) and may_have_external_files(found.get_create_plist()):
+                item = open_child(group, name, child, visited)
+            if isinstance(item, h5g.GroupID):
+                groups.append((item, child))
+            elif isinstance(item, h5d.DatasetID) and may_have_external_files(item.get_create_plist()):
                 with naming(f"dataset {child!r} of {file.filename}"):
-                    check_external_files(file, child, allowed)
+                    check_external_files(file, item, allowed)
 
 
-def open_child(group: h5g.GroupID, name: bytes, path: str, met: set[int]) -> h5o.ObjectID | None:
-    """Give what a hard link leads to; None where that was met, cannot be opened, or the link is a soft one.
+def open_child(group: h5g.GroupID, name: bytes, path: str, visited: set[int]) -> h5o.ObjectID | None:
+    """Return the object of a hard link; None if it was visited or cannot be opened, or for a soft link.
 
-    Raises
-    ------
-    UnsafeSourceError
-        It is another link, which leads out of the file.
+    Raise UnsafeSourceError for a link out of the file.
     """
-    if b"/" in name:  # it would be taken for a path, and the links on it be followed
+    if b"/" in name:  # HDF5 would take it for a path, and follow the links on it
         return None
     try:
         info = group.links.get_info(name)
-        if info.type == h5l.TYPE_SOFT or (info.type == h5l.TYPE_HARD and info.u in met):
+        if info.type == h5l.TYPE_SOFT or (info.type == h5l.TYPE_HARD and info.u in visited):
             return None
         if info.type == h5l.TYPE_HARD:
-            met.add(info.u)
+            visited.add(info.u)
             return h5o.open(group, name)
         link = read_link(group, name, info.type, path)
     except READ_ERRORS:
         return None
-    kind = "an external link" if link.kind == "external" else "a user-defined link"
-    raise UnsafeSourceError(f"{path!r} is {kind} to {link.to}, which would be followed; open the file that holds it")
+    raise UnsafeSourceError(
+        f"{path!r} is {link}, and h5netcdf would follow it; open the file that has the object itself"
+    )
 
 
 def may_have_external_files(plist: h5p.PropDCID) -> bool:
-    """Tell whether a dataset may draw on other files."""
+    """Return whether a dataset may read from other files."""
     return bool(plist.get_layout() == h5d.VIRTUAL or plist.get_external_count())

@@ -1,8 +1,7 @@
-"""Which other files may be opened for what an HDF5 file names, and where HDF5 looks for them.
+"""Which other files an HDF5 file may open, and where HDF5 looks for them.
 
-HDF5 opens them without a word: raw data of external storage (CVE-2026-1669), the sources of virtual datasets, the
-files of external links. So each is looked for here first, where HDF5 would look, and none is opened before it is known
-to be allowed.
+HDF5 opens other files silently: raw data of external storage (CVE-2026-1669), sources of virtual datasets, targets of
+external links. So each is looked for here first, where HDF5 would look, and none is opened unless it is allowed.
 """
 
 from __future__ import annotations
@@ -19,24 +18,24 @@ if TYPE_CHECKING:
 
 
 PREFIXES = {"external": "HDF5_EXTFILE_PREFIX", "virtual": "HDF5_VDS_PREFIX", "link": "HDF5_EXT_PREFIX"}
-"""Environment variables with what HDF5 puts before a name."""
+"""Environment variables with the directories that HDF5 puts before a name."""
 
 MAX_HOPS = 16
-"""External links one behind another."""
+"""External links in a chain."""
 
 DENIED = "outside the file, not under allow_external"
 
 
-def find_file(main: str, name: str, kind: str, allowed: Sequence[Path]) -> Path:
-    """Give the path at which HDF5 finds a file that another one names: the first place where anything is.
+def find_file(main: str, name: str, reference: str, allowed: Sequence[Path]) -> Path:
+    """Return the path at which HDF5 finds a file that another one names.
 
     Parameters
     ----------
     main
-        The file that names it, as it was opened.
+        Path of the file with the name, as it was opened.
     name
-        As it stands there.
-    kind
+        The name as stored.
+    reference
         external, virtual or link.
     allowed
         Real paths of directories whose files may be opened.
@@ -44,62 +43,60 @@ def find_file(main: str, name: str, kind: str, allowed: Sequence[Path]) -> Path:
     Raises
     ------
     UnsafeSourceError
-        It may not be opened, or is no regular file.
+        The file may not be opened, or is not a regular file.
     SourceNotFoundError
-        It is not there.
+        The file is missing.
     """
     if "://" in main:
-        raise UnsafeSourceError("outside the file, which is read from a server: only a local file may draw on others")
-    places = list_places(main, name, kind)
-    place = next(filter(exists, places), None)
-    if place is None and any(is_under(folder, allowed) for folder in places):
+        raise UnsafeSourceError("outside the file, which is on a server: only a local file may read from other files")
+    candidates = list_candidates(main, name, reference)
+    path = next(filter(exists, candidates), None)
+    if path is None and any(is_under(candidate, allowed) for candidate in candidates):
         raise SourceNotFoundError("no such file")
-    if place is None or not is_under(place, allowed):
+    if path is None or not is_under(path, allowed):
         raise UnsafeSourceError(DENIED)
-    if not place.is_file():
+    if not path.is_file():
         raise UnsafeSourceError("not a regular file")
-    return place
+    return path
 
 
-def list_places(main: str, name: str, kind: str) -> list[Path]:
-    """Give the places where HDF5 looks for a file, in its order.
+def list_candidates(main: str, name: str, reference: str) -> list[Path]:
+    """Return the paths where HDF5 looks for a file, in its order.
 
-    For external storage there is one (H5_combine_path). Sources and links it looks for at one place after another,
-    until one opens, and if their name is absolute by its last part as well (H5F_prefix_open_file).
+    For external storage there is one (H5_combine_path). For sources and links there are several, until one opens; if
+    their name is absolute, its last part is tried as well (H5F_prefix_open_file).
     """
     origin, actual = Path(main).absolute().parent, Path(os.path.realpath(main)).parent
-    prefix = os.environ.get(PREFIXES[kind], "")
+    prefix = os.environ.get(PREFIXES[reference], "")
     whole = re.sub(r"^\$\{ORIGIN\}", lambda _: f"{origin}/", prefix)
-    folders = [Path(whole)] if whole not in ("", ".") and kind != "link" else []
-    if kind == "external":
+    folders = [Path(whole)] if whole not in ("", ".") and reference != "link" else []
+    if reference == "external":
         return [Path(*folders, name)]
-    listed = [Path(folder) for folder in prefix.split(os.pathsep) if folder]
+    prefixes = [Path(folder) for folder in prefix.split(os.pathsep) if folder]
     last = Path(name).name if Path(name).is_absolute() else name
-    places = [folder / last for folder in (*listed, *folders, origin, Path(), actual)]
-    return list(dict.fromkeys([Path(name), *places] if last != name else places))
+    paths = [folder / last for folder in (*prefixes, *folders, origin, Path(), actual)]
+    return list(dict.fromkeys([Path(name), *paths] if last != name else paths))
 
 
-def exists(place: Path) -> bool:
-    """Tell whether HDF5 could open what is at a place."""
+def exists(path: Path) -> bool:
+    """Return whether HDF5 could open what is at a path."""
     try:
-        return place.exists()
-    except (OSError, ValueError):  # too long, or not to be looked into
+        return path.exists()
+    except (OSError, ValueError):  # too long, or in a directory without access
         return False
 
 
-def is_under(place: Path, allowed: Sequence[Path]) -> bool:
-    """Tell whether the real path of a file is below one of the directories."""
-    real = Path(os.path.realpath(place))
+def is_under(path: Path, allowed: Sequence[Path]) -> bool:
+    """Return whether the real path of a file is below one of the directories."""
+    real = Path(os.path.realpath(path))
     return any(real.is_relative_to(folder) for folder in allowed)
 
 
 def resolve_directories(folders: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
-    """Give the real paths of directories.
+    """Return the real paths of the directories of `allow_external`.
 
-    Raises
-    ------
-    OptionError
-        It is one string: each of its letters would be a directory, a slash the root of all. Or one of them is empty.
+    Raise OptionError for a single path, of which each letter would be a directory and a slash the root, and for an
+    empty one.
 
     Examples
     --------
@@ -111,5 +108,5 @@ def resolve_directories(folders: Iterable[str | os.PathLike[str]]) -> tuple[Path
         raise OptionError(f"allow_external={folders!r}: pass a list of directories, [{folders!r}]")
     folders = list(folders)
     if not all(map(os.fspath, folders)):
-        raise OptionError("allow_external: one of the directories has no name; for the current one pass '.'")
+        raise OptionError("allow_external: one of the directories is empty; for the current one pass '.'")
     return tuple(Path(os.path.realpath(folder)) for folder in folders)

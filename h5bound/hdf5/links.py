@@ -1,7 +1,7 @@
-"""Links of an HDF5 file, judged one component at a time before anything is opened through them.
+"""Links of an HDF5 file, each checked before anything is opened through it.
 
-Soft links are followed within the file. Nothing leads out of it: an external or user-defined link is told, and
-never followed.
+Soft links are followed within the file. External and user-defined links lead out of it: they are reported, and never
+followed.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from h5py import h5, h5d, h5g, h5l, h5o
 from h5bound.errors import DatasetNotFoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
 
-SUGGESTED_FROM = 1000
-"""Names of a group that a misspelled one is compared with."""
+SUGGESTIONS = 1000
+"""Names of a group that a misspelled name is compared with."""
 
-SUGGESTED_LENGTH = 64
-"""Characters of those names, at most."""
+SUGGESTION_LENGTH = 64
+"""Characters up to which a name is compared."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkRecord:
-    """A link that is not the first way to an object of this file."""
+    """A link of a file, except the first hard link to each object."""
 
     path: str
-    """Where the link stands."""
+    """Path of the link."""
     kind: str
     """hard, soft, external or user."""
     to: str
@@ -35,21 +35,19 @@ class LinkRecord:
     file: str | None = None
     """external: the file alone, as stored; else None."""
 
+    def __str__(self) -> str:
+        kind = {"external": "an external link", "user": "a user-defined link"}.get(self.kind, f"a {self.kind} link")
+        return f"{kind} to {self.to}"
+
 
 def open_object(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
-    """Give the object at a path, opened one component at a time so that no link leads out of the file.
+    """Open the object at a path, one component at a time so that no link leads out of the file.
 
-    Soft links are followed within the file, at most 64 of them. The path starts at the root. As in HDF5,
-    empty components and ``.`` stand for nothing, and ``..`` is a name like any other.
+    At most 64 soft links are followed. The path starts at the root. As in HDF5, empty components and ``.`` are ignored,
+    and ``..`` is a name like any other.
 
-    Raises
-    ------
-    DatasetNotFoundError
-        Nothing is there, or soft links run in a circle.
-    UnsafeSourceError
-        An external or user-defined link stands on the way.
-    UnsupportedError
-        Something is there, and h5py cannot open it.
+    Raise DatasetNotFoundError if there is no object or soft links form a circle, UnsafeSourceError if a component is an
+    external or user-defined link, UnsupportedError if h5py cannot open the object.
 
     Examples
     --------
@@ -62,92 +60,86 @@ def open_object(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | h5py.
     Traceback (most recent call last):
     h5bound.errors.UnsafeSourceError: 'there/x' in x.h5: '/there' is an external link to other.h5:/data, ...
     """
-    found, _ = _open(file, path)
-    if isinstance(found, LinkRecord):
-        kind = "an external link" if found.kind == "external" else "a user-defined link"
+    item, _ = _open(file, path)
+    if isinstance(item, LinkRecord):
         raise UnsafeSourceError(
-            f"{path!r} in {file.filename}: {found.path!r} is {kind} to {found.to}, and links out of a file are not "
-            "followed; open the file that holds the object itself"
+            f"{path!r} in {file.filename}: {item.path!r} is {item}, and links out of a file are not followed; open the "
+            "file that has the object itself"
         )
-    if isinstance(found, h5g.GroupID):
-        return h5py.Group(found)
-    if isinstance(found, h5d.DatasetID):
-        return h5py.Dataset(found, readonly=file.mode == "r")
-    return h5py.Datatype(found)
+    if isinstance(item, h5g.GroupID):
+        return h5py.Group(item)
+    if isinstance(item, h5d.DatasetID):
+        return h5py.Dataset(item, readonly=file.mode == "r")
+    return h5py.Datatype(item)
 
 
 def find_external(file: h5py.File, path: str) -> tuple[str, str] | None:
-    """Give file and path of the external link that stands on a path, if one does: what follows it goes on from there.
+    """Return file and path to go on with if a component of the path is an external link, else None.
 
-    Raises
-    ------
-    DatasetNotFoundError
-        Nothing is there.
-    UnsupportedError
-        Something is there, and h5py cannot open it.
+    Raise DatasetNotFoundError and UnsupportedError as `open_object` does.
     """
-    found, left = _open(file, path)
-    if not isinstance(found, LinkRecord) or found.file is None:
+    item, rest = _open(file, path)
+    if not isinstance(item, LinkRecord) or item.file is None:
         return None
-    target = found.to[len(found.file) + 1 :]
-    return found.file, "/".join([target, *map(decode_name, reversed(left))])
+    target = item.to[len(item.file) + 1 :]
+    return item.file, "/".join([target, *map(decode_name, reversed(rest))])
 
 
 def _open(file: h5py.File, path: str) -> tuple[h5o.ObjectID | LinkRecord, list[bytes]]:
-    where = f"{path!r} in {file.filename}"
+    subject = f"{path!r} in {file.filename}"
     if "\0" in path:
-        raise DatasetNotFoundError(f"{where}: no name holds a null character")
+        raise DatasetNotFoundError(f"{subject}: names in HDF5 have no null characters")
     try:
         return follow_path(h5g.open(file.id, b"/"), encode_name(path))
     except DatasetNotFoundError as error:
-        raise DatasetNotFoundError(f"{where}: {error}") from None
+        raise DatasetNotFoundError(f"{subject}: {error}") from None
     except READ_ERRORS as error:
-        raise UnsupportedError(f"{where}: h5py cannot open it: {describe(error)}") from error
+        raise UnsupportedError(f"{subject}: h5py cannot open it: {describe(error)}") from error
 
 
 def follow_path(root: h5g.GroupID, path: bytes, max_links: int = 64) -> tuple[h5o.ObjectID | LinkRecord, list[bytes]]:
-    """Give the opened object at a path, or the link that leads out of the file on the way to it.
+    """Open the object at a path, or return the link on the path that leads out of the file.
 
-    With it come the components of the path that are left behind that link, the last one first.
+    The second value holds the components of the path behind that link, the last one first.
     """
-    found, at = root, "/"
+    item, parent = root, "/"
     parts = _split(path)  # the next component last
     followed: set[tuple[str, tuple[bytes, ...]]] = set()
     while parts:
         name = parts.pop()
-        here = join_path(at, name)
-        if not isinstance(found, h5g.GroupID):
-            raise DatasetNotFoundError(f"{at!r} is no group, so nothing is at {here!r}")
-        if not found.links.exists(name):
-            raise DatasetNotFoundError(f"nothing is at {here!r}; {_suggest(found, name)}")
-        kind = found.links.get_info(name).type
-        if kind == h5l.TYPE_HARD:
-            found, at = h5o.open(found, name), here
+        child = join_path(parent, name)
+        if not isinstance(item, h5g.GroupID):
+            raise DatasetNotFoundError(f"{parent!r} is not a group, so nothing is at {child!r}")
+        if not item.links.exists(name):
+            raise DatasetNotFoundError(f"nothing is at {child!r}; {_suggest(item, name)}")
+        link_type = item.links.get_info(name).type
+        if link_type == h5l.TYPE_HARD:
+            item, parent = h5o.open(item, name), child
             continue
-        if kind != h5l.TYPE_SOFT:
-            return read_link(found, name, kind, here), parts
-        step = (here, tuple(parts))
+        if link_type != h5l.TYPE_SOFT:
+            return read_link(item, name, link_type, child), parts
+        step = (child, tuple(parts))
         if step in followed or len(followed) == max_links:
-            how = "run in a circle" if step in followed else f"are more than {max_links}"
-            raise DatasetNotFoundError(f"the soft links on the way {how}, at {here!r}")
+            problem = "form a circle" if step in followed else f"are more than {max_links}"
+            raise DatasetNotFoundError(f"the soft links on the path {problem}, at {child!r}")
         followed.add(step)
-        target = found.links.get_val(name)
+        target = item.links.get_val(name)
         parts += _split(target)
         if target.startswith(b"/"):
-            found, at = root, "/"
-    return found, parts
+            item, parent = root, "/"
+    return item, parts
 
 
 def list_names(group: h5g.GroupID, room: int) -> list[bytes]:
-    """Give the names of a group's links, in no order, at most one more than `room`."""
+    """Return the names of a group's links, in no order, until they count as more than `room` links."""
     names: list[bytes] = []
-    met = 0
+    count = 0
 
     def keep(name: bytes) -> bool:
-        nonlocal met
+        nonlocal count
         names.append(name)
-        met += count_as_links(name)
-        return met > room
+        count += count_as_links(name)
+        return count > room
 
     # Native order, because for any other HDF5 builds a table of all the links before the first call.
     group.links.iterate(keep, order=h5.ITER_NATIVE)
@@ -155,46 +147,46 @@ def list_names(group: h5g.GroupID, room: int) -> list[bytes]:
 
 
 def count_as_links(name: bytes, path: str = "") -> int:
-    """Give how many links one of this name counts for, below this path: one name may be told again and again."""
+    """Return how many links a link below this path counts as: more for long names, which are repeated in each path."""
     return 1 + (len(path) + len(name)) // 256
 
 
-def read_link(group: h5g.GroupID, name: bytes, kind: int, path: str) -> LinkRecord:
-    """Give the record of a link that is not a hard one."""
-    if kind == h5l.TYPE_SOFT:
-        return LinkRecord(path, "soft", decode_name(group.links.get_val(name)))
-    if kind == h5l.TYPE_EXTERNAL:
+def read_link(group: h5g.GroupID, name: bytes, link_type: int, path: str) -> LinkRecord:
+    """Return the record of a link that is not a hard one."""
+    if link_type == h5l.TYPE_SOFT:
+        return LinkRecord(path=path, kind="soft", to=decode_name(group.links.get_val(name)))
+    if link_type == h5l.TYPE_EXTERNAL:
         file, target = map(decode_name, group.links.get_val(name))
-        return LinkRecord(path, "external", f"{file}:{target}", file)
-    return LinkRecord(path, "user", f"class {kind}")
+        return LinkRecord(path=path, kind="external", to=f"{file}:{target}", file=file)
+    return LinkRecord(path=path, kind="user", to=f"class {link_type}")
 
 
 def _suggest(group: h5g.GroupID, name: bytes) -> str:
-    names = sorted(map(decode_name, list_names(group, SUGGESTED_FROM)))
-    # Names come from the file, and comparing two takes as long as their lengths multiplied.
-    short = [other for other in names[:SUGGESTED_FROM] if len(other) <= SUGGESTED_LENGTH]
-    close = difflib.get_close_matches(decode_name(name), short) if len(name) <= SUGGESTED_LENGTH else []
+    names = sorted(map(decode_name, list_names(group, SUGGESTIONS)))
+    # Names come from the file, and to compare two takes as long as the product of their lengths.
+    short = [other for other in names[:SUGGESTIONS] if len(other) <= SUGGESTION_LENGTH]
+    close = difflib.get_close_matches(decode_name(name), short) if len(name) <= SUGGESTION_LENGTH else []
     if close:
-        return f"close to it: {', '.join(map(repr, close))}"
+        return f"similar names: {', '.join(map(repr, close))}"
     more = ", …" if len(names) > 5 else ""
-    return f"its group holds {', '.join(repr(other[:SUGGESTED_LENGTH]) for other in names[:5]) or 'nothing'}{more}"
+    return f"its group holds {', '.join(repr(other[:SUGGESTION_LENGTH]) for other in names[:5]) or 'nothing'}{more}"
 
 
 def _split(path: bytes) -> list[bytes]:
-    """Give the components of a path, the last one first."""
+    """Return the components of a path, the last one first."""
     return [part for part in reversed(path.split(b"/")) if part not in (b"", b".")]
 
 
 def join_path(path: str, name: bytes) -> str:
-    """Give the path of what stands in a group under a name."""
+    """Return the path of a link in a group."""
     return f"{path.rstrip('/')}/{decode_name(name)}"
 
 
 def decode_name(name: bytes) -> str:
-    """Give a name as text; bytes that are not UTF-8 are lone surrogates (``surrogateescape``)."""
+    """Return a name as text; bytes that are not UTF-8 are lone surrogates (``surrogateescape``)."""
     return name.decode("utf-8", "surrogateescape")
 
 
 def encode_name(name: str | bytes) -> bytes:
-    """Return the bytes of a name: the reverse of `decode_name`."""
+    """Return the bytes of a name, the reverse of `decode_name`."""
     return name.encode("utf-8", "surrogateescape") if isinstance(name, str) else name

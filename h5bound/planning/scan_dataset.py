@@ -138,8 +138,8 @@ def try_scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan
         return None
     try:
         if record.layout in EXTERNAL_LAYOUTS:
-            inside = context.origin.locate(path)
-            log.add_external_states(check_external_files(context.opened.file, inside, context.allowed))
+            dataset = context.open(path)
+            log.add_external_states(check_external_files(context.opened.file, dataset.id, context.allowed))
         return scan_dataset(context, record)
     except (UnsafeSourceError, SourceNotFoundError) as error:
         log.skip(path, str(error), unsafe=True)

@@ -1,4 +1,4 @@
-"""An open HDF5 file, and its datasets as they are read."""
+"""An open HDF5 file and the readers of its datasets."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import h5py
 
 from h5bound.errors import DatasetNotFoundError, SourceChangedError, UnsupportedError, naming
 from h5bound.files.local import LocalFile
+from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.links import open_object
 from h5bound.reader.dataset_reader import DatasetReader
 
@@ -18,12 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
+    from h5bound.buffers import Block, Region
     from h5bound.files.protocols import FileBytes, FileState
-
-    Region = tuple[slice, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,35 +28,51 @@ class DatasetKey:
     """A dataset as it was when its array was made."""
 
     path: str
+    """Path in the file."""
     shape: tuple[int, ...]
+    """Shape in elements."""
     dtype: str
+    """Type as h5py reads it."""
     allowed: tuple[Path, ...] | None = None
-    """real paths of directories whose files it may draw on; None if it draws on none"""
+    """Real paths of the directories whose files it may read from; None if it reads from no other file."""
 
 
 class OpenFile:
-    """An open HDF5 file and the readers of those of its datasets that were asked for."""
+    """An open HDF5 file and the readers of those of its datasets that were read.
 
-    __slots__ = ("__weakref__", "_checked", "_judged", "_lock", "_readers", "bytes", "file", "identity", "owned")
+    Parameters
+    ----------
+    file
+        The open file.
+    identity
+        The state that the file must still have at the close; None if its holder may write to it.
+    owned
+        Whether `close` closes the file; False if the caller opened it.
+    file_bytes
+        The bytes of a remote file; None to read those of a local one.
+    """
+
+    __slots__ = ("__weakref__", "_checked", "_checked_files", "_lock", "_readers", "bytes", "file", "identity", "owned")
 
     def __init__(
-        self, file: h5py.File, identity: FileState | None, *, owned: bool, stored: FileBytes | None = None
+        self, file: h5py.File, identity: FileState | None, *, owned: bool, file_bytes: FileBytes | None = None
     ) -> None:
         self.file = file
-        self.identity = identity  # what it must still be at the close; None: whoever holds it may write to it
-        self.owned = owned  # False: the caller opened it, and will close it
+        self.identity = identity
+        self.owned = owned
         self._readers: dict[str, DatasetReader] = {}
         self._checked: set[DatasetKey] = set()
-        self._judged: set[str] = set()
+        self._checked_files: set[str] = set()  # datasets whose external files were checked
         self._lock = Lock()
-        self.bytes = open_bytes(file) if stored is None else stored  # None: each reader will say why
+        self.bytes = file_bytes or open_bytes(file)  # None: each reader says why
 
-    def reader(self, name: str) -> DatasetReader:
-        """Give the reader of a dataset."""
+    def reader(self, name: str, dataset: h5py.Dataset | None = None) -> DatasetReader:
+        """Return the reader of a dataset, which is opened unless the caller has done so."""
         with self._lock:
             reader = self._readers.get(name)
             if reader is None:
-                reader = self._readers[name] = DatasetReader(open_dataset(self.file, name), self.bytes)
+                dataset = open_dataset(self.file, name) if dataset is None else dataset
+                reader = self._readers[name] = DatasetReader(dataset, self.bytes)
             return reader
 
     def dataset(self, key: DatasetKey) -> DatasetReader:
@@ -68,62 +81,53 @@ class OpenFile:
         The dataset is checked once: whoever held the file open when the array was made may have written to it since.
         Raise SourceChangedError if the dataset is gone, or has another shape or type.
         """
-        if key not in self._checked:
-            self._check_dataset(key)
-            self._checked.add(key)
-        return self.reader(key.path)
-
-    def _check_dataset(self, key: DatasetKey) -> None:
+        if key in self._checked:
+            return self.reader(key.path)
+        now = None
         try:
             dataset = open_dataset(self.file, key.path)
-            self.check_external_files(key.path, key.allowed)
+            self.check_external_files(key.path, key.allowed, dataset)
             now = DatasetKey(path=key.path, shape=dataset.shape, dtype=str(dataset.dtype), allowed=key.allowed)
         except DatasetNotFoundError:
-            now = None
+            pass
         if now != key:
             raise SourceChangedError(
                 f"dataset {key.path!r} of {self.file.filename}: it had shape {key.shape} and type {key.dtype} when the "
                 f"array was made, and {f'has {now.shape}, {now.dtype}' if now else 'is gone'}; make the array again"
             )
+        self._checked.add(key)
+        return self.reader(key.path, dataset)
 
-    def check_external_files(self, name: str, allowed: tuple[Path, ...] | None) -> None:
-        """Judge once what a dataset draws on: HDF5 makes something up for a source that has gone since, or is not here.
+    def check_external_files(
+        self, name: str, allowed: tuple[Path, ...] | None, dataset: h5py.Dataset | None = None
+    ) -> None:
+        """Check once what a dataset reads from other files: where one is gone, HDF5 would read fill values.
 
-        Parameters
-        ----------
-        name
-            Of the dataset.
-        allowed
-            Real paths of directories whose files it may draw on; None if it draws on none.
-
-        Raises
-        ------
-        UnsafeSourceError, SourceNotFoundError, UnsupportedError
-            As `check_external_files`.
+        `allowed` are real paths of directories whose files it may read from, None if it reads from no other file.
+        Raise what `h5bound.hdf5.external_check.check_external_files` raises.
         """
-        if allowed is None or name in self._judged:
+        if allowed is None or name in self._checked_files:
             return
-        from h5bound.hdf5.external_check import check_external_files  # it imports what opens files
-
+        dataset = open_dataset(self.file, name) if dataset is None else dataset
         with naming(f"dataset {name!r} of {self.file.filename}"):
-            check_external_files(self.file, name, allowed)
-        self._judged.add(name)
+            check_external_files(self.file, dataset.id, allowed)
+        self._checked_files.add(name)
 
-    def read(self, name: str, region: Region) -> NDArray[np.generic]:
-        """Give what ``file[name][region]`` holds."""
+    def read(self, name: str, region: Region) -> Block:
+        """Return ``file[name][region]``."""
         return self.reader(name).read(region)
 
-    def read_via_h5py(self, name: str, region: Region) -> NDArray[np.generic]:
-        """Give what h5py itself reads of ``file[name][region]``."""
+    def read_via_h5py(self, name: str, region: Region) -> Block:
+        """Return ``file[name][region]`` as h5py itself reads it."""
         return self.reader(name).read_via_h5py(region)
 
     def prefetch(self, name: str, regions: Sequence[Region]) -> None:
-        """Take notice of regions of a dataset that will be read, each once, if each would be a request to a server."""
+        """Announce regions of a dataset that will be read, each once, if each would be a request to a server."""
         if self.bytes is not None and self.bytes.is_remote and len(regions) > 1:
             self.reader(name).prefetch(regions)
 
     def close(self) -> None:
-        """Let go of the datasets, and of the file unless it is the caller's."""
+        """Close the datasets, and the file unless it is the caller's."""
         while self._readers:
             self._readers.popitem()[1].close()
         if self.bytes is not None:
@@ -133,7 +137,7 @@ class OpenFile:
 
 
 def open_bytes(file: h5py.File) -> LocalFile | None:
-    """Give what the stored bytes of an open file are read from without HDF5; None where HDF5 may know better."""
+    """Return the bytes of an open local file; None where HDF5 may read something else."""
     try:
         return LocalFile(file.id)
     except UnsupportedError:
@@ -141,22 +145,16 @@ def open_bytes(file: h5py.File) -> LocalFile | None:
 
 
 def open_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """Give the dataset at a path, without following links out of the file.
+    """Return the dataset at a path, following no link out of the file.
 
-    Raises
-    ------
-    DatasetNotFoundError
-        Nothing is there, or a group, or a committed type.
-    UnsafeSourceError
-        A link on the way leads out of the file.
-    UnsupportedError
-        h5py cannot open it.
+    Raise DatasetNotFoundError if there is none, UnsafeSourceError if a link on the path leads out of the file,
+    UnsupportedError if h5py cannot open it.
     """
-    found = open_object(file, name)
-    if isinstance(found, h5py.Dataset):
-        return found
-    where = f"{name!r} in {file.filename}"
-    if isinstance(found, h5py.Group):
-        inside = ", ".join(sorted(map(os.fsdecode, found))[:8]) or "nothing"
-        raise DatasetNotFoundError(f"{where} is a group, not a dataset; it holds {inside}")
-    raise DatasetNotFoundError(f"{where} is a committed type, not a dataset")
+    item = open_object(file, name)
+    if isinstance(item, h5py.Dataset):
+        return item
+    subject = f"{name!r} in {file.filename}"
+    if isinstance(item, h5py.Group):
+        names = ", ".join(sorted(map(os.fsdecode, item))[:8]) or "nothing"
+        raise DatasetNotFoundError(f"{subject} is a group, not a dataset; it holds {names}")
+    raise DatasetNotFoundError(f"{subject} is a committed type, not a dataset")

@@ -1,8 +1,4 @@
-"""What a compute opens and closes: a source, and of these the HDF5 file at some place.
-
-A source is a small picklable description. Opening one gives the opened thing, which stays in its process and which only
-:mod:`h5bound.lifecycle.session` holds.
-"""
+"""The source of arrays and conversions: an HDF5 file by its location, or one that the caller holds open."""
 
 from __future__ import annotations
 
@@ -30,20 +26,19 @@ if TYPE_CHECKING:
 
 
 class H5Source:
-    """An HDF5 file by its place, or one that the caller holds open.
+    """An HDF5 file by its location, or one that the caller holds open.
 
     Parameters
     ----------
-    place
-        Where it is.
+    location
+        Where the file is.
     identity
-        What the file was when the array was made; None for one that has no path (in memory, a Python file
-        object).
-    pinned
-        False when the caller held the file open for writing: closing it then changes its time stamp, so that
-        only the inode can be asked for.
+        The state of the file when the array was made; None if it has no path (in memory, a Python file object).
+    strict_identity
+        False if the caller held the file open for writing. To close it then changes its time stamp, so only the inode
+        is compared.
     held
-        Gives the caller's `h5py.File`, or None once that is gone.
+        Returns the caller's `h5py.File`, or None once that is gone.
     """
 
     __slots__ = ("held", "identity", "key", "location", "strict_identity")
@@ -65,30 +60,28 @@ class H5Source:
 
     @property
     def path(self) -> str:
-        """The place as messages name it."""
+        """The path or URL for messages and reports."""
         return self.location.path
 
     @property
     def remote(self) -> bool:
-        """Whether each read of it is a request to a server."""
+        """Whether each read is a request to a server."""
         return not isinstance(self.location, LocalLocation)
 
     @classmethod
     def of(cls, file: str | PathLike[str] | h5py.File, storage_options: Mapping[str, Any] | None = None) -> Self:
-        """Describe a path, a URL that fsspec knows with its options, or a File that the caller holds or held."""
+        """Return the source for a path, a URL with its options of fsspec, or an open `h5py.File`."""
         if not isinstance(file, h5py.File):
             location = find_location(file, storage_options)
             return cls(location, location.identify())
         refuse_options(storage_options)
         if not file:
-            raise H5BoundError(
-                "the h5py.File was closed before h5bound could see which file it is: pass its path instead"
-            )
+            raise H5BoundError("the h5py.File is closed, so h5bound cannot find out which file it is: pass its path")
         path = str(Path(file.filename).resolve())
         if not Path(path).is_file() or (file.driver == "core" and file.mode != "r"):
             return cls(LocalLocation(str(file.filename)), None, held=lambda: file)
         if file.driver == "sec2" and os.fstat(file.id.get_vfd_handle()).st_ino != Path(path).stat().st_ino:
-            raise SourceChangedError(f"{path}: another file was put there after it was opened; open it again")
+            raise SourceChangedError(f"{path}: the file was replaced after it was opened; open it again")
         if file.mode != "r":
             file.flush()
         return cls(LocalLocation(path), LocalState.of(path), strict_identity=file.mode == "r", held=weakref.ref(file))
@@ -96,57 +89,51 @@ class H5Source:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.identity is None:
             raise UnsupportedError(
-                f"{self.path}: the file lives in this process only and cannot travel to another; "
-                "compute on threads, or write it to a path"
+                f"{self.path}: the file exists in this process only and cannot be sent to another; compute on threads, "
+                "or write it to a path"
             )
-        return _at_location, (self.location, self.identity, self.strict_identity)
+        return _make_source, (self.location, self.identity, self.strict_identity)
 
     def __dask_tokenize__(self) -> Hashable:
         return self.key
 
     def open(self) -> OpenFile:
-        """Open the file for reading, or take the one the caller holds.
+        """Open the file for reading, or take the one that the caller holds.
 
-        Raises
-        ------
-        SourceChangedError, SourceNotFoundError
-            It is not the file that the array was made from.
+        Raise SourceChangedError or SourceNotFoundError if it is not the file that the array was made from.
         """
         held = self.held()
         if held:
-            writable = held.mode != "r"
-            if not writable:
-                self._compare(self._now())
-            return OpenFile(held, None if writable else self.identity, owned=False)
+            self.check_unchanged()
+            return OpenFile(held, self.identity if held.mode == "r" else None, owned=False)
         if self.identity is None:
             raise H5BoundError(
                 f"{self.path}: the h5py.File was closed, and cannot be opened again by its name; keep it open until "
                 "the compute ends"
             )
-        identity = self._now()
-        self._compare(identity)
-        file, stored = self.location.open(identity)
-        return OpenFile(file, identity, owned=True, stored=stored)
+        state = self.location.identify()
+        self._compare(self.identity, state)
+        file, file_bytes = self.location.open(state)
+        return OpenFile(file, state, owned=True, file_bytes=file_bytes)
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError unless the file is in the state of this source; the file is not opened."""
+        held = self.held()
+        if self.identity is not None and (not held or held.mode == "r"):
+            self._compare(self.identity, self.location.identify())
 
     def opened(self) -> AbstractContextManager[OpenFile]:
         """Return a context in which the file is open; at its end the file is checked and closed."""
         return open_source(self)
 
-    def check_unchanged(self) -> None:
-        """Raise SourceChangedError unless the file is what it was when it was described; it is not opened for that."""
-        if not (held := self.held()) or held.mode == "r":
-            self._compare(self._now())
-
     def reader(self, opened: OpenFile) -> OpenFile:
-        """Give the open file."""
+        """Return the open file."""
         return opened
 
     def check(self, opened: OpenFile) -> None:
-        """Compare the file as it is now with what was opened."""
+        """Raise SourceChangedError or SourceNotFoundError if the file changed since it was opened."""
         if opened.identity is not None:
-            now = self.location.identify()
-            if not opened.identity.same_state(now):
-                raise SourceChangedError(self._changed(opened.identity, now))
+            self._compare(opened.identity, self.location.identify(), strict=True)
         if opened.bytes is not None:
             opened.bytes.check()
 
@@ -154,39 +141,28 @@ class H5Source:
         """Close the file unless it is the caller's."""
         opened.close()
 
-    def _now(self) -> FileState | None:
-        return None if self.identity is None else self.location.identify()
-
-    def _compare(self, now: FileState | None) -> None:
-        if self.identity is None or now is None:
-            return
-        same = self.identity.same_state if self.strict_identity else self.identity.same_file
-        if not same(now):
-            raise SourceChangedError(self._changed(self.identity, now))
-
-    def _changed(self, before: FileState, now: FileState) -> str:
-        return (
-            f"{self.path}: the file changed after the array was made from it "
-            f"(was {before}, is {now}); make the array again"
-        )
+    def _compare(self, before: FileState, now: FileState, *, strict: bool = False) -> None:
+        unchanged = before.same_state(now) if strict or self.strict_identity else before.same_file(now)
+        if not unchanged:
+            raise SourceChangedError(
+                f"{self.path}: the file changed after the array was made from it (was {before}, is {now}); make the "
+                "array again"
+            )
 
 
-def _at_location(location: FileLocation, identity: FileState, strict_identity: bool) -> H5Source:  # noqa: FBT001 - called by pickle
+def _make_source(location: FileLocation, identity: FileState, strict_identity: bool) -> H5Source:  # noqa: FBT001 - called by pickle
     return H5Source(location, identity, strict_identity=strict_identity)
 
 
 def find_location(path: str | PathLike[str], storage_options: Mapping[str, Any] | None) -> FileLocation:
-    """Give the place that a path or a URL stands for; nothing is asked of it yet.
+    """Return the location of a path or a URL, without looking at the file.
 
-    Raises
-    ------
-    OptionError
-        There are options for a local file.
+    Raise OptionError if there are options for a local file.
     """
     if is_url(path):
         from h5bound.files.remote import RemoteLocation
 
-        return RemoteLocation(Address(str(path), storage_options or {}))
+        return RemoteLocation(Address(url=str(path), options=storage_options or {}))
     refuse_options(storage_options)
     return LocalLocation(os.path.realpath(strip_local(os.fsdecode(path))))
 
@@ -197,12 +173,9 @@ def share_options(
     storage_options: Mapping[str, Any] | None,
     target_options: Mapping[str, Any] | None,
 ) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
-    """Give the options of fsspec for a source and for a target: only a URL has any.
+    """Return the options of fsspec for the source and for the target: `storage_options` serve both if both are URLs.
 
-    Raises
-    ------
-    OptionError
-        There are options, and no URL to use them.
+    Raise OptionError if there are options, and no URL to use them.
     """
     if not (is_url(source) or is_url(target)):
         refuse_options(storage_options)
@@ -212,6 +185,6 @@ def share_options(
 
 
 def refuse_options(storage_options: Mapping[str, Any] | None) -> None:
-    """Raise OptionError if there are options for what is no URL."""
+    """Raise OptionError if there are options of fsspec, for what is not a URL."""
     if storage_options:
-        raise OptionError("storage_options: they are for URLs that fsspec knows")
+        raise OptionError("storage_options: these are for URLs that fsspec knows, and this is a local path")

@@ -554,7 +554,7 @@ def test_a_file_that_is_held_is_not_taken_for_another_in_its_place(source: Path,
     other = write_source(tmp_path / "other.h5", 3)
     with h5py.File(source) as file:
         other.replace(source)
-        with pytest.raises(SourceChangedError, match="another file was put there"):
+        with pytest.raises(SourceChangedError, match="the file was replaced after it was opened"):
             convert(file, target)
 
 

@@ -446,7 +446,7 @@ def test_a_store_that_a_worker_does_not_see_is_named_with_the_worker(
 def test_what_lives_in_one_process_is_refused(client: Client, source: Path, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w", driver="core", backing_store=False) as file:
         file["x"] = np.arange(10)
-        with pytest.raises(UnsupportedError, match="cannot travel"):
+        with pytest.raises(UnsupportedError, match="cannot be sent to another"):
             convert(file, tmp_path / "a.zarr")
     with pytest.raises(H5BoundError):
         convert(source, "memory://a.zarr")

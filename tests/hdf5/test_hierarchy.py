@@ -283,7 +283,7 @@ def test_unfiltered_edge_chunks_are_unknown_where_the_library_cannot_be_asked(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_edge_unfiltered(path)
-    monkeypatch.setattr(library, "_find_library", lambda: None)
+    monkeypatch.setattr(library, "find_library", lambda: None)
     with h5py.File(path) as file:
         plist = file["cut"].id.get_create_plist()
         assert read_edge_unfiltered(plist, (10,), (4,)) is None
@@ -353,10 +353,12 @@ def test_a_path_is_opened_through_soft_links_of_the_file(path: Path) -> None:
     ("name", "message"),
     [
         pytest.param("dangling", "nothing is at '/entry/none'; its group holds 'data', 'near'", id="dangling"),
-        pytest.param("entry/dat", "nothing is at '/entry/dat'; close to it: 'data'", id="misspelled"),
-        pytest.param("entry/data/x", "'/entry/data' is no group, so nothing is at '/entry/data/x'", id="in a dataset"),
-        pytest.param("circle", "soft links on the way run in a circle, at '/circle'", id="circle"),
-        pytest.param("spiral", "soft links on the way are more than 64, at '/spiral'", id="growing circle"),
+        pytest.param("entry/dat", "nothing is at '/entry/dat'; similar names: 'data'", id="misspelled"),
+        pytest.param(
+            "entry/data/x", "'/entry/data' is not a group, so nothing is at '/entry/data/x'", id="in a dataset"
+        ),
+        pytest.param("circle", "soft links on the path form a circle, at '/circle'", id="circle"),
+        pytest.param("spiral", "soft links on the path are more than 64, at '/spiral'", id="growing circle"),
     ],
 )
 def test_a_path_that_leads_nowhere_says_where_it_ends(path: Path, name: str, message: str) -> None:
