@@ -1,4 +1,4 @@
-"""Reports: JSON as it is documented, and text that is worth reading."""
+"""Reports: JSON as documented, and their text forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The filter table: what HDF5 stored decodes to what HDF5 reads, and Zarr reads the same under the codecs named."""
+"""The filter table: stored chunks decode to what HDF5 reads, and Zarr reads the same with the codecs of the table."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ VALUES = np.repeat(np.cumsum(np.random.default_rng(0).integers(-3, 4, (40, 3)), 
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """Filters as HDF5 is told them, and whether Zarr has codecs for them."""
+    """A filter pipeline, and whether Zarr has codecs for it."""
 
     id: str
-    """names the case"""
+    """Name of the case."""
     filters: tuple[tuple[int, tuple[int, ...]], ...]
-    """number and client data values, in order"""
+    """Numbers and client data values, in order."""
     zarr: bool
-    """Zarr reads the stored bytes"""
+    """Whether Zarr reads the stored bytes."""
     dtype: str = "<i2"
-    """of the values"""
+    """Type of the values."""
     chunks: tuple[int, int] = (20, 10)
-    """of the dataset, 40 x 30"""
+    """Chunk shape of the dataset, which is 40 x 30."""
 
 
 PIPELINES = [
@@ -98,19 +98,19 @@ def write(path: Path, case: Pipeline) -> np.ndarray[Any, Any]:
         else:
             plist.set_filter(number, h5z.FLAG_OPTIONAL, options)
     with h5py.File(path, "w") as file:
-        kind = h5t.py_create(values.dtype)
-        h5py.Dataset(h5d.create(file.id, b"x", kind, h5s.create_simple(values.shape), plist))[...] = values
+        tid = h5t.py_create(values.dtype)
+        h5py.Dataset(h5d.create(file.id, b"x", tid, h5s.create_simple(values.shape), plist))[...] = values
     return values
 
 
 def read_chunks(dataset: h5py.Dataset) -> dict[tuple[int, ...], bytes]:
-    """Give the stored bytes of each chunk, by its place in the grid."""
-    found = {}
+    """Return the encoded bytes of each chunk by its chunk coordinates."""
+    chunks = {}
     for place in np.ndindex(*(-(-n // c) for n, c in zip(dataset.shape, dataset.chunks, strict=True))):
         origin = tuple(i * c for i, c in zip(place, dataset.chunks, strict=True))
-        mask, found[place] = dataset.id.read_direct_chunk(origin)
+        mask, chunks[place] = dataset.id.read_direct_chunk(origin)
         assert mask == 0
-    return found
+    return chunks
 
 
 def chunk_of(values: np.ndarray[Any, Any], place: tuple[int, ...], chunks: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -118,7 +118,7 @@ def chunk_of(values: np.ndarray[Any, Any], place: tuple[int, ...], chunks: tuple
 
 
 def stored_example(tmp_path: Path, case: Pipeline) -> tuple[tuple[Filter, ...], bytes, bytes]:
-    """Give a pipeline, the stored bytes of a chunk and what they decode to."""
+    """Return a pipeline, the encoded bytes of a chunk and the decoded bytes."""
     values = write(tmp_path / "x.h5", case)
     with h5py.File(tmp_path / "x.h5") as file:
         filters, data = read_filters(file["x"]), read_chunks(file["x"])[0, 0]
@@ -133,14 +133,14 @@ def decode(filters: tuple[Filter, ...], data: bytes, nbytes: int, mask: int = 0)
 
 @pytest.mark.parametrize("case", with_id(PIPELINES))
 def test_a_stored_chunk_decodes_to_what_was_written(case: Pipeline, tmp_path: Path) -> None:
-    filters, data, want = stored_example(tmp_path, case)
-    assert decode(filters, data, len(want)) == want
+    filters, data, expected = stored_example(tmp_path, case)
+    assert decode(filters, data, len(expected)) == expected
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("case", with_id(PIPELINES))
 @pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3 specification")
-def test_zarr_reads_the_stored_bytes_under_the_codecs_named(
+def test_zarr_reads_the_stored_bytes_with_the_codecs_of_the_table(
     case: Pipeline, zarr_format: Literal[2, 3], tmp_path: Path
 ) -> None:
     values = write(tmp_path / "x.h5", case)
@@ -166,7 +166,7 @@ def raw_store(
     stored: dict[tuple[int, ...], bytes],
     zarr_format: int,
 ) -> MemoryStore:
-    """Give a Zarr array made of metadata and raw chunks, written without zarr's codecs."""
+    """Return a store with a Zarr array of metadata and raw chunks, written without zarr's codecs."""
     if zarr_format == 3:
         order = {"name": "bytes", "configuration": {"endian": "big" if values.dtype.str[0] == ">" else "little"}}
         metadata: dict[str, Any] = {
@@ -206,7 +206,7 @@ def raw_store(
 
 @pytest.mark.parametrize("case", with_id(PIPELINES))
 def test_no_damage_gives_other_bytes_than_hdf5_or_a_crash(case: Pipeline, tmp_path: Path) -> None:
-    filters, data, want = stored_example(tmp_path, case)
+    filters, data, expected = stored_example(tmp_path, case)
     rng = np.random.default_rng(1)
     damaged = [data[:cut] for cut in range(0, len(data), max(1, len(data) // 40))]
     for _ in range(150):
@@ -218,10 +218,10 @@ def test_no_damage_gives_other_bytes_than_hdf5_or_a_crash(case: Pipeline, tmp_pa
         dataset = file["x"]
         for copy in damaged:
             try:
-                got = decode(filters, copy, len(want))
+                got = decode(filters, copy, len(expected))
             except DamagedError:
                 continue
-            assert got == want or not checked, "a checksum did not catch it"
+            assert got == expected or not checked, "a checksum did not catch it"
             dataset.id.write_direct_chunk((0, 0), copy)
             read = dataset[: case.chunks[0], : case.chunks[1]]  # HDF5 takes it too, and sees the same in it
             assert read.tobytes() == got
@@ -291,9 +291,9 @@ def wrap(total: int) -> int:
 
 def test_fletcher32_runs_over_more_than_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     data = np.random.default_rng(0).integers(0, 256, 50_001).astype(np.uint8)
-    want = fletcher32(data)
+    expected = fletcher32(data)
     monkeypatch.setattr(decoders, "WORDS_AT_ONCE", 4096)
-    assert fletcher32(data) == want
+    assert fletcher32(data) == expected
 
 
 @pytest.mark.parametrize("words", [(0xFFFF, 0), (0, 0), (1, 0xFFFE), (0xFF, 0xFF00), (0xFFFF, 0xFFFF)])
@@ -305,13 +305,13 @@ def test_fletcher32_of_sums_at_the_modulus_is_what_hdf5_stores(words: tuple[int,
 
 
 def test_a_checksum_with_swapped_bytes_as_old_hdf5_wrote_it_is_accepted(tmp_path: Path) -> None:
-    filters, data, want = stored_example(tmp_path, Pipeline("", ((3, ()),), zarr=True))
+    filters, data, expected = stored_example(tmp_path, Pipeline("", ((3, ()),), zarr=True))
     old = data[:-4] + bytes([data[-3], data[-4], data[-1], data[-2]])
-    assert decode(filters, old, len(want)) == want
+    assert decode(filters, old, len(expected)) == expected
     with h5py.File(tmp_path / "x.h5", "r+") as file:
         file["x"].id.write_direct_chunk((0, 0), old)
     with h5py.File(tmp_path / "x.h5") as file:
-        assert file["x"][:20, :10].tobytes() == want
+        assert file["x"][:20, :10].tobytes() == expected
 
 
 @pytest.mark.parametrize("mask", range(8))

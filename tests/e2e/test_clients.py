@@ -1,4 +1,4 @@
-"""Real programs read the store as they read the HDF5 file."""
+"""Programs of other projects read the store as they read the HDF5 file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from h5bound import convert
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # other libraries raise them
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # from other libraries
 FORMATS = pytest.mark.parametrize("zarr_format", [3, 2])
 
 
 def make_annotated() -> Any:
-    """Give annotated data with one of each kind of element."""
+    """Return annotated data with one element of each kind."""
     anndata = pytest.importorskip("anndata")
     pd, sp = pytest.importorskip("pandas"), pytest.importorskip("scipy.sparse")
     rng = np.random.default_rng(0)
@@ -138,20 +138,20 @@ def write_neurodata(path: Path) -> None:
         io.write(data)
 
 
-def plain(value: Any) -> Any:
-    """Give a field of an NWB object in a form that can be compared: other objects by their identifiers."""
+def comparable(value: Any) -> Any:
+    """Return a field of an NWB object in a form that can be compared; other objects are their identifiers."""
     if hasattr(value, "object_id"):
         return value.object_id
     if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
+        return {name: comparable(item) for name, item in value.items()}
     if isinstance(value, (str, bytes)):
         return value.decode() if isinstance(value, bytes) else str(value)
     if isinstance(value, np.generic):
         return value.item()
     if hasattr(value, "shape"):
-        return [plain(item) for item in np.asarray(value[()]).ravel().tolist()]
+        return [comparable(item) for item in np.asarray(value[()]).ravel().tolist()]
     if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
+        return [comparable(item) for item in value]
     return value
 
 
@@ -168,4 +168,4 @@ def test_hdmf_zarr_reads_the_store_as_pynwb_reads_the_file(tmp_path: Path) -> No
         for key, item in expected.items():
             assert type(found[key]) is type(item)
             for name, value in item.fields.items():
-                assert plain(found[key].fields[name]) == plain(value), (item.name, name)
+                assert comparable(found[key].fields[name]) == comparable(value), (item.name, name)

@@ -1,4 +1,4 @@
-"""xarray sees in the store what it sees in a netCDF-4 file."""
+"""xarray sees the same in the store as in a netCDF-4 file."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore:The data type:FutureWarning", "ignore::UserWarning")
 FORMATS = pytest.mark.parametrize("zarr_format", [pytest.param(3, id="v3"), pytest.param(2, id="v2")])
 FORMS: tuple[Literal[2], Literal[3]] = (2, 3)
-OWN = {"_h5bound", "flag_values", "flag_meanings"}  # attributes that a conversion adds, of enums the latter
-OTHERWISE = {"short", "structures", "plain"}  # have tests of their own
+ADDED = {"_h5bound", "flag_values", "flag_meanings"}  # attributes that a conversion adds, of enums the latter
+SEPARATE = {"short", "structures", "plain"}  # files with tests of their own
 
 
 def list_groups(path: Path) -> list[str]:
@@ -30,7 +30,7 @@ def list_groups(path: Path) -> list[str]:
 
 
 def open_both(source: Path, target: Path, **options: Any) -> tuple[xr.Dataset, xr.Dataset]:
-    """Give what xarray finds in a file and in its store."""
+    """Return what xarray reads from a file and from its store."""
     with xr.open_dataset(source, engine="h5netcdf", **options) as wanted:
         wanted.load()
     with xr.open_zarr(target, chunks=None, **options) as found:
@@ -38,15 +38,15 @@ def open_both(source: Path, target: Path, **options: Any) -> tuple[xr.Dataset, x
     return wanted, found
 
 
-def leave_out_marks(found: xr.Dataset, wanted: xr.Dataset) -> None:
-    """Take off what a conversion adds to the attributes of the file."""
+def remove_added_attributes(found: xr.Dataset, wanted: xr.Dataset) -> None:
+    """Remove the attributes that a conversion adds."""
     for item, other in ((found, wanted), *((found[name], wanted[name]) for name in wanted.variables)):
-        for name in OWN & item.attrs.keys() - other.attrs.keys():
+        for name in ADDED & item.attrs.keys() - other.attrs.keys():
             del item.attrs[name]
 
 
 @FORMATS
-@pytest.mark.parametrize("name", sorted(NETCDF_FILES.keys() - OTHERWISE))
+@pytest.mark.parametrize("name", sorted(NETCDF_FILES.keys() - SEPARATE))
 def test_xarray_sees_the_store_as_it_sees_the_file(name: str, zarr_format: Literal[2, 3], tmp_path: Path) -> None:
     source, target = tmp_path / "a.nc", tmp_path / "a.zarr"
     NETCDF_FILES[name](source)
@@ -54,8 +54,8 @@ def test_xarray_sees_the_store_as_it_sees_the_file(name: str, zarr_format: Liter
     for group in list_groups(source):
         for options in ({}, {"decode_cf": False}, {"mask_and_scale": False}):
             wanted, found = open_both(source, target, group=group, **options)
-            leave_out_marks(found, wanted)
-            if not options and "missing" in wanted:  # its scale_factor is a float32, which JSON has not
+            remove_added_attributes(found, wanted)
+            if not options and "missing" in wanted:  # its scale_factor is a float32, which JSON does not have
                 np.testing.assert_allclose(found["missing"], wanted["missing"], rtol=1e-7)
                 wanted, found = wanted.drop_vars("missing"), found.drop_vars("missing")
             xr.testing.assert_identical(found, wanted)
@@ -84,7 +84,12 @@ def test_what_xarray_will_mask_in_format_2_is_noted(tmp_path: Path, monkeypatch:
         zarr_format: convert(source, tmp_path / str(zarr_format), zarr_format=zarr_format).notes
         for zarr_format in FORMS
     }
-    assert [note.path for note in found[2] if "xarray masks" in note.note] == ["/letters", "/nothing", "/some", "/words"]
+    assert [note.path for note in found[2] if "xarray masks" in note.note] == [
+        "/letters",
+        "/nothing",
+        "/some",
+        "/words",
+    ]
     assert [note for note in found[3] if "xarray masks" in note.note] == []
 
 
@@ -103,9 +108,9 @@ def test_what_has_no_scales_gets_the_dimensions_of_h5netcdf(tmp_path: Path) -> N
     source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
     NETCDF_FILES["plain"](source)
     with h5py.File(source, "r+") as file:
-        del file["linked"]  # h5netcdf follows it, a store names it in _LINKS
+        del file["linked"]  # h5netcdf follows it, a store has it in _LINKS
     convert(source, target, verify=True)
     for group in list_groups(source):
         wanted, found = open_both(source, target, group=group)
-        leave_out_marks(found, wanted)
+        remove_added_attributes(found, wanted)
         xr.testing.assert_identical(found, wanted)

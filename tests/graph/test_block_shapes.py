@@ -1,4 +1,4 @@
-"""Block shapes: stored chunks, automatic multiples of them, and what is refused before it is listed."""
+"""Block shapes: stored chunks, automatic multiples of them, and what is refused before blocks are listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every attribute is in the store exactly, or skipped with a reason; and xarray sees what it sees in the file."""
+"""Every attribute is stored exactly or skipped with a reason, and xarray sees what it sees in the file."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def file(tmp_path: Path) -> Iterator[h5py.File]:
 
 
 def through_json(record: AttributesRecord) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return values and details as a store holds them: JSON in UTF-8."""
+    """Return values and details after a round trip through JSON in UTF-8."""
     text = json.dumps([record.values, record.details], allow_nan=False, ensure_ascii=False)
     values, details = json.loads(text.encode())
     return values, details
 
 
 def write_raw(item: h5py.Group, name: bytes, tid: h5t.TypeID, raw: bytes, shape: tuple[int, ...] = ()) -> None:
-    """Write an attribute of any type as bytes."""
+    """Write an attribute of any type from bytes."""
     space = h5s.create_simple(shape) if shape else h5s.create(h5s.SCALAR)
     held = np.frombuffer(bytearray(raw), np.dtype(("V", tid.get_size()))).reshape(shape)
     h5a.create(item.id, name, tid, space).write(held, tid)
@@ -53,13 +53,13 @@ def write_raw(item: h5py.Group, name: bytes, tid: h5t.TypeID, raw: bytes, shape:
 
 @dataclass(frozen=True)
 class Case:
-    """One attribute value that stands under its own name."""
+    """One attribute value that is stored under its own name."""
 
     id: str
     value: Any
     json: Any
     entry: dict[str, Any] | None = None
-    """what the details say of it; None for nothing"""
+    """Its entry in the details; None for none."""
     dtype: Any = None
 
 
@@ -116,7 +116,7 @@ def test_a_value_that_json_can_say_stands_under_its_own_name(case: Case, file: h
 
 
 COMPOUND = np.dtype([("a", "<i4"), ("s", h5py.string_dtype())])
-UNFILTERED_MASK = [
+ENTRIES = [
     pytest.param(1 - 2j, {"type": "complex", "shape": [], "value": [1.0, -2.0]}, id="complex"),
     pytest.param(np.void(b"\x00\xff"), {"shape": [], "base64": "AP8="}, id="opaque"),
     pytest.param(np.array((1, 2.5), [("a", "<i4"), ("b", "<f8")]), {"value": {"a": 1, "b": 2.5}}, id="compound"),
@@ -126,8 +126,8 @@ UNFILTERED_MASK = [
 ]
 
 
-@pytest.mark.parametrize(("value", "wanted"), UNFILTERED_MASK)
-def test_a_value_that_json_cannot_say_stands_under_h5bound(value: Any, wanted: dict[str, Any], file: h5py.File) -> None:
+@pytest.mark.parametrize(("value", "wanted"), ENTRIES)
+def test_a_value_that_json_cannot_hold_is_under_h5bound(value: Any, wanted: dict[str, Any], file: h5py.File) -> None:
     if isinstance(value, np.datetime64):
         dtype = h5py.opaque_dtype(np.asarray(value).dtype)
         file.attrs.create("x", np.asarray(value).astype(dtype), dtype=dtype)
@@ -208,7 +208,7 @@ def test_what_h5py_cannot_read_is_skipped_by_itself(file: h5py.File) -> None:
 
 
 def resized(tid: h5t.TypeID, size: int) -> h5t.TypeID:
-    """Return a type of another size."""
+    """Return a copy of a type with another size."""
     tid = tid.copy()
     tid.set_size(size)
     return tid

@@ -1,4 +1,4 @@
-"""Every HDF5 type is stored in Zarr exactly, or refused with a reason: through zarr itself, in both formats."""
+"""Every HDF5 type is stored in Zarr exactly, in both formats and through zarr itself, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NAN = np.array([0x7FC00001, 0xFFC00000, 0x7FA00001, 0x80000000], "<u4").view("<f
 
 
 def changed(tid: h5t.TypeID, change: Callable[[Any], object]) -> h5t.TypeID:
-    """Return a copy of a type with something set."""
+    """Return a copy of a type with one property changed."""
     tid = tid.copy()
     change(tid)
     return tid
@@ -62,7 +62,7 @@ def enum(base: h5t.TypeID, **members: int) -> h5t.TypeID:
 
 
 def compound(size: int, *members: tuple[bytes, int, h5t.TypeID]) -> h5t.TypeID:
-    """Return a compound of members at offsets."""
+    """Return a compound with members at given offsets."""
     tid = h5t.create(h5t.COMPOUND, size)
     for name, offset, member in members:
         tid.insert(name, offset, member)
@@ -76,14 +76,14 @@ def logical(dtype: Any) -> h5t.TypeID:
 
 @dataclass(frozen=True)
 class Case:
-    """One type, whose elements are written as bytes."""
+    """One HDF5 type. Its elements are written as bytes."""
 
     id: str
     tid: h5t.TypeID
     raw: bool | tuple[bool, bool]
-    """whether chunks can be kept; in v3 and v2 where that differs"""
+    """Whether chunks can be kept; for v3 and v2 where that differs."""
     dtype: Any = None
-    """of the Zarr array, where it is not what h5py reads"""
+    """Type of the Zarr array, where it is not the one that h5py reads."""
 
 
 I4, F4 = h5t.STD_I32LE, h5t.IEEE_F32LE
@@ -152,7 +152,7 @@ BYTES = bytes([65, 66, 0x20, 0x20, 67, 0, 68, 0x20, 69, 70, 71, 72, 0, 1])
 
 
 def fill_with_bytes(file: h5py.File, tid: h5t.TypeID) -> h5py.Dataset:
-    """Make a dataset "d" of 5 elements in chunks of 2, the last chunk never written."""
+    """Create a dataset "d" of 5 elements in chunks of 2, the last chunk never written."""
     plist = h5p.create(h5p.DATASET_CREATE)
     plist.set_chunk((2,))
     made = h5d.create(file.id, b"d", tid, h5s.create_simple((5,)), plist)
@@ -171,19 +171,19 @@ def fill_with_bytes(file: h5py.File, tid: h5t.TypeID) -> h5py.Dataset:
 def store(
     dataset: h5py.Dataset, path: Path, zarr_format: Format, chunks: tuple[int, ...] = ()
 ) -> tuple[ZarrType, FillValue, zarr.Array[Any]]:
-    """Write a dataset to Zarr, chunks that HDF5 never wrote left out, and open it again."""
+    """Write a dataset to Zarr, without the chunks that HDF5 never wrote, and open it again."""
     resolve = ReferencePaths(dataset.file)
-    kind = translate_type(dataset, zarr_format=zarr_format, resolve=resolve)
-    fill = read_fill_value(dataset, kind, zarr_format=zarr_format, resolve=resolve)
-    text = kind.dtype.kind == "T"
+    zarr_type = translate_type(dataset, zarr_format=zarr_format, resolve=resolve)
+    fill = read_fill_value(dataset, zarr_type, zarr_format=zarr_format, resolve=resolve)
+    text = zarr_type.dtype.kind == "T"
     keywords: dict[str, Any] = {}
     if zarr_format == 3 and not text:
-        keywords["serializer"] = BytesCodec(endian=kind.endian)
+        keywords["serializer"] = BytesCodec(endian=zarr_type.endian)
     array = zarr.create_array(
         path,
-        shape=dataset.shape + kind.element_shape,
-        chunks=(chunks or dataset.chunks or (1,) * dataset.ndim) + kind.element_shape,
-        dtype="string" if text else kind.dtype,
+        shape=dataset.shape + zarr_type.element_shape,
+        chunks=(chunks or dataset.chunks or (1,) * dataset.ndim) + zarr_type.element_shape,
+        dtype="string" if text else zarr_type.dtype,
         fill_value=fill.value[()],
         compressors=None,
         zarr_format=zarr_format,
@@ -196,17 +196,17 @@ def store(
     for i in range(dataset.id.get_num_chunks()):
         start = dataset.id.get_chunk_info(i).chunk_offset
         region = tuple(slice(s, min(s + c, n)) for s, c, n in zip(start, dataset.chunks, dataset.shape, strict=True))
-        array[region] = kind.convert(read_block(dataset, region), resolve)
-    return kind, fill, zarr.open_array(path, mode="r")
+        array[region] = zarr_type.convert(read_block(dataset, region), resolve)
+    return zarr_type, fill, zarr.open_array(path, mode="r")
 
 
 def everything(dataset: h5py.Dataset) -> Array:
-    """Read a dataset whole."""
+    """Read a whole dataset."""
     return read_block(dataset, (slice(None),) * dataset.ndim)
 
 
 def same(one: Array, other: Array) -> bool:
-    """Tell whether two arrays have the same elements, bit for bit, whatever stands in padding."""
+    """Return whether two arrays have the same elements, bit for bit, apart from padding."""
     if one.dtype.names is not None:
         return one.dtype.names == other.dtype.names and all(same(one[name], other[name]) for name in one.dtype.names)
     return one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
@@ -217,12 +217,12 @@ def same(one: Array, other: Array) -> bool:
 def test_zarr_gives_what_h5py_reads_bit_for_bit(case: Case, zarr_format: Format, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         dataset = fill_with_bytes(file, case.tid)
-        kind, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
+        zarr_type, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
         shown = everything(dataset)
         assert fill.exact
-        assert same(kind.restore(cast("Array", array[...])), shown)
+        assert same(zarr_type.restore(cast("Array", array[...])), shown)
         if case.dtype is not None:
-            assert kind.dtype == np.dtype(case.dtype)
+            assert zarr_type.dtype == np.dtype(case.dtype)
 
 
 @pytest.mark.parametrize("zarr_format", FORMATS)
@@ -231,11 +231,11 @@ def test_a_type_is_raw_only_where_stored_bytes_are_zarrs_bytes(case: Case, zarr_
     expected = case.raw if isinstance(case.raw, bool) else case.raw[3 - zarr_format]
     with h5py.File(tmp_path / "a.h5", "w") as file:
         dataset = fill_with_bytes(file, case.tid)
-        kind, _, _ = store(dataset, tmp_path / "a.zarr", zarr_format)
-        assert kind.raw == expected, kind.reason
-        if kind.raw:
+        zarr_type, _, _ = store(dataset, tmp_path / "a.zarr", zarr_format)
+        assert zarr_type.raw == expected, zarr_type.reason
+        if zarr_type.raw:
             chunk = "c/1" if zarr_format == 3 else "1"
-            key = chunk + ("/0" if zarr_format == 3 else ".0") * len(kind.element_shape)
+            key = chunk + ("/0" if zarr_format == 3 else ".0") * len(zarr_type.element_shape)
             assert dataset.id.read_direct_chunk((2,))[1] == (tmp_path / "a.zarr" / key).read_bytes()
 
 
@@ -272,12 +272,12 @@ def test_variable_length_strings_become_text(
     with h5py.File(tmp_path / "a.h5", "w") as file:
         dataset = file.create_dataset("d", (9,), h5py.string_dtype(encoding), chunks=(4,), fillvalue="n")
         dataset[:4] = [value.encode() for value in values]
-        kind, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
-        assert kind.form == "string"
+        zarr_type, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
+        assert zarr_type.form == "string"
         assert fill.json == "n"
         assert fill.exact
         assert cast("Array", array[...]).tolist() == [*values, *["n"] * 5]
-        assert kind.restore(cast("Array", array[...])).tolist() == dataset[...].tolist()
+        assert zarr_type.restore(cast("Array", array[...])).tolist() == dataset[...].tolist()
 
 
 def test_a_string_that_is_not_utf8_is_refused_and_never_altered(tmp_path: Path) -> None:
@@ -294,8 +294,8 @@ def test_object_references_become_paths_and_null_the_empty_string(zarr_format: F
         target = file.create_dataset("g/é", data=1)
         dataset = file.create_dataset("d", (4,), h5py.ref_dtype, chunks=(3,))
         dataset[:2] = [target.ref, file.ref]
-        kind, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
-        assert kind.attributes == {"_DTYPE": "object_reference"}
+        zarr_type, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
+        assert zarr_type.attributes == {"_DTYPE": "object_reference"}
         assert fill.json == ""
         assert cast("Array", array[...]).tolist() == ["/g/é", "/", "", ""]
 
@@ -324,8 +324,8 @@ def test_strings_and_references_in_a_compound_become_utf32_of_the_longest(zarr_f
         dataset = file.create_dataset("d", (3,), dtype, chunks=(2,))
         dataset[0] = ("né", 1, group.ref)
         dataset[1] = ("longer", 2, h5py.Reference())
-        kind, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
-        assert kind.dtype == np.dtype([("name", "<U6"), ("n", "<i4"), ("to", "<U6")])
+        zarr_type, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
+        assert zarr_type.dtype == np.dtype([("name", "<U6"), ("n", "<i4"), ("to", "<U6")])
         assert fill.exact
         assert cast("Array", array[...]).tolist() == [("né", 1, "/group"), ("longer", 2, ""), ("", 0, "")]
 
@@ -346,14 +346,14 @@ def test_sequences_become_values_and_lengths(base: Any, sequences: list[list[Any
         dataset = file.create_dataset("d", (3,), h5py.vlen_dtype(base))
         for i, sequence in enumerate(sequences):
             dataset[i] = np.array(sequence, base)
-        kind = translate_type(dataset)
-        values, lengths = kind.split_vlen(dataset[...])
-        assert kind.form == "vlen"
+        zarr_type = translate_type(dataset)
+        values, lengths = zarr_type.split_vlen(dataset[...])
+        assert zarr_type.form == "vlen"
         assert lengths.tolist() == [len(sequence) for sequence in sequences]
         assert values.tolist() == [item for sequence in sequences for item in sequence]
-        assert values.dtype == kind.dtype
+        assert values.dtype == zarr_type.dtype
         with pytest.raises(TypeError, match="split_vlen"):
-            kind.convert(dataset[...])
+            zarr_type.convert(dataset[...])
 
 
 FILLS = [
@@ -380,8 +380,8 @@ def test_a_chunk_never_written_reads_as_in_hdf5_or_the_fill_is_not_exact(
     with h5py.File(tmp_path / "a.h5", "w") as file:
         wanted = np.array(value, dtype)
         dataset = file.create_dataset("d", (3,), dtype, chunks=(2,), fillvalue=wanted)
-        kind, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
-        found = kind.restore(cast("Array", array[...]))
+        zarr_type, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
+        found = zarr_type.restore(cast("Array", array[...]))
         assert same(found, dataset[...]) == fill.exact
         payload = bool(wanted.dtype.kind == "f" and np.isnan(wanted))
         assert fill.exact == (zarr_format == 3 or not payload)
@@ -440,16 +440,16 @@ def test_metadata_says_what_the_zarr_type_does_not() -> None:
 
 def test_plain_types_need_no_metadata() -> None:
     for tid in (I4, h5t.IEEE_F64BE, logical(bool), logical("c16"), fixed(1, h5t.STR_NULLTERM)):
-        kind = translate_type(tid)
-        assert (kind.metadata, kind.details, kind.attributes) == ({}, {}, {})
+        zarr_type = translate_type(tid)
+        assert (zarr_type.metadata, zarr_type.details, zarr_type.attributes) == ({}, {}, {})
     assert translate_type(logical(h5py.string_dtype())).details == {}
 
 
 @pytest.mark.parametrize("case", CASE_PARAMS)
 def test_a_translation_travels_to_other_processes(case: Case) -> None:
-    kind = translate_type(case.tid)
-    again = pickle.loads(pickle.dumps(kind))
-    assert (again.dtype, again.source, again.reason) == (kind.dtype, kind.source, kind.reason)
+    zarr_type = translate_type(case.tid)
+    again = pickle.loads(pickle.dumps(zarr_type))
+    assert (again.dtype, again.source, again.reason) == (zarr_type.dtype, zarr_type.source, zarr_type.reason)
 
 
 @pytest.mark.parametrize("case", CASE_PARAMS)

@@ -1,4 +1,4 @@
-"""Escaping of link names: nothing leaves the target, no two names share a node_name, every name comes back."""
+"""Escaping of link names: nothing leaves the target, no two names share a node name, every name comes back."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ names = st.one_of(
 
 
 def folded(node_name: str) -> set[str]:
-    """Give what file systems that fold case or normalize may make of a node_name."""
+    """Return what file systems that fold case or normalize may make of a node name."""
     forms = {node_name, node_name.casefold(), node_name.upper(), node_name.lower(), node_name.upper().casefold()}
     return {unicodedata.normalize(form, text).casefold() for text in forms for form in ("NFC", "NFD")}
 
@@ -253,7 +253,7 @@ trees = st.dictionaries(raw_names, st.sampled_from(["dataset", "group", "sequenc
 
 
 def write_tree(group: h5g.GroupID, tree: dict[bytes, str], inside: dict[bytes, str]) -> None:
-    """Write objects of these names into a group, and into each group among them some more."""
+    """Write the objects of `tree` into a group, and those of `inside` into each new group."""
     for number, (name, kind) in enumerate(tree.items()):
         if kind == "group":
             made = h5g.create(group, name)
@@ -266,8 +266,8 @@ def write_tree(group: h5g.GroupID, tree: dict[bytes, str], inside: dict[bytes, s
             group.links.create_soft(name, b"/nowhere/" + name)
 
 
-def write_values(group: h5g.GroupID, name: bytes, kind: h5t.TypeID, value: int) -> None:
-    made = h5d.create(group, name, kind, h5s.create_simple((3,)))
+def write_values(group: h5g.GroupID, name: bytes, tid: h5t.TypeID, value: int) -> None:
+    made = h5d.create(group, name, tid, h5s.create_simple((3,)))
     made.write(h5s.ALL, h5s.ALL, np.full(3, value, "i4"))
 
 
@@ -278,11 +278,11 @@ def write_attributes(group: h5g.GroupID, names: list[bytes]) -> None:
 
 
 def list_tree(path: Path) -> dict[str, str]:
-    """Give what an HDF5 file has: the kind of each object by its path."""
-    found = {"": "group"}
+    """Return the objects of an HDF5 file: what each is, by its path."""
+    objects = {"": "group"}
     with h5py.File(path) as file:
-        file.visititems(lambda name, item: found.update({os.fsdecode(name): kind_of(item)}))
-    return found
+        file.visititems(lambda name, item: objects.update({os.fsdecode(name): kind_of(item)}))
+    return objects
 
 
 def kind_of(item: h5py.Group | h5py.Dataset) -> str:
@@ -292,27 +292,27 @@ def kind_of(item: h5py.Group | h5py.Dataset) -> str:
 
 
 def list_store(root: Path, zarr_format: int) -> dict[str, str]:
-    """Give the same of a Zarr store, from its documents alone, under the names that these call the original ones."""
-    found: dict[str, str] = {}
+    """Return the same for a Zarr store, from its metadata documents alone, under the original names."""
+    objects: dict[str, str] = {}
     originals = {root: ""}
     for folder, document, attributes in read_nodes(root, zarr_format):
-        marks = attributes.get("_h5bound", {})
+        metadata = attributes.get("_h5bound", {})
         if folder != root:
             above = originals[folder.parent]
-            if "sequences" in found.get(above, ""):
+            if "sequences" in objects.get(above, ""):
                 continue
-            name = text_from_json(marks["name"]) if "name" in marks else folder.name
+            name = text_from_json(metadata["name"]) if "name" in metadata else folder.name
             originals[folder] = f"{above}/{name}".lstrip("/")
         is_array = document.get("node_type") == "array" or "shape" in document
-        kind = "sequences" if "sequences" in marks else "dataset" if is_array else "group"
-        found[originals[folder]] = kind
+        kind = "sequences" if "sequences" in metadata else "dataset" if is_array else "group"
+        objects[originals[folder]] = kind
         for link in attributes.get("_LINKS", []):
-            found[f"{originals[folder]}/{text_from_json(link['name'])}".lstrip("/")] = "link"
-    return found
+            objects[f"{originals[folder]}/{text_from_json(link['name'])}".lstrip("/")] = "link"
+    return objects
 
 
 def read_nodes(folder: Path, zarr_format: int) -> Iterator[tuple[Path, dict[str, Any], dict[str, Any]]]:
-    """Give each node of a store with its documents, those above first."""
+    """Yield each node of a store with its metadata document and attributes, parents first."""
     if zarr_format == 3:
         document = json.loads((folder / "zarr.json").read_text())
         attributes = document.get("attributes", {})
@@ -327,10 +327,10 @@ def read_nodes(folder: Path, zarr_format: int) -> Iterator[tuple[Path, dict[str,
 
 
 def list_attributes(attributes: dict[str, Any]) -> set[str]:
-    """Give the names of the source's attributes, from those of the root of a store."""
-    marks = attributes.get("_h5bound", {})
-    odd = {text_from_json(entry["name"]) for entry in marks.get("odd_names", [])}
-    return ({*attributes} - {"_h5bound"}) | {*marks.get("attributes", {})} | odd
+    """Return the names of the source's attributes, from the attributes of a store's root."""
+    metadata = attributes.get("_h5bound", {})
+    odd = {text_from_json(entry["name"]) for entry in metadata.get("odd_names", [])}
+    return ({*attributes} - {"_h5bound"}) | {*metadata.get("attributes", {})} | odd
 
 
 formats: tuple[Literal[2, 3], ...] = (2, 3)
