@@ -1,1 +1,1 @@
-"""The xarray backend behind ``xarray.open_dataset(path, engine="h5bound")``."""
+"""The xarray backend for ``xarray.open_dataset(path, engine="h5bound")``."""

@@ -130,6 +130,11 @@ def test_blocks_that_are_combined_stand_in_one_window(tmp_path: Path) -> None:
         assert set(Counter(dep[1:] for dep in reads).values()) == {2}  # block i of x and of y
 
 
+def test_the_private_argument_of_dask_marks_reads_as_producers(reader: FileReader) -> None:
+    graph = dict(make_dask_array(reader).__dask_graph__())
+    assert {key_split(key) for key, task in graph.items() if task.data_producer} == {"read"}
+
+
 def test_dask_validates_the_graph(reader: FileReader) -> None:
     make_dask_array(reader).__dask_graph__().validate()
     da.utils.assert_eq(make_dask_array(reader), make_dask_array(reader).compute(), scheduler="sync")

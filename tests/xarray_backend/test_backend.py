@@ -407,7 +407,7 @@ def test_a_file_that_is_held_open_may_change_but_not_its_variables(tmp_path: Pat
 
 def test_what_is_no_path_is_refused(path: Path) -> None:
     for thing in (path.read_bytes(), io.BytesIO(path.read_bytes())):
-        with pytest.raises(UnsupportedError, match="give it one"):
+        with pytest.raises(UnsupportedError, match="give a path"):
             xr.open_dataset(thing, engine="h5bound")
     with pytest.raises(FileNotFoundError, match="no such file"):
         xr.open_dataset(path.with_name("none.nc"), engine="h5bound")
@@ -437,6 +437,27 @@ def test_the_engine_is_taken_by_its_name_only(path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_private_names_of_xarray_do_what_the_engine_needs_of_them() -> None:
+    from xarray.core import indexing
+
+    class Squares(xr.backends.BackendArray):
+        shape, dtype, keys = (9,), np.dtype("i8"), list[Any]()
+
+        def __getitem__(self, key: Any) -> Any:
+            support = indexing.IndexingSupport.OUTER_1VECTOR
+            return indexing.explicit_indexing_adapter(key, self.shape, support, self.read)
+
+        def read(self, key: tuple[Any, ...]) -> Any:
+            self.keys.append(key)
+            return np.arange(9)[key] ** 2
+
+    squares = Squares()
+    variable = xr.Variable(("x",), indexing.LazilyIndexedArray(squares))[2:][1:]
+    assert squares.keys == []  # indexed lazily
+    assert variable.values.tolist() == [9, 16, 25, 36, 49, 64]
+    assert squares.keys == [(slice(3, 9, 1),)]
+
+
 def test_h5bound_works_without_xarray() -> None:
     code = """
 import sys
