@@ -372,7 +372,7 @@ def damage_level(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (damage_key, r"/x: its index is damaged: a chunk at \(20,\) is listed, and not found there"),
+        (damage_key, r"/x: the chunk index is damaged: HDF5 lists a chunk at \(20,\), but does not find it"),
         (damage_address, "its .* bytes at offset .* extend past the end of the file"),
         (damage_level, "cannot be read: .*filter returned failure"),
     ],
