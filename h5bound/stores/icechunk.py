@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from h5bound.errors import OptionError, TargetError
-from h5bound.stores.generic import is_picklable
-from h5bound.stores.keys import StoreKeys
+from h5bound.stores.generic import StoreKeys, is_picklable
 from h5bound.stores.lock import MARKER, NoMarker
 
 if TYPE_CHECKING:

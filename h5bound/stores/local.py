@@ -1,18 +1,21 @@
-"""A local directory as a target."""
+"""A local directory as a target: its keys are files, written without zarr, which is slower and lists less."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
+import os
+import shutil
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 from h5bound.errors import TargetError
-from h5bound.stores.keys import FolderKeys
 from h5bound.stores.lock import MARKER, LockedFile, busy, is_locked
+from h5bound.zarr_model.node_names import PARTIAL_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from zarr.storage import LocalStore
@@ -57,3 +60,121 @@ class LocalBackend:
             yield marker
         finally:
             marker.release()
+
+
+@dataclass(frozen=True, slots=True)
+class FolderKeys:
+    """The files in a folder, which may not be there."""
+
+    root: Path
+
+    def write(self, items: Iterable[tuple[str, bytes | memoryview]]) -> int:
+        """Write keys in any order, and return the number of bytes."""
+        return sum(write_file(self.root / key, data) for key, data in items)
+
+    def read(self, key: str) -> bytes | None:
+        """Return the bytes of a key, None if there is none."""
+        try:
+            return (self.root / key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            return None
+
+    def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the bytes of each key, None where there is none."""
+        return [self.read(key) for key in keys]
+
+    def measure(self, keys: Iterable[str]) -> int:
+        """Return the number of bytes of these keys together."""
+        return sum((self.root / key).stat().st_size for key in keys)
+
+    def list_all(self) -> list[str]:
+        """Return all keys, and files that were not written to their end.
+
+        Raise OSError if a folder cannot be listed, so that its keys are not taken for missing, and TargetError if a
+        folder is a symbolic link, so that nothing is written behind it.
+        """
+        return list(list_files(self.root))
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete keys, which may be missing, and the folders that are empty then."""
+        folders = set()
+        for key in keys:
+            path = self.root / key
+            path.unlink(missing_ok=True)
+            folders.add(path.parent)
+        for path in folders:
+            folder = path
+            while folder != self.root and folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+                folder = folder.parent
+
+    def delete_prefix(self, prefix: str) -> None:
+        """Delete all keys below a path."""
+        with suppress(FileNotFoundError):
+            shutil.rmtree(self.root / prefix)
+
+    def delete_partial(self) -> None:
+        """Delete the files that killed workers did not write to their end: others have written these keys since."""
+        self.delete([key for key in self.list_all() if key.endswith(PARTIAL_SUFFIX)])
+
+    def clear(self, *, keep: str = "") -> None:
+        """Delete everything in the folder except one key."""
+        for path in self.root.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != keep:
+                path.unlink()
+
+    def is_empty(self, *, but: str = "") -> bool:
+        """Return whether there is nothing, no other file and no folder either, except perhaps one key."""
+        return not self.root.exists() or all(path.name == but for path in self.root.iterdir())
+
+    def check_lengths(self, keys: Iterable[str]) -> None:
+        """Raise TargetError if the path of a key, as it is written first, is longer than the system's limit."""
+        if not hasattr(os, "pathconf"):
+            return
+        limit = os.pathconf("/", "PC_PATH_MAX")
+        for key in keys:
+            nbytes = len(os.fsencode((self.root / key).parent.absolute())) + len(f"/{uuid4().hex}{PARTIAL_SUFFIX}") + 1
+            if nbytes > limit:
+                raise TargetError(
+                    f"{self.root}: a path of {nbytes:,} bytes, where this system takes {limit:,}: {key[:60]}…; "
+                    "name a target nearer to the root, or leave that out with exclude"
+                )
+
+
+def write_file(path: Path, data: bytes | memoryview) -> int:
+    """Write a file under another name, rename it, and return its number of bytes.
+
+    No other writer has that name: dask may run a task twice at once.
+    """
+    partial = path.with_name(f"{uuid4().hex}{PARTIAL_SUFFIX}")
+    try:
+        try:
+            partial.write_bytes(data)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial.write_bytes(data)
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+    return len(data)
+
+
+def list_files(root: Path) -> Iterator[str]:
+    """Yield the path of each file in a folder, relative to it; none if the folder is not there."""
+    if not root.is_dir():
+        return
+    top = os.fspath(root)
+    for folder, folders, names in os.walk(top, onerror=_raise):
+        for name in folders:
+            if Path(folder, name).is_symlink():
+                raise TargetError(f"{folder}/{name}: this is a symbolic link, and a store is in one folder; delete it")
+        base = folder.removeprefix(top).replace(os.sep, "/").lstrip("/")
+        yield from ((f"{base}/{name}" for name in names) if base else names)
+
+
+def _raise(error: OSError) -> None:
+    raise error

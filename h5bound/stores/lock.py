@@ -5,11 +5,6 @@ the process ends, however it ends, so an unlocked marker belongs to an interrupt
 exclusively and written in place, since a file renamed over it would not have the lock. Where the file system has no
 locks, the exclusive creation remains. (`filelock` does not do: it leaves its file behind, and fails with ENOLCK and
 ENOTSUP.)
-
-Other stores have no locks. There the marker names its owner. It is created only where there is none, which is atomic in
-stores that can do so (`set_if_not_exists`), and read back. A conversion with resume or overwrite takes the marker over,
-since nothing says whether its owner still runs. The old owner notices that before it writes a work unit or the root,
-and fails.
 """
 
 from __future__ import annotations
@@ -20,18 +15,13 @@ import os
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from h5bound.errors import TargetError
-from h5bound.stores.keys import make_buffer, reaching
 from h5bound.stores.metadata import dump
-from h5bound.stores.zarr_internals import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    from h5bound.stores.keys import StoreKeys
 
 
 MARKER = "h5bound-unfinished.json"
@@ -103,33 +93,6 @@ class LockedFile:
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
-
-
-class OwnedKey:
-    """A marker that is a key with the name of its owner. Raise TargetError if another conversion was faster."""
-
-    def __init__(self, keys: StoreKeys, url: str) -> None:
-        self.keys, self.owner = keys, uuid4().hex
-        self.content = keys.read(MARKER)
-        if self.content is None:
-            with reaching(url):
-                run(keys.store.set_if_not_exists(MARKER, make_buffer(dump({"owner": self.owner}))))
-            if not self.is_ours():
-                raise busy(url)
-
-    def write(self, document: Mapping[str, Any]) -> None:
-        """Write a document and the name of this conversion."""
-        self.keys.write([(MARKER, dump({**document, "owner": self.owner}))])
-
-    take_over = write
-
-    def is_ours(self) -> bool:
-        """Return whether the marker has the name of this conversion."""
-        return parse_marker(self.keys.read(MARKER)).get("owner") == self.owner
-
-    def delete(self) -> None:
-        """Delete the key."""
-        self.keys.delete([MARKER])
 
 
 class NoMarker:

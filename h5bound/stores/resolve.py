@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.errors import OptionError, TargetError
 from h5bound.files.urls import USER, quote_url, redact, redact_all
-from h5bound.stores.generic import GenericBackend
+from h5bound.stores.generic import GenericBackend, reaching
 from h5bound.stores.icechunk import IcechunkBackend
-from h5bound.stores.keys import reaching
 from h5bound.stores.local import LocalBackend
 from h5bound.stores.target import Target
 from h5bound.stores.zarr_internals import run

@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from zarr.abc.store import Store
 
-    from h5bound.stores.keys import FolderKeys, StoreKeys
-    from h5bound.stores.lock import LockedFile, NoMarker, OwnedKey
+    from h5bound.stores.generic import OwnedKey, StoreKeys
+    from h5bound.stores.local import FolderKeys
+    from h5bound.stores.lock import LockedFile, NoMarker
 
     Marker = LockedFile | OwnedKey | NoMarker
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from h5bound.errors import TargetError
-from h5bound.stores.generic import is_picklable
-from h5bound.stores.keys import StoreKeys
+from h5bound.stores.generic import StoreKeys, is_picklable
 from h5bound.stores.lock import LockedFile, NoMarker
 from h5bound.stores.zarr_internals import run
 

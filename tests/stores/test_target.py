@@ -22,7 +22,8 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, Zip
 from h5bound import convert, verify
 from h5bound.cli.main import run_command
 from h5bound.errors import CorruptChunkError, OptionError, TargetError
-from h5bound.stores.keys import FolderKeys, run_each
+from h5bound.stores.generic import run_each
+from h5bound.stores.local import FolderKeys
 from h5bound.stores.lock import MARKER
 from h5bound.stores.metadata import quiet_zarr
 from h5bound.stores.resolve import open_target
