@@ -21,7 +21,6 @@ from h5bound.execution.work import UnitResult, Work
 from h5bound.planning.source_values import ReadResult, read_chunks, read_or_explain, read_region, read_sequences
 from h5bound.reader.open_file import open_dataset
 from h5bound.stores.lock import MARKER, parse_marker
-from h5bound.stores.metadata import encode_block
 from h5bound.zarr_model.array_spec import encode_chunk, shard_counts
 
 if TYPE_CHECKING:
@@ -56,8 +55,6 @@ class Job:
     """The Zarr array as it was planned."""
     array: zarr.Array[Any]
     """The Zarr array."""
-    encoder: zarr.Array[Any] | None
-    """Array of one chunk, which encodes the chunks that are not copied; None if all are."""
     codecs: Sequence[Codec] | None
     """Codecs that encode a chunk; None where zarr encodes it."""
     target: Target
@@ -119,7 +116,7 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
 def encode_anew(opened: OpenFile, job: Job, coords: list[int]) -> bytes:
     """Return the encoded bytes of a chunk as the store needs them."""
     region = region_of(tuple(coords), job.node.shape, job.node.chunks)
-    return encode_block(job.encoder, read_region(opened, job.values, region))
+    return encode_elements(job, read_region(opened, job.values, region))
 
 
 def open_encoded(opened: OpenFile, job: Job, manifest: ChunkManifest) -> Callable[[int, Bytes], None]:
@@ -205,9 +202,14 @@ def write_through_zarr(job: Job, unit: Unit, parts: Sequence[Block]) -> list[str
 
 def encode_chunks(job: Job, unit: Unit, parts: Sequence[Block]) -> Iterator[tuple[str, bytes]]:
     """Yield the key of each chunk and its encoded bytes, for its elements."""
-    assert job.codecs is not None
     for coords, block in zip(unit.chunk_coords.tolist(), parts, strict=True):
-        yield key_of(job, tuple(coords)), encode_chunk(job.codecs, block, job.node.fill.value, job.node.chunks)
+        yield key_of(job, tuple(coords)), encode_elements(job, block)
+
+
+def encode_elements(job: Job, block: Block) -> bytes:
+    """Return the encoded bytes of one chunk."""
+    assert job.codecs is not None
+    return encode_chunk(job.codecs, block, job.node.fill.value, job.node.chunks)
 
 
 def name_keys(job: Job, unit: Unit, chunks: EncodedChunks) -> Iterator[tuple[str, bytes | memoryview]]:

@@ -20,7 +20,6 @@ from h5bound.stores.metadata import (
     list_items,
     list_root_items,
     make_array,
-    make_encoder,
     quiet_zarr,
 )
 from h5bound.zarr_model.array_spec import make_codecs
@@ -29,8 +28,11 @@ from h5bound.zarr_model.attributes import merge_metadata
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from numcodecs.abc import Codec
+
     from h5bound.execution.work import UnitResult
     from h5bound.planning.external_links import Origin
+    from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
@@ -51,14 +53,20 @@ def make_jobs(target: Target, scan: SourceScan, plan: StorePlan, *, skip: bool, 
                 strategy=array.strategy,
                 node=array.node,
                 array=make_array(target.store, array.node, target.zarr_format),
-                encoder=make_encoder(array.node, target.zarr_format) if array.encodes_some else None,
-                codecs=None if array.node.shards else make_codecs(array.node.chain, array.node.dtype),
+                codecs=find_codecs(array),
                 target=target,
                 skip=skip,
                 owner=owner,
             )
             for array in plan.arrays
         ]
+
+
+def find_codecs(plan: ArrayPlan) -> list[Codec] | None:
+    """Return the codecs that encode a chunk of an array; None if zarr encodes it: text, and shards of new chunks."""
+    if plan.node.shards and plan.manifest is None:
+        return None
+    return make_codecs(plan.node.chain, plan.node.dtype)
 
 
 def write_store(

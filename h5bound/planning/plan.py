@@ -77,11 +77,6 @@ class ArrayPlan:
     planned_values: NDArray[Any] | None = None
     """Planned: the values themselves."""
 
-    @property
-    def encodes_some(self) -> bool:
-        """Whether some chunks of an array that is copied are encoded anew."""
-        return self.manifest is not None and bool(self.manifest.masks.any())
-
 
 def plan_array(dataset_scan: DatasetScan, settings: Settings, limit: int) -> ArrayPlan:
     """Return the plan of a dataset that is not of variable-length sequences.

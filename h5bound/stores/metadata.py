@@ -5,18 +5,12 @@ from __future__ import annotations
 import json
 import warnings
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
-
-import numpy as np
-
-from h5bound.stores.zarr_internals import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import zarr
-    from numpy.typing import NDArray
     from zarr.abc.store import Store
 
     from h5bound.zarr_model.array_spec import ArrayNode
@@ -45,16 +39,6 @@ def quiet_zarr() -> Iterator[None]:
 
 def make_array(store: Store, node: ArrayNode, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
     """Return the Zarr array of a node, ready for chunks to be written. Its metadata document is not written."""
-    return bind(make_template(node, zarr_format).metadata, store, node.target)
-
-
-def make_encoder(node: ArrayNode, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
-    """Return an array that is one chunk of the node, for `encode_block`."""
-    return make_template(replace(node, shape=node.chunks, shards=None), zarr_format)
-
-
-def make_template(node: ArrayNode, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
-    """Return an array with the metadata of a node, in a store of its own."""
     import zarr
     from numcodecs import get_codec
     from zarr.storage import MemoryStore
@@ -68,10 +52,11 @@ def make_template(node: ArrayNode, zarr_format: Literal[2, 3]) -> zarr.Array[Any
         if chain.serializer is not None:
             options["serializer"] = chain.serializer
     dtype = "string" if node.dtype.kind == "T" else node.dtype
-    return zarr.create_array(
+    template = zarr.create_array(
         MemoryStore(), shape=node.shape, chunks=node.chunks, dtype=dtype, fill_value=node.fill.value[()],
         zarr_format=zarr_format, **options,
     )  # fmt: skip
+    return bind(template.metadata, store, node.target)
 
 
 def bind(metadata: Any, store: Store, path: str) -> zarr.Array[Any]:
@@ -80,23 +65,6 @@ def bind(metadata: Any, store: Store, path: str) -> zarr.Array[Any]:
     from zarr.storage import StorePath
 
     return zarr.Array(zarr.AsyncArray(metadata, StorePath(store, path), config={"write_empty_chunks": True}))
-
-
-def encode_block(encoder: zarr.Array[Any] | None, block: NDArray[Any]) -> bytes:
-    """Return the encoded bytes of one chunk, padded with zeros where the block is smaller."""
-    from zarr.buffer import default_buffer_prototype
-    from zarr.storage import MemoryStore
-
-    assert encoder is not None
-    store = MemoryStore()  # of this call alone: threads share the encoder
-    array = bind(encoder.metadata, store, "")
-    whole = np.zeros(encoder.shape, block.dtype)
-    whole[tuple(slice(0, size) for size in block.shape)] = block
-    array[...] = whole
-    key = array.metadata.encode_chunk_key((0,) * len(array.shape))
-    data = run(store.get(key, default_buffer_prototype()))
-    assert data is not None
-    return bytes(data.to_bytes())
 
 
 def describe_array(array: zarr.Array[Any], node: ArrayNode) -> Document:

@@ -160,26 +160,25 @@ def _plan_compressors(name: str, level: int, dtype: np.dtype[Any], zarr_format: 
 
 
 def make_codecs(chain: CodecChain, dtype: np.dtype[Any]) -> list[Codec] | None:
-    """Return the numcodecs codecs that encode a chunk as zarr does; None for chains that zarr itself must encode.
+    """Return the numcodecs codecs that encode a chunk as zarr does; None for text, which zarr must encode.
 
     They run in the calling thread. zarr-python encodes in threads of its own and passes every chunk through one event
     loop: chunks of 1 MB take half as long again.
     """
     from numcodecs import get_codec
 
-    configurations = [_numcodecs_config(codec) for codec in chain.compressors]
-    if dtype.kind == "T" or chain.filters or None in configurations:
+    if dtype.kind == "T":
         return None
-    return [get_codec(configuration) for configuration in configurations]
+    return [get_codec(_numcodecs_config(codec)) for codec in (*chain.filters, *chain.compressors)]
 
 
-def _numcodecs_config(codec: Mapping[str, Any]) -> dict[str, Any] | None:
+def _numcodecs_config(codec: Mapping[str, Any]) -> dict[str, Any]:
     if "id" in codec:
         return dict(codec)
     settings = codec["configuration"]
     if codec["name"] == "blosc":
         return {"id": "blosc", "cname": settings["cname"], "clevel": settings["clevel"], "shuffle": -1}
-    return {"id": codec["name"], **settings} if codec["name"] in ("zstd", "gzip") else None
+    return {"id": codec["name"].removeprefix("numcodecs."), **settings}
 
 
 def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], fill: NDArray[Any], chunks: tuple[int, ...]) -> bytes:
