@@ -26,6 +26,7 @@ from h5bound.codecs.decoders import (
     undo_bzip2,
     undo_deflate,
     undo_fletcher32,
+    undo_fletcher32_rows,
     undo_lz4,
     undo_lzf,
     undo_shuffle,
@@ -230,6 +231,9 @@ class Decoder:
                     self._check(chunk)
                 unshuffle(np.concatenate(data).reshape(out.shape), out, options[0])
                 return
+            if spec.undo is undo_fletcher32 and len({chunk.size for chunk in data}) == 1:
+                data = list(undo_fletcher32_rows(np.stack(data)))
+                continue
             joined = spec.join(data, nbytes, options) if spec.join is not None and nbytes > 0 else None
             if joined is None:
                 data = [spec.undo(FilterInput(chunk, nbytes, None, options, self._limit)) for chunk in data]

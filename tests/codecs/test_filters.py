@@ -22,7 +22,7 @@ from zarr.storage import MemoryStore
 
 from h5bound.buffers import DamagedError
 from h5bound.codecs import decoders
-from h5bound.codecs.decoders import fletcher32
+from h5bound.codecs.decoders import fletcher32, undo_fletcher32_rows
 from h5bound.codecs.filters import FILTERS, Filter, make_decoder, translate_codecs
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.dataset import read_filters
@@ -287,6 +287,18 @@ def wrap(total: int) -> int:
     while total > 0xFFFF:
         total = (total & 0xFFFF) + (total >> 16)
     return total
+
+
+@pytest.mark.parametrize("nbytes", [0, 1, 2, 81, 4096])
+def test_the_checksums_of_many_chunks_are_those_of_each(nbytes: int) -> None:
+    values = np.random.default_rng(nbytes).integers(0, 256, (4, nbytes), np.uint8)
+    values[0], values[1] = 0, 255
+    sums = np.array([fletcher32(row) for row in values], "<u4").view(np.uint8).reshape(4, 4)
+    chunks = np.concatenate([values, sums], axis=1)
+    assert (undo_fletcher32_rows(chunks) == values).all()
+    chunks[2, -1] ^= 1
+    with pytest.raises(DamagedError):
+        undo_fletcher32_rows(chunks)
 
 
 def test_fletcher32_runs_over_more_than_one_piece(monkeypatch: pytest.MonkeyPatch) -> None:
