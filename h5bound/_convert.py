@@ -34,11 +34,12 @@ from h5bound.conversion.write_store import list_longest, write_store
 from h5bound.execution.cluster import check_scheduler
 from h5bound.execution.run import run_units, runs_on_threads
 from h5bound.execution.work import UnitResult
+from h5bound.graph.windows import window_nbytes
 from h5bound.hdf5.external_files import resolve_directories
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS, Limits
 from h5bound.lifecycle.kept_open import keep_open
 from h5bound.lifecycle.source import open_source
-from h5bound.planning.options import check_options, make_settings, window_nbytes
+from h5bound.planning.options import check_options, make_settings
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse
 from h5bound.reader.source import H5Source, share_options

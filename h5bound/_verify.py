@@ -16,10 +16,10 @@ from h5bound.conversion.provenance import parse_provenance, read_provenance_text
 from h5bound.conversion.write_store import check_unchanged
 from h5bound.errors import TargetError
 from h5bound.execution.run import run_units, runs_on_threads
+from h5bound.graph.windows import window_nbytes
 from h5bound.hdf5.external_files import resolve_directories
 from h5bound.lifecycle.kept_open import keep_open
 from h5bound.lifecycle.source import open_source
-from h5bound.planning.options import window_nbytes
 from h5bound.planning.scan import scan_source
 from h5bound.planning.source_values import cut_units
 from h5bound.planning.store_plan import plan_store

@@ -8,11 +8,9 @@ import dask
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
-from dask.utils import parse_bytes
 
-from h5bound.errors import OptionError
 from h5bound.graph.layers import make_graph
-from h5bound.graph.windows import Blocks, Lifecycle
+from h5bound.graph.windows import Blocks, Lifecycle, window_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,14 +20,8 @@ if TYPE_CHECKING:
 
 
 def make_lifecycle(source: Source, window: int | str | None, *, barrier: bool, token: str = "") -> Lifecycle:
-    """Return the lifecycle that all arrays with this source and these options share.
-
-    Raise OptionError if `window` is not a number of bytes.
-    """
-    wanted = dask.config.get("h5bound.window", "1 GiB") if window is None else window
-    if not isinstance(wanted, (int, str)) or isinstance(wanted, bool) or parse_bytes(wanted) < 1:
-        raise OptionError(f"window={wanted!r}: give a number of bytes, at least 1, or text like '1 GiB'")
-    nbytes = parse_bytes(wanted)
+    """Return the lifecycle that all arrays with this source and these options share."""
+    nbytes = window_nbytes(window)
     name = "open-" + tokenize(token or source.key, nbytes, barrier, dask.get_annotations())
     return Lifecycle(name, source=source, window=nbytes, barrier=barrier)
 

@@ -13,7 +13,11 @@ from math import prod
 from operator import mul
 from typing import TYPE_CHECKING, Any
 
+import dask
 import numpy as np
+from dask.utils import parse_bytes
+
+from h5bound.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -135,3 +139,25 @@ def name_requests(lifecycle: Lifecycle, requests: Sequence[BlockRequest]) -> str
         digest.update(request.blocks.name.encode())
         digest.update(np.array(request.indices, dtype=np.int64).tobytes())
     return digest.hexdigest()
+
+
+def window_nbytes(window: int | str | None) -> int:
+    """Return the bytes of a window: those passed, or those of the dask setting ``h5bound.window``."""
+    return parse_nbytes(dask.config.get("h5bound.window", "1 GiB") if window is None else window, "window")
+
+
+def parse_nbytes(value: object, option: str) -> int:
+    """Return a size in bytes; raise OptionError if the value is no size, or less than one byte.
+
+    >>> parse_nbytes("64 MiB", "window")
+    67108864
+    """
+    try:
+        nbytes = int(parse_bytes(value)) if isinstance(value, (int, str)) and not isinstance(value, bool) else 0
+    except ValueError:
+        nbytes = 0
+    if nbytes < 1:
+        raise OptionError(
+            f"{option}={value!r} is not a size; pass a number of bytes, at least 1, or text like '256 MiB'"
+        )
+    return nbytes

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import dask
-from dask.utils import parse_bytes
-
 from h5bound.errors import OptionError
+from h5bound.graph.windows import parse_nbytes
 from h5bound.zarr_model.array_spec import parse_codec
 
 if TYPE_CHECKING:
@@ -100,11 +98,6 @@ def check_options(on_unsupported: str, *, resume: bool, overwrite: bool) -> None
         raise OptionError("resume and overwrite exclude each other; pass one of them")
 
 
-def window_nbytes(window: int | str | None) -> int:
-    """Return the bytes of a window: those passed, or those of the dask setting ``h5bound.window``."""
-    return parse_nbytes(dask.config.get("h5bound.window", "1 GiB") if window is None else window, "window")
-
-
 def parse_globs(globs: Sequence[str], option: str) -> tuple[str, ...]:
     """Return the globs of an option. Raise OptionError for a single string: each letter would be a glob."""
     if isinstance(globs, str):
@@ -132,18 +125,3 @@ def parse_size(value: object, option: str, *, sizes: bool) -> Shape | int:
         return parse_nbytes(value, option)
     form = "a shape like (100, 200)" + (" or a size like '64 MiB'" if sizes else "")
     raise OptionError(f"{option}={value!r}: pass {form}, or a mapping from globs to that")
-
-
-def parse_nbytes(value: int | str, option: str) -> int:
-    """Return a size in bytes. Raise OptionError if it is none, or not positive.
-
-    >>> parse_nbytes("64 MiB", "window")
-    67108864
-    """
-    try:
-        nbytes = int(parse_bytes(value))
-    except ValueError:
-        nbytes = 0
-    if nbytes < 1:
-        raise OptionError(f"{option}={value!r}: it must be at least one byte, like '256 MiB'")
-    return nbytes

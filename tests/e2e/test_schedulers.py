@@ -101,7 +101,7 @@ def test_what_cannot_be_a_resource_is_refused_at_once(reader: FileReader) -> Non
     for chunks in (4, "auto", ((-1, 2),), ((),), ((1.5,),)):
         with pytest.raises(ValueError, match="chunks="):
             from_resource(reader, np.ones, chunks=chunks, dtype="f8")
-    for window in (True, [1], "0 B"):
+    for window in (True, [1], "0 B", "much"):
         with pytest.raises(ValueError, match="window="):
             from_resource(reader, np.ones, chunks=(4,), dtype="f8", window=window)  # type: ignore[arg-type]
 
