@@ -1,7 +1,7 @@
-"""Chunk grids, pure: which chunks of the store meet what HDF5 has stored, and how they are put into batches.
+"""Chunk grids, pure: which chunks of one grid overlap a region or the chunks of another grid.
 
-A cell is one position of a grid, counted in chunks along each axis. ChunkCoords are rows of an integer array of shape
-(cells, axes), so that a million of them is one object.
+Chunk coordinates are the position of a chunk in its grid, counted in chunks along each axis. `ChunkCoords` are the rows
+of an integer array of shape (chunks, axes), so that a million of them is one object.
 """
 
 from __future__ import annotations
@@ -25,16 +25,14 @@ if TYPE_CHECKING:
 
 
 AUTO_NBYTES = 4 * 2**20
-"""Bytes of a chunk where HDF5 has none to go by."""
+"""Bytes of a chunk of a dataset that is not chunked."""
 
 
 def plan_auto_chunks(shape: Shape, itemsize: int, nbytes: int = AUTO_NBYTES) -> Shape:
-    """Give a chunk shape of at most ``nbytes`` (one element at the least) whose elements lie together in C order.
+    """Return a chunk shape of at most ``nbytes`` (at least one element) whose elements are adjacent in C order.
 
-    The last axes stay whole as long as they fit, since data without chunks is stored in that order.
+    The last axes stay whole as long as they fit, since data that is not chunked is stored in that order.
 
-    Examples
-    --------
     >>> plan_auto_chunks((1000, 1000), 8, 100_000), plan_auto_chunks((3, 1000), 8, 1000), plan_auto_chunks((), 8)
     ((12, 1000), (1, 125), ())
     """
@@ -48,25 +46,23 @@ def plan_auto_chunks(shape: Shape, itemsize: int, nbytes: int = AUTO_NBYTES) -> 
 
 
 def plan_shards(shape: Shape, chunks: Shape, itemsize: int, nbytes: int) -> Shape:
-    """Give a shard shape of whole chunks, about ``nbytes`` before compression, not larger than the array needs.
+    """Return a shard shape of whole chunks: about ``nbytes`` before compression, not larger than the array needs.
 
-    Examples
-    --------
     >>> plan_shards((100, 100), (10, 10), 8, 16_000)
     (20, 100)
     """
     room = max(nbytes // max(prod(chunks) * itemsize, 1), 1)
     shards = []
-    for length, chunk in zip(reversed(shape), reversed(chunks), strict=True):
-        whole = max(-(-length // chunk), 1)
-        count = min(whole, room)
-        shards.append(count * chunk)
-        room = max(room // count, 1) if count == whole else 1
+    for count, chunk in zip(reversed(count_chunks(shape, chunks)), reversed(chunks), strict=True):
+        whole = max(count, 1)
+        fitting = min(whole, room)
+        shards.append(fitting * chunk)
+        room = max(room // fitting, 1) if fitting == whole else 1
     return tuple(reversed(shards))
 
 
 def count_chunks(shape: Shape, chunks: Shape) -> Shape:
-    """Give how many chunks there are along each axis.
+    """Return the number of chunks along each axis.
 
     >>> count_chunks((10, 0, 8), (4, 2, 4))
     (3, 0, 2)
@@ -75,13 +71,7 @@ def count_chunks(shape: Shape, chunks: Shape) -> Shape:
 
 
 def check_count(total: int, chunks: Shape, limit: int) -> None:
-    """Refuse more than ``limit`` chunks, before they are listed.
-
-    Raises
-    ------
-    UnsafeSourceError
-        There are more.
-    """
+    """Raise UnsafeSourceError if ``total`` chunks are more than ``limit``, before memory is allocated for them."""
     if total > limit:
         raise UnsafeSourceError(
             f"{total:,} chunks of shape {chunks} are more than {limit:,}; pass larger chunks, or raise max_chunks"
@@ -89,13 +79,7 @@ def check_count(total: int, chunks: Shape, limit: int) -> None:
 
 
 def list_chunk_coords(shape: Shape, chunks: Shape, limit: int) -> ChunkCoords:
-    """Give every cell of a grid in C order.
-
-    Raises
-    ------
-    UnsafeSourceError
-        There are more than ``limit``: found before they are listed.
-    """
+    """Return the coordinates of all chunks of a grid in C order; raise UnsafeSourceError if they exceed ``limit``."""
     counts = count_chunks(shape, chunks)
     total = prod(counts)
     check_count(total, chunks, limit)
@@ -105,38 +89,24 @@ def list_chunk_coords(shape: Shape, chunks: Shape, limit: int) -> ChunkCoords:
 
 
 def map_chunk_coords(chunk_coords: ChunkCoords, shape: Shape, source: Shape, target: Shape, limit: int) -> ChunkCoords:
-    """Give the cells of the grid of ``target`` chunks that meet these cells of the grid of ``source`` chunks.
+    """Return the coordinates of the chunks of shape ``target`` that overlap these chunks of shape ``source``.
 
-    They come without repetition and in C order.
+    They are in C order, each once. Raise UnsafeSourceError if they may exceed ``limit``.
 
-    Raises
-    ------
-    UnsafeSourceError
-        There may be more than ``limit``.
-
-    Examples
-    --------
     >>> map_chunk_coords(np.array([[1]]), (10,), (4,), (3,), 100).tolist()
     [[1], [2]]
     """
     if source == target:
         return sort_chunk_coords(chunk_coords)
-    lengths, old = (np.asarray(values, dtype=np.int64) for values in (shape, source))
-    return list_overlapping(chunk_coords * old, np.minimum((chunk_coords + 1) * old, lengths), target, limit)
+    lengths, sizes = (np.asarray(values, dtype=np.int64) for values in (shape, source))
+    return list_overlapping(chunk_coords * sizes, np.minimum((chunk_coords + 1) * sizes, lengths), target, limit)
 
 
 def list_overlapping(starts: ChunkCoords, stops: ChunkCoords, chunks: Shape, limit: int) -> ChunkCoords:
-    """Give the cells of a grid that meet any of these boxes, in elements, none of which is empty.
+    """Return the coordinates of the chunks that overlap any of these boxes of elements, none of which is empty.
 
-    They come without repetition and in C order.
+    They are in C order, each once. Raise UnsafeSourceError if they may exceed ``limit``.
 
-    Raises
-    ------
-    UnsafeSourceError
-        There may be more than ``limit``.
-
-    Examples
-    --------
     >>> list_overlapping(np.array([[0], [5]]), np.array([[1], [7]]), (3,), 100).tolist()
     [[0], [1], [2]]
     """
@@ -145,11 +115,11 @@ def list_overlapping(starts: ChunkCoords, stops: ChunkCoords, chunks: Shape, lim
     counts = (stops - 1) // size - first + 1
     total = int(np.prod(counts, axis=1, dtype=np.float64).sum())
     check_count(total, chunks, limit)
-    return sort_chunk_coords(_expand(first, counts))
+    return sort_chunk_coords(_expand_boxes(first, counts))
 
 
-def _expand(first: ChunkCoords, counts: ChunkCoords) -> ChunkCoords:
-    """Give all cells of the boxes that start at ``first`` and have ``counts`` cells along each axis."""
+def _expand_boxes(first: ChunkCoords, counts: ChunkCoords) -> ChunkCoords:
+    """Return the coordinates of all chunks of boxes, from the first chunk of each and its chunks along each axis."""
     totals = np.prod(counts, axis=1)
     box = np.repeat(np.arange(len(first)), totals)
     rest = np.arange(len(box)) - np.repeat(np.cumsum(totals) - totals, totals)
@@ -160,7 +130,7 @@ def _expand(first: ChunkCoords, counts: ChunkCoords) -> ChunkCoords:
 
 
 def sort_chunk_coords(chunk_coords: ChunkCoords) -> ChunkCoords:
-    """Give the cells in C order, each once.
+    """Return chunk coordinates in C order, each once.
 
     >>> sort_chunk_coords(np.array([[1, 0], [0, 2], [1, 0]])).tolist()
     [[0, 2], [1, 0]]
@@ -174,23 +144,23 @@ def sort_chunk_coords(chunk_coords: ChunkCoords) -> ChunkCoords:
 
 
 def find_absent(chunk_coords: ChunkCoords, counts: Shape) -> tuple[int, ...] | None:
-    """Give the first cell of a grid that is not among these, which are in C order; None if all are.
+    """Return the first coordinates of a grid that are not among these, which are in C order; None if all are.
 
     >>> find_absent(np.array([[0, 0], [0, 1], [1, 1]]), (2, 2)), find_absent(np.array([[0], [1]]), (2,))
     ((1, 0), None)
     """
     number = np.arange(len(chunk_coords) + 1)
-    all_cells = np.empty((len(number), len(counts)), np.int64)
+    all_coords = np.empty((len(number), len(counts)), np.int64)
     for axis in reversed(range(len(counts))):
-        all_cells[:, axis] = number % max(counts[axis], 1)
+        all_coords[:, axis] = number % max(counts[axis], 1)
         number //= max(counts[axis], 1)
-    differ = np.flatnonzero((chunk_coords != all_cells[:-1]).any(axis=1))
+    differ = np.flatnonzero((chunk_coords != all_coords[:-1]).any(axis=1))
     first = int(differ[0]) if differ.size else len(chunk_coords)
-    return tuple(all_cells[first].tolist()) if first < prod(counts) else None
+    return tuple(all_coords[first].tolist()) if first < prod(counts) else None
 
 
 def region_of(coords: tuple[int, ...], shape: Shape, chunks: Shape) -> tuple[slice, ...]:
-    """Give the region of the array that a cell covers, cut off at the array's end.
+    """Return the region of the array that a chunk covers, up to the end of the array.
 
     >>> region_of((2,), (10,), (4,))
     (slice(8, 10, None),)
@@ -201,10 +171,8 @@ def region_of(coords: tuple[int, ...], shape: Shape, chunks: Shape) -> tuple[sli
 
 
 def cut_batches(sizes: NDArray[np.int64], nbytes: int, count: int) -> list[tuple[int, int]]:
-    """Cut a run of sizes into half-open intervals of at most ``nbytes`` and ``count`` members, one at the least.
+    """Cut a run of sizes into half-open intervals of at most ``nbytes`` and ``count`` members, at least one.
 
-    Examples
-    --------
     >>> cut_batches(np.array([3, 3, 3, 10, 1]), 6, 100)
     [(0, 2), (2, 3), (3, 4), (4, 5)]
     """
@@ -238,8 +206,6 @@ class Overlap(NamedTuple):
 class ChunkGrid:
     """The regular grid of the chunks of a dataset; a chunk may be larger than the dataset.
 
-    Examples
-    --------
     >>> grid = ChunkGrid((10, 10), (4, 8))
     >>> [overlap.in_chunk[0] for overlap in grid.overlaps((slice(3, 6), slice(0, 1)))]
     [slice(3, 4, None), slice(0, 2, None)]

@@ -1,4 +1,4 @@
-"""A region of an array that is stored in one piece, read in few spans of bytes."""
+"""Read a region of an array that is stored in one piece, in few spans of bytes."""
 
 from __future__ import annotations
 
@@ -17,38 +17,39 @@ if TYPE_CHECKING:
 
 
 SPAN_NBYTES = 512 << 10
-"""Rows that lie apart are read together up to so many bytes, with what lies between them."""
+"""Bytes of a span, at most: rows that lie apart are read together with what lies between them."""
 
-GATHERED_NBYTES = 64 << 20
-"""Of what lies within so many bytes a server is asked at once."""
+REQUEST_NBYTES = 64 << 20
+"""Bytes of spans that are requested from a server at once."""
 
 SPARSE = 4
-"""Rows that are less than one in so many of the bytes of their span are not read together."""
+"""Rows are read together if they have at least one in so many of the bytes of their span."""
 
 LONG_NBYTES = 32 << 10
-"""Rows of more are read one by one."""
+"""Longer rows are read one by one."""
 
 SHORT_NBYTES = 4096
-"""Of spans that give less HDF5 reads faster: each costs a system call, and some 3 µs of Python."""
+"""Spans that contribute fewer bytes are faster in HDF5: each costs a system call, and some 3 µs of Python."""
 
 
 class Spans(NamedTuple):
-    """What is read of a region, in C order. Each span is some rows: places along one axis, one after another.
+    """The spans that are read for a region, in C order. Each is some rows: positions along one axis, one after another.
 
-    A row has all that the region has along the axes after that one, and what lies between.
+    A row has all elements of the region along the axes after that one, and what lies between them.
     """
 
     ranges: list[Range]
+    """Offset and bytes of each span."""
     row: int
-    """bytes from the first element of a row to the end of its last"""
+    """Bytes from the first element of a row to the end of its last."""
     extents: tuple[int, ...]
-    """elements of the region in a row, along the axes after that of the rows"""
+    """Elements of the region in a row, along the axes after that of the rows."""
     strides: tuple[int, ...]
-    """bytes from one row to the next, and from one element to the next along the axes after it"""
+    """Bytes from one row to the next, and from one element to the next along the axes after it."""
 
 
 def plan_spans(offset: int, shape: tuple[int, ...], region: tuple[slice, ...], itemsize: int) -> Spans | None:
-    """Give the spans of a region of an array that is stored at `offset`, in C order; None if they give too little.
+    """Return the spans of a region of an array that is stored at `offset` in C order; None if they are too short.
 
     >>> plan_spans(100, (3, 80000), (slice(1, 3), slice(0, 60000)), 1).ranges
     [(80100, 60000), (160100, 60000)]
@@ -59,43 +60,39 @@ def plan_spans(offset: int, shape: tuple[int, ...], region: tuple[slice, ...], i
     strides = [math.prod(shape[axis + 1 :]) * itemsize for axis in range(len(shape))] or [itemsize]
     axis = max((i for i, (extent, size) in enumerate(zip(extents, shape, strict=False)) if extent < size), default=0)
     rows, row = extents[axis], strides[axis]
-    given = span = rows * row
-    while axis and given <= LONG_NBYTES and rows == extents[axis]:  # rows of the axis before, each of them this span
+    wanted = span = rows * row
+    while (
+        axis and wanted <= LONG_NBYTES and rows == extents[axis]
+    ):  # make rows of the axis before, each of them this span
         fit = min(extents[axis - 1], 1 + (SPAN_NBYTES - span) // strides[axis - 1])
         wider = (fit - 1) * strides[axis - 1] + span
-        if fit < min(extents[axis - 1], 2) or fit * given * SPARSE < wider:
+        if fit < min(extents[axis - 1], 2) or fit * wanted * SPARSE < wider:
             break
-        axis, rows, row, given, span = axis - 1, fit, span, fit * given, wider
-    if given < min(SHORT_NBYTES, math.prod(extents) * itemsize):
+        axis, rows, row, wanted, span = axis - 1, fit, span, fit * wanted, wider
+    if wanted < min(SHORT_NBYTES, math.prod(extents) * itemsize):
         return None
     first = offset + sum(s.start * stride for s, stride in zip(region, strides, strict=False))
     ranges = []
-    for place in np.ndindex(*extents[:axis]):
-        start = first + sum(i * stride for i, stride in zip(place, strides, strict=False))
+    for position in np.ndindex(*extents[:axis]):
+        start = first + sum(i * stride for i, stride in zip(position, strides, strict=False))
         for i in range(0, extents[axis], rows):
             nbytes = (min(rows, extents[axis] - i) - 1) * strides[axis] + row
             ranges.append((start + i * strides[axis], nbytes))
     return Spans(ranges, row, tuple(extents[axis + 1 :]), tuple(strides[axis:]))
 
 
-def read_spans(stored: FileBytes, spans: Spans, raw_view: NDArray[np.generic]) -> None:
-    """Fill the elements of a C-contiguous array from its spans.
-
-    Raises
-    ------
-    DamagedError
-        The file ends before.
-    """
+def read_spans(file_bytes: FileBytes, spans: Spans, raw_view: NDArray[np.generic]) -> None:
+    """Fill the elements of a C-contiguous array from its spans; raise DamagedError if the file ends before."""
     elements = raw_view.reshape(-1)
-    width, at, gathered = math.prod(spans.extents), 0, 0
+    width, filled, requested = math.prod(spans.extents), 0, 0
     scratch: NDArray[np.uint8] | None = None
     for i, (offset, nbytes) in enumerate(spans.ranges):
-        if i == gathered:
-            gathered = max(i + 1, bisect_left(spans.ranges, (offset + GATHERED_NBYTES, 0)))
-            source = stored.gather(spans.ranges[i:gathered])
+        if i == requested:
+            requested = max(i + 1, bisect_left(spans.ranges, (offset + REQUEST_NBYTES, 0)))
+            source = file_bytes.gather(spans.ranges[i:requested])
         rows = (nbytes - spans.row) // spans.strides[0] + 1
-        part = elements[at : at + rows * width]
-        at += part.size
+        part = elements[filled : filled + rows * width]
+        filled += part.size
         if part.nbytes == nbytes:
             source.read_into(offset, bytes_of(part))
             continue

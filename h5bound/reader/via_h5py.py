@@ -1,4 +1,4 @@
-"""ScanContext through h5py, for all that is not read directly."""
+"""Read through h5py what is not read directly."""
 
 from __future__ import annotations
 
@@ -28,56 +28,54 @@ _VARIABLE_LENGTH = threading.Lock()  # reading it through two handles at once ca
 
 
 def read_through_h5py(dataset: h5py.Dataset, region: Region) -> Block:
-    """Give the region as h5py reads it, under the lock of all variable-length data if it is such.
+    """Return a region as h5py reads it, under the lock of all variable-length data if it is such.
 
-    Raises
-    ------
-    UnsupportedError
-        The dataset has no values (a null data space), or a filter that HDF5 does not have.
-    CorruptChunkError
-        HDF5 cannot read it.
+    Raise UnsupportedError if the dataset has a null dataspace, or a filter that HDF5 does not have, and
+    CorruptChunkError if HDF5 cannot read it.
     """
     if dataset.shape is None:
-        raise UnsupportedError(f"{name_of(dataset)} has a null data space: there is nothing to read")
+        raise UnsupportedError(f"{name_of(dataset)} has a null dataspace: there is nothing to read")
     try:
         with lock_variable_length(dataset.dtype):
             block: Block = dataset[region or ...]
     except READ_ERRORS as error:
-        better = _explain(dataset, region, error)
-        if better is None:
+        explained = _explain(dataset, region, error)
+        if explained is None:
             raise
-        raise better from error
+        raise explained from error
     return block
 
 
 def lock_variable_length(dtype: np.dtype[np.generic]) -> AbstractContextManager[object]:
-    """Give the lock under which variable-length data is read, and for other types none."""
+    """Return the lock under which variable-length data is read; for other types no lock."""
     return _VARIABLE_LENGTH if dtype.hasobject else nullcontext()
 
 
 def _explain(dataset: h5py.Dataset, region: Region, error: Exception) -> H5BoundError | None:
-    filters = read_filters(dataset)
-    for entry in filters:
+    """Return the error that says why h5py could not read a region; None where h5py says it best."""
+    for entry in read_filters(dataset):
         if not h5z.filter_avail(entry.id):
             return UnsupportedError(
                 f"{name_of(dataset)}: HDF5 has no filter {entry.id} ({entry.name}); install hdf5plugin, or "
                 "another package that registers it"
             )
-    at = f"the block at {tuple(s.start for s in region)}"
+    block = f"the block at {tuple(s.start for s in region)}"
     if "no appropriate function for conversion path" in str(error):
-        return UnsupportedError(f"{name_of(dataset)}: {at} cannot be converted to what h5py has for its type: {error}")
+        return UnsupportedError(
+            f"{name_of(dataset)}: h5py cannot convert {block} to the type that it has for it: {error}"
+        )
     if isinstance(error, OSError):
-        return CorruptChunkError(f"{name_of(dataset)}: a chunk of {at} cannot be read: {error}")
+        return CorruptChunkError(f"{name_of(dataset)}: HDF5 cannot read a chunk of {block}: {error}")
     return None
 
 
 def load_plugins(filters: tuple[Filter, ...]) -> None:
-    """Import hdf5plugin, if it is installed, where HDF5 does not have a filter: that registers its own."""
+    """Import hdf5plugin, if it is installed, where HDF5 does not have a filter: the import registers its filters."""
     missing = any(not h5z.filter_avail(entry.id) for entry in filters)
     if missing and importlib.util.find_spec("hdf5plugin") is not None:
         importlib.import_module("hdf5plugin")
 
 
 def name_of(dataset: h5py.Dataset) -> str:
-    """Give the dataset and the file as errors name them."""
+    """Return the dataset and the file as errors name them."""
     return f"{os.fsdecode(dataset.name)} in {dataset.file.filename}"

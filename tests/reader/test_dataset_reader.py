@@ -779,7 +779,7 @@ def test_a_chunk_that_only_h5py_decodes_and_refuses_is_named_too(tmp_path: Path)
 def test_a_null_data_space_has_nothing_to_read(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = h5py.Empty("f8")
-    with opened(tmp_path / "x.h5") as (_, reader), pytest.raises(UnsupportedError, match="null data space"):
+    with opened(tmp_path / "x.h5") as (_, reader), pytest.raises(UnsupportedError, match="null dataspace"):
         reader.read(())
 
 
