@@ -72,8 +72,8 @@ def describe_dataset(opened: OpenFile, record: DatasetRecord) -> str:
     itemsize = 0 if record.dtype is None or record.shape is None else record.dtype.itemsize
     nbytes = prod(record.shape or ()) * itemsize
     parts.append(f"{format_nbytes(record.stored_nbytes)} stored of {format_nbytes(nbytes)}")
-    if record.outside:
-        parts.append(f"outside: {', '.join(record.outside)}")
+    if record.external_files:
+        parts.append(f"external files: {', '.join(record.external_files)}")
     parts.append(record.problem or describe_strategy(opened, record))
     return ", ".join(parts)
 

@@ -1,4 +1,4 @@
-"""Datasets as frozen records: shape, type, and how each is stored. No data is read, and no other file is opened."""
+"""Datasets as frozen records: shape, type and storage. No data is read, and no other file is opened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from h5bound.codecs.filters import Filter
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, call_getter, describe
 from h5bound.hdf5.datatypes import check_depth
-from h5bound.hdf5.links import LinkRecord, decode_name, follow_path
+from h5bound.hdf5.links import LinkRecord, decode_name, encode_name, follow_path
 
 if TYPE_CHECKING:
     import h5py
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 MAX_SLOTS = 50_000_000
-"""AttributeBuilder in the chunk indexes of one file that are looked at to count its stored chunks (takes about 4 s)."""
+"""Slots in the chunk indexes of one file that HDF5 may read to count the stored chunks (takes about 4 s)."""
 
 LAYOUTS = {
     h5d.CHUNKED: "chunked",
@@ -37,49 +37,40 @@ DONT_FILTER_PARTIAL_CHUNKS = 2  # H5Dpublic.h
 
 @dataclass(frozen=True, slots=True)
 class DatasetRecord:
-    """A dataset: its shape, its type, and how it is stored."""
+    """Shape, type and storage of a dataset."""
 
     path: str
-    """Begins with a slash."""
+    """Path with a leading slash."""
     shape: tuple[int, ...] | None
-    """None for a null dataspace. Where a virtual dataset grows with sources in other files: as it stands in
-    this file, which may be less than h5py says (see `read_dataset`)."""
+    """Shape in elements, None for a null dataspace. Where a virtual dataset grows with sources in other files: the
+    shape as stored, which may be less than that of h5py (see `read_dataset`)."""
     dtype: np.dtype | None
-    """As h5py gives it, None where h5py has none."""
+    """Type as h5py reads it, None if it cannot."""
     layout: str
     """chunked, contiguous, compact, virtual or external."""
     chunks: tuple[int, ...] | None
     """Shape of a chunk, None unless chunked."""
     filters: tuple[Filter, ...]
-    """In the order in which they were applied when the chunk was written."""
+    """Filters in the order in which they were applied on writing."""
     stored_nbytes: int
-    """Bytes that its values take in the file (external: in the external files; virtual: 0)."""
+    """Encoded bytes of the values in the file (external: in the external files; virtual: 0)."""
     stored_chunks: int
     """Chunks that have been written; 0 unless chunked."""
     edge_unfiltered: bool | None
-    """True if chunks that the shape cuts off are stored unfiltered, None if that cannot be found out."""
+    """Whether chunks that extend past the shape are stored unfiltered, None if unknown."""
     problem: str | None
-    """Why it cannot be read (missing filters apart), else None."""
-    outside: tuple[str, ...]
-    """Other files that a read would open, as stored (maybe with ``%b``), through sources in this file too."""
+    """Why it cannot be read, missing filters apart; else None."""
+    external_files: tuple[str, ...]
+    """Other files that a read would open, as stored (perhaps with ``%b``), those of sources in this file included."""
 
 
 def read_dataset(dataset: h5py.Dataset, *, open_sources: bool = False, count: bool = True) -> DatasetRecord:
-    """Give the record of one open dataset, under the path by which it was opened.
+    """Return the record of an open dataset, with the path by which it was opened.
 
-    Parameters
-    ----------
-    dataset
-        Stays open.
-    open_sources
-        Whether the files that a virtual dataset names may be opened, to find the shape that h5py gives it.
-    count
-        Whether its stored chunks are counted, for which HDF5 reads all of their index; else there are none.
+    With `open_sources`, the files of a virtual dataset may be opened to find the shape that h5py gives it. With
+    `count`, stored chunks are counted, for which HDF5 reads the whole chunk index; else their number is 0.
 
-    Raises
-    ------
-    UnsupportedError
-        Its metadata cannot be read.
+    Raise UnsupportedError if the metadata cannot be read.
     """
     path = os.fsdecode(dataset.name)
     try:
@@ -89,14 +80,14 @@ def read_dataset(dataset: h5py.Dataset, *, open_sources: bool = False, count: bo
 
 
 def read_filters(dataset: h5py.Dataset) -> tuple[Filter, ...]:
-    """Give the filter pipeline of an open dataset, in the order of writing."""
+    """Return the filters of an open dataset, in the order of writing."""
     return _read_filters(dataset.id.get_create_plist())
 
 
 def read_edge_unfiltered(plist: h5p.PropDCID, shape: tuple[int, ...], chunks: tuple[int, ...]) -> bool | None:
-    """Give whether the chunks that a shape cuts off are stored unfiltered, None if that cannot be found out.
+    """Return whether chunks that extend past the shape are stored unfiltered, None if unknown.
 
-    See H5Pset_chunk_opts, H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS: their filter mask does not say it.
+    See H5Pset_chunk_opts, H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS: their filter masks do not say it.
     """
     if not any(extent % chunk for extent, chunk in zip(shape, chunks, strict=True)):
         return False
@@ -107,22 +98,22 @@ def read_edge_unfiltered(plist: h5p.PropDCID, shape: tuple[int, ...], chunks: tu
 def read_record(
     dataset: h5d.DatasetID, path: str, slots_left: int | None, *, open_sources: bool = False
 ) -> tuple[DatasetRecord, int]:
-    """Give a dataset's record, and how many places of its chunk index were looked at to count its chunks.
+    """Return a dataset's record, and how many slots of its chunk index HDF5 read to count its chunks.
 
-    With None for the places that may be looked at, its chunks are not counted.
+    At most `slots_left` slots are read; with None, chunks are not counted.
     """
     plist = dataset.get_create_plist()
     layout = "external" if plist.get_external_count() else LAYOUTS[plist.get_layout()]
-    outside = _list_outside(dataset, plist) if layout in ("virtual", "external") else ()
+    external_files = _list_external_files(dataset, plist) if layout in ("virtual", "external") else ()
     # H5Dget_space opens the sources that a virtual dataset grows with; its mappings know the stored shape.
-    alone = layout == "virtual" and outside and not open_sources
-    shape = _read_shape(plist.get_virtual_vspace(0) if alone else dataset.get_space())
+    use_stored_shape = layout == "virtual" and external_files and not open_sources
+    shape = _read_shape(plist.get_virtual_vspace(0) if use_stored_shape else dataset.get_space())
     chunks = tuple(map(int, plist.get_chunk())) if layout == "chunked" else None
     dtype, problem = _read_dtype(dataset)
     slots = _count_slots(dataset, shape, chunks) if chunks and shape and slots_left is not None else 0
     stored_chunks = stored_nbytes = 0
     if slots_left is not None and slots > slots_left:
-        problem = problem or f"to find its stored chunks, {slots:,} places in its index would have to be looked at"
+        problem = problem or f"to count its stored chunks, HDF5 would have to read {slots:,} slots of its chunk index"
         slots = 0
     elif slots_left is not None and layout != "virtual":
         stored_chunks = dataset.get_num_chunks() if chunks else 0
@@ -139,7 +130,7 @@ def read_record(
         stored_chunks=stored_chunks,
         edge_unfiltered=read_edge_unfiltered(plist, shape, chunks) if filters and chunks and shape else False,
         problem=problem,
-        outside=outside,
+        external_files=external_files,
     )
     return record, slots
 
@@ -151,6 +142,7 @@ def _read_shape(space: h5s.SpaceID) -> tuple[int, ...] | None:
 
 
 def _read_dtype(dataset: h5d.DatasetID) -> tuple[np.dtype | None, str | None]:
+    """Return the type, or why it cannot be read."""
     try:
         check_depth(dataset.get_type())
         dtype = dataset.dtype
@@ -162,12 +154,12 @@ def _read_dtype(dataset: h5d.DatasetID) -> tuple[np.dtype | None, str | None]:
 
 
 def _read_filters(plist: h5p.PropDCID) -> tuple[Filter, ...]:
-    found = map(plist.get_filter, range(plist.get_nfilters()))
-    return tuple(Filter(code, flags, tuple(options), decode_name(name)) for code, flags, options, name in found)
+    filters = map(plist.get_filter, range(plist.get_nfilters()))
+    return tuple(Filter(code, flags, tuple(options), decode_name(name)) for code, flags, options, name in filters)
 
 
-def _list_outside(dataset: h5d.DatasetID, plist: h5p.PropDCID) -> tuple[str, ...]:
-    """Give the files that external storage and virtual sources name, through all sources inside this file."""
+def _list_external_files(dataset: h5d.DatasetID, plist: h5p.PropDCID) -> tuple[str, ...]:
+    """Return the files of external storage and of virtual sources, those of sources in this file included."""
     root = h5g.open(h5i.get_file_id(dataset), b"/")
     files: dict[str, None] = {}
     sources: set[str] = set()
@@ -187,23 +179,23 @@ def _list_outside(dataset: h5d.DatasetID, plist: h5p.PropDCID) -> tuple[str, ...
 
 
 def _follow_source(root: h5g.GroupID, source: str, files: dict[str, None]) -> list[h5p.PropDCID]:
-    """Give the creation properties of a virtual source in this file; add a link out of it to `files`."""
+    """Return the creation properties of a virtual source in this file; add the file of an external link to `files`."""
     if "%" in source:  # a pattern for any number of names, each of which may be a link
         files[f".:{source}"] = None
         return []
     try:
-        found, _ = follow_path(root, source.encode("utf-8", "surrogateescape"))
-    except READ_ERRORS:  # nothing that a read could open
+        item, _ = follow_path(root, encode_name(source))
+    except READ_ERRORS:  # a read would not open it either
         return []
-    if isinstance(found, LinkRecord):
-        files[found.file or found.to] = None
-    return [found.get_create_plist()] if isinstance(found, h5d.DatasetID) else []
+    if isinstance(item, LinkRecord):
+        files[item.file or item.to] = None
+    return [item.get_create_plist()] if isinstance(item, h5d.DatasetID) else []
 
 
 def _count_slots(dataset: h5d.DatasetID, shape: tuple[int, ...], chunks: tuple[int, ...]) -> int:
-    """Give how many places HDF5 looks at to count the stored chunks, beyond these chunks themselves.
+    """Return how many slots HDF5 reads to count the stored chunks, beyond those of these chunks.
 
-    B-trees hold the stored chunks only; the arrays of later file formats have a place for each declared one.
+    B-trees hold the stored chunks only; the arrays of later file formats have a slot for each declared chunk.
     """
     if call_getter("H5Dget_chunk_index_type", dataset) in (BTREE_1, SINGLE, BTREE_2):
         return 0

@@ -1,9 +1,8 @@
-"""The tree of an HDF5 file as frozen records: what it holds, and how each thing is stored. No data is read.
+"""The hierarchy of an HDF5 file as frozen records. No data is read, and no other file is opened.
 
-Links are judged one component at a time, before anything is opened through them. Hard links are told by the
-address of the object they lead to, so that cycles end and each object has one path: the first one that a walk
-in name order meets, which ``h5py.Group.visititems`` gives too. Soft, external and user-defined links are
-recorded and never followed. No other file is opened, whatever the source names.
+Links are checked one component at a time, before anything is opened through them. Hard links are compared by the
+address of their object, so cycles end and each object has one path: the first one in a walk by name, as in
+``h5py.Group.visititems``. Soft, external and user-defined links are recorded and never followed.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ MAX_CHUNKS = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a source may have before it is refused."""
+    """The size of a source above which it is refused."""
 
     max_objects: int = MAX_OBJECTS
-    """objects and links"""
+    """Objects and links."""
     max_depth: int = MAX_DEPTH
-    """groups within groups"""
+    """Levels of groups."""
     max_chunks: int = MAX_CHUNKS
-    """stored chunks, or chunks to write, of all datasets together"""
+    """Stored chunks, or chunks to write, of all datasets together."""
 
 
 COMMITTED = "committed type"
-"""The note of one: what has such a type is carried, and its attributes are among the details of the store."""
+"""The note on a committed type: what has this type is converted, and its attributes go into the store's details."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,67 +52,72 @@ class GroupRecord:
     """A group."""
 
     path: str
-    """Begins with a slash; the root is ``/``."""
+    """Path with a leading slash; the root is ``/``."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectNote:
-    """Something that looks different in Zarr though nothing of it is lost."""
+    """An object that has another form in Zarr, without loss."""
 
     path: str
-    """Of the object."""
+    """Path of the object."""
     note: str
-    """What it is."""
+    """Its kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """All that a file holds. Each tuple is in the order of a walk by name, depth first."""
+    """All objects and links of a file. Each tuple is in the order of a walk by name, depth first."""
 
     file: str
-    """The file's name as it was opened."""
+    """Name of the file as it was opened."""
     size: int
-    """Its bytes."""
+    """Size of the file in bytes."""
     mtime_ns: int
-    """Its modification time in nanoseconds, 0 if it is no file of this machine."""
+    """Modification time in nanoseconds, 0 for a file that is not local."""
     groups: tuple[GroupRecord, ...]
-    """The root first."""
+    """Groups, the root first."""
     datasets: tuple[DatasetRecord, ...]
-    """Also those with a problem."""
+    """Datasets, also those with a problem."""
     links: tuple[LinkRecord, ...]
-    """Every link that is not the first way to an object."""
+    """Links, except the first hard link to each object."""
     notes: tuple[ObjectNote, ...]
     """Committed types."""
     problems: tuple[tuple[str, str], ...]
-    """(path, reason) of what cannot be opened, or of a group that cannot be listed: it is not in `groups`."""
+    """Path and reason for each object that cannot be opened, and each group that cannot be listed."""
     addresses: Mapping[int, str]
-    """First paths of all objects by their address (``h5py.h5o.get_info(…).addr``): what their references hold."""
+    """First paths of all objects by address (``h5py.h5o.get_info(…).addr``), as references hold it."""
 
 
 def read_hierarchy(
-    file: h5py.File, *, start: str = "/", max_objects: int = 1_000_000, max_depth: int = 64, count: bool = True
+    file: h5py.File,
+    *,
+    start: str = "/",
+    max_objects: int = MAX_OBJECTS,
+    max_depth: int = MAX_DEPTH,
+    count: bool = True,
 ) -> Hierarchy:
-    """Give the records of everything that an open file holds, or that one of its groups holds.
+    """Read the hierarchy of an open file, or of one of its groups.
 
     Parameters
     ----------
     file
-        Stays open. Nothing but metadata is read from it, and no other file is opened.
+        The open file.
     start
-        Path of the group where the walk begins; all paths begin with it.
+        Path of the group where the walk begins, and with which all paths begin.
     max_objects
-        Most links that the walk may meet. A long path counts once more for each 256 characters of it.
+        Limit of links in the walk. A long path counts once more for each 256 characters.
     max_depth
-        Most components that a path may have.
+        Limit of components in a path.
     count
-        Whether stored chunks are counted, as for `read_dataset`.
+        Whether to count stored chunks, as in `read_dataset`.
 
     Raises
     ------
     UnsafeSourceError
-        The file passes one of the limits.
+        The file exceeds one of the limits.
     UnsupportedError
-        Its root group cannot be read.
+        The root group cannot be read.
 
     Examples
     --------
@@ -121,21 +125,22 @@ def read_hierarchy(
     >>> with h5py.File("x.h5", "w", driver="core", backing_store=False) as file:
     ...     file["a/b"] = [1, 2, 3]
     ...     file["z"] = file["a/b"]
-    ...     index = read_hierarchy(file)
-    >>> [(dataset.path, dataset.shape, dataset.layout) for dataset in index.datasets]
+    ...     hierarchy = read_hierarchy(file)
+    >>> [(dataset.path, dataset.shape, dataset.layout) for dataset in hierarchy.datasets]
     [('/a/b', (3,), 'contiguous')]
-    >>> index.links
+    >>> hierarchy.links
     (LinkRecord(path='/z', kind='hard', to='/a/b', file=None),)
     """
-    size, mtime_ns = _read_identity(file)
-    walk = _Walk(file.filename, max_objects, max_depth, count=count)
+    size, mtime_ns = _read_size_and_time(file)
+    walk = _Walk(file.filename, max_objects=max_objects, max_depth=max_depth, count=count)
     try:
-        root = h5g.open(file.id, b"/")
-        walk.enter_first(root if start == "/" else open_object(file, start).id, start)
+        group = h5g.open(file.id, b"/") if start == "/" else open_object(file, start).id
+        walk.first_path[h5o.get_info(group).addr] = start
+        walk.enter(group, start)
     except H5BoundError:
         raise
     except READ_ERRORS as error:
-        raise UnsupportedError(f"{file.filename}: its root group cannot be read: {describe(error)}") from error
+        raise UnsupportedError(f"{file.filename}: the root group cannot be read: {describe(error)}") from error
     walk.run()
     return Hierarchy(
         file=file.filename,
@@ -151,26 +156,22 @@ def read_hierarchy(
 
 
 class _Walk:
-    """One walk through a file: what it has met, and the limits it keeps to."""
+    """A walk through a file, depth first, with its limits and records."""
 
-    def __init__(self, file: str, max_objects: int, max_depth: int, *, count: bool) -> None:
+    def __init__(self, file: str, *, max_objects: int, max_depth: int, count: bool) -> None:
         self.file, self.max_objects, self.max_depth = file, max_objects, max_depth
         self.groups: list[GroupRecord] = []
         self.datasets: list[DatasetRecord] = []
         self.links: list[LinkRecord] = []
         self.notes: list[ObjectNote] = []
         self.problems: list[tuple[str, str]] = []
-        self.first_path: dict[int, str] = {}  # by the object's address in the file
-        self.met = 0
+        self.first_path: dict[int, str] = {}  # by the address of the object
+        self.count = 0  # of links, as `count_as_links` counts
         self.slots_left = MAX_SLOTS if count else None
-        self.stack: list[tuple[h5g.GroupID, str, Iterator[bytes]]] = []  # groups on the way here, each open
-
-    def enter_first(self, group: h5g.GroupID, path: str) -> None:
-        self.first_path[h5o.get_info(group).addr] = path
-        self.enter(group, path)
+        self.stack: list[tuple[h5g.GroupID, str, Iterator[bytes]]] = []  # each group on the path, with names to visit
 
     def run(self) -> None:
-        """Walk on from the group entered last, depth first."""
+        """Visit everything below the group that was entered last."""
         while self.stack:
             group, path, names = self.stack[-1]
             name = next(names, None)
@@ -186,29 +187,29 @@ class _Walk:
                 self.problems.append((child, describe(error)))
 
     def enter(self, group: h5g.GroupID, path: str) -> None:
-        """List a group, to be walked next."""
-        names = list_names(group, self.max_objects - self.met)
-        self.met += sum(count_as_links(name, path) for name in names)
-        if self.met > self.max_objects:
+        """List the names of a group, which `run` visits next."""
+        names = list_names(group, self.max_objects - self.count)
+        self.count += sum(count_as_links(name, path) for name in names)
+        if self.count > self.max_objects:
             raise UnsafeSourceError(
-                f"{self.file} holds more than {self.max_objects:,} objects and links, counted up to "
-                f"{path!r}; a higher max_objects= lets them in"
+                f"{self.file}: more than {self.max_objects:,} objects and links (limit reached in {path!r}); raise "
+                "max_objects= to read them"
             )
         if names and len(self.stack) >= self.max_depth:
             raise UnsafeSourceError(
-                f"{self.file} has paths of more than {self.max_depth} components, below {path!r}; "
-                "a higher max_depth= lets them in"
+                f"{self.file}: paths of more than {self.max_depth} components (below {path!r}); raise max_depth= to "
+                "read them"
             )
-        once = sorted(set(names))
-        if len(once) < len(names):
-            self.problems.append((path, "several of its links have one name, and only one can be reached"))
+        unique = sorted(set(names))
+        if len(unique) < len(names):
+            self.problems.append((path, "several links of the group have the same name, and HDF5 opens only one"))
         self.groups.append(GroupRecord(path))
-        self.stack.append((group, path, iter(once)))
+        self.stack.append((group, path, iter(unique)))
 
     def visit(self, group: h5g.GroupID, name: bytes, path: str) -> None:
-        """Record what one link leads to; enter it if it is a group."""
+        """Record the object or link of a name; enter it if it is a group."""
         if name in (b"", b".") or b"/" in name:
-            self.problems.append((path, "no path can reach a link of this name"))
+            self.problems.append((path, "HDF5 cannot open a link of this name by a path"))
             return
         info = group.links.get_info(name)
         if info.type != h5l.TYPE_HARD:
@@ -216,13 +217,13 @@ class _Walk:
             return
         first = self.first_path.setdefault(info.u, path)
         if first is not path:
-            self.links.append(LinkRecord(path, "hard", first))
+            self.links.append(LinkRecord(path=path, kind="hard", to=first))
             return
-        found = h5o.open(group, name)
-        if isinstance(found, h5g.GroupID):
-            self.enter(found, path)
-        elif isinstance(found, h5d.DatasetID):
-            record, slots = read_record(found, path, self.slots_left)
+        item = h5o.open(group, name)
+        if isinstance(item, h5g.GroupID):
+            self.enter(item, path)
+        elif isinstance(item, h5d.DatasetID):
+            record, slots = read_record(item, path, self.slots_left)
             if self.slots_left is not None:
                 self.slots_left -= slots
             self.datasets.append(record)
@@ -230,12 +231,12 @@ class _Walk:
             self.notes.append(ObjectNote(path, COMMITTED))
 
 
-def _read_identity(file: h5py.File) -> tuple[int, int]:
-    """Give the file's bytes and modification time, the latter 0 if it is no file of this machine."""
+def _read_size_and_time(file: h5py.File) -> tuple[int, int]:
+    """Return size in bytes and modification time in nanoseconds, the latter 0 for a file that is not local."""
     if file.driver != "fileobj":
         try:
-            found = Path(file.filename).stat()
+            stat = Path(file.filename).stat()
         except (OSError, ValueError):
             return int(file.id.get_filesize()), 0
-        return found.st_size, found.st_mtime_ns
+        return stat.st_size, stat.st_mtime_ns
     return int(file.id.get_filesize()), 0

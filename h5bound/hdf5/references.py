@@ -99,7 +99,7 @@ class ReferencePaths:
         except READ_ERRORS as error:
             raise UnsupportedError("an object reference whose target is gone") from error
         if not path:
-            reason = "is not carried with it" if self._complete else "has no name"
+            reason = "was not converted with it" if self._complete else "has no name"
             raise UnsupportedError(f"an object reference whose target {reason}")
         self._resolved[address] = path
         return path

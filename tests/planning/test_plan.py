@@ -58,7 +58,7 @@ def facts(**changes: Any) -> DatasetScan:
         "stored_chunks": 6,
         "edge_unfiltered": False,
         "problem": None,
-        "outside": (),
+        "external_files": (),
     }
     fields: dict[str, Any] = {
         "type": translate_type(h5t.STD_I32LE),
