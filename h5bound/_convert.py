@@ -1,20 +1,20 @@
-"""Whole HDF5 files as Zarr stores: read what is there, plan, refuse what cannot be carried, and only then write.
+"""Convert whole HDF5 files to Zarr stores: scan the file, plan, refuse what cannot be converted, and only then write.
 
 ::
 
-    scan_source ──► plan_store ──► refuse, or report ──► one dask graph ──► documents, the root's last
+    scan_source ──► plan_store ──► refuse, or report ──► one dask graph ──► metadata documents, the root's last
                                                             │
                 open ──► read[unit] ──► close ──► wait_on[unit] ──► write[unit]      (a window at a time)
 
-All arrays of the store are one run of units, so that the source is opened once for each window of memory, whatever
-the number of datasets. Nothing is written while the source is open.
+The units of all arrays are in one graph, so that the source is opened once for each window of memory, whatever the
+number of datasets; the first window takes over the file that the scan opened. No chunk is written while the source is
+open.
 
-What is promised of a process that is killed at any point, of a full disk and of a store that fails: the store is marked
-complete or it is not, it is marked last, and what is unfinished is refused by `verify` and by a conversion that is not
-told to resume or overwrite. A resumed conversion writes what is not there yet, and its store is byte for byte that of
-one that was never interrupted (by the same versions of the codecs). :mod:`h5bound.conversion.resume` says how,
-:mod:`h5bound.stores.lock` what keeps a second conversion out. A crash of the machine is not among it: nothing is
-flushed to the disk (fsync) that the system does not flush by itself, and it may do that in another order.
+A process may be killed at any point, a disk may be full, a store may fail: a store is marked complete or it is not, and
+it is marked last. An unfinished store is refused by `verify`, and by `convert` unless told to resume or overwrite. A
+resumed conversion writes what is missing, and its store is byte for byte that of an uninterrupted one by the same
+versions of the codecs: see :mod:`h5bound.conversion.resume`, and :mod:`h5bound.stores.lock` for how a second conversion
+is kept out. A crash of the machine is not covered: nothing is flushed to the disk (fsync).
 """
 
 from __future__ import annotations
@@ -56,8 +56,13 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from h5bound.conversion.transfer import Job
-    from h5bound.lifecycle.source import Source
+    from h5bound.lifecycle.kept_open import KeptOpen
+    from h5bound.planning.scan import SourceScan
+    from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
+    from h5bound.stores.target import Target
+
+    Run = Callable[..., list[UnitResult]]
 
 
 def convert(
@@ -87,84 +92,86 @@ def convert(
     max_chunks: int = MAX_CHUNKS,
     progress: Callable[[int, int], None] | None = None,
 ) -> ConversionReport:
-    """Give the report of a conversion of a whole HDF5 file to a Zarr store, exactly.
+    """Convert a whole HDF5 file to a Zarr store without loss.
 
-    Stored chunks are copied as they are where Zarr has the same codecs and the same grid; all else is decoded and
-    encoded anew. What Zarr cannot hold is refused before the first write, all of it at once, or listed in the report.
+    Stored chunks are copied as they are if Zarr can have the same chunk grid and codecs; all other data is decoded and
+    encoded again. If the file has anything that Zarr cannot hold, an error lists all of it before the first write, or
+    it is left out and listed in the report.
 
     Parameters
     ----------
     source
-        The HDF5 file: a path, a URL that fsspec knows, or an open `h5py.File`, which is left open.
+        The HDF5 file: a path, a URL that fsspec supports, or an open `h5py.File`, which is left open.
     target
-        The store: a path, a URL that fsspec knows, or a Zarr store object, such as obstore's. A path that ends in
-        ``.zip`` becomes one zip file, which is there when it is whole. The store of a writable icechunk session gets
-        one commit if all goes well, and none otherwise.
+        The store: a path, a URL that fsspec supports, or a Zarr store object, for example of obstore. A path that ends
+        in ``.zip`` becomes one zip file, which appears once it is complete. The store of a writable icechunk session
+        gets one commit if the conversion succeeds, and none otherwise.
     storage_options
-        Of fsspec, such as credentials, for the URLs among source and target. They stand in nothing that is written or
-        shown.
+        Options passed to fsspec, such as credentials, where `source` or `target` is a URL. They are never included in
+        stores, reports or error messages.
     target_options
-        The same for the target alone, where it needs others.
+        Options passed to fsspec for `target`; None for those in `storage_options`.
     include, exclude
-        Globs of paths, like ``"/entry/*"``; one that meets a group stands for all below it. What they leave out is
-        listed in the report.
+        Globs of paths to convert or to leave out, like ``"/entry/*"``. A glob that matches a group selects everything
+        in it. Objects that are left out are listed in the report.
     zarr_format
         3 or 2.
     codecs
-        ``"keep"``, or the codec that everything is encoded with: ``"zstd:3"``, ``"blosc-zstd:5"``,
-        ``"blosc-lz4:5"``, ``"gzip:5"`` or ``"none"``.
+        ``"keep"`` copies stored chunks where possible. ``"zstd:3"``, ``"blosc-zstd:5"``, ``"blosc-lz4:5"``,
+        ``"gzip:5"`` and ``"none"`` encode all data again.
     chunks
-        Shape of the chunks, for datasets with as many axes, or a mapping from globs to shapes; None for HDF5's.
+        Shape of the chunks of datasets with as many axes, or a mapping from globs to shapes; None for the chunks of
+        HDF5.
     shards
-        Size of the shards that chunks are put into (format 3): bytes like ``"64 MiB"``, a shape, or a mapping from
-        globs to them. Kept chunks stay undecoded in them.
+        Size of the shards that chunks are put into (format 3 only): bytes like ``"64 MiB"``, a shape, or a mapping
+        from globs to them. Copied chunks are not decoded for that.
     window
-        How many bytes are read between one open and its close, at most, one chunk at the least; None for the dask
-        setting ``h5bound.window``, which is 1 GiB by default. Memory stays below about two windows; on a cluster that
-        is the memory of each worker, whose threads share the window between them.
+        Bytes that are read between one open and its close, at most, but at least one chunk; None for the dask setting
+        ``h5bound.window``, by default 1 GiB. Memory stays below about two windows. On a cluster this is the memory of
+        each worker, whose threads share the window.
     workers
-        Threads; on a cluster windows that are worked on at once. None for dask's choice.
+        Number of threads; on a cluster the number of windows that are processed at once. None for dask's default.
     scheduler
-        Address of a dask cluster whose workers can reach source and target; None for the scheduler in force.
+        Address of a dask cluster whose workers can reach `source` and `target`; None for the scheduler in force.
     on_unsupported
-        ``"skip"`` lists in the report what cannot be carried.
+        ``"raise"`` refuses a file with objects that cannot be converted, ``"skip"`` leaves them out and lists them.
     resume
-        Go on with an unfinished conversion of the same source with the same options by the same version: what is
-        written already is not written again. Begin where there is nothing yet, and do nothing where all is done.
+        Continue an unfinished conversion of the same source with the same options by the same version; what is written
+        is not written again. Start if the target does not exist, and do nothing if it is complete.
     overwrite
-        Replace a store that is there, or an unfinished one.
+        Replace an existing store, or an unfinished one.
     verify
-        Compare the store with the source afterwards.
+        Compare the store with the source when done.
     report
-        Where to write the report as JSON.
+        Path of a file to write the report to, as JSON.
     dry_run
-        Plan only; nothing is written but the report.
+        Return the plan as a report without writing the store.
     allow_external
-        Directories from which other files may be read: external storage, virtual datasets, external links.
+        Directories whose files may be read for external storage, virtual datasets and external links.
     max_objects, max_depth, max_chunks
-        What the source may have: objects and links, groups within groups, chunks.
+        Refuse a source with more objects and links, deeper groups, or more chunks than this.
     progress
-        Called with the bytes that are done and all bytes, now and then.
+        Called now and then with the number of bytes done and in total.
 
     Returns
     -------
     ConversionReport
-        What became of each object.
+        The result for each object.
 
     Raises
     ------
     UnsupportedError, UnsafeSourceError
-        The file holds what cannot be carried; lists all of it. Nothing was written.
+        The file has objects that cannot be converted; the message lists them. Nothing was written.
     TargetError
-        The target exists, is no unfinished conversion of this source, or is one that another process is at.
+        The target exists, holds another conversion, or is being written by another process.
     SourceChangedError
-        The file, or another that was read for it, was written to while it was converted. The store is not complete.
+        The file, or another one that it reads, was written to during the conversion. The store is not complete.
     CorruptChunkError
         Data cannot be read. The store is not complete.
-    Exception
-        What a store or the system raises when it cannot be written to: with a note on what is there now.
     OptionError
-        An option has a value that it cannot have.
+        An option has an invalid value.
+    Exception
+        What the store or the system raises if it cannot be written, with a note on how to continue.
 
     Examples
     --------
@@ -185,59 +192,43 @@ def convert(
         zarr_format=zarr_format, codecs=codecs, chunks=chunks, shards=shards, include=include, exclude=exclude
     )
     check_options(on_unsupported, resume=resume, overwrite=overwrite)
-    source_options, target_options = share_options(source, target, storage_options, target_options)
+    limits = Limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks)
     nbytes = window_nbytes(window)
-    place = open_target(target, zarr_format, target_options)
-    place.check_reach(scheduler, writing=True)
+    file_options, store_options = share_options(source, target, storage_options, target_options)
+    store = open_target(target, zarr_format, store_options)
+    store.check_reach(scheduler, writing=True)
     check_scheduler(scheduler)
-    h5 = H5Source.of(source, source_options)
-    check_report(report, place, [h5.path])
-    with reaching(place.url):
-        check_target_state(place, h5, resume=resume, overwrite=overwrite or dry_run)
-    limits = Limits(max_objects, max_depth, max_chunks)
-    with keep_open(h5, keep=not overwrite and runs_on_threads(scheduler)) as kept:
+    file = H5Source.of(source, file_options)
+    check_report(report, store, [file.path])
+    with reaching(store.url):
+        check_target_state(store, file, resume=resume, overwrite=overwrite or dry_run)
+    with keep_open(file, keep=not overwrite and runs_on_threads(scheduler)) as kept:
         with open_source(kept) as opened:
-            scan = scan_source(
-                h5, opened, settings=settings, limits=limits, allowed=resolve_directories(allow_external)
-            )
-        check_external_files(place, scan.list_external_files())
-        check_report(report, place, [h5.path, *scan.list_external_files()])
+            allowed = resolve_directories(allow_external)
+            scan = scan_source(file, opened, settings=settings, limits=limits, allowed=allowed)
+        check_external_files(store, scan.list_external_files())
+        check_report(report, store, [file.path, *scan.list_external_files()])
         plan = plan_store(scan, settings, limits, nbytes)
-        skip = on_unsupported == "skip"
-        sources: list[Source] = [kept, *(origin.source for origin in scan.origins[1:])]
+        sources = scan.list_sources(kept)
         run = partial(run_units, sources=sources, window=nbytes, workers=workers, scheduler=scheduler)
-        if not skip:
+        if on_unsupported == "raise":
             refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, run=run, window=nbytes)])
-        place.keys.check_lengths(list_longest(scan, plan))
+        store.keys.check_lengths(list_longest(scan, plan))
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in plan.units]
         failed: dict[str, str] = {}
         if not dry_run:
-
-            def transfer(jobs: Sequence[Job], units: Sequence[Unit]) -> list[UnitResult]:
-                with kept.last_use():
-                    return run(TRANSFER, jobs, units, progress=progress)
-
             written, failed = write_store(
-                place,
+                store,
                 scan,
                 plan,
                 identity=identify(scan, settings, limits),
-                transfer=transfer,
-                skip=skip,
+                transfer=partial(transfer_units, kept, partial(run, progress=progress)),
+                skip=on_unsupported == "skip",
                 resume=resume,
                 overwrite=overwrite,
             )
-    result = ConversionReport(
-        describe_source(scan),
-        place.url,
-        complete=not dry_run,
-        seconds=time.perf_counter() - started,
-        h5bound=version("h5bound"),
-        converted=list_converted(scan, plan, written, failed),
-        skipped=list_skipped(plan, failed),
-        links=scan.links,
-        notes=scan.notes,
-    )
+    result = make_report(scan, plan, store, written=written, failed=failed, complete=not dry_run)
+    result = replace(result, seconds=time.perf_counter() - started)
     if verify and not dry_run:
         from h5bound._verify import verify as compare
 
@@ -256,3 +247,32 @@ def convert(
     if report is not None:
         write_report(report, result.to_json())
     return result
+
+
+def transfer_units(kept: KeptOpen, run: Run, jobs: Sequence[Job], units: Sequence[Unit]) -> list[UnitResult]:
+    """Read and write units; the source is closed at the end, even if no unit opens it."""
+    with kept.last_use():
+        return run(TRANSFER, jobs, units)
+
+
+def make_report(
+    scan: SourceScan,
+    plan: StorePlan,
+    store: Target,
+    *,
+    written: Sequence[UnitResult],
+    failed: Mapping[str, str],
+    complete: bool,
+) -> ConversionReport:
+    """Return the report of a conversion, without its duration."""
+    return ConversionReport(
+        source=describe_source(scan),
+        target=store.url,
+        complete=complete,
+        seconds=0.0,
+        h5bound=version("h5bound"),
+        converted=list_converted(scan, plan, written, failed),
+        skipped=list_skipped(plan, failed),
+        links=scan.links,
+        notes=scan.notes,
+    )

@@ -1,10 +1,10 @@
-"""A Zarr store compared with the HDF5 file that it was made from, bit for bit.
+"""Compare a Zarr store with the HDF5 file that it was made from, bit for bit.
 
-The file is read anew, its values by h5py itself where that has the filters and the file is on a disk, and all that is
-expected follows from that and from the options of the conversion. Compared are the tree, every attribute, shape, type,
-fill value and dimension names of every array, the consolidated metadata, the values wherever the file or the store has
-any, and one element where neither has. What the store says was left out for an error is tried again. As in a conversion
-the file is open for a window of memory at a time.
+The file is scanned and planned again with the options of the conversion, which say what the store must hold. The tree,
+all attributes, the shape, type, fill value and dimension names of every array, and the consolidated metadata are
+compared, then all values that the file or the store holds, and one element of each array that has none. Values are read
+by h5py itself where it has the filters and the file is local. Datasets that the store lists as unreadable are tried
+again. As in a conversion, the file is open for one window of memory at a time.
 """
 
 from __future__ import annotations
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from h5bound.execution.work import UnitResult
-    from h5bound.lifecycle.source import Source
     from h5bound.verification.nodes import Comparison
 
 
@@ -58,43 +57,45 @@ def verify(
     allow_external: Sequence[str | PathLike[str]] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> VerificationReport:
-    """Give every difference between a Zarr store and the HDF5 file that it was made from.
+    """Compare a Zarr store with the HDF5 file that it was made from, bit for bit.
 
     Parameters
     ----------
     source
-        The HDF5 file: a path, a URL that fsspec knows, or an open `h5py.File`, which is left open.
+        The HDF5 file: a path, a URL that fsspec supports, or an open `h5py.File`, which is left open.
     target
-        A store that `convert` wrote: its path, its URL, or a Zarr store object.
+        A store that `convert` wrote: a path, a URL that fsspec supports, or a Zarr store object.
     storage_options
-        Of fsspec, for the URLs among source and target.
+        Options passed to fsspec, such as credentials, where `source` or `target` is a URL.
     target_options
-        The same for the target alone, where it needs others.
+        Options passed to fsspec for `target`; None for those in `storage_options`.
     window
-        How many bytes are read between one open and its close, as for `convert`.
+        Bytes that are read between one open and its close, as for `convert`.
     workers
-        Threads; on a cluster windows that are worked on at once. None for dask's choice.
+        Number of threads; on a cluster the number of windows that are processed at once. None for dask's default.
     scheduler
         Address of a dask cluster; None for the scheduler in force.
     report
-        Where to write the report as JSON.
+        Path of a file to write the report to, as JSON.
     allow_external
-        Directories from which other files may be read, as for the conversion.
+        Directories whose files may be read, as for `convert`.
     progress
-        Called with the bytes that are done and all bytes, now and then.
+        Called now and then with the number of bytes done and in total.
 
     Returns
     -------
     VerificationReport
-        Equal if there is no difference. What the conversion left out, and said so, is listed and not compared.
+        All differences. Objects that the conversion left out and listed are listed again and not compared.
 
     Raises
     ------
     TargetError
-        The store is not there, not complete, or not one of h5bound's; or a document of it is damaged. Or it was
-        replaced meanwhile, or the report cannot be written where it is wanted.
+        The store does not exist, is not complete, was not written by h5bound, has a damaged metadata document, or was
+        replaced during the comparison; or the report cannot be written.
     SourceNotFoundError, SourceChangedError
-        The file is not there, or it or another that was read for it is written to meanwhile.
+        The file does not exist; or the file, or another one that it reads, was written to during the comparison.
+    OptionError
+        An option has an invalid value.
 
     Examples
     --------
@@ -108,26 +109,27 @@ def verify(
     True
     """
     started = time.perf_counter()
-    source_options, target_options = share_options(source, target, storage_options, target_options)
-    h5 = H5Source.of(source, source_options)
-    place = find_target(target, target_options)
-    place.check_reach(scheduler, writing=False)
-    check_report(report, place, [h5.path])
-    with reaching(place.url):
-        provenance, told = parse_provenance(place), read_provenance_text(place)
     nbytes = window_nbytes(window)
-    allowed = resolve_directories(allow_external)
-    with keep_open(h5, keep=runs_on_threads(scheduler)) as kept:
+    file_options, store_options = share_options(source, target, storage_options, target_options)
+    file = H5Source.of(source, file_options)
+    store = find_target(target, store_options)
+    store.check_reach(scheduler, writing=False)
+    check_report(report, store, [file.path])
+    with reaching(store.url):
+        provenance, provenance_text = parse_provenance(store), read_provenance_text(store)
+    settings, limits = provenance.settings, provenance.limits
+    with keep_open(file, keep=runs_on_threads(scheduler)) as kept:
         with open_source(kept) as opened:
-            scan = scan_source(h5, opened, settings=provenance.settings, limits=provenance.limits, allowed=allowed)
-        check_report(report, place, scan.list_external_files())
-        plan = plan_store(scan, provenance.settings, provenance.limits, nbytes)
-        sources: list[Source] = [kept, *(origin.source for origin in scan.origins[1:])]
+            allowed = resolve_directories(allow_external)
+            scan = scan_source(file, opened, settings=settings, limits=limits, allowed=allowed)
+        check_report(report, store, scan.list_external_files())
+        plan = plan_store(scan, settings, limits, nbytes)
+        sources = scan.list_sources(kept)
         with quiet_zarr():
-            tree = read_tree(place)
+            tree = read_tree(store)
             comparison = compare_tree(scan, plan, tree, provenance, sources)
-            for node, what in compare_copies(place, tree.nodes):
-                comparison.add(comparison.path_of(node), what)
+            for node, difference in compare_copies(store, tree.nodes):
+                comparison.add(comparison.path_of(node), difference)
         units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, nbytes)
         with kept.last_use():
             results = run_units(
@@ -141,11 +143,11 @@ def verify(
                 progress=progress,
             )
     check_unchanged(scan)
-    if read_provenance_text(place) != told:
-        raise TargetError(f"{place.url}: the store was replaced while it was compared; compare again")
+    if read_provenance_text(store) != provenance_text:
+        raise TargetError(f"{store.url}: the store was replaced during the comparison; compare again")
     result = VerificationReport(
-        source=h5.path,
-        target=place.url,
+        source=file.path,
+        target=store.url,
         arrays=len({job.path for job in comparison.jobs if job.arrays}),
         attributes=comparison.attributes,
         nbytes=sum(item.nbytes for item in results),
@@ -161,9 +163,9 @@ def verify(
 def compare_values(comparison: Comparison, results: Sequence[UnitResult]) -> Iterator[Difference]:
     """Yield a difference for each dataset whose values differ, or were left out though they can be read."""
     unreadable = {comparison.jobs[item.array].path for item in results if item.unreadable}
-    for path, what in list_differences(comparison.jobs, results).items():
+    for path, difference in list_differences(comparison.jobs, results).items():
         if path not in comparison.retried:
-            yield Difference(path, what)
+            yield Difference(path, difference)
     for path, reason in comparison.retried.items():
         if path not in unreadable:
-            yield Difference(path, f"not in the store, and its report says why, but it can be read: {reason}")
+            yield Difference(path, f"left out of the store as unreadable, but it can be read: {reason}")

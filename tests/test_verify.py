@@ -160,7 +160,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
         edit("text", lambda doc: doc.update(data_type="float64", fill_value=0.0, codecs=[NUMBERS])),
         "/text: type float64",
     ),
-    "an array that is said to be left out": (leave_out("sparse"), "/sparse: not in the store, and its report says why"),
+    "an array that is said to be left out": (leave_out("sparse"), "/sparse: left out of the store as unreadable"),
     "sequences that are said to be left out": (
         edit("", lambda doc: skipped(doc).append({"path": "/sequences", "reason": "odd"})),
         "/sequences: its report says without need that this was left out: odd",

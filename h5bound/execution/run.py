@@ -162,9 +162,8 @@ def run_here(
 
 
 def runs_on_threads(scheduler: str | None) -> bool:
-    """Return whether units run in this process: on no cluster, and in no pool of the caller."""
-    local = (None, dask.threaded.get, dask.local.get_sync)
-    return scheduler is None and dask.base.get_scheduler() in local and dask.config.get("pool", None) is None
+    """Return whether tasks run on threads of this process, not on a cluster at an address or in other processes."""
+    return scheduler is None and dask.base.get_scheduler() in (None, dask.threaded.get, dask.local.get_sync)
 
 
 @contextmanager

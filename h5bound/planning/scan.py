@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from h5bound.files.file_state import LocalState
     from h5bound.hdf5.dimension_scales import Dimensions
     from h5bound.hdf5.hierarchy import Hierarchy, Limits
+    from h5bound.lifecycle.source import Source
     from h5bound.planning.options import Settings
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
@@ -75,6 +76,10 @@ class SourceScan:
     def list_external_files(self) -> list[str]:
         """Return the paths of the other files that are read."""
         return [*(origin.source.path for origin in self.origins[1:]), *self.external_states]
+
+    def list_sources(self, first: Source) -> list[Source]:
+        """Return the sources of all origins, with another one for the first, such as one that is kept open."""
+        return [first, *(origin.source for origin in self.origins[1:])]
 
     @property
     def hierarchy(self) -> Hierarchy:

@@ -101,12 +101,9 @@ class Target:
         writing
             Whether the tasks write to the store.
         """
-        import dask.base
-        import dask.local
-        import dask.threaded
+        from h5bound.execution.run import runs_on_threads
 
-        here = scheduler is None and dask.base.get_scheduler() in (None, dask.threaded.get, dask.local.get_sync)
-        if not here and not self.backend.travels(writing=writing):
+        if not runs_on_threads(scheduler) and not self.backend.travels(writing=writing):
             raise TargetError(
                 f"{self.url}: only this process can use it, and tasks run in others; "
                 "name a folder or a URL, or set dask.config.set(scheduler='threads')"
