@@ -256,7 +256,7 @@ def _unpack_lz4(frame: Bytes, out: Bytes) -> None:
 
 def _unpack_zstd(frame: Bytes, out: Bytes) -> None:
     """Decompress one Zstandard frame that follows four bytes."""
-    undo_zstd(FilterInput(frame[4:], out.size, out, ()))
+    undo_zstd(FilterInput(frame[4:], out.size, out=out, options=()))
 
 
 def undo_bitshuffle(task: FilterInput) -> Bytes:

@@ -209,8 +209,9 @@ class Decoder:
         data = encoded
         while steps:
             spec, options, nbytes = steps.pop()
+            target = None if steps else out
             try:
-                data = spec.undo(FilterInput(data, nbytes, None if steps else out, options, self._limit))
+                data = spec.undo(FilterInput(data, nbytes, out=target, options=options, limit=self._limit))
             except DamagedError as error:
                 raise DamagedError(f"{spec.name}: it {error}") from error.__cause__
         self._check(data)
@@ -236,9 +237,11 @@ class Decoder:
                 continue
             joined = spec.join(data, nbytes, options) if spec.join is not None and nbytes > 0 else None
             if joined is None:
-                data = [spec.undo(FilterInput(chunk, nbytes, None, options, self._limit)) for chunk in data]
+                inputs = [FilterInput(chunk, nbytes, out=None, options=options, limit=self._limit) for chunk in data]
+                data = list(map(spec.undo, inputs))
             else:
-                data = np.split(spec.undo(FilterInput(joined, nbytes * len(data), None, options)), len(data))
+                whole = FilterInput(joined, nbytes * len(data), out=None, options=options)
+                data = np.split(spec.undo(whole), len(data))
         for chunk in data:
             self._check(chunk)
         np.concatenate(data, out=out.reshape(-1))

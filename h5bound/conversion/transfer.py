@@ -209,7 +209,7 @@ def encode_chunks(job: Job, unit: Unit, parts: Sequence[Block]) -> Iterator[tupl
 def encode_elements(job: Job, block: Block) -> bytes:
     """Return the encoded bytes of one chunk."""
     assert job.codecs is not None
-    return encode_chunk(job.codecs, block, job.node.fill.value, job.node.chunks)
+    return encode_chunk(job.codecs, block, fill=job.node.fill.value, chunks=job.node.chunks)
 
 
 def name_keys(job: Job, unit: Unit, chunks: EncodedChunks) -> Iterator[tuple[str, bytes | memoryview]]:

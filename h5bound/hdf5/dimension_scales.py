@@ -8,7 +8,7 @@ details, so nothing is lost.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import h5py
@@ -32,7 +32,7 @@ NOT_A_COORDINATE = "_nc4_non_coord_"
 _NETCDF_IDS = ("_Netcdf4Dimid", "_Netcdf4Coordinates")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dimensions:
     """The dimension scales of one dataset."""
 
@@ -40,15 +40,15 @@ class Dimensions:
     """A name for each dimension of the dataset, None where it has none."""
     shape: tuple[int, ...]
     """Shape of the dataset."""
-    scale: bool
+    scale: bool = False
     """Whether the dataset is a dimension scale itself."""
-    bare: bool
+    bare: bool = False
     """Whether it is a netCDF dimension without a variable: it holds no data and needs no array."""
-    unlimited: bool
+    unlimited: bool = False
     """Whether the first dimension is unlimited."""
-    consumed: frozenset[str]
+    consumed: frozenset[str] = frozenset()
     """Names of the attributes that this record replaces."""
-    details: dict[str, JSON]
+    details: dict[str, JSON] = field(default_factory=dict)
     """What they say beyond the names; goes into ``_h5bound`` of the root."""
 
 

@@ -133,7 +133,8 @@ def plan_chain(
     name, level = parse_codec("blosc-zstd" if codecs == "keep" else codecs)
     if prod(chunks) * dtype.itemsize > BLOSC_LIMIT and name.startswith("blosc"):
         name, level = "zstd", None
-    compressors = _plan_compressors(name, CODECS[name] if level is None else level, dtype, zarr_format)
+    level = CODECS[name] if level is None else level
+    compressors = _plan_compressors(name, level, dtype, zarr_format=zarr_format)
     if zarr_format == 2:
         return CodecChain(({"id": "vlen-utf8"},) if dtype.kind == "T" else (), None, compressors)
     return CodecChain((), _plan_serializer(dtype, endian), compressors)
@@ -146,7 +147,9 @@ def _plan_serializer(dtype: np.dtype[Any], endian: str) -> Mapping[str, Any] | N
     return {"name": "bytes", "configuration": {"endian": endian}}
 
 
-def _plan_compressors(name: str, level: int, dtype: np.dtype[Any], zarr_format: int) -> tuple[Mapping[str, Any], ...]:
+def _plan_compressors(
+    name: str, level: int, dtype: np.dtype[Any], *, zarr_format: int
+) -> tuple[Mapping[str, Any], ...]:
     if name == "none":
         return ()
     if name == "zstd":
@@ -181,7 +184,7 @@ def _numcodecs_config(codec: Mapping[str, Any]) -> dict[str, Any]:
     return {"id": codec["name"].removeprefix("numcodecs."), **settings}
 
 
-def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], fill: NDArray[Any], chunks: tuple[int, ...]) -> bytes:
+def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], *, fill: NDArray[Any], chunks: tuple[int, ...]) -> bytes:
     """Return an encoded chunk of shape `chunks`; `fill` (of the array's type) pads a block at the array's end."""
     whole = block
     if block.shape != chunks or block.dtype != fill.dtype:

@@ -38,8 +38,8 @@ def name_dimensions(group: Mapping[str, Dimensions], start: int = 0) -> GroupNam
     Examples
     --------
     >>> from h5bound.hdf5.dimension_scales import Dimensions
-    >>> plain = Dimensions((None, None), (3, 3), False, False, False, frozenset(), {})
-    >>> name_dimensions({"a": plain}).names
+    >>> unnamed = Dimensions(names=(None, None), shape=(3, 3))
+    >>> name_dimensions({"a": unnamed}).names
     {'a': ('phony_dim_0', 'phony_dim_1')}
     """
     assigned, next_phony = _assign_names(group, start)
