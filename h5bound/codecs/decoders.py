@@ -54,16 +54,16 @@ def _damaged(problem: str) -> Iterator[None]:
         raise DamagedError(f"{problem}: {error}") from error
 
 
-def undo_deflate(task: FilterInput) -> Bytes:
+def undo_deflate(step: FilterInput) -> Bytes:
     """Inflate a zlib stream. libdeflate checks its Adler-32."""
     import deflate
 
-    if task.nbytes < 0:
-        return _decompress_stream(zlib.decompressobj(), task.source, limit=task.limit, name="zlib")
+    if step.nbytes < 0:
+        return _decompress_stream(zlib.decompressobj(), step.source, limit=step.limit, name="zlib")
     try:
-        return np.frombuffer(deflate.zlib_decompress(task.source, task.nbytes), np.uint8)
+        return np.frombuffer(deflate.zlib_decompress(step.source, step.nbytes), np.uint8)
     except deflate.DeflateError as error:
-        raise DamagedError(f"is not a zlib stream of {task.nbytes} bytes") from error
+        raise DamagedError(f"is not a zlib stream of {step.nbytes} bytes") from error
 
 
 def _decompress_stream(unpacker: Any, source: Bytes, *, limit: int, name: str) -> Bytes:
@@ -75,16 +75,16 @@ def _decompress_stream(unpacker: Any, source: Bytes, *, limit: int, name: str) -
     return np.frombuffer(data, np.uint8)
 
 
-def undo_shuffle(task: FilterInput) -> Bytes:
+def undo_shuffle(step: FilterInput) -> Bytes:
     """Undo the byte shuffle.
 
     numpy's strided copies do this at 3 GB/s without the GIL, which numcodecs holds. Bytes after the last whole element
     are not shuffled (H5Zshuffle.c).
     """
-    out = task.target()
-    if out.size != task.source.size:
-        raise DamagedError(f"has {task.source.size} bytes where {out.size} are declared")
-    unshuffle(task.source, out, task.options[0])
+    out = step.target()
+    if out.size != step.source.size:
+        raise DamagedError(f"has {step.source.size} bytes where {out.size} are declared")
+    unshuffle(step.source, out, step.options[0])
     return out
 
 
@@ -98,12 +98,12 @@ def unshuffle(source: Rows, out: Rows, size: int) -> None:
     out[..., whole:] = source[..., whole:]
 
 
-def undo_fletcher32(task: FilterInput) -> Bytes:
+def undo_fletcher32(step: FilterInput) -> Bytes:
     """Check and remove the checksum, the last four bytes."""
-    if task.source.size < 4:
+    if step.source.size < 4:
         raise DamagedError("is too short for its checksum")
-    data = task.source[:-4]
-    stored = int.from_bytes(task.source[-4:].tobytes(), "little")
+    data = step.source[:-4]
+    stored = int.from_bytes(step.source[-4:].tobytes(), "little")
     computed = fletcher32(data)
     # HDF5 up to 1.6.2 on little-endian machines swapped the bytes of either half (H5Zfletcher32.c).
     swapped = (computed & 0x00FF00FF) << 8 | (computed & 0xFF00FF00) >> 8
@@ -177,16 +177,16 @@ def _fold(total: int) -> int:
     return (total - 1) % 65535 + 1 if total else 0
 
 
-def undo_zstd(task: FilterInput) -> Bytes:
+def undo_zstd(step: FilterInput) -> Bytes:
     """Decompress a Zstandard frame. Its header must hold its size, as HDF5's plugin requires."""
     from numcodecs import zstd
 
-    problem = f"is not a Zstandard frame of {task.nbytes} bytes"
-    if _zstd_nbytes(task.source[:18].tobytes()) != task.nbytes:
+    problem = f"is not a Zstandard frame of {step.nbytes} bytes"
+    if _zstd_nbytes(step.source[:18].tobytes()) != step.nbytes:
         raise DamagedError(problem)
-    out = task.target()
+    out = step.target()
     with _damaged(problem):
-        zstd.decompress(task.source, out)
+        zstd.decompress(step.source, out)
     return out
 
 
@@ -203,33 +203,33 @@ def _zstd_nbytes(head: bytes) -> int:
     return int.from_bytes(size, "little") + (256 if width == 2 else 0)
 
 
-def undo_bzip2(task: FilterInput) -> Bytes:
+def undo_bzip2(step: FilterInput) -> Bytes:
     """Decompress a bzip2 stream."""
-    return _decompress_stream(bz2.BZ2Decompressor(), task.source, limit=task.nbytes, name="bzip2")
+    return _decompress_stream(bz2.BZ2Decompressor(), step.source, limit=step.nbytes, name="bzip2")
 
 
-def undo_blosc(task: FilterInput) -> Bytes:
+def undo_blosc(step: FilterInput) -> Bytes:
     """Decompress a Blosc 1 buffer, after checking the sizes in its header."""
     from numcodecs import blosc
 
-    if task.source.size < 16:
+    if step.source.size < 16:
         raise DamagedError("is too short for a Blosc buffer")
-    nbytes, _, encoded_nbytes = struct.unpack("<III", task.source[4:16].tobytes())
-    if nbytes != task.nbytes or encoded_nbytes != task.source.size:
+    nbytes, _, encoded_nbytes = struct.unpack("<III", step.source[4:16].tobytes())
+    if nbytes != step.nbytes or encoded_nbytes != step.source.size:
         raise DamagedError(
-            f"is a Blosc buffer of {encoded_nbytes} bytes for {nbytes} by its header, where {task.source.size} are "
-            f"stored for {task.nbytes}"
+            f"is a Blosc buffer of {encoded_nbytes} bytes for {nbytes} by its header, where {step.source.size} are "
+            f"stored for {step.nbytes}"
         )
-    out = task.target()
+    out = step.target()
     with _damaged("does not decompress"):
-        blosc.decompress(task.source, out)
+        blosc.decompress(step.source, out)
     return out
 
 
-def undo_lz4(task: FilterInput) -> Bytes:
+def undo_lz4(step: FilterInput) -> Bytes:
     """Decompress HDF5's LZ4 framing. A block as long as its content is stored uncompressed (H5Zlz4.c)."""
-    out = task.target()
-    frames = find_frames(task.source, out.size, out.size)
+    out = step.target()
+    frames = find_frames(step.source, out.size, out.size)
     done = unpack_full(frames, out, plain=True) if len(frames.lengths) > 1 and has_imagecodecs() else 0
     unpack_one_by_one(frames, out, _unpack_lz4, plain=True, done=done)
     return out
@@ -259,7 +259,7 @@ def _unpack_zstd(frame: Bytes, out: Bytes) -> None:
     undo_zstd(FilterInput(frame[4:], out.size, out=out, options=()))
 
 
-def undo_bitshuffle(task: FilterInput) -> Bytes:
+def undo_bitshuffle(step: FilterInput) -> Bytes:
     """Undo the bit shuffle, and before it the compression that the filter may include.
 
     Bits are shuffled in groups of eight elements. Elements after the last group follow unchanged (bitshuffle.c).
@@ -267,16 +267,16 @@ def undo_bitshuffle(task: FilterInput) -> Bytes:
     """
     import imagecodecs
 
-    _, _, size, elements, packer = (*task.options, 0)[:5]
-    nbytes = task.source.size if task.nbytes < 0 else task.nbytes
+    _, _, size, elements, packer = (*step.options, 0)[:5]
+    nbytes = step.source.size if step.nbytes < 0 else step.nbytes
     packed = nbytes // (8 * size) * (8 * size)
-    bits, rest = task.source[:packed], task.source[packed:]
+    bits, rest = step.source[:packed], step.source[packed:]
     if packer:
-        bits, rest, block_nbytes = _unpack_bits(task.source, nbytes, packed=packed, packer=packer)
+        bits, rest, block_nbytes = _unpack_bits(step.source, nbytes, packed=packed, packer=packer)
         elements = block_nbytes // size
     if bits.size + rest.size != nbytes:
         raise DamagedError(f"has {bits.size + rest.size} bytes where {nbytes} are declared")
-    out = task.target()
+    out = step.target()
     out[packed:] = rest
     element = f"V{size}"
     with _damaged("does not unshuffle"):
@@ -301,26 +301,26 @@ def _unpack_bits(source: Bytes, nbytes: int, *, packed: int, packer: int) -> tup
     return bits, source[frames.end(len(frames.lengths)) :], frames.block
 
 
-def undo_lzf(task: FilterInput) -> Bytes:
+def undo_lzf(step: FilterInput) -> Bytes:
     """Decompress an LZF stream."""
     import imagecodecs
 
-    out = task.target()
+    out = step.target()
     with _damaged("is not an LZF stream"):
-        data = imagecodecs.lzf_decode(task.source, out=memoryview(out))
+        data = imagecodecs.lzf_decode(step.source, out=memoryview(out))
     return _check_full(data, out)
 
 
-def undo_szip(task: FilterInput) -> Bytes:
+def undo_szip(step: FilterInput) -> Bytes:
     """Decompress a SZIP stream that follows its little-endian size (H5Zszip.c)."""
     import imagecodecs
 
-    out = task.target()
-    if task.source.size < 5 or int.from_bytes(task.source[:4].tobytes(), "little") != out.size:
+    out = step.target()
+    if step.source.size < 5 or int.from_bytes(step.source[:4].tobytes(), "little") != out.size:
         raise DamagedError(f"is not a SZIP buffer of {out.size} bytes")
-    mask, per_block, bits, per_line = task.options
+    mask, per_block, bits, per_line = step.options
     with _damaged("is not a SZIP stream"):
-        data = imagecodecs.szip_decode(task.source[4:], mask, per_block, bits, per_line, out=memoryview(out))
+        data = imagecodecs.szip_decode(step.source[4:], mask, per_block, bits, per_line, out=memoryview(out))
     return _check_full(data, out)
 
 
