@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from math import prod
 from typing import Any
 
 import numpy as np
 import pytest
 from h5py import h5t
-from hypothesis import given
-from hypothesis import strategies as st
 
-from h5bound.chunk_grid import (
-    count_chunks,
-    cut_batches,
-    list_chunk_coords,
-    map_chunk_coords,
-    plan_auto_chunks,
-    region_of,
-)
 from h5bound.errors import OptionError, UnsafeSourceError
 from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.hdf5.dataset import DatasetRecord
@@ -196,43 +185,3 @@ def test_blosc_is_not_asked_to_shuffle_single_bytes() -> None:
     chain = plan_chain("keep", np.dtype("u1"), endian="little", chunks=(10,), zarr_format=3)
     assert chain.compressors[0]["configuration"]["shuffle"] == "noshuffle"
     assert chain.serializer is None
-
-
-sizes = st.integers(1, 9)
-
-
-@given(st.lists(st.tuples(st.integers(0, 20), sizes, sizes), min_size=1, max_size=3), st.data())
-def test_cells_of_another_grid_cover_what_is_stored_and_nothing_else(
-    axes: list[tuple[int, int, int]], data: st.DataObject
-) -> None:
-    shape, old, new = (tuple(values) for values in zip(*axes, strict=True))
-    every = list_chunk_coords(shape, old, 10_000)
-    rows = data.draw(st.lists(st.sampled_from(range(len(every))), unique=True)) if len(every) else []
-    chunk_coords = every[sorted(rows)]
-    wanted = np.zeros(shape, bool)
-    for cell in chunk_coords.tolist():
-        wanted[region_of(tuple(cell), shape, old)] = True
-    found = map_chunk_coords(chunk_coords, shape, old, new, 10_000)
-    covered = np.zeros(shape, int)
-    for cell in found.tolist():
-        region = region_of(tuple(cell), shape, new)
-        assert wanted[region].any()
-        covered[region] += 1
-    assert (covered[wanted] == 1).all()
-
-
-@given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 100), st.integers(1, 5))
-def test_batches_cover_each_member_once_and_keep_to_their_size(members: list[int], nbytes: int, count: int) -> None:
-    batches = cut_batches(np.array(members, np.int64), nbytes, count)
-    assert [i for start, stop in batches for i in range(start, stop)] == list(range(len(members)))
-    assert all(
-        stop - start <= count and (stop - start == 1 or sum(members[start:stop]) <= nbytes) for start, stop in batches
-    )
-
-
-@given(st.lists(st.integers(0, 1000), max_size=4), st.integers(1, 16), st.integers(1, 10_000))
-def test_automatic_chunks_keep_to_their_size(shape: list[int], itemsize: int, nbytes: int) -> None:
-    chunks = plan_auto_chunks(tuple(shape), itemsize, nbytes)
-    assert prod(chunks) * itemsize <= max(nbytes, itemsize)
-    assert all(size >= 1 for size in chunks)
-    assert len(count_chunks(tuple(shape), chunks)) == len(shape)

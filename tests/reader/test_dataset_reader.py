@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-import pickle
 import platform
 import subprocess
 import sys
 import threading
 import tracemalloc
-import zlib
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -23,85 +20,24 @@ import numpy as np
 import pytest
 from h5py import h5d, h5p, h5s, h5t
 
-from h5bound.chunk_grid import ChunkGrid
-from h5bound.codecs import decoders
-from h5bound.codecs import lz4_blocks as frames
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.files.local import LocalFile
-from h5bound.hdf5 import chunk_index as finder
-from h5bound.hdf5.chunk_index import index_chunks
-from h5bound.reader import chunked
-from h5bound.reader import small_chunks as batch
+from h5bound.reader import chunked, small_chunks
 from h5bound.reader.chunked import EncodedBlock
 from h5bound.reader.dataset_reader import DatasetReader
+from tests.support.readers import GZIP, VALUES, check, check_all, decode_later, opened
 from tests.support.strategies import leave_edges_unfiltered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-VALUES = np.arange(11 * 13, dtype="<i4").reshape(11, 13) * 7919
-GZIP = {"chunks": (4, 5), "compression": "gzip", "shuffle": True}
 
-
-@pytest.fixture(scope="module", autouse=True, params=[0, batch.SMALL_NBYTES], ids=["one_by_one", "together"])
+@pytest.fixture(scope="module", autouse=True, params=[0, small_chunks.SMALL_NBYTES], ids=["one_by_one", "together"])
 def chunks_of_any_size(request: pytest.FixtureRequest) -> Iterator[None]:
     """Read small chunks one by one and together."""
-    with patch.object(batch, "SMALL_NBYTES", request.param):
+    with patch.object(small_chunks, "SMALL_NBYTES", request.param):
         yield
-
-
-@contextmanager
-def opened(
-    path: Path, name: str = "x", mode: str = "r", **options: Any
-) -> Iterator[tuple[h5py.Dataset, DatasetReader]]:
-    with h5py.File(path, mode, **options) as file:
-        reader = DatasetReader(file[name])
-        try:
-            yield file[name], reader
-        finally:
-            reader.close()
-
-
-def regions_of(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
-    """Give the whole, the inside, the last element, the first row, and nothing."""
-    return [
-        tuple(slice(0, n) for n in shape),
-        tuple(slice(n // 3, n - n // 4) for n in shape),
-        tuple(slice(max(n - 1, 0), n) for n in shape),
-        tuple(slice(0, min(n, 1) if axis == 0 else n) for axis, n in enumerate(shape)),
-        tuple(slice(0, 0) for _ in shape),
-    ]
-
-
-def check_all(dataset: h5py.Dataset, reader: DatasetReader) -> None:
-    for region in regions_of(dataset.shape):
-        check(reader.read(region), dataset[region or ...])
-        check(decode_later(reader, region), dataset[region or ...])
-
-
-def decode_later(reader: DatasetReader, region: tuple[slice, ...]) -> Any:
-    """Give what was fetched of a region, decoded for the second time, or from a pickle."""
-    fetched = reader.read_encoded(region)
-    if not isinstance(fetched, EncodedBlock):
-        return fetched
-    assert sum(data.nbytes for _, _, data in fetched.parts) <= fetched.decode().nbytes
-    before = [bytes(data) for _, _, data in fetched.parts]
-    first, copy, second = fetched.decode(), pickle.loads(pickle.dumps(fetched)), fetched.decode()
-    assert [bytes(data) for _, _, data in fetched.parts] == before
-    assert first.tobytes() == copy.tobytes() == second.tobytes()
-    return second
-
-
-def check(got: Any, want: Any) -> None:
-    assert isinstance(got, np.ndarray)
-    assert (got.shape, got.dtype) == (want.shape, want.dtype)
-    assert got.flags.c_contiguous
-    assert got.flags.writeable
-    if got.dtype.hasobject:
-        assert repr(got.tolist()) == repr(want.tolist())
-    else:
-        assert got.tobytes() == want.tobytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,17 +190,6 @@ def test_every_kind_of_chunk_index_reads_as_h5py_reads_it(
         check_all(dataset, reader)
 
 
-def test_a_list_with_the_wrong_coordinates_of_an_extensible_array_is_not_trusted(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
-        file.create_dataset("x", data=VALUES, chunks=(4, 5), maxshape=(22, None))
-        file.create_dataset("y", data=VALUES, chunks=(4, 5), maxshape=(None, 26))
-    with h5py.File(tmp_path / "x.h5") as file:
-        assert index_chunks(file["x"].id, ChunkGrid((11, 13), (4, 5))) is None
-        manifest = index_chunks(file["y"].id, ChunkGrid((11, 13), (4, 5)))
-        assert manifest is not None
-        assert manifest.chunk_coords.tolist() == [[i, j] for i in range(3) for j in range(3)]
-
-
 @pytest.mark.parametrize("userblock", [512, 4096])
 @pytest.mark.parametrize("options", [{}, {"chunks": (4, 5)}, GZIP], ids=["contiguous", "plain", "gzip"])
 def test_a_user_block_moves_nothing(userblock: int, options: dict[str, Any], tmp_path: Path) -> None:
@@ -337,71 +262,11 @@ def test_contiguous_data_are_read_in_spans_and_few_bytes_of_each_row_through_h5p
         check_all(dataset, reader)
 
 
-def test_a_small_plain_chunk_of_another_size_is_refused(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file.create_dataset("short", VALUES.shape, VALUES.dtype, chunks=(4, 5)).id.write_direct_chunk((4, 5), b"abc")
-    with opened(tmp_path / "x.h5", "short") as (_, reader):
-        assert not reader.read(np.s_[0:4, 0:5]).any()
-        with pytest.raises(CorruptChunkError, match=r"chunk at \(4, 5\): 3 bytes are stored where 80"):
-            reader.read(np.s_[0:11, 0:13])
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param({**hdf5plugin.Blosc()}, id="blosc"),
-        pytest.param({**hdf5plugin.LZ4()}, id="lz4"),
-        pytest.param({"shuffle": True, **hdf5plugin.Zstd()}, id="zstd"),
-        pytest.param({**hdf5plugin.Bitshuffle(cname="none")}, id="bitshuffle"),
-        pytest.param({**hdf5plugin.Bitshuffle()}, id="bitshuffle_lz4"),
-        pytest.param({"fletcher32": True}, id="fletcher32"),
-        pytest.param({"shuffle": True}, id="shuffle"),
-    ],
-)
-def test_small_chunks_that_are_shorter_than_declared_are_named(options: dict[str, Any], tmp_path: Path) -> None:
-    values = np.arange(16 * 8, dtype="<i4").reshape(16, 8)
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file.create_dataset("x", data=values, chunks=(4, 8), **options)
-        less = file.create_dataset("less", data=values[:2], chunks=(2, 8), **options)
-        short = file.create_dataset("short", data=values, chunks=(4, 8), **options)
-        short.id.write_direct_chunk((4, 0), less.id.read_direct_chunk((0, 0))[1])
-        masked = file.create_dataset("masked", data=values, chunks=(4, 8), **options)
-        masked.id.write_direct_chunk((4, 0), values[4:8].tobytes(), 0xFF)
-        for cut in range(3):
-            damaged = file.create_dataset(f"cut{cut}", data=values, chunks=(4, 8), **options)
-            chunk = damaged.id.read_direct_chunk((4, 0))[1]
-            damaged.id.write_direct_chunk((4, 0), chunk[: len(chunk) - 1 - cut * (len(chunk) // 3)])
-        holes = file.create_dataset("holes", (32, 8), "<i4", chunks=(4, 8), fillvalue=3, **options)
-        holes[8:24] = values
-    for name in ("x", "holes", "masked"):
-        with opened(tmp_path / "x.h5", name) as (dataset, reader):
-            check_all(dataset, reader)
-            check(reader.read(np.s_[1:15, 2:7]), dataset[1:15, 2:7])
-    for name in ("short", "cut0", "cut1", "cut2"):
-        with opened(tmp_path / "x.h5", name) as (_, reader):
-            check(reader.read(np.s_[0:4, 0:8]), values[:4])
-            with pytest.raises(CorruptChunkError, match=rf"{name} in .*, chunk at \(4, 0\)"):
-                reader.read(np.s_[0:16, 0:8])
-
-
-@pytest.mark.parametrize("options", [{}, {"shuffle": True}, {"fletcher32": True}], ids=str)
-def test_small_chunks_behind_the_end_of_a_file_that_was_cut_short_are_no_zeros(
-    options: dict[str, Any], tmp_path: Path
-) -> None:
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file.create_dataset("x", data=np.ones(10_000), chunks=(100,), **options)
-    with opened(tmp_path / "x.h5") as (_, reader):
-        assert reader.read(np.s_[0:200,]).all()
-        os.truncate(tmp_path / "x.h5", 4096)
-        with pytest.raises(CorruptChunkError, match="past the end of the file"):
-            reader.read(np.s_[0:10_000,])
-
-
 def test_filtered_chunks_are_held_as_they_are_stored_unless_that_is_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
-    monkeypatch.setattr(batch, "SMALL_NBYTES", 0)
+    monkeypatch.setattr(small_chunks, "SMALL_NBYTES", 0)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("small", data=np.arange(2000).reshape(40, 50), **GZIP)
         file.create_dataset("noise", data=noise, chunks=(40, 50), compression="gzip")
@@ -431,177 +296,6 @@ def test_threads_may_decode_what_was_fetched_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(fetched.decode) for _ in range(64)]
         assert all(block.result().tobytes() == values.tobytes() for block in found)
-
-
-def test_small_chunks_are_read_at_once_where_they_lie_together(tmp_path: Path) -> None:
-    values = np.arange(200 * 70, dtype="<i4").reshape(200, 70)
-    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
-        file.create_dataset("x", data=values, **GZIP)
-    with (
-        opened(tmp_path / "x.h5") as (_, reader),
-        patch.object(batch, "SMALL_NBYTES", 64 << 10),
-        patch.object(LocalFile, "read", autospec=True, side_effect=LocalFile.read) as asked,
-    ):
-        check(reader.read(np.s_[1:199, 2:70]), values[1:199, 2:70])
-        assert 1 <= asked.call_count < 10  # of 700 chunks
-
-
-@pytest.mark.parametrize(
-    ("options", "chunk", "joined"),
-    [
-        (hdf5plugin.Bitshuffle(cname="lz4"), 64, True),  # one block, cut short by the chunk
-        (hdf5plugin.Bitshuffle(cname="lz4", nelems=32), 64, True),
-        (hdf5plugin.Bitshuffle(cname="lz4", nelems=32), 80, False),  # the last block is shorter
-        (hdf5plugin.Bitshuffle(cname="lz4"), 67, False),  # the last elements are not in a block
-        (hdf5plugin.Bitshuffle(cname="zstd"), 64, True),
-        (hdf5plugin.LZ4(), 64, True),
-        (hdf5plugin.LZ4(nbytes=128), 64, True),
-        (hdf5plugin.LZ4(nbytes=96), 64, False),
-    ],
-)
-@pytest.mark.parametrize("imagecodecs", [True, False])
-def test_small_framed_chunks_are_decoded_as_one_where_their_blocks_are_of_one_size(
-    options: dict[str, Any],
-    chunk: int,
-    *,
-    joined: bool,
-    imagecodecs: bool,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(decoders, "has_imagecodecs", lambda: imagecodecs)  # of LZ4 it is not required
-    values = np.random.default_rng(0).integers(0, 50, 20 * chunk).astype("<i4")
-    values[: 2 * chunk] = np.random.default_rng(1).integers(-(2**31), 2**31, 2 * chunk)  # these do not compress
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file.create_dataset("x", data=values, chunks=(chunk,), **options)
-    monkeypatch.setattr(batch, "SMALL_NBYTES", 64 << 10)
-    find_frames = frames.find_frames
-    with (
-        opened(tmp_path / "x.h5") as (dataset, reader),
-        patch.object(frames, "find_frames", side_effect=find_frames) as met,
-        patch.object(decoders, "find_frames", side_effect=find_frames) as asked,
-    ):
-        check(reader.read((slice(0, 20 * chunk),)), dataset[:])
-        assert asked.call_count == (1 if joined else 20)
-        assert met.call_count == (0 if chunk == 67 else 20)
-
-
-def test_a_damaged_chunk_among_joined_ones_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = np.random.default_rng(0).integers(0, 50, 20 * 64).astype("<i4")
-    for name, options in ("bitshuffle", hdf5plugin.Bitshuffle(cname="lz4")), ("lz4", hdf5plugin.LZ4()):
-        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
-            dataset = file.create_dataset("x", data=values, chunks=(64,), **options)
-            stored = bytearray(dataset.id.read_direct_chunk((320,))[1])
-            stored[16:] = bytes(len(stored) - 16)  # copies of what is 0 bytes before
-            dataset.id.write_direct_chunk((320,), bytes(stored))
-        monkeypatch.setattr(batch, "SMALL_NBYTES", 64 << 10)
-        with opened(tmp_path / f"{name}.h5") as (_, reader):
-            with pytest.raises(CorruptChunkError, match=rf"chunk at \(320,\): {name}: it does not decompress"):
-                reader.read((slice(0, 1280),))
-            assert reader.read((slice(0, 320),)).tobytes() == values[:320].tobytes()
-
-
-def test_small_chunks_read_together_are_those_of_h5py_whatever_was_stored_of_each(tmp_path: Path) -> None:
-    values = np.arange(40 * 50, dtype="<i4").reshape(40, 50)
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        for name, fill_time in (("x", "ifset"), ("never", "never")):
-            dataset = file.create_dataset(
-                name, values.shape, "<i4", fillvalue=-5, fill_time=fill_time, maxshape=(None, None), **GZIP
-            )
-            dataset[:20, 3:27] = values[:20, 3:27]
-            chunk = np.ascontiguousarray(values[24:28, 30:35])
-            shuffled = np.ascontiguousarray(chunk.view("u1").reshape(-1, 4).T).tobytes()
-            dataset.id.write_direct_chunk((24, 30), chunk.tobytes(), 0b11)
-            dataset.id.write_direct_chunk((28, 30), shuffled, 0b10)
-            dataset.id.write_direct_chunk((32, 30), zlib.compress(chunk), 0b01)
-    for name in ("x", "never"):
-        with opened(tmp_path / "x.h5", name) as (dataset, reader), patch.object(batch, "BOX_NBYTES", 2000):
-            check_all(dataset, reader)
-            check(reader.read(np.s_[2:39, 1:50]), dataset[2:39, 1:50])
-
-
-@pytest.mark.parametrize(
-    ("stored", "what"),
-    [
-        (zlib.compress(b"abc"), "shuffle: it has 3 bytes where 80 are declared"),
-        (zlib.compress(bytes(81)), "deflate: it is not a zlib stream of 80 bytes"),
-        (b"no stream", "deflate: it is not a zlib stream of 80 bytes"),
-    ],
-    ids=["short", "long", "none"],
-)
-def test_a_damaged_chunk_among_small_ones_is_named(stored: bytes, what: str, tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file.create_dataset("x", data=VALUES, **GZIP).id.write_direct_chunk((4, 5), stored)
-    with opened(tmp_path / "x.h5") as (_, reader):
-        check(reader.read(np.s_[0:11, 0:5]), VALUES[:, :5])
-        with pytest.raises(CorruptChunkError, match=rf"x.* chunk at \(4, 5\): {what}"):
-            reader.read(np.s_[0:11, 0:13])
-
-
-def test_small_chunks_that_say_they_are_large_in_the_file_are_read_one_by_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file.create_dataset("x", data=VALUES, **GZIP)
-    monkeypatch.setattr(batch, "ENCODED_NBYTES", 60)
-    monkeypatch.setattr(batch, "BOX_CHUNKS", 2)
-    with (
-        opened(tmp_path / "x.h5") as (dataset, reader),
-        patch.object(LocalFile, "read", autospec=True, side_effect=LocalFile.read) as asked,
-    ):
-        check_all(dataset, reader)
-        assert all(call.args[2] <= 100 for call in asked.call_args_list)
-
-
-def test_a_small_chunk_that_inflates_to_too_little_or_too_much_is_refused(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        for name, stored in (("short", b"abc"), ("long", b"abc" * 100_000)):
-            dataset = file.create_dataset(name, (10,), "u1", chunks=(10,), compression="gzip")
-            dataset.id.write_direct_chunk((0,), zlib.compress(stored))
-    for name in ("short", "long"):
-        with opened(tmp_path / "x.h5", name) as (_, reader), pytest.raises(CorruptChunkError, match=name):
-            reader.read((slice(0, 10),))
-
-
-def test_one_element_of_many_chunks_does_not_list_them_all(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file.create_dataset("x", data=np.arange(20_000), chunks=(1,))
-    with (
-        opened(tmp_path / "x.h5") as (_, reader),
-        patch.object(finder, "index_chunks", side_effect=index_chunks) as listed,
-    ):
-        for i in range(20):
-            assert reader.read((slice(i * 900, i * 900 + 1),)) == i * 900
-        assert not listed.called
-        assert reader.read((slice(0, 4000),)).tolist() == list(range(4000))
-        assert listed.call_count == 1
-
-
-def test_chunks_are_listed_once_more_are_wanted_than_one_in_so_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chunked, "INDEXING", finder.IndexingRule(0, 4))
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file.create_dataset("x", data=np.arange(16 * 10), chunks=(10,), compression="gzip")
-    with (
-        opened(tmp_path / "x.h5") as (_, reader),
-        patch.object(finder, "index_chunks", side_effect=index_chunks) as listed,
-    ):
-        reader.prefetch([(slice(0, 40),)])  # four of sixteen
-        for region in [slice(0, 10), slice(5, 15), slice(3, 7)]:
-            reader.read((region,))
-        assert not listed.called
-        reader.read_encoded((slice(0, 1),))
-        assert listed.called
-
-
-def test_a_declared_grid_of_2_to_the_50_chunks_is_not_walked(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        dataset = file.create_dataset("x", (1 << 50, 8), "i1", chunks=(1, 8), compression="gzip", fillvalue=9)
-        dataset[123456789012345] = range(8)
-    with opened(tmp_path / "x.h5") as (_, reader):
-        got = reader.read((slice(123456789012344, 123456789012347), slice(0, 8)))
-        assert got.tolist() == [[9] * 8, list(range(8)), [9] * 8]
 
 
 def test_a_block_of_one_chunk_takes_the_block_and_one_chunk(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""Chunk grids: chunks, batches and shapes cover what they should, and nothing else."""
+
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from h5bound.chunk_grid import (
+    count_chunks,
+    cut_batches,
+    cut_boxes,
+    list_chunk_coords,
+    map_chunk_coords,
+    plan_auto_chunks,
+    region_of,
+)
+
+sizes = st.integers(1, 9)
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), sizes, sizes), min_size=1, max_size=3), st.data())
+def test_chunk_coords_of_another_grid_cover_what_is_stored_and_nothing_else(
+    axes: list[tuple[int, int, int]], data: st.DataObject
+) -> None:
+    shape, old, new = (tuple(values) for values in zip(*axes, strict=True))
+    every = list_chunk_coords(shape, old, 10_000)
+    rows = data.draw(st.lists(st.sampled_from(range(len(every))), unique=True)) if len(every) else []
+    chunk_coords = every[sorted(rows)]
+    wanted = np.zeros(shape, bool)
+    for coords in chunk_coords.tolist():
+        wanted[region_of(tuple(coords), shape, old)] = True
+    found = map_chunk_coords(chunk_coords, shape, old, new, 10_000)
+    covered = np.zeros(shape, int)
+    for coords in found.tolist():
+        region = region_of(tuple(coords), shape, new)
+        assert wanted[region].any()
+        covered[region] += 1
+    assert (covered[wanted] == 1).all()
+
+
+@given(st.lists(st.integers(0, 50), max_size=30), st.integers(1, 100), st.integers(1, 5))
+def test_batches_cover_each_member_once_and_keep_to_their_size(members: list[int], nbytes: int, count: int) -> None:
+    batches = cut_batches(np.array(members, np.int64), nbytes, count)
+    assert [i for start, stop in batches for i in range(start, stop)] == list(range(len(members)))
+    assert all(
+        stop - start <= count and (stop - start == 1 or sum(members[start:stop]) <= nbytes) for start, stop in batches
+    )
+
+
+@given(st.lists(st.integers(0, 1000), max_size=4), st.integers(1, 16), st.integers(1, 10_000))
+def test_automatic_chunks_keep_to_their_size(shape: list[int], itemsize: int, nbytes: int) -> None:
+    chunks = plan_auto_chunks(tuple(shape), itemsize, nbytes)
+    assert prod(chunks) * itemsize <= max(nbytes, itemsize)
+    assert all(size >= 1 for size in chunks)
+    assert len(count_chunks(tuple(shape), chunks)) == len(shape)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6)), max_size=4), st.integers(1, 100))
+def test_boxes_have_the_chunks_of_the_whole_in_c_order(axes: list[tuple[int, int]], limit: int) -> None:
+    whole = tuple(range(start, start + count) for start, count in axes)
+    boxes = list(cut_boxes(whole, limit))
+    assert all(1 <= prod(map(len, box)) <= limit for box in boxes)
+    assert [coords for box in boxes for coords in product(*box)] == list(product(*whole))
