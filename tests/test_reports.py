@@ -69,7 +69,7 @@ def test_a_conversion_report_is_the_documented_json() -> None:
     }
 
 
-def test_a_name_that_is_not_utf8_is_spelled_with_lone_surrogates() -> None:
+def test_a_name_that_is_not_utf8_has_lone_surrogates_in_json() -> None:
     text = conversion(converted=(Converted("/\udcff", "%FF"),)).to_json()
     assert text.isascii()
     assert "\\udcff" in text

@@ -263,7 +263,7 @@ def test_no_more_blocks_are_listed_than_can_be_stored() -> None:
     assert peak < 3 * 4 * nbytes  # of the test's own
 
 
-def test_less_than_declared_is_refused_where_hdf5_gives_bytes_of_its_own() -> None:
+def test_a_chunk_of_less_than_its_size_is_refused_where_hdf5_returns_unset_memory() -> None:
     with pytest.raises(DamagedError, match=r"declared|not a zlib stream"):
         decode((Filter(2, 0, (1,), ""), Filter(1, 0, (4,), "")), zlib.compress(bytes(500)), 1000)
 

@@ -63,7 +63,7 @@ def test_xarray_sees_the_store_as_it_sees_the_file(name: str, zarr_format: Liter
             assert {key: found[key].dtype for key in kinds} == kinds
 
 
-def test_a_dimension_that_a_variable_does_not_fill_does_not_keep_xarray_from_opening(tmp_path: Path) -> None:
+def test_xarray_opens_a_store_with_a_variable_that_does_not_fill_its_dimension(tmp_path: Path) -> None:
     source, target = tmp_path / "a.nc", tmp_path / "a.zarr"
     NETCDF_FILES["short"](source)
     report = convert(source, target, verify=True)

@@ -102,14 +102,14 @@ def test_a_million_blocks_are_not_refused() -> None:
 
 
 @pytest.mark.parametrize("chunks", [0, -5, (0, 5), {0: 0}, {5: 3}, {"a": 1}, {-3: 1}], ids=str)
-def test_sizes_and_axes_that_there_are_not_are_refused_by_name(chunks: Any) -> None:
+def test_unknown_sizes_and_axes_are_refused_by_name(chunks: Any) -> None:
     with pytest.raises(ValueError, match=r"dataset '/x' of a.h5: chunks="):
         plan_block_sizes((10, 20), chunks, itemsize=8, chunk_shape=(5, 5), subject="dataset '/x' of a.h5")
 
 
 @pytest.mark.parametrize("chunks", [None, "auto", -1, ("auto", -1), {1: "auto"}], ids=str)
 @pytest.mark.parametrize("stored", [None, (5, 5)], ids=str)
-def test_nothing_at_all_is_one_block_or_a_few(stored: tuple[int, ...] | None, chunks: Any) -> None:
+def test_an_empty_dataset_has_one_block_or_a_few(stored: tuple[int, ...] | None, chunks: Any) -> None:
     sizes = plan_block_sizes((1 << 10, 0), chunks, itemsize=8, chunk_shape=stored, subject="x")
     assert (sum(sizes[0]), sum(sizes[1])) == (1 << 10, 0)
 

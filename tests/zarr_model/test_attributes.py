@@ -96,7 +96,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.id) for case in CASES])
-def test_a_value_that_json_can_say_stands_under_its_own_name(case: Case, file: h5py.File) -> None:
+def test_a_value_that_json_can_express_is_under_its_own_name(case: Case, file: h5py.File) -> None:
     if case.dtype == "ascii":
         file.attrs.create("x", case.value, dtype=h5py.string_dtype("ascii"))
     elif case.dtype is not None:
@@ -127,7 +127,7 @@ ENTRIES = [
 
 
 @pytest.mark.parametrize(("value", "wanted"), ENTRIES)
-def test_a_value_that_json_cannot_hold_is_under_h5bound(value: Any, wanted: dict[str, Any], file: h5py.File) -> None:
+def test_a_value_that_json_cannot_express_is_in_h5bound(value: Any, wanted: dict[str, Any], file: h5py.File) -> None:
     if isinstance(value, np.datetime64):
         dtype = h5py.opaque_dtype(np.asarray(value).dtype)
         file.attrs.create("x", np.asarray(value).astype(dtype), dtype=dtype)
@@ -142,7 +142,7 @@ def test_a_value_that_json_cannot_hold_is_under_h5bound(value: Any, wanted: dict
     assert compare_attributes(file, values, details) != []
 
 
-def test_enum_values_stand_under_their_name_and_the_names_under_h5bound(file: h5py.File) -> None:
+def test_enum_values_are_under_their_name_and_the_names_in_h5bound(file: h5py.File) -> None:
     dtype = h5py.enum_dtype({"RED": 1, "GREEN": 2}, basetype="<i2")
     file.attrs.create("x", 2, dtype=dtype)
     values, details = through_json(read_attributes(file))
@@ -155,7 +155,7 @@ def test_enum_values_stand_under_their_name_and_the_names_under_h5bound(file: h5
 @pytest.mark.parametrize(
     ("dtype", "json_"), [("S1", ""), ("<f4", []), (h5py.string_dtype(), [])], ids=["char", "float32", "string"]
 )
-def test_a_null_dataspace_is_told_from_an_empty_array(dtype: Any, json_: Any, file: h5py.File) -> None:
+def test_a_null_dataspace_differs_from_an_empty_array(dtype: Any, json_: Any, file: h5py.File) -> None:
     file.attrs["x"] = h5py.Empty(np.dtype(dtype))
     values, details = through_json(read_attributes(file))
     assert values == {"x": json_}
@@ -303,14 +303,14 @@ def test_large_numbers_are_kept_as_bytes_without_a_python_object_each(tmp_path: 
         assert compare_attributes(file, record.values, record.details) == []
 
 
-def test_attributes_come_in_the_order_they_were_made_where_the_file_knows_it(file: h5py.File) -> None:
+def test_attributes_are_in_creation_order_where_the_file_has_it(file: h5py.File) -> None:
     group = file.create_group("g", track_order=True)
     for name in "zab":
         group.attrs[name] = 1
     assert list(read_attributes(group).values) == ["z", "a", "b"]
 
 
-def test_links_and_marks_are_spelled_in_json() -> None:
+def test_links_and_metadata_become_json() -> None:
     assert links_to_json({"s": "a/b"}) == [{"name": "s", "source": ".", "path": "a/b"}]
     assert merge_metadata({"_h5bound": {"attributes": {}}}, {"enum": {}}) == {
         "_h5bound": {"attributes": {}, "enum": {}}
@@ -331,13 +331,13 @@ def test_links_and_marks_are_spelled_in_json() -> None:
         pytest.param(None, "<f4", id="null"),
     ],
 )
-def test_a_fill_value_that_would_keep_xarray_from_opening_is_refused(attribute: Any, dtype: str) -> None:
+def test_a_fill_value_with_which_xarray_cannot_open_the_store_is_refused(attribute: Any, dtype: str) -> None:
     with pytest.raises(UnsupportedError):
         fill_attribute_to_json(attribute, np.dtype(dtype))
 
 
 @pytest.mark.parametrize("dtype", ["<i2", "<u8", "<f4", ">f8", "<c8", "?"])
-def test_xarray_decodes_the_fill_value_that_h5bound_spells(dtype: str) -> None:
+def test_xarray_decodes_the_fill_value_that_h5bound_writes(dtype: str) -> None:
     from xarray.backends.zarr import FillValueCoder
 
     value = np.array([1], dtype)
@@ -348,7 +348,7 @@ def test_xarray_decodes_the_fill_value_that_h5bound_spells(dtype: str) -> None:
 # Dimensions
 
 
-def test_a_float32_scale_factor_is_noted_for_json_cannot_say_it(file: h5py.File) -> None:
+def test_a_float32_scale_factor_is_noted_because_json_has_no_such_type(file: h5py.File) -> None:
     dataset = file.create_dataset("d", (2,), "<i2")
     dataset.attrs["scale_factor"] = np.float32(0.1)
     assert "float64" in read_attributes(dataset).notes[0]
@@ -397,7 +397,7 @@ def test_all_that_scales_say_is_in_the_names_or_the_details(file: h5py.File) -> 
     ],
     ids=str,
 )
-def test_what_is_not_as_hdf5_writes_it_of_scales_is_an_attribute_like_any(
+def test_scale_attributes_that_hdf5_did_not_write_are_ordinary_attributes(
     file: h5py.File, name: str, value: Any, kept: Any
 ) -> None:
     file["x"] = np.arange(3)
@@ -409,7 +409,7 @@ def test_what_is_not_as_hdf5_writes_it_of_scales_is_an_attribute_like_any(
     assert record.dimension_names == ("x",)
 
 
-def test_numbers_of_dimensions_that_netcdf_did_not_write_are_attributes_like_any(file: h5py.File) -> None:
+def test_dimension_ids_that_netcdf_did_not_write_are_ordinary_attributes(file: h5py.File) -> None:
     dataset = file.create_dataset("x", (2, 2), "<f4")
     dataset.attrs["_Netcdf4Dimid"] = np.uint8(3)
     dataset.attrs["_Netcdf4Coordinates"] = np.array([0, 1], ">i8")
@@ -440,7 +440,7 @@ def test_an_array_of_one_is_a_number_in_netcdf_and_a_list_elsewhere(file: h5py.F
     assert compare_attributes(file, values, details, netcdf=True) == []
 
 
-def test_floats_that_a_number_cannot_say_keep_their_bytes_within_other_values(file: h5py.File) -> None:
+def test_floats_that_a_number_cannot_express_keep_their_bytes_within_other_values(file: h5py.File) -> None:
     held = np.empty(1, object)
     held[0] = np.array([0x7FC00001, 0x3F800000], "<u4").view("<f4")
     file.attrs.create("lists", held, (1,), h5py.vlen_dtype(np.dtype("<f4")))

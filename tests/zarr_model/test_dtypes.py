@@ -300,7 +300,7 @@ def test_object_references_become_paths_and_null_the_empty_string(zarr_format: F
         assert cast("Array", array[...]).tolist() == ["/g/é", "/", "", ""]
 
 
-def test_a_reference_gives_the_path_that_the_caller_knows_the_object_by(tmp_path: Path) -> None:
+def test_a_reference_becomes_the_path_that_the_caller_gave_its_target(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         target = file.create_dataset("b", data=1)
         file["a"] = target
@@ -387,13 +387,13 @@ def test_a_chunk_never_written_reads_as_in_hdf5_or_the_fill_is_not_exact(
         assert fill.exact == (zarr_format == 3 or not payload)
 
 
-def test_a_signalling_nan_is_no_fill_value_that_zarr_gives_back() -> None:
+def test_zarr_does_not_return_a_signalling_nan_as_fill_value() -> None:
     _, exact = fill_to_json(NAN[2:3].reshape(()), 3)
     assert not exact
 
 
 @pytest.mark.parametrize("undefined", [False, True], ids=["fill time never", "no fill value"])
-def test_where_hdf5_leaves_memory_alone_the_fill_is_what_h5py_shows(undefined: bool, tmp_path: Path) -> None:
+def test_where_hdf5_leaves_memory_unset_the_fill_value_is_what_h5py_reads(undefined: bool, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         plist = h5p.create(h5p.DATASET_CREATE)
         plist.set_chunk((2,))
@@ -446,14 +446,14 @@ def test_plain_types_need_no_metadata() -> None:
 
 
 @pytest.mark.parametrize("case", CASE_PARAMS)
-def test_a_translation_travels_to_other_processes(case: Case) -> None:
+def test_a_translation_can_be_pickled(case: Case) -> None:
     zarr_type = translate_type(case.tid)
     again = pickle.loads(pickle.dumps(zarr_type))
     assert (again.dtype, again.source, again.reason) == (zarr_type.dtype, zarr_type.source, zarr_type.reason)
 
 
 @pytest.mark.parametrize("case", CASE_PARAMS)
-def test_the_spelling_of_a_type_is_json_in_utf8(case: Case) -> None:
+def test_a_type_becomes_json_in_utf8(case: Case) -> None:
     json.dumps(type_to_json(case.tid), ensure_ascii=False, allow_nan=False).encode()
 
 
