@@ -271,7 +271,7 @@ def make_report(
         complete=complete,
         seconds=0.0,
         h5bound=version("h5bound"),
-        converted=list_converted(scan, plan, written, failed),
+        converted=list_converted(scan, plan, results=written, failed=failed),
         skipped=list_skipped(plan, failed),
         links=scan.links,
         notes=scan.notes,

@@ -129,7 +129,7 @@ def decide_action(
     return action
 
 
-def begin(target: Target, marker: Marker, description: Mapping[str, Any], action: Action) -> list[str]:
+def begin(target: Target, marker: Marker, *, description: Mapping[str, Any], action: Action) -> list[str]:
     """Mark the target as unfinished work of this conversion, and return the keys that it has already."""
     if action == "continue":
         marker.take_over(description)
@@ -171,7 +171,7 @@ def is_store(target: Target) -> bool:
 
 
 def find_done(
-    target: Target, scan: SourceScan, jobs: Sequence[Job], plan: StorePlan, identity: Mapping[str, Any]
+    target: Target, scan: SourceScan, plan: StorePlan, *, jobs: Sequence[Job], identity: Mapping[str, Any]
 ) -> tuple[list[UnitResult], dict[str, str]]:
     """Return what was written of each unit of a complete store, and why datasets could not be read, by path.
 
@@ -194,7 +194,7 @@ def find_done(
     missing = [name for name in documents if name not in keys]
     if missing:
         raise TargetError(f"{target.url}: marked complete, but {missing[0]} is missing; overwrite=True replaces it")
-    left, written, _ = split_written(target, jobs, plan, keys)
+    left, written, _ = split_written(target, plan, jobs=jobs, keys=keys)
     lost = sum(len(unit.chunk_coords) for unit in left if jobs[unit.array].path not in failed)
     if lost:
         raise TargetError(f"{target.url}: marked complete, but {lost:,} chunks are missing; overwrite=True replaces it")
@@ -215,7 +215,7 @@ def delete_keys(target: Target, keys: Collection[str]) -> None:
 
 
 def split_written(
-    target: Target, jobs: Sequence[Job], plan: StorePlan, keys: Collection[str]
+    target: Target, plan: StorePlan, *, jobs: Sequence[Job], keys: Collection[str]
 ) -> tuple[list[Unit], list[UnitResult], set[str]]:
     """Return the units that are left to write, what is written already, and the keys that belong to neither.
 

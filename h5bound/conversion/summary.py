@@ -1,4 +1,4 @@
-"""What became of a conversion, as its report says it."""
+"""The entries of a conversion report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import h5py
 from h5bound.reports import Converted, Skipped, SourceInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from h5bound.execution.work import UnitResult
     from h5bound.planning.plan import ArrayPlan
@@ -19,38 +19,42 @@ if TYPE_CHECKING:
 
 
 def list_skipped(plan: StorePlan, failed: Mapping[str, str]) -> tuple[Skipped, ...]:
-    """Give everything that is not in the store."""
+    """Return what is not in the store: what was planned so, and datasets that could not be read, with their reasons."""
     return (*plan.skipped, *(Skipped(path, reason) for path, reason in failed.items()))
 
 
 def list_converted(
-    scan: SourceScan, plan: StorePlan, written: Iterable[UnitResult], failed: Mapping[str, str]
+    scan: SourceScan, plan: StorePlan, *, results: Iterable[UnitResult], failed: Collection[str]
 ) -> tuple[Converted, ...]:
-    """Give the report's entry of each group and dataset that is in the store, by path."""
+    """Return the report's entry of each group and dataset that is in the store, ordered by path."""
     chunks, nbytes = [0] * len(plan.arrays), [0] * len(plan.arrays)
-    for item in written:
-        chunks[item.array] += item.chunks
-        nbytes[item.array] += item.nbytes
+    for result in results:
+        chunks[result.array] += result.chunks
+        nbytes[result.array] += result.nbytes
     numbers: dict[str, list[int]] = {}
     for number, array in enumerate(plan.arrays):
         numbers.setdefault(array.path, []).append(number)
+    targets = {item.record.path: item.target for item in scan.datasets}
     entries = [Converted(group.path, group.target) for group in scan.groups]
-    for dataset_scan in scan.datasets:
-        path = dataset_scan.record.path
-        if path in numbers and path not in failed:
-            mine = numbers[path]
-            first = plan.arrays[mine[0]]
-            count, size = sum(chunks[i] for i in mine), sum(nbytes[i] for i in mine)
+    for path, arrays in numbers.items():
+        first = plan.arrays[arrays[0]]
+        if path not in failed:
             entries.append(
                 Converted(
-                    path, dataset_scan.target, find_strategy(first), count, first.stored_nbytes, size, explain(first)
+                    path=path,
+                    target=targets[path],
+                    how=find_strategy(first),
+                    chunks=sum(chunks[number] for number in arrays),
+                    stored_nbytes=first.stored_nbytes,
+                    written_nbytes=sum(nbytes[number] for number in arrays),
+                    reasons=explain_decoded(first),
                 )
             )
     return tuple(sorted(entries, key=lambda entry: entry.path.split("/")))
 
 
 def find_strategy(plan: ArrayPlan) -> Strategy:
-    """Give the word of the report for the way that a dataset went."""
+    """Return the report's word for how a dataset was converted."""
     if not len(plan.chunk_coords):
         return "metadata"
     if plan.manifest is None:
@@ -58,19 +62,20 @@ def find_strategy(plan: ArrayPlan) -> Strategy:
     return "mixed" if plan.manifest.masks.any() else "copied"
 
 
-def explain(plan: ArrayPlan) -> tuple[str, ...]:
-    """Give the reasons why stored chunks were not kept."""
+def explain_decoded(plan: ArrayPlan) -> tuple[str, ...]:
+    """Return the reasons why chunks were not copied."""
     if plan.manifest is None or not plan.manifest.masks.any():
         return plan.reasons
-    anew = plan.manifest.masks != 0
+    encoded_anew = plan.manifest.masks != 0
     counts = {
-        "encoded anew: HDF5 stored them otherwise": int((anew & (plan.manifest.nbytes > 0)).sum()),
-        "never written: given their fill value": int((anew & (plan.manifest.nbytes == 0)).sum()),
+        "encoded anew: HDF5 stored them otherwise": int((encoded_anew & (plan.manifest.nbytes > 0)).sum()),
+        "never written: given their fill value": int((encoded_anew & (plan.manifest.nbytes == 0)).sum()),
     }
-    return tuple(f"{count:,} of {len(plan.chunk_coords):,} chunks {what}" for what, count in counts.items() if count)
+    total = len(plan.chunk_coords)
+    return tuple(f"{count:,} of {total:,} chunks {reason}" for reason, count in counts.items() if count)
 
 
 def describe_source(scan: SourceScan) -> SourceInfo:
-    """Give the report's entry of the source."""
-    index = scan.hierarchy
-    return SourceInfo(index.file, index.size, index.mtime_ns, h5py.version.hdf5_version)
+    """Return the report's entry of the source."""
+    hierarchy = scan.hierarchy
+    return SourceInfo(hierarchy.file, hierarchy.size, hierarchy.mtime_ns, h5py.version.hdf5_version)

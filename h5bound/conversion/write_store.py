@@ -98,15 +98,16 @@ def write_store(
         Options of `convert`.
     """
     if resume and is_store(target):
-        return find_done(target, scan, make_jobs(target, scan, plan, skip=skip), plan, identity)
+        jobs = make_jobs(target, scan, plan, skip=skip)
+        return find_done(target, scan, plan, jobs=jobs, identity=identity)
     description = {"fingerprint": fingerprint(identity), **identity}
     with target.begin(f"h5bound: {scan.hierarchy.file}", overwrite=overwrite) as (started, marker):
         jobs = make_jobs(started, scan, plan, skip=skip, owner=marker.owner)
         action = decide_action(started, marker, description, resume=resume, overwrite=overwrite)
         with explaining_unfinished(started):
-            keys = begin(started, marker, description, action)
+            keys = begin(started, marker, description=description, action=action)
             write_early_documents(started, jobs)
-            left, results, leftovers = split_written(started, jobs, plan, keys)
+            left, results, leftovers = split_written(started, plan, jobs=jobs, keys=keys)
             delete_keys(started, leftovers)
             results += transfer(jobs, left)
             failed = list_problems(jobs, results)

@@ -93,7 +93,7 @@ def read_tree(target: Target) -> StoredTree:
         node_name = next((name for name in NAMES[target.zarr_format][:2] if name in documents), "")
         used = {one: documents[one] for one in documents if node_name and one in (node_name, ".zattrs", ".zmetadata")}
         if node_name:
-            nodes[path] = make_node(target, path, node_name, used)
+            nodes[path] = make_node(target, path, name=node_name, documents=used)
         keys += [f"{path}/{one}".lstrip("/") for one in documents if one not in used]
     return StoredTree(nodes, *sort_keys(keys, nodes))
 
@@ -131,7 +131,7 @@ def damaged(target: Target, key: str, error: BaseException) -> TargetError:
     )
 
 
-def make_node(target: Target, path: str, name: str, documents: Mapping[str, Document]) -> StoredNode:
+def make_node(target: Target, path: str, *, name: str, documents: Mapping[str, Document]) -> StoredNode:
     """Return a node as zarr reads it. `name`: file name of the document that makes it an array or a group.
 
     Raise TargetError if zarr cannot read it, its format is another one, or a codec is one that h5bound does not write.
@@ -217,7 +217,7 @@ def compare_copies(target: Target, nodes: Mapping[str, StoredNode]) -> Iterator[
             raise damaged(target, key, TypeError("its consolidated metadata are not JSON objects"))
         expected = make_copies(target, base, nodes)
         for inner in sorted(expected.keys() | copies.keys()):
-            difference = compare_copy(inner, expected.get(inner), copies.get(inner), key)
+            difference = compare_copy(inner, expected.get(inner), copies.get(inner), key=key)
             path = f"{base}/{inner}".lstrip("/")
             if difference:
                 yield path if target.zarr_format == 3 else path.rpartition("/")[0], difference
@@ -237,7 +237,7 @@ def make_copies(target: Target, base: str, nodes: Mapping[str, StoredNode]) -> d
     return copies
 
 
-def compare_copy(name: str, own: Document | None, copy: Document | None, key: str) -> str:
+def compare_copy(name: str, own: Document | None, copy: Document | None, *, key: str) -> str:
     """Return how a document differs from its copy in the metadata document `key`, "" if it does not."""
     if copy is None:
         return f"{name} is not in the consolidated metadata of {key}"
