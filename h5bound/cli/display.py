@@ -75,39 +75,45 @@ def show_progress(console: Console, *phases: str) -> Iterator[Callable[[int, int
 
     columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
     with Progress("{task.description}", *columns, console=console, transient=True) as bar:
-        tasks = [bar.add_task(phases[0], total=None)]
-        reached = 0
+        task = bar.add_task(phases[0], total=None)
+        titles = Phases(phases)
 
         def update(done: int, total: int) -> None:
-            nonlocal reached
-            if done < reached and len(tasks) < len(phases):
-                bar.remove_task(tasks[-1])
-                tasks.append(bar.add_task(phases[len(tasks)], total=total))
-            reached = done
-            bar.update(tasks[-1], completed=done, total=total)
+            bar.update(task, description=titles.at(done), completed=done, total=total)
 
         yield update
 
 
+class Phases:
+    """The titles of phases, in order; the next one begins when the bytes done start again from the beginning."""
+
+    def __init__(self, titles: Sequence[str]) -> None:
+        self.titles = list(titles)
+        self.done = 0
+
+    def at(self, done: int) -> str:
+        """Return the title of the phase in which so many bytes are done."""
+        if done < self.done and len(self.titles) > 1:
+            self.titles.pop(0)
+        self.done = done
+        return self.titles[0]
+
+
 class PlainProgress:
-    """Progress as a line on stderr every few seconds; `phases` are the titles, in order."""
+    """Progress as a line on stderr every few seconds."""
 
     SECONDS = 5.0
 
     def __init__(self, *phases: str) -> None:
-        self.phases = list(phases)
-        self.reached = 0
+        self.phases = Phases(phases)
         self.last = time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         """Print the bytes done and the total, if it is time for a line."""
-        if done < self.reached and len(self.phases) > 1:
-            self.phases.pop(0)
-        self.reached = done
-        now = time.monotonic()
+        title, now = self.phases.at(done), time.monotonic()
         if now - self.last >= self.SECONDS:
             self.last = now
-            click.echo(f"{self.phases[0]}: {format_nbytes(done)} of {format_nbytes(total)}", err=True)
+            click.echo(f"{title}: {format_nbytes(done)} of {format_nbytes(total)}", err=True)
 
 
 def show_conversion(console: Console, report: ConversionReport) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -113,10 +114,7 @@ def describe_strategy(opened: OpenFile, record: DatasetRecord) -> str:
         dataset = open_object(opened.file, record.path)
         if not isinstance(dataset, h5py.Dataset) or record.shape is None:
             return "no elements"
-        reader = DatasetReader(dataset, opened.bytes)
-        try:
+        with closing(DatasetReader(dataset, opened.bytes)) as reader:
             return "read directly" if reader.strategy == "direct" else f"read through h5py ({reader.reason})"
-        finally:
-            reader.close()
     except (H5BoundError, *READ_ERRORS) as error:
         return f"cannot be read: {describe(error)}"

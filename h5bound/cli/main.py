@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,9 @@ from h5bound.reports import format_nbytes, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
+
+    Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Command(click.Command):
@@ -50,6 +54,14 @@ def read_options(_context: click.Context, _option: click.Parameter, value: str |
     return options
 
 
+def option(name: str, metavar: str, text: str, **options: Any) -> Callable[[Function], Function]:
+    """Return the decorator of an option with its metavar and help text."""
+    return click.option(name, metavar=metavar, help=text, **options)
+
+
+limit = partial(option, metavar="N", type=click.IntRange(1))
+
+
 @main_group.command(
     "ls",
     cls=Command,
@@ -61,12 +73,7 @@ def read_options(_context: click.Context, _option: click.Parameter, value: str |
     """,
 )
 @click.argument("file")
-@click.option(
-    "--storage-options",
-    callback=read_options,
-    metavar="FILE.json",
-    help="fsspec options, such as credentials, if FILE is a URL.",
-)
+@option("--storage-options", "FILE.json", "fsspec options, such as credentials, for a URL.", callback=read_options)
 def list_command(file: str, storage_options: dict[str, Any] | None) -> int:
     """Show the contents of an HDF5 FILE, and how each dataset is stored and read."""
     from h5bound.cli.listing import list_file
@@ -94,33 +101,19 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
 SHARED = (
     click.argument("source"),
     click.argument("target"),
-    click.option(
-        "--window", metavar="BYTES", help="Bytes read before they are written, like '256 MiB'.  [default: 1 GiB]"
-    ),
-    click.option("--workers", type=click.IntRange(1), metavar="N", help="Number of threads."),
-    click.option("--scheduler", metavar="ADDRESS", help="Address of the dask cluster to run on."),
-    click.option(
-        "--report", type=click.Path(dir_okay=False), metavar="FILE.json", help="Write the report to this file."
-    ),
-    click.option(
+    option("--window", "BYTES", "Bytes read before they are written, like '256 MiB'.  [default: 1 GiB]"),
+    limit("--workers", text="Number of threads."),
+    option("--scheduler", "ADDRESS", "Address of the dask cluster to run on."),
+    option("--report", "FILE.json", "Write the report to this file.", type=click.Path(dir_okay=False)),
+    option(
         "--allow-external",
+        "DIR",
+        "Allow external links, external storage and virtual datasets to read files in DIR (repeatable).",
         multiple=True,
         type=click.Path(file_okay=False),
-        metavar="DIR",
-        help="Allow external links, external storage and virtual datasets to read files in DIR (repeatable).",
     ),
-    click.option(
-        "--storage-options",
-        callback=read_options,
-        metavar="FILE.json",
-        help="fsspec options, such as credentials, for SOURCE and TARGET where these are URLs.",
-    ),
-    click.option(
-        "--target-options",
-        callback=read_options,
-        metavar="FILE.json",
-        help="fsspec options for TARGET, if they differ.",
-    ),
+    option("--storage-options", "FILE.json", "fsspec options, such as credentials, for URLs.", callback=read_options),
+    option("--target-options", "FILE.json", "fsspec options for TARGET, if they differ.", callback=read_options),
 )
 """The parameters that ``convert`` and ``verify`` share."""
 
@@ -157,55 +150,33 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
     h5bound convert scan.h5 scan.zip
     """,
 )
-@click.option("--include", multiple=True, metavar="GLOB", help="Convert only paths matching GLOB (repeatable).")
-@click.option("--exclude", multiple=True, metavar="GLOB", help="Leave out paths matching GLOB (repeatable).")
+@option("--include", "GLOB", "Convert only paths matching GLOB (repeatable).", multiple=True)
+@option("--exclude", "GLOB", "Leave out paths matching GLOB (repeatable).", multiple=True)
 @click.option("--zarr-format", type=click.Choice(["3", "2"]), default="3", show_default=True)
-@click.option(
+@option(
     "--codecs",
+    "CODEC",
+    "keep stored chunks as they are, or re-encode all: zstd:3, blosc-zstd:5, blosc-lz4:5, gzip:5, none.",
     default="keep",
     show_default=True,
-    metavar="CODEC",
-    help="keep stored chunks as they are, or re-encode all: zstd:3, blosc-zstd:5, blosc-lz4:5, gzip:5, none.",
 )
-@click.option(
-    "--chunks", multiple=True, callback=parse_rules, metavar="[GLOB=]SHAPE", help="Shape of chunks, like 64,512."
-)
-@click.option(
-    "--shards",
-    multiple=True,
-    callback=parse_rules,
-    metavar="[GLOB=]SIZE",
-    help="Shape or bytes of shards, like 256,2048 or '256 MiB'.",
-)
-@click.option(
+@option("--chunks", "[GLOB=]SHAPE", "Shape of chunks, like 64,512.", multiple=True, callback=parse_rules)
+@option("--shards", "[GLOB=]SIZE", "Shape or bytes of shards, like '256 MiB'.", multiple=True, callback=parse_rules)
+@option(
     "--on-unsupported",
+    "[raise|skip]",
+    "raise: refuse a file with objects that cannot be converted; skip: leave them out and list them.",
     type=click.Choice(["raise", "skip"]),
     default="raise",
     show_default=True,
-    help="raise: refuse a file with objects that cannot be converted; skip: leave them out and list them.",
 )
 @click.option("--resume", is_flag=True, help="Continue an unfinished conversion.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @click.option("--verify", is_flag=True, help="Compare the store with the source when done.")
 @click.option("--dry-run", is_flag=True, help="Show the plan without writing the store.")
-@click.option(
-    "--max-objects",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Refuse files with more than N objects and links.  [default: 1000000]",
-)
-@click.option(
-    "--max-depth",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Refuse files with groups nested deeper than N.  [default: 64]",
-)
-@click.option(
-    "--max-chunks",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Refuse files with more than N stored chunks.  [default: 10000000]",
-)
+@limit("--max-objects", text="Refuse files with more than N objects and links.  [default: 1000000]")
+@limit("--max-depth", text="Refuse files with groups nested deeper than N.  [default: 64]")
+@limit("--max-chunks", text="Refuse files with more than N stored chunks.  [default: 10000000]")
 @share
 def convert_command(source: str, target: str, zarr_format: str, **options: Any) -> int:
     """Convert the HDF5 file SOURCE to the Zarr store TARGET, without loss.

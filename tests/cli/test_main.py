@@ -1,4 +1,4 @@
-"""The command line: exit codes, one line for an error, and output that a person reads."""
+"""The command line: exit codes, errors in one line, tables, trees, progress and help."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Give a file that can be converted whole."""
+    """Return a file without unsupported objects."""
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         made = file.create_dataset("group/x", data=np.arange(100), chunks=(30,), compression="gzip", shuffle=True)
@@ -36,7 +36,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def odd(tmp_path: Path) -> Path:
-    """Give a file that cannot."""
+    """Return a file with an unsupported dataset."""
     path = tmp_path / "odd.h5"
     with h5py.File(path, "w") as file:
         file["good"] = [1, 2]
@@ -73,7 +73,9 @@ def test_ls_shows_odd_files(make: object, tmp_path: Path, capsys: pytest.Capture
     assert capsys.readouterr().out
 
 
-def test_convert_and_verify_end_with_0_and_say_what_they_did(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_convert_and_verify_report_what_they_did_and_exit_with_0(
+    source: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     target = str(source.with_suffix(".zarr"))
     report = source.with_name("report.json")
     assert run_command(["convert", str(source), target, "--verify", "--report", str(report)]) == 0
@@ -87,7 +89,7 @@ def test_convert_and_verify_end_with_0_and_say_what_they_did(source: Path, capsy
     assert json.loads(report.read_text())["equal"] is True
 
 
-def test_what_was_skipped_is_listed_and_ends_with_3(odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipped_objects_are_listed_and_the_exit_code_is_3(odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target, report = str(odd.with_suffix(".zarr")), odd.with_name("report.json")
     assert run_command(["convert", str(odd), target, "--on-unsupported", "skip", "--report", str(report)]) == 3
     assert "skipped: /regions: region references" in capsys.readouterr().out
@@ -100,7 +102,7 @@ def last_line(capsys: pytest.CaptureFixture[str]) -> str:
     return err.rstrip("\n").splitlines()[-1]
 
 
-def test_a_failure_ends_with_1_and_one_line(odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_prints_one_line_and_exits_with_1(odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = str(odd.with_suffix(".zarr"))
     for arguments in (
         ["convert", str(odd), target],
@@ -112,7 +114,7 @@ def test_a_failure_ends_with_1_and_one_line(odd: Path, capsys: pytest.CaptureFix
         assert last_line(capsys).startswith("h5bound: error: ")
 
 
-def test_a_difference_ends_with_1(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_difference_exits_with_1(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = source.with_suffix(".zarr")
     assert run_command(["convert", str(source), str(target), "--codecs", "none"]) == 0
     (target / "group/x/c/0").write_bytes(bytes(240))
@@ -125,7 +127,7 @@ def test_a_difference_ends_with_1(source: Path, capsys: pytest.CaptureFixture[st
     [["--codecs", "zip"], ["--window", "none"], ["--zarr-format", "4"], ["--chunks", "0"], ["--resume", "--overwrite"]],
     ids=" ".join,
 )
-def test_bad_use_ends_with_2(options: list[str], source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_usage_exits_with_2(options: list[str], source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["convert", str(source), str(source.with_suffix(".zarr")), *options]) == 2
     assert last_line(capsys)
     assert not source.with_suffix(".zarr").exists()
@@ -152,7 +154,7 @@ def test_a_dry_run_shows_the_plan(source: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-def test_the_demo_makes_converts_and_verifies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_writes_converts_and_verifies_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         assert run_command(["demo", str(tmp_path / "demo")]) == 0
     assert "equal" in capsys.readouterr().out
@@ -185,7 +187,7 @@ def test_progress_is_plain_lines_where_there_is_no_terminal(
 
 
 def run_on_a_terminal(arguments: list[str], columns: int) -> str:
-    """Give what a command writes to a terminal so wide, without its colours."""
+    """Run a command on a terminal of so many columns and return its output without colours."""
     import fcntl
     import pty
     import re
@@ -195,16 +197,16 @@ def run_on_a_terminal(arguments: list[str], columns: int) -> str:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     command = [sys.executable, "-c", "from h5bound.cli.main import main; main()", *arguments]
-    place = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**place, "TERM": "xterm"}
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm"}
     ) as process:
         os.close(theirs)
         written = b""
         try:
             while piece := os.read(ours, 65_536):
                 written += piece
-        except OSError:  # Linux says so where nobody has the terminal open any more
+        except OSError:  # raised on Linux once nobody has the terminal open
             pass
         finally:
             os.close(ours)

@@ -1,4 +1,4 @@
-"""External links: refused unless allowed, and then read as data from the file that they lead to."""
+"""External links: refused unless allowed; then their targets are converted in their place."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Let zarr open what it warns of."""
+    """Silence warnings of zarr about data types without a specification."""
     with quiet_zarr():
         yield
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Give a file with links to a dataset, a group and a whole file, in a folder of its own each."""
+    """Return a file with external links to datasets and a group of a file in another folder."""
     for name in ("in", "main", "far"):
         (tmp_path / name).mkdir()
     with h5py.File(tmp_path / "in" / "other.h5", "w") as file:
@@ -61,13 +61,13 @@ def read(target: Path, name: str) -> Any:
 
 
 @pytest.mark.parametrize("zarr_format", [3, 2])
-def test_what_allowed_links_lead_to_is_carried_at_their_paths(source: Path, zarr_format: Any) -> None:
+def test_targets_of_allowed_links_are_converted_at_the_paths_of_the_links(source: Path, zarr_format: Any) -> None:
     target, allowed = source.with_suffix(".zarr"), [source.parents[1] / "in"]
     report = convert(source, target, allow_external=allowed, zarr_format=zarr_format, window="1 KiB")
     assert report.exit_code == 0
-    ways = {entry.path: entry.how for entry in report.arrays}
-    assert ways.pop("/entry/group/data") == "copied"
-    assert set(ways) == {
+    strategies = {entry.path: entry.how for entry in report.arrays}
+    assert strategies.pop("/entry/group/data") == "copied"
+    assert set(strategies) == {
         "/here",
         "/entry/data",
         "/entry/group/inner/piece",
@@ -105,7 +105,7 @@ def test_only_allowed_files_are_opened(source: Path) -> None:
     assert opened == {"other.h5"}
 
 
-def test_a_name_that_leads_out_by_a_symbolic_link_is_refused(source: Path) -> None:
+def test_a_symbolic_link_out_of_an_allowed_folder_is_refused(source: Path) -> None:
     folder = source.parents[1]
     (folder / "in" / "other.h5").rename(folder / "far" / "other.h5")
     (folder / "in" / "other.h5").symlink_to(folder / "far" / "other.h5")
@@ -114,7 +114,7 @@ def test_a_name_that_leads_out_by_a_symbolic_link_is_refused(source: Path) -> No
     assert opened == set()
 
 
-def test_links_in_a_linked_file_are_judged_in_the_same_way(tmp_path: Path) -> None:
+def test_links_in_a_linked_file_are_resolved_in_the_same_way(tmp_path: Path) -> None:
     for name in ("in", "far"):
         (tmp_path / name).mkdir()
     with h5py.File(tmp_path / "far" / "secret.h5", "w") as file:
@@ -162,7 +162,7 @@ def test_circles_of_links_end_in_links_of_the_store(tmp_path: Path) -> None:
     assert verify(source, target, allow_external=[tmp_path]).equal
 
 
-def test_a_chain_of_links_that_never_ends_is_left_out(tmp_path: Path) -> None:
+def test_an_endless_chain_of_links_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = h5py.ExternalLink("a.h5", "/x")
         file["y"] = h5py.ExternalLink("a.h5", "/y/z")
@@ -170,7 +170,7 @@ def test_a_chain_of_links_that_never_ends_is_left_out(tmp_path: Path) -> None:
         convert(tmp_path / "a.h5", tmp_path / "a.zarr", allow_external=[tmp_path])
 
 
-def test_what_leads_out_of_the_linked_group_is_reported(tmp_path: Path) -> None:
+def test_links_out_of_the_linked_group_are_reported(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["g/x"] = [1]
         file["aside"] = [2]
@@ -189,7 +189,7 @@ def test_what_leads_out_of_the_linked_group_is_reported(tmp_path: Path) -> None:
     }
 
 
-def test_a_linked_file_that_changes_meanwhile_leaves_no_store(source: Path) -> None:
+def test_a_linked_file_that_changes_during_the_conversion_leaves_no_store(source: Path) -> None:
     folder = source.parents[1]
 
     def change(_done: int, _total: int) -> None:
@@ -207,7 +207,7 @@ def test_the_limits_hold_for_all_files_together(source: Path) -> None:
             convert(source, source.with_suffix(".zarr"), **options)
 
 
-def test_include_and_exclude_go_by_the_paths_of_the_store(source: Path) -> None:
+def test_include_and_exclude_match_the_paths_of_the_store(source: Path) -> None:
     target, allowed = source.with_suffix(".zarr"), [source.parents[1] / "in"]
     report = convert(source, target, allow_external=allowed, exclude=["/entry/group/inner", "*/references", "/lists"])
     assert {entry.path for entry in report.arrays} == {"/here", "/entry/data", "/entry/group/data"}
@@ -215,12 +215,12 @@ def test_include_and_exclude_go_by_the_paths_of_the_store(source: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_runs_on_processes_and_is_resumed(source: Path) -> None:
+def test_linked_files_are_converted_on_processes_and_listed_in_the_provenance(source: Path) -> None:
     import dask
 
     target, allowed = source.with_suffix(".zarr"), [source.parents[1] / "in"]
     with dask.config.set(scheduler="processes", num_workers=2):
         convert(source, target, allow_external=allowed)
     assert verify(source, target, allow_external=allowed).equal
-    mark: Any = zarr.open_group(target, mode="r").attrs["_h5bound"]
-    assert [entry["path"] for entry in mark["external"]] == ["other.h5"]
+    provenance: Any = zarr.open_group(target, mode="r").attrs["_h5bound"]
+    assert [entry["path"] for entry in provenance["external"]] == ["other.h5"]

@@ -1,4 +1,4 @@
-"""What a conversion refuses to look at, and names that no text encoding knows."""
+"""Scans of unusual files: huge declarations, names that are not UTF-8, many references and dimensions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DECLARED: dict[str, tuple[Any, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize(("dtype", "options"), DECLARED.values(), ids=DECLARED)
-def test_a_trillion_declared_elements_are_not_looked_at(tmp_path: Path, dtype: Any, options: dict[str, Any]) -> None:
+def test_a_trillion_declared_elements_are_not_read(tmp_path: Path, dtype: Any, options: dict[str, Any]) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", (1 << 40,), dtype, **options)
         file["y"] = np.arange(3)
@@ -42,7 +42,7 @@ def test_a_trillion_declared_elements_are_not_looked_at(tmp_path: Path, dtype: A
     assert [skipped.path for skipped in report.skipped] == ["/x"]
 
 
-def test_names_that_are_not_utf_8_or_that_a_store_needs_itself_are_carried(tmp_path: Path) -> None:
+def test_names_that_are_not_utf_8_or_reserved_by_a_store_are_converted(tmp_path: Path) -> None:
     names = [b"\xff\xfe", b"zarr.json.partial", b"h5bound-unfinished.json", b".zgroup.partial"]
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for number, name in enumerate(names):
@@ -55,13 +55,13 @@ def test_names_that_are_not_utf_8_or_that_a_store_needs_itself_are_carried(tmp_p
     for zarr_format in formats:
         report = convert(tmp_path / "a.h5", tmp_path / f"{zarr_format}.zarr", zarr_format=zarr_format, verify=True)
         assert report.skipped == ()
-        found = {item.path: tmp_path / f"{zarr_format}.zarr" / item.target for item in report.converted}
+        arrays = {item.path: tmp_path / f"{zarr_format}.zarr" / item.target for item in report.converted}
         for number, name in enumerate(names):
-            assert read(found[f"/{name.decode('utf-8', 'surrogateescape')}"]).tolist() == [number] * 2
+            assert read(arrays[f"/{name.decode('utf-8', 'surrogateescape')}"]).tolist() == [number] * 2
 
 
 @pytest.mark.slow
-def test_byte_order_survives_the_way_to_another_process(tmp_path: Path) -> None:
+def test_byte_order_is_kept_in_another_process(tmp_path: Path) -> None:
     dtypes = [">M8[ns]", ">m8[s]", "<M8[ms]", ">f8", ">i2"]
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for number, dtype in enumerate(dtypes):
@@ -83,7 +83,7 @@ def test_a_target_may_be_a_file_url(tmp_path: Path) -> None:
     assert read(tmp_path / "a.zarr" / "x").tolist() == [0, 1, 2]
 
 
-def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_refused_before_the_conversion(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = np.arange(3)
     for report in (tmp_path, tmp_path / "missing" / "report.json"):
@@ -92,7 +92,7 @@ def test_a_report_that_cannot_be_written_is_refused_first(tmp_path: Path) -> Non
     assert not (tmp_path / "a.zarr").exists()
 
 
-def test_the_targets_of_references_are_known_from_the_walk_and_not_searched_for(
+def test_the_targets_of_references_are_known_from_the_scan_and_not_searched_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -100,7 +100,7 @@ def test_the_targets_of_references_are_known_from_the_walk_and_not_searched_for(
         file["refs"] = np.array([group.ref for group in groups], h5py.ref_dtype)
         file["refs"].attrs["first"] = groups[0].ref
         file["g0/again"] = groups[7]
-    monkeypatch.setattr(h5py.h5r, "get_name", None)  # HDF5 would go through the whole file for each
+    monkeypatch.setattr(h5py.h5r, "get_name", None)  # HDF5 would search the whole file for each
     assert convert(tmp_path / "a.h5", tmp_path / "a.zarr", verify=True).exit_code == 0
     found = zarr.open_array(tmp_path / "a.zarr" / "refs", mode="r")[:]
     assert list(np.asarray(found)) == [f"/g{i}/inner" if i != 7 else "/g0/again" for i in range(20)]
