@@ -1,4 +1,4 @@
-"""Conversions that go on where they were interrupted, what they refuse, and what keeps a second one out."""
+"""Resumed conversions, what they refuse, and what keeps a second conversion out."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Content = dict[str, bytes]
 
 
 def write_source(path: Path, chunks: int = 8) -> Path:
-    """Write arrays of some chunks each, in two groups."""
+    """Write one array of so many chunks in each of two groups."""
     with h5py.File(path, "w") as file:
         file.create_dataset("a/x", data=np.arange(chunks * 10), chunks=(10,))
         file.create_dataset("b/y", data=np.arange(chunks * 10.0), chunks=(10,)).attrs["units"] = "m"
@@ -47,23 +47,23 @@ def write_source(path: Path, chunks: int = 8) -> Path:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Give a file to convert."""
+    """Return a file to convert."""
     return write_source(tmp_path / "a.h5")
 
 
 @pytest.fixture
 def target(tmp_path: Path) -> Path:
-    """Give a place for its store."""
+    """Return the path of its store."""
     return tmp_path / "a.zarr"
 
 
 def read_store(target: Path) -> Content:
-    """Give all keys and their bytes."""
+    """Return all keys and their bytes."""
     return {path.relative_to(target).as_posix(): path.read_bytes() for path in target.rglob("*") if path.is_file()}
 
 
 def interrupt(source: Any, target: Any, *, at: float = 0.5, **options: Any) -> None:
-    """Convert until about that share of the bytes is done."""
+    """Interrupt a conversion when about this share of the bytes is written."""
 
     def stop(done: int, total: int) -> None:
         if done >= at * total:
@@ -73,7 +73,7 @@ def interrupt(source: Any, target: Any, *, at: float = 0.5, **options: Any) -> N
         convert(source, target, **{"workers": 1, "window": 640, "progress": stop, **options})
 
 
-def test_what_is_written_is_neither_read_nor_written_again(
+def test_chunks_that_are_written_are_neither_read_nor_written_again(
     source: Path, target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     convert(source, tmp_path / "whole.zarr", codecs="zstd")
@@ -89,17 +89,17 @@ def test_what_is_written_is_neither_read_nor_written_again(
 
 
 def test_the_report_of_a_resumed_conversion_is_that_of_a_whole_one(source: Path, target: Path, tmp_path: Path) -> None:
-    def told(report: ConversionReport) -> dict[str, object]:
+    def comparable(report: ConversionReport) -> dict[str, object]:
         return {**report.to_dict(), "seconds": 0, "target": ""}
 
-    whole = told(convert(source, tmp_path / "whole.zarr", shards="160 B"))
+    whole = comparable(convert(source, tmp_path / "whole.zarr", shards="160 B"))
     interrupt(source, target, shards="160 B")
-    assert told(convert(source, target, shards="160 B", resume=True)) == whole
-    assert told(convert(source, target, shards="160 B", resume=True)) == whole
+    assert comparable(convert(source, target, shards="160 B", resume=True)) == whole
+    assert comparable(convert(source, target, shards="160 B", resume=True)) == whole
 
 
 def write_pieces(path: Path) -> Path:
-    """Write a dataset of every way that a chunk may go: kept, encoded anew, in shards, sequences, and without axes."""
+    """Write a dataset for each strategy: copied, in shards, encoded anew, without axes, text, sequences."""
     with h5py.File(path, "w") as file:
         file.create_dataset("kept", data=np.arange(60).reshape(6, 10), chunks=(2, 3), compression="gzip")
         file.create_dataset("shards", data=np.arange(60).reshape(6, 10), chunks=(1, 5), compression="gzip")
@@ -189,7 +189,7 @@ def test_work_of_another_version_is_refused(source: Path, target: Path) -> None:
         convert(source, target, resume=True)
 
 
-def test_what_may_be_read_decides_too(tmp_path: Path, target: Path) -> None:
+def test_a_conversion_with_other_external_files_is_another_one(tmp_path: Path, target: Path) -> None:
     np.arange(4, dtype="<i4").tofile(tmp_path / "raw.bin")
     source = write_source(tmp_path / "a.h5")
     with h5py.File(source, "a") as file:
@@ -228,7 +228,7 @@ def test_a_complete_store_is_left_as_it_is(source: Path, target: Path, capsys: p
 
 
 @pytest.mark.parametrize("zarr_format", [3, 2])
-def test_a_complete_store_that_has_lost_a_document_is_not_complete(
+def test_a_complete_store_without_a_metadata_document_is_not_complete(
     source: Path, target: Path, zarr_format: Literal[2, 3]
 ) -> None:
     convert(source, target, zarr_format=zarr_format)
@@ -242,7 +242,7 @@ def test_a_complete_store_that_has_lost_a_document_is_not_complete(
     assert convert(source, target, zarr_format=zarr_format, resume=True).complete
 
 
-def test_a_complete_store_without_what_cannot_be_read_is_complete(source: Path, target: Path) -> None:
+def test_a_store_without_a_dataset_that_cannot_be_read_is_complete(source: Path, target: Path) -> None:
     with h5py.File(source, "a") as file:
         bad = file.create_dataset("bad", data=np.arange(100), chunks=(50,), compression="gzip")
         info = bad.id.get_chunk_info(0)
@@ -258,7 +258,7 @@ def test_a_complete_store_without_what_cannot_be_read_is_complete(source: Path, 
 
 
 @pytest.mark.parametrize("place", ["none", "empty", "photos", "another's"])
-def test_resume_begins_where_nothing_is_and_touches_nothing_else(place: str, source: Path, target: Path) -> None:
+def test_resume_starts_in_an_empty_place_and_touches_no_other_files(place: str, source: Path, target: Path) -> None:
     if place != "none":
         target.mkdir()
     if place == "photos":
@@ -278,7 +278,7 @@ def test_resume_begins_where_nothing_is_and_touches_nothing_else(place: str, sou
         assert verify(source, target).equal
 
 
-def test_leftovers_of_any_kind_are_gone_after_resume(source: Path, target: Path, tmp_path: Path) -> None:
+def test_keys_that_are_not_in_the_plan_are_gone_after_resume(source: Path, target: Path, tmp_path: Path) -> None:
     convert(source, tmp_path / "whole.zarr")
     interrupt(source, target)
     for key in ("zarr.json", "a/x/zarr.json", "a/x/c/0.12ab.partial", "12.partial", "b/deep/er/c/0", "a/x/c/99"):
@@ -289,7 +289,7 @@ def test_leftovers_of_any_kind_are_gone_after_resume(source: Path, target: Path,
     assert not (target / "b" / "deep").exists()
 
 
-def test_a_store_that_is_marked_complete_and_unfinished_is_unfinished(source: Path, target: Path) -> None:
+def test_a_complete_store_with_a_marker_is_unfinished(source: Path, target: Path) -> None:
     convert(source, target)
     whole = read_store(target)
     interrupt(source, target, overwrite=True)
@@ -304,7 +304,7 @@ def test_a_store_that_is_marked_complete_and_unfinished_is_unfinished(source: Pa
     assert read_store(target) == whole
 
 
-def test_what_was_to_be_overwritten_is_never_taken_for_new_chunks(tmp_path: Path, target: Path) -> None:
+def test_chunks_of_an_overwritten_store_are_not_taken_for_new_ones(tmp_path: Path, target: Path) -> None:
     old, new = write_source(tmp_path / "old.h5"), tmp_path / "new.h5"
     with h5py.File(old) as file, h5py.File(new, "w") as other:
         for name in ("a/x", "b/y"):
@@ -324,7 +324,7 @@ def lock(target: Path) -> AbstractContextManager[Marker]:
 
 
 def hold(source: Any, target: Any, act: Callable[[], object], **options: Any) -> ConversionReport:
-    """Convert, and act once in the midst of it."""
+    """Convert, and act once in between."""
     acted: list[object] = []
 
     def progress(_done: int, _total: int) -> None:
@@ -340,13 +340,13 @@ SECONDS: list[dict[str, Any]] = [{}, {"resume": True}, {"overwrite": True}]
 
 @pytest.fixture(scope="module")
 def other() -> Iterator[Saboteur]:
-    """Give another process that runs the command line."""
+    """Return another process that runs the command line."""
     with Saboteur() as process:
         yield process
 
 
 def refuse_seconds(source: Path, target: Path, other: Saboteur) -> None:
-    """Make sure that no second conversion gets in, here or in another process, and that it is told the reason."""
+    """Check that a second conversion is refused with the reason, in this and in another process."""
     for options in SECONDS:
         with pytest.raises(TargetError, match="another conversion"):
             convert(source, target, **options)
@@ -369,7 +369,7 @@ def test_a_second_conversion_is_refused_while_the_first_one_runs(
 
 
 def start_and_stop(source: Path, target: Path) -> subprocess.Popen[str]:
-    """Give a process that is in the midst of a conversion."""
+    """Return a process that waits within a conversion."""
     script = f"""
 import sys
 from h5bound import convert
@@ -410,7 +410,7 @@ def test_a_conversion_that_was_killed_blocks_nobody(
     assert read_store(target) == read_store(tmp_path / "whole.zarr")
 
 
-def test_of_conversions_that_begin_together_one_gets_in(source: Path, tmp_path: Path) -> None:
+def test_of_conversions_that_start_together_one_is_not_refused(source: Path, tmp_path: Path) -> None:
     for number in range(8):
         target, ends, barrier = tmp_path / f"{number}.zarr", list[object](), threading.Barrier(3)
 
@@ -430,7 +430,7 @@ def test_of_conversions_that_begin_together_one_gets_in(source: Path, tmp_path: 
         assert verify(source, target).equal
 
 
-def test_a_marker_that_its_maker_could_not_lock_in_time_does_not_stay(source: Path, target: Path) -> None:
+def test_an_empty_marker_of_a_refused_conversion_is_deleted(source: Path, target: Path) -> None:
     convert(source, target)
     (target / MARKER).touch()  # by another conversion, which was refused since this one was the first to lock it
     with lock(target) as marker, pytest.raises(TargetError):
@@ -438,7 +438,7 @@ def test_a_marker_that_its_maker_could_not_lock_in_time_does_not_stay(source: Pa
     assert verify(source, target).equal
 
 
-def test_a_marker_that_is_deleted_before_it_can_be_locked_is_not_held(
+def test_a_marker_that_is_deleted_before_it_is_locked_is_made_again(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import h5bound.stores.lock
@@ -480,7 +480,7 @@ def test_where_there_are_no_locks_the_first_marker_counts(
     assert convert(source, target, resume=True).complete
 
 
-def test_in_a_store_without_locks_a_second_one_is_refused_or_takes_over(source: Path) -> None:
+def test_in_a_store_without_locks_a_second_conversion_is_refused_or_takes_over(source: Path) -> None:
     store = MemoryStore()
 
     def second() -> None:
@@ -498,14 +498,14 @@ def test_in_a_store_without_locks_a_second_one_is_refused_or_takes_over(source: 
     assert verify(source, store).equal
 
 
-def test_who_lost_a_store_without_locks_does_not_write_into_it_any_more(source: Path, tmp_path: Path) -> None:
+def test_a_conversion_whose_marker_was_taken_over_writes_nothing_more(source: Path, tmp_path: Path) -> None:
     other, store = write_source(tmp_path / "other.h5", 3), MemoryStore()
     with pytest.raises(TargetError, match="taken over"):
         hold(source, store, lambda: convert(other, store, overwrite=True))
     assert verify(other, store).equal
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links want privileges there")
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need privileges there")
 @pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}], ids=str)
 @pytest.mark.parametrize("there", ["a store", "nothing"])
 def test_a_marker_that_is_a_link_is_not_written_through(
@@ -521,7 +521,7 @@ def test_a_marker_that_is_a_link_is_not_written_through(
     assert (tmp_path / "precious").read_text() == "precious"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links want privileges there")
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links need privileges there")
 def test_a_folder_of_a_store_that_is_a_link_is_not_written_through(source: Path, target: Path, tmp_path: Path) -> None:
     interrupt(source, target)
     folder = next(path for path in target.iterdir() if path.is_dir())
@@ -535,7 +535,7 @@ def test_a_folder_of_a_store_that_is_a_link_is_not_written_through(source: Path,
 
 @pytest.mark.parametrize("unfinished", [False, True])
 @pytest.mark.parametrize("option", ["resume", "overwrite"])
-def test_a_source_in_its_target_is_not_deleted(source: Path, target: Path, option: str, unfinished: bool) -> None:
+def test_a_source_inside_its_target_is_not_deleted(source: Path, target: Path, option: str, unfinished: bool) -> None:
     interrupt(source, target) if unfinished else convert(source, target)
     inside = source.rename(target / "a.h5")
     with pytest.raises(TargetError, match=r"the source .*a\.h5 lies inside the target"):
@@ -543,14 +543,14 @@ def test_a_source_in_its_target_is_not_deleted(source: Path, target: Path, optio
     assert inside.stat().st_size
 
 
-def test_the_source_is_no_place_for_the_report(source: Path, target: Path) -> None:
+def test_the_report_does_not_overwrite_the_source(source: Path, target: Path) -> None:
     before = source.read_bytes()
     with pytest.raises(TargetError, match="would overwrite a file that is read"):
         convert(source, target, report=source)
     assert source.read_bytes() == before
 
 
-def test_a_file_that_is_held_is_not_taken_for_another_in_its_place(source: Path, target: Path, tmp_path: Path) -> None:
+def test_an_open_file_is_not_taken_for_another_at_its_path(source: Path, target: Path, tmp_path: Path) -> None:
     other = write_source(tmp_path / "other.h5", 3)
     with h5py.File(source) as file:
         other.replace(source)
@@ -589,7 +589,7 @@ def test_a_conversion_that_is_refused_leaves_no_marker(source: Path, target: Pat
 
 @pytest.fixture
 def parts(tmp_path: Path) -> Path:
-    """Give a file that draws on others: external storage, and a virtual dataset of a virtual dataset."""
+    """Return a file with external storage, and with a virtual dataset of a virtual dataset."""
     np.arange(4, dtype="<i4").tofile(tmp_path / "raw.bin")
     with h5py.File(tmp_path / "far.h5", "w") as file:
         file["p"] = np.arange(3)
@@ -607,7 +607,7 @@ def parts(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["raw.bin", "near.h5", "far.h5"])
-def test_files_that_a_dataset_draws_on_are_watched(name: str, parts: Path, target: Path) -> None:
+def test_changes_of_external_files_are_noticed(name: str, parts: Path, target: Path) -> None:
     folder = parts.parent
     with pytest.raises(SourceChangedError, match=name):
         hold(parts, target, lambda: os.utime(folder / name), allow_external=[folder])
@@ -619,7 +619,7 @@ def test_files_that_a_dataset_draws_on_are_watched(name: str, parts: Path, targe
     assert verify(parts, target, allow_external=[folder]).equal
 
 
-def test_a_file_that_is_written_to_by_its_holder_meanwhile_is_noticed(source: Path, target: Path) -> None:
+def test_a_file_that_the_caller_writes_to_meanwhile_is_noticed(source: Path, target: Path) -> None:
     with h5py.File(source, "a") as file:
         file["a/x"][0] = 7
         assert convert(file, target).complete
@@ -632,7 +632,7 @@ def test_a_file_that_is_written_to_by_its_holder_meanwhile_is_noticed(source: Pa
             convert(file, target, overwrite=True, progress=write)
 
 
-def test_what_changes_while_it_is_compared_is_noticed(source: Path, target: Path) -> None:
+def test_changes_during_a_verification_are_noticed(source: Path, target: Path) -> None:
     convert(source, target)
 
     def replaced(_done: int, _total: int) -> None:
@@ -649,7 +649,7 @@ def test_what_changes_while_it_is_compared_is_noticed(source: Path, target: Path
         verify(source, target, progress=touched)
 
 
-def test_the_line_that_ends_an_interrupted_conversion_names_the_way_on(
+def test_the_error_for_an_unfinished_conversion_names_the_options(
     source: Path, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     interrupt(source, target)

@@ -1,4 +1,4 @@
-"""Nothing that is read is written over, whatever it is called and wherever it stands."""
+"""Files that are read, or that other programs wrote, are not overwritten."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def copy_into(source: Path, folder: Path) -> Path:
-    """Make a store, and put the source into it."""
+    """Make a store, and copy the source into it."""
     convert(source, folder)
     copy = folder / "copy.h5"
     copy.write_bytes(source.read_bytes())
@@ -43,7 +43,7 @@ def copy_into(source: Path, folder: Path) -> Path:
 
 
 class OwnStore(LocalStore):
-    """A class of a user's own."""
+    """A store class of the user's own."""
 
 
 def in_wrapper(folder: Path) -> Store:
@@ -60,14 +60,14 @@ def in_obstore(folder: Path) -> Store:
 
 
 @pytest.mark.parametrize("make", [in_wrapper, in_own_class, in_obstore, str])
-def test_a_source_in_its_target_stays(make: Callable[[Path], Any], source: Path, tmp_path: Path) -> None:
+def test_a_source_inside_its_target_is_not_deleted(make: Callable[[Path], Any], source: Path, tmp_path: Path) -> None:
     copy = copy_into(source, tmp_path / "a.zarr")
     with pytest.raises(TargetError, match="lies inside the target, where everything outside the store is deleted"):
         convert(copy, make(tmp_path / "a.zarr"), overwrite=True)
     assert copy.read_bytes() == source.read_bytes()
 
 
-def test_a_source_at_a_url_in_its_target_stays(source: Path) -> None:
+def test_a_source_at_a_url_inside_its_target_is_not_deleted(source: Path) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe("/conflict/t/copy.h5", source.read_bytes())
     memory.pipe("/conflict/t2/copy.h5", source.read_bytes())
@@ -78,27 +78,27 @@ def test_a_source_at_a_url_in_its_target_stays(source: Path) -> None:
         convert("memory://conflict/t2/copy.h5", "memory://conflict/t", overwrite=True)
 
 
-@pytest.mark.parametrize("kind", ["link", "external", "virtual"])
-def test_what_the_source_draws_on_stays(kind: str, source: Path, tmp_path: Path) -> None:
-    drawn = copy_into(source, tmp_path / "a.zarr")
+@pytest.mark.parametrize("link", ["link", "external", "virtual"])
+def test_external_files_are_not_deleted(link: str, source: Path, tmp_path: Path) -> None:
+    external = copy_into(source, tmp_path / "a.zarr")
     main = tmp_path / "main.h5"
     with h5py.File(main, "w") as file:
-        if kind == "link":
-            file["y"] = h5py.ExternalLink(str(drawn), "/x")
-        elif kind == "external":
-            file.create_dataset("y", (10,), "u1", external=[(str(drawn), 0, 10)])
+        if link == "link":
+            file["y"] = h5py.ExternalLink(str(external), "/x")
+        elif link == "external":
+            file.create_dataset("y", (10,), "u1", external=[(str(external), 0, 10)])
         else:
             layout = h5py.VirtualLayout((10,), "i8")
-            layout[:] = h5py.VirtualSource(str(drawn), "x", (10,))
+            layout[:] = h5py.VirtualSource(str(external), "x", (10,))
             file.create_virtual_dataset("y", layout)
-    for target, report in ((tmp_path / "a.zarr", None), (tmp_path / "b.zarr", drawn)):
+    for target, report in ((tmp_path / "a.zarr", None), (tmp_path / "b.zarr", external)):
         with pytest.raises(TargetError, match=r"lies inside the target|would overwrite a file that is read"):
             convert(main, target, overwrite=True, allow_external=[tmp_path], report=report)
-        assert drawn.read_bytes() == source.read_bytes()
+        assert external.read_bytes() == source.read_bytes()
     assert not (tmp_path / "b.zarr").exists()
 
 
-def test_a_report_writes_over_nothing_that_is_read_or_made(source: Path, tmp_path: Path) -> None:
+def test_a_report_overwrites_nothing_that_is_read_or_written(source: Path, tmp_path: Path) -> None:
     data, target = source.read_bytes(), tmp_path / "a.zarr"
     os.link(source, tmp_path / "hard.json")
     (tmp_path / "soft.json").symlink_to(source)
@@ -126,14 +126,16 @@ def test_a_report_writes_over_nothing_that_is_read_or_made(source: Path, tmp_pat
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")  # noqa: PTH110
-def test_a_report_that_cannot_be_written_is_told_with_what_was_done(source: Path, tmp_path: Path) -> None:
+def test_the_error_for_a_report_says_that_all_else_was_done(source: Path, tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="/dev/full: all was done, but the report cannot be written: No space left"):
         convert(source, tmp_path / "a.zarr", report="/dev/full")
     assert verify(source, tmp_path / "a.zarr").equal
 
 
 @pytest.mark.parametrize("first", ["store", "file"])
-def test_a_zip_that_another_program_puts_there_meanwhile_stays(first: str, source: Path, tmp_path: Path) -> None:
+def test_a_zip_file_that_another_program_writes_meanwhile_is_not_overwritten(
+    first: str, source: Path, tmp_path: Path
+) -> None:
     target = tmp_path / "a.zip"
 
     def read_later(*args: Any, **options: Any) -> Any:
@@ -156,7 +158,7 @@ def test_a_zip_that_another_program_puts_there_meanwhile_stays(first: str, sourc
 
 
 @pytest.mark.parametrize("make", [in_wrapper, in_own_class])
-def test_a_file_beside_the_store_does_not_keep_it_from_being_replaced(
+def test_a_store_with_another_file_in_its_folder_can_be_replaced(
     make: Callable[[Path], Any], source: Path, tmp_path: Path
 ) -> None:
     convert(source, tmp_path / "a.zarr")
@@ -178,6 +180,6 @@ def test_a_store_object_at_a_signed_url_does_not_show_its_signature(source: Path
 
 
 @pytest.mark.parametrize("target", ["", "file:/x", "a\0b"])
-def test_what_names_no_place_is_refused(target: str, source: Path) -> None:
+def test_a_text_that_names_no_target_is_refused(target: str, source: Path) -> None:
     with pytest.raises(OptionError, match="name a folder"):
         convert(source, target)

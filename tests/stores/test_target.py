@@ -1,4 +1,4 @@
-"""Conversions into every kind of store: by path, by URL, as an object; and stores that fail."""
+"""Conversions into every kind of store, by path, URL and object, and into stores that fail."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 
 WAYS: list[dict[str, Any]] = [{}, {"resume": True}, {"overwrite": True}]
-"""What `convert` can be told of what is there."""
+"""Options of `convert` for a target that exists."""
 
 
 class Failing(WrapperStore[Store]):
-    """A store whose operations fail from the k-th one on, once or for ever."""
+    """A store whose k-th operation fails, once or with all that follow."""
 
     def __init__(self, store: Store, first: float = math.inf, *, for_ever: bool = False) -> None:
         super().__init__(store)
@@ -92,7 +92,7 @@ class Failing(WrapperStore[Store]):
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """The address of an S3 server."""
+    """Return the address of an S3 server."""
     with serve_s3() as address:
         yield address
 
@@ -103,7 +103,7 @@ def source(tmp_path: Path) -> Path:
 
 
 def converted(source: Path, folder: Path, **options: Any) -> dict[str, bytes]:
-    """Give the keys of a conversion into a folder."""
+    """Return the keys of a conversion into a folder."""
     convert(source, folder, **options)
     return read_keys(LocalStore(folder))
 
@@ -148,7 +148,7 @@ def test_shards_and_codecs_reach_an_object_store_as_they_reach_a_folder(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", PLACES, ids=lambda make: make.__name__)
-def test_overwriting_deletes_what_was_there_and_nothing_beside_it(
+def test_overwriting_deletes_the_old_store_and_nothing_next_to_it(
     make: Callable[[Path, str], Place], tmp_path: Path, s3: str, source: Path
 ) -> None:
     place = make(tmp_path, s3)
@@ -173,7 +173,7 @@ def test_overwriting_deletes_what_was_there_and_nothing_beside_it(
 
 
 def stop(done: int, total: int) -> None:
-    """Interrupt a conversion when all chunks are there, and no document."""
+    """Interrupt a conversion when all chunks are written, and no metadata document."""
     if done == total:
         raise KeyboardInterrupt
 
@@ -183,7 +183,7 @@ RESUMED = [make for make in PLACES if make.__name__ not in ("zip_path", "zip_obj
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", RESUMED, ids=lambda make: make.__name__)
-def test_an_interrupted_conversion_goes_on_from_the_keys_that_are_there(
+def test_an_interrupted_conversion_writes_only_the_missing_keys(
     make: Callable[[Path, str], Place], tmp_path: Path, s3: str, source: Path
 ) -> None:
     place, wanted = make(tmp_path, s3), converted(source, tmp_path / "wanted")
@@ -199,7 +199,7 @@ def test_an_interrupted_conversion_goes_on_from_the_keys_that_are_there(
     assert convert(source, place.open(), resume=True, **place.options).converted == report.converted
 
 
-def test_what_others_deleted_from_a_bucket_is_not_taken_to_be_there(tmp_path: Path, s3: str, source: Path) -> None:
+def test_keys_that_others_deleted_from_a_bucket_are_missing(tmp_path: Path, s3: str, source: Path) -> None:
     place = stores.s3_url(tmp_path, s3)
     convert(source, place.open(), **place.options)
     with pytest.raises(TargetError, match="exists; overwrite=True"):
@@ -210,7 +210,7 @@ def test_what_others_deleted_from_a_bucket_is_not_taken_to_be_there(tmp_path: Pa
 
 
 @pytest.mark.parametrize("make", [stores.s3_url, stores.s3_object, stores.memory_url, stores.folder])
-def test_what_is_no_store_is_not_overwritten(
+def test_files_that_are_no_store_are_not_overwritten(
     make: Callable[[Path, str], Place], tmp_path: Path, s3: str, source: Path
 ) -> None:
     place = make(tmp_path, s3)
@@ -224,7 +224,7 @@ def test_what_is_no_store_is_not_overwritten(
 
 
 @pytest.mark.parametrize("zarr_format", [3, 2])
-def test_the_mark_is_there_from_first_to_last_and_the_root_is_written_after_all_else(
+def test_the_marker_is_written_first_and_deleted_last_and_the_root_is_the_last_document(
     source: Path, zarr_format: Literal[2, 3]
 ) -> None:
     store = Failing(MemoryStore())
@@ -257,7 +257,7 @@ def test_keys_are_written_some_at_a_time(source: Path) -> None:
     assert verify(source, store).equal
 
 
-def test_after_one_key_has_failed_no_other_is_begun_and_those_on_their_way_arrive() -> None:
+def test_after_a_key_has_failed_no_other_begins_and_those_in_flight_are_written() -> None:
     begun, ended = [], []
 
     async def act(number: int) -> None:
@@ -276,7 +276,7 @@ def test_after_one_key_has_failed_no_other_is_begun_and_those_on_their_way_arriv
 
 def test_nothing_is_written_after_a_conversion_has_failed(source: Path) -> None:
     class OneFails(Failing):
-        """Fails at one chunk while another one is on its way."""
+        """A store that fails at one chunk while it writes another."""
 
         now, begun = 0, False
 
@@ -300,7 +300,7 @@ def test_nothing_is_written_after_a_conversion_has_failed(source: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("make", [stores.s3_url, stores.s3_object])
-def test_credentials_stand_in_nothing_that_anyone_reads(
+def test_credentials_are_in_no_report_error_log_or_key(
     make: Callable[[Path, str], Place],
     tmp_path: Path,
     s3: str,
@@ -340,7 +340,7 @@ def test_credentials_stand_in_nothing_that_anyone_reads(
 
 
 @pytest.mark.slow
-def test_what_cannot_be_read_is_deleted_again_and_its_neighbours_are_not(tmp_path: Path, s3: str) -> None:
+def test_a_dataset_that_cannot_be_read_is_deleted_again_and_its_neighbours_are_not(tmp_path: Path, s3: str) -> None:
     source = write_damaged(tmp_path / "damaged.h5")
     options: Any = {"codecs": "none", "on_unsupported": "skip", "window": "1 KiB", "workers": 1}
     wanted = converted(source, tmp_path / "wanted", **options)
@@ -372,7 +372,7 @@ def write_damaged(path: Path) -> Path:
     return path
 
 
-def test_a_zip_is_there_when_it_is_whole_or_not_at_all(tmp_path: Path, source: Path) -> None:
+def test_a_zip_file_is_complete_or_not_there(tmp_path: Path, source: Path) -> None:
     target, damaged = tmp_path / "new" / "a.zip", write_damaged(tmp_path / "damaged.h5")
     with pytest.raises(CorruptChunkError):
         convert(damaged, target, codecs="none")
@@ -390,7 +390,7 @@ def test_a_zip_is_there_when_it_is_whole_or_not_at_all(tmp_path: Path, source: P
     assert target.read_bytes() == before
 
 
-def test_a_file_that_no_conversion_left_beside_a_zip_is_not_overwritten(tmp_path: Path, source: Path) -> None:
+def test_a_file_with_the_name_of_a_partial_zip_is_not_overwritten(tmp_path: Path, source: Path) -> None:
     (tmp_path / "a.zip.partial").write_bytes(b"PK")
     for options in WAYS:
         with pytest.raises(TargetError, match=r"a\.zip\.partial: .* it is there already; delete it"):
@@ -402,7 +402,7 @@ def test_a_file_that_no_conversion_left_beside_a_zip_is_not_overwritten(tmp_path
 @pytest.mark.parametrize(
     "content", [b"", b"no zip", b"PK\x05\x06" + bytes(18)], ids=["empty", "text", "zip of nothing"]
 )
-def test_a_file_that_is_no_zip_of_a_store_is_not_taken_for_one(tmp_path: Path, source: Path, content: bytes) -> None:
+def test_a_file_that_is_no_zipped_store_is_not_overwritten(tmp_path: Path, source: Path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
     for options in WAYS:
         with pytest.raises(TargetError, match="no Zarr store"):
@@ -475,7 +475,7 @@ HERE = [stores.memory, stores.memory_url, stores.obstore_memory, stores.zip_path
 
 
 @pytest.mark.parametrize("make", HERE, ids=lambda make: make.__name__)
-def test_a_store_of_this_process_is_refused_where_tasks_run_in_others(
+def test_a_store_of_this_process_is_refused_if_tasks_run_in_others(
     make: Callable[[Path, str], Place], tmp_path: Path, source: Path
 ) -> None:
     target = make(tmp_path, "").open()
@@ -512,11 +512,11 @@ def test_a_cluster_writes_to_an_object_store(tmp_path: Path, s3: str, source: Pa
 
 
 def list_tasks(dask_scheduler: Any) -> str:
-    """Give the keys of all tasks of a cluster, and what its scheduler noted of them."""
+    """Return the keys of all tasks of a cluster, and the events of its scheduler."""
     return f"{list(dask_scheduler.tasks)}{dask_scheduler.get_events()}"
 
 
-def test_a_place_that_is_none_is_refused(tmp_path: Path, source: Path) -> None:
+def test_targets_that_cannot_be_used_are_refused(tmp_path: Path, source: Path) -> None:
     with pytest.raises(OptionError, match="a path, a URL or a Zarr store, not dict"):
         convert(source, {})  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="storage_options"):
@@ -546,7 +546,7 @@ def test_a_place_that_is_none_is_refused(tmp_path: Path, source: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["source.h5"]
 
 
-def test_local_directories_are_written_by_h5bound_itself_whatever_they_are_named_by(tmp_path: Path) -> None:
+def test_a_local_directory_is_written_by_h5bound_however_it_is_named(tmp_path: Path) -> None:
     for make in (stores.folder, stores.file_url, stores.fsspec_folder):
         target = open_target(make(tmp_path, "").open(), 3)
         assert target.keys == FolderKeys(tmp_path / "a")
@@ -559,7 +559,7 @@ def test_a_file_system_that_writes_in_place_is_not_resumed(tmp_path: Path, sourc
     from fsspec.implementations.local import LocalFileSystem
 
     class Mounted(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
-        """As sftp and others are: nothing says whether a key was written to its end."""
+        """A file system like sftp: nothing says whether a key was written to its end."""
 
         protocol = "mounted"
 
@@ -608,7 +608,7 @@ def test_the_command_line_reads_credentials_from_a_file(
 @pytest.mark.slow
 @pytest.mark.parametrize("for_ever", [False, True], ids=["once", "for ever"])
 @pytest.mark.parametrize("before", ["nothing", "a store", "unfinished work"])
-def test_a_store_that_fails_at_any_operation_is_not_complete_and_resumes_to_the_same(
+def test_a_store_that_fails_at_any_operation_is_not_complete_and_resumes_to_equal_keys(
     tmp_path: Path, before: str, for_ever: bool
 ) -> None:
     source, other = write_tiny(tmp_path / "tiny.h5", 0), write_tiny(tmp_path / "other.h5", 1)
@@ -619,7 +619,7 @@ def test_a_store_that_fails_at_any_operation_is_not_complete_and_resumes_to_the_
             convert(other, store)
         if before == "unfinished work":
             put(store, MARKER, b'{"fingerprint": "of the other file"}')
-        held, over = read_keys(store), before != "nothing"
+        earlier, over = read_keys(store), before != "nothing"
         try:
             with dask.config.set(scheduler="sync"):
                 convert(source, Failing(store, first, for_ever=for_ever), overwrite=over)
@@ -629,7 +629,7 @@ def test_a_store_that_fails_at_any_operation_is_not_complete_and_resumes_to_the_
         else:
             break
         left = read_keys(store)
-        if left == held:
+        if left == earlier:
             convert(source, store, overwrite=over)
         else:
             assert MARKER in left
@@ -645,7 +645,7 @@ def test_a_store_that_fails_at_any_operation_is_not_complete_and_resumes_to_the_
 
 
 def write_tiny(path: Path, value: int) -> Path:
-    """Write a file whose store has two chunks that are copied, and one that is encoded, of another value each time."""
+    """Write a file with this value in two chunks that are copied and in one that is encoded."""
     with h5py.File(path, "w") as file:
         file.create_dataset("kept", data=np.full(4, value), chunks=(2,), compression="gzip")
         file["text"] = f"{value}"
@@ -654,7 +654,7 @@ def write_tiny(path: Path, value: int) -> Path:
 
 
 def write_other(path: Path) -> Path:
-    """Write a file whose store has some of the same keys, and others."""
+    """Write a file whose store shares some keys with that of the source, and has others."""
     with h5py.File(path, "w") as file:
         file.create_dataset("group/kept", data=np.ones((12, 10), "f4"), chunks=(4, 10))
         file.create_dataset("only/here", data=np.arange(3))
