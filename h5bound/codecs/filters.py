@@ -185,6 +185,13 @@ FILTERS = {
 }
 """The table, by the numbers that The HDF Group registers (hdf5_plugins, RegisteredFilterPlugins)."""
 
+
+def list_codec_names() -> set[str]:
+    """Return the names of all Zarr codecs in the table, in both formats. They do not depend on client data values."""
+    configs = [spec.codec((1,) * 7, zarr_format) for spec in FILTERS.values() if spec.codec for zarr_format in (2, 3)]
+    return {config.get("id") or config["name"] for config in configs}
+
+
 GROWTH_LIMIT = 1 << 16
 """A compressor may make a chunk at most twice as large, plus so many bytes."""
 

@@ -14,7 +14,7 @@ import numpy as np
 from h5py import h5z
 
 from h5bound.buffers import raw_dtype
-from h5bound.codecs.filters import blosc_codec, make_decoder, translate_codecs, zstd_codec
+from h5bound.codecs.filters import blosc_codec, list_codec_names, make_decoder, translate_codecs, zstd_codec
 from h5bound.errors import UnsupportedError
 from h5bound.reader.via_h5py import load_plugins
 
@@ -34,12 +34,7 @@ if TYPE_CHECKING:
 CODECS = {"blosc-zstd": 5, "blosc-lz4": 5, "zstd": 3, "gzip": 5, "none": 0}
 """Values of the option `codecs`, each with its default level."""
 
-NUMCODECS = ("zlib", "shuffle", "fletcher32", "bz2")
-
-WRITTEN_CODECS = frozenset(
-    {"bytes", "vlen-utf8", "blosc", "zstd", "gzip", "sharding_indexed", "crc32c", *NUMCODECS}
-    | {f"numcodecs.{name}" for name in NUMCODECS}
-)
+WRITTEN_CODECS = {"bytes", "vlen-utf8", "blosc", "zstd", "gzip", "sharding_indexed", "crc32c", *list_codec_names()}
 """All codecs that h5bound writes, in either format; without `pickle`, which runs the code that it decodes."""
 
 BLOSC_LIMIT = 2**31 - 16
