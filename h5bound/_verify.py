@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from h5bound.execution.work import UnitResult
-    from h5bound.verification.nodes import Comparison
+    from h5bound.verification.tree import Comparison
 
 
 def verify(
@@ -127,7 +127,7 @@ def verify(
         sources = scan.list_sources(kept)
         with quiet_zarr():
             tree = read_tree(store)
-            comparison = compare_tree(scan, plan, tree, provenance, sources)
+            comparison = compare_tree(scan, plan, tree, provenance=provenance, sources=sources)
             for node, difference in compare_copies(store, tree.nodes):
                 comparison.add(comparison.path_of(node), difference)
         units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, nbytes)

@@ -1,8 +1,8 @@
-"""Attributes of HDF5 groups and datasets as Zarr attributes, with nothing lost, and the comparison of the two."""
+"""Compare the attributes of a Zarr node with those of an HDF5 group or dataset, bit for bit."""
 
 from __future__ import annotations
 
-import json as jsonlib
+import json
 from typing import TYPE_CHECKING
 
 import h5py
@@ -10,6 +10,7 @@ from h5py import h5a
 
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.links import decode_name
+from h5bound.stores.tree import same_json
 from h5bound.zarr_model.attribute_values import RawValue, read_value, value_from_json
 from h5bound.zarr_model.attributes import H5BOUND_KEY, describe_failure, list_attribute_names, read_attributes
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def compare_attributes(
     source: h5py.Group | h5py.Dataset,
-    found: Mapping[str, JSON],
+    stored: Mapping[str, JSON],
     details: Mapping[str, JSON] | None = None,
     *,
     zarr_format: int = 3,
@@ -31,46 +32,43 @@ def compare_attributes(
     netcdf: bool | None = None,
     resolve: Resolve | None = None,
 ) -> list[str]:
-    """Return what differs between the attributes of a source and those of a Zarr node, one line each.
+    """Return how the attributes of a Zarr node differ from those of an open group or dataset, one line each.
 
-    Every value is read again from the source. What the store has is turned back into numbers and bytes and
-    compared bit for bit, and where there is no such form (sequences, compounds with strings), as JSON.
+    Every value is read from the source again. The stored form is turned back into numbers and bytes, which are compared
+    bit for bit; where that is not possible (sequences, compounds with strings), JSON is compared. Attributes that only
+    the Zarr node has are not looked at.
 
     Parameters
     ----------
     source
         An open group or dataset.
-    found
-        All attributes of the Zarr node; what is there beside the source's is not looked at.
+    stored
+        All attributes of the Zarr node.
     details
-        What ``_h5bound`` of the root says of it.
+        Details of the node in ``_h5bound`` of the root.
     zarr_format, dtype, netcdf, resolve
         As for :func:`read_attributes`, with which the store was written.
     """
+    details = details or {}
     expected = read_attributes(source, zarr_format=zarr_format, dtype=dtype, netcdf=netcdf, resolve=resolve)
     differences = [
-        f"attribute {name!r}: {_shown(found, name)} in the store, {_shown(expected.values, name)} in the source"
-        for name in expected.values
-        if name != H5BOUND_KEY and not _same_json(found, expected.values, name)
+        f"attribute {name!r}: {_shown(stored, name)} in the store, {_shown(expected.values, name)} in the source"
+        for name in _differing(expected.values, stored)
+        if name != H5BOUND_KEY
     ]
-    for place, wanted, held in (
-        (H5BOUND_KEY, _inside(expected.values, H5BOUND_KEY), _inside(found, H5BOUND_KEY)),
-        ("the details", expected.details, details or {}),
-    ):
-        differences += [f"{part!r} in {place} differs" for part in wanted if not _same_json(held, wanted, part)]
-    return differences or list(_compare_bits(source, found, details or {}))
+    inner = _inside(expected.values, H5BOUND_KEY), _inside(stored, H5BOUND_KEY)
+    differences += [f"{part!r} in {H5BOUND_KEY} differs" for part in _differing(*inner)]
+    differences += [f"{part!r} in the details differs" for part in _differing(expected.details, details)]
+    return differences or list(_compare_bits(source, stored, details))
+
+
+def _differing(expected: Mapping[str, JSON], stored: Mapping[str, JSON]) -> list[str]:
+    return [name for name in expected if name not in stored or not same_json(stored[name], expected[name])]
 
 
 def _shown(values: Mapping[str, JSON], name: str) -> str:
-    text = jsonlib.dumps(values[name]) if name in values else "nothing"
+    text = json.dumps(values[name]) if name in values else "nothing"
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _same_json(one: Mapping[str, JSON], other: Mapping[str, JSON], name: str) -> bool:
-    """Tell whether two values are the same JSON: 1, 1.0 and true are three."""
-    if name not in one:
-        return False
-    return jsonlib.dumps(one[name], sort_keys=True) == jsonlib.dumps(other[name], sort_keys=True)
 
 
 def _inside(values: Mapping[str, JSON], name: str) -> dict[str, JSON]:
@@ -79,19 +77,18 @@ def _inside(values: Mapping[str, JSON], name: str) -> dict[str, JSON]:
 
 
 def _compare_bits(
-    source: h5py.Group | h5py.Dataset, found: Mapping[str, JSON], details: Mapping[str, JSON]
+    source: h5py.Group | h5py.Dataset, stored: Mapping[str, JSON], details: Mapping[str, JSON]
 ) -> Iterator[str]:
-    """Yield the attributes whose stored form does not turn back into the source's numbers and bytes."""
-    held = _inside(_inside(found, H5BOUND_KEY), "attributes")
-    opened = _inside(details, "attributes")
+    """Yield the attributes whose stored form does not turn back into the numbers and bytes of the source."""
+    marked = _inside(_inside(stored, H5BOUND_KEY), "attributes")
     for raw_name in list_attribute_names(source)[0]:
         name = decode_name(raw_name)
-        if name not in found and name not in held:
-            continue  # told by the dimensions, skipped, or not named in UTF-8: compared as JSON
-        entry = _inside(held if name in held else opened, name)
+        if name not in stored and name not in marked:
+            continue  # in the dimension names, skipped, or with a name that is not UTF-8: compared as JSON
+        entry = _inside(marked if name in marked else _inside(details, "attributes"), name)
         try:
             value = read_value(h5a.open(source.id, raw_name))
-            same = _turns_back(value, entry["value"] if "value" in entry else found.get(name), entry)
+            same = _turns_back(value, entry["value"] if "value" in entry else stored.get(name), entry)
         except READ_ERRORS as error:
             yield f"attribute {name!r}: {describe_failure(error)}"
         else:
@@ -99,17 +96,18 @@ def _compare_bits(
                 yield f"attribute {name!r}: what is stored is not the source's value bit for bit"
 
 
-def _turns_back(value: RawValue, json: JSON, entry: dict[str, JSON]) -> bool:
+def _turns_back(value: RawValue, stored: JSON, entry: dict[str, JSON]) -> bool:
+    """Return whether a stored value turns back into that of the source, or has no form that does."""
     array = value.array
     if array is None:
         return entry.get("shape", ()) is None
-    text = array.dtype.kind == "S" or h5py.check_string_dtype(array.dtype) is not None
-    number = array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
-    if not (text or number or "base64" in entry):
+    is_text = array.dtype.kind == "S" or h5py.check_string_dtype(array.dtype) is not None
+    is_number = array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
+    if not (is_text or is_number or "base64" in entry):
         return True
-    back = value_from_json(json, entry, array.dtype)
+    back = value_from_json(stored, entry, array.dtype)
     if back is None or back.shape != array.shape:
         return False
-    if text:
+    if is_text:
         return [bytes(item) for item in back.ravel()] == [bytes(item or b"") for item in array.ravel()]
     return back.tobytes() == array.tobytes()

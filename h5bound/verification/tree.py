@@ -1,27 +1,30 @@
-"""The tree of a store compared with that of its source: nodes, keys, what was left out, and what values there are."""
+"""Compare the tree of a store with that of its source: nodes, keys, what was left out, and which values there are."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
 
-from h5bound.chunk_grid import find_absent, map_chunk_coords, sort_chunk_coords
+from h5bound.chunk_grid import count_chunks, find_absent, map_chunk_coords, sort_chunk_coords
+from h5bound.hdf5.links import open_object
 from h5bound.lifecycle.source import open_source
 from h5bound.planning.source_values import list_rows
-from h5bound.reports import plural
+from h5bound.reports import Difference, plural
 from h5bound.stores.tree import list_differing_parts
-from h5bound.verification.nodes import Comparison, Context, compare_array, compare_node
+from h5bound.verification.nodes import OpenOrigin, compare_array, compare_node
 from h5bound.verification.values import compare_unwritten, make_job
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from h5bound.chunk_grid import ChunkCoords, Shape
     from h5bound.conversion.provenance import Provenance
     from h5bound.lifecycle.source import Source
     from h5bound.planning.plan import ArrayPlan
-    from h5bound.planning.scan import SourceScan
+    from h5bound.planning.scan import GroupScan, SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.stores.tree import StoredNode, StoredTree
@@ -29,159 +32,207 @@ if TYPE_CHECKING:
 
 
 SHOWN = 3
-"""Keys of one kind that a difference names."""
+"""Keys of one sort that a difference names."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Comparison:
+    """A store and its source, and what is known of their differences before values are compared."""
+
+    scan: SourceScan
+    """What the source has."""
+    plan: StorePlan
+    """What the store must have."""
+    tree: StoredTree
+    """What the store has."""
+    provenance: Provenance
+    """What the store says about itself."""
+    paths: dict[str, str]
+    """Paths in the source by the path in the store."""
+    differences: dict[Difference, None] = field(default_factory=dict)
+    """Differences, each once, in the order in which they were found."""
+    jobs: list[CompareJob] = field(default_factory=list)
+    """Datasets whose values are to be compared."""
+    chunk_coords: list[ChunkCoords] = field(default_factory=list)
+    """Chunks to compare, for each job."""
+    retried: dict[str, str] = field(default_factory=dict)
+    """Reasons why datasets were left out that can be converted now if they can be read, by path."""
+    attributes: int = 0
+    """Number of attributes that were compared."""
+
+    def add(self, path: str, what: str, attribute: str | None = None) -> None:
+        """Add a difference."""
+        self.differences[Difference(path, what, attribute)] = None
+
+    def path_of(self, target: str) -> str:
+        """Return the path in the source of a node of the store, or the path in the store if the source has none."""
+        return self.paths.get(target, f"/{target}")
 
 
 def compare_tree(
-    scan: SourceScan, plan: StorePlan, tree: StoredTree, provenance: Provenance, sources: Sequence[Source]
+    scan: SourceScan, plan: StorePlan, tree: StoredTree, *, provenance: Provenance, sources: Sequence[Source]
 ) -> Comparison:
-    """Give the differences in all but the values, and what values are to be compared."""
-    found = Comparison({at: path for path, at in scan.targets.items()})
-    arrays: dict[str, list[ArrayPlan]] = {}
-    for array in plan.arrays:
-        arrays.setdefault(array.path, []).append(array)
-    compare_skipped(found, scan, plan, tree, provenance)
-    compare_keys(found, scan, plan, tree)
-    compare_details(found, scan, provenance)
+    """Return the differences in all but the values, and what values are to be compared."""
+    paths = {target: path for path, target in scan.targets.items()}
+    comparison = Comparison(scan=scan, plan=plan, tree=tree, provenance=provenance, paths=paths)
+    compare_skipped(comparison)
+    compare_keys(comparison)
+    compare_details(comparison)
     for number, (origin, source) in enumerate(zip(scan.origins, sources, strict=True)):
         with open_source(source) as opened:
             resolve = origin.addresses.resolver(opened.file)
-            context = Context(opened, scan, number, arrays, tree, provenance, resolve)
-            compare_groups(found, context)
-            compare_datasets(found, context)
-    return found
+            file = OpenOrigin(opened=opened, origin=origin, resolve=resolve)
+            compare_groups(comparison, file, (group for group in scan.groups if group.origin == number))
+            compare_datasets(comparison, file, (item for item in scan.datasets if item.origin == number))
+    return comparison
 
 
-def compare_skipped(
-    found: Comparison, scan: SourceScan, plan: StorePlan, tree: StoredTree, provenance: Provenance
-) -> None:
-    """Note down where what the store says was left out is not what has to be left out.
+def compare_skipped(comparison: Comparison) -> None:
+    """Compare what the store says was left out with what has to be left out.
 
-    Only a dataset may be left out for another reason: that its values could not be read. That is tried again.
+    A dataset may be left out for one other reason: that its values could not be read. That is tried again.
     """
-    needed = {(item.path, item.attribute) for item in plan.skipped}
-    told = {(item.path, item.attribute) for item in provenance.skipped}
-    for item in plan.skipped:
-        if (item.path, item.attribute) not in told:
-            what = f"not in the store, and its report does not say so: {item.reason}"
-            found.add(item.path, what, item.attribute)
-    planned = {array.path for array in plan.arrays}
-    for item in provenance.skipped:
-        if (item.path, item.attribute) in needed:
+    planned, reported = comparison.plan.skipped, comparison.provenance.skipped
+    planned_keys, reported_keys = ({(item.path, item.attribute) for item in items} for items in (planned, reported))
+    paths = {array.path for array in comparison.plan.arrays}
+    for item in planned:
+        if (item.path, item.attribute) not in reported_keys:
+            comparison.add(
+                item.path, f"not in the store, and its report does not say so: {item.reason}", item.attribute
+            )
+    for item in reported:
+        if (item.path, item.attribute) in planned_keys:
             continue
-        if item.attribute is None and item.path in planned and scan.targets[item.path] not in tree.nodes:
-            found.retried[item.path] = item.reason
+        is_dataset = item.attribute is None and item.path in paths
+        if is_dataset and comparison.scan.targets[item.path] not in comparison.tree.nodes:
+            comparison.retried[item.path] = item.reason
         else:
             what = f"its report says without need that this was left out: {item.reason}"
-            found.add(item.path, what, item.attribute)
+            comparison.add(item.path, what, item.attribute)
 
 
-def compare_keys(found: Comparison, scan: SourceScan, plan: StorePlan, tree: StoredTree) -> None:
-    """Note down what the store has too many: nodes, and keys that are of none."""
-    expected = {group.target for group in scan.groups} | {array.node.target for array in plan.arrays}
-    expected |= {scan.targets[array.path] for array in plan.arrays}
-    for extra in sorted(tree.nodes.keys() - expected):
-        found.add(f"/{extra}", "in the store, and not in the source")
-    for owner, keys in tree.strays.items():
+def compare_keys(comparison: Comparison) -> None:
+    """Find nodes that the source does not have, and keys that belong to no node."""
+    scan, arrays = comparison.scan, comparison.plan.arrays
+    planned = {group.target for group in scan.groups} | {array.node.target for array in arrays}
+    planned |= {scan.targets[array.path] for array in arrays}
+    for target in sorted(comparison.tree.nodes.keys() - planned):
+        comparison.add(f"/{target}", "in the store, and not in the source")
+    for owner, keys in comparison.tree.strays.items():
         shown = f"{', '.join(sorted(keys)[:SHOWN])}{', …' if len(keys) > SHOWN else ''}"
-        kind = "of no node" if owner is None else "outside its grid of chunks"
-        found.add("/" if owner is None else found.path_of(owner), f"{plural(len(keys), 'key')} {kind}: {shown}")
+        reason = "of no node" if owner is None else "outside its grid of chunks"
+        path = "/" if owner is None else comparison.path_of(owner)
+        comparison.add(path, f"{plural(len(keys), 'key')} {reason}: {shown}")
 
 
-def compare_details(found: Comparison, scan: SourceScan, provenance: Provenance) -> None:
-    """Note down how the details of the nodes differ."""
-    expected = {scan.targets[path]: (path, details) for path, details in scan.details.items()}
-    for target in sorted(provenance.details.keys() | expected.keys()):
-        path, details = expected.get(target, (found.path_of(target), {}))
-        for part in list_differing_parts(provenance.details.get(target, {}), details):
-            found.add(path, f"{part!r} in the details differs")
-        if target not in expected and not provenance.details[target]:
-            found.add(path, "details of nothing")
+def compare_details(comparison: Comparison) -> None:
+    """Compare the details of the nodes, which the provenance attribute holds."""
+    scan, stored = comparison.scan, comparison.provenance.details
+    planned = {scan.targets[path]: (path, details) for path, details in scan.details.items()}
+    for target in sorted(stored.keys() | planned.keys()):
+        path, details = planned.get(target, (comparison.path_of(target), {}))
+        for part in list_differing_parts(stored.get(target, {}), details):
+            comparison.add(path, f"{part!r} in the details differs")
+        if target not in planned and not stored[target]:
+            comparison.add(path, "details of nothing")
 
 
-def compare_groups(found: Comparison, context: Context) -> None:
-    """Note down how the groups of one origin differ."""
-    for group in context.scan.groups:
-        if group.origin != context.number:
-            continue
-        node = context.tree.nodes.get(group.target)
+def compare_groups(comparison: Comparison, file: OpenOrigin, groups: Iterable[GroupScan]) -> None:
+    """Compare the groups of one file."""
+    for group in groups:
+        node = comparison.tree.nodes.get(group.target)
         if node is not None and node.array is None:
-            compare_node(found, context, group.path, group.attributes, node, None)
+            compare_attributes_of(comparison, file, group, node, path=group.path)
         else:
-            found.add(group.path, "not a group in the store")
+            comparison.add(group.path, "not a group in the store")
 
 
-def compare_datasets(found: Comparison, context: Context) -> None:
-    """Note down how the arrays of one origin differ in all but their values."""
-    for dataset_scan in context.scan.datasets:
+def compare_datasets(comparison: Comparison, file: OpenOrigin, datasets: Iterable[DatasetScan]) -> None:
+    """Compare the arrays of one file in all but their values, and list what values are to be compared."""
+    plans: dict[str, list[ArrayPlan]] = {}
+    for array in comparison.plan.arrays:
+        plans.setdefault(array.path, []).append(array)
+    for dataset_scan in datasets:
         path = dataset_scan.record.path
-        if dataset_scan.origin != context.number or path not in context.arrays:
+        if path not in plans:
             continue
-        node = context.tree.nodes.get(dataset_scan.target)
+        node = comparison.tree.nodes.get(dataset_scan.target)
         if node is not None:
-            compare_node(found, context, path, dataset_scan.attributes, node, dataset_scan)
-            add_job(found, context, dataset_scan)
-        elif path in found.retried:
-            add_values(found, context, dataset_scan, ())
+            compare_attributes_of(comparison, file, dataset_scan, node, path=path)
+            compare_arrays(comparison, file, dataset_scan, plans[path])
+        elif path in comparison.retried:
+            add_job(comparison, dataset_scan, plans[path][0])
         else:
-            found.add(path, "not in the store")
+            comparison.add(path, "not in the store")
 
 
-def add_job(found: Comparison, context: Context, dataset_scan: DatasetScan) -> None:
-    """Note down how the arrays of a dataset differ, and that their values are to be compared."""
-    path = dataset_scan.record.path
-    plans = context.arrays[path]
-    nodes = [context.tree.nodes.get(plan.node.target) for plan in plans]
+def compare_attributes_of(
+    comparison: Comparison, file: OpenOrigin, record: GroupScan | DatasetScan, node: StoredNode, *, path: str
+) -> None:
+    """Compare the attributes of a group or dataset."""
+    item = open_object(file.opened.file, file.origin.locate(path))
+    assert not isinstance(item, h5py.Datatype)
+    comparison.attributes += len(item.attrs)
+    differences = compare_node(item, record, node, path=path, file=file, provenance=comparison.provenance)
+    comparison.differences |= dict.fromkeys(differences)
+
+
+def compare_arrays(
+    comparison: Comparison, file: OpenOrigin, dataset_scan: DatasetScan, plans: Sequence[ArrayPlan]
+) -> None:
+    """Compare the arrays of a dataset; if they do not differ, their values are to be compared."""
+    nodes = [comparison.tree.nodes.get(plan.node.target) for plan in plans]
     stored = [node for node in nodes if node is not None and node.array is not None]
     if len(stored) != len(plans):
-        found.add(path, "not an array in the store")
+        comparison.add(dataset_scan.record.path, "not an array in the store")
         return
-    before = len(found.differences)
-    for plan, node in zip(plans, stored, strict=True):
-        compare_array(found, plan, dataset_scan, node)
-    if len(found.differences) == before:
-        add_values(found, context, dataset_scan, stored)
+    differences = [
+        difference
+        for plan, node in zip(plans, stored, strict=True)
+        for difference in compare_array(plan, dataset_scan, node)
+    ]
+    comparison.differences |= dict.fromkeys(differences)
+    if not differences:
+        job, chunk_coords = add_job(comparison, dataset_scan, plans[0], stored)
+        if dataset_scan.ends is None:
+            compare_absent(comparison, file, job, plans[0], chunk_coords)
 
 
-def add_values(found: Comparison, context: Context, dataset_scan: DatasetScan, stored: Sequence[StoredNode]) -> None:
-    """Note down that the values of a dataset are to be compared; without arrays they are only read."""
-    plan = context.arrays[dataset_scan.record.path][0]
-    job = make_job(context.scan, dataset_scan, plan, stored)
-    if dataset_scan.ends is not None:
-        chunk_coords = list_rows(dataset_scan.record.shape)
+def add_job(
+    comparison: Comparison, dataset_scan: DatasetScan, plan: ArrayPlan, stored: Sequence[StoredNode] = ()
+) -> tuple[CompareJob, ChunkCoords]:
+    """List a dataset whose values are to be compared, and return the job and its chunks; without arrays it is read."""
+    job = make_job(comparison.scan, dataset_scan, plan, stored)
+    if dataset_scan.ends is None:
+        chunk_coords = plan_comparison(comparison, plan, job.values.write_shape)
     else:
-        held = context.tree.chunk_coords.get(plan.node.target)
-        chunk_coords = plan_comparison(plan, job.values.write_shape, held, context.provenance.limits.max_chunks)
-    found.jobs.append(job)
-    found.chunk_coords.append(chunk_coords)
-    if stored and dataset_scan.ends is None:
-        compare_absent(found, context, job, plan, chunk_coords)
+        chunk_coords = list_rows(dataset_scan.record.shape)
+    comparison.jobs.append(job)
+    comparison.chunk_coords.append(chunk_coords)
+    return job, chunk_coords
+
+
+def plan_comparison(comparison: Comparison, plan: ArrayPlan, write_shape: Shape) -> ChunkCoords:
+    """Return the coordinates of the chunks in which the source or the store has any data."""
+    node = plan.node
+    grid = node.write_shape if plan.manifest is None else node.chunks
+    limit = comparison.provenance.limits.max_chunks
+    planned = map_chunk_coords(plan.chunk_coords, node.shape, grid, write_shape, limit)
+    stored = comparison.tree.chunk_coords.get(node.target)
+    return planned if stored is None else sort_chunk_coords(np.concatenate([planned, stored]))
 
 
 def compare_absent(
-    found: Comparison, context: Context, job: CompareJob, plan: ArrayPlan, chunk_coords: ChunkCoords
+    comparison: Comparison, file: OpenOrigin, job: CompareJob, plan: ArrayPlan, chunk_coords: ChunkCoords
 ) -> None:
-    """Note down how what neither the source nor the store has differs, and what a store without a fill value lacks.
+    """Compare what neither the source nor the store has: one element of it, since all of it has one value.
 
-    Whatever was never written has one value, so that one element tells.
+    A store without a fill value lacks every chunk that it does not have.
     """
     if job.arrays[0].fill_value is None:
-        held = context.tree.chunk_coords.get(plan.node.target)
-        missing = len(chunk_coords) - (0 if held is None else len(held))
+        missing = len(chunk_coords) - len(comparison.tree.chunk_coords.get(plan.node.target, ()))
         if missing:
-            found.add(job.path, f"{plural(missing, 'chunk')} missing, and there is no fill value for them")
-    absent = find_absent(
-        chunk_coords, tuple(-(-n // size) for n, size in zip(plan.node.shape, job.values.write_shape, strict=True))
-    )
-    if absent is not None:
-        what = compare_unwritten(context.opened, job, absent)
-        if what:
-            found.add(job.path, what)
-
-
-def plan_comparison(plan: ArrayPlan, write_shape: Shape, held: ChunkCoords | None, limit: int) -> ChunkCoords:
-    """Give the cells of a grid in which the source or the store has anything."""
-    node = plan.node
-    grid = node.write_shape if plan.manifest is None else node.chunks
-    planned = map_chunk_coords(plan.chunk_coords, node.shape, grid, write_shape, limit)
-    return planned if held is None else sort_chunk_coords(np.concatenate([planned, held]))
+            comparison.add(job.path, f"{plural(missing, 'chunk')} missing, and there is no fill value for them")
+    absent = find_absent(chunk_coords, count_chunks(plan.node.shape, job.values.write_shape))
+    if absent is not None and (difference := compare_unwritten(file.opened, job, absent)):
+        comparison.add(job.path, difference)
