@@ -1,4 +1,4 @@
-"""from_hdf5 and H5Store: what they read is what h5py reads, and the file is open only while they read it."""
+"""from_hdf5 and H5Store: arrays equal what h5py reads, and the file is open only while blocks are read."""
 
 from __future__ import annotations
 

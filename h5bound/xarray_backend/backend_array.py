@@ -101,11 +101,11 @@ class VariableArray(BackendArray):
     def _read(self, key: tuple[Pick, ...]) -> Any:
         """Return the values at integers, slices, and at most one array of ascending integers."""
         on_worker = worker_address() is not None
-        held = self._on_worker.handle() if on_worker else _holder.find(self.source)
-        handle = held or Handle(self.source)
+        shared = self._on_worker.handle() if on_worker else _holder.find(self.source)
+        handle = shared or Handle(self.source)
         with handle.reading(ONLY_WINDOW) as file:
             values = read_values(file, self.spec, key)
-        if held is None:
+        if shared is None:
             handle.close(ONLY_WINDOW)
         elif on_worker or not self.source.remote:  # for a remote source, the close checks
             handle.session(ONLY_WINDOW).check()

@@ -1,4 +1,4 @@
-"""Every scheduler: who opens, who closes, in what order, and what is left when something fails."""
+"""Every scheduler: who opens and closes a source, in which order, and what stays open after a failure."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_without_a_barrier_a_few_blocks_live_at_the_peak(workers: int) -> None:
 
 
 class Live:
-    """A resource that counts the blocks that are alive."""
+    """A resource that counts the blocks in memory."""
 
     def __init__(self, slow: float) -> None:
         self.now = self.peak = 0
@@ -505,7 +505,7 @@ def test_blocks_are_not_gathered_for_the_close(client: Client, reader: FileReade
 
 
 def moved(client: Client) -> int:
-    """Count the bytes of task results that workers got from one another."""
+    """Return the bytes of task results that workers received from one another."""
     return sum(client.run(lambda dask_worker: sum(log["total"] for log in dask_worker.transfer_incoming_log)).values())
 
 
@@ -527,7 +527,7 @@ def test_a_retried_block_closes(client: Client, tmp_path: Path) -> None:
 
 
 class FailingOnce(FileReader):
-    """Fails at one block, the first time."""
+    """A reader that fails at one block, the first time."""
 
     def read_block(self, block_id: tuple[int, ...]) -> Any:
         marker = self.log.path.with_suffix(".failed")

@@ -1,4 +1,4 @@
-"""Block shapes: stored chunks, automatic multiples of them, and what is refused before blocks are listed."""
+"""Block shapes: one block per chunk, automatic multiples of chunks, and limits that hold before blocks are listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The graph: its keys, its size, its laziness, and what survives dask's graph manipulation."""
+"""The graph: its keys and size, when tasks are made, and clone and bind of dask.graph_manipulation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A resource that records what is done to it, in any process, and HDF5 files counted the same way."""
+"""A resource that logs each call, in any process, and the same log for HDF5 files."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 
 class Log:
-    """Lines appended to a file by any thread of any process: what happened, in which process, with what."""
+    """A file to which any thread of any process appends lines: the event, the process and a detail."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def add(self, what: str, detail: object = "") -> None:
-        line = f"{what} {os.getpid()} {detail}\n"
+    def add(self, event: str, detail: object = "") -> None:
+        line = f"{event} {os.getpid()} {detail}\n"
         descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             os.write(descriptor, line.encode())
@@ -43,11 +43,11 @@ class Log:
     def lines(self) -> list[list[str]]:
         return [line.split(" ", 2) for line in self.path.read_text().splitlines()] if self.path.exists() else []
 
-    def count(self, what: str) -> int:
-        return sum(line[0] == what for line in self.lines())
+    def count(self, event: str) -> int:
+        return sum(line[0] == event for line in self.lines())
 
-    def processes(self, what: str) -> list[str]:
-        return sorted(line[1] for line in self.lines() if line[0] == what)
+    def processes(self, event: str) -> list[str]:
+        return sorted(line[1] for line in self.lines() if line[0] == event)
 
     def order(self) -> list[str]:
         return [line[0] for line in self.lines()]

@@ -1,4 +1,4 @@
-"""The xarray engine: equal to h5netcdf's, and the file is open only while values are read."""
+"""The xarray engine: datasets equal those of h5netcdf, and the file is open only while values are read."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BLOCKS = 16
 
 
 def assert_same(found: xr.Dataset, expected: xr.Dataset) -> None:
-    """Compare values, types, attributes, encodings, and the order of it all."""
+    """Compare values, types, attributes and encodings, and their order."""
     assert list(found.variables) == list(expected.variables)
     assert found.encoding == expected.encoding
     for name in expected.variables:
@@ -59,7 +59,7 @@ def made(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Give a file of three packed variables in 16 chunks each, along a time and two other dimensions."""
+    """Return a file of three packed variables in 16 chunks each, along a time and two other dimensions."""
     path = tmp_path / "chunks.nc"
     rng = np.random.default_rng(0)
     dataset = xr.Dataset(
@@ -83,11 +83,11 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Log:
 
 
 def counts(log: Log) -> tuple[int, int, int]:
-    """Give how often files were opened and closed, and blocks read, since the last time; nothing is open now."""
+    """Return the numbers of opens, closes and blocks read since the last call, and check that nothing is open."""
     assert open_objects() == 0
-    found = log.count("open"), log.count("close"), log.count("read")
+    numbers = log.count("open"), log.count("close"), log.count("read")
     log.clear()
-    return found
+    return numbers
 
 
 # Equal to h5netcdf.
@@ -182,7 +182,7 @@ def test_text_may_be_left_as_bytes(tmp_path: Path) -> None:
         assert_same(xr.open_dataset(tmp_path / "a.h5", engine="h5bound", **options), expected)
 
 
-# The life of the file.
+# When the file is open.
 
 
 def test_opening_opens_the_file_once_and_leaves_nothing_open(path: Path, log: Log) -> None:
@@ -361,8 +361,8 @@ def test_a_url_is_asked_once_a_block_and_tells_no_secret(path: Path, log: Log) -
         server.behaviour = Behaviour(user="me:sEcReT")
         url = f"{server.url.replace('//', '//me:sEcReT@')}/{path.name}"
         dataset = xr.open_dataset(url, engine="h5bound", chunks={})
-        told = [dataset.encoding, [variable.encoding for variable in dataset.variables.values()], dataset]
-        assert "sEcReT" not in repr(told)
+        shown = [dataset.encoding, [variable.encoding for variable in dataset.variables.values()], dataset]
+        assert "sEcReT" not in repr(shown)
         key = {"headers": {"Authorization": f"Basic {b64encode(b'me:sEcReT').decode()}"}}
         tree = xr.open_datatree(f"{server.url}/{path.name}", engine="h5bound", storage_options=key)
         xr.testing.assert_identical(tree.to_dataset(), expected)
@@ -405,7 +405,7 @@ def test_a_file_that_is_held_open_may_change_but_not_its_variables(tmp_path: Pat
             dataset.x.load()
 
 
-def test_what_is_no_path_is_refused(path: Path) -> None:
+def test_an_object_that_is_no_path_is_refused(path: Path) -> None:
     for thing in (path.read_bytes(), io.BytesIO(path.read_bytes())):
         with pytest.raises(UnsupportedError, match="give a path"):
             xr.open_dataset(thing, engine="h5bound")
@@ -470,7 +470,7 @@ import h5bound, h5bound.cli.main
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_what_a_variable_draws_on_is_judged_again_when_it_is_read(tmp_path: Path) -> None:
+def test_external_files_of_a_variable_are_checked_again_when_it_is_read(tmp_path: Path) -> None:
     main, part, raw = tmp_path / "main.h5", tmp_path / "part.h5", tmp_path / "raw"
     np.arange(10).tofile(raw)
     with h5py.File(part, "w") as file:
