@@ -45,10 +45,10 @@ def plan_auto_chunks(shape: Shape, itemsize: int, nbytes: int = AUTO_NBYTES) -> 
     return tuple(reversed(chunks))
 
 
-def plan_shards(shape: Shape, chunks: Shape, itemsize: int, nbytes: int) -> Shape:
+def plan_shards(shape: Shape, chunks: Shape, *, itemsize: int, nbytes: int) -> Shape:
     """Return a shard shape of whole chunks: about ``nbytes`` before compression, not larger than the array needs.
 
-    >>> plan_shards((100, 100), (10, 10), 8, 16_000)
+    >>> plan_shards((100, 100), (10, 10), itemsize=8, nbytes=16_000)
     (20, 100)
     """
     room = max(nbytes // max(prod(chunks) * itemsize, 1), 1)
@@ -88,26 +88,29 @@ def list_chunk_coords(shape: Shape, chunks: Shape, limit: int) -> ChunkCoords:
     return np.stack(np.unravel_index(np.arange(total), counts), axis=1).astype(np.int64, copy=False)
 
 
-def map_chunk_coords(chunk_coords: ChunkCoords, shape: Shape, source: Shape, target: Shape, limit: int) -> ChunkCoords:
+def map_chunk_coords(
+    chunk_coords: ChunkCoords, *, shape: Shape, source: Shape, target: Shape, limit: int
+) -> ChunkCoords:
     """Return the coordinates of the chunks of shape ``target`` that overlap these chunks of shape ``source``.
 
     They are in C order, each once. Raise UnsafeSourceError if they may exceed ``limit``.
 
-    >>> map_chunk_coords(np.array([[1]]), (10,), (4,), (3,), 100).tolist()
+    >>> map_chunk_coords(np.array([[1]]), shape=(10,), source=(4,), target=(3,), limit=100).tolist()
     [[1], [2]]
     """
     if source == target:
         return sort_chunk_coords(chunk_coords)
     lengths, sizes = (np.asarray(values, dtype=np.int64) for values in (shape, source))
-    return list_overlapping(chunk_coords * sizes, np.minimum((chunk_coords + 1) * sizes, lengths), target, limit)
+    stops = np.minimum((chunk_coords + 1) * sizes, lengths)
+    return list_overlapping(chunk_coords * sizes, stops, chunks=target, limit=limit)
 
 
-def list_overlapping(starts: ChunkCoords, stops: ChunkCoords, chunks: Shape, limit: int) -> ChunkCoords:
+def list_overlapping(starts: ChunkCoords, stops: ChunkCoords, *, chunks: Shape, limit: int) -> ChunkCoords:
     """Return the coordinates of the chunks that overlap any of these boxes of elements, none of which is empty.
 
     They are in C order, each once. Raise UnsafeSourceError if they may exceed ``limit``.
 
-    >>> list_overlapping(np.array([[0], [5]]), np.array([[1], [7]]), (3,), 100).tolist()
+    >>> list_overlapping(np.array([[0], [5]]), np.array([[1], [7]]), chunks=(3,), limit=100).tolist()
     [[0], [1], [2]]
     """
     size = np.asarray(chunks, dtype=np.int64)

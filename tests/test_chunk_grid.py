@@ -33,7 +33,7 @@ def test_chunk_coords_of_another_grid_cover_what_is_stored_and_nothing_else(
     wanted = np.zeros(shape, bool)
     for coords in chunk_coords.tolist():
         wanted[region_of(tuple(coords), shape, old)] = True
-    found = map_chunk_coords(chunk_coords, shape, old, new, 10_000)
+    found = map_chunk_coords(chunk_coords, shape=shape, source=old, target=new, limit=10_000)
     covered = np.zeros(shape, int)
     for coords in found.tolist():
         region = region_of(tuple(coords), shape, new)

@@ -168,12 +168,14 @@ def plan_chunk_coords(dataset_scan: DatasetScan, node: ArrayNode, limit: int) ->
         return list_chunk_coords(node.shape, node.write_shape, limit)
     if dataset_scan.manifest is not None and dataset_scan.chunks is not None:
         chunk_coords = widen(dataset_scan.manifest.chunk_coords, len(node.shape))
-        return map_chunk_coords(chunk_coords, node.shape, dataset_scan.chunks, node.write_shape, limit)
+        return map_chunk_coords(
+            chunk_coords, shape=node.shape, source=dataset_scan.chunks, target=node.write_shape, limit=limit
+        )
     if dataset_scan.boxes is not None:
         starts = widen(dataset_scan.boxes[:, 0], len(node.shape))
         inner = np.tile(np.asarray(dataset_scan.type.element_shape, np.int64), (len(starts), 1))
         stops = np.concatenate([dataset_scan.boxes[:, 1], inner], axis=1)
-        return list_overlapping(starts, stops, node.write_shape, limit)
+        return list_overlapping(starts, stops, chunks=node.write_shape, limit=limit)
     if record.stored_nbytes or record.layout in ("virtual", "external"):
         return list_chunk_coords(node.shape, node.write_shape, limit)
     return nothing
@@ -236,7 +238,7 @@ def choose_shards(settings: Settings, path: str, shape: Shape, chunks: Shape, it
     if option is None or not shape:
         return None
     if isinstance(option, int):
-        return plan_shards(shape, chunks, itemsize, option)
+        return plan_shards(shape, chunks, itemsize=itemsize, nbytes=option)
     if any(shard % chunk for shard, chunk in zip(option, chunks, strict=True)):
         raise OptionError(f"shards={option} for {path!r}: not whole chunks of {chunks}")
     return option

@@ -48,12 +48,12 @@ class Spans(NamedTuple):
     """Bytes from one row to the next, and from one element to the next along the axes after it."""
 
 
-def plan_spans(offset: int, shape: tuple[int, ...], region: tuple[slice, ...], itemsize: int) -> Spans | None:
+def plan_spans(region: tuple[slice, ...], *, offset: int, shape: tuple[int, ...], itemsize: int) -> Spans | None:
     """Return the spans of a region of an array that is stored at `offset` in C order; None if they are too short.
 
-    >>> plan_spans(100, (3, 80000), (slice(1, 3), slice(0, 60000)), 1).ranges
+    >>> plan_spans((slice(1, 3), slice(0, 60000)), offset=100, shape=(3, 80000), itemsize=1).ranges
     [(80100, 60000), (160100, 60000)]
-    >>> plan_spans(100, (3, 8000), (slice(1, 3), slice(0, 6000)), 1)
+    >>> plan_spans((slice(1, 3), slice(0, 6000)), offset=100, shape=(3, 8000), itemsize=1)
     Spans(ranges=[(8100, 14000)], row=6000, extents=(6000,), strides=(8000, 1))
     """
     extents = [s.stop - s.start for s in region] or [1]
@@ -78,7 +78,7 @@ def plan_spans(offset: int, shape: tuple[int, ...], region: tuple[slice, ...], i
         for i in range(0, extents[axis], rows):
             nbytes = (min(rows, extents[axis] - i) - 1) * strides[axis] + row
             ranges.append((start + i * strides[axis], nbytes))
-    return Spans(ranges, row, tuple(extents[axis + 1 :]), tuple(strides[axis:]))
+    return Spans(ranges=ranges, row=row, extents=tuple(extents[axis + 1 :]), strides=tuple(strides[axis:]))
 
 
 def read_spans(file_bytes: FileBytes, spans: Spans, raw_view: NDArray[np.generic]) -> None:

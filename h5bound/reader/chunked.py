@@ -248,11 +248,12 @@ class ChunkedReader:
         overlaps = grid.overlaps(region)
         if self._bytes is None or not self._index.is_indexed:
             for overlap in overlaps:
-                chunk = self._index.look_up(grid, overlap)
-                if chunk is None:
+                looked_up = self._index.look_up(grid, overlap)
+                if looked_up is None:
                     yield overlap, None
-                else:
-                    yield overlap, EncodedChunk(ChunkInMemory(chunk[1]), 0, len(chunk[1]), chunk[0])
+                    continue
+                mask, encoded = looked_up
+                yield overlap, EncodedChunk(source=ChunkInMemory(encoded), offset=0, nbytes=len(encoded), mask=mask)
             return
         for box in cut_boxes(grid.box(region), REQUEST_CHUNKS):
             located = self._index.locate(grid, box)
@@ -282,7 +283,7 @@ class ChunkedReader:
             return False  # only a local file has any range at hand
         if not self._is_unfiltered(chunk):
             return False
-        spans = plan_spans(chunk.offset, self._grid.chunks, overlap.in_chunk, target.itemsize)
+        spans = plan_spans(overlap.in_chunk, offset=chunk.offset, shape=self._grid.chunks, itemsize=target.itemsize)
         if spans is None:
             return False
         read_spans(self._bytes, spans, target)

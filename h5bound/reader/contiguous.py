@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import h5py
 
     from h5bound.files.protocols import FileBytes
+    from h5bound.reader.byte_ranges import Spans
 
 
 class ContiguousReader:
@@ -27,7 +28,7 @@ class ContiguousReader:
 
     def read(self, region: Region) -> Block:
         """Return a region that is not empty; few bytes here and there are read by h5py."""
-        spans = plan_spans(self._offset, self._shape, region, self._dtype.itemsize)
+        spans = self._plan(region)
         if spans is None:
             return read_through_h5py(self._dataset, region)
         block, raw_view = new_block(tuple(s.stop - s.start for s in region), self._dtype)
@@ -41,5 +42,8 @@ class ContiguousReader:
 
     def prefetch(self, regions: Sequence[Region]) -> None:
         """Announce regions that will be read, each once."""
-        plans = (plan_spans(self._offset, self._shape, region, self._dtype.itemsize) for region in regions)
+        plans = map(self._plan, regions)
         self._bytes.prefetch(span for spans in plans if spans is not None for span in spans.ranges)
+
+    def _plan(self, region: Region) -> Spans | None:
+        return plan_spans(region, offset=self._offset, shape=self._shape, itemsize=self._dtype.itemsize)

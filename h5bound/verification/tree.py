@@ -217,7 +217,7 @@ def plan_comparison(comparison: Comparison, plan: ArrayPlan, write_shape: Shape)
     node = plan.node
     grid = node.write_shape if plan.manifest is None else node.chunks
     limit = comparison.provenance.limits.max_chunks
-    planned = map_chunk_coords(plan.chunk_coords, node.shape, grid, write_shape, limit)
+    planned = map_chunk_coords(plan.chunk_coords, shape=node.shape, source=grid, target=write_shape, limit=limit)
     stored = comparison.tree.chunk_coords.get(node.target)
     return planned if stored is None else sort_chunk_coords(np.concatenate([planned, stored]))
 

@@ -61,7 +61,7 @@ def test_spans_have_the_bytes_of_their_region(
     whole = np.fromfile(path, np.uint8, math.prod(shape) * dtype.itemsize, offset=offset)
     want = np.ndarray(shape, dtype, buffer=whole)[region]
     with patch.multiple(spans, SPAN_NBYTES=span, LONG_NBYTES=long, SPARSE=sparse, SHORT_NBYTES=1):
-        plan = plan_spans(offset, shape, region, dtype.itemsize)
+        plan = plan_spans(region, offset=offset, shape=shape, itemsize=dtype.itemsize)
     assert plan is not None
     got = np.empty(want.shape, dtype)
     with h5py.File(path) as file:
@@ -77,15 +77,15 @@ def test_spans_have_the_bytes_of_their_region(
 
 
 def test_rows_that_lie_near_are_read_together_and_long_ones_one_by_one() -> None:
-    half = plan_spans(0, (100, 256, 1024), np.s_[0:50, 0:128, 0:512], 4)
+    half = plan_spans(np.s_[0:50, 0:128, 0:512], offset=0, shape=(100, 256, 1024), itemsize=4)
     assert half is not None
     assert half.ranges[:2] == [(0, 127 * 4096 + 2048), (1 << 20, 127 * 4096 + 2048)]
-    long = plan_spans(0, (100, 256, 16384), np.s_[0:50, 0:128, 0:9000], 4)
+    long = plan_spans(np.s_[0:50, 0:128, 0:9000], offset=0, shape=(100, 256, 16384), itemsize=4)
     assert long is not None
     assert long.ranges[:2] == [(0, 36000), (65536, 36000)]
 
 
 def test_few_bytes_here_and_there_are_not_for_spans() -> None:
-    assert plan_spans(0, (400, 512, 512), np.s_[0:400, 170:171, 170:171], 4) is None
-    assert plan_spans(0, (400, 512, 512), np.s_[0:400, 0:512, 170:171], 4) is None
-    assert plan_spans(0, (400, 512, 512), np.s_[5:6, 170:171, 170:171], 4) is not None
+    assert plan_spans(np.s_[0:400, 170:171, 170:171], offset=0, shape=(400, 512, 512), itemsize=4) is None
+    assert plan_spans(np.s_[0:400, 0:512, 170:171], offset=0, shape=(400, 512, 512), itemsize=4) is None
+    assert plan_spans(np.s_[5:6, 170:171, 170:171], offset=0, shape=(400, 512, 512), itemsize=4) is not None
