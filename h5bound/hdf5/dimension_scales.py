@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 import h5py
@@ -20,6 +21,8 @@ from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from h5bound.hdf5.datatypes import JSON
     from h5bound.hdf5.references import Resolve
 
@@ -28,6 +31,8 @@ NOT_A_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 
 NOT_A_COORDINATE = "_nc4_non_coord_"
 """netCDF-4's prefix for a variable that is named like a dimension but does not have it."""
+
+_NETCDF_SCAN = 1000
 
 _NETCDF_IDS = ("_Netcdf4Dimid", "_Netcdf4Coordinates")
 
@@ -55,6 +60,29 @@ class Dimensions:
 def is_hidden(path: str) -> bool:
     """Return whether netCDF-4 hides the variable at a path from its readers."""
     return path.rpartition("/")[2].startswith(NOT_A_COORDINATE)
+
+
+def is_netcdf(file: h5py.File) -> bool:
+    """Return whether netCDF-4 libraries read a file with its dimensions.
+
+    Such a library wrote it, or a dimension scale is among the first 1,000 objects of its root group.
+    """
+    try:
+        items = map(file.get, _list_hard_links(file, _NETCDF_SCAN))
+        scales = (isinstance(item, h5py.Dataset) and h5ds.is_scale(item.id) for item in items)
+        return "_NCProperties" in file.attrs or any(scales)
+    except READ_ERRORS:
+        return False
+
+
+def _list_hard_links(group: h5py.Group, limit: int | None = None) -> Iterator[str]:
+    """Yield the names of hard links among the first `limit` links, in name order.
+
+    h5py would take a name with a slash for a path, and follow links out of the file.
+    """
+    for name in islice(group, limit):
+        if "/" not in name and group.get(name, getclass=True, getlink=True) is h5py.HardLink:
+            yield name
 
 
 def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
@@ -126,11 +154,10 @@ def _names_by_id(dataset: h5py.Dataset, wanted: set[int], cache: dict[int, dict[
 def _read_group_ids(group: h5py.Group) -> dict[int, str]:
     """Return the netCDF dimensions of a group: names by number, the first of several in name order."""
     names: dict[int, str] = {}
-    for name in group:
-        if "/" not in name and group.get(name, getclass=True, getlink=True) is h5py.HardLink:
-            ids = _read_ids(group[name], "_Netcdf4Dimid")
-            if isinstance(ids, int):
-                names.setdefault(ids, name)
+    for name in _list_hard_links(group):
+        ids = _read_ids(group[name], "_Netcdf4Dimid")
+        if isinstance(ids, int):
+            names.setdefault(ids, name)
     return names
 
 

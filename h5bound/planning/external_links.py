@@ -19,6 +19,7 @@ from h5py import h5o
 from h5bound.errors import H5BoundError, UnsafeSourceError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.dataset import read_dataset
+from h5bound.hdf5.dimension_scales import is_netcdf
 from h5bound.hdf5.external_files import MAX_HOPS, find_file
 from h5bound.hdf5.hierarchy import Hierarchy, read_hierarchy
 from h5bound.hdf5.links import LinkRecord, find_external, open_object
@@ -26,7 +27,6 @@ from h5bound.hdf5.references import Addresses
 from h5bound.planning.selection import list_paths, select_objects
 from h5bound.reader.source import H5Source
 from h5bound.reports import Link
-from h5bound.zarr_model.attributes import is_netcdf
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -198,8 +198,8 @@ def _text_to_json(array: Array, entry: dict[str, JSON], *, netcdf: bool) -> JSON
     try:
         texts: list[JSON] = [item.decode("utf-8") for item in items]
     except UnicodeDecodeError:
-        encoded: list[JSON] = [encode_base64(item) for item in items]
-        return JSONValue(None, plain=False, entry=entry | {"base64": encoded})
+        base64_items: list[JSON] = [encode_base64(item) for item in items]
+        return JSONValue(None, plain=False, entry=entry | {"base64": base64_items})
     json = _unwrap(array, _nest(array, texts), netcdf=netcdf)
     return JSONValue(json, plain=True, entry=_without_implied(json, entry))
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 import h5py
-from h5py import h5, h5a, h5ds, h5p, h5t
+from h5py import h5, h5a, h5p, h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.datatypes import JSON, encode_base64, text_to_json, type_to_json
-from h5bound.hdf5.dimension_scales import read_dimensions
+from h5bound.hdf5.dimension_scales import is_netcdf, read_dimensions
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.zarr_model.attribute_values import JSONValue, RawValue, read_value, value_to_json
@@ -42,8 +42,6 @@ H5BOUND_KEY = "_h5bound"
 
 RESERVED = frozenset({H5BOUND_KEY, "_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"})
 """Names with a meaning in a store. Attributes of the source with these names go under ``_h5bound``."""
-
-_NETCDF_SCAN = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,8 +116,8 @@ def read_attributes(
             continue
         try:
             value = read_value(h5a.open(source.id, raw_name))
-            encoded = value_to_json(value, resolve, netcdf=netcdf)
-            builder.add(raw_name, value, _categories_to_path(source, raw_name, encoded))
+            json_value = value_to_json(value, resolve, netcdf=netcdf)
+            builder.add(raw_name, value, _categories_to_path(source, raw_name, json_value))
         except READ_ERRORS as error:
             builder.skipped.append((name, describe_failure(error)))
     return builder.build(dimensions)
@@ -139,34 +137,34 @@ class AttributeBuilder:
     notes: list[str] = field(default_factory=list)
     fill: Array | None = None
 
-    def add(self, raw_name: bytes, value: RawValue, encoded: JSONValue) -> None:
+    def add(self, raw_name: bytes, value: RawValue, json_value: JSONValue) -> None:
         """Add one attribute where it belongs."""
         name = text_to_json(raw_name)
         if name == "_FillValue":
             self.fill = value.array
-            encoded = self._encode_fill(value, encoded)
+            json_value = self._fill_to_json(value, json_value)
         if not isinstance(name, str):
-            self.odd_names.append({"name": name, **encoded.complete_entry})
-        elif name in RESERVED or not encoded.plain:
-            self.entries[name] = encoded.complete_entry
+            self.odd_names.append({"name": name, **json_value.complete_entry})
+        elif name in RESERVED or not json_value.plain:
+            self.entries[name] = json_value.complete_entry
             if name in RESERVED:
                 self.notes.append(f"attribute {name!r} is under {H5BOUND_KEY}: the name has a meaning in the store")
         else:
-            self.values[name] = encoded.json
-            if encoded.entry:
+            self.values[name] = json_value.json
+            if json_value.entry:
                 entries = self.entries if _is_enum(value.tid) else self.details
-                entries[name] = dict(encoded.entry)
+                entries[name] = dict(json_value.entry)
 
-    def _encode_fill(self, value: RawValue, encoded: JSONValue) -> JSONValue:
+    def _fill_to_json(self, value: RawValue, json_value: JSONValue) -> JSONValue:
         if self.fill_dtype is None:
-            return encoded
+            return json_value
         try:
             json = fill_attribute_to_json(value.array, self.fill_dtype)
         except UnsupportedError as error:
             self.notes.append(f"attribute '_FillValue' is under {H5BOUND_KEY}: {error}")
-            return JSONValue(encoded.json, plain=False, entry=encoded.complete_entry)
-        if json == encoded.json:
-            return encoded
+            return JSONValue(json_value.json, plain=False, entry=json_value.complete_entry)
+        if json == json_value.json:
+            return json_value
         array = cast("Array", value.array)
         dims: list[JSON] = list(array.shape)
         entry: dict[str, JSON] = {"type": type_to_json(value.tid), "shape": dims}
@@ -210,7 +208,7 @@ def _dimension_notes(
         yield f"{' and '.join(packing)} are float32: JSON has no such type, so xarray decodes with float64"
 
 
-def _categories_to_path(source: h5py.Group | h5py.Dataset, raw_name: bytes, encoded: JSONValue) -> JSONValue:
+def _categories_to_path(source: h5py.Group | h5py.Dataset, raw_name: bytes, json_value: JSONValue) -> JSONValue:
     """Return the reference from codes to their categories in the form of AnnData before 0.8.
 
     In HDF5 it is an object reference, in Zarr a path relative to the group of the codes (anndata, on-disk format,
@@ -219,29 +217,9 @@ def _categories_to_path(source: h5py.Group | h5py.Dataset, raw_name: bytes, enco
     group, _, name = os.fsdecode(source.name or "").rpartition("/")
     path = f"__categories/{name}"
     reference: JSON = {"_REFERENCE": {"source": ".", "path": f"{group}/{path}"}}
-    if raw_name != b"categories" or encoded.json != reference or escape(name) != name:
-        return encoded
+    if raw_name != b"categories" or json_value.json != reference or escape(name) != name:
+        return json_value
     return JSONValue(path, plain=True, entry={"type": type_to_json(h5t.STD_REF_OBJ), "value": reference})
-
-
-def is_netcdf(file: h5py.File) -> bool:
-    """Return whether netCDF-4 libraries read a file with its dimensions.
-
-    Such a library wrote it, or a dimension scale is among the first 1,000 objects of its root group.
-    """
-    try:
-        return "_NCProperties" in file.attrs or any(_are_scales(file["/"]))
-    except READ_ERRORS:
-        return False
-
-
-def _are_scales(group: h5py.Group) -> Iterator[bool]:
-    """Yield for each of the first objects of a group whether it is a dimension scale."""
-    for _, name in zip(range(_NETCDF_SCAN), group, strict=False):
-        # h5py would take a name with a slash for a path, and follow links out of the file
-        if "/" not in name and group.get(name, getclass=True, getlink=True) is h5py.HardLink:
-            item = group.get(name)
-            yield isinstance(item, h5py.Dataset) and bool(h5ds.is_scale(item.id))
 
 
 def links_to_json(links: Mapping[str, str]) -> list[JSON]:

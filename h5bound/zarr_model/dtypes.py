@@ -83,9 +83,9 @@ class ZarrType:
     def restore(self, block: Array) -> Array:
         """Return what h5py reads, from what Zarr stores. References, and text in compounds, stay text."""
         if self.form == "string":
-            encoded = np.empty(block.shape, object)
-            encoded.reshape(-1)[:] = [str(text).encode() for text in block.ravel()]
-            return encoded
+            strings = np.empty(block.shape, object)
+            strings.reshape(-1)[:] = [str(text).encode() for text in block.ravel()]
+            return strings
         if self.form != "plain" or self.source.hasobject:
             return block
         stored = block.astype(self.dtype, copy=False)

@@ -14,9 +14,10 @@ from h5py import h5a, h5s, h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.datatypes import TEXT_TYPE
+from h5bound.hdf5.dimension_scales import is_netcdf
 from h5bound.verification.attributes import compare_attributes
 from h5bound.zarr_model.attribute_values import LARGE_NBYTES, value_from_json
-from h5bound.zarr_model.attributes import is_netcdf, links_to_json, merge_metadata, read_attributes
+from h5bound.zarr_model.attributes import links_to_json, merge_metadata, read_attributes
 from h5bound.zarr_model.dimension_names import name_dimensions
 from h5bound.zarr_model.fill_values import fill_attribute_to_json
 
