@@ -53,10 +53,10 @@ def list_file(path: str | PathLike[str], *, storage_options: Mapping[str, Any] |
     source = H5Source.of(path, storage_options)
     with source.opened() as opened:
         hierarchy = read_hierarchy(opened.file)
-        entries = [Entry(record.path, "group", "group") for record in hierarchy.groups]
+        entries = [Entry(path, "group", "group") for path in hierarchy.groups]
         entries += [Entry(record.path, "dataset", describe_dataset(opened, record)) for record in hierarchy.datasets]
     entries += [Entry(link.path, "link", f"{link.kind} link to {link.to}") for link in hierarchy.links]
-    entries += [Entry(note.path, "type", note.note) for note in hierarchy.notes]
+    entries += [Entry(path, "type", "committed type") for path in hierarchy.committed_types]
     entries += [Entry(path, "problem", f"cannot be opened: {reason}") for path, reason in hierarchy.problems]
     return sorted(entries, key=lambda entry: entry.path.rstrip("/").split("/"))
 

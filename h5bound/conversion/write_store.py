@@ -12,7 +12,7 @@ from h5bound.conversion.summary import list_skipped
 from h5bound.conversion.transfer import Job
 from h5bound.errors import SourceChangedError, TargetError
 from h5bound.execution.work import list_problems
-from h5bound.files.file_state import LocalState
+from h5bound.files.file_state import FileState
 from h5bound.planning.source_values import describe_values
 from h5bound.stores.metadata import (
     describe_array,
@@ -171,7 +171,7 @@ def check_unchanged(scan: SourceScan) -> None:
     for origin in scan.origins:
         check_origin(origin)
     for path, before in scan.external_states.items():
-        if not before.same_state(LocalState.of(path)):
+        if before != FileState.of(path):
             raise changed(path)
 
 
@@ -187,7 +187,7 @@ def check_origin(origin: Origin) -> None:
     source.check_unchanged()
     if not hierarchy.mtime_ns or source.identity is None or source.remote:
         return
-    now = LocalState.of(source.path)
+    now = FileState.of(source.path)
     if (source.strict_identity or held) and (now.size, now.mtime_ns) != (hierarchy.size, hierarchy.mtime_ns):
         raise changed(source.path)
 

@@ -1,4 +1,4 @@
-"""The state of a file, local or remote: equal states mean that nobody wrote to the file in between."""
+"""The state of a file, local or remote, to find out whether it was changed or replaced."""
 
 from __future__ import annotations
 
@@ -14,40 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class LocalState:
-    """The state of a local file, from ``os.stat``."""
-
-    device: int
-    inode: int
-    size: int  # bytes
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: str) -> Self:
-        """Return the state of a file now; raise SourceNotFoundError if there is no file."""
-        try:
-            stat = Path(path).stat()
-        except FileNotFoundError as error:
-            raise SourceNotFoundError(f"{path}: no such file") from error
-        except OSError as error:
-            raise H5BoundError(f"{path}: the file cannot be accessed: {error.strerror}") from error
-        return cls(device=stat.st_dev, inode=stat.st_ino, size=stat.st_size, mtime_ns=stat.st_mtime_ns)
-
-    def same_file(self, other: LocalState) -> bool:
-        """Return whether both are the same file; machines number a shared device differently."""
-        return self.inode == other.inode
-
-    def same_state(self, other: LocalState) -> bool:
-        """Return whether both are the same file, unchanged."""
-        return self.same_file(other) and (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
-
-    @property
-    def stamps(self) -> tuple[tuple[str, str], ...]:
-        """Nothing: the modification time of a local file is precise enough."""
-        return ()
-
-
 STAMPS = ("ETag", "etag", "e_tag", "VersionId", "version_id", "generation", "Content-MD5", "md5Hash", "sha", "CRC")
 """Names in fsspec's ``info`` for a value that differs when the bytes differ."""
 
@@ -56,37 +22,49 @@ TIMES = ("Last-Modified", "LastModified", "last_modified", "updated", "mtime", "
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteState:
-    """The state of a remote file, from its server."""
+class FileState:
+    """The state of a file. Equal states mean that nobody wrote to the file in between."""
 
-    size: int  # bytes
-    mtime_ns: int  # 0 if unknown
-    stamps: tuple[tuple[str, str], ...]  # name and value of each of STAMPS that the server sends
+    size: int
+    """Size in bytes."""
+    mtime_ns: int
+    """Modification time in nanoseconds since 1970, 0 if unknown."""
+    inode: int | None = None
+    """Inode of a local file; machines number a shared device differently, so the device is left out."""
+    stamps: tuple[tuple[str, str], ...] = ()
+    """Names and values of the STAMPS of a remote file."""
 
-    def same_file(self, other: RemoteState) -> bool:
-        """Return whether both are the same file, which can be known only if it is unchanged."""
-        return self.same_state(other)
+    @classmethod
+    def of(cls, path: str) -> Self:
+        """Return the state of a local file now; raise SourceNotFoundError if there is no file."""
+        try:
+            stat = Path(path).stat()
+        except FileNotFoundError as error:
+            raise SourceNotFoundError(f"{path}: no such file") from error
+        except OSError as error:
+            raise H5BoundError(f"{path}: the file cannot be accessed: {error.strerror}") from error
+        return cls(size=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)
 
-    def same_state(self, other: RemoteState) -> bool:
-        """Return whether both are the same file, unchanged."""
-        return self == other
+    def same_file(self, other: FileState) -> bool:
+        """Return whether both are the same file, which is known of a remote file only if it is unchanged."""
+        return self == other if self.inode is None else self.inode == other.inode
 
     def stamp(self, name: str) -> str:
         """Return the value of a stamp, "" if the server does not send it."""
         return dict(self.stamps).get(name, "")
 
 
-def parse_state(info: Mapping[str, Any]) -> RemoteState:
-    """Return the state that fsspec's ``info`` describes.
+def parse_state(info: Mapping[str, Any]) -> FileState:
+    """Return the state of a remote file, from fsspec's ``info``.
 
     >>> parse_state({"size": 3, "ETag": '"a"', "Last-Modified": "Wed, 21 Oct 2015 07:28:00 GMT"})
-    RemoteState(size=3, mtime_ns=1445412480000000000, stamps=(('ETag', '"a"'),))
+    FileState(size=3, mtime_ns=1445412480000000000, inode=None, stamps=(('ETag', '"a"'),))
     >>> parse_state({"size": 3, "LastModified": datetime(2015, 10, 21, 7, 28, tzinfo=UTC)}).mtime_ns
     1445412480000000000
     """
     stamps = tuple((name, str(info[name])) for name in STAMPS if info.get(name))
     mtime_ns = next((_parse_time(info[name]) for name in TIMES if info.get(name)), 0)
-    return RemoteState(size=int(info["size"]), mtime_ns=mtime_ns, stamps=stamps)
+    return FileState(size=int(info["size"]), mtime_ns=mtime_ns, stamps=stamps)
 
 
 def _parse_time(value: Any) -> int:

@@ -14,7 +14,7 @@ from h5py import h5f, h5fd
 
 from h5bound.buffers import Bytes, past_end
 from h5bound.errors import UnsupportedError
-from h5bound.files.file_state import LocalState
+from h5bound.files.file_state import FileState
 from h5bound.files.open import open_file
 from h5bound.h5py_compat import read_file_end
 
@@ -111,10 +111,10 @@ class LocalLocation:
         """The real path."""
         return self.path
 
-    def identify(self) -> LocalState:
+    def identify(self) -> FileState:
         """Return the state of the file now."""
-        return LocalState.of(self.path)
+        return FileState.of(self.path)
 
-    def open(self, _state: LocalState) -> tuple[h5py.File, None]:
+    def open(self, _state: FileState) -> tuple[h5py.File, None]:
         """Open the file for reading."""
         return open_file(self.path), None

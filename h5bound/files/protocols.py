@@ -1,8 +1,8 @@
-"""Protocols of a file: where it is, what state it is in, and how its bytes are read."""
+"""Protocols of a file: where it is, and how its bytes are read."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
@@ -10,30 +10,9 @@ if TYPE_CHECKING:
     import h5py
 
     from h5bound.buffers import Bytes
+    from h5bound.files.file_state import FileState
 
     Range = tuple[int, int]  # offset and nbytes
-
-
-class FileState(Protocol):
-    """The state of a file, to find out whether it was changed or replaced."""
-
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
-
-    @property
-    def mtime_ns(self) -> int:
-        """Modification time in nanoseconds, 0 if unknown."""
-
-    def same_file(self, other: Self) -> bool:
-        """Return whether both are the same file."""
-
-    def same_state(self, other: Self) -> bool:
-        """Return whether both are the same file, unchanged."""
-
-    @property
-    def stamps(self) -> tuple[tuple[str, str], ...]:
-        """Names and values of ETags and the like."""
 
 
 class FileLocation(Protocol):
@@ -50,7 +29,7 @@ class FileLocation(Protocol):
     def identify(self) -> FileState:
         """Return the state of the file now; raise SourceNotFoundError if there is no file."""
 
-    def open(self, state: Any) -> tuple[h5py.File, FileBytes | None]:
+    def open(self, state: FileState) -> tuple[h5py.File, FileBytes | None]:
         """Open the file in this state for reading; return the `h5py.File`, and the file's bytes if it is remote."""
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError
-from h5bound.files.file_state import RemoteState, parse_state
+from h5bound.files.file_state import FileState, parse_state
 from h5bound.files.open import open_file
 from h5bound.files.remote_file import NO_RANGES, RemoteFile
 
@@ -39,7 +39,7 @@ class RemoteLocation:
         """Equal for equal URLs, whatever the credentials in the options."""
         return self.address.shown, self.address.token
 
-    def identify(self) -> RemoteState:
+    def identify(self) -> FileState:
         """Return the state of the file now, with one request.
 
         Raise SourceNotFoundError if there is no file, H5BoundError if the server cannot be asked or gives no ranges.
@@ -55,7 +55,7 @@ class RemoteLocation:
             raise H5BoundError(f"{self.path}: {NO_RANGES}")
         return parse_state(info)
 
-    def open(self, state: RemoteState) -> tuple[h5py.File, RemoteFile]:
+    def open(self, state: FileState) -> tuple[h5py.File, RemoteFile]:
         """Open the file in this state for reading."""
         system, path = self.find_system()
         remote = RemoteFile(

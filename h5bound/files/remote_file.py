@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
-    from h5bound.files.file_state import RemoteState
+    from h5bound.files.file_state import FileState
     from h5bound.files.prefetch import Piece, Span
     from h5bound.files.protocols import Range
 
@@ -95,7 +95,7 @@ class RemoteFile:
     is_remote: ClassVar[bool] = True
 
     def __init__(
-        self, *, system: AbstractFileSystem, path: str, state: RemoteState, name: str, attempt: Callable[..., Any]
+        self, *, system: AbstractFileSystem, path: str, state: FileState, name: str, attempt: Callable[..., Any]
     ) -> None:
         protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
         self.name, self.size = name, state.size
@@ -210,7 +210,7 @@ def _unpack(answer: bytes | Exception) -> bytes:
     return answer
 
 
-def _pin_headers(system: AbstractFileSystem, state: RemoteState) -> dict[str, str]:
+def _pin_headers(system: AbstractFileSystem, state: FileState) -> dict[str, str]:
     """Return headers that ask for the bytes of one state (RFC 9110, 13.1.1: a weak ETag matches nothing)."""
     etag = state.stamp("ETag")
     match = {"If-Match": etag} if etag.startswith('"') else {}

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import h5py
-from h5py import h5d, h5g, h5l, h5o
+from h5py import h5d, h5o
 
 from h5bound.errors import (
     DatasetNotFoundError,
@@ -22,11 +22,11 @@ from h5bound.errors import (
     UnsupportedError,
     naming,
 )
-from h5bound.files.file_state import LocalState
+from h5bound.files.file_state import FileState
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.external_files import MAX_HOPS, find_file
-from h5bound.hdf5.hierarchy import MAX_OBJECTS
-from h5bound.hdf5.links import count_as_links, decode_name, find_external, join_path, list_names, open_object, read_link
+from h5bound.hdf5.hierarchy import MAX_OBJECTS, read_hierarchy
+from h5bound.hdf5.links import decode_name, find_external, open_object
 from h5bound.hdf5.virtual_mappings import VirtualMapping, check_selection, read_mappings
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ MAX_SOURCES = 100_000
 GONE = "no such dataset, for which HDF5 would read fill values"
 
 
-def check_external_files(file: h5py.File, dataset: h5d.DatasetID, allowed: Sequence[Path]) -> dict[str, LocalState]:
+def check_external_files(file: h5py.File, dataset: h5d.DatasetID, allowed: Sequence[Path]) -> dict[str, FileState]:
     """Check that a dataset opens allowed files only, and that each of them has what the dataset takes from it.
 
     Return the states of these files before they were opened, by real path.
@@ -95,7 +95,7 @@ class ExternalCheck:
     """Datasets that reading one opens, by its file and address."""
     above: set[tuple[str, int]] = field(default_factory=set)
     """Datasets that read from the one that is being checked."""
-    states: dict[str, LocalState] = field(default_factory=dict)
+    states: dict[str, FileState] = field(default_factory=dict)
     """States of the other files before they were opened, by real path."""
 
     def find(self, main: str, name: str, reference: str) -> Path:
@@ -103,7 +103,7 @@ class ExternalCheck:
         path = find_file(main, name, reference, self.allowed)
         real = os.path.realpath(path)
         if real not in self.states:
-            self.states[real] = LocalState.of(real)
+            self.states[real] = FileState.of(real)
         return path
 
     def open_file(self, file: h5py.File, name: str, reference: str) -> h5py.File:
@@ -225,44 +225,20 @@ def check_whole_file(file: h5py.File, allowed: Sequence[Path]) -> None:
     allowed
         Real paths of directories whose files may be opened.
     """
-    groups = [(h5g.open(file.id, b"/"), "/")]
-    visited: set[int] = set()
-    while groups:
-        group, path = groups.pop()
-        names = list_names(group, MAX_OBJECTS)
-        if sum(map(count_as_links, names)) > MAX_OBJECTS:  # then some names are missing from the list
-            raise UnsafeSourceError(f"{file.filename}: more than {MAX_OBJECTS:,} links in group {path!r}")
-        for name in names:
-            child = join_path(path, name)
-            with naming(file.filename):
-                item = open_child(group, name, child, visited)
-            if isinstance(item, h5g.GroupID):
-                groups.append((item, child))
-            elif isinstance(item, h5d.DatasetID) and may_have_external_files(item.get_create_plist()):
-                with naming(f"dataset {child!r} of {file.filename}"):
-                    check_external_files(file, item, allowed)
-
-
-def open_child(group: h5g.GroupID, name: bytes, path: str, visited: set[int]) -> h5o.ObjectID | None:
-    """Return the object of a hard link; None if it was visited or cannot be opened, or for a soft link.
-
-    Raise UnsafeSourceError for a link out of the file.
-    """
-    if b"/" in name:  # HDF5 would take it for a path, and follow the links on it
-        return None
     try:
-        info = group.links.get_info(name)
-        if info.type == h5l.TYPE_SOFT or (info.type == h5l.TYPE_HARD and info.u in visited):
-            return None
-        if info.type == h5l.TYPE_HARD:
-            visited.add(info.u)
-            return h5o.open(group, name)
-        link = read_link(group, name, info.type, path)
-    except READ_ERRORS:
-        return None
-    raise UnsafeSourceError(
-        f"{path!r} is {link}, and h5netcdf would follow it; open the file that has the object itself"
-    )
+        hierarchy = read_hierarchy(file, max_objects=MAX_OBJECTS, max_depth=MAX_OBJECTS, count=False)
+    except UnsafeSourceError as error:
+        raise UnsafeSourceError(f"{file.filename}: more than {MAX_OBJECTS:,} objects and links; convert it") from error
+    for link in hierarchy.links:
+        if link.kind in ("external", "user"):
+            raise UnsafeSourceError(
+                f"{file.filename}: {link.path!r} is {link}, and h5netcdf would follow it; open the file that has the "
+                "object itself"
+            )
+    for record in hierarchy.datasets:
+        if record.layout in EXTERNAL_LAYOUTS:
+            with naming(f"dataset {record.path!r} of {file.filename}"):
+                check_external_files(file, open_object(file, record.path).id, allowed)
 
 
 def may_have_external_files(plist: h5p.PropDCID) -> bool:

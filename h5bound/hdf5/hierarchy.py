@@ -43,28 +43,6 @@ class Limits:
     """Stored chunks, or chunks to write, of all datasets together."""
 
 
-COMMITTED = "committed type"
-"""The note on a committed type: what has this type is converted, and its attributes go into the store's details."""
-
-
-@dataclass(frozen=True, slots=True)
-class GroupRecord:
-    """A group."""
-
-    path: str
-    """Path with a leading slash; the root is ``/``."""
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectNote:
-    """An object that has another form in Zarr, without loss."""
-
-    path: str
-    """Path of the object."""
-    note: str
-    """Its kind."""
-
-
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
     """All objects and links of a file. Each tuple is in the order of a walk by name, depth first."""
@@ -75,14 +53,14 @@ class Hierarchy:
     """Size of the file in bytes."""
     mtime_ns: int
     """Modification time in nanoseconds, 0 for a file that is not local."""
-    groups: tuple[GroupRecord, ...]
-    """Groups, the root first."""
+    groups: tuple[str, ...]
+    """Paths of groups, the root (``/``) first."""
     datasets: tuple[DatasetRecord, ...]
     """Datasets, also those with a problem."""
     links: tuple[LinkRecord, ...]
     """Links, except the first hard link to each object."""
-    notes: tuple[ObjectNote, ...]
-    """Committed types."""
+    committed_types: tuple[str, ...]
+    """Paths of committed types."""
     problems: tuple[tuple[str, str], ...]
     """Path and reason for each object that cannot be opened, and each group that cannot be listed."""
     addresses: Mapping[int, str]
@@ -149,7 +127,7 @@ def read_hierarchy(
         groups=tuple(walk.groups),
         datasets=tuple(walk.datasets),
         links=tuple(walk.links),
-        notes=tuple(walk.notes),
+        committed_types=tuple(walk.committed_types),
         problems=tuple(walk.problems),
         addresses=walk.first_path,
     )
@@ -160,10 +138,10 @@ class _Walk:
 
     def __init__(self, file: str, *, max_objects: int, max_depth: int, count: bool) -> None:
         self.file, self.max_objects, self.max_depth = file, max_objects, max_depth
-        self.groups: list[GroupRecord] = []
+        self.groups: list[str] = []
         self.datasets: list[DatasetRecord] = []
         self.links: list[LinkRecord] = []
-        self.notes: list[ObjectNote] = []
+        self.committed_types: list[str] = []
         self.problems: list[tuple[str, str]] = []
         self.first_path: dict[int, str] = {}  # by the address of the object
         self.count = 0  # of links, as `count_as_links` counts
@@ -203,7 +181,7 @@ class _Walk:
         unique = sorted(set(names))
         if len(unique) < len(names):
             self.problems.append((path, "several links of the group have the same name, and HDF5 opens only one"))
-        self.groups.append(GroupRecord(path))
+        self.groups.append(path)
         self.stack.append((group, path, iter(unique)))
 
     def visit(self, group: h5g.GroupID, name: bytes, path: str) -> None:
@@ -228,7 +206,7 @@ class _Walk:
                 self.slots_left -= slots
             self.datasets.append(record)
         else:
-            self.notes.append(ObjectNote(path, COMMITTED))
+            self.committed_types.append(path)
 
 
 def _read_size_and_time(file: h5py.File) -> tuple[int, int]:

@@ -77,13 +77,13 @@ def move_hierarchy(hierarchy: Hierarchy, base: str, new: str) -> Hierarchy:
 
     return replace(
         hierarchy,
-        groups=tuple(replace(record, path=moved(record.path)) for record in hierarchy.groups),
+        groups=tuple(map(moved, hierarchy.groups)),
         datasets=tuple(replace(record, path=moved(record.path)) for record in hierarchy.datasets),
         links=tuple(
             replace(link, path=moved(link.path), to=moved(link.to) if link.kind == "hard" else link.to)
             for link in hierarchy.links
         ),
-        notes=tuple(replace(note, path=moved(note.path)) for note in hierarchy.notes),
+        committed_types=tuple(map(moved, hierarchy.committed_types)),
         problems=tuple((moved(path), reason) for path, reason in hierarchy.problems),
     )
 
@@ -134,7 +134,7 @@ class LinkResolver:
         self.origins.append(origin)
         for address, path in addresses.items():
             self.paths.setdefault((origin.source.path, address), path)
-        records = (hierarchy.groups, hierarchy.datasets, hierarchy.links, hierarchy.notes, hierarchy.problems)
+        records = (hierarchy.groups, hierarchy.datasets, hierarchy.links, hierarchy.committed_types, hierarchy.problems)
         self.count += sum(map(len, records))
 
     def resolve_link(self, origin: Origin, link: LinkRecord) -> None:
@@ -217,7 +217,7 @@ class LinkResolver:
             groups=(),
             datasets=(replace(read_dataset(target), path=inside),),
             links=(),
-            notes=(),
+            committed_types=(),
             problems=(),
             addresses={h5o.get_info(target.id).addr: inside},
         )

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
 from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS
-from h5bound.hdf5.hierarchy import COMMITTED
 from h5bound.planning.external_links import LinkResolver, Origin, read_origin
 from h5bound.planning.scan_dataset import DatasetScan, ScanContext, original_name, try_scan_dataset
 from h5bound.planning.scan_log import ScanLog
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from h5bound.files.file_state import LocalState
+    from h5bound.files.file_state import FileState
     from h5bound.hdf5.dimension_scales import Dimensions
     from h5bound.hdf5.hierarchy import Hierarchy, Limits
     from h5bound.lifecycle.source import Source
@@ -64,7 +63,7 @@ class SourceScan:
     skipped: tuple[Skipped, ...]
     links: tuple[Link, ...]
     notes: tuple[ReportNote, ...]
-    external_states: Mapping[str, LocalState]
+    external_states: Mapping[str, FileState]
     """States of the files of external storage and virtual datasets before they were opened, by their real paths."""
     allowed: tuple[Path, ...]
     """Real paths of directories whose files may be opened."""
@@ -118,7 +117,7 @@ def scan_source(
                 log=log,
             )
             datasets += scan_datasets(context)
-            groups += [scan_group(context, record.path, links) for record in origin.hierarchy.groups]
+            groups += [scan_group(context, path, links) for path in origin.hierarchy.groups]
             scan_committed_types(context)
     return SourceScan(
         origins=tuple(origins),
@@ -144,25 +143,20 @@ def check_chunk_count(origins: Sequence[Origin], limits: Limits) -> None:
         )
 
 
-def list_committed_types(hierarchy: Hierarchy) -> list[str]:
-    """Return the paths of all committed types."""
-    return [note.path for note in hierarchy.notes if note.note == COMMITTED]
-
-
 def name_targets(origins: Iterable[Origin]) -> dict[str, str]:
     """Return the path in the store of every group, dataset and committed type by its path in the report."""
     siblings: dict[str, list[str]] = {}
     for origin in origins:
-        for path in (*list_paths(origin.hierarchy), *list_committed_types(origin.hierarchy)):
+        for path in (*list_paths(origin.hierarchy), *origin.hierarchy.committed_types):
             if path != "/":
                 siblings.setdefault(parent_of(path), []).append(path.rpartition("/")[2])
     targets = {"/": ""}
     for origin in origins:
         for group in origin.hierarchy.groups:  # a group comes before the groups in it
-            names = siblings.get(group.path, [])
+            names = siblings.get(group, [])
             variables = name_variables(names) if origin.netcdf else {name: name for name in names}
             escaped = escape_siblings(variables.values())
-            base, path = targets[group.path], group.path.rstrip("/")
+            base, path = targets[group], group.rstrip("/")
             targets |= {f"{path}/{name}": f"{base}/{escaped[variables[name]]}".lstrip("/") for name in names}
     return targets
 
@@ -186,8 +180,8 @@ def scan_datasets(context: ScanContext) -> list[DatasetScan]:
     hierarchy = context.origin.hierarchy
     for path, reason in hierarchy.problems:
         context.log.skip(path, f"h5py cannot open it: {reason}")
-    for note in hierarchy.notes:
-        context.log.note(note.path, note.note)
+    for path in hierarchy.committed_types:
+        context.log.note(path, "committed type")
     scans = (try_scan_dataset(context, record) for record in hierarchy.datasets)
     return [scan for scan in scans if scan is not None]
 
@@ -205,7 +199,7 @@ def scan_group(context: ScanContext, path: str, links: Mapping[str, Sequence[Lin
 
 def scan_committed_types(context: ScanContext) -> None:
     """Log the attributes of committed types as details of the store, which has no node for them."""
-    for path in list_committed_types(context.origin.hierarchy):
+    for path in context.origin.hierarchy.committed_types:
         record = context.read_attributes(context.open(path))
         context.log.add_attributes(path, record)
         if record.values:

@@ -10,7 +10,7 @@ from h5bound.reports import ReportNote, Skipped
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from h5bound.files.file_state import LocalState
+    from h5bound.files.file_state import FileState
     from h5bound.zarr_model.attributes import AttributesRecord
 
 
@@ -24,7 +24,7 @@ class ScanLog:
     """Remarks for the report."""
     details: dict[str, Any] = field(default_factory=dict)
     """Entries for ``_h5bound`` of the root, by path."""
-    external_states: dict[str, LocalState] = field(default_factory=dict)
+    external_states: dict[str, FileState] = field(default_factory=dict)
     """States of the files of external storage and virtual datasets before they were opened, by their real paths."""
 
     def skip(self, path: str, reason: str, *, unsafe: bool = False) -> None:
@@ -35,7 +35,7 @@ class ScanLog:
         """Record a remark on an object."""
         self.notes.append(ReportNote(path, text))
 
-    def add_external_states(self, states: Mapping[str, LocalState]) -> None:
+    def add_external_states(self, states: Mapping[str, FileState]) -> None:
         """Record the states of files; the first state of each file stays."""
         for path, state in states.items():
             self.external_states.setdefault(path, state)

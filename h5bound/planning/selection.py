@@ -62,14 +62,14 @@ def select_objects(hierarchy: Hierarchy, settings: Settings) -> tuple[Hierarchy,
     selected = {path for path in list_paths(hierarchy) if is_selected(path, settings)}
     kept = selected | {"/"} | {above for path in selected for above in list_groups_above(path)}
     links, skipped_links = select_links(hierarchy, settings, kept)
-    committed = [note.path for note in hierarchy.notes if not is_selected(note.path, settings)]
+    committed = [path for path in hierarchy.committed_types if not is_selected(path, settings)]
     left_out = [path for path in [*list_paths(hierarchy), *committed] if path not in kept and parent_of(path) in kept]
     selection = replace(
         hierarchy,
-        groups=tuple(record for record in hierarchy.groups if record.path in kept),
+        groups=tuple(path for path in hierarchy.groups if path in kept),
         datasets=tuple(record for record in hierarchy.datasets if record.path in kept),
         links=tuple(links),
-        notes=tuple(note for note in hierarchy.notes if is_selected(note.path, settings)),
+        committed_types=tuple(path for path in hierarchy.committed_types if is_selected(path, settings)),
         problems=tuple(problem for problem in hierarchy.problems if is_selected(problem[0], settings)),
     )
     return selection, [*(Skipped(path, LEFT_OUT, asked=True) for path in left_out), *skipped_links]
@@ -116,7 +116,7 @@ def prefer_selected_names(hierarchy: Hierarchy, settings: Settings) -> Hierarchy
 
 def list_paths(hierarchy: Hierarchy) -> list[str]:
     """Return the paths of all groups, then those of all datasets."""
-    return [group.path for group in hierarchy.groups] + [dataset.path for dataset in hierarchy.datasets]
+    return [*hierarchy.groups] + [dataset.path for dataset in hierarchy.datasets]
 
 
 def list_groups_above(path: str) -> Iterator[str]:

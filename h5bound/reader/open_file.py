@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from h5bound.buffers import Block, Region
-    from h5bound.files.protocols import FileBytes, FileState
+    from h5bound.files.file_state import FileState
+    from h5bound.files.protocols import FileBytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from uuid import uuid4
 import h5py
 
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
-from h5bound.files.file_state import LocalState
+from h5bound.files.file_state import FileState
 from h5bound.files.local import LocalLocation
 from h5bound.files.urls import Address, is_url, strip_local
 from h5bound.lifecycle.source import open_source
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from os import PathLike
 
-    from h5bound.files.protocols import FileLocation, FileState
+    from h5bound.files.protocols import FileLocation
 
 
 class H5Source:
@@ -84,7 +84,7 @@ class H5Source:
             raise SourceChangedError(f"{path}: the file was replaced after it was opened; open it again")
         if file.mode != "r":
             file.flush()
-        return cls(LocalLocation(path), LocalState.of(path), strict_identity=file.mode == "r", held=weakref.ref(file))
+        return cls(LocalLocation(path), FileState.of(path), strict_identity=file.mode == "r", held=weakref.ref(file))
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.identity is None:
@@ -142,7 +142,7 @@ class H5Source:
         opened.close()
 
     def _compare(self, before: FileState, now: FileState, *, strict: bool = False) -> None:
-        unchanged = before.same_state(now) if strict or self.strict_identity else before.same_file(now)
+        unchanged = before == now if strict or self.strict_identity else before.same_file(now)
         if not unchanged:
             raise SourceChangedError(
                 f"{self.path}: the file changed after the array was made from it (was {before}, is {now}); make the "

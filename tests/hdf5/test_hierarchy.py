@@ -19,7 +19,7 @@ from h5bound.codecs.filters import Filter
 from h5bound.errors import DatasetNotFoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import describe
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset, read_edge_unfiltered, read_filters
-from h5bound.hdf5.hierarchy import GroupRecord, ObjectNote, read_hierarchy
+from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import LinkRecord, open_object
 from tests.support.odd_files import (
     ODD_FILES,
@@ -74,9 +74,9 @@ def test_the_index_has_the_objects_that_visititems_finds(path: Path, odd: str) -
     with h5py.File(path) as file:
         records = read_hierarchy(file)
         file.visititems(lambda name, item: found.update({f"/{name}": type(item)}))
-    assert [group.path for group in records.groups[1:]] == [p for p in found if found[p] is h5py.Group]
+    assert list(records.groups[1:]) == [p for p in found if found[p] is h5py.Group]
     assert [dataset.path for dataset in records.datasets] == [p for p in found if found[p] is h5py.Dataset]
-    assert [note.path for note in records.notes] == [p for p in found if found[p] is h5py.Datatype]
+    assert list(records.committed_types) == [p for p in found if found[p] is h5py.Datatype]
     assert records.problems == ()
 
 
@@ -137,7 +137,7 @@ def test_filters_are_in_the_order_of_writing_with_all_their_options(path: Path) 
 def test_hard_links_and_cycles_lead_to_the_first_path(path: Path) -> None:
     write_hard_links(path)
     records = index_of(path)
-    assert records.groups == (GroupRecord("/"), GroupRecord("/b"), GroupRecord("/b/c"))
+    assert records.groups == ("/", "/b", "/b/c")
     assert [dataset.path for dataset in records.datasets] == ["/a"]
     assert records.links == (
         LinkRecord("/b/c/again", "hard", "/a"),
@@ -164,7 +164,7 @@ def test_external_and_user_defined_links_are_recorded(tmp_path: Path) -> None:
 def test_a_committed_type_is_noted_and_its_datasets_are_resolved(path: Path) -> None:
     write_committed_type(path)
     records = index_of(path)
-    assert records.notes == (ObjectNote("/mytype", "committed type"),)
+    assert records.committed_types == ("/mytype",)
     assert records.datasets[0].dtype == np.dtype([("x", "f4"), ("y", "i2")])
 
 
@@ -216,7 +216,7 @@ def test_a_file_whose_root_cannot_be_read_is_refused(path: Path) -> None:
 def test_links_that_no_path_can_reach_are_problems_and_are_not_opened(path: Path) -> None:
     write_unreachable_links(path)
     records = index_of(path)
-    assert [group.path for group in records.groups] == ["/", "/c1"]
+    assert list(records.groups) == ["/", "/c1"]
     assert [where for where, _ in records.problems] == ["/", "/.", "/a/b"]
 
 
