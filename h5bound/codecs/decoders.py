@@ -135,8 +135,6 @@ def fletcher32(data: Bytes) -> int:
     last byte is the high byte of a word (H5checksum.c, `H5_checksum_fletcher32`). They are computed from the sums of
     the rows and columns of a matrix of the words: 4 GB/s in numpy, without the GIL.
 
-    Examples
-    --------
     >>> hex(fletcher32(np.arange(1, 6, dtype=np.uint8)))
     '0xe0e0906'
     """

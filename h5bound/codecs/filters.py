@@ -305,8 +305,6 @@ def translate_codecs(
     whole pipeline, neither chunks with a filter mask nor unfiltered edge chunks. The specification of format 3 has only
     ``blosc`` of these; zarr-python 3.1 warns of the ``numcodecs.`` ones (`ZarrUserWarning`), 3.4 does not.
 
-    Examples
-    --------
     >>> gzip = (Filter(2, 1, (4,), "shuffle"), Filter(1, 1, (6,), "deflate"))
     >>> translate_codecs(gzip, 4096, zarr_format=2)
     (({'id': 'shuffle', 'elementsize': 4}, {'id': 'zlib', 'level': 6}), '')

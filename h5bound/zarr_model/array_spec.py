@@ -86,8 +86,6 @@ def check_codecs(document: Mapping[str, Any]) -> None:
 
     Call it before anything looks the codec up.
 
-    Examples
-    --------
     >>> check_codecs({"filters": [{"id": "vlen-utf8"}], "compressor": {"id": "pickle"}})
     Traceback (most recent call last):
     ValueError: codec 'pickle' is not one that h5bound writes

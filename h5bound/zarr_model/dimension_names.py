@@ -35,8 +35,6 @@ def name_dimensions(group: Mapping[str, Dimensions], start: int = 0) -> GroupNam
     refuses a group where one name has two lengths. HDF5 allows that, and netCDF writes it for a variable that was not
     filled along an unlimited dimension: the shorter ones are renamed to ``name_LENGTH``.
 
-    Examples
-    --------
     >>> from h5bound.hdf5.dimension_scales import Dimensions
     >>> unnamed = Dimensions(names=(None, None), shape=(3, 3))
     >>> name_dimensions({"a": unnamed}).names

@@ -115,8 +115,6 @@ def translate_type(
     A dataset of compounds with variable-length strings or references is read once, to find the longest; no other. Raise
     UnsupportedError if Zarr, or h5py, has no exact form. The message is the reason alone: the caller knows the path.
 
-    Examples
-    --------
     >>> translate_type(h5t.STD_I16BE).dtype
     dtype('>i2')
     >>> translate_type(h5t.STD_B16LE).raw

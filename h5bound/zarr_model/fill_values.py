@@ -88,8 +88,6 @@ def _read_unwritten(dataset: h5py.Dataset) -> Array:
 def fill_to_json(value: Array, zarr_format: int) -> tuple[JSON, bool]:
     """Return a fill value as JSON for Zarr metadata, and whether zarr-python reads the same bits from it.
 
-    Examples
-    --------
     >>> fill_to_json(np.array(0x7FC00001, "<u4").view("<f4"), 3)
     ('0x7fc00001', True)
     >>> fill_to_json(np.array(0x7FC00001, "<u4").view("<f4"), 2)
@@ -131,8 +129,6 @@ def fill_attribute_to_json(attribute: Array | None, dtype: DType) -> JSON:
     `attribute` is the value that h5py reads, None for a null dataspace; `dtype` is that of the Zarr array, which alone
     decides the form. Raise UnsupportedError if xarray has no form for it.
 
-    Examples
-    --------
     >>> fill_attribute_to_json(np.array([-1], "i2"), np.dtype("i2"))
     -1
     >>> fill_attribute_to_json(np.array([1.5], "f4"), np.dtype("f4"))

@@ -61,8 +61,6 @@ def escape(name: str | bytes) -> str:
     In text, bytes that are not UTF-8 are lone surrogates (``surrogateescape``), as in h5py. Raise ValueError if a
     surrogate stands for no byte: HDF5 has no such name.
 
-    Examples
-    --------
     >>> escape("temperature"), escape("zarr.json"), escape(".."), escape("a\\b"), escape(b"\xff")
     ('temperature', '%7Aarr.json', '.%2E', 'a%5Cb', '%FF')
     """
@@ -92,8 +90,6 @@ def escape_siblings(names: Iterable[str]) -> dict[str, str]:
     the first in byte order), and the others have their capitals escaped. The order of `names` does not matter, but they
     must be all names of the group.
 
-    Examples
-    --------
     >>> escape_siblings(["Time", "time", "T"])
     {'Time': '%54ime', 'time': 'time', 'T': 'T'}
     """
