@@ -96,7 +96,7 @@ class Session:
             self._expected.append(windows)
 
     def expect_no_more(self, windows: Counter[str]) -> None:
-        """Stop to expect the windows of this very object."""
+        """Stop expecting the windows of this very object."""
         with self._locked():
             self._expected = [expected for expected in self._expected if expected is not windows]
             self._close_if_idle()
