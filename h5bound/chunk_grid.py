@@ -236,10 +236,12 @@ class ChunkGrid:
 
     def linear_numbers(self, box: Box) -> NDArray[np.int64]:
         """Return the numbers of the chunks of a box, counted in C order of the grid."""
-        numbers = np.zeros((), np.int64)
+        first = sum(positions.start * stride for positions, stride in zip(box, self.strides, strict=True))
+        numbers = np.array([first], np.int64)
         for positions, stride in zip(box, self.strides, strict=True):
-            numbers = np.add.outer(numbers, np.arange(positions.start, positions.stop) * stride)
-        return numbers.ravel()
+            if len(positions) != 1:  # most boxes have one chunk along most axes
+                numbers = np.add.outer(numbers, np.arange(len(positions)) * stride).ravel()
+        return numbers
 
     def overlaps(self, region: tuple[slice, ...]) -> Iterator[Overlap]:
         """Yield what a region shares with each chunk that it overlaps, in C order."""
@@ -262,6 +264,8 @@ def cut_boxes(box: Box, limit: int) -> Iterator[Box]:
     >>> list(cut_boxes((range(0, 4), range(0, 2)), 4))
     [(range(0, 2), range(0, 2)), (range(2, 4), range(0, 2))]
     """
+    if prod(map(len, box)) <= limit:
+        return iter([box])
     steps = []
     for positions in reversed(box):
         steps.append(max(min(limit, len(positions)), 1))

@@ -181,7 +181,7 @@ class ChunkIndex:
         All chunks must have been indexed. The offset of a chunk that was never written is -1.
         """
         numbers = grid.linear_numbers(box)
-        rows = np.searchsorted(self._numbers[:-1], numbers)
+        rows = self._numbers[:-1].searchsorted(numbers)
         return self._rows[np.where(self._numbers[rows] == numbers, rows, -1)]
 
     def look_up(self, grid: ChunkGrid, overlap: Overlap) -> tuple[int, bytes] | None:

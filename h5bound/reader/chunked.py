@@ -257,7 +257,9 @@ class ChunkedReader:
             return
         for box in cut_boxes(grid.box(region), REQUEST_CHUNKS):
             located = self._index.locate(grid, box)
-            for start, stop in cut_batches(located[:, 1], REQUEST_NBYTES, REQUEST_CHUNKS):
+            whole = [(0, len(located))]
+            remote = self._bytes.is_remote
+            for start, stop in cut_batches(located[:, 1], REQUEST_NBYTES, REQUEST_CHUNKS) if remote else whole:
                 rows = located[start:stop].tolist()
                 source = self._bytes.gather((offset, nbytes) for offset, nbytes, _ in rows if offset >= 0)
                 for row, overlap in zip(rows, overlaps, strict=False):  # the rows are the shorter side
