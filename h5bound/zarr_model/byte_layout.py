@@ -99,7 +99,7 @@ def repacking_reason(source: DType, dtype: DType) -> str:
     after = cast("dict[str, tuple[DType, int]]", dtype.fields)
     for name in dtype.names:
         if before[name][1] != after[name][1]:
-            return "members of the compound stand in another order"
+            return "members of the compound have another order"
         reason = repacking_reason(before[name][0], after[name][0])
         if reason:
             return reason
@@ -127,7 +127,7 @@ def _string_reason(tid: h5t.TypeStringID, source: DType) -> str:
     if tid.get_strpad() == h5t.STR_SPACEPAD:
         return "space-padded strings"
     if tid.get_strpad() == h5t.STR_NULLTERM and source.itemsize > 1:
-        return "null-terminated strings may hide bytes behind their end"
+        return "null-terminated strings may hold bytes after their end"
     return ""
 
 
@@ -152,7 +152,7 @@ def _compound_reason(tid: h5t.TypeCompoundID, source: DType) -> str:
         members = [fields[name][:2] for name in source.names or ()]
     for i, (member, offset) in enumerate(members):
         if offset != tid.get_member_offset(i):
-            return "the compound is laid out otherwise in memory"
+            return "the compound has another layout in memory"
         reason = conversion_reason(tid.get_member_type(i), member)
         if reason:
             return reason
