@@ -1,4 +1,4 @@
-"""Tiny files that declare or unpack to far more than they are cost little, whatever is done with them."""
+"""Tiny files that declare far more than they hold, or decompress to it, cost little memory and time."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ pytestmark = pytest.mark.slow
 
 SECONDS = 120.0
 LIMIT = 16 << 30
-"""Bytes of address space beyond what the process has: what is declared and never touched counts here too."""
+"""Address space, in bytes, that a call may reserve: memory that is never touched counts here too."""
 PEAK = 256 << 20
-"""Bytes of memory that one call may really take."""
+"""Memory, in bytes, that a call may use."""
 
 MANY = 'more than the 1,000,000 that a graph can hold; use chunks="auto"'
 NO_STREAM = "is not a zlib stream of"
@@ -63,7 +63,7 @@ REFUSED: dict[str, dict[str, str]] = {
     "wide": {"/array of arrays": "cannot read its type", "/more": "cannot read its type"},
     "widened": {},
 }
-"""What `from_hdf5` refuses, with a part of the message; the root stands for whatever lists the whole file."""
+"""What `from_hdf5` refuses, with a part of the message; the root stands for calls that read the whole hierarchy."""
 
 SKIPPED: dict[str, set[str]] = {
     "attributes": {"/x"},
@@ -76,10 +76,10 @@ SKIPPED: dict[str, set[str]] = {
     "wide": {"/array of arrays", "/more", "/opaque", "/compound"},
     "widened": {"/x"},
 }
-"""What a conversion leaves out; chunks that are kept are not looked at."""
+"""What a conversion leaves out; chunks that are kept are not decoded."""
 
 DIFFERING: dict[str, set[str]] = {"inflated": {"/direct", "/foreign", "/huge"}, "inflated_twice": {"/x", "/y"}}
-"""What a verification then finds, since it does look at them."""
+"""What a verification then finds, since it decodes them."""
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +89,13 @@ def worker() -> Iterator[Worker]:
 
 
 def read_one(path: Path, name: str) -> str:
-    """Read the first element of a dataset, and with it its first block."""
+    """Read the first element of a dataset, and so its first block."""
     array = from_hdf5(path, name)
     return str(array[(0,) * array.ndim].compute(scheduler="sync"))[:20]
 
 
 def list_all(path: Path) -> list[str]:
-    """List a file in each way, and give the paths of its datasets."""
+    """List a file with each call that does so, and return the paths of its datasets."""
     list_file(path)
     assert len(H5Store(path)) >= 0
     with h5py.File(path) as file:
@@ -103,7 +103,7 @@ def list_all(path: Path) -> list[str]:
 
 
 def convert_all(path: Path, target: Path, zarr_format: Literal[2, 3]) -> tuple[set[str], set[str]]:
-    """Convert a file and verify that; gives what was left out, and what differs."""
+    """Convert a file and verify the store; return what was left out, and what differs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         report = convert(path, target, on_unsupported="skip", zarr_format=zarr_format)
@@ -112,7 +112,7 @@ def convert_all(path: Path, target: Path, zarr_format: Literal[2, 3]) -> tuple[s
 
 
 def check(worker: Worker, refused: str, function: Any, *arguments: Any) -> Any:
-    """Call a function in another process, and make sure that it ends, with little memory, as it should."""
+    """Call a function in another process, and check its result, memory and time."""
     outcome = worker.call(function, *arguments)
     assert outcome.died == ""
     assert outcome.nbytes < PEAK

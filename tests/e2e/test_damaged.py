@@ -1,7 +1,7 @@
-"""Damaged files: no crash of ours, no hang, and no data where h5py has none.
+"""Damaged files: h5bound does not crash or hang, and reads no data where h5py reads none.
 
-A few of each kind are tried in a test run. ``python -m tests.e2e.test_damaged --flips 1000`` tries as many as it says
-of each kind of file, and prints the figures.
+A test run covers a few files of each kind. ``python -m tests.e2e.test_damaged --flips 1000`` covers as many of each kind
+as it says, and prints the results.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 
 
 def digest(value: Any) -> str:
-    """Give a short name for what was read."""
+    """Return a short name for a result."""
     if isinstance(value, np.ndarray) and value.dtype == object and not value.shape:
         value = value.item()  # h5py gives the one text or sequence itself
     if type(value) in (str, bytes):
@@ -146,7 +146,7 @@ def spell(value: Any) -> str:
 
 
 def read_plainly(path: Path) -> dict[str, tuple[bool, str]]:
-    """Give what h5py reads of each dataset, or (False, error) where it does not."""
+    """Return what h5py reads of each dataset, or (False, error)."""
     found: dict[str, tuple[bool, str]] = {}
     with h5py.File(path, "r") as file:
         for name in walk(file, "", 0):
@@ -158,7 +158,7 @@ def read_plainly(path: Path) -> dict[str, tuple[bool, str]]:
 
 
 def walk(group: h5py.Group, above: str, depth: int) -> Iterator[str]:
-    """Give the paths of the datasets that hard links lead to."""
+    """Return the paths of all datasets by hard links."""
     try:
         names = list(group)[:100]
     except Exception:  # noqa: BLE001 - it cannot be listed
@@ -177,7 +177,7 @@ def walk(group: h5py.Group, above: str, depth: int) -> Iterator[str]:
 
 
 def read_arrays(path: Path, names: list[str]) -> dict[str, tuple[bool, str]]:
-    """Give what `from_hdf5` reads of each dataset, or (False, error)."""
+    """Return what `from_hdf5` reads of each dataset, or (False, error)."""
     found: dict[str, tuple[bool, str]] = {}
     for name in names:
         try:
@@ -188,12 +188,12 @@ def read_arrays(path: Path, names: list[str]) -> dict[str, tuple[bool, str]]:
 
 
 def list_objects(path: Path) -> int:
-    """Look at a file as `h5bound ls` and `H5Store` do."""
+    """List a file with `h5bound ls` and `H5Store`."""
     return len(H5Store(path)) + len(list_file(path))
 
 
 def convert_and_verify(path: Path, target: Path) -> tuple[list[str], list[str]]:
-    """Give the paths that a conversion carried, and those that are then found to differ."""
+    """Return the paths that a conversion wrote, and those that differ in the verification."""
     with warnings.catch_warnings(), dask.config.set(scheduler="sync"):
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", UnstableSpecificationWarning)
@@ -207,22 +207,22 @@ def convert_and_verify(path: Path, target: Path) -> tuple[list[str], list[str]]:
 
 @dataclass(slots=True)
 class Tally:
-    """What was tried, and what came of it."""
+    """The damaged files of a run, and their results."""
 
     files: Counter[str] = field(default_factory=Counter)
-    """truncations and flips"""
+    """Number of truncations and flips."""
     seen: Counter[str] = field(default_factory=Counter)
-    """what came of datasets"""
+    """Number of datasets by result."""
     faults: list[str] = field(default_factory=list)
 
 
 class Trial:
-    """Tries damaged files, each in another process.
+    """A run over damaged files, each read in another process.
 
     Parameters
     ----------
     folder
-        For the files.
+        Directory for the files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -231,17 +231,17 @@ class Trial:
         self.tally = Tally()
 
     def close(self) -> None:
-        """End the other process."""
+        """Stop the other process."""
         self.worker.stop()
 
     def try_truncations(self, kind: str, raw: bytes, step: int = STEP) -> None:
-        """Try a file that ends at each so many bytes."""
+        """Test a file truncated after every `STEP` bytes."""
         for size in range(0, len(raw), step):
             self.try_file(f"{kind}, {size} of {len(raw)} bytes", raw[:size], converted=size % (8 * step) == 0)
             self.tally.files["truncations"] += 1
 
     def try_flips(self, kind: str, raw: bytes, seeds: range, *, converted: int) -> None:
-        """Try a file with one bit changed, for each seed another one; every so many of them are converted too."""
+        """Test a file with one bit flipped, another one for each seed; a part of them is converted too."""
         for seed in seeds:
             place = random.Random(f"{kind} {seed}").randrange(8 * len(raw))
             changed = bytearray(raw)
@@ -250,7 +250,7 @@ class Trial:
             self.tally.files["flips"] += 1
 
     def try_file(self, what: str, raw: bytes, *, converted: bool) -> None:
-        """Try one file; a fault is tried again in a new process, which nothing has happened to yet."""
+        """Test one file; a fault is tested again in a new process."""
         path = self.folder / "damaged.h5"
         path.write_bytes(raw)
         if self.find_faults(path, converted=converted):
@@ -261,7 +261,7 @@ class Trial:
                 (self.folder / f"fault {len(self.tally.faults)}.h5").write_bytes(raw)
 
     def find_faults(self, path: Path, *, converted: bool) -> list[str]:
-        """Give what h5bound does that it must not."""
+        """Return what h5bound does wrong."""
         plain = self.worker.call(read_plainly, path)
         expected: dict[str, tuple[bool, str]] = plain.value or {}
         if plain.died:
@@ -280,7 +280,7 @@ class Trial:
         return faults + (self.find_conversion_faults(path, expected, opened=not plain.error) if converted else [])
 
     def judge(self, name: str, expected: tuple[bool, str], found: tuple[bool, str]) -> str:
-        """Give what is wrong with what was read of a dataset."""
+        """Return what is wrong with the values of a dataset."""
         if not expected[0]:
             self.tally.seen["datasets that h5py refuses"] += 1
             return f"{name}: data where h5py has {expected[1]}" if found[0] else ""
@@ -292,7 +292,7 @@ class Trial:
         return "" if found[1] == expected[1] else f"{name}: {found[1]} where h5py has {expected[1]}"
 
     def find_conversion_faults(self, path: Path, expected: dict[str, tuple[bool, str]], *, opened: bool) -> list[str]:
-        """Give what a conversion with its verification does that it must not."""
+        """Return what a conversion and its verification do wrong."""
         self.tally.files["conversions"] += 1
         outcome = self.worker.call(convert_and_verify, path, self.folder / "damaged.zarr")
         if outcome.died or (outcome.error and not outcome.ours):
@@ -344,7 +344,7 @@ def test_a_file_with_a_changed_bit_gives_no_data_that_h5py_does_not_give(trial: 
 
 
 def damage_key(path: Path) -> None:
-    """Lower the upper bound of a B-tree, so that HDF5 lists its last chunk and does not find it."""
+    """Lower the upper bound of a B-tree, so that HDF5 lists the last chunk, but does not find it."""
     raw = bytearray(path.read_bytes())
     node = raw.index(b"TREE\x01")  # HDF5 File Format Specification, III.A.1: of raw data chunks
     entries = int.from_bytes(raw[node + 6 : node + 8], "little")
@@ -354,7 +354,7 @@ def damage_key(path: Path) -> None:
 
 
 def damage_address(path: Path) -> None:
-    """Have the first chunk stand far behind the end of the file."""
+    """Move the address of the first chunk far past the end of the file."""
     raw = bytearray(path.read_bytes())
     node = raw.index(b"TREE\x01")
     raw[node + 24 + 24 + 5] ^= 1
@@ -362,7 +362,7 @@ def damage_address(path: Path) -> None:
 
 
 def damage_level(path: Path) -> None:
-    """Give deflate a level that HDF5 refuses, also when it only reads."""
+    """Set a level of deflate that HDF5 refuses even for reading."""
     raw = bytearray(path.read_bytes())
     place = raw.index(b"deflate\0") + 8
     raw[place + 1] |= 8
@@ -429,7 +429,7 @@ def test_a_chunk_that_hdf5_pads_with_what_is_in_memory_is_refused(tmp_path: Path
 
 
 def main() -> int:
-    """Try many damaged files, and print the figures."""
+    """Test many damaged files, and print the results."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--flips", type=int, default=1000, help="of each kind of file")
     parser.add_argument("--first", type=int, default=0, help="seed of the first flip")

@@ -1,4 +1,4 @@
-"""Files that reach out of themselves: refused unless allowed, and nothing that is not allowed is ever opened."""
+"""Files that name other files: these are refused unless they are allowed, and only allowed files are ever opened."""
 
 from __future__ import annotations
 
@@ -45,26 +45,26 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells 
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Let zarr open what it warns of."""
+    """Silence the warnings of zarr."""
     with quiet_zarr():
         yield
 
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Where the files of a test lie."""
+    """The directories of a test."""
 
     main: Path
-    """of the file that is read"""
+    """Directory of the file that is read."""
     near: Path
-    """that may be allowed"""
+    """Directory that may be allowed."""
     secret: Path
-    """that is not"""
+    """Directory that is not allowed."""
 
 
 @pytest.fixture
 def folders(tmp_path: Path) -> Folders:
-    """Give three folders: `near` and `secret` have ``d.h5`` with a dataset ``d`` and ``raw`` with its values."""
+    """Return three directories; `near` and `secret` hold ``d.h5`` with a dataset ``d`` and ``raw`` with its values."""
     return make_folders(tmp_path)
 
 
@@ -87,7 +87,7 @@ def make_folders(above: Path) -> Folders:
 def map_source(
     file: h5py.File, name: str, source: Path | str, path: str = "d", *, grows: bool = False, part: int = 4
 ) -> None:
-    """Write a virtual dataset of the first `part` values of a source, or of as many as that has."""
+    """Write a virtual dataset of the first `part` values of a source, or of all if it grows."""
     limit = None if grows else part
     stop = h5s.UNLIMITED if grows else part
     layout = h5py.VirtualLayout((part,), "i8", maxshape=(limit,))
@@ -96,7 +96,7 @@ def map_source(
 
 
 def map_pattern(file: h5py.File, name: str, source: str, path: str) -> None:
-    """Write a virtual dataset of any number of sources, whose names have ``%b`` in them."""
+    """Write a virtual dataset of any number of sources, with ``%b`` in their names."""
     plist = h5p.create(h5p.DATASET_CREATE)
     space = h5s.create_simple((4,), (h5s.UNLIMITED,))
     space.select_hyperslab((0,), (h5s.UNLIMITED,), (4,), (4,))
@@ -105,7 +105,7 @@ def map_pattern(file: h5py.File, name: str, source: str, path: str) -> None:
 
 
 def store_outside(file: h5py.File, name: str, *raw: Path | str) -> None:
-    """Write a dataset whose values are in other files, equal parts of them."""
+    """Write a dataset whose values are in other files, the same number in each."""
     size = 32 // len(raw)
     file.create_dataset(name, (4,), "i8", external=[(str(part), 0, size) for part in raw])
 
@@ -115,7 +115,7 @@ def link(file: h5py.File, name: str, source: Path | str, path: str = "d") -> Non
 
 
 def in_near(name: str, write: Callable[..., None], target: str) -> Callable[[Folders, h5py.File], None]:
-    """Give what makes a virtual dataset of one in the folder that may be allowed, which itself leads out of there."""
+    """Return a writer of a virtual dataset whose source, in the allowed directory, leads out of that directory."""
 
     def make(where: Folders, file: h5py.File) -> None:
         with h5py.File(where.near / "mid.h5", "w") as mid:
@@ -170,14 +170,14 @@ def pattern_elsewhere(where: Folders, file: h5py.File) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Escape:
-    """A way for a file to have another one opened."""
+    """A kind of file that makes HDF5 open another file."""
 
     id: str
     write: Callable[[Folders, h5py.File], None]
     target: str = "secret/d.h5"
-    """what the error has to name"""
+    """What the error has to name."""
     name: str = "x"
-    """of what is read"""
+    """Path of what is read."""
 
 
 ESCAPES = [
@@ -217,7 +217,7 @@ def write_escape(where: Folders, escape: Escape) -> Path:
 
 
 def list_ways(path: Path, name: str, allowed: list[Path]) -> list[Callable[[], object]]:
-    """Give every way to have a dataset read."""
+    """Return every call that reads a dataset."""
     return [
         lambda: from_hdf5(path, name, allow_external=allowed),
         lambda: H5Store(path, allow_external=allowed)[name],
@@ -657,7 +657,7 @@ def test_a_filter_that_is_not_installed_loads_nothing(folders: Folders) -> None:
 
 
 class Harmful:
-    """Unpickles to a new file."""
+    """An object whose unpickling writes a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

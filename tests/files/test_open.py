@@ -1,4 +1,4 @@
-"""Files that cannot be opened, or not in the usual way: errors that name the way out, and the version of HDF5."""
+"""Files that cannot be opened: the errors say what to do, and name the version of HDF5."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ sys.stdin.read()
 
 @contextmanager
 def writing(path: Path, *, swmr: bool = False, locking: bool = True) -> Iterator[subprocess.Popen[str]]:
-    """Have another process write to a file; it is killed in the end."""
+    """Let another process write to a file; kill it at the end."""
     environment = {**os.environ, "HDF5_USE_FILE_LOCKING": "TRUE" if locking else "FALSE"}
     command = [sys.executable, "-c", WRITER, str(path), str(int(swmr))]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True) as writer:
@@ -50,7 +50,7 @@ def writing(path: Path, *, swmr: bool = False, locking: bool = True) -> Iterator
 
 
 def list_ways(path: Path) -> list[Callable[[], Any]]:
-    """Give every way to have a file opened."""
+    """Return every call that opens a file."""
     return [
         lambda: from_hdf5(path, "x"),
         lambda: H5Store(path),
@@ -108,7 +108,7 @@ def test_a_file_in_a_folder_that_cannot_be_written_to_is_read(tmp_path: Path) ->
 
 @contextmanager
 def unprivileged() -> Iterator[None]:
-    """Be a user who may not do everything, also where the tests run as one who may."""
+    """Run as a user without all permissions, also where the tests run as root."""
     before = os.geteuid() if hasattr(os, "geteuid") else 1
     if not before:
         os.seteuid(65534)
@@ -120,7 +120,7 @@ def unprivileged() -> Iterator[None]:
 
 
 def open_above(folder: Path) -> None:
-    """Let other users go through the folders of a test."""
+    """Let other users enter the directories of a test."""
     for above in (folder, *folder.parents[:3]):
         if above.stat().st_uid == os.getuid():
             above.chmod(above.stat().st_mode | 0o011)

@@ -1,4 +1,4 @@
-"""HDF5 files at URLs: read as h5py reads the local file, in few requests, and what may go wrong."""
+"""HDF5 files at URLs: they are read as h5py reads the local file, in few requests, and errors are clear."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 
 HUSH = "h5bound-hush-hush"
-"""What must stand in nothing that anyone could read."""
+"""A secret that must not be in anything that others may read."""
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def server(tmp_path: Path) -> Iterator[RangeServer]:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, Any]]:
-    """The options of a bucket ``bucket``, and of one with versions, ``versions``."""
+    """Start a server with the buckets ``bucket`` and ``versions``, and yield the options; ``versions`` has versioning."""
     s3fs = pytest.importorskip("s3fs")
     with serve_s3() as url:
         options = {"key": KEY, "secret": SECRET, "endpoint_url": url}
@@ -73,7 +73,7 @@ def s3() -> Iterator[dict[str, Any]]:
 
 
 def write_everything(path: Path) -> None:
-    """Write datasets that are stored, and read, in every way."""
+    """Write datasets with every kind of storage and every reading strategy."""
     rng = np.random.default_rng(0)
     with h5py.File(path, "w", userblock_size=512) as file:
         file.create_dataset(
@@ -97,7 +97,7 @@ def write_everything(path: Path) -> None:
 
 
 def write_chunks(path: Path, count: int, nbytes: int, **options: Any) -> np.ndarray:
-    """Write so many chunks of noise of so many bytes each, one beside the other."""
+    """Write `count` adjacent chunks of `nbytes` bytes of noise."""
     data = np.random.default_rng(count).integers(0, 256, (count, nbytes), np.uint8)
     with h5py.File(path, "w", **options) as file:
         file.create_dataset("x", data=data, chunks=(1, nbytes))
@@ -106,11 +106,11 @@ def write_chunks(path: Path, count: int, nbytes: int, **options: Any) -> np.ndar
 
 @dataclass(frozen=True)
 class Opener:
-    """A way to a copy of a file."""
+    """A kind of location of a file."""
 
     id: str
     url: Callable[[Path, RangeServer, dict[str, Any]], tuple[str, dict[str, Any]]]
-    """copies the file there; gives URL and options"""
+    """Copies the file there, and returns URL and options."""
 
 
 def at_http(path: Path, server: RangeServer, _s3: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -161,7 +161,7 @@ OPENERS = [
 def everything(
     request: pytest.FixtureRequest, tmp_path: Path, server: RangeServer
 ) -> Iterator[tuple[Path, str, dict[str, Any]]]:
-    """A file with everything, its URL, and the options for that."""
+    """Return a file with everything, its URL, and the options for the URL."""
     path = tmp_path / "a.h5"
     write_everything(path)
     opener: Opener = request.param
@@ -369,7 +369,7 @@ def test_whatever_is_foreseen_each_span_is_found_and_no_foreseen_byte_is_asked_f
 
 
 def prepare_other(path: Path, data: np.ndarray) -> Callable[[], None]:
-    """Write another file; gives what puts it in place once, without HDF5, whose lock the reader may have."""
+    """Write another file, and return a function that moves it into place without the lock of HDF5."""
     other = path.with_suffix(".new")
     with h5py.File(other, "w") as file:
         file.create_dataset("x", data=data, chunks=(1, data.shape[1]))
@@ -481,7 +481,7 @@ def test_equal_states_give_equal_keys_whatever_the_credentials(server: RangeServ
 
 @dataclass(frozen=True)
 class Failure:
-    """What a server does, or a URL is, and what the error says."""
+    """A fault of a server or a URL, and a part of its error."""
 
     id: str
     error: type[H5BoundError]
@@ -712,7 +712,7 @@ def test_a_remote_file_draws_on_no_other_file(server: RangeServer, tmp_path: Pat
 
 
 def list_shown(array: Any) -> Iterator[str]:
-    """Give all that dask, or whoever looks at an array, may show of it."""
+    """Yield all texts in which dask or a user may see an array."""
     yield repr(array)
     yield array.name
     for graph in (array.__dask_graph__(), dask.optimize(array)[0].__dask_graph__()):

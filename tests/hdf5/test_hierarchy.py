@@ -1,4 +1,4 @@
-"""The index holds what h5py finds, opens nothing else, and ends on any file."""
+"""The hierarchy holds what h5py finds; reading it opens no other file and ends on any file."""
 
 from __future__ import annotations
 
