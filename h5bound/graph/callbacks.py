@@ -41,11 +41,10 @@ class _ComputeWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyp
     def _start(self, graph: Mapping[Key, object]) -> None:
         self.register()  # again: dask loses registered callbacks when computes overlap in several threads
         several = [(source, windows) for source, windows in count_closes(graph) if windows.total() > 1]
-        if several:
-            expected = [(find_session(source, source.key), windows) for source, windows in several]
-            self._expected[id(graph)] = expected
-            for session, windows in expected:
-                session.expect(windows)
+        expected = [(find_session(source, source.key), windows) for source, windows in several]
+        for session, windows in expected:
+            session.expect(windows)
+        self._expected[id(graph)] = expected
 
     def _finish(self, graph: object, state: dict[str, Any], errored: bool) -> None:  # noqa: FBT001 - called by dask
         for session, windows in self._expected.pop(id(graph), ()):

@@ -107,14 +107,19 @@ class Session:
             self._dropped.append(handle)
             self._sweep()
 
+    def release_held(self, hold: Hold) -> Exception | None:
+        """Release `hold` if it keeps the source open; return the error if the source changed."""
+        try:
+            if hold in self._holds:
+                self.release(hold)
+        except Exception as error:  # noqa: BLE001 - the close task raises it on its own worker
+            return error
+        return None
+
     def check(self) -> None:
         """Raise if the opened source changed."""
         if self._is_open:
             self._source.check(self._opened)
-
-    def has(self, hold: Hold) -> bool:
-        """Return whether `hold` keeps the source open."""
-        return hold in self._holds
 
     def _forget(self, handle: str) -> None:
         self._holds = {hold for hold in self._holds if hold[0] != handle}
@@ -175,10 +180,4 @@ def release_hold(hold: Hold) -> Exception | None:
     """Close what `hold` keeps open in this process; return the error if the source changed."""
     with _sessions_lock:
         sessions = list(_sessions.values())
-    for session in sessions:
-        if session.has(hold):
-            try:
-                session.release(hold)
-            except Exception as error:  # noqa: BLE001 - the close task raises it on its own worker
-                return error
-    return None
+    return next(filter(None, [session.release_held(hold) for session in sessions]), None)
