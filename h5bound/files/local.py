@@ -83,7 +83,7 @@ class LocalFile:
             view, offset = view[count:], offset + count
 
     def read(self, offset: int, nbytes: int) -> Bytes:
-        """Return `nbytes` bytes from `offset` on; raise DamagedError before memory is allocated."""
+        """Return `nbytes` bytes from `offset` on; raise DamagedError, before it allocates, if there are fewer."""
         end = os.fstat(self.descriptor).st_size
         if offset + nbytes > end:
             raise past_end(offset, nbytes, end)

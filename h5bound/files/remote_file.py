@@ -80,16 +80,7 @@ class RemoteFile:
     Where the server supports it, each request is for that state only: with ``If-Match`` and an ETag (HTTP), or with a
     version (S3 with versioning). Elsewhere the check of the source, before it is closed, detects a change.
 
-    Parameters
-    ----------
-    system, path
-        The file system, and the path in it.
-    state
-        The state of the file.
-    name
-        The URL for messages.
-    attempt
-        Calls a function of the file system, and raises what its failure means.
+    `name` is the URL for messages. `attempt` calls a function of the file system, and raises what its failure means.
     """
 
     is_remote: ClassVar[bool] = True
@@ -218,15 +209,7 @@ def _pin_headers(system: AbstractFileSystem, state: FileState) -> dict[str, str]
 
 
 class Gathered:
-    """Ranges of a file that were requested together.
-
-    Parameters
-    ----------
-    pieces
-        The piece of each range, by start and stop of the range.
-    size
-        Size of the file in bytes.
-    """
+    """Ranges of a file that were requested together: the piece of each, by start and stop of the range."""
 
     def __init__(self, pieces: Mapping[Span, Piece], size: int) -> None:
         self._pieces, self._size = pieces, size

@@ -51,25 +51,10 @@ GONE = "no such dataset, for which HDF5 would read fill values"
 def check_external_files(file: h5py.File, dataset: h5d.DatasetID, allowed: Sequence[Path]) -> dict[str, FileState]:
     """Check that a dataset opens allowed files only, and that each of them has what the dataset takes from it.
 
-    Return the states of these files before they were opened, by real path.
+    Return the states of these files before they were opened, by real path. `allowed` are real paths of directories.
 
-    Parameters
-    ----------
-    file
-        The open file.
-    dataset
-        A dataset in it.
-    allowed
-        Real paths of directories whose files may be opened.
-
-    Raises
-    ------
-    UnsafeSourceError
-        The dataset would open a file that is not allowed, or too many datasets.
-    SourceNotFoundError
-        A file is missing.
-    UnsupportedError
-        A source has less than the dataset takes from it, so HDF5 would make up values.
+    Raise UnsafeSourceError if the dataset would open another file or too many datasets, SourceNotFoundError if a file
+    is missing, UnsupportedError if a source has less than the dataset takes from it, so that HDF5 would make up values.
     """
     check = ExternalCheck(allowed)
     try:
@@ -215,15 +200,7 @@ class ExternalCheck:
 def check_whole_file(file: h5py.File, allowed: Sequence[Path]) -> None:
     """Check that nothing leads out of a file, except datasets that read from allowed files.
 
-    All objects of the file are opened, and no other files but allowed ones. Raise UnsafeSourceError for an external or
-    user-defined link, and for a dataset what `check_external_files` raises.
-
-    Parameters
-    ----------
-    file
-        The open file.
-    allowed
-        Real paths of directories whose files may be opened.
+    Raise UnsafeSourceError for an external or user-defined link, and for a dataset what `check_external_files` raises.
     """
     try:
         hierarchy = read_hierarchy(file, max_objects=MAX_OBJECTS, max_depth=MAX_OBJECTS, count=False)

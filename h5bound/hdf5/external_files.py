@@ -27,25 +27,10 @@ DENIED = "outside the file, not under allow_external"
 
 
 def find_file(main: str, name: str, reference: str, allowed: Sequence[Path]) -> Path:
-    """Return the path at which HDF5 finds a file that another one names.
+    """Return the path at which HDF5 finds a file that the file `main`, by the path it was opened, names as `name`.
 
-    Parameters
-    ----------
-    main
-        Path of the file with the name, as it was opened.
-    name
-        The name as stored.
-    reference
-        external, virtual or link.
-    allowed
-        Real paths of directories whose files may be opened.
-
-    Raises
-    ------
-    UnsafeSourceError
-        The file may not be opened, or is not a regular file.
-    SourceNotFoundError
-        The file is missing.
+    `reference` is external, virtual or link; `allowed` are real paths of directories. Raise UnsafeSourceError if the
+    file may not be opened or is not a regular file, SourceNotFoundError if it is missing.
     """
     if "://" in main:
         raise UnsafeSourceError("outside the file, which is on a server: only a local file may read from other files")

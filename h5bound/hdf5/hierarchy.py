@@ -75,30 +75,12 @@ def read_hierarchy(
     max_depth: int = MAX_DEPTH,
     count: bool = True,
 ) -> Hierarchy:
-    """Read the hierarchy of an open file, or of one of its groups.
+    """Read the hierarchy of an open file, or of its group `start`, with whose path all paths then begin.
 
-    Parameters
-    ----------
-    file
-        The open file.
-    start
-        Path of the group where the walk begins, and with which all paths begin.
-    max_objects
-        Limit of links in the walk. A long path counts once more for each 256 characters.
-    max_depth
-        Limit of components in a path.
-    count
-        Whether to count stored chunks, as in `read_dataset`.
+    With `count`, stored chunks are counted, as in `read_dataset`. Raise UnsafeSourceError if the walk meets more than
+    `max_objects` links (a long path counts once more for each 256 characters) or a path has more than `max_depth`
+    components, UnsupportedError if the root group cannot be read.
 
-    Raises
-    ------
-    UnsafeSourceError
-        The file exceeds one of the limits.
-    UnsupportedError
-        The root group cannot be read.
-
-    Examples
-    --------
     >>> import h5py
     >>> with h5py.File("x.h5", "w", driver="core", backing_store=False) as file:
     ...     file["a/b"] = [1, 2, 3]

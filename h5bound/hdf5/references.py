@@ -54,22 +54,11 @@ def holds_references(dtype: np.dtype[Any]) -> bool:
 class ReferencePaths:
     """The path of an object reference's target, "" for a null reference. Each target is looked up once.
 
-    HDF5 finds the name of an object by searching the file, so the address of the target is looked up first.
+    HDF5 finds the name of an object by searching the file, so `paths`, by object address as in `Addresses`, are looked
+    up first. They decide for objects with several hard links. If they are `complete`, no other name is searched for.
 
-    Parameters
-    ----------
-    file
-        The open file that the references were read from.
-    paths
-        Known paths by object address (``h5py.h5o.get_info(…).addr``). They decide for objects with several hard links.
-    complete
-        Whether only these are allowed; no other name is searched for.
-
-    Attributes
-    ----------
-    netcdf_names
-        Names of netCDF dimensions by number, by the address of their group: a cache of
-        :mod:`h5bound.hdf5.dimension_scales`.
+    ``netcdf_names`` is a cache of :mod:`h5bound.hdf5.dimension_scales`: names of netCDF dimensions by number, by the
+    address of their group.
     """
 
     __slots__ = ("_complete", "_file", "_paths", "_resolved", "netcdf_names")

@@ -41,16 +41,8 @@ class DatasetKey:
 class OpenFile:
     """An open HDF5 file and the readers of those of its datasets that were read.
 
-    Parameters
-    ----------
-    file
-        The open file.
-    identity
-        The state that the file must still have at the close; None if its holder may write to it.
-    owned
-        Whether `close` closes the file; False if the caller opened it.
-    file_bytes
-        The bytes of a remote file; None to read those of a local one.
+    `identity` is the state that the file must still have at the close, None if its holder may write to it. `close`
+    closes the file if it is `owned`. `file_bytes` are those of a remote file.
     """
 
     __slots__ = ("__weakref__", "_checked", "_checked_files", "_lock", "_readers", "bytes", "file", "identity", "owned")

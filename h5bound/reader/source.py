@@ -28,17 +28,9 @@ if TYPE_CHECKING:
 class H5Source:
     """An HDF5 file by its location, or one that the caller holds open.
 
-    Parameters
-    ----------
-    location
-        Where the file is.
-    identity
-        The state of the file when the array was made; None if it has no path (in memory, a Python file object).
-    strict_identity
-        False if the caller held the file open for writing. To close it then changes its time stamp, so only the inode
-        is compared.
-    held
-        Returns the caller's `h5py.File`, or None once that is gone.
+    `identity` is the state of the file when the array was made, None if it has no path (in memory, a Python file
+    object). If the caller held the file open for writing, `strict_identity` is False: to close it changes its time
+    stamp, so only the inode is compared. `held` returns the caller's `h5py.File`, or None once that is gone.
     """
 
     __slots__ = ("held", "identity", "key", "location", "strict_identity")

@@ -1,7 +1,7 @@
 """Damaged files: h5bound does not crash or hang, and reads no data where h5py reads none.
 
-A test run covers a few files of each kind. ``python -m tests.e2e.test_damaged --flips 1000`` covers as many of each kind
-as it says, and prints the results.
+A test run covers a few files of each kind. ``python -m tests.e2e.test_damaged --flips 1000`` covers as many of each
+kind as it says, and prints the results.
 """
 
 from __future__ import annotations

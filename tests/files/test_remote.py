@@ -61,7 +61,7 @@ def server(tmp_path: Path) -> Iterator[RangeServer]:
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[dict[str, Any]]:
-    """Start a server with the buckets ``bucket`` and ``versions``, and yield the options; ``versions`` has versioning."""
+    """Start a server with the buckets ``bucket`` and ``versions``, the latter with versioning; yield the options."""
     s3fs = pytest.importorskip("s3fs")
     with serve_s3() as url:
         options = {"key": KEY, "secret": SECRET, "endpoint_url": url}
