@@ -86,9 +86,9 @@ class ReferencePaths:
                 name = h5r.get_name(reference, self._file.id)
                 path = None if name is None else decode_name(name)
         except READ_ERRORS as error:
-            raise UnsupportedError("an object reference points to an object that does not exist") from error
+            raise UnsupportedError("the target of an object reference does not exist") from error
         if not path:
             reason = "was not converted with it" if self._complete else "has no name"
-            raise UnsupportedError(f"an object reference points to an object that {reason}")
+            raise UnsupportedError(f"the target of an object reference {reason}")
         self._resolved[address] = path
         return path

@@ -111,7 +111,7 @@ def pack(block: Array, out: Array, resolve: Resolve | None) -> None:
         elif dtype.kind == "O":
             text = texts(member, resolve)
             if int(np.strings.str_len(text).max(initial=0)) * 4 > target.dtype.itemsize:
-                raise UnsupportedError(f"a string in member {name!r} is longer than any was when the conversion was planned")
+                raise UnsupportedError(f"a string in member {name!r} is longer than when the conversion was planned")
             target[...] = text.astype(target.dtype).reshape(target.shape)
         else:
             target[...] = member.view(_integers(dtype)) if target.dtype.kind != dtype.kind else member
