@@ -1,4 +1,4 @@
-"""ScanContext a dataset: whichever way is taken, the values are h5py's."""
+"""Whatever strategy reads a dataset, the values are those of h5py."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def chunks_of_any_size(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
-    """A dataset, and the way by which it is read."""
+    """A dataset, and the strategy by which it is read."""
 
     id: str
-    """names the case"""
+    """Name of the case."""
     write: Callable[[h5py.File], object]
-    """writes the dataset ``x``"""
+    """Writes the dataset ``x``."""
     strategy: str = "direct"
-    """"direct" or "h5py" """
+    """Strategy, "direct" or "h5py"."""
     reason: str = ""
-    """a part of the reason for h5py"""
+    """Part of the reason for h5py."""
 
 
 def make(**options: Any) -> Callable[[h5py.File], object]:
@@ -59,7 +59,7 @@ def make(**options: Any) -> Callable[[h5py.File], object]:
 
 
 def make_low(kind: h5t.TypeID, shape: tuple[int, ...], raw: bytes | None = None, **settings: Any) -> Any:
-    """Give a writer for what the high level of h5py cannot make."""
+    """Return a writer of a dataset that the high level of h5py cannot make."""
 
     def write(file: h5py.File) -> None:
         plist = h5p.create(h5p.DATASET_CREATE)
@@ -262,9 +262,7 @@ def test_contiguous_data_are_read_in_spans_and_few_bytes_of_each_row_through_h5p
         check_all(dataset, reader)
 
 
-def test_filtered_chunks_are_held_as_they_are_stored_unless_that_is_more(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_filtered_chunks_are_held_encoded_unless_that_is_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 50), np.uint8)
     monkeypatch.setattr(small_chunks, "SMALL_NBYTES", 0)
     with h5py.File(tmp_path / "a.h5", "w") as file:
@@ -286,15 +284,15 @@ def test_filtered_chunks_are_held_as_they_are_stored_unless_that_is_more(
             check(decode_later(reader, region), dataset[region])
 
 
-def test_threads_may_decode_what_was_fetched_at_once(tmp_path: Path) -> None:
+def test_threads_may_decode_one_encoded_block_at_once(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 9, (4, 100_000)).astype("<i4")
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=values, chunks=(1, 100_000), **hdf5plugin.LZ4())
     with opened(tmp_path / "x.h5") as (_, reader):
-        fetched = reader.read_encoded(np.s_[0:4, 0:100_000])
-    assert isinstance(fetched, EncodedBlock)
+        encoded = reader.read_encoded(np.s_[0:4, 0:100_000])
+    assert isinstance(encoded, EncodedBlock)
     with ThreadPoolExecutor(8) as pool:
-        found = [pool.submit(fetched.decode) for _ in range(64)]
+        found = [pool.submit(encoded.decode) for _ in range(64)]
         assert all(block.result().tobytes() == values.tobytes() for block in found)
 
 
@@ -470,7 +468,7 @@ def test_a_chunk_that_only_h5py_decodes_and_refuses_is_named_too(tmp_path: Path)
         reader.read(np.s_[0:11, 0:13])
 
 
-def test_a_null_data_space_has_nothing_to_read(tmp_path: Path) -> None:
+def test_a_null_dataspace_has_nothing_to_read(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["x"] = h5py.Empty("f8")
     with opened(tmp_path / "x.h5") as (_, reader), pytest.raises(UnsupportedError, match="null dataspace"):

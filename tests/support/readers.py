@@ -24,6 +24,7 @@ GZIP = {"chunks": (4, 5), "compression": "gzip", "shuffle": True}
 def opened(
     path: Path, name: str = "x", mode: str = "r", **options: Any
 ) -> Iterator[tuple[h5py.Dataset, DatasetReader]]:
+    """Open a file, and yield one of its datasets and a reader of it."""
     with h5py.File(path, mode, **options) as file:
         reader = DatasetReader(file[name])
         try:
@@ -33,7 +34,7 @@ def opened(
 
 
 def regions_of(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
-    """Give the whole, the inside, the last element, the first row, and nothing."""
+    """Return the whole, the inside, the last element, the first row, and nothing."""
     return [
         tuple(slice(0, n) for n in shape),
         tuple(slice(n // 3, n - n // 4) for n in shape),
@@ -44,25 +45,27 @@ def regions_of(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
 
 
 def check_all(dataset: h5py.Dataset, reader: DatasetReader) -> None:
+    """Check several regions of a dataset, read and read encoded."""
     for region in regions_of(dataset.shape):
         check(reader.read(region), dataset[region or ...])
         check(decode_later(reader, region), dataset[region or ...])
 
 
 def decode_later(reader: DatasetReader, region: tuple[slice, ...]) -> Any:
-    """Give what was fetched of a region, decoded for the second time, or from a pickle."""
-    fetched = reader.read_encoded(region)
-    if not isinstance(fetched, EncodedBlock):
-        return fetched
-    assert sum(data.nbytes for _, _, data in fetched.parts) <= fetched.decode().nbytes
-    before = [bytes(data) for _, _, data in fetched.parts]
-    first, copy, second = fetched.decode(), pickle.loads(pickle.dumps(fetched)), fetched.decode()
-    assert [bytes(data) for _, _, data in fetched.parts] == before
+    """Return an encoded region, decoded for the second time, which is what its pickle holds."""
+    encoded = reader.read_encoded(region)
+    if not isinstance(encoded, EncodedBlock):
+        return encoded
+    assert sum(data.nbytes for _, _, data in encoded.parts) <= encoded.decode().nbytes
+    before = [bytes(data) for _, _, data in encoded.parts]
+    first, copy, second = encoded.decode(), pickle.loads(pickle.dumps(encoded)), encoded.decode()
+    assert [bytes(data) for _, _, data in encoded.parts] == before
     assert first.tobytes() == copy.tobytes() == second.tobytes()
     return second
 
 
 def check(got: Any, want: Any) -> None:
+    """Check that a block is new, and equal to what h5py reads, bit for bit."""
     assert isinstance(got, np.ndarray)
     assert (got.shape, got.dtype) == (want.shape, want.dtype)
     assert got.flags.c_contiguous
