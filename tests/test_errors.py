@@ -44,3 +44,10 @@ def test_an_error_shows_its_message_and_survives_a_pickle(error: type[errors.H5B
 def test_a_caller_can_catch_the_builtin_kind(error: type[errors.H5BoundError], builtin: type[Exception]) -> None:
     with pytest.raises(builtin, match="found"):
         raise error("found")
+
+
+def test_naming_puts_the_subject_before_these_errors_only() -> None:
+    with pytest.raises(errors.UnsafeSourceError, match=r"^a\.h5: outside$"), errors.naming("a.h5"):
+        raise errors.UnsafeSourceError("outside")
+    with pytest.raises(errors.TargetError, match=r"^exists$"), errors.naming("a.h5"):
+        raise errors.TargetError("exists")

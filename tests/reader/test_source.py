@@ -1,0 +1,75 @@
+"""The source of arrays: opened, checked and closed around whatever is read."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import h5py
+import pytest
+
+from h5bound.errors import SourceChangedError, SourceNotFoundError, naming
+from h5bound.lifecycle.source import open_source
+from h5bound.reader.source import H5Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a file with one dataset."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = [1, 2, 3]
+    return path
+
+
+def break_file(path: Path, *, fails: bool) -> None:
+    path.write_bytes(bytes(10))
+    if fails:
+        raise OSError("the read fails")
+
+
+def test_the_file_is_open_in_the_context_only(path: Path) -> None:
+    with H5Source.of(path).opened() as opened:
+        assert opened.file["x"][1] == 2
+    assert not opened.file
+
+
+def test_an_error_of_a_read_is_raised_as_it_is_and_closes_the_file(path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), H5Source.of(path).opened() as opened:
+        _ = 1 / 0
+    assert not opened.file
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_change_of_the_file_explains_what_was_read_and_what_failed(path: Path, *, fails: bool) -> None:
+    source = H5Source.of(path)
+    with pytest.raises(SourceChangedError, match="make the array again") as caught, source.opened() as opened:
+        break_file(path, fails=fails)
+    assert isinstance(caught.value.__context__, OSError) == fails
+    assert not opened.file
+
+
+def test_a_file_that_is_gone_is_not_found(path: Path) -> None:
+    with pytest.raises(SourceNotFoundError), H5Source.of(path).opened():
+        path.unlink()
+
+
+def test_what_stands_around_sees_the_open_and_the_check_and_not_the_read(path: Path) -> None:
+    seen = []
+
+    @contextmanager
+    def around() -> Iterator[None]:
+        seen.append("in")
+        with naming("here", (SourceChangedError, ValueError)):
+            yield
+        seen.append("out")
+
+    with pytest.raises(ValueError, match=r"^of the read$"), open_source(H5Source.of(path), around):
+        raise ValueError("of the read")
+    assert seen == ["in", "out", "in", "out"]
+    with pytest.raises(SourceChangedError, match=r"^here: "), open_source(H5Source.of(path), around):
+        path.write_bytes(bytes(10))
