@@ -78,4 +78,6 @@ def explain_decoded(plan: ArrayPlan) -> tuple[str, ...]:
 def describe_source(scan: SourceScan) -> SourceInfo:
     """Return the report's entry of the source."""
     hierarchy = scan.hierarchy
-    return SourceInfo(hierarchy.file, hierarchy.size, hierarchy.mtime_ns, h5py.version.hdf5_version)
+    return SourceInfo(
+        path=hierarchy.file, size=hierarchy.size, mtime_ns=hierarchy.mtime_ns, hdf5=h5py.version.hdf5_version
+    )

@@ -95,7 +95,8 @@ def read_tree(target: Target) -> StoredTree:
         if node_name:
             nodes[path] = make_node(target, path, name=node_name, documents=used)
         keys += [f"{path}/{one}".lstrip("/") for one in documents if one not in used]
-    return StoredTree(nodes, *sort_keys(keys, nodes))
+    chunk_coords, strays = sort_keys(keys, nodes)
+    return StoredTree(nodes=nodes, chunk_coords=chunk_coords, strays=strays)
 
 
 def list_keys(target: Target) -> list[str]:
@@ -144,10 +145,11 @@ def make_node(target: Target, path: str, *, name: str, documents: Mapping[str, D
         check_format(own, target.zarr_format)
         if name == ".zgroup" or own.get("node_type") == "group":
             zarr.AsyncGroup.from_dict(StorePath(target.store, path), dict(own))
-            return StoredNode(path, documents, None)
+            return StoredNode(path=path, documents=documents, array=None)
         check_codecs(own)
         array = bind(own, target.store, path)
-        return StoredNode(path, documents, array, count_chunks(array.shape, array.shards or array.chunks))
+        counts = count_chunks(array.shape, array.shards or array.chunks)
+        return StoredNode(path=path, documents=documents, array=array, counts=counts)
     except Exception as error:
         raise damaged(target, f"{path}/{name}".lstrip("/"), error) from error
 
