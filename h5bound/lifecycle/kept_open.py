@@ -61,8 +61,13 @@ class KeptOpen:
         try:
             yield
         finally:
-            while self._idle:
-                self._source.close(self._idle.pop())
+            self.release()
+
+    def release(self) -> None:
+        """Close what was set aside, and keep nothing open from here on."""
+        self._keep = False
+        while self._idle:
+            self._source.close(self._idle.pop())
 
 
 @contextmanager
@@ -72,8 +77,7 @@ def keep_open(source: Source, *, keep: bool = True) -> Iterator[KeptOpen]:
     try:
         yield kept
     finally:
-        with kept.last_use():
-            pass
+        kept.release()
 
 
 def _unwrap(source: Source) -> Source:

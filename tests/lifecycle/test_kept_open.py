@@ -78,3 +78,15 @@ def test_in_another_process_it_is_the_source_itself() -> None:
         with open_source(kept):
             pass
         assert isinstance(pickle.loads(pickle.dumps(kept)), CountingSource)
+
+
+def test_after_a_release_each_use_opens_and_closes() -> None:
+    source = CountingSource()
+    with keep_open(source) as kept:
+        with open_source(kept):
+            pass
+        kept.release()
+        assert (source.opens, source.closes) == (1, 1)
+        with open_source(kept):
+            pass
+        assert (source.opens, source.closes) == (2, 2)
