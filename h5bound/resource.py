@@ -155,8 +155,7 @@ class _BlockKeywords:
     """The arguments of `read_by_keywords` for a block, as `dask.array.map_blocks` has them."""
 
     chunks: BlockSizes
-    bounds: BlockSizes
-    """Where the blocks start and stop along each axis, one more than blocks."""
+    bounds: BlockSizes  # where the blocks start and stop along each axis, one more than blocks
     dtype: np.dtype[Any]
     keywords: tuple[str, ...]
 

@@ -104,7 +104,9 @@ def _choose_read(request: BlockRequest, *, is_local: bool) -> Callable[..., Any]
     if not is_local:
         return blocks.read
     read = blocks.read_encoded or blocks.read
-    return read if blocks.prefetch is None or len(request.indices) < 2 else PrefetchingRead(read, request)
+    if blocks.prefetch is None or len(request.indices) < 2:
+        return read
+    return PrefetchingRead(read, blocks.prefetch, request)
 
 
 class PrefetchingRead:
@@ -114,19 +116,17 @@ class PrefetchingRead:
     is the plain `read`: not all blocks of the request are read there.
     """
 
-    def __init__(self, read: Callable[..., Any], request: BlockRequest) -> None:
-        self._read, self._request = read, request
+    def __init__(self, read: Callable[..., Any], prefetch: Callable[..., None], request: BlockRequest) -> None:
+        self._read, self._prefetch, self._request = read, prefetch, request
         self._announced_to: Callable[[], Any] = lambda: None
         self._lock = threading.Lock()
 
     def __call__(self, reader: Any, *args: Any) -> Any:
         """Return a block."""
-        blocks = self._request.blocks
-        if blocks.prefetch is not None and self._announced_to() is not reader:
-            with self._lock:
-                if self._announced_to() is not reader:
-                    blocks.prefetch(reader, [blocks.arguments(index) for index in self._request.indices])
-                    self._announced_to = weakref.ref(reader)
+        with self._lock:
+            if self._announced_to() is not reader:
+                self._prefetch(reader, list(map(self._request.blocks.arguments, self._request.indices)))
+                self._announced_to = weakref.ref(reader)
         return self._read(reader, *args)
 
     def __reduce__(self) -> tuple[Any, ...]:

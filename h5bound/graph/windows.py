@@ -34,36 +34,26 @@ if TYPE_CHECKING:
 class Lifecycle:
     """How a source is opened and closed in a graph; arrays with equal names share one open layer."""
 
-    name: str
-    """Name of the open layer, and of the open task in a graph that is not culled."""
+    name: str  # of the open layer, and of the open task in a graph that is not culled
     source: Source
-    window: int
-    """Bytes of blocks between one open and its close."""
-    barrier: bool
-    """Whether blocks wait for the close."""
-    bound_to: Key | None = None
-    """Task that must run before the open, from `dask.graph_manipulation.bind`."""
+    window: int  # bytes of blocks between one open and its close
+    barrier: bool  # whether blocks wait for the close
+    bound_to: Key | None = None  # task that must run before the open, from dask.graph_manipulation.bind
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Blocks:
     """The blocks of one array, and the functions that read them."""
 
-    name: str
-    """Name of the array; its output keys are ``(name, *index)``."""
+    name: str  # of the array; its output keys are (name, *index)
     lifecycle: Lifecycle
     chunks: BlockSizes
-    itemsize: int
-    """Bytes of one element."""
-    read: Callable[..., Any]
-    """Returns a block from what `Source.reader` returns and the arguments of the block."""
+    itemsize: int  # bytes of one element
+    read: Callable[..., Any]  # returns a block from what `Source.reader` returns and the arguments of the block
     arguments: Callable[[BlockIndex], tuple[Any, ...]]
-    read_encoded: Callable[..., Any] | None = None
-    """Returns, with the arguments of `read`, what `decode` turns into the block."""
-    decode: Callable[[Any], Any] | None = None
-    """Returns the block; called when the source is closed."""
-    prefetch: Callable[[Any, list[tuple[Any, ...]]], None] | None = None
-    """Called with the arguments of the reads to come, before the first of them."""
+    read_encoded: Callable[..., Any] | None = None  # returns, like `read`, what `decode` turns into the block
+    decode: Callable[[Any], Any] | None = None  # returns the block; called when the source is closed
+    prefetch: Callable[[Any, list[tuple[Any, ...]]], None] | None = None  # takes the arguments of the reads to come
 
     @property
     def numblocks(self) -> BlockIndex:

@@ -201,10 +201,8 @@ class VariableOptions:
     """What the variables of one file have in common."""
 
     source: H5Source
-    name: str
-    """Name of the file in ``encoding["source"]``."""
-    allowed: tuple[Path, ...]
-    """Real paths of directories whose files may be read."""
+    name: str  # of the file in ``encoding["source"]``
+    allowed: tuple[Path, ...]  # real paths of directories whose files may be read
     decode_vlen_strings: bool
 
 

@@ -65,15 +65,11 @@ ONLY_WINDOW = Window("xarray", only_window=True, clustered=True)
 class VariableSpec:
     """Where a variable is in an open file, and how it is read."""
 
-    group: str
-    """Path of its group."""
-    name: str
-    """Name in h5netcdf."""
+    group: str  # path of its group
+    name: str  # in h5netcdf
     key: DatasetKey
-    plain: bool
-    """Whether the variable equals its dataset: it has the same shape, and is neither text nor structured."""
-    decode_vlen_strings: bool
-    """As for h5netcdf."""
+    plain: bool  # whether it equals its dataset: it has the same shape, and is neither text nor structured
+    decode_vlen_strings: bool  # as for h5netcdf
 
 
 class VariableArray(BackendArray):
