@@ -181,14 +181,14 @@ def check_origin(origin: Origin) -> None:
     What a caller that has the file open has written is flushed first.
     """
     source, hierarchy = origin.source, origin.hierarchy
-    held = source.held()
-    if held and held.mode != "r":
-        held.flush()
+    file = source.caller_file()
+    if file and file.mode != "r":
+        file.flush()
     source.check_unchanged()
     if not hierarchy.mtime_ns or source.identity is None or source.remote:
         return
     now = FileState.of(source.path)
-    if (source.strict_identity or held) and (now.size, now.mtime_ns) != (hierarchy.size, hierarchy.mtime_ns):
+    if (source.strict_identity or file) and (now.size, now.mtime_ns) != (hierarchy.size, hierarchy.mtime_ns):
         raise changed(source.path)
 
 

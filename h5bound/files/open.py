@@ -19,8 +19,8 @@ def open_file(path: str, view: RawIOBase | None = None) -> h5py.File:
     Raise SourceNotFoundError if there is no file, H5BoundError if it cannot be opened.
     """
     if view is None and Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for a writer
-        found = "a directory" if Path(path).is_dir() else "not a regular file"
-        raise H5BoundError(f"{path}: this is {found}, not an HDF5 file")
+        description = "a directory" if Path(path).is_dir() else "not a regular file"
+        raise H5BoundError(f"{path}: this is {description}, not an HDF5 file")
     try:
         return h5py.File(view or path, "r")
     except FileNotFoundError as error:

@@ -131,9 +131,10 @@ def explain(address: Address, error: Exception) -> H5BoundError:
     status = next((status for status in statuses if isinstance(status, int)), None)
     names: set[object] = {base.__name__ for cause in causes for base in type(cause).__mro__}
     quoted = "" if status else address.quote_safely(str(causes[-1]))
-    for kind, meaning, signs in MEANINGS:
+    for error_class, meaning, signs in MEANINGS:
         if signs & ({status} if status else names):
-            return kind(f"{address.shown}: {meaning}{f' ({quoted})' if quoted and kind is H5BoundError else ''}")
+            detail = f" ({quoted})" if quoted and error_class is H5BoundError else ""
+            return error_class(f"{address.shown}: {meaning}{detail}")
     answer = f"the server answers {status}" if status else f"the file cannot be read: {type(causes[-1]).__name__}"
     return H5BoundError(f"{address.shown}: {answer}{f': {quoted}' if quoted else ''}")
 

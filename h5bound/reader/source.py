@@ -30,10 +30,10 @@ class H5Source:
 
     `identity` is the state of the file when the array was made, None if it has no path (in memory, a Python file
     object). If the caller held the file open for writing, `strict_identity` is False: to close it changes its time
-    stamp, so only the inode is compared. `held` returns the caller's `h5py.File`, or None once that is gone.
+    stamp, so only the inode is compared. `caller_file` returns the caller's `h5py.File`, or None once that is gone.
     """
 
-    __slots__ = ("held", "identity", "key", "location", "strict_identity")
+    __slots__ = ("caller_file", "identity", "key", "location", "strict_identity")
     exclusive: ClassVar[bool] = False
 
     def __init__(
@@ -42,12 +42,12 @@ class H5Source:
         identity: FileState | None,
         *,
         strict_identity: bool = True,
-        held: Callable[[], h5py.File | None] = lambda: None,
+        caller_file: Callable[[], h5py.File | None] = lambda: None,
     ) -> None:
         self.location = location
         self.identity = identity
         self.strict_identity = strict_identity
-        self.held = held
+        self.caller_file = caller_file
         self.key: Hashable = (location.key, identity or uuid4().hex)
 
     @property
@@ -71,12 +71,14 @@ class H5Source:
             raise H5BoundError("the h5py.File is closed, so h5bound cannot find out which file it is: pass its path")
         path = str(Path(file.filename).resolve())
         if not Path(path).is_file() or (file.driver == "core" and file.mode != "r"):
-            return cls(LocalLocation(str(file.filename)), None, held=lambda: file)
+            return cls(LocalLocation(str(file.filename)), None, caller_file=lambda: file)
         if file.driver == "sec2" and os.fstat(file.id.get_vfd_handle()).st_ino != Path(path).stat().st_ino:
             raise SourceChangedError(f"{path}: the file was replaced after it was opened; open it again")
         if file.mode != "r":
             file.flush()
-        return cls(LocalLocation(path), FileState.of(path), strict_identity=file.mode == "r", held=weakref.ref(file))
+        return cls(
+            LocalLocation(path), FileState.of(path), strict_identity=file.mode == "r", caller_file=weakref.ref(file)
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.identity is None:
@@ -94,10 +96,10 @@ class H5Source:
 
         Raise SourceChangedError or SourceNotFoundError if it is not the file that the array was made from.
         """
-        held = self.held()
-        if held:
+        file = self.caller_file()
+        if file:
             self.check_unchanged()
-            return OpenFile(held, self.identity if held.mode == "r" else None, owned=False)
+            return OpenFile(file, self.identity if file.mode == "r" else None, owned=False)
         if self.identity is None:
             raise H5BoundError(
                 f"{self.path}: the h5py.File was closed, and cannot be opened again by its name; keep it open until "
@@ -110,8 +112,8 @@ class H5Source:
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError unless the file is in the state of this source; the file is not opened."""
-        held = self.held()
-        if self.identity is not None and (not held or held.mode == "r"):
+        file = self.caller_file()
+        if self.identity is not None and (not file or file.mode == "r"):
             self._compare(self.identity, self.location.identify())
 
     def opened(self) -> AbstractContextManager[OpenFile]:
