@@ -59,9 +59,11 @@ ACTIONS: dict[State, tuple[Action, Action, Action]] = {
 }
 """What is done by default, with resume, and with overwrite."""
 
+UNFINISHED = "this is an unfinished conversion; resume=True goes on with it, overwrite=True replaces it"
+
 REFUSALS = {
-    "unfinished": "this is an unfinished conversion; resume=True goes on with it, overwrite=True replaces it",
-    "condemned": "this is an unfinished conversion; resume=True goes on with it, overwrite=True replaces it",
+    "unfinished": UNFINISHED,
+    "condemned": UNFINISHED,
     "store": "this store exists; overwrite=True replaces it",
     "other": "this exists and is no Zarr store; it is not overwritten, delete it yourself",
 }
@@ -129,7 +131,7 @@ def decide_action(
     return action
 
 
-def begin(target: Target, marker: Marker, *, description: Mapping[str, Any], action: Action) -> list[str]:
+def prepare_target(target: Target, marker: Marker, *, description: Mapping[str, Any], action: Action) -> list[str]:
     """Mark the target as unfinished work of this conversion, and return the keys that it has already."""
     if action == "continue":
         marker.take_over(description)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from h5bound.chunk_grid import count_chunks
 from h5bound.conversion.provenance import fingerprint, skipped_to_json
-from h5bound.conversion.resume import begin, decide_action, delete_keys, find_done, is_store, split_written
+from h5bound.conversion.resume import decide_action, delete_keys, find_done, is_store, prepare_target, split_written
 from h5bound.conversion.summary import list_skipped
 from h5bound.conversion.transfer import Job
 from h5bound.errors import SourceChangedError, TargetError
@@ -105,7 +105,7 @@ def write_store(
         jobs = make_jobs(started, scan, plan, skip=skip, owner=marker.owner)
         action = decide_action(started, marker, description, resume=resume, overwrite=overwrite)
         with explaining_unfinished(started):
-            keys = begin(started, marker, description=description, action=action)
+            keys = prepare_target(started, marker, description=description, action=action)
             write_early_documents(started, jobs)
             left, results, leftovers = split_written(started, plan, jobs=jobs, keys=keys)
             delete_keys(started, leftovers)

@@ -209,12 +209,12 @@ def compare_copies(target: Target, nodes: Mapping[str, StoredNode]) -> Iterator[
         name = "zarr.json" if target.zarr_format == 3 else ".zmetadata"
         key = f"{base}/{name}".lstrip("/")
         document = node.documents.get(name)
-        found = document if document is None or target.zarr_format == 2 else document.get(CONSOLIDATED)
-        if found is None:
+        consolidated = document if document is None or target.zarr_format == 2 else document.get(CONSOLIDATED)
+        if consolidated is None:
             if not base and target.store.supports_consolidated_metadata:
                 yield base, f"{key} has no consolidated metadata"
             continue
-        copies = found.get("metadata") if isinstance(found, dict) else None
+        copies = consolidated.get("metadata") if isinstance(consolidated, dict) else None
         if not isinstance(copies, dict) or not all(isinstance(copy, dict) for copy in copies.values()):
             raise damaged(target, key, TypeError("its consolidated metadata are not JSON objects"))
         expected = make_copies(target, base, nodes)
