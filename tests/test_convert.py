@@ -44,7 +44,7 @@ FORMATS = pytest.mark.parametrize("zarr_format", [3, 2])
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """Let zarr open what it warns of."""
+    """Ignore the warnings of zarr about data types and codecs without a specification."""
     with quiet_zarr():
         yield
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Give a file with a bit of everything."""
+    """Return a file with some of everything."""
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         made = file.create_dataset("group/x", data=np.arange(20.0), chunks=(6,), compression="gzip", shuffle=True)
@@ -45,7 +45,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def target(source: Path) -> Path:
-    """Give its store, without compression so that bytes can be changed."""
+    """Return its store, without compression so that bytes can be changed."""
     path = source.with_suffix(".zarr")
     convert(source, path, codecs="none")
     return path
@@ -72,7 +72,7 @@ def flip(name: str, at: int = 0) -> Change:
 
 
 def edit_copy(name: str, change: Callable[[Any], object]) -> Change:
-    """Give a change of what zarr and xarray read by default, and of that alone."""
+    """Return a change of only the metadata that zarr and xarray read by default."""
     return edit("", lambda doc: change(doc["consolidated_metadata"]["metadata"][name]))
 
 
@@ -81,7 +81,7 @@ def write(name: str, data: bytes) -> Change:
 
 
 def leave_out(name: str) -> Change:
-    """Give the change that deletes an array, its copy and its details, and says that it could not be read."""
+    """Return a change that deletes an array, its copy and its details, and reports the array as unreadable."""
 
     def change(doc: Any) -> None:
         mark = doc["attributes"]["_h5bound"]

@@ -70,7 +70,7 @@ def run_units(
     """
     units = sorted(units, key=lambda unit: jobs[unit.array].origin)
     total = sum(unit.nbytes for unit in units)
-    report = progress or ignore_progress
+    report = progress or (lambda _done, _total: None)
     with find_client(scheduler) as client:
         if client is not None:
             return run_on_cluster(
@@ -98,10 +98,6 @@ def run_units(
         )
         done += sum(unit.nbytes for unit in part)
     return results
-
-
-def ignore_progress(_done: int, _total: int) -> None:
-    """Report nothing."""
 
 
 def report_part(progress: Progress, before: int, total: int, nbytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Conversions, verifications and arrays on clusters of real processes, some of which are killed."""
+"""Convert, verify and compute on clusters of real processes, some of which are killed."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="signals and /proc")]
 SECONDS = 60
-"""After which a test fails rather than hangs."""
+"""Time after which a test fails, so that none hangs."""
 
 WINDOW = 384 << 10
 NBYTES = 6 << 20
-"""Of the values of the file: six windows."""
+"""Bytes of the values of the file: six windows."""
 
 
 @pytest.fixture(autouse=True)
@@ -83,13 +83,13 @@ def guard() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def data() -> NDArray[np.uint32]:
-    """Give values that no codec makes smaller."""
+    """Return values that no codec compresses."""
     return np.random.default_rng(0).integers(0, 2**32, (192, 64, 128), np.uint32)
 
 
 @pytest.fixture(scope="module")
 def source(data: NDArray[np.uint32], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a file of 6 MiB in 192 chunks, and one of each way to go beside it."""
+    """Return a file with a dataset of 6 MiB in 192 chunks, and a small dataset for each other strategy."""
     path = tmp_path_factory.mktemp("source") / "a.h5"
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=data, chunks=(1, 64, 128), compression="gzip", compression_opts=1)
@@ -103,13 +103,13 @@ def source(data: NDArray[np.uint32], tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
-    """Give what the workers of the module's cluster write down."""
+    """Return the log of the workers of the shared cluster."""
     return Log(tmp_path_factory.mktemp("log") / "log")
 
 
 @pytest.fixture(scope="module")
 def shared(log: Log) -> Iterator[Client]:
-    """Give a client of three worker processes that write down what they do; no test may kill one."""
+    """Yield a client of three worker processes that log what they do; no test may kill one."""
     with (
         LocalCluster(n_workers=3, threads_per_worker=2, processes=True, dashboard_address=":0") as cluster,
         Client(cluster) as client,
@@ -120,13 +120,13 @@ def shared(log: Log) -> Iterator[Client]:
 
 @pytest.fixture
 def client(shared: Client, log: Log) -> Client:
-    """Give that client, with nothing written down yet."""
+    """Return the shared client, with an empty log."""
     log.clear()
     return shared
 
 
 def record(log: Log) -> None:
-    """Write down every open and close, and every unit that is read and used, in this process."""
+    """Log every open and close of this process, and every unit that it reads and uses."""
     vars(local)["open_file"] = recorded(log, open_file, "open")
     OpenFile.close = recorded(log, OpenFile.close, "close")  # type: ignore[method-assign]
     preflight.probe_unit = recorded(log, preflight.probe_unit, "get", held=False)
@@ -138,7 +138,7 @@ def record(log: Log) -> None:
 
 
 def recorded(log: Log, function: Any, what: str, *, held: bool = True) -> Any:
-    """Give the function, which writes down its begin and its end, each with the thread and the bytes of its unit."""
+    """Return the function with its begin and end logged, each with the thread and the bytes of its unit."""
 
     def call(*args: Any) -> Any:
         position = {"get": 2, "use": 1}.get(what) if held else None
@@ -153,7 +153,7 @@ def recorded(log: Log, function: Any, what: str, *, held: bool = True) -> Any:
 
 
 def lives(log: Log) -> list[str]:
-    """Give what each thread of each process did with the file and with units, in its order, as one string."""
+    """Return what each thread of each process did with the file and with units: one letter each, in order."""
     letters = {"open": "o", "close": "c", "get": "g", "use": "u"}
     found: dict[tuple[str, str], str] = {}
     for what, process, detail in log.lines():
@@ -175,7 +175,7 @@ def assert_equal(source: Path, target: Path) -> None:
 
 
 def holders(path: Path) -> list[str]:
-    """Give the processes that have a file open."""
+    """Return the processes that have a file open."""
     found = []
     for link in Path("/proc").glob("[0-9]*/fd/*"):
         try:
@@ -212,7 +212,7 @@ def test_workers_convert_and_verify_what_each_reads_itself(
 
 
 def check_lives(client: Client, log: Log) -> None:
-    """Make sure of open → read → close → use on one thread, of fair parts, and of the memory of a worker."""
+    """Check that each thread opens, reads, closes and then uses, that work is shared, and that memory is bounded."""
     found = lives(log)
     assert all(re.fullmatch("(og+cu+)+", life) for life in found), found
     assert any("gg" in life for life in found)
@@ -303,7 +303,7 @@ def test_what_one_attempt_wrote_is_not_written_again(at: int, client: Client, so
 
 
 def snapshot(target: Path) -> dict[str, int]:
-    """Give all keys of a store, and when each was written."""
+    """Return when each key of a store was written."""
     return {str(path): path.stat().st_mtime_ns for path in target.rglob("*") if path.is_file()}
 
 
@@ -373,7 +373,7 @@ def test_threads_can_be_asked_for_beside_a_cluster(client: Client, source: Path,
 
 @pytest.fixture
 def damaged(source: Path, tmp_path: Path) -> Path:
-    """Give a copy of the file in which one chunk does not decode."""
+    """Return a copy of the file in which one chunk does not decode."""
     path = tmp_path / "damaged.h5"
     path.write_bytes(source.read_bytes())
     with h5py.File(path) as file:
@@ -514,7 +514,7 @@ def test_a_persisted_array_leaves_no_file_open(
 
 @pytest.fixture
 def mortal() -> Iterator[Client]:
-    """Give a client of two worker processes that may be killed."""
+    """Yield a client of two worker processes that may be killed."""
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster,
         Client(cluster) as client,
@@ -523,7 +523,7 @@ def mortal() -> Iterator[Client]:
 
 
 def kill_one(client: Client) -> int:
-    """Kill the worker that has most to do; gives its process."""
+    """Kill the worker with the most tasks, and return its process."""
     processes = client.run(os.getpid)
     address = max(processes, key=lambda address: len(client.processing()[address]))
     os.kill(processes[address], signal.SIGKILL)
@@ -531,7 +531,7 @@ def kill_one(client: Client) -> int:
 
 
 class Once:
-    """Progress that does something when it is told of for the first time."""
+    """Progress that does something when it is called for the first time."""
 
     def __init__(self, act: Callable[[], object]) -> None:
         self.act, self.done = act, False
@@ -721,7 +721,7 @@ h5py.File = File
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """Give a scheduler in a process of its own, which writes down what it opens, with two workers, and its address."""
+    """Yield a scheduler process that logs the files that it opens, with two workers, and its address."""
     (tmp_path / "preload.py").write_text(PRELOAD.format(log=str(tmp_path / "opened")))
     where = tmp_path / "scheduler.json"
     python = [sys.executable, "-m"]

@@ -1,4 +1,4 @@
-"""Plans: pure, so they are tested on records alone."""
+"""Plans and work units, tested on records alone, without a file."""
 
 from __future__ import annotations
 
