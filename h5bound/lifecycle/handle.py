@@ -122,7 +122,8 @@ class Handle:
         """Yield what a block is read from; the source is open until the end of the context.
 
         The last read of a window may be the one that closes the source. If the context ends in an error, and the
-        source changed since it was opened, the change is raised from the error.
+        source changed since it was opened, the change is raised from the error. `block` identifies the block: the
+        handle keeps nothing open after a block failed, until the same block was read without an error.
         """
         turn = nullcontext() if window.only_window else self._throttle.turn(window.name)
         with turn:
