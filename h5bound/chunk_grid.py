@@ -114,22 +114,22 @@ def list_overlapping(starts: ChunkCoords, stops: ChunkCoords, *, chunks: Shape, 
     [[0], [1], [2]]
     """
     size = np.asarray(chunks, dtype=np.int64)
-    first = starts // size
-    counts = (stops - 1) // size - first + 1
+    first_coords = starts // size
+    counts = (stops - 1) // size - first_coords + 1
     total = int(np.prod(counts, axis=1, dtype=np.float64).sum())
     check_count(total, chunks, limit)
-    return sort_chunk_coords(_expand_boxes(first, counts))
+    return sort_chunk_coords(_expand_boxes(first_coords, counts))
 
 
-def _expand_boxes(first: ChunkCoords, counts: ChunkCoords) -> ChunkCoords:
+def _expand_boxes(first_coords: ChunkCoords, counts: ChunkCoords) -> ChunkCoords:
     """Return the coordinates of all chunks of boxes, from the first chunk of each and its chunks along each axis."""
     totals = np.prod(counts, axis=1)
-    box = np.repeat(np.arange(len(first)), totals)
+    box = np.repeat(np.arange(len(first_coords)), totals)
     rest = np.arange(len(box)) - np.repeat(np.cumsum(totals) - totals, totals)
-    chunk_coords = np.empty((len(box), first.shape[1]), dtype=np.int64)
-    for axis in reversed(range(first.shape[1])):
+    chunk_coords = np.empty((len(box), first_coords.shape[1]), dtype=np.int64)
+    for axis in reversed(range(first_coords.shape[1])):
         rest, chunk_coords[:, axis] = np.divmod(rest, counts[box, axis])
-    return chunk_coords + first[box]
+    return chunk_coords + first_coords[box]
 
 
 def sort_chunk_coords(chunk_coords: ChunkCoords) -> ChunkCoords:
@@ -158,8 +158,8 @@ def find_absent(chunk_coords: ChunkCoords, counts: Shape) -> tuple[int, ...] | N
         all_coords[:, axis] = number % max(counts[axis], 1)
         number //= max(counts[axis], 1)
     differ = np.flatnonzero((chunk_coords != all_coords[:-1]).any(axis=1))
-    first = int(differ[0]) if differ.size else len(chunk_coords)
-    return tuple(all_coords[first].tolist()) if first < prod(counts) else None
+    absent = int(differ[0]) if differ.size else len(chunk_coords)
+    return tuple(all_coords[absent].tolist()) if absent < prod(counts) else None
 
 
 def region_of(coords: tuple[int, ...], shape: Shape, chunks: Shape) -> tuple[slice, ...]:
@@ -236,8 +236,8 @@ class ChunkGrid:
 
     def linear_numbers(self, box: Box) -> NDArray[np.int64]:
         """Return the numbers of the chunks of a box, counted in C order of the grid."""
-        first = sum(positions.start * stride for positions, stride in zip(box, self.strides, strict=True))
-        numbers = np.array([first], np.int64)
+        start = sum(positions.start * stride for positions, stride in zip(box, self.strides, strict=True))
+        numbers = np.array([start], np.int64)
         for positions, stride in zip(box, self.strides, strict=True):
             if len(positions) != 1:  # most boxes have one chunk along most axes
                 numbers = np.add.outer(numbers, np.arange(len(positions)) * stride).ravel()

@@ -41,8 +41,8 @@ def make_guard(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Guard | N
         element = stored_dtype(dataset.id.get_type(), h5i.get_file_id(dataset.id).get_create_plist().get_sizes()[0])
         if plist.get_layout() == h5d.CHUNKED and (plist.get_nfilters() or element.base.names):
             return Guard(dataset, element, ChunkedReader(dataset, file_bytes, element))
-        stored = plist.get_layout() == h5d.CONTIGUOUS and dataset.id.get_storage_size()
-        if stored and element.base.names and file_bytes is not None:
+        contiguous = plist.get_layout() == h5d.CONTIGUOUS and dataset.id.get_storage_size()
+        if contiguous and element.base.names and file_bytes is not None:
             return Guard(dataset, element, file_bytes)
     except READ_ERRORS:
         return None

@@ -71,10 +71,10 @@ def plan_spans(region: tuple[slice, ...], *, offset: int, shape: tuple[int, ...]
         axis, rows, row, wanted, span = axis - 1, fit, span, fit * wanted, wider
     if wanted < min(SHORT_NBYTES, math.prod(extents) * itemsize):
         return None
-    first = offset + sum(s.start * stride for s, stride in zip(region, strides, strict=False))
+    region_offset = offset + sum(s.start * stride for s, stride in zip(region, strides, strict=False))
     ranges = []
     for position in np.ndindex(*extents[:axis]):
-        start = first + sum(i * stride for i, stride in zip(position, strides, strict=False))
+        start = region_offset + sum(i * stride for i, stride in zip(position, strides, strict=False))
         for i in range(0, extents[axis], rows):
             nbytes = (min(rows, extents[axis] - i) - 1) * strides[axis] + row
             ranges.append((start + i * strides[axis], nbytes))

@@ -73,10 +73,10 @@ class EncodedBlock:
     """Dataset and file, as errors name them."""
     decoder: Decoder
     chunk_shape: tuple[int, ...]
-    """Elements."""
+    """Shape of a chunk in elements."""
     dtype: np.dtype[np.generic]
     shape: tuple[int, ...]
-    """Elements."""
+    """Shape of the block in elements."""
     parts: tuple[tuple[Overlap, int, Bytes], ...]
     """For each chunk: what it shares with the block, its filter mask, its encoded bytes."""
     lock: threading.Lock = field(default_factory=threading.Lock, init=False)
@@ -248,18 +248,19 @@ class ChunkedReader:
         overlaps = grid.overlaps(region)
         if self._bytes is None or not self._index.is_indexed:
             for overlap in overlaps:
-                looked_up = self._index.look_up(grid, overlap)
-                if looked_up is None:
+                mask_and_bytes = self._index.look_up(grid, overlap)
+                if mask_and_bytes is None:
                     yield overlap, None
                     continue
-                mask, encoded = looked_up
+                mask, encoded = mask_and_bytes
                 yield overlap, EncodedChunk(source=ChunkInMemory(encoded), offset=0, nbytes=len(encoded), mask=mask)
             return
         for box in cut_boxes(grid.box(region), REQUEST_CHUNKS):
             located = self._index.locate(grid, box)
-            whole = [(0, len(located))]
-            remote = self._bytes.is_remote
-            for start, stop in cut_batches(located[:, 1], REQUEST_NBYTES, REQUEST_CHUNKS) if remote else whole:
+            batches = [(0, len(located))]
+            if self._bytes.is_remote:
+                batches = cut_batches(located[:, 1], REQUEST_NBYTES, REQUEST_CHUNKS)
+            for start, stop in batches:
                 rows = located[start:stop].tolist()
                 source = self._bytes.gather((offset, nbytes) for offset, nbytes, _ in rows if offset >= 0)
                 for row, overlap in zip(rows, overlaps, strict=False):  # the rows are the shorter side

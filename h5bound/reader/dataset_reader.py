@@ -225,6 +225,6 @@ def _same_in_memory(dataset: h5py.Dataset) -> bool:
     dtype = dataset.dtype
     if dtype.hasobject or not dtype.itemsize:
         return False
-    stored = dataset.id.get_type()
-    same = stored.equal(h5t.py_create(dtype))
-    return bool(same or (dtype.names is None and stored.equal(h5t.py_create(dtype, logical=True))))
+    file_type = dataset.id.get_type()
+    same = file_type.equal(h5t.py_create(dtype))
+    return bool(same or (dtype.names is None and file_type.equal(h5t.py_create(dtype, logical=True))))
