@@ -194,7 +194,9 @@ def convert(
     check_options(on_unsupported, resume=resume, overwrite=overwrite)
     limits = Limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks)
     nbytes = window_nbytes(window)
-    file_options, store_options = share_options(source, target, storage_options, target_options)
+    file_options, store_options = share_options(
+        source, target, storage_options=storage_options, target_options=target_options
+    )
     store = open_target(target, zarr_format, store_options)
     store.check_reach(scheduler, writing=True)
     check_scheduler(scheduler)
@@ -210,7 +212,7 @@ def convert(
             kept.release()
         check_external_files(store, scan.list_external_files())
         check_report(report, store, [file.path, *scan.list_external_files()])
-        plan = plan_store(scan, settings, limits, nbytes)
+        plan = plan_store(scan, settings, limits, window=nbytes)
         sources = scan.list_sources(kept)
         run = partial(run_units, sources=sources, window=nbytes, workers=workers, scheduler=scheduler)
         if on_unsupported == "raise":

@@ -110,7 +110,9 @@ def verify(
     """
     started = time.perf_counter()
     nbytes = window_nbytes(window)
-    file_options, store_options = share_options(source, target, storage_options, target_options)
+    file_options, store_options = share_options(
+        source, target, storage_options=storage_options, target_options=target_options
+    )
     file = H5Source.of(source, file_options)
     store = find_target(target, store_options)
     store.check_reach(scheduler, writing=False)
@@ -125,7 +127,7 @@ def verify(
         if scan.has_arrays_of_sequences:
             kept.release()
         check_report(report, store, scan.list_external_files())
-        plan = plan_store(scan, settings, limits, nbytes)
+        plan = plan_store(scan, settings, limits, window=nbytes)
         sources = scan.list_sources(kept)
         with quiet_zarr():
             tree = read_tree(store)

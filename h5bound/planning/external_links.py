@@ -165,17 +165,17 @@ class LinkResolver:
         main = origin.source.path
         sources = {origin.source.path: origin.source for origin in self.origins}
         for _ in range(MAX_HOPS):
-            file_path = os.path.realpath(find_file(main, name, "link", self.allowed))
+            file_path = os.path.realpath(find_file(main, name, "link", allowed=self.allowed))
             source = sources.get(file_path) or H5Source.of(file_path)
             with source.opened() as opened:
                 further = find_external(opened.file, path)
                 if further is None:
-                    self.add_target(source, opened.file, link, path)
+                    self.add_target(source, opened.file, link=link, path=path)
                     return
             main, (name, path) = source.path, further
         raise UnsafeSourceError(f"more than {MAX_HOPS} external links one behind another")
 
-    def add_target(self, source: H5Source, file: h5py.File, link: LinkRecord, path: str) -> None:
+    def add_target(self, source: H5Source, file: h5py.File, *, link: LinkRecord, path: str) -> None:
         """Add the object at a path of an open file in place of a link, or link to it if it is in the store already."""
         target = open_object(file, path)
         known_path = self.paths.get((source.path, h5o.get_info(target.id).addr))

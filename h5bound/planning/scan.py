@@ -1,6 +1,6 @@
 """Read everything that a conversion needs to know of a file before it writes: metadata and indexes of stored chunks.
 
-Every object that cannot be converted is found here and logged with the reason.
+Every object that cannot be converted is logged here with the reason.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def scan_datasets(context: ScanContext) -> list[DatasetScan]:
 
 
 def scan_group(context: ScanContext, path: str, links: Mapping[str, Sequence[Link]]) -> GroupScan:
-    """Scan a group; its links, found by its path, become one of its attributes."""
+    """Scan a group; its links, by its path, become one of its attributes."""
     record = context.read_attributes(context.open(path))
     context.log.add_attributes(path, record)
     attributes = merge_metadata(record.values, original_name(path, context.targets[path]))

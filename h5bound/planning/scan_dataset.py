@@ -161,7 +161,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
     if record.layout == "virtual":
         record = replace(record, shape=dataset.shape)
     attributes = context.read_attributes(dataset, dtype=zarr_type.dtype)
-    fill = read_fill(context, dataset, record, zarr_type, attributes)
+    fill = read_fill(context, dataset, zarr_type=zarr_type, attributes=attributes)
     kept, kept_reason = translate_filters(record, zarr_type, zarr_format)
     inside = context.origin.locate(record.path)
     ends = read_ends(context.opened, inside, record.shape) if zarr_type.form == "vlen" else None
@@ -170,7 +170,8 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         check_filters_installed(record, manifest)
     elif record.layout == "chunked":
         kept, kept_reason = None, "HDF5 returns a wrong chunk index"
-    note_unwritten(context, record, manifest, fill, attributes)
+    if zarr_format == 2 and attributes.fill is None and fill.exact and has_unwritten(record, manifest):
+        note_masking(context, record, fill=fill, attributes=attributes)
     context.log.add_attributes(record.path, attributes)
     context.log.add_details(record.path, zarr_type.details)
     return DatasetScan(
@@ -182,7 +183,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         kept_reason=kept_reason,
         manifest=manifest,
         fill=fill,
-        attributes=merge_attributes(context, record, zarr_type, attributes),
+        attributes=merge_attributes(context, record, zarr_type=zarr_type, attributes=attributes),
         dimensions=attributes.dimensions,
         ends=ends,
         boxes=read_boxes(dataset, record),
@@ -218,33 +219,21 @@ def check_compound_size(record: DatasetRecord, zarr_type: ZarrType) -> None:
 
 
 def read_fill(
-    context: ScanContext,
-    dataset: h5py.Dataset,
-    record: DatasetRecord,
-    zarr_type: ZarrType,
-    attributes: AttributesRecord,
+    context: ScanContext, dataset: h5py.Dataset, *, zarr_type: ZarrType, attributes: AttributesRecord
 ) -> FillValue:
     """Read the fill value; in format 2 choose one that xarray does not take for data."""
     zarr_format = context.settings.zarr_format
     fill = read_fill_value(dataset, zarr_type, zarr_format=zarr_format, resolve=context.resolve)
-    small = prod(record.shape or ()) * zarr_type.dtype.itemsize <= MAX_WHOLE_NBYTES
+    small = prod(dataset.shape or ()) * zarr_type.dtype.itemsize <= MAX_WHOLE_NBYTES
     if zarr_format == 2 and (attributes.fill is not None or (context.origin.netcdf and small)):
         return choose_fill_v2(fill, attributes.fill)
     return fill
 
 
-def note_unwritten(
-    context: ScanContext,
-    record: DatasetRecord,
-    manifest: ChunkManifest | None,
-    fill: FillValue,
-    attributes: AttributesRecord,
-) -> None:
-    """Note that xarray masks the fill value of a netCDF variable of format 2 that is not written as a whole."""
+def note_masking(context: ScanContext, record: DatasetRecord, *, fill: FillValue, attributes: AttributesRecord) -> None:
+    """Note that xarray masks the fill value of a netCDF variable of format 2 that has unwritten chunks."""
     bare = attributes.dimensions is not None and attributes.dimensions.bare
-    if context.settings.zarr_format == 3 or not context.origin.netcdf or bare or attributes.fill is not None:
-        return
-    if fill.exact and has_unwritten(record, manifest):
+    if context.origin.netcdf and not bare:
         text = f"it has unwritten chunks: in format 2 xarray masks every element that equals {fill.json!r}"
         context.log.note(record.path, text)
 
@@ -257,7 +246,7 @@ def has_unwritten(record: DatasetRecord, manifest: ChunkManifest | None) -> bool
 
 
 def merge_attributes(
-    context: ScanContext, record: DatasetRecord, zarr_type: ZarrType, attributes: AttributesRecord
+    context: ScanContext, record: DatasetRecord, *, zarr_type: ZarrType, attributes: AttributesRecord
 ) -> dict[str, Any]:
     """Return the attributes of the array: those of the dataset and its type, and ``_h5bound`` where it is needed."""
     metadata = dict(zarr_type.metadata)

@@ -72,8 +72,8 @@ def test_byte_order_is_kept_in_another_process(tmp_path: Path) -> None:
         report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", codecs="zstd:3", verify=True)
     assert report.complete
     for number, dtype in enumerate(dtypes):
-        found = read(tmp_path / "a.zarr" / f"x{number}").astype(dtype)
-        assert found.tobytes() == np.arange(6).astype(dtype).tobytes()
+        values = read(tmp_path / "a.zarr" / f"x{number}").astype(dtype)
+        assert values.tobytes() == np.arange(6).astype(dtype).tobytes()
 
 
 def test_a_target_may_be_a_file_url(tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_the_targets_of_references_are_known_from_the_scan_and_not_searched_for(
         file["g0/again"] = groups[7]
     monkeypatch.setattr(h5py.h5r, "get_name", None)  # HDF5 would search the whole file for each
     assert convert(tmp_path / "a.h5", tmp_path / "a.zarr", verify=True).exit_code == 0
-    found = zarr.open_array(tmp_path / "a.zarr" / "refs", mode="r")[:]
-    assert list(np.asarray(found)) == [f"/g{i}/inner" if i != 7 else "/g0/again" for i in range(20)]
+    paths = zarr.open_array(tmp_path / "a.zarr" / "refs", mode="r")[:]
+    assert list(np.asarray(paths)) == [f"/g{i}/inner" if i != 7 else "/g0/again" for i in range(20)]
 
 
 def test_the_dimensions_of_a_group_are_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
