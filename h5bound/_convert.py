@@ -42,6 +42,7 @@ from h5bound.lifecycle.source import open_source
 from h5bound.planning.options import check_options, make_settings
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse
+from h5bound.reader.open_file import OpenFile
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports import ConversionReport
 from h5bound.stores.conflicts import check_external_files, check_report, write_report
@@ -204,7 +205,7 @@ def convert(
     check_report(report, store, [file.path])
     with reaching(store.url):
         check_target_state(store, file, resume=resume, overwrite=overwrite or dry_run)
-    with keep_open(file, keep=not overwrite and runs_on_threads(scheduler)) as kept:
+    with keep_open(file, OpenFile.close_datasets, keep=not overwrite and runs_on_threads(scheduler)) as kept:
         with open_source(kept) as opened:
             allowed = resolve_directories(allow_external)
             scan = scan_source(file, opened, settings=settings, limits=limits, allowed=allowed)

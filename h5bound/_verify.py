@@ -23,6 +23,7 @@ from h5bound.lifecycle.source import open_source
 from h5bound.planning.scan import scan_source
 from h5bound.planning.source_values import cut_units
 from h5bound.planning.store_plan import plan_store
+from h5bound.reader.open_file import OpenFile
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports import Difference, VerificationReport
 from h5bound.stores.conflicts import check_report, write_report
@@ -120,7 +121,7 @@ def verify(
     with reaching(store.url):
         provenance, provenance_text = parse_provenance(store), read_provenance_text(store)
     settings, limits = provenance.settings, provenance.limits
-    with keep_open(file, keep=runs_on_threads(scheduler)) as kept:
+    with keep_open(file, OpenFile.close_datasets, keep=runs_on_threads(scheduler)) as kept:
         with open_source(kept) as opened:
             allowed = resolve_directories(allow_external)
             scan = scan_source(file, opened, settings=settings, limits=limits, allowed=allowed)

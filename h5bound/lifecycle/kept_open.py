@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from h5bound.lifecycle.source import Source
 
@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 class KeptOpen:
     """A source whose first close only sets the opened thing aside, for the next open.
 
-    Each use still checks the source at its end. In another process this is the source itself.
+    Each use still checks the source at its end. `set_aside` is called with what is set aside, to let go of what
+    the use has opened in it. In another process this is the source itself.
     """
 
     exclusive: ClassVar[bool] = False
 
-    def __init__(self, source: Source, *, keep: bool) -> None:
+    def __init__(self, source: Source, set_aside: Callable[[Any], None], *, keep: bool) -> None:
         self._source = source
+        self._set_aside = set_aside
         self._keep = keep
         self._idle: list[Any] = []  # opened, and used by nobody
 
@@ -50,6 +52,7 @@ class KeptOpen:
     def close(self, opened: Any) -> None:
         """Set the opened thing aside, or close it if there is one already, or the last use has begun."""
         if self._keep and not self._idle:
+            self._set_aside(opened)
             self._idle.append(opened)
         else:
             self._source.close(opened)
@@ -71,9 +74,9 @@ class KeptOpen:
 
 
 @contextmanager
-def keep_open(source: Source, *, keep: bool = True) -> Iterator[KeptOpen]:
+def keep_open(source: Source, set_aside: Callable[[Any], None], *, keep: bool = True) -> Iterator[KeptOpen]:
     """Yield a source that stays open between its uses if `keep`, and is closed at the end of the context."""
-    kept = KeptOpen(source, keep=keep)
+    kept = KeptOpen(source, set_aside, keep=keep)
     try:
         yield kept
     finally:

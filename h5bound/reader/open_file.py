@@ -119,10 +119,19 @@ class OpenFile:
         if self.bytes is not None and self.bytes.is_remote and len(regions) > 1:
             self.reader(name).prefetch(regions)
 
-    def close(self) -> None:
-        """Close the datasets, and the file unless it is the caller's."""
+    def close_datasets(self) -> None:
+        """Close the datasets.
+
+        HDF5 shares an open dataset between all handles of a file. If the handle that opened it first is closed while
+        it is open in another, HDF5 crashes as it reads variable-length values there: a file that is not read for a
+        while must hold no dataset.
+        """
         while self._readers:
             self._readers.popitem()[1].close()
+
+    def close(self) -> None:
+        """Close the datasets, and the file unless it is the caller's."""
+        self.close_datasets()
         if self.bytes is not None:
             self.bytes.close()
         if self.owned:

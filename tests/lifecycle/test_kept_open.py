@@ -17,6 +17,7 @@ class CountingSource:
 
     def __init__(self) -> None:
         self.opens, self.closes = 0, 0
+        self.tidied: list[int] = []
 
     def open(self) -> int:
         self.opens += 1
@@ -35,10 +36,11 @@ class CountingSource:
 
 def test_uses_that_follow_one_another_share_one_open() -> None:
     source = CountingSource()
-    with keep_open(source) as kept:
+    with keep_open(source, source.tidied.append) as kept:
         for _ in range(2):
             with open_source(kept):
                 assert (source.opens, source.closes) == (1, 0)
+            assert source.tidied[-1] == 1
         with kept.last_use(), open_source(kept):
             pass
         assert (source.opens, source.closes) == (1, 1)
@@ -46,7 +48,7 @@ def test_uses_that_follow_one_another_share_one_open() -> None:
 
 def test_one_opened_thing_is_set_aside_at_most() -> None:
     source = CountingSource()
-    with keep_open(source) as kept:
+    with keep_open(source, source.tidied.append) as kept:
         with open_source(kept), open_source(kept):
             pass
         assert (source.opens, source.closes) == (2, 1)
@@ -55,7 +57,7 @@ def test_one_opened_thing_is_set_aside_at_most() -> None:
 
 def test_what_the_last_use_does_not_take_is_closed_after_it() -> None:
     source = CountingSource()
-    with keep_open(source) as kept:
+    with keep_open(source, source.tidied.append) as kept:
         with open_source(kept):
             pass
         with kept.last_use():
@@ -65,7 +67,7 @@ def test_what_the_last_use_does_not_take_is_closed_after_it() -> None:
 
 def test_without_keeping_each_use_opens_and_closes() -> None:
     source = CountingSource()
-    with keep_open(source, keep=False) as kept:
+    with keep_open(source, source.tidied.append, keep=False) as kept:
         for number in (1, 2):
             with open_source(kept):
                 pass
@@ -74,7 +76,7 @@ def test_without_keeping_each_use_opens_and_closes() -> None:
 
 def test_in_another_process_it_is_the_source_itself() -> None:
     source = CountingSource()
-    with keep_open(source) as kept:
+    with keep_open(source, source.tidied.append) as kept:
         with open_source(kept):
             pass
         assert isinstance(pickle.loads(pickle.dumps(kept)), CountingSource)
