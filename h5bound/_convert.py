@@ -209,8 +209,6 @@ def convert(
         with open_source(kept) as opened:
             allowed = resolve_directories(allow_external)
             scan = scan_source(file, opened, settings=settings, limits=limits, allowed=allowed)
-        if scan.has_arrays_of_sequences:
-            kept.release()
         check_external_files(store, scan.list_external_files())
         check_report(report, store, [file.path, *scan.list_external_files()])
         plan = plan_store(scan, settings, limits, window=nbytes)

@@ -125,8 +125,6 @@ def verify(
         with open_source(kept) as opened:
             allowed = resolve_directories(allow_external)
             scan = scan_source(file, opened, settings=settings, limits=limits, allowed=allowed)
-        if scan.has_arrays_of_sequences:
-            kept.release()
         check_report(report, store, scan.list_external_files())
         plan = plan_store(scan, settings, limits, window=nbytes)
         sources = scan.list_sources(kept)

@@ -81,15 +81,6 @@ class SourceScan:
         return [first, *(origin.source for origin in self.origins[1:])]
 
     @property
-    def has_arrays_of_sequences(self) -> bool:
-        """Whether a dataset has the HDF5 type of an array of variable-length sequences.
-
-        HDF5 2.0 may read such data through a handle that is closed (in H5T__vlen_disk_isnull), and crash. It does so
-        more often if a file stays open between its uses.
-        """
-        return any(item.ends is not None and item.type.element_shape for item in self.datasets)
-
-    @property
     def hierarchy(self) -> Hierarchy:
         """The objects of the source that are converted."""
         return self.origins[0].hierarchy

@@ -84,7 +84,7 @@ def test_in_another_process_it_is_the_source_itself() -> None:
 
 def test_after_a_release_each_use_opens_and_closes() -> None:
     source = CountingSource()
-    with keep_open(source) as kept:
+    with keep_open(source, source.tidied.append) as kept:
         with open_source(kept):
             pass
         kept.release()
