@@ -145,31 +145,26 @@ class ChunkedReader:
 
     def read(self, region: Region) -> Block:
         """Return a region that is not empty."""
-        grid = self._grid
-        if self._bytes is None:  # the file may be open for writing, and the dataset may have grown
+        grid, file_bytes = self._grid, self._bytes
+        if file_bytes is None:  # the file may be open for writing, and the dataset may have grown
             grid = ChunkGrid(self._dataset.shape, grid.chunks)
         self._index.note_access(grid, (region,))
         block, raw_view = new_block(tuple(s.stop - s.start for s in region), self._dtype)
-        local = self._bytes is not None and not self._bytes.is_remote
-        if not (local and is_small(grid, region, self._decoder.nbytes) and self._read_together(region, raw_view)):
-            self._read_each(grid, region, raw_view)
+        small = self._index.is_indexed and is_small(grid, region, self._decoder.nbytes)
+        if file_bytes is not None and not file_bytes.is_remote and small:
+            with suppress(DamagedError):  # read one by one, the error names the chunk
+                if read_small_chunks(
+                    file_bytes,
+                    index=self._index,
+                    grid=grid,
+                    decoder=self._decoder,
+                    fill=self._fill,
+                    region=region,
+                    raw_view=raw_view,
+                ):
+                    return block
+        self._read_each(grid, region, raw_view)
         return block
-
-    def _read_together(self, region: Region, raw_view: Block) -> bool:
-        """Fill a block from many chunks at once; return False if they must be read one by one."""
-        if self._bytes is None or not self._index.is_indexed:
-            return False
-        with suppress(DamagedError):  # read one by one, the error names the chunk
-            return read_small_chunks(
-                self._bytes,
-                index=self._index,
-                grid=self._grid,
-                decoder=self._decoder,
-                fill=self._fill,
-                region=region,
-                raw_view=raw_view,
-            )
-        return False
 
     def _read_each(self, grid: ChunkGrid, region: Region, raw_view: Block) -> None:
         """Fill a block from one chunk after another."""
