@@ -12,6 +12,7 @@ from unittest.mock import patch
 import h5py
 import numpy as np
 import pytest
+import zarr
 from distributed import Client
 
 from h5bound import convert, verify
@@ -509,3 +510,17 @@ def test_a_chunk_that_is_gone_from_an_array_without_a_fill_value_is_found(tmp_pa
     (tmp_path / "a.zarr/x/1").unlink()
     report = verify(tmp_path / "a.h5", tmp_path / "a.zarr")
     assert [str(item) for item in report.differences] == ["/x: 1 chunk missing, and there is no fill value for them"]
+
+
+def test_arrays_of_sequences_are_compared_in_several_units(tmp_path: Path) -> None:
+    values = np.empty((40, 4), object)
+    for i in range(values.size):
+        values.flat[i] = np.arange(i, i + i % 7, dtype="i4")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (40,), np.dtype((h5py.vlen_dtype(np.dtype("i4")), (4,))))[...] = values
+    convert(tmp_path / "a.h5", tmp_path / "a.zarr")
+    assert verify(tmp_path / "a.h5", tmp_path / "a.zarr", window=4096).equal
+    offsets: Any = zarr.open_array(tmp_path / "a.zarr/x/offsets")
+    offsets[150] += 1
+    report = verify(tmp_path / "a.h5", tmp_path / "a.zarr", window=4096)
+    assert [str(item) for item in report.differences] == ["/x: lengths of the sequences from 128 on differ"]

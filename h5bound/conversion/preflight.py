@@ -54,7 +54,7 @@ def find_unsupported(
 
 
 def may_be_unsupported(zarr_type: ZarrType) -> bool:
-    """Return whether some values of a type cannot be held by Zarr."""
+    """Return whether a type may have values that Zarr cannot hold."""
     return zarr_type.source.hasobject if zarr_type.values is None else may_be_unsupported(zarr_type.values)
 
 

@@ -84,7 +84,7 @@ def read_unit(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
 
 
 def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
-    """Read the encoded bytes of each chunk; a chunk with a filter mask is decoded and encoded anew.
+    """Read the encoded bytes of each chunk; a chunk with a filter mask is decoded and re-encoded.
 
     Raise CorruptChunkError if a chunk of an array without codecs has other bytes than it declares, or is damaged.
     """
@@ -96,15 +96,15 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
         for row in np.flatnonzero(is_copied & (manifest.nbytes != declared))[:1]:
             where = tuple(coords[row].tolist())
             raise CorruptChunkError(f"the chunk at {where} has {manifest.nbytes[row]} bytes in place of {declared}")
-    encoded_anew = {int(row): encode_anew(opened, job, coords[row].tolist()) for row in np.flatnonzero(~is_copied)}
+    reencoded = {int(row): reencode(opened, job, coords[row].tolist()) for row in np.flatnonzero(~is_copied)}
     sizes = manifest.nbytes.copy()
-    for row, data in encoded_anew.items():
+    for row, data in reencoded.items():
         sizes[row] = len(data)
     read_into = open_encoded(opened, job, manifest)
     chunks = EncodedChunks.allocate(sizes)
     for row, out in enumerate(chunks):
-        if row in encoded_anew:
-            out[:] = np.frombuffer(encoded_anew[row], np.uint8)
+        if row in reencoded:
+            out[:] = np.frombuffer(reencoded[row], np.uint8)
             continue
         try:
             read_into(row, out)
@@ -113,7 +113,7 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
     return chunks
 
 
-def encode_anew(opened: OpenFile, job: Job, coords: list[int]) -> bytes:
+def reencode(opened: OpenFile, job: Job, coords: list[int]) -> bytes:
     """Return the encoded bytes of a chunk as the store needs them."""
     region = region_of(tuple(coords), job.node.shape, job.node.chunks)
     return encode_elements(job, read_region(opened, job.values, region))

@@ -71,7 +71,7 @@ class ArrayPlan:
     chunk_coords: ChunkCoords
     """Coordinates of what is written: chunks if they are copied, otherwise target chunks or shards."""
     manifest: ChunkManifest | None = None
-    """Copied: the encoded bytes of the chunks; those with a mask other than 0 are encoded anew."""
+    """Copied: the encoded bytes of the chunks; those with a mask other than 0 are re-encoded."""
     sequence_ends: NDArray[np.int64] | None = None
     """Sequences: where each one ends in `values`."""
     planned_values: NDArray[Any] | None = None
@@ -182,7 +182,7 @@ def plan_chunk_coords(dataset_scan: DatasetScan, node: ArrayNode, limit: int) ->
 
 
 def plan_copies(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> ChunkManifest:
-    """Return the manifest of the chunks to copy; those that must be encoded anew have a mask that is not 0.
+    """Return the manifest of the chunks to copy; those that must be re-encoded have a mask that is not 0.
 
     These are chunks for which HDF5 skipped a filter, partial edge chunks that it left unfiltered
     (``H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS``), and chunks never written where Zarr cannot represent the fill value.
