@@ -115,7 +115,9 @@ def from_hdf5(
     source = H5Source.of(path, storage_options)
     allowed = resolve_directories(allow_external)
     source, record = _find_dataset(source, name, allowed)
-    return _dataset_array(make_lifecycle(source, window, barrier=barrier), source, record, chunks, allowed=allowed)
+    return _dataset_array(
+        make_lifecycle(source, window, barrier=barrier), source, record, chunks=chunks, allowed=allowed
+    )
 
 
 class H5Store(Mapping[str, da.Array]):
@@ -177,7 +179,7 @@ class H5Store(Mapping[str, da.Array]):
         if record is None or record.layout in EXTERNAL_LAYOUTS:  # a link, or a dataset that needs other files
             source, record = _find_dataset(source, name, self._allowed)
         lifecycle = self._lifecycle if source is self._source else self._make_lifecycle(source)
-        return _dataset_array(lifecycle, source, record, self._chunks, allowed=self._allowed)
+        return _dataset_array(lifecycle, source, record, chunks=self._chunks, allowed=self._allowed)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._records)
@@ -203,7 +205,7 @@ def _find_dataset(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tup
             if link is None:
                 return source, _read_record(opened.file, name, allowed)
         with naming(f"{name!r} of {source.path} is an external link to {link[0]}:{link[1]}"):
-            source, name = H5Source.of(find_file(source.path, link[0], "link", allowed)), link[1]
+            source, name = H5Source.of(find_file(source.path, link[0], "link", allowed=allowed)), link[1]
     raise UnsafeSourceError(f"{name!r} of {source.path}: the path follows more than {MAX_HOPS} external links")
 
 

@@ -67,7 +67,7 @@ def naming(
     *,
     raising: type[H5BoundError] | None = None,
 ) -> Iterator[None]:
-    """Put a subject before the messages of errors, and raise them as another type if one is passed.
+    """Add a subject to the messages of errors, and raise them as another type if one is passed.
 
     Examples
     --------

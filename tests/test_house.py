@@ -22,7 +22,7 @@ MAX_MODULE = 350
 """Lines of a module."""
 
 MAX_FUNCTION = 60
-"""Lines of a function, with its docstring; without it for the public functions."""
+"""Lines of a function, with its docstring; without it for the public functions. `convert` may be longer."""
 
 MAX_POSITIONAL = 3
 """Positional arguments in a call of a function of the package."""
@@ -42,7 +42,7 @@ BANNED = {"Give", "Tell", "Have", "Let", "Of", "Put"}
 NO_VERBS = {"A", "An", "The", "This", "What", "Whether", "Where", "How", "All", "One", "Nothing", "Each", "No", "Only"}
 """First words of docstrings that are not an instruction."""
 
-ENDING_IN_S = {"Address", "Compress", "Discuss", "Express", "Guess", "Pass", "Process", "Suppress"}
+ENDING_IN_S = {"Address", "Compress", "Decompress", "Discuss", "Express", "Guess", "Pass", "Process", "Suppress"}
 """Verbs that end in s in the imperative."""
 
 
@@ -142,6 +142,48 @@ def read_glossary() -> list[str]:
 def test_no_module_is_long() -> None:
     lengths = {module.at(module.tree): len(module.path.read_text().splitlines()) for module in list_modules()}
     assert {where: lines for where, lines in lengths.items() if lines > MAX_MODULE} == {}
+
+
+def test_no_function_is_long() -> None:
+    long = {}
+    for module in list_modules():
+        for function in list_functions(module.tree):
+            start = function.lineno
+            if function.name in PUBLIC and ast.get_docstring(function) is not None:
+                start = (function.body[0].end_lineno or start) + 1
+            lines = (function.end_lineno or start) - start + 1
+            if lines > MAX_FUNCTION and function.name != "convert":
+                long[f"{module.at(function)} {function.name}"] = lines
+    assert long == {}, "\n".join(f"{where}: {lines}" for where, lines in long.items())
+
+
+def test_docstrings_begin_with_an_instruction() -> None:
+    odd = []
+    for module in list_modules():
+        for function in list_functions(module.tree):
+            text = ast.get_docstring(function)
+            if text is None or is_property(function):
+                continue
+            word = text.split()[0].rstrip(".,:;")
+            third_person = word.endswith("s") and word not in ENDING_IN_S
+            if word in BANNED | NO_VERBS or third_person or not re.fullmatch(r"[A-Z][a-z]+", word):
+                odd.append(f"{module.at(function)} {function.name}: {text.splitlines()[0]}")
+    assert not odd, "\n".join(odd)
+
+
+def test_many_arguments_are_passed_by_keyword() -> None:
+    odd = []
+    for module in list_modules():
+        for call, definition in list_calls(module):
+            given = [item for item in call.args if not isinstance(item, ast.Starred)]
+            if isinstance(definition, ast.ClassDef) and is_dataclass(definition):
+                many = len(call.args) + len(call.keywords) > MAX_FIELDS and bool(given)
+            else:
+                takes_any_number = isinstance(definition, ast.FunctionDef) and definition.args.vararg is not None
+                many = len(given) > MAX_POSITIONAL and not takes_any_number
+            if many:
+                odd.append(f"{module.at(call)} {ast.unparse(call.func)}")
+    assert not odd, "\n".join(odd)
 
 
 def test_each_room_says_what_it_is_for() -> None:

@@ -45,7 +45,7 @@ def find_unsupported(
     for path, array in plans.items():
         dataset_scan = dataset_scans[path]
         if may_be_unsupported(dataset_scan.type):
-            values.append(describe_values(scan, dataset_scan, array, array.node.write_shape))
+            values.append(describe_values(scan, dataset_scan, array, write_shape=array.node.write_shape))
             is_sequences = dataset_scan.ends is not None
             chunk_coords.append(list_rows(dataset_scan.record.shape) if is_sequences else array.chunk_coords)
     units = cut_units(values, chunk_coords, window)

@@ -155,7 +155,7 @@ def read_elements_of_sequences(opened: OpenFile, job: Job, unit: Unit) -> list[B
     """
     ends, first, (start, stop) = unit.sequence_ends, unit.first_sequence, unit.values_interval
     assert ends is not None
-    values, lengths = read_sequences(opened, job.values, first, first + len(ends))
+    values, lengths = read_sequences(opened, job.values, start=first, stop=first + len(ends))
     if not np.array_equal(np.diff(ends), lengths[1:]):
         raise CorruptChunkError("its sequences have other lengths than when they were counted")
     before = start - (int(ends[0]) - int(lengths[0]))
@@ -244,5 +244,5 @@ def delete_partial(job: Job) -> None:
     job.target.keys.delete_partial()
 
 
-TRANSFER = Work("write", read=read_unit, use=write_unit, check=check_target, delete_partial=delete_partial)
+TRANSFER = Work(name="write", read=read_unit, use=write_unit, check=check_target, delete_partial=delete_partial)
 """What a conversion does with each unit."""

@@ -49,7 +49,7 @@ def make_jobs(target: Target, scan: SourceScan, plan: StorePlan, *, skip: bool, 
     with quiet_zarr():
         return [
             Job(
-                values=describe_values(scan, dataset_scans[array.path], array, array.node.write_shape),
+                values=describe_values(scan, dataset_scans[array.path], array, write_shape=array.node.write_shape),
                 strategy=array.strategy,
                 node=array.node,
                 array=make_array(target.store, array.node, target.zarr_format),
@@ -115,7 +115,7 @@ def write_store(
                 started.delete_prefix(scan.targets[path])
             skipped = list_skipped(plan, failed)
             nodes = describe_nodes(started.zarr_format, scan, jobs, failed=failed, skipped=skipped, identity=identity)
-            finish(started, marker, scan, nodes)
+            finish(started, marker, scan, nodes=nodes)
     return results, failed
 
 

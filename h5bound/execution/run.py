@@ -53,10 +53,8 @@ def run_units(
     ----------
     work
         What is done with each unit.
-    jobs
-        One for each array.
-    units
-        Chunks of these arrays.
+    jobs, units
+        One job for each array, and chunks of these arrays.
     sources
         Sources by their number. They are opened one after another, each once for a window of units.
     window

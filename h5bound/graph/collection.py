@@ -42,7 +42,7 @@ def make_dask_array(
     """
     name = f"{'wait_on' if lifecycle.barrier else 'read'}-{tokenize(lifecycle.name, token)}"
     blocks = Blocks(
-        name,
+        name=name,
         lifecycle=lifecycle,
         chunks=chunks,
         itemsize=dtype.itemsize,

@@ -130,7 +130,7 @@ class OpenLayer(_LifecycleLayer):
     def clone(self, keys: set[Key], seed: Hashable, bind_to: Key | None = None) -> tuple[Layer, bool]:
         """Return this layer under another name; bind its open to another task unless it is bound already."""
         bound = bind_to is not None and self.lifecycle.bound_to is None
-        return _with(self, lifecycle=_clone_lifecycle(self.lifecycle, keys, seed, bind_to)), bound
+        return _with(self, lifecycle=_clone_lifecycle(self.lifecycle, keys, seed, bind_to=bind_to)), bound
 
 
 class BlockLayer(_LifecycleLayer):
@@ -167,7 +167,7 @@ class BlockLayer(_LifecycleLayer):
 
     def clone(self, keys: set[Key], seed: Hashable, bind_to: Key | None = None) -> tuple[Layer, bool]:
         """Return this layer under another name; the open task, not a block, is bound to another task."""
-        lifecycle = _clone_lifecycle(self.blocks.lifecycle, keys, seed, bind_to)
+        lifecycle = _clone_lifecycle(self.blocks.lifecycle, keys, seed, bind_to=bind_to)
         blocks = replace(self.blocks, name=clone_key(self.blocks.name, seed), lifecycle=lifecycle)
         return _with(self, blocks=blocks), False
 

@@ -85,7 +85,7 @@ class ExternalCheck:
 
     def find(self, main: str, name: str, reference: str) -> Path:
         """Return the path of another file, as `find_file` does, and note its state."""
-        path = find_file(main, name, reference, self.allowed)
+        path = find_file(main, name, reference, allowed=self.allowed)
         real = os.path.realpath(path)
         if real not in self.states:
             self.states[real] = FileState.of(real)
@@ -194,7 +194,7 @@ class ExternalCheck:
             raise UnsafeSourceError(f"a chain of more than {MAX_HOPS} external links")
         name, linked_path = link
         with naming(f"external link to {name}:{linked_path}"), self.open_file(file, name, "link") as other:
-            return self.count_source(other, linked_path, selection, hops + 1)
+            return self.count_source(other, linked_path, selection, hops=hops + 1)
 
 
 def check_whole_file(file: h5py.File, allowed: Sequence[Path]) -> None:

@@ -173,7 +173,7 @@ class _Walk:
             return
         info = group.links.get_info(name)
         if info.type != h5l.TYPE_HARD:
-            self.links.append(read_link(group, name, info.type, path))
+            self.links.append(read_link(group, name, info.type, path=path))
             return
         first = self.first_path.setdefault(info.u, path)
         if first is not path:

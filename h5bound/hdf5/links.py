@@ -117,7 +117,7 @@ def follow_path(root: h5g.GroupID, path: bytes, max_links: int = 64) -> tuple[h5
             item, parent = h5o.open(item, name), child
             continue
         if link_type != h5l.TYPE_SOFT:
-            return read_link(item, name, link_type, child), parts
+            return read_link(item, name, link_type, path=child), parts
         step = (child, tuple(parts))
         if step in followed or len(followed) == max_links:
             problem = "form a circle" if step in followed else f"are more than {max_links}"

@@ -157,7 +157,7 @@ class Handle:
         finalizer.detach()
 
     def abandon(self) -> None:
-        """Let go of the source once the readers in flight have ended, since no close task will run."""
+        """Release the source once the readers in flight have ended, since no close task will run."""
         self._failed.add(None)
         for session, _ in list(self._sessions.values()):
             session.drop(self.name)

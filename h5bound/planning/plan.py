@@ -124,7 +124,7 @@ def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode,
             settings.codecs, dtype, endian=dataset_scan.type.endian, chunks=chunks, zarr_format=settings.zarr_format
         )
     # zarr-python 3.1 cannot read a compound fill value in shards
-    shards = choose_shards(settings, path, shape, chunks, itemsize) if dtype.names is None else None
+    shards = choose_shards(settings, path, shape, chunks=chunks, itemsize=itemsize) if dtype.names is None else None
     node = ArrayNode(
         target=dataset_scan.target,
         dtype=dtype,

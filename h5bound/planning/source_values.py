@@ -117,7 +117,7 @@ def cut_units(values: Sequence[SourceValues], chunk_coords: Sequence[ChunkCoords
     """Return the units that read chunks of each dataset, or rows of sequences, for windows of so many bytes."""
     pairs = list(zip(values, chunk_coords, strict=True))
     nbytes = choose_unit_nbytes(window, sum(item.chunk_nbytes * len(coords) for item, coords in pairs))
-    return [unit for number, (item, coords) in enumerate(pairs) for unit in _cut(number, item, coords, nbytes)]
+    return [unit for number, (item, coords) in enumerate(pairs) for unit in _cut(number, item, coords, nbytes=nbytes)]
 
 
 def _cut(number: int, values: SourceValues, chunk_coords: ChunkCoords, nbytes: int) -> Iterator[Unit]:
@@ -155,7 +155,7 @@ def read_unit_values(
     """Read the chunks of a unit of `cut_units`; of sequences one pair, of elements and lengths."""
     if values.has_sequences:
         start, last = int(unit.chunk_coords[0, 0]), int(unit.chunk_coords[-1, 0])
-        return [read_sequences(opened, values, start * values.row_size, (last + 1) * values.row_size)]
+        return [read_sequences(opened, values, start=start * values.row_size, stop=(last + 1) * values.row_size)]
     return list(read_chunks(opened, values, unit.chunk_coords, via_h5py=via_h5py, convert=convert))
 
 

@@ -72,7 +72,7 @@ def plan_units(arrays: Sequence[ArrayPlan], window: int) -> list[Unit]:
     sizes = [chunk_nbytes(plan) for plan in arrays]
     nbytes = choose_unit_nbytes(window, sum(int(item.sum()) for item in sizes))
     return [
-        make_unit(number, plan, start, stop, nbytes=int(item[start:stop].sum()))
+        make_unit(number, plan, start=start, stop=stop, nbytes=int(item[start:stop].sum()))
         for number, (plan, item) in enumerate(zip(arrays, sizes, strict=True))
         for start, stop in cut_plan(plan, item, nbytes)
     ]
@@ -113,15 +113,17 @@ def make_unit(number: int, plan: ArrayPlan, start: int, stop: int, *, nbytes: in
     interval = start * size, min(stop * size, length)
     if plan.planned_values is not None:
         values = plan.planned_values[slice(*interval)]
-        return Unit(number, chunk_coords, nbytes, values_interval=interval, planned_values=values)
+        return Unit(
+            array=number, chunk_coords=chunk_coords, nbytes=nbytes, values_interval=interval, planned_values=values
+        )
     ends = plan.sequence_ends
     assert ends is not None
     first = int(np.searchsorted(ends, interval[0], side="right"))
     last = int(np.searchsorted(ends, interval[1], side="left"))
     return Unit(
-        number,
-        chunk_coords,
-        nbytes,
+        array=number,
+        chunk_coords=chunk_coords,
+        nbytes=nbytes,
         values_interval=interval,
         first_sequence=first,
         sequence_ends=ends[first : last + 1],
@@ -143,4 +145,4 @@ def keep_chunks(unit: Unit, plan: ArrayPlan, kept: NDArray[np.bool_]) -> Iterato
     bounds = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]])))
     for start, stop in bounds.reshape(-1, 2).tolist():
         part = unit.nbytes * (stop - start) // len(kept)
-        yield make_unit(unit.array, plan, before + start, before + stop, nbytes=part)
+        yield make_unit(unit.array, plan, start=before + start, stop=before + stop, nbytes=part)

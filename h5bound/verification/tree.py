@@ -142,7 +142,7 @@ def compare_groups(comparison: Comparison, file: OpenOrigin, groups: Iterable[Gr
     for group in groups:
         node = comparison.tree.nodes.get(group.target)
         if node is not None and node.array is None:
-            compare_attributes_of(comparison, file, group, node, path=group.path)
+            compare_attributes_of(comparison, file, group, node=node, path=group.path)
         else:
             comparison.add(group.path, "not a group in the store")
 
@@ -158,8 +158,8 @@ def compare_datasets(comparison: Comparison, file: OpenOrigin, datasets: Iterabl
             continue
         node = comparison.tree.nodes.get(dataset_scan.target)
         if node is not None:
-            compare_attributes_of(comparison, file, dataset_scan, node, path=path)
-            compare_arrays(comparison, file, dataset_scan, plans[path])
+            compare_attributes_of(comparison, file, dataset_scan, node=node, path=path)
+            compare_arrays(comparison, file, dataset_scan, plans=plans[path])
         elif path in comparison.retried:
             add_job(comparison, dataset_scan, plans[path][0])
         else:
@@ -193,16 +193,16 @@ def compare_arrays(
     ]
     comparison.differences |= dict.fromkeys(differences)
     if not differences:
-        job, chunk_coords = add_job(comparison, dataset_scan, plans[0], stored)
+        job, chunk_coords = add_job(comparison, dataset_scan, plans[0], stored=stored)
         if dataset_scan.ends is None:
-            compare_absent(comparison, file, job, plans[0], chunk_coords)
+            compare_absent(comparison, file, job, plan=plans[0], chunk_coords=chunk_coords)
 
 
 def add_job(
     comparison: Comparison, dataset_scan: DatasetScan, plan: ArrayPlan, stored: Sequence[StoredNode] = ()
 ) -> tuple[CompareJob, ChunkCoords]:
     """List a dataset whose values are to be compared, and return the job and its chunks; without arrays it is read."""
-    job = make_job(comparison.scan, dataset_scan, plan, stored)
+    job = make_job(comparison.scan, dataset_scan, plan, stored=stored)
     if dataset_scan.ends is None:
         chunk_coords = plan_comparison(comparison, plan, job.values.write_shape)
     else:

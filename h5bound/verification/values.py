@@ -75,7 +75,7 @@ def make_job(
     """Return what the units of a dataset have in common; without arrays it is only read."""
     arrays = tuple(node.array for node in stored if node.array is not None)
     write_shape = (arrays[0].shards or arrays[0].chunks) if arrays else plan.node.write_shape
-    return CompareJob(values=describe_values(scan, dataset_scan, plan, write_shape), arrays=arrays)
+    return CompareJob(values=describe_values(scan, dataset_scan, plan, write_shape=write_shape), arrays=arrays)
 
 
 def read_source(opened: OpenFile, job: CompareJob, unit: Unit) -> ReadResult:
@@ -96,7 +96,7 @@ def compare_unit(job: CompareJob, unit: Unit, result: ReadResult) -> UnitResult:
         return UnitResult(unit.array)
     if job.values.has_sequences:
         values, lengths = result.parts[0]
-        problem = compare_sequences(job, int(unit.chunk_coords[0, 0]) * job.values.row_size, values, lengths)
+        problem = compare_sequences(job, int(unit.chunk_coords[0, 0]) * job.values.row_size, values, lengths=lengths)
         return UnitResult(unit.array, nbytes=values.nbytes, chunks=int(bool(problem)), problem=problem)
     problems = [
         problem

@@ -149,8 +149,8 @@ def _open(
         options = {"phony_dims": phony_dims, "decode_vlen_strings": decode_vlen_strings}
         with h5netcdf.File(opened.file, "r", **options) as root:
             top = _parse_group(group)
-            paths = _walk(Store(root, opened.file, variables, top).ds, top) if nested else [top]
-            datasets = {path: _decode(Store(root, opened.file, variables, path), decoders) for path in paths}
+            paths = _walk(Store(root, opened.file, variables, group=top).ds, top) if nested else [top]
+            datasets = {path: _decode(Store(root, opened.file, variables, group=path), decoders) for path in paths}
     handle.close(ONLY_WINDOW)
     return datasets
 
@@ -235,7 +235,7 @@ class Store(H5NetCDFStore):
             plain=dataset.shape == variable.shape and not (dtype.hasobject or dtype.names or dtype.subdtype),
             decode_vlen_strings=self.options.decode_vlen_strings,
         )
-        values = VariableArray(self.options.source, spec, variable.shape, variable.dtype)
+        values = VariableArray(self.options.source, spec, shape=variable.shape, dtype=variable.dtype)
         return xr.Variable(variable.dims, index_lazily(values), variable.attrs, variable.encoding)
 
     def _dataset_path(self, name: str) -> str:
