@@ -458,6 +458,7 @@ def test_the_private_names_of_xarray_do_what_the_engine_needs_of_them() -> None:
     assert squares.keys == [(slice(3, 9, 1),)]
 
 
+@pytest.mark.slow
 def test_h5bound_works_without_xarray() -> None:
     code = """
 import sys
