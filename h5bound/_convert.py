@@ -46,7 +46,7 @@ from h5bound.reader.open_file import OpenFile
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports import ConversionReport
 from h5bound.stores.conflicts import check_external_files, check_report, write_report
-from h5bound.stores.generic import reaching
+from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import open_target
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from h5bound.reader.open_file import OpenFile
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports import Difference, VerificationReport
 from h5bound.stores.conflicts import check_report, write_report
-from h5bound.stores.generic import reaching
+from h5bound.stores.keys import reaching
 from h5bound.stores.metadata import quiet_zarr
 from h5bound.stores.resolve import find_target
 from h5bound.stores.tree import compare_copies, read_tree

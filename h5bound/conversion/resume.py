@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
     from h5bound.reader.source import H5Source
-    from h5bound.stores.target import Marker, Target
+    from h5bound.stores.lock import Marker
+    from h5bound.stores.target import Target
 
     State = Literal["nothing", "unfinished", "condemned", "store", "other"]
     Action = Literal["start", "refuse", "continue", "replace", "done"]
@@ -76,7 +77,7 @@ def find_state(target: Target, marker: bytes | None) -> State:
     """Return what a target holds, by the content of its marker and its keys."""
     if "fingerprint" in parse_marker(marker):
         return "unfinished"
-    if target.keys.is_empty(but=target.backend.marker):
+    if target.keys.is_empty(but=target.marker):
         return "nothing"
     if marker is not None:
         return "condemned"
@@ -93,11 +94,11 @@ def choose_action(target: Target, state: State, *, resume: bool, overwrite: bool
 
 def check_target_state(target: Target, source: H5Source, *, resume: bool, overwrite: bool) -> None:
     """Raise TargetError if the target is the source, is written to now, or holds what is not to be touched."""
-    target.backend.check_free(target.url, source.path)
+    target.check_free(source.path)
     check_source(target, source)
     state = find_state(target, target.keys.read(MARKER))
     action = choose_action(target, state, resume=resume, overwrite=overwrite)
-    if action == "continue" and not target.backend.resumable:
+    if action == "continue" and not target.resumable:
         raise TargetError(
             f"{target.url}: its file system may hold keys that were not written to their end, so the conversion cannot "
             "be resumed; overwrite=True starts over"
@@ -205,9 +206,9 @@ def find_done(
 
 def clear(target: Target) -> None:
     """Delete all but the marker, metadata documents first: an array without some of its chunks would read as fill."""
-    if target.backend.marker:
+    if target.marker:
         delete_keys(target, [key for key in target.keys.list_all() if key.rpartition("/")[2] in RESERVED_KEYS])
-    target.keys.clear(keep=target.backend.marker)
+    target.keys.clear(keep=target.marker)
 
 
 def delete_keys(target: Target, keys: Collection[str]) -> None:

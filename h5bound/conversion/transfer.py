@@ -235,7 +235,7 @@ def key_of(job: Job, coords: Shape) -> str:
 
 def check_target(job: Job) -> None:
     """Raise TargetError if the marker of this conversion is not there: this process sees another place."""
-    if job.target.backend.marker and job.target.keys.read(MARKER) is None:
+    if job.target.marker and job.target.keys.read(MARKER) is None:
         raise TargetError(f"{job.target.url}: not where the conversion was begun; name a store that all can reach")
 
 

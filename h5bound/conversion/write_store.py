@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
     from h5bound.reports import Skipped
+    from h5bound.stores.lock import Marker
     from h5bound.stores.metadata import Document
-    from h5bound.stores.target import Marker, Target
+    from h5bound.stores.target import Target
 
     Transfer = Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]]
 
@@ -121,7 +122,7 @@ def write_store(
 
 def write_early_documents(target: Target, jobs: Iterable[Job]) -> None:
     """Write the metadata documents of arrays before any chunk, if the store takes no chunk without them."""
-    if target.backend.takes_arrays_first:
+    if target.takes_arrays_first:
         target.keys.write(list_items({job.node.target: describe_array(job.array, job.node) for job in jobs}))
 
 
@@ -211,8 +212,8 @@ def explaining_unfinished(target: Target) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if target.backend.marker:
-            restart = isinstance(error, SourceChangedError) or not target.backend.resumable
+        if target.marker:
+            restart = isinstance(error, SourceChangedError) or not target.resumable
             options = "overwrite" if restart else "resume or overwrite"
             error.add_note(f"{target.url} is unfinished: convert again with {options}")
         raise

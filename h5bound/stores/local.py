@@ -1,65 +1,20 @@
-"""A local directory as a target: its keys are files, written without zarr, which is slower and lists less."""
+"""The keys of a local directory: files, written without zarr, which is slower and lists less."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from h5bound.errors import TargetError
-from h5bound.stores.lock import MARKER, LockedFile, busy, is_locked
 from h5bound.zarr_model.node_names import PARTIAL_SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
-
-    from zarr.storage import LocalStore
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LocalBackend:
-    """A folder, written file by file under a locked marker."""
-
-    store: LocalStore
-    marker = MARKER
-    takes_arrays_first = False
-    resumable = True
-
-    @property
-    def keys(self) -> FolderKeys:
-        """The keys of the store."""
-        return FolderKeys(Path(self.store.root))
-
-    def travels(self, *, writing: bool) -> bool:
-        """Return True."""
-        return True
-
-    def check_free(self, url: str, source: str) -> None:
-        """Raise TargetError if a conversion is writing now, or a file is at the path."""
-        root = self.keys.root
-        if root.is_file():
-            name = "the source itself" if str(root.resolve()) == source else "a file"
-            raise TargetError(f"{url}: this is {name}, not a folder for a store; name another target")
-        if is_locked(root / MARKER):
-            raise busy(url)
-
-    def begin(self, url: str, message: str, *, overwrite: bool) -> AbstractContextManager[LocalBackend]:
-        """Return a context that gives this backend: what is written stays, under the marker."""
-        return nullcontext(self)
-
-    @contextmanager
-    def lock(self, url: str) -> Iterator[LockedFile]:
-        """Yield the marker. Raise TargetError if another conversion has locked it."""
-        marker = LockedFile(self.keys.root / MARKER, url)
-        try:
-            yield marker
-        finally:
-            marker.release()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,11 @@ the process ends, however it ends, so an unlocked marker belongs to an interrupt
 exclusively and written in place, since a file renamed over it would not have the lock. Where the file system has no
 locks, the exclusive creation remains. (`filelock` does not do: it leaves its file behind, and fails with ENOLCK and
 ENOTSUP.)
+
+Any other store has no lock. Its marker names its owner. It is created only where there is none, which is atomic in
+stores that can do so (`set_if_not_exists`), and read back. A conversion with resume or overwrite takes the marker over,
+since nothing says whether its owner still runs. The old owner notices that before it writes a work unit or the root,
+and fails.
 """
 
 from __future__ import annotations
@@ -15,13 +20,18 @@ import os
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from h5bound.errors import TargetError
+from h5bound.stores.keys import make_buffer, reaching
 from h5bound.stores.metadata import dump
+from h5bound.stores.zarr_internals import run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from h5bound.stores.keys import StoreKeys
 
 
 MARKER = "h5bound-unfinished.json"
@@ -48,13 +58,33 @@ else:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-class LockedFile:
-    """A marker that is a locked file. Raise TargetError if another conversion has the lock. `url` names the target."""
+class Marker:
+    """A marker where nothing can be seen before the conversion is complete: there is none."""
 
-    content: bytes | None
+    content: bytes | None = None
     """What was in the marker before, None if there was none."""
     owner = ""
     """Name of the conversion in the marker, where no lock protects it."""
+
+    def write(self, document: Mapping[str, Any]) -> None:
+        """Write a document."""
+
+    def take_over(self, document: Mapping[str, Any]) -> None:
+        """Write the document of a conversion that is continued, if the marker has to name its owner."""
+
+    def is_ours(self) -> bool:
+        """Return whether the marker is still that of this conversion."""
+        return True
+
+    def delete(self) -> None:
+        """Delete the marker."""
+
+
+class LockedFile(Marker):
+    """A locked file, not rewritten by `take_over`: cut short, it would not say whose work this is.
+
+    Raise TargetError if another conversion has the lock. `url` names the target.
+    """
 
     def __init__(self, path: Path, url: str) -> None:
         self.path = path
@@ -75,9 +105,6 @@ class LockedFile:
         while data:
             data = data[os.write(self.descriptor, data) :]
 
-    def take_over(self, document: Mapping[str, Any]) -> None:
-        """Leave the file as it is: cut short by a rewrite, it would not say whose work this is."""
-
     def is_ours(self) -> bool:
         """Return whether the locked file is still the one at its path."""
         return is_at(self.path, self.descriptor)
@@ -95,23 +122,31 @@ class LockedFile:
             self.descriptor = -1
 
 
-class NoMarker:
-    """For stores in which nothing can be seen before the conversion is complete."""
+class OwnedKey(Marker):
+    """A key with the name of its owner. Raise TargetError if another conversion was faster."""
 
-    content: bytes | None = None
-    owner = ""
+    def __init__(self, keys: StoreKeys, url: str) -> None:
+        self.keys, self.owner = keys, uuid4().hex
+        self.content = keys.read(MARKER)
+        if self.content is None:
+            with reaching(url):
+                run(keys.store.set_if_not_exists(MARKER, make_buffer(dump({"owner": self.owner}))))
+            if not self.is_ours():
+                raise busy(url)
 
     def write(self, document: Mapping[str, Any]) -> None:
-        """Do nothing."""
+        """Write a document and the name of this conversion."""
+        self.keys.write([(MARKER, dump({**document, "owner": self.owner}))])
 
     take_over = write
 
     def is_ours(self) -> bool:
-        """Return True."""
-        return True
+        """Return whether the marker has the name of this conversion."""
+        return parse_marker(self.keys.read(MARKER)).get("owner") == self.owner
 
     def delete(self) -> None:
-        """Do nothing."""
+        """Delete the key."""
+        self.keys.delete([MARKER])
 
 
 def open_locked(path: Path) -> tuple[int, bool]:

@@ -5,25 +5,23 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.errors import OptionError, TargetError
 from h5bound.files.urls import USER, quote_url, redact, redact_all
-from h5bound.stores.generic import GenericBackend, reaching
-from h5bound.stores.icechunk import IcechunkBackend
-from h5bound.stores.local import LocalBackend
-from h5bound.stores.target import Target
+from h5bound.stores.icechunk import IcechunkTarget
+from h5bound.stores.keys import reaching
+from h5bound.stores.target import LocalTarget, Target
 from h5bound.stores.zarr_internals import run
-from h5bound.stores.zip_file import ZipBackend
+from h5bound.stores.zip_file import ZipTarget
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from os import PathLike
 
     from zarr.abc.store import Store
-
-    from h5bound.stores.target import Backend
 
     StoreLike = str | PathLike[str] | Store
 
@@ -37,25 +35,14 @@ def open_target(
 ) -> Target:
     """Return the store at a path or URL, or the one that is passed. Nothing is read from it, except of a zip file.
 
-    Parameters
-    ----------
-    place
-        The path of a directory, or of a zip file if it ends in ``.zip``; a URL for fsspec; or a Zarr store.
-    zarr_format
-        Format to write, or to read.
-    storage_options
-        Options for fsspec, if `place` is a URL.
-    read_only
-        Whether the store is only read.
-
-    Raises
-    ------
-    OptionError
-        `place` is none of these, or the options are not for it.
-    TargetError
-        The URL cannot be used, or the store cannot be written to.
+    A path is that of a directory, or of a zip file if it ends in ``.zip``. `zarr_format` is written, or read;
+    `storage_options` are for fsspec, which opens URLs. Raise OptionError if `place` is nothing of that or the options
+    are not for it, TargetError if a URL cannot be used or a store cannot be written to.
     """
+    from zarr.storage import LocalStore, ZipStore
+
     url = ""
+    store: Store
     if isinstance(place, (str, os.PathLike)):
         url = os.fspath(place)
         if not url or "\0" in url or re.match("file:/[^/]", url):
@@ -64,32 +51,37 @@ def open_target(
         if "://" in path:
             store, storage_options = open_url(url, storage_options, read_only=read_only), None
         else:
-            store = open_path(Path(path), read_only=read_only)
+            absolute = Path(path).absolute()  # the workers of a cluster have other working directories
+            is_zip = absolute.suffix == ".zip"
+            store = ZipStore(absolute, mode="r") if is_zip else LocalStore(absolute, read_only=read_only)
     else:
         store = check_store(place, read_only=read_only)
     if storage_options:
         raise OptionError("storage_options: they are only for URLs, which fsspec opens")
-    return Target(choose_backend(store, zarr_format, read_only=read_only), zarr_format, url or describe_store(store))
+    return make_target(store, zarr_format, url or describe_store(store), read_only=read_only)
 
 
-def choose_backend(store: Store, zarr_format: Literal[2, 3], *, read_only: bool) -> Backend:
-    """Return what converts into a store of this class, with the store open."""
+def make_target(store: Store, zarr_format: Literal[2, 3], url: str, *, read_only: bool) -> Target:
+    """Return what converts into a store of this class, with the store open. `url` is its name in errors."""
     from zarr.storage import LocalStore, StorePath, ZipStore
 
-    icechunk = sys.modules.get("icechunk")  # not imported: then the store is not icechunk's
     if type(store) is LocalStore:  # not opened: that would make the folder
-        return LocalBackend(LocalStore(store.root.absolute(), read_only=read_only))
+        return LocalTarget(LocalStore(store.root.absolute(), read_only=read_only), zarr_format, url)
     if isinstance(store, ZipStore):
         if read_only and store.path is not None:  # the caller's, closed after writing, may truncate the file
             store = ZipStore(store.path, mode="r")
-        backend = ZipBackend(store)
-        if not store.read_only or backend.is_zip():
+        zip_file = ZipTarget(store, zarr_format, url)
+        if not store.read_only or zip_file.is_zip():
             run(StorePath.open(store, ""))
-        return backend
+        return zip_file
     run(StorePath.open(store, ""))
-    if icechunk is not None and isinstance(store, icechunk.IcechunkStore):
-        return IcechunkBackend.of(store, zarr_format, read_only=read_only)
-    return GenericBackend(store)
+    icechunk = sys.modules.get("icechunk")  # not imported: then the store is not icechunk's
+    if icechunk is None or not isinstance(store, icechunk.IcechunkStore):
+        return Target(store, zarr_format, url)
+    target = IcechunkTarget(store, zarr_format, url)
+    if not read_only:
+        target.check_format()
+    return target
 
 
 def find_target(place: StoreLike, storage_options: Mapping[str, Any] | None = None) -> Target:
@@ -99,15 +91,7 @@ def find_target(place: StoreLike, storage_options: Mapping[str, Any] | None = No
     """
     target = open_target(place, 3, storage_options, read_only=True)
     with reaching(target.url):
-        return target if target.keys.read(".zgroup") is None else Target(target.backend, 2, target.url)
-
-
-def open_path(path: Path, *, read_only: bool) -> Store:
-    """Return the store at a local path; a zip file is only read through it."""
-    from zarr.storage import LocalStore, ZipStore
-
-    path = path.absolute()  # the workers of a cluster have other working directories
-    return ZipStore(path, mode="r") if path.suffix == ".zip" else LocalStore(path, read_only=read_only)
+        return target if target.keys.read(".zgroup") is None else replace(target, zarr_format=2)
 
 
 def open_url(url: str, storage_options: Mapping[str, Any] | None, *, read_only: bool) -> Store:

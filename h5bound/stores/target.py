@@ -2,121 +2,103 @@
 
 Chunks are written first and metadata documents last, those of the root last of all. Until then no node can be opened.
 
-================  ========================================  ====================================================
-module            store                                     what an unfinished conversion leaves
-================  ========================================  ====================================================
-`local`           a local directory                         chunks and the marker
-`generic`         fsspec's and obstore's stores, memory …   chunks and the marker
-`zip_file`        one zip file, written by this process     nothing: the file appears when it is whole
-`icechunk`        a session of a repository                 nothing: one commit or none
-================  ========================================  ====================================================
+==============  ========================================  ======================================================
+class           store                                     what an unfinished conversion leaves
+==============  ========================================  ======================================================
+LocalTarget     a local directory                         chunks and the marker
+ZipTarget       one zip file, written by this process     nothing: the file appears when it is whole
+IcechunkTarget  a session of a repository                 nothing: one commit or none
+Target          fsspec's and obstore's stores, memory …   chunks and the marker
+==============  ========================================  ======================================================
 
-Another kind of store is one more module with a `Backend`, and a line in :func:`h5bound.stores.resolve.choose_backend`.
+Another kind of store is one more module with a subclass of `Target`, and a line in
+:func:`h5bound.stores.resolve.make_target`.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+import pickle
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from h5bound.errors import TargetError
+from h5bound.stores.keys import StoreKeys
+from h5bound.stores.local import FolderKeys
+from h5bound.stores.lock import MARKER, LockedFile, OwnedKey, busy, is_locked
+from h5bound.stores.zarr_internals import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from zarr.abc.store import Store
+    from zarr.storage import LocalStore
 
-    from h5bound.stores.generic import OwnedKey, StoreKeys
-    from h5bound.stores.local import FolderKeys
-    from h5bound.stores.lock import LockedFile, NoMarker
-
-    Marker = LockedFile | OwnedKey | NoMarker
-
-
-class Backend(Protocol):
-    """One kind of store: how a conversion begins, how it ends or is undone, and what keeps a second one out."""
-
-    marker: str
-    """Key of an unfinished conversion; "" where nothing can be seen before a conversion is complete."""
-    takes_arrays_first: bool
-    """Whether the metadata document of an array has to be there before its chunks."""
-
-    @property
-    def store(self) -> Store:
-        """The store as zarr has it."""
-
-    @property
-    def keys(self) -> FolderKeys | StoreKeys:
-        """The keys of the store."""
-
-    @property
-    def resumable(self) -> bool:
-        """Whether a key that an interrupted conversion left is whole."""
-
-    def travels(self, *, writing: bool) -> bool:
-        """Return whether a copy in another process reaches the same store."""
-
-    def check_free(self, url: str, source: str) -> None:
-        """Raise TargetError if a conversion is writing, as far as that is known, or a file is in the way.
-
-        `url` names the target in the error, `source` is the path of the HDF5 file.
-        """
-
-    def begin(self, url: str, message: str, *, overwrite: bool) -> AbstractContextManager[Backend]:
-        """Return a context that gives the backend to write to: committed at its end, undone after an error."""
-
-    def lock(self, url: str) -> AbstractContextManager[Marker]:
-        """Return a context that gives the marker. Raise TargetError if another conversion has it."""
+    from h5bound.stores.lock import Marker
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A store, and the format that it has. It can be pickled if the store can."""
+    """A Zarr store that is written key by key, under a marker with the name of its owner; subclasses do it otherwise.
 
-    backend: Backend = field(repr=False)
-    """Its store may hold credentials in `storage_options`."""
+    It can be pickled if the store can.
+    """
+
+    store: Store = field(repr=False)
+    """The store as zarr has it, perhaps with credentials in `storage_options`."""
     zarr_format: Literal[2, 3]
     url: str
     """Name in reports and errors."""
-
-    @property
-    def store(self) -> Store:
-        """The store as zarr has it."""
-        return self.backend.store
+    marker = MARKER
+    """Key of an unfinished conversion; "" where nothing can be seen before a conversion is complete."""
+    takes_arrays_first = False
+    """Whether the metadata document of an array has to be there before its chunks."""
 
     @property
     def keys(self) -> FolderKeys | StoreKeys:
         """The keys of the store."""
-        return self.backend.keys
+        return StoreKeys(self.store)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a key that an interrupted conversion left is whole.
+
+        Of fsspec's file systems only those that are asynchronous by themselves are object stores, which write a key
+        whole. The others write files in place.
+        """
+        return not hasattr(getattr(self.store, "fs", None), "sync_fs") or is_memory(self.store)
+
+    def travels(self, *, writing: bool) -> bool:
+        """Return whether a copy in another process reaches the same store."""
+        return not is_memory(unwrap(self.store)) and is_picklable(self.store)
 
     def check_reach(self, scheduler: str | None, *, writing: bool) -> None:
         """Raise TargetError if tasks run in other processes, and these cannot reach the store.
 
-        Parameters
-        ----------
-        scheduler
-            Address of a cluster; None for the scheduler in force.
-        writing
-            Whether the tasks write to the store.
+        `scheduler` is the address of a cluster, None for the scheduler in force.
         """
         from h5bound.execution.run import runs_on_threads
 
-        if not runs_on_threads(scheduler) and not self.backend.travels(writing=writing):
+        if not runs_on_threads(scheduler) and not self.travels(writing=writing):
             raise TargetError(
                 f"{self.url}: only this process can use it, and tasks run in others; "
                 "name a folder or a URL, or set dask.config.set(scheduler='threads')"
             )
 
-    @contextmanager
-    def begin(self, message: str, *, overwrite: bool) -> Iterator[tuple[Target, Marker]]:
-        """Yield the target to write to and its marker. What is written is kept at the end, or undone after an error.
+    def check_free(self, source: str) -> None:
+        """Raise TargetError if a conversion is writing, as far as that is known, or a file is in the way.
+
+        `source` is the path of the HDF5 file.
+        """
+
+    def begin(self, message: str, *, overwrite: bool) -> AbstractContextManager[tuple[Target, Marker]]:
+        """Return a context that gives the target to write to and its marker. What is written is kept, or undone.
 
         `message` describes the commit, where there is one. Raise TargetError if another conversion has the target.
         """
-        with self.backend.begin(self.url, message, overwrite=overwrite) as backend, backend.lock(self.url) as marker:
-            yield replace(self, backend=backend), marker
+        return nullcontext((self, OwnedKey(StoreKeys(self.store), self.url)))
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete all keys below a path. Raise TargetError if there are some, and the store cannot delete."""
@@ -127,3 +109,55 @@ class Target:
                 f"{self.url}: {prefix} was written in part before it could not be read, and nothing can be deleted "
                 "from a zip; leave it out with exclude, or convert into a folder"
             ) from error
+
+
+class LocalTarget(Target):
+    """A folder, written file by file under a locked marker."""
+
+    store: LocalStore
+    resumable = True
+
+    @property
+    def keys(self) -> FolderKeys:
+        """The keys of the store."""
+        return FolderKeys(Path(self.store.root))
+
+    def travels(self, *, writing: bool) -> bool:
+        """Return True."""
+        return True
+
+    def check_free(self, source: str) -> None:
+        """Raise TargetError if a conversion is writing now, or a file is at the path."""
+        root = self.keys.root
+        if root.is_file():
+            name = "the source itself" if str(root.resolve()) == source else "a file"
+            raise TargetError(f"{self.url}: this is {name}, not a folder for a store; name another target")
+        if is_locked(root / MARKER):
+            raise busy(self.url)
+
+    @contextmanager
+    def begin(self, message: str, *, overwrite: bool) -> Iterator[tuple[Target, Marker]]:
+        """Yield this target and its marker. Raise TargetError if another conversion has locked it."""
+        marker = LockedFile(self.keys.root / MARKER, self.url)
+        try:
+            yield self, marker
+        finally:
+            marker.release()
+
+
+def is_memory(store: Store) -> bool:
+    """Return whether a store is in the memory of this process, so that a copy elsewhere is another store."""
+    from zarr.storage import MemoryStore
+
+    fs = getattr(store, "fs", None)
+    protocol = getattr(getattr(fs, "sync_fs", fs), "protocol", "")
+    return isinstance(store, MemoryStore) or protocol == "memory"
+
+
+def is_picklable(store: Store) -> bool:
+    """Return whether a store can be sent to other processes."""
+    try:
+        pickle.dumps(store)
+    except Exception:  # noqa: BLE001 - each store has a reason of its own
+        return False
+    return True

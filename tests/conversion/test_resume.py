@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
@@ -28,11 +29,10 @@ from tests.support.saboteur import Saboteur
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from h5bound.reports import ConversionReport
-    from h5bound.stores.target import Marker
+    from h5bound.stores.lock import Marker
 
 Content = dict[str, bytes]
 
@@ -318,9 +318,11 @@ def test_chunks_of_an_overwritten_store_are_not_taken_for_new_ones(tmp_path: Pat
     assert verify(new, target).equal
 
 
-def lock(target: Path) -> AbstractContextManager[Marker]:
+@contextmanager
+def lock(target: Path) -> Iterator[Marker]:
     """Lock a target as a conversion does."""
-    return open_target(target, 3).backend.lock(str(target))
+    with open_target(target, 3).begin("", overwrite=False) as (_, marker):
+        yield marker
 
 
 def hold(source: Any, target: Any, act: Callable[[], object], **options: Any) -> ConversionReport:

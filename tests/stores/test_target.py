@@ -22,7 +22,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, WrapperStore, Zip
 from h5bound import convert, verify
 from h5bound.cli.main import run_command
 from h5bound.errors import CorruptChunkError, OptionError, TargetError
-from h5bound.stores.generic import run_each
+from h5bound.stores.keys import run_each
 from h5bound.stores.local import FolderKeys
 from h5bound.stores.lock import MARKER
 from h5bound.stores.metadata import quiet_zarr
@@ -550,7 +550,7 @@ def test_a_local_directory_is_written_by_h5bound_however_it_is_named(tmp_path: P
     for make in (stores.folder, stores.file_url, stores.fsspec_folder):
         target = open_target(make(tmp_path, "").open(), 3)
         assert target.keys == FolderKeys(tmp_path / "a")
-        assert target.backend.resumable
+        assert target.resumable
     assert open_target(f"local://{tmp_path}/a", 3).keys == FolderKeys(tmp_path / "a")
 
 

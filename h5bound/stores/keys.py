@@ -1,30 +1,19 @@
-"""Any other Zarr store as a target: fsspec's, obstore's, memory, a class of the user's own.
-
-Such a store has no lock. Its marker names its owner. It is created only where there is none, which is atomic in stores
-that can do so (`set_if_not_exists`), and read back. A conversion with resume or overwrite takes the marker over, since
-nothing says whether its owner still runs. The old owner notices that before it writes a work unit or the root, and
-fails.
-"""
+"""The keys of a store of zarr: fsspec's, obstore's, memory, a zip file, a class of the user's own."""
 
 from __future__ import annotations
 
 import asyncio
-import pickle
 from collections import deque
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import uuid4
+from typing import TYPE_CHECKING, TypeVar
 
 from h5bound.errors import H5BoundError, TargetError
 from h5bound.files.urls import redact_all
-from h5bound.stores.lock import MARKER, busy, parse_marker
-from h5bound.stores.metadata import dump
-from h5bound.stores.zarr_internals import run, unwrap
+from h5bound.stores.zarr_internals import run
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 
     from zarr.abc.buffer import Buffer
     from zarr.abc.store import Store
@@ -33,44 +22,6 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class GenericBackend:
-    """A store that is written key by key, under a marker with the name of its owner."""
-
-    store: Store
-    marker = MARKER
-    takes_arrays_first = False
-
-    @property
-    def keys(self) -> StoreKeys:
-        """The keys of the store."""
-        return StoreKeys(self.store)
-
-    @property
-    def resumable(self) -> bool:
-        """Whether a key that an interrupted conversion left is whole.
-
-        Of fsspec's file systems only those that are asynchronous by themselves are object stores, which write a key
-        whole. The others write files in place.
-        """
-        return not hasattr(getattr(self.store, "fs", None), "sync_fs") or is_memory(self.store)
-
-    def travels(self, *, writing: bool) -> bool:
-        """Return whether a copy in another process reaches the same store."""
-        return not is_memory(unwrap(self.store)) and is_picklable(self.store)
-
-    def check_free(self, url: str, source: str) -> None:
-        """Do nothing: nothing says whether the owner of a marker still runs."""
-
-    def begin(self, url: str, message: str, *, overwrite: bool) -> AbstractContextManager[GenericBackend]:
-        """Return a context that gives this backend: what is written stays, under the marker."""
-        return nullcontext(self)
-
-    def lock(self, url: str) -> AbstractContextManager[OwnedKey]:
-        """Return a context that gives the marker. Raise TargetError if another conversion was faster."""
-        return nullcontext(OwnedKey(self.keys, url))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,33 +102,6 @@ class StoreKeys:
         """Do nothing: such a store has no limit that is known."""
 
 
-class OwnedKey:
-    """A marker that is a key with the name of its owner. Raise TargetError if another conversion was faster."""
-
-    def __init__(self, keys: StoreKeys, url: str) -> None:
-        self.keys, self.owner = keys, uuid4().hex
-        self.content = keys.read(MARKER)
-        if self.content is None:
-            with reaching(url):
-                run(keys.store.set_if_not_exists(MARKER, make_buffer(dump({"owner": self.owner}))))
-            if not self.is_ours():
-                raise busy(url)
-
-    def write(self, document: Mapping[str, Any]) -> None:
-        """Write a document and the name of this conversion."""
-        self.keys.write([(MARKER, dump({**document, "owner": self.owner}))])
-
-    take_over = write
-
-    def is_ours(self) -> bool:
-        """Return whether the marker has the name of this conversion."""
-        return parse_marker(self.keys.read(MARKER)).get("owner") == self.owner
-
-    def delete(self) -> None:
-        """Delete the key."""
-        self.keys.delete([MARKER])
-
-
 def make_buffer(data: bytes | memoryview) -> Buffer:
     """Return bytes as zarr's stores take them."""
     from zarr.buffer import default_buffer_prototype
@@ -227,21 +151,3 @@ def reaching(url: str) -> Iterator[None]:
         shown = redact_all(words)
         failure = TargetError(f"{url}: it cannot be reached: {type(error).__name__}: {shown}")
         raise failure from (error if shown == words else None)
-
-
-def is_memory(store: Store) -> bool:
-    """Return whether a store is in the memory of this process, so that a copy elsewhere is another store."""
-    from zarr.storage import MemoryStore
-
-    fs = getattr(store, "fs", None)
-    protocol = getattr(getattr(fs, "sync_fs", fs), "protocol", "")
-    return isinstance(store, MemoryStore) or protocol == "memory"
-
-
-def is_picklable(store: Store) -> bool:
-    """Return whether a store can be sent to other processes."""
-    try:
-        pickle.dumps(store)
-    except Exception:  # noqa: BLE001 - each store has a reason of its own
-        return False
-    return True
