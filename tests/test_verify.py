@@ -125,9 +125,9 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "a string": (flip("text/c/0", -1), "/text: values differ"),
     "an element of a sequence": (flip("sequences/values/c/0"), "/sequences: values of the sequences"),
     "the length of a sequence": (flip("sequences/offsets/c/0", 8), "/sequences: lengths of the sequences"),
-    "an attribute": (edit("group/x", lambda doc: doc["attributes"].update(units="s")), "/group/x: attribute 'units'"),
+    "an attribute": (edit("group/x", lambda doc: doc["attributes"].update(units="s")), "/group/x attribute 'units'"),
     "an attribute too many": (edit("group", lambda doc: doc["attributes"].update(n=1)), "/group attribute 'n'"),
-    "an attribute too few": (edit("", lambda doc: doc["attributes"].pop("title")), "/: attribute 'title'"),
+    "an attribute too few": (edit("", lambda doc: doc["attributes"].pop("title")), "/ attribute 'title'"),
     "a link": (edit("", lambda doc: doc["attributes"].pop("_LINKS")), "'_LINKS'"),
     "the type of an attribute": (
         edit("", lambda doc: doc["attributes"]["_h5bound"]["details"]["group/x"].pop("attributes")),
@@ -223,7 +223,7 @@ def add(file: h5py.File) -> None:
 SOURCE_CHANGES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "a value": (nudge, "/group/x: values differ"),
     "a dataset": (add, "/new: not in the store"),
-    "an attribute": (lambda file: file.attrs.modify("title", "u"), "/: attribute 'title'"),
+    "an attribute": (lambda file: file.attrs.modify("title", "u"), "/ attribute 'title'"),
     "a dataset too few": (lambda file: file.pop("text"), "/text: in the store"),
 }
 

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
 from typing import TYPE_CHECKING
 
+import h5py
 import numpy as np
+from h5py import h5a
 
 from h5bound.buffers import same_bits
 from h5bound.conversion.provenance import PROVENANCE_KEYS
-from h5bound.planning.scan_dataset import DatasetScan
+from h5bound.h5py_compat import READ_ERRORS
+from h5bound.hdf5.links import decode_name
 from h5bound.reports import Difference
-from h5bound.stores.tree import same_json
-from h5bound.verification.attributes import compare_attributes
-from h5bound.zarr_model.attributes import H5BOUND_KEY
+from h5bound.stores.tree import list_differing_parts, same_json
+from h5bound.zarr_model.attribute_values import RawValue, read_value, value_from_json
+from h5bound.zarr_model.attributes import H5BOUND_KEY, describe_failure, list_attribute_names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    import h5py
-
-    from h5bound.conversion.provenance import Provenance
-    from h5bound.hdf5.references import ReferencePaths
-    from h5bound.planning.external_links import Origin
+    from h5bound.hdf5.datatypes import JSON
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import GroupScan
-    from h5bound.reader.open_file import OpenFile
+    from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.stores.tree import StoredNode
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class OpenOrigin:
-    """One file of the source while it is open."""
-
-    opened: OpenFile
-    """The open file."""
-    origin: Origin
-    """Where its objects are in the store."""
-    resolve: ReferencePaths
-    """Paths of the targets of its references."""
 
 
 def compare_node(
@@ -47,11 +34,10 @@ def compare_node(
     node: StoredNode,
     *,
     path: str,
-    file: OpenOrigin,
-    provenance: Provenance,
+    details: Mapping[str, JSON],
+    zarr_format: int,
 ) -> Iterator[Difference]:
-    """Yield how the attributes of a node differ from those of an object in the source, and from those of its scan."""
-    zarr_format = provenance.settings.zarr_format
+    """Yield how the attributes of a node differ from those of an object in the source. `details`: of its scan."""
     stored, planned = dict(node.attributes), dict(record.attributes)
     inner = stored.get(H5BOUND_KEY)
     if path == "/" and isinstance(inner, dict):
@@ -61,21 +47,78 @@ def compare_node(
     names = getattr(record, "dimension_names", None)
     if zarr_format == 2 and names is not None:
         planned["_ARRAY_DIMENSIONS"] = list(names)
-    lines = compare_attributes(
-        item,
-        stored,
-        provenance.details.get(node.path, {}),
-        zarr_format=zarr_format,
-        dtype=record.type.dtype if isinstance(record, DatasetScan) else None,
-        netcdf=file.origin.netcdf,
-        resolve=file.resolve,
-    )
-    yield from (Difference(path, line) for line in lines)
-    text = " ".join(lines)
-    for name in sorted(stored.keys() | planned.keys()):
-        in_both = name in stored and name in planned
-        if not (in_both and same_json(stored[name], planned[name])) and repr(name) not in text:
-            yield Difference(path, "differs" if in_both else "missing or added", name)
+    for name, difference in compare_attributes(item, stored, planned, details=details):
+        yield Difference(path, difference, name)
+
+
+def compare_attributes(
+    source: h5py.Group | h5py.Dataset,
+    stored: Mapping[str, JSON],
+    planned: Mapping[str, JSON],
+    *,
+    details: Mapping[str, JSON],
+) -> Iterator[tuple[str, str]]:
+    """Yield name and difference of each attribute of a node that is not as planned, or else not as in the source.
+
+    If all are as planned, every value is read from the open source again. The stored form is turned back into numbers
+    and bytes, which are compared bit for bit, except where that is not possible: sequences, compounds with strings.
+    """
+    differing = list_differing_parts(stored, planned)
+    for name in differing:
+        parts = list_differing_parts(_inside(stored, name), _inside(planned, name)) if name == H5BOUND_KEY else []
+        if parts:
+            yield name, f"{', '.join(map(repr, parts))} differs"
+        else:
+            yield name, f"{_shown(stored, name)} in the store, {_shown(planned, name)} in the source"
+    if not differing:
+        yield from _compare_bits(source, stored, details)
+
+
+def _shown(values: Mapping[str, JSON], name: str) -> str:
+    text = json.dumps(values[name]) if name in values else "nothing"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _inside(values: Mapping[str, JSON], name: str) -> dict[str, JSON]:
+    inner = values.get(name)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _compare_bits(
+    source: h5py.Group | h5py.Dataset, stored: Mapping[str, JSON], details: Mapping[str, JSON]
+) -> Iterator[tuple[str, str]]:
+    """Yield the attributes whose stored form does not turn back into the numbers and bytes of the source."""
+    marked = _inside(_inside(stored, H5BOUND_KEY), "attributes")
+    for raw_name in list_attribute_names(source)[0]:
+        name = decode_name(raw_name)
+        if name not in stored and name not in marked:
+            continue  # in the dimension names, skipped, or with a name that is not UTF-8: compared as JSON
+        entry = _inside(marked if name in marked else _inside(details, "attributes"), name)
+        try:
+            value = read_value(h5a.open(source.id, raw_name))
+            same = _turns_back(value, entry["value"] if "value" in entry else stored.get(name), entry)
+        except READ_ERRORS as error:
+            yield name, describe_failure(error)
+        else:
+            if not same:
+                yield name, "what is stored is not the source's value bit for bit"
+
+
+def _turns_back(value: RawValue, stored: JSON, entry: dict[str, JSON]) -> bool:
+    """Return whether a stored value turns back into that of the source, or has no form that does."""
+    array = value.array
+    if array is None:
+        return entry.get("shape", ()) is None
+    is_text = array.dtype.kind == "S" or h5py.check_string_dtype(array.dtype) is not None
+    is_number = array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
+    if not (is_text or is_number or "base64" in entry):
+        return True
+    back = value_from_json(stored, entry, array.dtype)
+    if back is None or back.shape != array.shape:
+        return False
+    if is_text:
+        return [bytes(item) for item in back.ravel()] == [bytes(item or b"") for item in array.ravel()]
+    return back.tobytes() == array.tobytes()
 
 
 def compare_array(plan: ArrayPlan, dataset_scan: DatasetScan, stored: StoredNode) -> Iterator[Difference]:

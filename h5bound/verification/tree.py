@@ -14,7 +14,7 @@ from h5bound.lifecycle.source import open_source
 from h5bound.planning.source_values import list_rows
 from h5bound.reports import Difference, plural
 from h5bound.stores.tree import list_differing_parts
-from h5bound.verification.nodes import OpenOrigin, compare_array, compare_node
+from h5bound.verification.nodes import compare_array, compare_node
 from h5bound.verification.values import compare_unwritten, make_job
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from h5bound.planning.scan import GroupScan, SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.planning.store_plan import StorePlan
+    from h5bound.reader.open_file import OpenFile
     from h5bound.stores.tree import StoredNode, StoredTree
     from h5bound.verification.values import CompareJob
 
@@ -78,12 +79,10 @@ def compare_tree(
     compare_skipped(comparison)
     compare_keys(comparison)
     compare_details(comparison)
-    for number, (origin, source) in enumerate(zip(scan.origins, sources, strict=True)):
+    for number, source in enumerate(sources):
         with open_source(source) as opened:
-            resolve = origin.addresses.resolver(opened.file)
-            file = OpenOrigin(opened=opened, origin=origin, resolve=resolve)
-            compare_groups(comparison, file, (group for group in scan.groups if group.origin == number))
-            compare_datasets(comparison, file, (item for item in scan.datasets if item.origin == number))
+            compare_groups(comparison, opened, (group for group in scan.groups if group.origin == number))
+            compare_datasets(comparison, opened, (item for item in scan.datasets if item.origin == number))
     return comparison
 
 
@@ -137,17 +136,17 @@ def compare_details(comparison: Comparison) -> None:
             comparison.add(path, "details of nothing")
 
 
-def compare_groups(comparison: Comparison, file: OpenOrigin, groups: Iterable[GroupScan]) -> None:
+def compare_groups(comparison: Comparison, opened: OpenFile, groups: Iterable[GroupScan]) -> None:
     """Compare the groups of one file."""
     for group in groups:
         node = comparison.tree.nodes.get(group.target)
         if node is not None and node.array is None:
-            compare_attributes_of(comparison, file, group, node=node, path=group.path)
+            compare_attributes_of(comparison, opened, group, node=node, path=group.path)
         else:
             comparison.add(group.path, "not a group in the store")
 
 
-def compare_datasets(comparison: Comparison, file: OpenOrigin, datasets: Iterable[DatasetScan]) -> None:
+def compare_datasets(comparison: Comparison, opened: OpenFile, datasets: Iterable[DatasetScan]) -> None:
     """Compare the arrays of one file in all but their values, and list what values are to be compared."""
     plans: dict[str, list[ArrayPlan]] = {}
     for array in comparison.plan.arrays:
@@ -158,8 +157,8 @@ def compare_datasets(comparison: Comparison, file: OpenOrigin, datasets: Iterabl
             continue
         node = comparison.tree.nodes.get(dataset_scan.target)
         if node is not None:
-            compare_attributes_of(comparison, file, dataset_scan, node=node, path=path)
-            compare_arrays(comparison, file, dataset_scan, plans=plans[path])
+            compare_attributes_of(comparison, opened, dataset_scan, node=node, path=path)
+            compare_arrays(comparison, opened, dataset_scan, plans=plans[path])
         elif path in comparison.retried:
             add_job(comparison, dataset_scan, plans[path][0])
         else:
@@ -167,18 +166,21 @@ def compare_datasets(comparison: Comparison, file: OpenOrigin, datasets: Iterabl
 
 
 def compare_attributes_of(
-    comparison: Comparison, file: OpenOrigin, record: GroupScan | DatasetScan, node: StoredNode, *, path: str
+    comparison: Comparison, opened: OpenFile, record: GroupScan | DatasetScan, node: StoredNode, *, path: str
 ) -> None:
     """Compare the attributes of a group or dataset."""
-    item = open_object(file.opened.file, file.origin.locate(path))
+    scan = comparison.scan
+    item = open_object(opened.file, scan.origins[record.origin].locate(path))
     assert not isinstance(item, h5py.Datatype)
     comparison.attributes += len(item.attrs)
-    differences = compare_node(item, record, node, path=path, file=file, provenance=comparison.provenance)
+    zarr_format = comparison.provenance.settings.zarr_format
+    details = scan.details.get(path, {})
+    differences = compare_node(item, record, node, path=path, details=details, zarr_format=zarr_format)
     comparison.differences |= dict.fromkeys(differences)
 
 
 def compare_arrays(
-    comparison: Comparison, file: OpenOrigin, dataset_scan: DatasetScan, plans: Sequence[ArrayPlan]
+    comparison: Comparison, opened: OpenFile, dataset_scan: DatasetScan, plans: Sequence[ArrayPlan]
 ) -> None:
     """Compare the arrays of a dataset; if they do not differ, their values are to be compared."""
     nodes = [comparison.tree.nodes.get(plan.node.target) for plan in plans]
@@ -195,7 +197,7 @@ def compare_arrays(
     if not differences:
         job, chunk_coords = add_job(comparison, dataset_scan, plans[0], stored=stored)
         if dataset_scan.ends is None:
-            compare_absent(comparison, file, job, plan=plans[0], chunk_coords=chunk_coords)
+            compare_absent(comparison, opened, job, plan=plans[0], chunk_coords=chunk_coords)
 
 
 def add_job(
@@ -223,7 +225,7 @@ def plan_comparison(comparison: Comparison, plan: ArrayPlan, write_shape: Shape)
 
 
 def compare_absent(
-    comparison: Comparison, file: OpenOrigin, job: CompareJob, plan: ArrayPlan, chunk_coords: ChunkCoords
+    comparison: Comparison, opened: OpenFile, job: CompareJob, plan: ArrayPlan, chunk_coords: ChunkCoords
 ) -> None:
     """Compare what neither the source nor the store has: one element of it, since all of it has one value.
 
@@ -234,5 +236,5 @@ def compare_absent(
         if missing:
             comparison.add(job.path, f"{plural(missing, 'chunk')} missing, and there is no fill value for them")
     absent = find_absent(chunk_coords, count_chunks(plan.node.shape, job.values.write_shape))
-    if absent is not None and (difference := compare_unwritten(file.opened, job, absent)):
+    if absent is not None and (difference := compare_unwritten(opened, job, absent)):
         comparison.add(job.path, difference)

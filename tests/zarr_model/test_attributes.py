@@ -15,7 +15,8 @@ from h5py import h5a, h5s, h5t
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.datatypes import TEXT_TYPE
 from h5bound.hdf5.dimension_scales import is_netcdf
-from h5bound.verification.attributes import compare_attributes
+from h5bound.stores.tree import list_differing_parts
+from h5bound.verification.nodes import compare_attributes
 from h5bound.zarr_model.attribute_values import LARGE_NBYTES, value_from_json
 from h5bound.zarr_model.attributes import links_to_json, merge_metadata, read_attributes
 from h5bound.zarr_model.dimension_names import name_dimensions
@@ -43,6 +44,16 @@ def through_json(record: AttributesRecord) -> tuple[dict[str, Any], dict[str, An
     text = json.dumps([record.values, record.details], allow_nan=False, ensure_ascii=False)
     values, details = json.loads(text.encode())
     return values, details
+
+
+def find_differences(
+    item: h5py.Group, values: dict[str, Any], details: dict[str, Any] | None = None, *, netcdf: bool | None = None
+) -> list[str]:
+    """Return how attributes and details of a store differ from those of an object."""
+    record = read_attributes(item, netcdf=netcdf)
+    parts = list_differing_parts(details or {}, record.details)
+    differences = compare_attributes(item, values, record.values, details=record.details)
+    return [f"{name}: {text}" for name, text in differences] + [f"{part!r} in the details" for part in parts]
 
 
 def write_raw(item: h5py.Group, name: bytes, tid: h5t.TypeID, raw: bytes, shape: tuple[int, ...] = ()) -> None:
@@ -108,7 +119,7 @@ def test_a_value_that_json_can_express_is_under_its_own_name(case: Case, file: h
     values, details = through_json(record)
     assert json.dumps(values) == json.dumps({"x": case.json})
     assert details.get("attributes", {}).get("x") == case.entry
-    assert compare_attributes(file, values, details) == []
+    assert find_differences(file, values, details) == []
     if h5py.check_string_dtype(file.attrs.get_id("x").dtype) is None:
         raw = np.asarray(file.attrs["x"])
         back = value_from_json(values["x"], case.entry or {}, raw.dtype)
@@ -138,9 +149,9 @@ def test_a_value_that_json_cannot_express_is_in_h5bound(value: Any, wanted: dict
     entry = values["_h5bound"]["attributes"]["x"]
     assert "x" not in values
     assert {key: entry[key] for key in wanted if key != "type"} == {k: v for k, v in wanted.items() if k != "type"}
-    assert compare_attributes(file, values, details) == []
+    assert find_differences(file, values, details) == []
     entry["shape"] = [7]
-    assert compare_attributes(file, values, details) != []
+    assert find_differences(file, values, details) != []
 
 
 def test_enum_values_are_under_their_name_and_the_names_in_h5bound(file: h5py.File) -> None:
@@ -150,7 +161,7 @@ def test_enum_values_are_under_their_name_and_the_names_in_h5bound(file: h5py.Fi
     assert values["x"] == 2
     members = {"RED": 1, "GREEN": 2}
     assert values["_h5bound"]["attributes"]["x"] == {"type": {"class": "enum", "base": "<i2", "members": members}}
-    assert compare_attributes(file, values, details) == []
+    assert find_differences(file, values, details) == []
 
 
 @pytest.mark.parametrize(
@@ -161,7 +172,7 @@ def test_a_null_dataspace_differs_from_an_empty_array(dtype: Any, json_: Any, fi
     values, details = through_json(read_attributes(file))
     assert values == {"x": json_}
     assert details["attributes"]["x"]["shape"] is None
-    assert compare_attributes(file, values, details) == []
+    assert find_differences(file, values, details) == []
 
 
 @pytest.mark.parametrize(
@@ -179,7 +190,7 @@ def test_sequences_are_nested_lists(base: Any, sequences: Any, json_: Any, file:
     file.attrs.create("x", held, dtype=h5py.vlen_dtype(base))
     values, details = through_json(read_attributes(file))
     assert values["_h5bound"]["attributes"]["x"]["value"] == json_
-    assert compare_attributes(file, values, details) == []
+    assert find_differences(file, values, details) == []
 
 
 def test_references_name_their_target(file: h5py.File) -> None:
@@ -190,7 +201,7 @@ def test_references_name_their_target(file: h5py.File) -> None:
     assert values["one"] == {"_REFERENCE": {"source": ".", "path": "/g/é"}}
     assert [item["_REFERENCE"]["path"] for item in values["many"]] == ["/", ""]
     assert details == {}
-    assert compare_attributes(file, values) == []
+    assert find_differences(file, values) == []
 
 
 def test_what_h5py_cannot_read_is_skipped_by_itself(file: h5py.File) -> None:
@@ -231,14 +242,14 @@ def test_an_opaque_value_with_a_tag_that_h5py_refuses_is_read_as_bytes(file: h5p
         "shape": [2],
         "base64": "AQIDBA==",
     }
-    assert compare_attributes(file, values, details) == []
+    assert find_differences(file, values, details) == []
 
 
 def test_a_long_double_keeps_its_bytes(file: h5py.File) -> None:
     file.attrs["x"] = np.longdouble(1) / 3
     values, details = through_json(read_attributes(file))
     assert values["_h5bound"]["attributes"]["x"]["type"]["class"] == "float"
-    assert compare_attributes(file, values, details) == []
+    assert find_differences(file, values, details) == []
 
 
 @pytest.mark.parametrize("name", ["_h5bound", "_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"])
@@ -248,7 +259,7 @@ def test_a_name_with_a_meaning_in_the_store_does_not_collide(name: str, file: h5
     values, details = through_json(record)
     assert values == {"_h5bound": {"attributes": {name: {"value": "mine"}}}}
     assert len(record.notes) == 1
-    assert compare_attributes(file, values, details) == []
+    assert find_differences(file, values, details) == []
 
 
 def test_an_attribute_named_reference_is_an_ordinary_one(file: h5py.File) -> None:
@@ -260,9 +271,9 @@ def test_a_name_that_is_not_utf8_keeps_its_bytes(file: h5py.File) -> None:
     write_raw(file, b"caf\xe9", h5t.STD_I32LE, b"\x05\0\0\0")
     values, details = through_json(read_attributes(file))
     assert values == {"_h5bound": {"odd_names": [{"name": {"base64": "Y2Fm6Q=="}, "value": 5, "type": "<i4"}]}}
-    assert compare_attributes(file, values, details) == []
+    assert find_differences(file, values, details) == []
     values["_h5bound"]["odd_names"][0]["value"] = 6
-    assert compare_attributes(file, values, details) == ["'odd_names' in _h5bound differs"]
+    assert find_differences(file, values, details) == ["_h5bound: 'odd_names' differs"]
 
 
 @pytest.mark.parametrize(
@@ -276,17 +287,17 @@ def test_a_name_that_is_not_utf8_keeps_its_bytes(file: h5py.File) -> None:
 )
 def test_a_difference_is_named(stored: dict[str, Any], named: str, file: h5py.File) -> None:
     file.attrs["x"] = 1.0
-    assert compare_attributes(file, {"x": 1.0}) == []
-    found = compare_attributes(file, stored)
+    assert find_differences(file, {"x": 1.0}) == []
+    found = find_differences(file, stored)
     assert len(found) == 1
-    assert f"{named!r}" in found[0]
+    assert found[0].startswith(f"{named}: ")
 
 
 def test_details_that_are_missing_are_a_difference(file: h5py.File) -> None:
     file.attrs["x"] = np.float32(1)
     values, details = through_json(read_attributes(file))
-    assert compare_attributes(file, values, details) == []
-    assert compare_attributes(file, values, {}) == ["'attributes' in the details differs"]
+    assert find_differences(file, values, details) == []
+    assert find_differences(file, values, {}) == ["'attributes' in the details"]
 
 
 @pytest.mark.slow
@@ -301,7 +312,7 @@ def test_large_numbers_are_kept_as_bytes_without_a_python_object_each(tmp_path: 
         assert values.nbytes > LARGE_NBYTES
         assert len(entry["base64"]) < 1.34 * values.nbytes
         assert seconds < 5
-        assert compare_attributes(file, record.values, record.details) == []
+        assert find_differences(file, record.values, record.details) == []
 
 
 def test_attributes_are_in_creation_order_where_the_file_has_it(file: h5py.File) -> None:
@@ -438,7 +449,7 @@ def test_an_array_of_one_is_a_number_in_netcdf_and_a_list_elsewhere(file: h5py.F
     values, details = through_json(record)
     assert values == {"x": 5}
     assert details["attributes"]["x"] == {"shape": [1]}
-    assert compare_attributes(file, values, details, netcdf=True) == []
+    assert find_differences(file, values, details, netcdf=True) == []
 
 
 def test_floats_that_a_number_cannot_express_keep_their_bytes_within_other_values(file: h5py.File) -> None:
@@ -447,4 +458,4 @@ def test_floats_that_a_number_cannot_express_keep_their_bytes_within_other_value
     file.attrs.create("lists", held, (1,), h5py.vlen_dtype(np.dtype("<f4")))
     values, details = through_json(read_attributes(file))
     assert "AQDAfw==" in json.dumps([values, details])  # the payload
-    assert compare_attributes(file, values, details) == []
+    assert find_differences(file, values, details) == []
