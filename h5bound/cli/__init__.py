@@ -1,1 +1,1 @@
-"""The command line: commands, tables, progress, and the demo file."""
+"""The command line: commands and exit codes, tables and progress, the listing of a file, and the demo file."""

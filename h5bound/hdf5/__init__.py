@@ -1,4 +1,5 @@
-"""What is in an HDF5 file: its tree, datasets, types, references, chunk index, and the other files it names.
+"""What is in an HDF5 file: its hierarchy, datasets, types, references, and where its chunks are.
 
-Reads metadata only. Knows nothing of dask or Zarr.
+Links and the other files that a file names are checked here before anything is opened through them, and a hierarchy is
+read within limits (`max_objects`, `max_depth`). Reads metadata only; knows nothing of dask or Zarr.
 """

@@ -1,1 +1,1 @@
-"""Compare a store with its source, bit for bit."""
+"""Compare a store with its source, bit for bit: the tree, the nodes, their attributes, and their values."""
