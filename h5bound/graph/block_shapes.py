@@ -22,30 +22,18 @@ def plan_block_sizes(
 ) -> tuple[tuple[int, ...], ...]:
     """Return the sizes of the blocks along each axis, in elements.
 
-    Raise UnsafeSourceError, before a list of blocks is made, if there would be more than 1,000,000.
+    `chunks` is the option: None for one block per chunk, or anything that `dask.array.from_array` takes. Chunks of HDF5
+    (`chunk_shape`) may exceed the dataset. `subject` names the dataset and its file in errors. Raise UnsafeSourceError,
+    before a list of blocks is made, if there would be more than 1,000,000.
 
-    Parameters
-    ----------
-    shape
-        Shape of the dataset.
-    chunks
-        The option: None for one block per chunk, or anything that `dask.array.from_array` takes.
-    itemsize
-        Bytes of one element.
-    chunk_shape
-        Shape of the HDF5 chunks, which may exceed that of the dataset; None if the dataset is not chunked.
-    subject
-        The dataset and its file, for errors.
-
-    Examples
-    --------
     >>> plan_block_sizes((10, 10), None, itemsize=8, chunk_shape=(4, 20), subject="x")
     ((4, 4, 2), (10,))
     >>> plan_block_sizes((10, 10), {0: "100 B", 1: 6}, itemsize=8, chunk_shape=(4, 3), subject="x")
     ((4, 4, 2), (6, 4))
     """
+    previous = chunk_shape and tuple(max(min(size, length), 1) for size, length in zip(chunk_shape, shape, strict=True))
     if chunks is None:
-        chunks = "auto" if chunk_shape is None else tuple(map(_clip, chunk_shape, shape))
+        chunks = "auto" if previous is None else previous
     wanted = _by_axis(shape, chunks, subject)
     if isinstance(chunks, dict):
         chunks = tuple(wanted)
@@ -56,7 +44,7 @@ def plan_block_sizes(
     if limit is not None:
         count = max(count, prod(shape) // (2 * limit))
     if count <= MAX_BLOCKS:
-        sizes = _normalize(chunks, wanted, shape, limit=limit, chunk_shape=chunk_shape)
+        sizes = _normalize(chunks, wanted, shape, limit=limit, previous=previous)
         count = prod(map(len, sizes))
         if count <= MAX_BLOCKS:
             return sizes
@@ -67,18 +55,16 @@ def plan_block_sizes(
 
 
 def _normalize(
-    chunks: Any, wanted: list[Any], shape: tuple[int, ...], *, limit: int | None, chunk_shape: tuple[int, ...] | None
+    chunks: Any, wanted: list[Any], shape: tuple[int, ...], *, limit: int | None, previous: tuple[int, ...] | None
 ) -> tuple[tuple[int, ...], ...]:
     if limit is not None:
         chunks = tuple("auto" if isinstance(want, str) else want for want in wanted)
-    previous = None if chunk_shape is None else tuple(map(_clip, chunk_shape, shape))
-    sizes: list[tuple[int, ...]] = list(
-        normalize_chunks(chunks, shape, limit=limit, dtype=np.dtype("V1"), previous_chunks=previous)
-    )
+    sizes = list(normalize_chunks(chunks, shape, limit=limit, dtype=np.dtype("V1"), previous_chunks=previous))
     for axis, want in enumerate(wanted):
-        if chunk_shape is not None and isinstance(want, str):
-            whole = max(sizes[axis][0] // chunk_shape[axis], 1) * chunk_shape[axis]
-            sizes[axis] = _cut(shape[axis], whole)
+        if previous is not None and isinstance(want, str):
+            size = max(sizes[axis][0] // previous[axis], 1) * previous[axis]
+            whole, rest = divmod(shape[axis], size)
+            sizes[axis] = (size,) * whole + ((rest,) if rest else ())
     return tuple(sizes)
 
 
@@ -103,20 +89,6 @@ def _largest(want: Any, length: int) -> int:
     if isinstance(want, (tuple, list)):
         return max(want, default=1)
     return max(length if want in (None, -1) else min(int(want), length), 1)
-
-
-def _clip(size: int, length: int) -> int:
-    return max(min(size, length), 1)
-
-
-def _cut(length: int, size: int) -> tuple[int, ...]:
-    """Return the sizes of pieces of an axis: as many equal ones as fit, and the rest.
-
-    >>> _cut(10, 4), _cut(0, 4)
-    ((4, 4, 2), (0,))
-    """
-    whole, rest = divmod(length, size)
-    return (size,) * whole + ((rest,) if rest or not whole else ())
 
 
 def _by_axis(shape: tuple[int, ...], chunks: Any, subject: str) -> list[Any]:
