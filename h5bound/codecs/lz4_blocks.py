@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 
 HEAD = struct.Struct(">QI")
-
 LENGTH = struct.Struct(">I")
 
 
@@ -80,16 +79,8 @@ def unpack_one_by_one(
 ) -> None:
     """Decompress the blocks after the first `done` into `out`; raise DamagedError if one has another size.
 
-    Parameters
-    ----------
-    frames, out
-        The blocks, and the buffer for all of them.
-    unpack
-        Decompresses a block. It gets the four bytes before the block too and may overwrite them; they are restored.
-    plain
-        Whether a block as long as its content is stored uncompressed.
-    done
-        Number of blocks that are already in `out`.
+    `unpack` gets the four bytes before a block too and may overwrite them; they are restored. With `plain`, a block as
+    long as its content is stored uncompressed.
     """
     source, stop = frames.source, frames.end(done)
     if done < len(frames.lengths) and not source.flags.writeable:

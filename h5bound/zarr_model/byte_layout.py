@@ -82,7 +82,7 @@ def _has_foreign_opaque(tid: h5t.TypeID) -> bool:
 def conversion_reason(tid: h5t.TypeID, source: DType) -> str:
     """Return why h5py's bytes (of type `source`) are not the stored ones; "" where they are."""
     find_reason = _REASONS.get(tid.get_class())
-    return "" if find_reason is None else find_reason(tid, source)
+    return find_reason(tid, source) if find_reason else ""
 
 
 def repacking_reason(source: DType, dtype: DType) -> str:
@@ -115,12 +115,8 @@ def packed_dtype(dtype: DType) -> DType:
     return dtype
 
 
-def _integer_reason(tid: h5t.TypeIntegerID, source: DType) -> str:
+def _integer_reason(tid: h5t.TypeID, source: DType) -> str:
     return "" if has_every_bit(tid) and tid.get_size() == source.itemsize else "integers with unused bits"
-
-
-def _float_reason(tid: h5t.TypeFloatID, source: DType) -> str:
-    return "" if is_ieee(tid) and tid.get_size() == source.itemsize else "floats that are not IEEE 754"
 
 
 def _string_reason(tid: h5t.TypeStringID, source: DType) -> str:
@@ -159,24 +155,17 @@ def _compound_reason(tid: h5t.TypeCompoundID, source: DType) -> str:
     return ""
 
 
-def _array_reason(tid: h5t.TypeArrayID, source: DType) -> str:
-    base = tid.get_super()
-    return conversion_reason(base, source if base.get_class() == h5t.ARRAY else source.base)
-
-
-def _pointer_reason(_tid: h5t.TypeID, _source: DType) -> str:
-    return "variable-length data and references are stored outside the chunks"
-
-
 _REASONS: dict[int, Callable[[Any, DType], str]] = {
     h5t.INTEGER: _integer_reason,
     h5t.BITFIELD: _integer_reason,
-    h5t.FLOAT: _float_reason,
+    h5t.FLOAT: lambda tid, source: (
+        "" if is_ieee(tid) and tid.get_size() == source.itemsize else "floats that are not IEEE 754"
+    ),
     h5t.STRING: _string_reason,
     h5t.ENUM: _enum_reason,
     h5t.COMPLEX: lambda tid, source: conversion_reason(tid.get_super(), _complex_part(source)),
     h5t.COMPOUND: _compound_reason,
-    h5t.ARRAY: _array_reason,
-    h5t.VLEN: _pointer_reason,
-    h5t.REFERENCE: _pointer_reason,
+    h5t.ARRAY: lambda tid, source: conversion_reason(tid.get_super(), source.base),
+    h5t.VLEN: lambda _tid, _source: "variable-length data are stored outside the chunks",
+    h5t.REFERENCE: lambda _tid, _source: "references are stored outside the chunks",
 }

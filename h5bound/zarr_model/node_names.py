@@ -43,15 +43,10 @@ PARTIAL_SUFFIX = ".partial"
 """Suffix of a key that is being written, in a local store."""
 
 DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(\..*)?", re.DOTALL)
-
 PLAIN = re.compile(r"[A-Za-z0-9_.\- ]*[A-Za-z0-9_\-]")
-
 HARMFUL = frozenset('%/\\<>:"|?*')
-
 HARMFUL_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})  # control, invisible, surrogate, line ends
-
 EMPTY = "%"
-
 HASHED = "%~"
 
 
@@ -94,21 +89,15 @@ def escape_siblings(names: Iterable[str]) -> dict[str, str]:
     {'Time': '%54ime', 'time': 'time', 'T': 'T'}
     """
     ordinary = {name: escape(name) for name in names}
-    node_names: dict[str, str] = {}
+    node_names = dict(ordinary)
     taken: set[str] = set()
-
-    def rank(name: str) -> tuple[bool, bytes]:
-        return _fold(ordinary[name]) != ordinary[name], encode_name(name)
-
-    for name in sorted(ordinary, key=rank):
-        node_name = ordinary[name]
-        if _fold(node_name) in taken:
-            node_name = _escape_case(name)
-        if _fold(node_name) in taken:
-            node_name = _escape_all(name)
-        taken.add(_fold(node_name))
-        node_names[name] = node_name
-    return {name: node_names[name] for name in ordinary}
+    for name in sorted(ordinary, key=lambda name: (_fold(ordinary[name]) != ordinary[name], encode_name(name))):
+        if _fold(node_names[name]) in taken:
+            node_names[name] = _escape_case(name)
+        if _fold(node_names[name]) in taken:
+            node_names[name] = _escape_all(name)
+        taken.add(_fold(node_names[name]))
+    return node_names
 
 
 def _escape_text(text: str) -> str:
@@ -116,7 +105,10 @@ def _escape_text(text: str) -> str:
         return EMPTY
     escaped = text
     if not PLAIN.fullmatch(text):
-        escaped = "".join(_quote(char) if _is_harmful(char) else char for char in text)
+        escaped = "".join(
+            _quote(char) if char in HARMFUL or unicodedata.category(char) in HARMFUL_CATEGORIES else char
+            for char in text
+        )
         if not unicodedata.is_normalized("NFC", escaped):
             escaped = "".join(char if char.isascii() else _quote(char) for char in escaped)
         if escaped[-1] in ". ":
@@ -163,10 +155,6 @@ def _fold(node_name: str) -> str:
         return node_name.lower()
     upper = unicodedata.normalize("NFD", node_name.casefold()).upper()
     return unicodedata.normalize("NFC", upper.casefold())
-
-
-def _is_harmful(char: str) -> bool:
-    return char in HARMFUL or unicodedata.category(char) in HARMFUL_CATEGORIES
 
 
 def _quote(text: str) -> str:

@@ -105,7 +105,7 @@ def pack(block: Array, out: Array, resolve: Resolve | None) -> None:
         if target.dtype.names:
             pack(member, target, resolve)
         elif dtype.subdtype is not None or dtype.names:
-            packed = np.empty(member.shape, packed_dtype(dtype.base))
+            packed = np.empty(member.shape, _packed_element(dtype))
             packed[...] = member
             target[...] = np.frombuffer(packed.tobytes(), target.dtype).reshape(target.shape)
         elif dtype.kind == "O":
@@ -117,6 +117,12 @@ def pack(block: Array, out: Array, resolve: Resolve | None) -> None:
             target[...] = member.view(_integers(dtype)) if target.dtype.kind != dtype.kind else member
 
 
+def _packed_element(dtype: DType) -> DType:
+    while dtype.subdtype is not None:
+        dtype = dtype.base
+    return packed_dtype(dtype)
+
+
 def unpack(packed: Array, out: Array) -> None:
     """Copy packed compounds, member by member, into the type that h5py reads."""
     for name in out.dtype.names or ():
@@ -125,7 +131,7 @@ def unpack(packed: Array, out: Array) -> None:
         if member.dtype.names:
             unpack(member, target)
         elif dtype.subdtype is not None or dtype.names:
-            target[...] = np.frombuffer(member.tobytes(), packed_dtype(dtype.base)).reshape(target.shape)
+            target[...] = np.frombuffer(member.tobytes(), _packed_element(dtype)).reshape(target.shape)
         elif member.dtype.kind != dtype.kind:
             target.view(_integers(dtype))[...] = member
         else:

@@ -139,6 +139,11 @@ CASES = [
         ),
         raw=True,
     ),
+    Case(
+        "compound-with-array-of-array",
+        compound(16, (b"a", 0, I4), (b"m", 4, h5t.array_create(h5t.array_create(h5t.STD_I16LE, (3,)), (2,)))),
+        raw=True,
+    ),
     Case("compound-with-array", compound(16, (b"a", 0, I4), (b"m", 4, h5t.array_create(F4, (3,)))), raw=True),
     Case(
         "compound-with-array-of-padded",
