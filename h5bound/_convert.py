@@ -37,12 +37,9 @@ from h5bound.execution.work import UnitResult
 from h5bound.graph.windows import window_nbytes
 from h5bound.hdf5.external_files import resolve_directories
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS, Limits
-from h5bound.lifecycle.kept_open import keep_open
-from h5bound.lifecycle.source import open_source
 from h5bound.planning.options import check_options, make_settings
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse
-from h5bound.reader.open_file import OpenFile
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports import ConversionReport
 from h5bound.stores.conflicts import check_external_files, check_report, write_report
@@ -56,11 +53,8 @@ if TYPE_CHECKING:
     import h5py
     from zarr.abc.store import Store
 
-    from h5bound.conversion.transfer import Job
-    from h5bound.lifecycle.kept_open import KeptOpen
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
-    from h5bound.planning.work_units import Unit
     from h5bound.stores.target import Target
 
     Run = Callable[..., list[UnitResult]]
@@ -205,27 +199,27 @@ def convert(
     check_report(report, store, [file.path])
     with reaching(store.url):
         check_target_state(store, file, resume=resume, overwrite=overwrite or dry_run)
-    with keep_open(file, OpenFile.close_datasets, keep=not overwrite and runs_on_threads(scheduler)) as kept:
-        with open_source(kept) as opened:
+    with file.keep_open(keep=not overwrite and runs_on_threads(scheduler)):
+        with file.opened() as opened:
             allowed = resolve_directories(allow_external)
             scan = scan_source(file, opened, settings=settings, limits=limits, allowed=allowed)
         check_external_files(store, scan.list_external_files())
         check_report(report, store, [file.path, *scan.list_external_files()])
         plan = plan_store(scan, settings, limits, window=nbytes)
-        sources = scan.list_sources(kept)
-        run = partial(run_units, sources=sources, window=nbytes, workers=workers, scheduler=scheduler)
+        run = partial(run_units, sources=scan.sources, window=nbytes, workers=workers, scheduler=scheduler)
         if on_unsupported == "raise":
             refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, run=run, window=nbytes)])
         store.keys.check_lengths(list_longest(scan, plan))
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in plan.units]
         failed: dict[str, str] = {}
+        file.keeps_open = False
         if not dry_run:
             written, failed = write_store(
                 store,
                 scan,
                 plan,
                 identity=identify(scan, settings, limits),
-                transfer=partial(transfer_units, kept, partial(run, progress=progress)),
+                transfer=partial(run, TRANSFER, progress=progress),
                 skip=on_unsupported == "skip",
                 resume=resume,
                 overwrite=overwrite,
@@ -250,12 +244,6 @@ def convert(
     if report is not None:
         write_report(report, result.to_json())
     return result
-
-
-def transfer_units(kept: KeptOpen, run: Run, jobs: Sequence[Job], units: Sequence[Unit]) -> list[UnitResult]:
-    """Read and write units; the source is closed at the end, even if no unit opens it."""
-    with kept.last_use():
-        return run(TRANSFER, jobs, units)
 
 
 def make_report(

@@ -18,12 +18,9 @@ from h5bound.errors import TargetError
 from h5bound.execution.run import run_units, runs_on_threads
 from h5bound.graph.windows import window_nbytes
 from h5bound.hdf5.external_files import resolve_directories
-from h5bound.lifecycle.kept_open import keep_open
-from h5bound.lifecycle.source import open_source
 from h5bound.planning.scan import scan_source
 from h5bound.planning.source_values import cut_units
 from h5bound.planning.store_plan import plan_store
-from h5bound.reader.open_file import OpenFile
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports import Difference, VerificationReport
 from h5bound.stores.conflicts import check_report, write_report
@@ -121,30 +118,29 @@ def verify(
     with reaching(store.url):
         provenance, provenance_text = parse_provenance(store), read_provenance_text(store)
     settings, limits = provenance.settings, provenance.limits
-    with keep_open(file, OpenFile.close_datasets, keep=runs_on_threads(scheduler)) as kept:
-        with open_source(kept) as opened:
+    with file.keep_open(keep=runs_on_threads(scheduler)):
+        with file.opened() as opened:
             allowed = resolve_directories(allow_external)
             scan = scan_source(file, opened, settings=settings, limits=limits, allowed=allowed)
         check_report(report, store, scan.list_external_files())
         plan = plan_store(scan, settings, limits, window=nbytes)
-        sources = scan.list_sources(kept)
         with quiet_zarr():
             tree = read_tree(store)
-            comparison = compare_tree(scan, plan, tree, provenance=provenance, sources=sources)
+            comparison = compare_tree(scan, plan, tree, provenance=provenance)
             for node, difference in compare_copies(store, tree.nodes):
                 comparison.add(comparison.path_of(node), difference)
         units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, nbytes)
-        with kept.last_use():
-            results = run_units(
-                COMPARE,
-                comparison.jobs,
-                units,
-                sources=sources,
-                window=nbytes,
-                workers=workers,
-                scheduler=scheduler,
-                progress=progress,
-            )
+        file.keeps_open = False
+        results = run_units(
+            COMPARE,
+            comparison.jobs,
+            units,
+            sources=scan.sources,
+            window=nbytes,
+            workers=workers,
+            scheduler=scheduler,
+            progress=progress,
+        )
     check_unchanged(scan)
     if read_provenance_text(store) != provenance_text:
         raise TargetError(f"{store.url}: the store was replaced during the comparison; compare again")

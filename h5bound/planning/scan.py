@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from h5bound.files.file_state import FileState
     from h5bound.hdf5.dimension_scales import Dimensions
     from h5bound.hdf5.hierarchy import Hierarchy, Limits
-    from h5bound.lifecycle.source import Source
     from h5bound.planning.options import Settings
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
@@ -76,9 +75,10 @@ class SourceScan:
         """Return the paths of the other files that are read."""
         return [*(origin.source.path for origin in self.origins[1:]), *self.external_states]
 
-    def list_sources(self, first: Source) -> list[Source]:
-        """Return the sources of all origins, with another one for the first, such as one that is kept open."""
-        return [first, *(origin.source for origin in self.origins[1:])]
+    @property
+    def sources(self) -> list[H5Source]:
+        """The files of all origins."""
+        return [origin.source for origin in self.origins]
 
     @property
     def hierarchy(self) -> Hierarchy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import uuid4
@@ -18,7 +19,7 @@ from h5bound.lifecycle.source import open_source
 from h5bound.reader.open_file import OpenFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping
+    from collections.abc import Callable, Hashable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from os import PathLike
 
@@ -31,9 +32,10 @@ class H5Source:
     `identity` is the state of the file when the array was made, None if it has no path (in memory, a Python file
     object). If the caller held the file open for writing, `strict_identity` is False: to close it changes its time
     stamp, so only the inode is compared. `caller_file` returns the caller's `h5py.File`, or None once that is gone.
+    While `keeps_open`, a file that is closed is set aside for the next open; in another process it is not.
     """
 
-    __slots__ = ("caller_file", "identity", "key", "location", "strict_identity")
+    __slots__ = ("_idle", "caller_file", "identity", "keeps_open", "key", "location", "strict_identity")
     exclusive: ClassVar[bool] = False
 
     def __init__(
@@ -49,6 +51,8 @@ class H5Source:
         self.strict_identity = strict_identity
         self.caller_file = caller_file
         self.key: Hashable = (location.key, identity or uuid4().hex)
+        self.keeps_open = False
+        self._idle: list[OpenFile] = []  # the file that was set aside
 
     @property
     def path(self) -> str:
@@ -96,6 +100,8 @@ class H5Source:
 
         Raise SourceChangedError or SourceNotFoundError if it is not the file that the array was made from.
         """
+        with suppress(IndexError):
+            return self._idle.pop()
         file = self.caller_file()
         if file:
             self.check_unchanged()
@@ -132,8 +138,26 @@ class H5Source:
             opened.bytes.check()
 
     def close(self, opened: OpenFile) -> None:
-        """Close the file unless it is the caller's."""
-        opened.close()
+        """Close the file unless it is the caller's, or set it aside; one file at most is set aside."""
+        if self.keeps_open and not self._idle:
+            opened.close_datasets()
+            self._idle.append(opened)
+        else:
+            opened.close()
+
+    @contextmanager
+    def keep_open(self, *, keep: bool) -> Iterator[None]:
+        """Keep the file open between its uses if `keep`: until the first use after `keeps_open` was set to False.
+
+        Each use still checks the file at its end. No file is open at the end of the context.
+        """
+        self.keeps_open = keep
+        try:
+            yield
+        finally:
+            self.keeps_open = False
+            while self._idle:
+                self._idle.pop().close()
 
     def _compare(self, before: FileState, now: FileState, *, strict: bool = False) -> None:
         unchanged = before == now if strict or self.strict_identity else before.same_file(now)

@@ -10,7 +10,6 @@ import numpy as np
 
 from h5bound.chunk_grid import count_chunks, find_absent, map_chunk_coords, sort_chunk_coords
 from h5bound.hdf5.links import open_object
-from h5bound.lifecycle.source import open_source
 from h5bound.planning.source_values import list_rows
 from h5bound.reports import Difference, plural
 from h5bound.stores.tree import list_differing_parts
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from h5bound.chunk_grid import ChunkCoords, Shape
     from h5bound.conversion.provenance import Provenance
-    from h5bound.lifecycle.source import Source
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import GroupScan, SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
@@ -70,17 +68,15 @@ class Comparison:
         return self.paths.get(target, f"/{target}")
 
 
-def compare_tree(
-    scan: SourceScan, plan: StorePlan, tree: StoredTree, *, provenance: Provenance, sources: Sequence[Source]
-) -> Comparison:
+def compare_tree(scan: SourceScan, plan: StorePlan, tree: StoredTree, *, provenance: Provenance) -> Comparison:
     """Return the differences in all but the values, and what values are to be compared."""
     paths = {target: path for path, target in scan.targets.items()}
     comparison = Comparison(scan=scan, plan=plan, tree=tree, provenance=provenance, paths=paths)
     compare_skipped(comparison)
     compare_keys(comparison)
     compare_details(comparison)
-    for number, source in enumerate(sources):
-        with open_source(source) as opened:
+    for number, origin in enumerate(scan.origins):
+        with origin.source.opened() as opened:
             compare_groups(comparison, opened, (group for group in scan.groups if group.origin == number))
             compare_datasets(comparison, opened, (item for item in scan.datasets if item.origin == number))
     return comparison

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -73,3 +74,32 @@ def test_what_stands_around_sees_the_open_and_the_check_and_not_the_read(path: P
     assert seen == ["in", "out", "in", "out"]
     with pytest.raises(SourceChangedError, match=r"^here: "), open_source(H5Source.of(path), around):
         path.write_bytes(bytes(10))
+
+
+def test_a_file_that_is_kept_open_is_opened_once_and_holds_no_dataset_between_its_uses(path: Path) -> None:
+    source = H5Source.of(path)
+    with source.keep_open(keep=True):
+        with source.opened() as second, source.opened() as first:
+            assert first is not second
+        assert first.file
+        assert not second.file  # one file at most is set aside
+        with source.opened() as again:
+            assert again is first
+            reader = again.reader("x")
+        with pytest.raises(ValueError, match="closed"):
+            reader.read((slice(0, 1),))
+        assert not pickle.loads(pickle.dumps(source)).keeps_open
+        source.keeps_open = False
+        with source.opened() as last:
+            assert last is first
+        assert not last.file
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_no_file_is_open_after_it_was_kept_open(path: Path, *, keep: bool) -> None:
+    source = H5Source.of(path)
+    with source.keep_open(keep=keep):
+        with source.opened() as opened:
+            pass
+        assert bool(opened.file) == keep
+    assert not opened.file
