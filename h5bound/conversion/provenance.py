@@ -87,11 +87,11 @@ def parse_provenance(target: Target) -> Provenance:
     """
     try:
         provenance = read_provenance_text(target)
-        check_version(provenance["version"])
+        check_form(provenance)
         return Provenance(
             settings=settings_from_json(provenance["settings"], target.zarr_format),
-            limits=limits_from_json(provenance["limits"]),
-            details=details_from_json(provenance["details"]),
+            limits=Limits(**provenance["limits"]),
+            details=provenance["details"],
             skipped=tuple(map(skipped_from_json, provenance["skipped"])),
         )
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
@@ -121,10 +121,15 @@ def read_provenance_text(target: Target) -> Mapping[str, Any]:
     return dict(provenance)
 
 
-def check_version(version: object) -> None:
-    """Raise ValueError for the provenance of another h5bound."""
+def check_form(provenance: Mapping[str, Any]) -> None:
+    """Raise ValueError for the provenance of another h5bound, TypeError if its limits or details have no such form."""
+    version, limits, details = (provenance[name] for name in ("version", "limits", "details"))
     if version != PROVENANCE_VERSION:
         raise ValueError(f"it has version {version!r}, and this h5bound reads version {PROVENANCE_VERSION}")
+    if not all(type(value) is int for value in limits.values()):
+        raise TypeError(f"not limits of a conversion: {limits}")
+    if not isinstance(details, dict) or not all(isinstance(item, dict) for item in details.values()):
+        raise TypeError(f"not details of nodes: {details}")
 
 
 def settings_from_json(json: Any, zarr_format: int) -> Settings:
@@ -143,20 +148,6 @@ def settings_from_json(json: Any, zarr_format: int) -> Settings:
     if not same or not all(isinstance(glob, str) for glob in globs):
         raise ValueError(f"not settings of a conversion: {json}")
     return settings
-
-
-def limits_from_json(json: Any) -> Limits:
-    """Return the limits. Raise TypeError if they are not integers."""
-    if not all(type(value) is int for value in json.values()):
-        raise TypeError(f"not limits of a conversion: {json}")
-    return Limits(**json)
-
-
-def details_from_json(json: Any) -> dict[str, dict[str, Any]]:
-    """Return the details of the nodes. Raise TypeError if they are not JSON objects."""
-    if not isinstance(json, dict) or not all(isinstance(details, dict) for details in json.values()):
-        raise TypeError(f"not details of nodes: {json}")
-    return json
 
 
 def skipped_from_json(json: Any) -> Skipped:

@@ -1,16 +1,7 @@
 """What a target holds before a conversion, what is done about it, and how much of the work is done already.
 
-========================================  ==========  =========  =========
-the target holds                          by default  resume     overwrite
-========================================  ==========  =========  =========
-nothing                                   start       start      start
-unfinished: a marker with a fingerprint   refuse      continue   replace
-condemned: a marker without one           refuse      replace    replace
-store: a Zarr store                       refuse      done       replace
-other: anything else                      refuse      refuse     refuse
-========================================  ==========  =========  =========
-
-*continue* and *done* need a marker or provenance of the same source, settings and version.
+What is done depends on the state and the options, see `ACTIONS`. *continue* and *done* need a marker or provenance of
+the same source, settings and version.
 
 The store itself is the journal. A key is written whole or not at all, and the fingerprint decides the bytes of every
 key. So *continue* deletes what is no chunk of the plan (partial files, metadata documents), writes the chunks that are
@@ -53,8 +44,8 @@ if TYPE_CHECKING:
 
 ACTIONS: dict[State, tuple[Action, Action, Action]] = {
     "nothing": ("start", "start", "start"),
-    "unfinished": ("refuse", "continue", "replace"),
-    "condemned": ("refuse", "replace", "replace"),
+    "unfinished": ("refuse", "continue", "replace"),  # a marker with a fingerprint
+    "condemned": ("refuse", "replace", "replace"),  # a marker without one
     "store": ("refuse", "done", "replace"),
     "other": ("refuse", "refuse", "refuse"),
 }
@@ -168,11 +159,6 @@ def list_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterato
             yield f"{name} {one!r}, {other!r}"
 
 
-def is_store(target: Target) -> bool:
-    """Return whether a store is there, and no unfinished work."""
-    return find_state(target, target.keys.read(MARKER)) == "store"
-
-
 def find_done(
     target: Target, scan: SourceScan, plan: StorePlan, *, jobs: Sequence[Job], identity: Mapping[str, Any]
 ) -> tuple[list[UnitResult], dict[str, str]]:
@@ -242,5 +228,5 @@ def split_written(
 
 def name_chunks(job: Job, unit: Unit) -> list[str]:
     """Return the key of each chunk of a unit: that of its shard if there are shards."""
-    sizes = [1] * unit.chunk_coords.shape[1] if unit.manifest is None else shard_counts(job.node)
-    return [key_of(job, tuple(coords)) for coords in (unit.chunk_coords // sizes).tolist()]
+    counts = 1 if unit.manifest is None else shard_counts(job.node)
+    return [key_of(job, tuple(coords)) for coords in (unit.chunk_coords // counts).tolist()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import h5py
@@ -27,27 +28,25 @@ def list_converted(
     scan: SourceScan, plan: StorePlan, *, results: Iterable[UnitResult], failed: Collection[str]
 ) -> tuple[Converted, ...]:
     """Return the report's entry of each group and dataset that is in the store, ordered by path."""
-    chunks, nbytes = [0] * len(plan.arrays), [0] * len(plan.arrays)
+    chunks, nbytes = Counter[str](), Counter[str]()
     for result in results:
-        chunks[result.array] += result.chunks
-        nbytes[result.array] += result.nbytes
-    numbers: dict[str, list[int]] = {}
-    for number, array in enumerate(plan.arrays):
-        numbers.setdefault(array.path, []).append(number)
+        path = plan.arrays[result.array].path
+        chunks[path] += result.chunks
+        nbytes[path] += result.nbytes
+    arrays = {array.path: array for array in reversed(plan.arrays)}  # of sequences the first, `values`
     targets = {item.record.path: item.target for item in scan.datasets}
     entries = [Converted(group.path, group.target) for group in scan.groups]
-    for path, arrays in numbers.items():
-        first = plan.arrays[arrays[0]]
+    for path, array in arrays.items():
         if path not in failed:
             entries.append(
                 Converted(
                     path=path,
                     target=targets[path],
-                    how=find_strategy(first),
-                    chunks=sum(chunks[number] for number in arrays),
-                    stored_nbytes=first.stored_nbytes,
-                    written_nbytes=sum(nbytes[number] for number in arrays),
-                    reasons=explain_decoded(first),
+                    how=find_strategy(array),
+                    chunks=chunks[path],
+                    stored_nbytes=array.stored_nbytes,
+                    written_nbytes=nbytes[path],
+                    reasons=explain_decoded(array),
                 )
             )
     return tuple(sorted(entries, key=lambda entry: entry.path.split("/")))

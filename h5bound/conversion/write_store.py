@@ -7,21 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from h5bound.chunk_grid import count_chunks
 from h5bound.conversion.provenance import fingerprint, skipped_to_json
-from h5bound.conversion.resume import decide_action, delete_keys, find_done, is_store, prepare_target, split_written
+from h5bound.conversion.resume import decide_action, delete_keys, find_done, find_state, prepare_target, split_written
 from h5bound.conversion.summary import list_skipped
 from h5bound.conversion.transfer import Job
 from h5bound.errors import SourceChangedError, TargetError
 from h5bound.execution.work import list_problems
 from h5bound.files.file_state import FileState
 from h5bound.planning.source_values import describe_values
-from h5bound.stores.metadata import (
-    describe_array,
-    describe_group,
-    list_items,
-    list_root_items,
-    make_array,
-    quiet_zarr,
-)
+from h5bound.stores.lock import MARKER
+from h5bound.stores.metadata import describe_array, describe_group, list_items, list_root_items, make_array, quiet_zarr
 from h5bound.zarr_model.array_spec import make_codecs
 from h5bound.zarr_model.attributes import merge_metadata
 
@@ -83,22 +77,11 @@ def write_store(
 ) -> tuple[list[UnitResult], dict[str, str]]:
     """Write the store, and return what became of its units, and why datasets could not be read, by path.
 
-    Raise TargetError if another conversion is writing to the target, or it holds what is not to be replaced.
-
-    Parameters
-    ----------
-    target, scan, plan
-        The store, and what it is made of.
-    identity
-        Source, settings and version, which the bytes of every key follow from.
-    transfer
-        Reads and writes the units of jobs: `run_units` with `TRANSFER`.
-    skip
-        Whether a dataset that cannot be read is left out and reported.
-    resume, overwrite
-        Options of `convert`.
+    `identity` is source, settings and version, which the bytes of every key follow from. `transfer` reads and writes
+    the units of jobs. With `skip`, a dataset that cannot be read is left out and reported. Raise TargetError if another
+    conversion is writing to the target, or it holds what is not to be replaced.
     """
-    if resume and is_store(target):
+    if resume and find_state(target, target.keys.read(MARKER)) == "store":
         jobs = make_jobs(target, scan, plan, skip=skip)
         return find_done(target, scan, plan, jobs=jobs, identity=identity)
     description = {"fingerprint": fingerprint(identity), **identity}
@@ -107,7 +90,8 @@ def write_store(
         action = decide_action(started, marker, description, resume=resume, overwrite=overwrite)
         with explaining_unfinished(started):
             keys = prepare_target(started, marker, description=description, action=action)
-            write_early_documents(started, jobs)
+            if started.takes_arrays_first:
+                started.keys.write(list_items({job.node.target: describe_array(job.array, job.node) for job in jobs}))
             left, results, leftovers = split_written(started, plan, jobs=jobs, keys=keys)
             delete_keys(started, leftovers)
             results += transfer(jobs, left)
@@ -118,12 +102,6 @@ def write_store(
             nodes = describe_nodes(started.zarr_format, scan, jobs, failed=failed, skipped=skipped, identity=identity)
             finish(started, marker, scan, nodes=nodes)
     return results, failed
-
-
-def write_early_documents(target: Target, jobs: Iterable[Job]) -> None:
-    """Write the metadata documents of arrays before any chunk, if the store takes no chunk without them."""
-    if target.takes_arrays_first:
-        target.keys.write(list_items({job.node.target: describe_array(job.array, job.node) for job in jobs}))
 
 
 def finish(target: Target, marker: Marker, scan: SourceScan, nodes: Mapping[str, Document]) -> None:

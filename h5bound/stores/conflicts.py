@@ -65,17 +65,7 @@ def find_path(target: Target) -> Path | None:
 
 
 def check_report(report: str | PathLike[str] | None, target: Target, paths: Iterable[str]) -> None:
-    """Raise TargetError if the report cannot be written at the end, or would overwrite something.
-
-    Parameters
-    ----------
-    report
-        Path of the report, None for none.
-    target
-        The store that is written or compared.
-    paths
-        Files that are read.
-    """
+    """Raise TargetError if the report cannot be written at the end, or would overwrite the target or these files."""
     if report is None:
         return
     path = Path(report).absolute()

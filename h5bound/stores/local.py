@@ -14,7 +14,7 @@ from h5bound.errors import TargetError
 from h5bound.zarr_model.node_names import PARTIAL_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,23 @@ class FolderKeys:
         return sum((self.root / key).stat().st_size for key in keys)
 
     def list_all(self) -> list[str]:
-        """Return all keys, and files that were not written to their end.
+        """Return all keys, and files that were not written to their end; none if the folder is not there.
 
         Raise OSError if a folder cannot be listed, so that its keys are not taken for missing, and TargetError if a
         folder is a symbolic link, so that nothing is written behind it.
         """
-        return list(list_files(self.root))
+        if not self.root.is_dir():
+            return []
+        keys = []
+        for folder, folders, names in os.walk(self.root, onerror=_raise):
+            for name in folders:
+                if Path(folder, name).is_symlink():
+                    raise TargetError(
+                        f"{folder}/{name}: this is a symbolic link, and a store is in one folder; delete it"
+                    )
+            base = folder.removeprefix(os.fspath(self.root)).replace(os.sep, "/").lstrip("/")
+            keys += [f"{base}/{name}" for name in names] if base else names
+        return keys
 
     def delete(self, keys: Iterable[str]) -> None:
         """Delete keys, which may be missing, and the folders that are empty then."""
@@ -116,19 +127,6 @@ def write_file(path: Path, data: bytes | memoryview) -> int:
             partial.unlink(missing_ok=True)
         raise
     return len(data)
-
-
-def list_files(root: Path) -> Iterator[str]:
-    """Yield the path of each file in a folder, relative to it; none if the folder is not there."""
-    if not root.is_dir():
-        return
-    top = os.fspath(root)
-    for folder, folders, names in os.walk(top, onerror=_raise):
-        for name in folders:
-            if Path(folder, name).is_symlink():
-                raise TargetError(f"{folder}/{name}: this is a symbolic link, and a store is in one folder; delete it")
-        base = folder.removeprefix(top).replace(os.sep, "/").lstrip("/")
-        yield from ((f"{base}/{name}" for name in names) if base else names)
 
 
 def _raise(error: OSError) -> None:
