@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -41,15 +42,16 @@ class TextWidths:
     def __init__(self, source: h5py.Dataset | h5t.TypeID, resolve: Resolve | None = None) -> None:
         self._source = source
         self._resolve = resolve
-        self._known: dict[tuple[str, ...], int] | None = None
+
+    @cached_property
+    def _widths(self) -> dict[tuple[str, ...], int]:
+        if not isinstance(self._source, h5py.Dataset):
+            raise UnsupportedError("strings and references in a compound have a Zarr form in datasets only")
+        return _find_widths(self._source, self._resolve or ReferencePaths(self._source.file))
 
     def of(self, path: tuple[str, ...]) -> int:
         """Return the characters in the longest text of a member, at least 1."""
-        if not isinstance(self._source, h5py.Dataset):
-            raise UnsupportedError("strings and references in a compound have a Zarr form in datasets only")
-        if self._known is None:
-            self._known = _find_widths(self._source, self._resolve or ReferencePaths(self._source.file))
-        width = max(1, self._known.get(path, 1))
+        width = max(1, self._widths.get(path, 1))
         if width > MAX_MEMBER_LENGTH:
             raise UnsupportedError(
                 f"a compound holds a string of {width} characters; h5bound stores at most {MAX_MEMBER_LENGTH}"
@@ -79,18 +81,12 @@ def plan_dtype(
         if tid.get_class() == h5t.VLEN:
             raise UnsupportedError("a compound with variable-length sequences has no Zarr form")
         return np.dtype(f"<U{widths.of(path)}")
-    dtype = _plan_simple(source)
-    return dtype.newbyteorder("<") if path and zarr_format == 3 else dtype
-
-
-def _plan_simple(source: DType) -> DType:
-    """Return a simple numpy type as Zarr holds it."""
     if source.kind in "fc" and source.itemsize > (8 if source.kind == "f" else 16):
         name = "floats" if source.kind == "f" else "complex numbers"
         raise UnsupportedError(f"Zarr has no {name} of {source.itemsize} bytes")
-    if source.kind in "mM" and np.datetime_data(source)[0] == "generic":
-        return _integers(source)  # zarr 3.1 refuses datetimes without a unit
-    return source
+    without_unit = source.kind in "mM" and np.datetime_data(source)[0] == "generic"  # zarr 3.1 refuses them
+    dtype = _integers(source) if without_unit else source
+    return dtype.newbyteorder("<") if path and zarr_format == 3 else dtype
 
 
 def _integers(datetimes: DType) -> DType:
@@ -105,8 +101,7 @@ def pack(block: Array, out: Array, resolve: Resolve | None) -> None:
         if target.dtype.names:
             pack(member, target, resolve)
         elif dtype.subdtype is not None or dtype.names:
-            packed = np.empty(member.shape, _packed_element(dtype))
-            packed[...] = member
+            packed = member.astype(packed_dtype(member.dtype))
             target[...] = np.frombuffer(packed.tobytes(), target.dtype).reshape(target.shape)
         elif dtype.kind == "O":
             text = texts(member, resolve)
@@ -117,12 +112,6 @@ def pack(block: Array, out: Array, resolve: Resolve | None) -> None:
             target[...] = member.view(_integers(dtype)) if target.dtype.kind != dtype.kind else member
 
 
-def _packed_element(dtype: DType) -> DType:
-    while dtype.subdtype is not None:
-        dtype = dtype.base
-    return packed_dtype(dtype)
-
-
 def unpack(packed: Array, out: Array) -> None:
     """Copy packed compounds, member by member, into the type that h5py reads."""
     for name in out.dtype.names or ():
@@ -131,7 +120,7 @@ def unpack(packed: Array, out: Array) -> None:
         if member.dtype.names:
             unpack(member, target)
         elif dtype.subdtype is not None or dtype.names:
-            target[...] = np.frombuffer(member.tobytes(), _packed_element(dtype)).reshape(target.shape)
+            target[...] = np.frombuffer(member.tobytes(), packed_dtype(target.dtype)).reshape(target.shape)
         elif member.dtype.kind != dtype.kind:
             target.view(_integers(dtype))[...] = member
         else:
@@ -162,7 +151,7 @@ def _text(item: object, resolve: Resolve | None) -> str:
 
 def _find_widths(dataset: h5py.Dataset, resolve: Resolve) -> dict[tuple[str, ...], int]:
     widths: dict[tuple[str, ...], int] = {}
-    for block in _read_blocks(dataset):
+    for block in () if dataset.shape is None else _read_blocks(dataset):
         for path, member in _text_members(block):
             lengths = np.strings.str_len(texts(member, resolve))
             widths[path] = max(widths.get(path, 0), int(lengths.max(initial=0)))
@@ -170,17 +159,13 @@ def _find_widths(dataset: h5py.Dataset, resolve: Resolve) -> dict[tuple[str, ...
 
 
 def _read_blocks(dataset: h5py.Dataset) -> Iterator[Array]:
-    if dataset.shape is None:
-        return
+    length, *rest = dataset.shape or (1,)
+    step = max(1, _SCAN_NBYTES // (max(1, prod(rest)) * dataset.dtype.itemsize))
     reader = DatasetReader(dataset)
     try:
-        if not dataset.shape:
-            yield reader.read(())
-            return
-        length, *rest = dataset.shape
-        step = max(1, _SCAN_NBYTES // (max(1, prod(rest)) * dataset.dtype.itemsize))
         for start in range(0, length, step):
-            yield reader.read((slice(start, min(start + step, length)), *(slice(0, n) for n in rest)))
+            region = slice(start, min(start + step, length)), *(slice(0, n) for n in rest)
+            yield reader.read(region if dataset.shape else ())
     finally:
         reader.close()
 
