@@ -15,7 +15,7 @@ from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.links import decode_name
 from h5bound.reports import Difference
 from h5bound.stores.tree import list_differing_parts, same_json
-from h5bound.zarr_model.attribute_values import RawValue, read_value, value_from_json
+from h5bound.zarr_model.attribute_values import read_value, value_from_json
 from h5bound.zarr_model.attributes import H5BOUND_KEY, describe_failure, list_attribute_names
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from h5bound.planning.scan import GroupScan
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.stores.tree import StoredNode
+    from h5bound.zarr_model.byte_layout import Array
 
 
 def compare_node(
@@ -95,8 +96,8 @@ def _compare_bits(
             continue  # in the dimension names, skipped, or with a name that is not UTF-8: compared as JSON
         entry = _inside(marked if name in marked else _inside(details, "attributes"), name)
         try:
-            value = read_value(h5a.open(source.id, raw_name))
-            same = _turns_back(value, entry["value"] if "value" in entry else stored.get(name), entry)
+            _, array = read_value(h5a.open(source.id, raw_name))
+            same = _turns_back(array, entry["value"] if "value" in entry else stored.get(name), entry)
         except READ_ERRORS as error:
             yield name, describe_failure(error)
         else:
@@ -104,9 +105,8 @@ def _compare_bits(
                 yield name, "what is stored is not the source's value bit for bit"
 
 
-def _turns_back(value: RawValue, stored: JSON, entry: dict[str, JSON]) -> bool:
+def _turns_back(array: Array | None, stored: JSON, entry: dict[str, JSON]) -> bool:
     """Return whether a stored value turns back into that of the source, or has no form that does."""
-    array = value.array
     if array is None:
         return entry.get("shape", ()) is None
     is_text = array.dtype.kind == "S" or h5py.check_string_dtype(array.dtype) is not None

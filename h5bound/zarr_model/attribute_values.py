@@ -57,16 +57,6 @@ _IMPLIED: dict[type, JSON] = {
 
 
 @dataclass(frozen=True, slots=True)
-class RawValue:
-    """The value of an attribute as h5py reads it, before h5py makes Python objects of it."""
-
-    tid: h5t.TypeID
-    """The HDF5 type."""
-    array: Array | None
-    """The value: 0-d for a scalar; variable-length strings as bytes; None for a null dataspace."""
-
-
-@dataclass(frozen=True, slots=True)
 class JSONValue:
     """The value of an attribute as JSON."""
 
@@ -83,13 +73,17 @@ class JSONValue:
         return {"value": self.json, **self.entry} if self.plain else dict(self.entry)
 
 
-def read_value(attribute: h5a.AttrID) -> RawValue:
-    """Read an attribute; raise UnsupportedError if h5py cannot."""
+def read_value(attribute: h5a.AttrID) -> tuple[h5t.TypeID, Array | None]:
+    """Return the HDF5 type of an attribute, and its value before h5py makes Python objects of it.
+
+    The value is 0-d for a scalar and None for a null dataspace; variable-length strings are bytes. Raise
+    UnsupportedError if h5py cannot read it.
+    """
     tid = attribute.get_type()
     check_depth(tid)
     space = attribute.get_space()
     if space.get_simple_extent_type() == h5py.h5s.NULL:
-        return RawValue(tid, None)
+        return tid, None
     shape = space.shape
     if has_region_references(tid):  # h5py 3.16 crashes on sequences of them
         raise UnsupportedError("region references have no Zarr form")
@@ -97,23 +91,21 @@ def read_value(attribute: h5a.AttrID) -> RawValue:
     if is_opaque_only(tid):
         raw_view = np.zeros(shape, np.dtype(("V", tid.get_size())))
         attribute.read(raw_view, tid)
-        return RawValue(tid, as_elements(raw_view, dtype))
+        return tid, as_elements(raw_view, dtype)
     array = np.zeros(shape + dtype.shape, dtype.base)
     attribute.read(array, h5t.py_create(dtype))
-    return RawValue(tid, array)
+    return tid, array
 
 
-def value_to_json(value: RawValue, resolve: Resolve, *, netcdf: bool) -> JSONValue:
+def value_to_json(tid: h5t.TypeID, array: Array | None, resolve: Resolve, *, netcdf: bool) -> JSONValue:
     """Return a value as JSON; `netcdf`: leave out a first dimension of 1, as readers of netCDF do."""
-    base = value.tid
-    while base.get_class() == h5t.ARRAY:
-        base = base.get_super()
-    hdf5_type = "bool" if base is value.tid and _is_bool(base) else type_to_json(value.tid)
+    base = element_type(tid)
     type_class = base.get_class()
-    if value.array is None:
+    is_bool = type_class == h5t.ENUM and tid.dtype.kind == "b" and base.get_super().equal(h5t.STD_I8LE)
+    hdf5_type = "bool" if is_bool else type_to_json(tid)
+    if array is None:
         one_byte = type_class == h5t.STRING and base.get_size() == 1
         return JSONValue("" if one_byte else [], plain=True, entry={"type": hdf5_type, "shape": None})
-    array = value.array
     shape: list[JSON] = list(array.shape)
     entry: dict[str, JSON] = {"type": hdf5_type, "shape": shape}
     if type_class == h5t.STRING:
@@ -155,12 +147,6 @@ def value_from_json(json: JSON, entry: dict[str, JSON], dtype: DType) -> Array |
     return array.reshape(dims)
 
 
-def implied_type(json: JSON) -> JSON:
-    """Return the type that JSON implies; null where it implies none."""
-    leaf = next(iter(_flatten(json)), None)
-    return _IMPLIED.get(type(leaf))
-
-
 def implied_shape(json: JSON) -> JSON:
     """Return the shape that nested lists show."""
     shape: list[JSON] = []
@@ -170,13 +156,17 @@ def implied_shape(json: JSON) -> JSON:
     return shape
 
 
-def _is_bool(tid: h5t.TypeID) -> bool:
-    return bool(tid.get_class() == h5t.ENUM and tid.dtype.kind == "b" and tid.get_super().equal(h5t.STD_I8LE))
+def element_type(tid: h5t.TypeID) -> h5t.TypeID:
+    """Return the type of the elements of an array type, or the type itself."""
+    while tid.get_class() == h5t.ARRAY:
+        tid = tid.get_super()
+    return tid
 
 
 def _without_implied(json: JSON, entry: dict[str, JSON]) -> dict[str, JSON]:
     """Return an entry without what the JSON implies."""
-    implied = {"type": implied_type(json), "shape": implied_shape(json)}
+    leaf = next(iter(_flatten(json)), None)
+    implied = {"type": _IMPLIED.get(type(leaf)), "shape": implied_shape(json)}
     return {key: value for key, value in entry.items() if key not in implied or implied[key] != value}
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import h5py
 from h5py import h5, h5a, h5p, h5t
@@ -25,7 +25,7 @@ from h5bound.hdf5.datatypes import JSON, encode_base64, text_to_json, type_to_js
 from h5bound.hdf5.dimension_scales import is_netcdf, read_dimensions
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
-from h5bound.zarr_model.attribute_values import JSONValue, RawValue, read_value, value_to_json
+from h5bound.zarr_model.attribute_values import JSONValue, element_type, read_value, value_to_json
 from h5bound.zarr_model.fill_values import fill_attribute_to_json
 from h5bound.zarr_model.node_names import escape
 
@@ -44,21 +44,21 @@ RESERVED = frozenset({H5BOUND_KEY, "_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"})
 """Names with a meaning in a store. Attributes of the source with these names go under ``_h5bound``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class AttributesRecord:
     """The attributes of one HDF5 group or dataset, as a Zarr store has them."""
 
-    values: dict[str, JSON]
+    values: dict[str, JSON] = field(default_factory=dict)
     """Attributes of the Zarr node, with ``_h5bound`` where a value needs it."""
-    details: dict[str, JSON]
+    details: dict[str, Any]
     """What JSON leaves open; goes into ``_h5bound`` of the root."""
-    skipped: tuple[tuple[str, str], ...]
+    skipped: list[tuple[str, str]] = field(default_factory=list)
     """Name and reason of each attribute without a form in Zarr; name "*" if the attributes cannot be listed."""
-    notes: tuple[str, ...]
+    notes: list[str] = field(default_factory=list)
     """What looks different though nothing is lost."""
     dimensions: Dimensions | None
     """Dimension scales; None for a group."""
-    fill: Array | None
+    fill: Array | None = None
     """Value of ``_FillValue`` as h5py reads it; None without it."""
 
     @property
@@ -88,127 +88,83 @@ def read_attributes(
 ) -> AttributesRecord:
     """Return the attributes of an open group, dataset or committed type, as a Zarr store has them.
 
-    Parameters
-    ----------
-    source
-        An object that was opened by its path.
-    zarr_format
-        3 or 2. In format 3, xarray decodes ``_FillValue`` by the array's type.
-    dtype
-        Element type of the Zarr array, for ``_FillValue``; None for the type that h5py has.
-    netcdf
-        Whether the file is read as netCDF, where an array of one value is that value; None for :func:`is_netcdf`.
-    resolve
-        Returns the path of a reference's target; None for the first name that HDF5 finds.
+    `source` was opened by its path. In format 3, xarray decodes ``_FillValue`` by the array's type: `dtype`, or None
+    for the type that h5py has. With `netcdf`, an array of one value is that value; None for :func:`is_netcdf`.
+    `resolve` returns the path of a reference's target; None for the first name that HDF5 finds.
     """
     resolve = resolve or ReferencePaths(source.file)
     netcdf = is_netcdf(source.file) if netcdf is None else netcdf
     dimensions = read_dimensions(source, resolve) if isinstance(source, h5py.Dataset) else None
-    builder = AttributeBuilder(None)
-    if isinstance(source, h5py.Dataset) and zarr_format == 3:
-        builder.fill_dtype = _element_dtype(source) if dtype is None else dtype
+    record = AttributesRecord(details=dict(dimensions.details) if dimensions else {}, dimensions=dimensions)
+    metadata: dict[str, Any] = {"attributes": {}, "odd_names": []}
     raw_names, problem = list_attribute_names(source)
     if problem:
-        builder.skipped.append(("*", problem))
+        record.skipped.append(("*", problem))
     for raw_name in raw_names:
         name = decode_name(raw_name)
         if dimensions is not None and name in dimensions.consumed:
             continue
         try:
-            value = read_value(h5a.open(source.id, raw_name))
-            json_value = value_to_json(value, resolve, netcdf=netcdf)
-            builder.add(raw_name, value, _categories_to_path(source, raw_name, json_value))
+            tid, array = read_value(h5a.open(source.id, raw_name))
+            value = value_to_json(tid, array, resolve, netcdf=netcdf)
+            if name == "categories":
+                value = _categories_to_path(source, value)
+            if name == "_FillValue":
+                record.fill = array
+                if zarr_format == 3 and isinstance(source, h5py.Dataset):
+                    value = _fill_to_json(record, tid, value, dtype=source.dtype.base if dtype is None else dtype)
+            _place(record, metadata, text_to_json(raw_name), value=value, tid=tid)
         except READ_ERRORS as error:
-            builder.skipped.append((name, describe_failure(error)))
-    return builder.build(dimensions)
+            record.skipped.append((name, describe_failure(error)))
+    record.notes += _dimension_notes(record)
+    record.values = merge_metadata(record.values, {name: part for name, part in metadata.items() if part})
+    return record
 
 
-@dataclass(slots=True)
-class AttributeBuilder:
-    """Builds the record of one object's attributes, one attribute after the other."""
-
-    fill_dtype: DType | None
-    """Type of the Zarr array where ``_FillValue`` has xarray's form, else None."""
-    values: dict[str, JSON] = field(default_factory=dict)
-    entries: dict[str, JSON] = field(default_factory=dict)
-    odd_names: list[JSON] = field(default_factory=list)
-    details: dict[str, JSON] = field(default_factory=dict)
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    fill: Array | None = None
-
-    def add(self, raw_name: bytes, value: RawValue, json_value: JSONValue) -> None:
-        """Add one attribute where it belongs."""
-        name = text_to_json(raw_name)
-        if name == "_FillValue":
-            self.fill = value.array
-            json_value = self._fill_to_json(value, json_value)
-        if not isinstance(name, str):
-            self.odd_names.append({"name": name, **json_value.complete_entry})
-        elif name in RESERVED or not json_value.plain:
-            self.entries[name] = json_value.complete_entry
-            if name in RESERVED:
-                self.notes.append(f"attribute {name!r} is under {H5BOUND_KEY}: the name has a meaning in the store")
-        else:
-            self.values[name] = json_value.json
-            if json_value.entry:
-                entries = self.entries if _is_enum(value.tid) else self.details
-                entries[name] = dict(json_value.entry)
-
-    def _fill_to_json(self, value: RawValue, json_value: JSONValue) -> JSONValue:
-        if self.fill_dtype is None:
-            return json_value
-        try:
-            json = fill_attribute_to_json(value.array, self.fill_dtype)
-        except UnsupportedError as error:
-            self.notes.append(f"attribute '_FillValue' is under {H5BOUND_KEY}: {error}")
-            return JSONValue(json_value.json, plain=False, entry=json_value.complete_entry)
-        if json == json_value.json:
-            return json_value
-        array = cast("Array", value.array)
-        dims: list[JSON] = list(array.shape)
-        entry: dict[str, JSON] = {"type": type_to_json(value.tid), "shape": dims}
-        return JSONValue(json, plain=True, entry={**entry, "base64": encode_base64(array.tobytes())})
-
-    def build(self, dimensions: Dimensions | None) -> AttributesRecord:
-        """Return the record of all attributes."""
-        metadata: dict[str, JSON] = {}
-        if self.entries:
-            metadata["attributes"] = self.entries
-        if self.odd_names:
-            metadata["odd_names"] = self.odd_names
-        details: dict[str, JSON] = {} if dimensions is None else dict(dimensions.details)
-        if self.details:
-            details["attributes"] = self.details
-        return AttributesRecord(
-            values=merge_metadata(self.values, metadata),
-            details=details,
-            skipped=tuple(self.skipped),
-            notes=(*self.notes, *_dimension_notes(self.values, self.details, dimensions)),
-            dimensions=dimensions,
-            fill=self.fill,
-        )
+def _place(
+    record: AttributesRecord, metadata: dict[str, Any], name: JSON, *, value: JSONValue, tid: h5t.TypeID
+) -> None:
+    """Add one attribute to the record or, if it goes under ``_h5bound`` of its own object, to `metadata`."""
+    if not isinstance(name, str):
+        metadata["odd_names"].append({"name": name, **value.complete_entry})
+    elif name in RESERVED or not value.plain:
+        metadata["attributes"][name] = value.complete_entry
+        if name in RESERVED:
+            record.notes.append(f"attribute {name!r} is under {H5BOUND_KEY}: the name has a meaning in the store")
+    else:
+        record.values[name] = value.json
+        if value.entry:
+            base = element_type(tid)
+            is_enum = base.get_class() == h5t.ENUM and base.dtype.kind != "b"
+            entries = metadata["attributes"] if is_enum else record.details.setdefault("attributes", {})
+            entries[name] = value.entry
 
 
-def _is_enum(tid: h5t.TypeID) -> bool:
-    while tid.get_class() == h5t.ARRAY:
-        tid = tid.get_super()
-    return bool(tid.get_class() == h5t.ENUM and tid.dtype.kind != "b")
+def _fill_to_json(record: AttributesRecord, tid: h5t.TypeID, value: JSONValue, *, dtype: DType) -> JSONValue:
+    """Return the fill attribute in xarray's form, or note why it has none."""
+    try:
+        json = fill_attribute_to_json(record.fill, dtype)
+    except UnsupportedError as error:
+        record.notes.append(f"attribute '_FillValue' is under {H5BOUND_KEY}: {error}")
+        return JSONValue(value.json, plain=False, entry=value.complete_entry)
+    if json == value.json or record.fill is None:
+        return value
+    entry: dict[str, JSON] = {"type": type_to_json(tid), "shape": list(record.fill.shape)}
+    return JSONValue(json, plain=True, entry={**entry, "base64": encode_base64(record.fill.tobytes())})
 
 
-def _dimension_notes(
-    values: Mapping[str, JSON], details: Mapping[str, JSON], dimensions: Dimensions | None
-) -> Iterator[str]:
-    if dimensions is None:
+def _dimension_notes(record: AttributesRecord) -> Iterator[str]:
+    if record.dimensions is None:
         return
-    if dimensions.bare:
+    if record.dimensions.bare:
         yield "netCDF dimension without a variable"
-    packing = [name for name in ("scale_factor", "add_offset") if name in values]
-    if any(cast("dict[str, JSON]", details.get(name, {})).get("type") in ("<f4", ">f4") for name in packing):
+    packing = [name for name in ("scale_factor", "add_offset") if name in record.values]
+    details = record.details.get("attributes", {})
+    if any(details.get(name, {}).get("type") in ("<f4", ">f4") for name in packing):
         yield f"{' and '.join(packing)} are float32: JSON has no such type, so xarray decodes with float64"
 
 
-def _categories_to_path(source: h5py.Group | h5py.Dataset, raw_name: bytes, json_value: JSONValue) -> JSONValue:
+def _categories_to_path(source: h5py.Group | h5py.Dataset, value: JSONValue) -> JSONValue:
     """Return the reference from codes to their categories in the form of AnnData before 0.8.
 
     In HDF5 it is an object reference, in Zarr a path relative to the group of the codes (anndata, on-disk format,
@@ -217,8 +173,8 @@ def _categories_to_path(source: h5py.Group | h5py.Dataset, raw_name: bytes, json
     group, _, name = os.fsdecode(source.name or "").rpartition("/")
     path = f"__categories/{name}"
     reference: JSON = {"_REFERENCE": {"source": ".", "path": f"{group}/{path}"}}
-    if raw_name != b"categories" or json_value.json != reference or escape(name) != name:
-        return json_value
+    if value.json != reference or escape(name) != name:
+        return value
     return JSONValue(path, plain=True, entry={"type": type_to_json(h5t.STD_REF_OBJ), "value": reference})
 
 
@@ -246,10 +202,3 @@ def list_attribute_names(source: h5py.Group | h5py.Dataset) -> tuple[list[bytes]
 def describe_failure(error: BaseException) -> str:
     """Return the reason why an attribute cannot be read."""
     return str(error) if isinstance(error, UnsupportedError) else f"h5py cannot read it: {describe(error)}"
-
-
-def _element_dtype(dataset: h5py.Dataset) -> DType | None:
-    try:
-        return cast("DType", dataset.dtype.base)
-    except READ_ERRORS:
-        return None
