@@ -22,13 +22,12 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.conversion.preflight import find_unsupported
 from h5bound.conversion.provenance import identify
 from h5bound.conversion.resume import check_target_state
-from h5bound.conversion.summary import describe_source, list_converted, list_skipped
+from h5bound.conversion.summary import make_report
 from h5bound.conversion.transfer import TRANSFER
 from h5bound.conversion.write_store import list_longest, write_store
 from h5bound.execution.cluster import check_scheduler
@@ -41,7 +40,6 @@ from h5bound.planning.options import check_options, make_settings
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse
 from h5bound.reader.source import H5Source, share_options
-from h5bound.reports import ConversionReport
 from h5bound.stores.conflicts import check_external_files, check_report, write_report
 from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import open_target
@@ -53,9 +51,7 @@ if TYPE_CHECKING:
     import h5py
     from zarr.abc.store import Store
 
-    from h5bound.planning.scan import SourceScan
-    from h5bound.planning.store_plan import StorePlan
-    from h5bound.stores.target import Target
+    from h5bound.reports import ConversionReport
 
     Run = Callable[..., list[UnitResult]]
 
@@ -244,26 +240,3 @@ def convert(
     if report is not None:
         write_report(report, result.to_json())
     return result
-
-
-def make_report(
-    scan: SourceScan,
-    plan: StorePlan,
-    store: Target,
-    *,
-    written: Sequence[UnitResult],
-    failed: Mapping[str, str],
-    complete: bool,
-) -> ConversionReport:
-    """Return the report of a conversion, without its duration."""
-    return ConversionReport(
-        source=describe_source(scan),
-        target=store.url,
-        complete=complete,
-        seconds=0.0,
-        h5bound=version("h5bound"),
-        converted=list_converted(scan, plan, results=written, failed=failed),
-        skipped=list_skipped(plan, failed),
-        links=scan.links,
-        notes=scan.notes,
-    )

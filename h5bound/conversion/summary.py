@@ -1,13 +1,14 @@
-"""The entries of a conversion report."""
+"""The report of a conversion."""
 
 from __future__ import annotations
 
 from collections import Counter
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import h5py
 
-from h5bound.reports import Converted, Skipped, SourceInfo
+from h5bound.reports import ConversionReport, Converted, Skipped, SourceInfo
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -17,6 +18,31 @@ if TYPE_CHECKING:
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.reports import Strategy
+    from h5bound.stores.target import Target
+
+
+def make_report(
+    scan: SourceScan,
+    plan: StorePlan,
+    target: Target,
+    *,
+    written: Iterable[UnitResult],
+    failed: Mapping[str, str],
+    complete: bool,
+) -> ConversionReport:
+    """Return the report of a conversion, without its duration."""
+    file = scan.hierarchy
+    return ConversionReport(
+        source=SourceInfo(path=file.file, size=file.size, mtime_ns=file.mtime_ns, hdf5=h5py.version.hdf5_version),
+        target=target.url,
+        complete=complete,
+        seconds=0.0,
+        h5bound=version("h5bound"),
+        converted=list_converted(scan, plan, results=written, failed=failed),
+        skipped=list_skipped(plan, failed),
+        links=scan.links,
+        notes=scan.notes,
+    )
 
 
 def list_skipped(plan: StorePlan, failed: Mapping[str, str]) -> tuple[Skipped, ...]:
@@ -72,11 +98,3 @@ def explain_decoded(plan: ArrayPlan) -> tuple[str, ...]:
     }
     total = len(plan.chunk_coords)
     return tuple(f"{count:,} of {total:,} chunks {reason}" for reason, count in counts.items() if count)
-
-
-def describe_source(scan: SourceScan) -> SourceInfo:
-    """Return the report's entry of the source."""
-    hierarchy = scan.hierarchy
-    return SourceInfo(
-        path=hierarchy.file, size=hierarchy.size, mtime_ns=hierarchy.mtime_ns, hdf5=h5py.version.hdf5_version
-    )

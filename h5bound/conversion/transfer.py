@@ -78,24 +78,17 @@ class Job:
         return self.values.origin
 
 
-@dataclass(frozen=True, slots=True, eq=False)
 class EncodedChunks:
-    """The encoded bytes of the chunks of a unit, end to end: an array for each would take 200 bytes more a chunk."""
+    """The encoded bytes of the chunks of a unit, end to end: an array for each would take 200 bytes more a chunk.
 
-    data: Bytes
-    bounds: NDArray[np.int64]
-    """Where each chunk starts in `data`, and where the last one ends."""
+    >>> chunks = EncodedChunks(np.array([2, 1]))
+    >>> [chunk.size for chunk in chunks], chunks.bounds.tolist()
+    ([2, 1], [0, 2, 3])
+    """
 
-    @classmethod
-    def allocate(cls, sizes: NDArray[np.int64]) -> EncodedChunks:
-        """Return chunks of so many bytes each, to be filled.
-
-        >>> chunks = EncodedChunks.allocate(np.array([2, 1]))
-        >>> [chunk.size for chunk in chunks], chunks.bounds.tolist()
-        ([2, 1], [0, 2, 3])
-        """
-        bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-        return cls(np.empty(bounds[-1], np.uint8), bounds)
+    def __init__(self, sizes: NDArray[np.int64]) -> None:
+        self.bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])  # where each starts, and the last ends
+        self.data: Bytes = np.empty(self.bounds[-1], np.uint8)
 
     def __iter__(self) -> Iterator[Bytes]:
         for start, stop in pairwise(self.bounds.tolist()):
@@ -142,7 +135,7 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
     for row, data in reencoded.items():
         sizes[row] = len(data)
     read_into = open_encoded(opened, job, manifest)
-    chunks = EncodedChunks.allocate(sizes)
+    chunks = EncodedChunks(sizes)
     for row, out in enumerate(chunks):
         if row in reencoded:
             out[:] = np.frombuffer(reencoded[row], np.uint8)

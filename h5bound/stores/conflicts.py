@@ -19,21 +19,18 @@ if TYPE_CHECKING:
 
 def check_source(target: Target, source: H5Source) -> None:
     """Raise TargetError if the source lies inside the target: an overwriting conversion would delete it first."""
-    if _holds_file(target, source) if source.remote else _holds_path(target, source.path):
+    if not source.remote:
+        check_external_files(target, [source.path], role="source")
+    elif _holds_file(target, source):
         raise _inside(target, f"source {source.path}")
 
 
-def check_external_files(target: Target, paths: Iterable[str]) -> None:
-    """Raise TargetError if one of these files, which are read, lies inside the target."""
-    for path in paths:
-        if _holds_path(target, path):
-            raise _inside(target, f"file {path}, which is read,")
-
-
-def _holds_path(target: Target, path: str) -> bool:
-    """Return whether a local file is inside the target."""
+def check_external_files(target: Target, paths: Iterable[str], role: str = "external file") -> None:
+    """Raise TargetError if one of these local files, which are read, lies inside the target."""
     folder = find_path(target)
-    return folder is not None and Path(path).is_relative_to(os.path.realpath(folder))
+    for path in paths:
+        if folder is not None and Path(path).is_relative_to(os.path.realpath(folder)):
+            raise _inside(target, f"{role} {path}")
 
 
 def _holds_file(target: Target, source: H5Source) -> bool:

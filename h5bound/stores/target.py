@@ -72,7 +72,13 @@ class Target:
 
     def travels(self, *, writing: bool) -> bool:
         """Return whether a copy in another process reaches the same store."""
-        return not is_memory(unwrap(self.store)) and is_picklable(self.store)
+        if is_memory(unwrap(self.store)):
+            return False
+        try:
+            pickle.dumps(self.store)
+        except Exception:  # noqa: BLE001 - each store has a reason of its own
+            return False
+        return True
 
     def check_reach(self, scheduler: str | None, *, writing: bool) -> None:
         """Raise TargetError if tasks run in other processes, and these cannot reach the store.
@@ -152,12 +158,3 @@ def is_memory(store: Store) -> bool:
     fs = getattr(store, "fs", None)
     protocol = getattr(getattr(fs, "sync_fs", fs), "protocol", "")
     return isinstance(store, MemoryStore) or protocol == "memory"
-
-
-def is_picklable(store: Store) -> bool:
-    """Return whether a store can be sent to other processes."""
-    try:
-        pickle.dumps(store)
-    except Exception:  # noqa: BLE001 - each store has a reason of its own
-        return False
-    return True
