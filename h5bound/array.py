@@ -17,8 +17,15 @@ from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS, check_external_files
 from h5bound.hdf5.external_files import MAX_HOPS, find_file, resolve_directories
 from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import find_external
-from h5bound.reader.blocks import BlockRegions, decode_region, prefetch_regions, read_encoded, read_region
-from h5bound.reader.open_file import DatasetKey, open_dataset
+from h5bound.reader.open_file import (
+    BlockRegions,
+    DatasetKey,
+    decode_region,
+    open_dataset,
+    prefetch_regions,
+    read_encoded,
+    read_region,
+)
 from h5bound.reader.source import H5Source
 
 if TYPE_CHECKING:

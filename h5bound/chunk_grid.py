@@ -51,14 +51,9 @@ def plan_shards(shape: Shape, chunks: Shape, *, itemsize: int, nbytes: int) -> S
     >>> plan_shards((100, 100), (10, 10), itemsize=8, nbytes=16_000)
     (20, 100)
     """
-    room = max(nbytes // max(prod(chunks) * itemsize, 1), 1)
-    shards = []
-    for count, chunk in zip(reversed(count_chunks(shape, chunks)), reversed(chunks), strict=True):
-        whole = max(count, 1)
-        fitting = min(whole, room)
-        shards.append(fitting * chunk)
-        room = max(room // fitting, 1) if fitting == whole else 1
-    return tuple(reversed(shards))
+    counts = tuple(max(count, 1) for count in count_chunks(shape, chunks))
+    shards = plan_auto_chunks(counts, prod(chunks) * itemsize, nbytes)
+    return tuple(count * chunk for count, chunk in zip(shards, chunks, strict=True))
 
 
 def count_chunks(shape: Shape, chunks: Shape) -> Shape:
@@ -236,12 +231,12 @@ class ChunkGrid:
 
     def linear_numbers(self, box: Box) -> NDArray[np.int64]:
         """Return the numbers of the chunks of a box, counted in C order of the grid."""
-        start = sum(positions.start * stride for positions, stride in zip(box, self.strides, strict=True))
-        numbers = np.array([start], np.int64)
+        start, numbers = 0, np.zeros(1, np.int64)
         for positions, stride in zip(box, self.strides, strict=True):
+            start += positions.start * stride
             if len(positions) != 1:  # most boxes have one chunk along most axes
                 numbers = np.add.outer(numbers, np.arange(len(positions)) * stride).ravel()
-        return numbers
+        return numbers + start
 
     def overlaps(self, region: tuple[slice, ...]) -> Iterator[Overlap]:
         """Yield what a region shares with each chunk that it overlaps, in C order."""

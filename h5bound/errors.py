@@ -69,8 +69,6 @@ def naming(
 ) -> Iterator[None]:
     """Add a subject to the messages of errors, and raise them as another type if one is passed.
 
-    Examples
-    --------
     >>> with naming("dataset '/x' of a.h5", ZeroDivisionError, raising=CorruptChunkError):
     ...     1 / 0
     Traceback (most recent call last):

@@ -22,12 +22,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def call_getter(function: str, of: h5p.PropDCID | h5d.DatasetID) -> int | None:
-    """Return the unsigned int of a getter of HDF5, None if it cannot be called."""
+def call_getter(
+    function: str,
+    of: h5p.PropDCID | h5d.DatasetID | h5f.FileID,
+    result: type[ctypes.c_uint | ctypes.c_uint64] = ctypes.c_uint,
+) -> int | None:
+    """Return the unsigned integer of a getter of HDF5, None if it cannot be called."""
     library = find_library()
-    if library is None:
+    if library is None or not hasattr(library, function):
         return None
-    answer = ctypes.c_uint()
+    answer = result()
     with phil:
         status = library[function](ctypes.c_int64(of.id), ctypes.byref(answer))
     return answer.value if status >= 0 else None
@@ -35,13 +39,7 @@ def call_getter(function: str, of: h5p.PropDCID | h5d.DatasetID) -> int | None:
 
 def read_file_end(file: h5f.FileID) -> int | None:
     """Return the byte at which a file ends for HDF5, perhaps before its last one; None if HDF5 cannot be asked."""
-    library = find_library()
-    if library is None or not hasattr(library, "H5Fget_eoa"):
-        return None
-    answer = ctypes.c_uint64()
-    with phil:
-        status = library.H5Fget_eoa(ctypes.c_int64(file.id), ctypes.byref(answer))
-    return answer.value if status >= 0 else None
+    return call_getter("H5Fget_eoa", file, ctypes.c_uint64)
 
 
 def read_chunk_sizes(dataset: h5d.DatasetID, origins: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
@@ -56,12 +54,8 @@ def read_chunk_sizes(dataset: h5d.DatasetID, origins: NDArray[np.uint64]) -> NDA
     get_size.argtypes = [ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
     origins = np.ascontiguousarray(origins, np.uint64)
     sizes = np.zeros(len(origins), np.uint64)
-    identifier, row_address, stride, size_address = (
-        dataset.id,
-        origins.ctypes.data,
-        origins.strides[0],
-        sizes.ctypes.data,
-    )
+    identifier, stride = dataset.id, origins.strides[0]
+    row_address, size_address = origins.ctypes.data, sizes.ctypes.data
     with phil:
         for i in range(len(origins)):
             get_size(identifier, row_address + i * stride, size_address + 8 * i)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
+import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -28,13 +28,12 @@ class LocalFile:
     """The bytes of an open local HDF5 file.
 
     They are read through a duplicate of HDF5's descriptor. It stays on the same file when the file is renamed, and when
-    HDF5 closes its own descriptor during a read.
+    HDF5 closes its own descriptor during a read. It is closed with this object at the latest.
 
     Raise UnsupportedError if the bytes may differ from what HDF5 reads: another driver than the default one, a file
     that is open for writing, or one that another program writes (SWMR).
     """
 
-    __slots__ = ("_descriptor", "_end", "_file", "_lock")
     is_remote: ClassVar[bool] = False
 
     def __init__(self, file: h5f.FileID) -> None:
@@ -48,18 +47,8 @@ class LocalFile:
             raise UnsupportedError("HDF5 before 2.0 does not count the user block in the offsets of chunks")
         end = read_file_end(file)
         self._end = sys.maxsize if end is None else end
-        self._file: h5f.FileID | None = file
-        self._descriptor = -1
-        self._lock = threading.Lock()
-
-    @property
-    def descriptor(self) -> int:
-        """The descriptor, duplicated on first use."""
-        if self._descriptor < 0:
-            with self._lock:
-                if self._descriptor < 0 and self._file is not None:
-                    self._descriptor = os.dup(self._file.get_vfd_handle())
-        return self._descriptor
+        self._descriptor = os.dup(file.get_vfd_handle())
+        self._close = weakref.finalize(self, os.close, self._descriptor)
 
     def prefetch(self, ranges: Iterable[Range]) -> None:
         """Do nothing: local reads need no announcement."""
@@ -77,14 +66,14 @@ class LocalFile:
         if offset + len(view) > self._end:
             raise past_end(offset, len(view), self._end)
         while view:
-            count = os.preadv(self.descriptor, [view[: 1 << 30]], offset)
+            count = os.preadv(self._descriptor, [view[: 1 << 30]], offset)
             if not count:
-                raise past_end(offset, len(view), os.fstat(self.descriptor).st_size)
+                raise past_end(offset, len(view), os.fstat(self._descriptor).st_size)
             view, offset = view[count:], offset + count
 
     def read(self, offset: int, nbytes: int) -> Bytes:
         """Return `nbytes` bytes from `offset` on; raise DamagedError, before it allocates, if there are fewer."""
-        end = os.fstat(self.descriptor).st_size
+        end = os.fstat(self._descriptor).st_size
         if offset + nbytes > end:
             raise past_end(offset, nbytes, end)
         out = np.empty(nbytes, np.uint8)
@@ -93,10 +82,8 @@ class LocalFile:
 
     def close(self) -> None:
         """Close the descriptor; nothing may read from it afterwards."""
-        with self._lock:
-            descriptor, self._descriptor, self._file = self._descriptor, -1, None
-        if descriptor >= 0:
-            os.close(descriptor)
+        self._descriptor = -1
+        self._close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,8 +55,6 @@ class Pieces:
     A piece is requested with the first of its spans, and kept until the last of them was read. So small chunks that lie
     together cost one request, though they are read one by one.
 
-    Examples
-    --------
     >>> pieces = Pieces()
     >>> pieces.prefetch([(0, 10), (10, 20), (5_000_000, 5_000_010)])
     >>> for span in [(10, 20), (0, 10), (90, 95)]:
@@ -105,8 +103,11 @@ class Pieces:
                 if not piece.requested:
                     piece.requested = True
                     to_request.append(piece)
-            if to_request:
-                to_request += self._take_more(CONCURRENT_NBYTES - sum(piece.nbytes for piece in to_request))
+            while to_request and self._waiting and sum(piece.nbytes for piece in to_request) < CONCURRENT_NBYTES:
+                piece = self._waiting.popleft()
+                if not piece.requested:
+                    piece.requested = True
+                    to_request.append(piece)
         new = [Piece(span) for span in join(missing)]
         return by_span | dict(match(missing, new)), to_request + new
 
@@ -115,28 +116,11 @@ class Pieces:
         piece = self._pieces[position - 1] if position else None
         return piece if piece is not None and piece.holds(span) else None
 
-    def _take_more(self, room: int) -> list[Piece]:
-        """Return more announced pieces, up to about `room` bytes."""
-        more = []
-        while room > 0 and self._waiting:
-            piece = self._waiting.popleft()
-            if not piece.requested:
-                piece.requested = True
-                more.append(piece)
-                room -= piece.nbytes
-        return more
-
     def forget(self, pieces: Iterable[Piece]) -> None:
         """Remove pieces whose requests failed."""
         lost = set(pieces)
         with self._lock:
             self._pieces = [piece for piece in self._pieces if piece not in lost]
-
-    def clear(self) -> None:
-        """Remove all pieces."""
-        with self._lock:
-            self._pieces.clear()
-            self._waiting.clear()
 
 
 def join(spans: Sequence[Span]) -> list[Span]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError
 from h5bound.files.file_state import FileState, parse_state
 from h5bound.files.open import open_file
-from h5bound.files.remote_file import NO_RANGES, RemoteFile
+from h5bound.files.remote_file import NO_RANGES, RemoteFile, RemoteView
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -62,7 +62,7 @@ class RemoteLocation:
             system=system, path=path, state=state, name=self.path, attempt=partial(attempt, self.address)
         )
         try:
-            return open_file(self.path, remote.view()), remote
+            return open_file(self.path, RemoteView(remote)), remote
         except BaseException:
             remote.check()
             raise

@@ -95,16 +95,14 @@ class RemoteFile:
         is_http = bool(protocols & {"http", "https"})
         self._checked = not is_http  # whether the server has been seen to send ranges
         if is_http:
-            self._pin = {"headers": _pin_headers(system, state)}
+            etag = state.stamp("ETag")
+            match = {"If-Match": etag} if etag.startswith('"') else {}  # a weak one matches nothing (RFC 9110, 13.1.1)
+            self._pin = {"headers": {**system.kwargs.get("headers", {}), "Accept-Encoding": "identity", **match}}
         elif "s3" in protocols and state.stamp("VersionId") not in ("", "null"):
             self._pin = {"version_id": state.stamp("VersionId")}
         self._turns = nullcontext() if system.async_impl else threading.Lock()  # other file systems know no threads
         self._pieces = Pieces()
         self._failure: H5BoundError | None = None
-
-    def view(self) -> io.RawIOBase:
-        """Return the Python file that HDF5 reads."""
-        return RemoteView(self)
 
     def prefetch(self, ranges: Iterable[Range]) -> None:
         """Announce ranges that will be gathered, each once, by any thread and in any order."""
@@ -150,11 +148,17 @@ class RemoteFile:
         if not spans:
             return []
         starts, stops = map(list, zip(*spans, strict=True))
+
+        def load() -> list[bytes]:
+            paths = [self._path] * len(spans)
+            answers = self._system.cat_ranges(paths, starts, stops, on_error="raise", **self._pin)
+            for answer in answers:
+                if isinstance(answer, Exception):  # some versions of fsspec return errors in spite of on_error
+                    raise answer
+            return list(answers)
+
         with self._turns:
-            answers: list[bytes | Exception] = self._attempt(
-                self._system.cat_ranges, [self._path] * len(spans), starts, stops, on_error="raise", **self._pin
-            )
-        parts: list[bytes] = [self._attempt(_unpack, answer) for answer in answers]
+            parts: list[bytes] = self._attempt(load)
         for (start, stop), part in zip(spans, parts, strict=True):
             self._check_length(part, stop - start)
         return parts
@@ -191,21 +195,7 @@ class RemoteFile:
 
     def close(self) -> None:
         """Drop what was announced and not read."""
-        self._pieces.clear()
-
-
-def _unpack(answer: bytes | Exception) -> bytes:
-    """Return the bytes, or raise: some versions of fsspec return errors in spite of ``on_error="raise"``."""
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
-
-
-def _pin_headers(system: AbstractFileSystem, state: FileState) -> dict[str, str]:
-    """Return headers that ask for the bytes of one state (RFC 9110, 13.1.1: a weak ETag matches nothing)."""
-    etag = state.stamp("ETag")
-    match = {"If-Match": etag} if etag.startswith('"') else {}
-    return {**system.kwargs.get("headers", {}), "Accept-Encoding": "identity", **match}
+        self._pieces = Pieces()
 
 
 class Gathered:
@@ -245,18 +235,6 @@ class RemoteView(io.RawIOBase):
 
     def __repr__(self) -> str:
         return self._remote.name
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def seekable(self) -> bool:
-        """Return True."""
-        return True
-
-    def tell(self) -> int:
-        """Return the position of the next read."""
-        return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
         """Move to a position, and return it."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from h5py import h5d, h5g, h5i, h5p, h5s
 
+from h5bound.chunk_grid import count_chunks
 from h5bound.codecs.filters import Filter
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, call_getter, describe
@@ -23,12 +24,7 @@ if TYPE_CHECKING:
 MAX_SLOTS = 50_000_000
 """Slots in the chunk indexes of one file that HDF5 may read to count the stored chunks (takes about 4 s)."""
 
-LAYOUTS = {
-    h5d.CHUNKED: "chunked",
-    h5d.CONTIGUOUS: "contiguous",
-    h5d.COMPACT: "compact",
-    h5d.VIRTUAL: "virtual",
-}
+LAYOUTS = {h5d.CHUNKED: "chunked", h5d.CONTIGUOUS: "contiguous", h5d.COMPACT: "compact", h5d.VIRTUAL: "virtual"}
 
 BTREE_1, SINGLE, BTREE_2 = 0, 1, 5  # H5D_chunk_index_t: the chunk indexes that hold the stored chunks only
 
@@ -79,9 +75,11 @@ def read_dataset(dataset: h5py.Dataset, *, open_sources: bool = False, count: bo
         raise UnsupportedError(f"{path!r} in {dataset.file.filename}: {describe(error)}") from error
 
 
-def read_filters(dataset: h5py.Dataset) -> tuple[Filter, ...]:
+def read_filters(dataset: h5d.DatasetID) -> tuple[Filter, ...]:
     """Return the filters of an open dataset, in the order of writing."""
-    return _read_filters(dataset.id.get_create_plist())
+    plist = dataset.get_create_plist()
+    filters = map(plist.get_filter, range(plist.get_nfilters()))
+    return tuple(Filter(code, flags, tuple(options), decode_name(name)) for code, flags, options, name in filters)
 
 
 def read_edge_unfiltered(plist: h5p.PropDCID, shape: tuple[int, ...], chunks: tuple[int, ...]) -> bool | None:
@@ -107,7 +105,9 @@ def read_record(
     external_files = _list_external_files(dataset, plist) if layout in ("virtual", "external") else ()
     # H5Dget_space opens the sources that a virtual dataset grows with; its mappings know the stored shape.
     use_stored_shape = layout == "virtual" and external_files and not open_sources
-    shape = _read_shape(plist.get_virtual_vspace(0) if use_stored_shape else dataset.get_space())
+    space = plist.get_virtual_vspace(0) if use_stored_shape else dataset.get_space()
+    is_null = space.get_simple_extent_type() == h5s.NULL
+    shape = None if is_null else tuple(map(int, space.get_simple_extent_dims()))
     chunks = tuple(map(int, plist.get_chunk())) if layout == "chunked" else None
     dtype, problem = _read_dtype(dataset)
     slots = _count_slots(dataset, shape, chunks) if chunks and shape and slots_left is not None else 0
@@ -118,7 +118,7 @@ def read_record(
     elif slots_left is not None and layout != "virtual":
         stored_chunks = dataset.get_num_chunks() if chunks else 0
         stored_nbytes = dataset.get_storage_size()
-    filters = _read_filters(plist) if chunks else ()
+    filters = read_filters(dataset) if chunks else ()
     record = DatasetRecord(
         path=path,
         shape=shape,
@@ -135,12 +135,6 @@ def read_record(
     return record, slots
 
 
-def _read_shape(space: h5s.SpaceID) -> tuple[int, ...] | None:
-    if space.get_simple_extent_type() == h5s.NULL:
-        return None
-    return tuple(map(int, space.get_simple_extent_dims()))
-
-
 def _read_dtype(dataset: h5d.DatasetID) -> tuple[np.dtype | None, str | None]:
     """Return the type, or why it cannot be read."""
     try:
@@ -151,11 +145,6 @@ def _read_dtype(dataset: h5d.DatasetID) -> tuple[np.dtype | None, str | None]:
     except READ_ERRORS as error:
         return None, f"h5py cannot read its type: {describe(error)}"
     return dtype, None
-
-
-def _read_filters(plist: h5p.PropDCID) -> tuple[Filter, ...]:
-    filters = map(plist.get_filter, range(plist.get_nfilters()))
-    return tuple(Filter(code, flags, tuple(options), decode_name(name)) for code, flags, options, name in filters)
 
 
 def _list_external_files(dataset: h5d.DatasetID, plist: h5p.PropDCID) -> tuple[str, ...]:
@@ -199,4 +188,4 @@ def _count_slots(dataset: h5d.DatasetID, shape: tuple[int, ...], chunks: tuple[i
     """
     if call_getter("H5Dget_chunk_index_type", dataset) in (BTREE_1, SINGLE, BTREE_2):
         return 0
-    return math.prod(-(-extent // chunk) for extent, chunk in zip(shape, chunks, strict=True))
+    return math.prod(count_chunks(shape, chunks))

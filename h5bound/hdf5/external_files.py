@@ -35,7 +35,7 @@ def find_file(main: str, name: str, reference: str, allowed: Sequence[Path]) -> 
     if "://" in main:
         raise UnsafeSourceError("outside the file, which is on a server: only a local file may read from other files")
     candidates = list_candidates(main, name, reference)
-    path = next(filter(exists, candidates), None)
+    path = next(filter(os.path.exists, candidates), None)  # False for a path that is too long or not accessible
     if path is None and any(is_under(candidate, allowed) for candidate in candidates):
         raise SourceNotFoundError("no such file")
     if path is None or not is_under(path, allowed):
@@ -63,14 +63,6 @@ def list_candidates(main: str, name: str, reference: str) -> list[Path]:
     return list(dict.fromkeys([Path(name), *paths] if last != name else paths))
 
 
-def exists(path: Path) -> bool:
-    """Return whether HDF5 could open what is at a path."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long, or in a directory without access
-        return False
-
-
 def is_under(path: Path, allowed: Sequence[Path]) -> bool:
     """Return whether the real path of a file is below one of the directories."""
     real = Path(os.path.realpath(path))
@@ -83,8 +75,6 @@ def resolve_directories(folders: Iterable[str | os.PathLike[str]]) -> tuple[Path
     Raise OptionError for a single path, of which each letter would be a directory and a slash the root, and for an
     empty one.
 
-    Examples
-    --------
     >>> resolve_directories("/data")
     Traceback (most recent call last):
     h5bound.errors.OptionError: allow_external='/data': pass a list of directories, ['/data']

@@ -7,6 +7,7 @@ address of their object, so cycles end and each object has one path: the first o
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -194,9 +195,7 @@ class _Walk:
 def _read_size_and_time(file: h5py.File) -> tuple[int, int]:
     """Return size in bytes and modification time in nanoseconds, the latter 0 for a file that is not local."""
     if file.driver != "fileobj":
-        try:
+        with suppress(OSError, ValueError):
             stat = Path(file.filename).stat()
-        except (OSError, ValueError):
-            return int(file.id.get_filesize()), 0
-        return stat.st_size, stat.st_mtime_ns
+            return stat.st_size, stat.st_mtime_ns
     return int(file.id.get_filesize()), 0

@@ -15,6 +15,9 @@ from h5py import h5, h5d, h5g, h5l, h5o
 from h5bound.errors import DatasetNotFoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
 
+MAX_LINKS = 64
+"""Soft links on a path."""
+
 SUGGESTIONS = 1000
 """Names of a group that a misspelled name is compared with."""
 
@@ -49,8 +52,6 @@ def open_object(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | h5py.
     Raise DatasetNotFoundError if there is no object or soft links form a circle, UnsafeSourceError if a component is an
     external or user-defined link, UnsupportedError if h5py cannot open the object.
 
-    Examples
-    --------
     >>> import h5py
     >>> with h5py.File("x.h5", "w", driver="core", backing_store=False) as file:
     ...     file["entry/data"] = 1.5
@@ -97,7 +98,7 @@ def _open(file: h5py.File, path: str) -> tuple[h5o.ObjectID | LinkRecord, list[b
         raise UnsupportedError(f"{subject}: h5py cannot open it: {describe(error)}") from error
 
 
-def follow_path(root: h5g.GroupID, path: bytes, max_links: int = 64) -> tuple[h5o.ObjectID | LinkRecord, list[bytes]]:
+def follow_path(root: h5g.GroupID, path: bytes) -> tuple[h5o.ObjectID | LinkRecord, list[bytes]]:
     """Open the object at a path, or return the link on the path that leads out of the file.
 
     The second value holds the components of the path behind that link, the last one first.
@@ -119,8 +120,8 @@ def follow_path(root: h5g.GroupID, path: bytes, max_links: int = 64) -> tuple[h5
         if link_type != h5l.TYPE_SOFT:
             return read_link(item, name, link_type, path=child), parts
         step = (child, tuple(parts))
-        if step in followed or len(followed) == max_links:
-            problem = "form a circle" if step in followed else f"are more than {max_links}"
+        if step in followed or len(followed) == MAX_LINKS:
+            problem = "form a circle" if step in followed else f"are more than {MAX_LINKS}"
             raise DatasetNotFoundError(f"the soft links on the path {problem}, at {child!r}")
         followed.add(step)
         target = item.links.get_val(name)

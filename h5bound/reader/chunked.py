@@ -127,7 +127,7 @@ class ChunkedReader:
         self, dataset: h5py.Dataset, file_bytes: FileBytes | None, element: np.dtype[np.generic] | None = None
     ) -> None:
         plist = dataset.id.get_create_plist()
-        filters = read_filters(dataset)
+        filters = read_filters(dataset.id)
         edge_unfiltered = read_edge_unfiltered(plist, dataset.shape, dataset.chunks) if filters else False
         if edge_unfiltered is None:
             raise UnsupportedError("HDF5 does not say whether its edge chunks are filtered")

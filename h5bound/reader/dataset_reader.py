@@ -14,9 +14,8 @@ and they are still decoded outside it. Everything else is read by h5py.
 
 from __future__ import annotations
 
-import threading
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Protocol
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import h5py
 from h5py import h5d, h5i, h5t
@@ -25,16 +24,20 @@ from h5bound.errors import UnsupportedError
 from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.dataset import read_filters
-from h5bound.reader.allocation_guard import Guard, make_guard
-from h5bound.reader.chunked import ChunkedReader, EncodedBlock
-from h5bound.reader.contiguous import ContiguousReader
+from h5bound.reader.allocation_guard import make_guard
+from h5bound.reader.byte_ranges import ContiguousReader
+from h5bound.reader.chunked import ChunkedReader
 from h5bound.reader.via_h5py import load_plugins, read_through_h5py
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from h5bound.buffers import Block, Region
     from h5bound.files.protocols import FileBytes
+    from h5bound.reader.allocation_guard import Guard
+    from h5bound.reader.chunked import EncodedBlock
+
+    _Parts = tuple[h5py.Dataset, ChunkedReader | ContiguousReader | None, Guard | None]
 
 
 class DatasetReader:
@@ -45,87 +48,53 @@ class DatasetReader:
     block does not cover whole chunks. Contiguous data: the block, and 512 KiB where it covers parts of rows. Remote: at
     most 64 MiB of encoded bytes are requested at once.
 
-    A region is a slice for each axis with 0 <= start <= stop <= extent and no step.
-
-    Parameters
-    ----------
-    dataset
-        An open dataset; its file must stay open until `close`.
-    file_bytes
-        The bytes of its file, which the reader does not close; by default the reader opens a descriptor of its own at
-        the first read.
-
-    Attributes
-    ----------
-    strategy
-        "direct", or "h5py" where every read goes through h5py.
-    reason
-        Why it goes through h5py; "" if it does not.
+    The file must stay open until `close`. `file_bytes` are its bytes, which the reader does not close; by default it
+    has a descriptor of its own. A region is a slice for each axis with 0 <= start <= stop <= extent and no step.
+    `strategy` is "direct", or "h5py" where every read goes through h5py; `reason` then says why.
     """
 
-    __slots__ = (
-        "_closed",
-        "_dataset",
-        "_direct",
-        "_guard",
-        "_is_remote",
-        "_lock",
-        "_own",
-        "_uses",
-        "reason",
-        "strategy",
-    )
+    __slots__ = ("_is_remote", "_parts", "reason", "strategy")
 
     def __init__(self, dataset: h5py.Dataset, file_bytes: FileBytes | None = None) -> None:
-        self._dataset = dataset
-        self._lock = threading.Lock()
-        self._uses = 1  # its own, until it is closed
-        self._closed = False
-        self._is_remote = file_bytes is not None and file_bytes.is_remote
-        self._own: LocalFile | None = None
-        self._direct: _DirectReader | None = None
-        self._guard: Guard | None = None
         self.strategy, self.reason = "direct", ""
+        direct, guard = None, None
         if file_bytes is None:
             with suppress(UnsupportedError):
-                file_bytes = self._own = LocalFile(h5i.get_file_id(dataset.id))
+                file_bytes = LocalFile(h5i.get_file_id(dataset.id))
         try:
-            self._direct = _choose_reader(dataset, file_bytes)
+            direct = _choose_reader(dataset, file_bytes)
         except READ_ERRORS as error:
             self.strategy, self.reason = "h5py", str(error)
-            self._guard = make_guard(dataset, file_bytes)
-            load_plugins(read_filters(dataset))
+            guard = make_guard(dataset, file_bytes)
+            load_plugins(read_filters(dataset.id))
+        self._is_remote = file_bytes is not None and file_bytes.is_remote
+        self._parts: _Parts | None = dataset, direct, guard
 
     def read(self, region: Region) -> Block:
         """Return what ``dataset[region]`` holds, as a new writable C-contiguous array.
 
-        An array type adds its axes at the end; a scalar dataset gives an array of no dimensions.
-
-        Raises
-        ------
-        CorruptChunkError
-            A stored chunk does not decode to its declared size, or h5py refuses it.
-        UnsafeSourceError
-            The values claim more bytes than the file has.
-        UnsupportedError
-            A filter is not installed.
-        ValueError
-            The reader is closed.
+        An array type adds its axes at the end; a scalar dataset gives an array of no dimensions. Raise
+        CorruptChunkError if a stored chunk does not decode to its declared size or h5py refuses it, UnsafeSourceError
+        if the values claim more bytes than the file has, UnsupportedError if a filter is not installed, and ValueError
+        if the reader is closed.
         """
-        with self._in_use():
-            if self._direct is not None and all(s.start != s.stop for s in region):
-                return self._direct.read(region)
-            self._check(region)
-            return read_through_h5py(self._dataset, region)
+        dataset, direct, guard = self._get_parts()
+        if any(s.start == s.stop for s in region):
+            return read_through_h5py(dataset, region)
+        if direct is not None:
+            return direct.read(region)
+        if guard is not None:
+            guard.check(region)
+        return read_through_h5py(dataset, region)
 
     def read_encoded(self, region: Region) -> Block | EncodedBlock:
         """Return what `read` returns, or an `EncodedBlock`: it takes less memory and is decoded without the file.
 
         Raise what `read` raises; `EncodedBlock.decode` raises for chunks that cannot be decoded.
         """
-        with self._in_use():
-            if self._direct is not None and all(s.start != s.stop for s in region):
-                return self._direct.read_encoded(region)
+        _, direct, _ = self._get_parts()
+        if direct is not None and all(s.start != s.stop for s in region):
+            return direct.read_encoded(region)
         return self.read(region)
 
     def read_via_h5py(self, region: Region) -> Block:
@@ -134,70 +103,37 @@ class DatasetReader:
         From a server, or where HDF5 does not have a filter, return what `read` returns. Raise what `read` raises.
         """
         block = self.read(region)
-        with self._in_use():
-            if self._direct is not None and not self._is_remote:
-                load_plugins(read_filters(self._dataset))
-                with suppress(UnsupportedError):
-                    return read_through_h5py(self._dataset, region)
+        dataset, direct, _ = self._get_parts()
+        if direct is not None and not self._is_remote:
+            load_plugins(read_filters(dataset.id))
+            with suppress(UnsupportedError):
+                return read_through_h5py(dataset, region)
         return block
 
     def check(self, region: Region) -> None:
         """Raise CorruptChunkError or UnsafeSourceError if h5py would take more memory for a region than is declared."""
-        with self._in_use():
-            self._check(region)
+        _, _, guard = self._get_parts()
+        if guard is not None and all(s.start != s.stop for s in region):
+            guard.check(region)
 
     def prefetch(self, regions: Sequence[Region]) -> None:
         """Announce regions that will be read, each once: their encoded bytes are then requested together."""
-        with self._in_use():
-            if self._direct is not None:
-                self._direct.prefetch(regions)
+        _, direct, _ = self._get_parts()
+        if direct is not None:
+            direct.prefetch(regions)
 
     def close(self) -> None:
-        """Close the descriptor, once the last read has ended, and refuse to read from now on. May be called twice."""
-        with self._lock:
-            closed, self._closed = self._closed, True
-        if not closed:
-            self._leave()
+        """Let go of the dataset, once the last read has ended, and refuse to read from now on. May be called twice."""
+        self._parts = None
 
-    def _check(self, region: Region) -> None:
-        if self._guard is not None and all(s.start != s.stop for s in region):
-            self._guard.check(region)
-
-    @contextmanager
-    def _in_use(self) -> Iterator[None]:
-        with self._lock:
-            if self._closed:
-                raise ValueError("the reader of this dataset is closed")
-            self._uses += 1
-        try:
-            yield
-        finally:
-            self._leave()
-
-    def _leave(self) -> None:
-        with self._lock:
-            self._uses -= 1
-            if self._uses:
-                return
-        if self._own is not None:
-            self._own.close()
-        del self._dataset, self._direct, self._guard
+    def _get_parts(self) -> _Parts:
+        parts = self._parts
+        if parts is None:
+            raise ValueError("the reader of this dataset is closed")
+        return parts
 
 
-class _DirectReader(Protocol):
-    """Reads regions that are not empty, with little help from HDF5."""
-
-    def read(self, region: Region) -> Block:
-        """Return a region."""
-
-    def read_encoded(self, region: Region) -> Block | EncodedBlock:
-        """Return a region, or less memory that decodes to it without the file."""
-
-    def prefetch(self, regions: Sequence[Region]) -> None:
-        """Announce regions that will be read, each once."""
-
-
-def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> _DirectReader:
+def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> ChunkedReader | ContiguousReader:
     """Return the direct reader of a dataset; raise UnsupportedError with the reason if there is none."""
     plist = dataset.id.get_create_plist()
     if dataset.is_virtual or plist.get_external_count() or dataset.shape is None:

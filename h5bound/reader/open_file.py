@@ -1,9 +1,15 @@
-"""An open HDF5 file and the readers of its datasets."""
+"""An open HDF5 file, the readers of its datasets, and the functions that block tasks call on it.
+
+::
+
+    read_encoded(file, key, region) ──► close ──► decode_region ──► block
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -15,6 +21,7 @@ from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.links import open_object
+from h5bound.reader.chunked import EncodedBlock
 from h5bound.reader.dataset_reader import DatasetReader
 
 if TYPE_CHECKING:
@@ -52,6 +59,19 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_OPEN.clear)
 
 
+@dataclass(frozen=True, slots=True)
+class BlockRegions:
+    """The arguments of `read_region` for each block of an array."""
+
+    key: DatasetKey
+    bounds: tuple[tuple[int, ...], ...]
+    """Where the blocks start and stop along each axis of the dataset; axes of an array type come after these."""
+
+    def __call__(self, index: tuple[int, ...]) -> tuple[DatasetKey, Region]:
+        """Return the arguments for the block at an index."""
+        return self.key, tuple(slice(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, index, strict=False))
+
+
 class OpenFile:
     """An open HDF5 file and the readers of those of its datasets that were read.
 
@@ -83,7 +103,10 @@ class OpenFile:
         self._checked_files: set[str] = set()  # datasets whose external files were checked
         self._lingers = False  # whether variable-length values were read
         self._lock = Lock()
-        self.bytes = file_bytes or open_bytes(file)  # None: each reader says why
+        self.bytes = file_bytes
+        if file_bytes is None:
+            with suppress(UnsupportedError):  # each reader says why
+                self.bytes = LocalFile(file.id)
 
     def reader(self, name: str, dataset: h5py.Dataset | None = None) -> DatasetReader:
         """Return the reader of a dataset, which is opened unless the caller has done so."""
@@ -191,14 +214,6 @@ def holds_objects(dataset: h5py.Dataset) -> bool:
         return False
 
 
-def open_bytes(file: h5py.File) -> LocalFile | None:
-    """Return the bytes of an open local file; None where HDF5 may read something else."""
-    try:
-        return LocalFile(file.id)
-    except UnsupportedError:
-        return None
-
-
 def open_dataset(file: h5py.File, name: str) -> h5py.Dataset:
     """Return the dataset at a path, following no link out of the file.
 
@@ -213,3 +228,25 @@ def open_dataset(file: h5py.File, name: str) -> h5py.Dataset:
         names = ", ".join(sorted(map(os.fsdecode, item))[:8]) or "nothing"
         raise DatasetNotFoundError(f"{subject} is a group, not a dataset; it holds {names}")
     raise DatasetNotFoundError(f"{subject} is a committed type, not a dataset")
+
+
+def read_region(file: OpenFile, key: DatasetKey, region: Region) -> Block:
+    """Return a region of a dataset."""
+    return file.dataset(key).read(region)
+
+
+def read_encoded(file: OpenFile, key: DatasetKey, region: Region) -> Block | EncodedBlock:
+    """Return what `decode_region` makes a region of: its encoded chunks where they take less memory than the region."""
+    return file.dataset(key).read_encoded(region)
+
+
+def decode_region(encoded: Block | EncodedBlock) -> Block:
+    """Return a region from what `read_encoded` returned; the file may be closed."""
+    return encoded.decode() if isinstance(encoded, EncodedBlock) else encoded
+
+
+def prefetch_regions(file: OpenFile, reads: list[tuple[DatasetKey, Region]]) -> None:
+    """Announce the regions of one dataset that will be read, each once."""
+    key = reads[0][0]
+    file.dataset(key)
+    file.prefetch(key.path, [region for _, region in reads])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from uuid import uuid4
@@ -90,7 +91,8 @@ class H5Source:
                 f"{self.path}: the file exists in this process only and cannot be sent to another; compute on threads, "
                 "or write it to a path"
             )
-        return _make_source, (self.location, self.identity, self.strict_identity)
+        make_source = partial(type(self), self.location, self.identity, strict_identity=self.strict_identity)
+        return make_source, ()
 
     def __dask_tokenize__(self) -> Hashable:
         return self.key
@@ -166,10 +168,6 @@ class H5Source:
                 f"{self.path}: the file changed after the array was made from it (was {before}, is {now}); make the "
                 "array again"
             )
-
-
-def _make_source(location: FileLocation, identity: FileState, strict_identity: bool) -> H5Source:  # noqa: FBT001 - called by pickle
-    return H5Source(location, identity, strict_identity=strict_identity)
 
 
 def find_location(path: str | PathLike[str], storage_options: Mapping[str, Any] | None) -> FileLocation:

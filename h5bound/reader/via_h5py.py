@@ -53,7 +53,7 @@ def lock_variable_length(dtype: np.dtype[np.generic]) -> AbstractContextManager[
 
 def _explain(dataset: h5py.Dataset, region: Region, error: Exception) -> H5BoundError | None:
     """Return the error that says why h5py could not read a region; None where h5py says it best."""
-    for entry in read_filters(dataset):
+    for entry in read_filters(dataset.id):
         if not h5z.filter_avail(entry.id):
             return UnsupportedError(
                 f"{name_of(dataset)}: HDF5 has no filter {entry.id} ({entry.name}); install hdf5plugin, or "

@@ -153,7 +153,7 @@ def read_values(opened: OpenFile, spec: VariableSpec, key: tuple[Pick, ...]) -> 
         block = reader.read(tuple(map(_slice, key, spec.key.shape)))
         return block[tuple(slice(None) if isinstance(pick, slice) else 0 for pick in key)]
     dataset = open_dataset(opened.file, spec.key.path)
-    load_plugins(read_filters(dataset))
+    load_plugins(read_filters(dataset.id))
     if spec.plain:
         return dataset[key]
     import h5netcdf
