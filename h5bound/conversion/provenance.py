@@ -14,7 +14,7 @@ from h5bound.files.urls import HIDDEN
 from h5bound.h5py_compat import describe
 from h5bound.hdf5.datatypes import text_from_json, text_to_json
 from h5bound.hdf5.hierarchy import Limits
-from h5bound.planning.options import Settings, make_settings, settings_of
+from h5bound.planning.options import Settings, make_settings
 from h5bound.reports import Skipped
 from h5bound.stores.lock import MARKER
 
@@ -134,17 +134,10 @@ def check_form(provenance: Mapping[str, Any]) -> None:
 
 def settings_from_json(json: Any, zarr_format: int) -> Settings:
     """Return the settings. Raise ValueError if `convert` has no such settings, or they are of another format."""
-    settings = settings_of(json)
-    again = make_settings(
-        zarr_format=settings.zarr_format,
-        codecs=settings.codecs,
-        chunks=dict(settings.chunks),
-        shards=dict(settings.shards) or None,
-        include=settings.include,
-        exclude=settings.exclude,
-    )
-    globs = (*settings.include, *settings.exclude, *dict(settings.chunks), *dict(settings.shards))
-    same = again == settings and settings.to_dict() == json and settings.zarr_format == zarr_format
+    chunks, shards = dict(json["chunks"]), dict(json["shards"])
+    settings = make_settings(**{**json, "chunks": chunks, "shards": shards or None})
+    globs = (*settings.include, *settings.exclude, *chunks, *shards)
+    same = settings.to_dict() == json and settings.zarr_format == zarr_format
     if not same or not all(isinstance(glob, str) for glob in globs):
         raise ValueError(f"not settings of a conversion: {json}")
     return settings

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.errors import OptionError
@@ -35,14 +36,7 @@ class Settings:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON, as the root of the store keeps them."""
-        return {
-            "zarr_format": self.zarr_format,
-            "codecs": self.codecs,
-            "chunks": [[glob, size if isinstance(size, int) else list(size)] for glob, size in self.chunks],
-            "shards": [[glob, size if isinstance(size, int) else list(size)] for glob, size in self.shards],
-            "include": list(self.include),
-            "exclude": list(self.exclude),
-        }
+        return dict(json.loads(json.dumps(asdict(self))))
 
 
 def make_settings(
@@ -71,22 +65,6 @@ def make_settings(
         shards=parse_rules(shards, "shards", sizes=True),
         include=parse_globs(include, "include"),
         exclude=parse_globs(exclude, "exclude"),
-    )
-
-
-def settings_of(document: Mapping[str, Any]) -> Settings:
-    """Return the settings for what `Settings.to_dict` returned, without checking their values."""
-    chunks, shards = (
-        tuple((glob, size if isinstance(size, int) else tuple(size)) for glob, size in document[name])
-        for name in ("chunks", "shards")
-    )
-    return Settings(
-        zarr_format=document["zarr_format"],
-        codecs=document["codecs"],
-        chunks=chunks,
-        shards=shards,
-        include=tuple(document["include"]),
-        exclude=tuple(document["exclude"]),
     )
 
 

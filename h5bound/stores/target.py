@@ -20,7 +20,6 @@ from __future__ import annotations
 import pickle
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from h5bound.errors import TargetError
@@ -126,7 +125,7 @@ class LocalTarget(Target):
     @property
     def keys(self) -> FolderKeys:
         """The keys of the store."""
-        return FolderKeys(Path(self.store.root))
+        return FolderKeys(self.store.root)
 
     def travels(self, *, writing: bool) -> bool:
         """Return True."""
