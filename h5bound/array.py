@@ -236,6 +236,7 @@ def _dataset_array(
         raise UnsupportedError(f"{subject}: h5py cannot read it: {record.problem}")
     if record.shape is None:
         raise UnsupportedError(f"{subject}: it has no elements (a null dataspace)")
+    source.make_exclusive_for([record.dtype])
     inner: tuple[int, ...] = ()
     dtype = record.dtype
     while dtype.subdtype is not None:  # the elements of an array type may be arrays again

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from operator import index
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
@@ -118,7 +118,7 @@ class ObjectSource:
     """
 
     __slots__ = ("read", "resource")
-    exclusive: ClassVar[bool] = True
+    exclusive = True
 
     def __init__(self, resource: Any, read: Callable[..., Any]) -> None:
         self.resource = resource

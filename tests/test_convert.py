@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
@@ -999,6 +999,19 @@ def test_the_source_is_opened_once_and_closed_before_a_chunk_is_written(
     assert order.count("write") == (0 if "dry_run" in options else 11)
     for index in (index for index, event in enumerate(order) if event == "write"):
         assert order[:index].count("open") == order[:index].count("close")
+
+
+def test_a_file_with_text_in_compounds_is_open_once_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 crashes in a window that reads such values while another closes the handle that opened the dataset first."""
+    values = np.array([(f"{i}" * 9, i) for i in range(40)], [("text", h5py.string_dtype()), ("n", "<i4")])
+    source, log = write(tmp_path / "a.h5", dataset(values, chunks=(2,))), Log(tmp_path / "log")
+    count_files(monkeypatch, log)
+    report = convert(source, tmp_path / "a.zarr", window=1, workers=8, verify=True)
+    assert report.verification is not None
+    assert report.verification.equal
+    assert len(from_hdf5(source, "x", window=1).compute(num_workers=8)) == 40
+    opens = list(accumulate({"open": 1, "close": -1}.get(event, 0) for event in log.order()))
+    assert (max(opens), opens[-1]) == (1, 0)
 
 
 def test_a_verification_opens_the_source_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ A source is a small picklable description. What opening it returns stays in its 
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
@@ -20,7 +20,7 @@ class Source(Protocol):
     def key(self) -> Hashable:
         """Equal for the sources of one process that share one open."""
 
-    exclusive: ClassVar[bool]  # whether it can be open only once in a process
+    exclusive: bool  # whether it can be open only once in a process
 
     def open(self) -> Any:
         """Open the source and return what was opened."""

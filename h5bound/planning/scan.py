@@ -116,6 +116,7 @@ def scan_source(
                 resolve=origin.addresses.resolver(file.file),
                 log=log,
             )
+            origin.source.make_exclusive_for(record.dtype for record in origin.hierarchy.datasets)
             datasets += scan_datasets(context)
             groups += [scan_group(context, path, links) for path in origin.hierarchy.groups]
             scan_committed_types(context)

@@ -7,10 +7,11 @@ import weakref
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 import h5py
+from h5py import check_string_dtype
 
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
 from h5bound.files.file_state import FileState
@@ -20,9 +21,11 @@ from h5bound.lifecycle.source import open_source
 from h5bound.reader.open_file import OpenFile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from os import PathLike
+
+    import numpy as np
 
     from h5bound.files.protocols import FileLocation
 
@@ -36,8 +39,7 @@ class H5Source:
     While `keeps_open`, a file that is closed is set aside for the next open; in another process it is not.
     """
 
-    __slots__ = ("_idle", "caller_file", "identity", "keeps_open", "key", "location", "strict_identity")
-    exclusive: ClassVar[bool] = False
+    __slots__ = ("_idle", "caller_file", "exclusive", "identity", "keeps_open", "key", "location", "strict_identity")
 
     def __init__(
         self,
@@ -46,11 +48,13 @@ class H5Source:
         *,
         strict_identity: bool = True,
         caller_file: Callable[[], h5py.File | None] = lambda: None,
+        exclusive: bool = False,
     ) -> None:
         self.location = location
         self.identity = identity
         self.strict_identity = strict_identity
         self.caller_file = caller_file
+        self.exclusive = exclusive
         self.key: Hashable = (location.key, identity or uuid4().hex)
         self.keeps_open = False
         self._idle: list[OpenFile] = []  # the file that was set aside
@@ -91,8 +95,8 @@ class H5Source:
                 f"{self.path}: the file exists in this process only and cannot be sent to another; compute on threads, "
                 "or write it to a path"
             )
-        make_source = partial(type(self), self.location, self.identity, strict_identity=self.strict_identity)
-        return make_source, ()
+        options = {"strict_identity": self.strict_identity, "exclusive": self.exclusive}
+        return partial(type(self), self.location, self.identity, **options), ()
 
     def __dask_tokenize__(self) -> Hashable:
         return self.key
@@ -146,6 +150,15 @@ class H5Source:
             self._idle.append(opened)
         else:
             opened.close()
+
+    def make_exclusive_for(self, dtypes: Iterable[np.dtype[Any] | None]) -> None:
+        """Let this process open the file only once at a time if one of the types nests values of variable length.
+
+        HDF5 reads such values through the handle of the file that opened their dataset first, and crashes if another
+        handle has it open when that one is closed. It knows better only for plain text.
+        """
+        nests = (dtype is not None and dtype.hasobject and check_string_dtype(dtype) is None for dtype in dtypes)
+        self.exclusive = self.exclusive or any(nests)
 
     @contextmanager
     def keep_open(self, *, keep: bool) -> Iterator[None]:
