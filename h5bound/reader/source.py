@@ -95,8 +95,8 @@ class H5Source:
                 f"{self.path}: the file exists in this process only and cannot be sent to another; compute on threads, "
                 "or write it to a path"
             )
-        options = {"strict_identity": self.strict_identity, "exclusive": self.exclusive}
-        return partial(type(self), self.location, self.identity, **options), ()
+        strict, exclusive = self.strict_identity, self.exclusive
+        return partial(type(self), self.location, self.identity, strict_identity=strict, exclusive=exclusive), ()
 
     def __dask_tokenize__(self) -> Hashable:
         return self.key
