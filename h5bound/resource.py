@@ -111,18 +111,16 @@ def _check_sizes(chunks: Any) -> BlockSizes:
     return sizes
 
 
+@dataclass(frozen=True, eq=False)
 class ObjectSource:
     """An object with ``open()`` and ``close()``, and the function that reads from it.
 
     Both are in one pickle, so that a bound method still belongs to its object afterwards.
     """
 
-    __slots__ = ("read", "resource")
+    resource: Any
+    read: Callable[..., Any]
     exclusive = True
-
-    def __init__(self, resource: Any, read: Callable[..., Any]) -> None:
-        self.resource = resource
-        self.read = read
 
     @property
     def key(self) -> Hashable:
@@ -160,18 +158,14 @@ class _BlockKeywords:
     keywords: tuple[str, ...]
 
     def __call__(self, block_id: BlockIndex) -> tuple[dict[str, Any]]:
-        values = {"block_id": block_id, "block_info": self._info(block_id) if "block_info" in self.keywords else None}
-        return ({keyword: values[keyword] for keyword in self.keywords},)
-
-    def _info(self, block_id: BlockIndex) -> dict[None, dict[str, Any]]:
         location = [(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, block_id, strict=True)]
-        return {
-            None: {
-                "shape": tuple(stops[-1] for stops in self.bounds),
-                "num-chunks": tuple(map(len, self.chunks)),
-                "array-location": location,
-                "chunk-shape": tuple(stop - start for start, stop in location),
-                "chunk-location": block_id,
-                "dtype": self.dtype,
-            }
+        info = {
+            "shape": tuple(stops[-1] for stops in self.bounds),
+            "num-chunks": tuple(map(len, self.chunks)),
+            "array-location": location,
+            "chunk-shape": tuple(stop - start for start, stop in location),
+            "chunk-location": block_id,
+            "dtype": self.dtype,
         }
+        values = {"block_id": block_id, "block_info": {None: info}}
+        return ({keyword: values[keyword] for keyword in self.keywords},)

@@ -83,18 +83,14 @@ def list_command(file: str, storage_options: dict[str, Any] | None) -> int:
     return 0
 
 
-def parse_shape(text: str) -> str | tuple[int, ...]:
-    """Return the shape for text like ``100,200``, or other text unchanged."""
-    lengths = text.split(",")
-    return tuple(map(int, lengths)) if all(length.strip().isdecimal() for length in lengths) else text
-
-
 def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Any:
-    """Return the values of ``--chunks`` or ``--shards`` by glob, ``*`` for those without one."""
-    rules = {}
+    """Return the values of ``--chunks`` or ``--shards`` by glob, ``*`` for those without one: shapes, or text."""
+    rules: dict[str, str | tuple[int, ...]] = {}
     for value in values:
         glob, equals, size = value.rpartition("=")
-        rules[glob if equals else "*"] = parse_shape(size)
+        lengths = size.split(",")
+        is_shape = all(length.strip().isdecimal() for length in lengths)
+        rules[glob if equals else "*"] = tuple(map(int, lengths)) if is_shape else size
     return rules or None
 
 

@@ -33,15 +33,13 @@ class BlocksExpr(IO):  # type: ignore[misc]  # dask's IO is untyped
         return str(self.operand("layer").blocks.name)
 
     @cached_property
-    def _meta(self) -> NDArray[Any]:
-        meta: NDArray[Any] = self.operand("meta")
-        return meta
+    def _meta(self) -> Any:
+        return self.operand("meta")
 
     @cached_property
-    def chunks(self) -> tuple[tuple[int, ...], ...]:
+    def chunks(self) -> Any:
         """Elements of the blocks along each axis."""
-        chunks: tuple[tuple[int, ...], ...] = self.operand("layer").blocks.chunks
-        return chunks
+        return self.operand("layer").blocks.chunks
 
     def _layer(self) -> dict[Any, Any]:
         layer: BlockLayer = self.operand("layer")

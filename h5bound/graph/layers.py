@@ -19,9 +19,6 @@ The names of open, read and close tasks contain a token of the blocks that they 
 culled differently may therefore be merged in any order: outputs with equal names are interchangeable, and every read
 stays between the open and the close that belong to it.
 
-On a cluster the inputs of a task travel to its worker. There the close does not depend on the blocks but on
-``done[i]``, the address of the worker that has block i.
-
 Where one process reads a whole window, its blocks stay encoded until the close, which takes less memory, and wait_on
 decodes each just before it is used. Where tasks may travel, or there is no barrier, the read task decodes.
 
@@ -36,6 +33,7 @@ early (63 blocks live).
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -72,9 +70,6 @@ class _LifecycleLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
     @cached_property
     def tasks(self) -> Tasks:
         """The tasks of a layer that was not culled."""
-        return self._build()
-
-    def _build(self) -> Tasks:
         raise NotImplementedError
 
     def is_materialized(self) -> bool:
@@ -107,7 +102,9 @@ class OpenLayer(_LifecycleLayer):
     def __dask_tokenize__(self) -> Hashable:
         return self.lifecycle.name
 
-    def _build(self) -> Tasks:
+    @cached_property
+    def tasks(self) -> Tasks:
+        """The open task."""
         return {self.lifecycle.name: build_open_task(self.lifecycle.name, self.lifecycle, preopen=None)}
 
     def get_output_keys(self) -> Set[Key]:
@@ -143,7 +140,9 @@ class BlockLayer(_LifecycleLayer):
     def __dask_tokenize__(self) -> Hashable:
         return self.blocks.name
 
-    def _build(self) -> Tasks:
+    @cached_property
+    def tasks(self) -> Tasks:
+        """The tasks that read all blocks."""
         lifecycle = self.blocks.lifecycle
         windows = plan_windows([BlockRequest(self.blocks, list(self.blocks.indices()))], lifecycle)
         return self._make_tasks(windows, lifecycle, lifecycle.name)
@@ -191,15 +190,11 @@ def _may_be_clustered(*, travelled: bool) -> bool:
     """Return whether tasks may run on a dask cluster: there is a client, or this may be the scheduler."""
     if "distributed" not in sys.modules:
         return False
-    if travelled:
-        return True
     from distributed import get_client
 
-    try:
-        get_client()
-    except ValueError:
-        return False
-    return True
+    with suppress(ValueError):
+        return travelled or get_client() is not None
+    return False
 
 
 def make_graph(blocks: Blocks) -> HighLevelGraph:

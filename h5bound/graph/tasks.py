@@ -1,10 +1,5 @@
 """The tasks of a graph and the functions that they call.
 
-::
-
-    make_handle ──► read_block[i] ──► close_… ──► wait_on[i]
-                        └────────────────────────▲
-
 On a cluster a task's inputs travel to its worker. The close then depends on ``done[i]``, the address of the worker that
 read block i, and not on the blocks.
 """
@@ -13,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dask.task_spec import Task, TaskRef
@@ -35,10 +31,7 @@ if TYPE_CHECKING:
 def build_tasks(
     windows: Sequence[Sequence[BlockRequest]], lifecycle: Lifecycle, *, opened: str, clustered: bool
 ) -> Tasks:
-    """Return all tasks that read these windows, except the open task, whose key is `opened`.
-
-    `clustered` says whether workers of a cluster may run the tasks.
-    """
+    """Return all tasks but the open task, whose key is `opened`; on a cluster if they may be `clustered`."""
     tasks: Tasks = {}
     for requests in windows:
         only_window = len(windows) == 1
@@ -130,11 +123,7 @@ class PrefetchingRead:
         return self._read(reader, *args)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unprefetched, (self._read,)
-
-
-def _unprefetched(read: Callable[..., Any]) -> Callable[..., Any]:
-    return read
+        return partial, (self._read,)
 
 
 def make_handle(source: Source, preopen: Window | None, *_after: object) -> Handle:

@@ -128,7 +128,8 @@ class Handle:
         turn = nullcontext() if window.only_window else self._throttle.turn(window.name)
         with turn:
             session = self.session(window)
-            hold = None if self._failed or not self._may_hold(window) else (self.name, window.name)
+            close_comes = not self._travelled if worker_address() is None else window.clustered
+            hold = (self.name, window.name) if close_comes and not self._failed else None
             opened = session.enter(hold)
             try:
                 yield self.source.reader(opened)
@@ -161,10 +162,6 @@ class Handle:
         self._failed.add(None)
         for session, _ in list(self._sessions.values()):
             session.drop(self.name)
-
-    def _may_hold(self, window: Window) -> bool:
-        """Return whether the close task of a window will reach this process."""
-        return window.clustered if worker_address() is not None else not self._travelled
 
     def _leave_after(self, session: Session, error: BaseException) -> None:
         """End a reader that failed; if the source changed, raise that as the reason."""

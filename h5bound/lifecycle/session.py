@@ -50,7 +50,7 @@ class Session:
         self._source = source
         self._opened: Any = None
         self._is_open = False
-        self._holds: set[Hold] = set()
+        self.holds: set[Hold] = set()
         self._readers = 0
         self._expected: list[Counter[str]] = []  # by compute: how often each window is still to be closed
         self._lock = threading.Lock()
@@ -65,7 +65,7 @@ class Session:
                 self._is_open = True
             self._readers += 1
             if hold is not None:
-                self._holds.add(hold)
+                self.holds.add(hold)
             return self._opened
 
     def leave(self, *, failed: str | None = None) -> None:
@@ -86,8 +86,11 @@ class Session:
             try:
                 self.check()
             finally:
-                self._holds.discard(hold)
-                self._count_down(hold[1])
+                self.holds.discard(hold)
+                for expected in self._expected:
+                    if expected[hold[1]]:
+                        expected[hold[1]] -= 1
+                        break
                 self._close_if_idle()
 
     def expect(self, windows: Counter[str]) -> None:
@@ -107,31 +110,16 @@ class Session:
             self._dropped.append(handle)
             self._sweep()
 
-    def release_held(self, hold: Hold) -> Exception | None:
-        """Release `hold` if it keeps the source open; return the error if the source changed."""
-        try:
-            if hold in self._holds:
-                self.release(hold)
-        except Exception as error:  # noqa: BLE001 - the close task raises it on its own worker
-            return error
-        return None
-
     def check(self) -> None:
         """Raise if the opened source changed."""
         if self._is_open:
             self._source.check(self._opened)
 
     def _forget(self, handle: str) -> None:
-        self._holds = {hold for hold in self._holds if hold[0] != handle}
-
-    def _count_down(self, window: str) -> None:
-        for expected in self._expected:
-            if expected[window]:
-                expected[window] -= 1
-                return
+        self.holds = {hold for hold in self.holds if hold[0] != handle}
 
     def _close_if_idle(self) -> None:
-        needed = self._holds or self._readers or any(expected.total() for expected in self._expected)
+        needed = self.holds or self._readers or any(expected.total() for expected in self._expected)
         if self._is_open and not needed:
             opened, self._opened, self._is_open = self._opened, None, False
             self._source.close(opened)
@@ -179,5 +167,10 @@ def find_session(source: Source, key: Hashable) -> Session:
 def release_hold(hold: Hold) -> Exception | None:
     """Close what `hold` keeps open in this process; return the error if the source changed."""
     with _sessions_lock:
-        sessions = list(_sessions.values())
-    return next(filter(None, [session.release_held(hold) for session in sessions]), None)
+        sessions = [session for session in _sessions.values() if hold in session.holds]
+    try:
+        for session in sessions:
+            session.release(hold)
+    except Exception as error:  # noqa: BLE001 - the close task raises it on its own worker
+        return error
+    return None
