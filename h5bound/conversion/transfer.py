@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.buffers import DamagedError
+from h5bound.buffers import DamagedError, past_end
 from h5bound.chunk_grid import region_of
 from h5bound.errors import CorruptChunkError, TargetError
 from h5bound.execution.work import UnitResult, Work
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.buffers import Bytes
-    from h5bound.chunk_grid import Shape
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.planning.plan import Strategy
     from h5bound.planning.source_values import SourceValues
@@ -120,17 +119,16 @@ def read_unit(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
 def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
     """Read the encoded bytes of each chunk; a chunk with a filter mask is decoded and re-encoded.
 
-    Raise CorruptChunkError if a chunk of an array without codecs has other bytes than it declares, or is damaged.
+    Raise CorruptChunkError if a chunk is not as `check_copies` wants it, or is damaged.
     """
-    manifest, node = unit.manifest, job.node
+    manifest = unit.manifest
     assert manifest is not None
-    coords, is_copied = manifest.chunk_coords, manifest.masks == 0
-    declared = prod(node.chunks) * node.dtype.itemsize
-    if not node.chain.compressors and not node.chain.filters:
-        for row in np.flatnonzero(is_copied & (manifest.nbytes != declared))[:1]:
-            where = tuple(coords[row].tolist())
-            raise CorruptChunkError(f"the chunk at {where} has {manifest.nbytes[row]} bytes in place of {declared}")
-    reencoded = {int(row): reencode(opened, job, coords[row].tolist()) for row in np.flatnonzero(~is_copied)}
+    check_copies(opened, job, manifest)
+    coords = manifest.chunk_coords
+    reencoded: dict[int, bytes] = {}
+    for row in np.flatnonzero(manifest.masks).tolist():
+        region = region_of(tuple(coords[row].tolist()), job.node.shape, job.node.chunks)
+        reencoded[row] = encode_elements(job, read_region(opened, job.values, region))
     sizes = manifest.nbytes.copy()
     for row, data in reencoded.items():
         sizes[row] = len(data)
@@ -147,10 +145,21 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
     return chunks
 
 
-def reencode(opened: OpenFile, job: Job, coords: list[int]) -> bytes:
-    """Return the encoded bytes of a chunk as the store needs them."""
-    region = region_of(tuple(coords), job.node.shape, job.node.chunks)
-    return encode_elements(job, read_region(opened, job.values, region))
+def check_copies(opened: OpenFile, job: Job, manifest: ChunkManifest) -> None:
+    """Raise CorruptChunkError, before memory is allocated, if a chunk to copy is not all in the file.
+
+    A chunk of an array without codecs must also have as many bytes as its elements.
+    """
+    coords, offsets, nbytes = manifest.chunk_coords, manifest.offsets, manifest.nbytes
+    is_copied, end = manifest.masks == 0, opened.file.id.get_filesize()
+    for row in np.flatnonzero(is_copied & (offsets > end - nbytes))[:1]:
+        error = past_end(int(offsets[row]), int(nbytes[row]), end)
+        raise CorruptChunkError(f"the chunk at {tuple(coords[row].tolist())}: {error}")
+    declared = prod(job.node.chunks) * job.node.dtype.itemsize
+    if not job.node.chain.compressors and not job.node.chain.filters:
+        for row in np.flatnonzero(is_copied & (nbytes != declared))[:1]:
+            where = tuple(coords[row].tolist())
+            raise CorruptChunkError(f"the chunk at {where} has {nbytes[row]} bytes in place of {declared}")
 
 
 def open_encoded(opened: OpenFile, job: Job, manifest: ChunkManifest) -> Callable[[int, Bytes], None]:
@@ -169,11 +178,6 @@ def open_encoded(opened: OpenFile, job: Job, manifest: ChunkManifest) -> Callabl
         out[:] = np.frombuffer(dataset.id.read_direct_chunk(tuple(starts[row]))[1], np.uint8)
 
     return read_into
-
-
-def read_decoded(opened: OpenFile, job: Job, unit: Unit) -> list[Block]:
-    """Read the elements of each chunk."""
-    return list(read_chunks(opened, job.values, unit.chunk_coords))
 
 
 def cut_planned(_opened: OpenFile, job: Job, unit: Unit) -> list[Block]:
@@ -203,7 +207,7 @@ def cut_chunks(values: Block, size: int) -> list[Block]:
 
 READERS: Mapping[Strategy, Callable[[OpenFile, Job, Unit], list[Block] | EncodedChunks]] = {
     "copy": read_copies,
-    "decode": read_decoded,
+    "decode": lambda opened, job, unit: list(read_chunks(opened, job.values, unit.chunk_coords)),
     "sequences": read_elements_of_sequences,
     "planned": cut_planned,
 }
@@ -221,7 +225,8 @@ def write_unit(job: Job, unit: Unit, result: ReadResult) -> UnitResult:
     if isinstance(result.parts, EncodedChunks):
         nbytes = job.target.keys.write(name_keys(job, unit, result.parts))
     elif job.codecs is not None:
-        nbytes = job.target.keys.write(encode_chunks(job, unit, result.parts))
+        blocks = zip(unit.chunk_coords.tolist(), result.parts, strict=True)
+        nbytes = job.target.keys.write((key_of(job, coords), encode_elements(job, block)) for coords, block in blocks)
     else:
         nbytes = job.target.keys.measure(write_through_zarr(job, unit, result.parts))
     return UnitResult(unit.array, nbytes=nbytes, chunks=len(unit.chunk_coords))
@@ -231,13 +236,7 @@ def write_through_zarr(job: Job, unit: Unit, parts: Sequence[Block]) -> list[str
     """Write the elements of each chunk as zarr encodes them, and return their keys."""
     for coords, block in zip(unit.chunk_coords.tolist(), parts, strict=True):
         job.array[region_of(tuple(coords), job.node.shape, job.node.write_shape) or ...] = block
-    return [key_of(job, tuple(coords)) for coords in unit.chunk_coords.tolist()]
-
-
-def encode_chunks(job: Job, unit: Unit, parts: Sequence[Block]) -> Iterator[tuple[str, bytes]]:
-    """Yield the key of each chunk and its encoded bytes, for its elements."""
-    for coords, block in zip(unit.chunk_coords.tolist(), parts, strict=True):
-        yield key_of(job, tuple(coords)), encode_elements(job, block)
+    return [key_of(job, coords) for coords in unit.chunk_coords.tolist()]
 
 
 def encode_elements(job: Job, block: Block) -> bytes:
@@ -251,7 +250,7 @@ def name_keys(job: Job, unit: Unit, chunks: EncodedChunks) -> Iterator[tuple[str
     chunk_coords = unit.chunk_coords
     if job.node.shards is None:
         for coords, data in zip(chunk_coords.tolist(), chunks, strict=True):
-            yield key_of(job, tuple(coords)), memoryview(data)
+            yield key_of(job, coords), memoryview(data)
         return
     counts = shard_counts(job.node)
     shards = chunk_coords // counts
@@ -259,12 +258,12 @@ def name_keys(job: Job, unit: Unit, chunks: EncodedChunks) -> Iterator[tuple[str
     starts = np.flatnonzero(np.r_[True, (shards[1:] != shards[:-1]).any(axis=1)])
     for start, stop in pairwise([*starts.tolist(), len(chunk_coords)]):
         shard = chunks.pack_shard(start, stop, positions[start:stop], int(prod(counts)))
-        yield key_of(job, tuple(shards[start].tolist())), shard
+        yield key_of(job, shards[start].tolist()), shard
 
 
-def key_of(job: Job, coords: Shape) -> str:
+def key_of(job: Job, coords: Sequence[int]) -> str:
     """Return the key of a chunk or shard in the store."""
-    return f"{job.node.target}/{job.array.metadata.encode_chunk_key(coords)}"
+    return f"{job.node.target}/{job.array.metadata.encode_chunk_key(tuple(coords))}"
 
 
 def check_target(job: Job) -> None:

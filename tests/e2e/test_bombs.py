@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any, Literal
@@ -111,6 +112,24 @@ def convert_all(path: Path, target: Path, zarr_format: Literal[2, 3]) -> tuple[s
     return {item.path for item in report.skipped}, {item.path for item in found.differences}
 
 
+def claim_4_gib(path: Path) -> None:
+    """Write a dataset whose chunk index, a B-tree of version 1, claims 4 GiB for one of its chunks."""
+    with h5py.File(path, "w", libver="earliest") as file:
+        made = file.create_dataset("x", data=np.arange(4000), chunks=(1000,), compression="gzip")
+        nbytes = made.id.get_chunk_info_by_coord((1000,)).size
+    data = path.read_bytes()
+    key = struct.pack("<IIQQ", nbytes, 0, 1000, 0)  # encoded bytes, filter mask, first element
+    assert data.count(key) == 1
+    path.write_bytes(data.replace(key, struct.pack("<IIQQ", 2**32 - 1, 0, 1000, 0)))
+
+
+def convert_open(path: Path, target: Path, mode: Literal["r", "r+"]) -> str:
+    """Convert a file that is open in a mode, and return why its only dataset was left out."""
+    with h5py.File(path, mode) as file:
+        report = convert(file, target, on_unsupported="skip", workers=1)
+    return report.skipped[0].reason
+
+
 def check(worker: Worker, refused: str, function: Any, *arguments: Any) -> Any:
     """Call a function in another process, and check its result, memory and time."""
     outcome = worker.call(function, *arguments)
@@ -147,6 +166,16 @@ def test_a_bomb_is_converted_and_verified_in_little_memory(
         assert not found[1]
     elif "/" not in REFUSED[bomb]:
         assert found == (SKIPPED.get(bomb, set()), DIFFERING.get(bomb, set()))
+
+
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_nothing_is_allocated_for_a_chunk_that_claims_more_than_the_file_has(
+    tmp_path: Path, mode: Literal["r", "r+"]
+) -> None:
+    claim_4_gib(tmp_path / "a.h5")
+    with Worker(SECONDS, 2 << 30) as small:
+        reason = check(small, "", convert_open, tmp_path / "a.h5", tmp_path / "a.zarr", mode)
+    assert "the chunk at (1,): its 4,294,967,295 bytes at offset" in reason
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of one call")
