@@ -11,22 +11,24 @@ windows of one worker have at most the bytes of one window together, and so that
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections import deque
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dask.base import get_scheduler
 
-from h5bound.errors import H5BoundError
-from h5bound.execution.worker import UnitWindow, is_running, pack_window, run_window
+from h5bound.errors import H5BoundError, naming
 from h5bound.lifecycle.handle import worker_address
+from h5bound.lifecycle.source import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from h5bound.execution.work import Job, Progress, Result, Work, WorkUnit
     from h5bound.lifecycle.source import Source
@@ -48,15 +50,10 @@ MEMORY_SHARE = 4
 """A worker has at least this many times the memory of its windows: they are held decoded, and encoded as well."""
 
 
-class ClusterThrottle(NamedTuple):
-    """How much is sent to the workers of a cluster."""
+def plan_throttle(window: int, total: int, workers: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the bytes of a window, and how many windows the cluster has at a time.
 
-    nbytes: int  # bytes of a window
-    windows: int  # windows that the cluster has at a time
-
-
-def plan_throttle(window: int, total: int, workers: Sequence[tuple[int, int]]) -> ClusterThrottle:
-    """Return how much is sent so that each worker holds at most ``window`` bytes, or one unit a thread.
+    Each worker then holds at most ``window`` bytes, or one unit a thread.
 
     ``total`` is the bytes of all units. ``workers`` has the threads of each worker and its memory in bytes, 0 for no
     limit.
@@ -66,19 +63,19 @@ def plan_throttle(window: int, total: int, workers: Sequence[tuple[int, int]]) -
     1,200 bytes on three workers of two threads:
 
     >>> plan_throttle(80, 1200, [(2, 0)] * 3)
-    ClusterThrottle(nbytes=40, windows=16)
+    (40, 16)
 
     No more than a quarter of the smallest memory, and at least four windows for each thread:
 
     >>> plan_throttle(80, 1200, [(2, 240), (2, 800), (2, 800)]), plan_throttle(800, 1200, [(2, 0)] * 9)
-    (ClusterThrottle(nbytes=30, windows=16), ClusterThrottle(nbytes=16, windows=36))
+    ((30, 16), (16, 36))
     """
     threads = sum(count for count, _ in workers)
     if not threads:
-        return ClusterThrottle(1, MIN_SENT)
+        return 1, MIN_SENT
     per_thread = min(min(window, memory // MEMORY_SHARE or window) // max(count, 1) for count, memory in workers)
     nbytes = max(min(per_thread, total // (threads * WINDOWS_PER_THREAD)), 1)
-    return ClusterThrottle(nbytes, max(threads * SENT_PER_THREAD, MIN_SENT))
+    return nbytes, max(threads * SENT_PER_THREAD, MIN_SENT)
 
 
 def take_window(left: deque[WorkUnit], jobs: Sequence[Job], nbytes: int) -> list[WorkUnit]:
@@ -116,6 +113,7 @@ def run_on_cluster(
     threads. Raise H5BoundError if the cluster loses its workers or is lost; what the work raises comes as it is.
     """
     from distributed import as_completed
+    from distributed.protocol.pickle import dumps
 
     left, total = deque(units), sum(unit.nbytes for unit in units)
     name = f"{work.name}-{uuid4().hex}"
@@ -124,12 +122,14 @@ def run_on_cluster(
     finished, sent, done = as_completed(loop=client.loop), 0, 0
     with explaining_losses(), cancelling(client, running, name):
         while left or running:
-            throttle = plan_throttle(window, total, list_workers(client))
-            while left and len(running) < (max_windows or throttle.windows):
-                taken = take_window(left, jobs, throttle.nbytes)
+            window_nbytes, max_sent = plan_throttle(window, total, list_workers(client))
+            while left and len(running) < (max_windows or max_sent):
+                taken = take_window(left, jobs, window_nbytes)
                 used = {unit.array: jobs[unit.array] for unit in taken}
                 source = sources[jobs[taken[0].array].origin]
-                packed = pack_window(UnitWindow(source=source, work=work, jobs=used, units=taken))
+                # the scheduler passes bytes on without loading them; whoever has no other access to source or target
+                # than this process raises UnsupportedError here
+                packed = bytes(dumps((source, work, used, taken), protocol=5))
                 future = client.submit(run_window, packed, version("h5bound"), key=f"{name}-{sent}")
                 running[future] = sent, sum(unit.nbytes for unit in taken)
                 finished.add(future)
@@ -143,6 +143,65 @@ def run_on_cluster(
     if units and work.delete_partial is not None:
         work.delete_partial(jobs[units[0].array])
     return [item for number in sorted(results) for item in results[number]]
+
+
+def run_window(packed: bytes, release: str) -> list[Any]:
+    """Return the results of the units of a packed window, in their order.
+
+    A window is one task: what was read stays where it was read, the close runs in the process that has the file open,
+    and if a worker dies, another one does its whole window. Raise H5BoundError if this worker has another version than
+    `release`, does not see the source or the target, or if the task was cancelled.
+    """
+    from distributed import get_worker
+    from distributed.protocol.pickle import loads
+
+    # another worker may see other files
+    naming_this_worker = partial(naming, f"worker {get_worker().address} of {socket.gethostname()}", H5BoundError)
+    with naming_this_worker():
+        installed = version("h5bound")
+        if release != installed:
+            raise H5BoundError(f"h5bound {installed} there, {release} here: install one version everywhere")
+        source, work, jobs, units = loads(packed)
+        if work.check is not None:
+            work.check(next(iter(jobs.values())))
+    check_cancelled = watch_task()
+    loaded: deque[Any] = deque()
+    with open_source(source, around=naming_this_worker) as opened:
+        for unit in units:
+            check_cancelled()
+            loaded.append(work.read(opened, jobs[unit.array], unit))
+    results = []
+    for unit in units:
+        check_cancelled()
+        results.append(work.use(jobs[unit.array], unit, loaded.popleft()))
+    return results
+
+
+def watch_task() -> Callable[[], None]:
+    """Return a function that raises H5BoundError once the scheduler has taken back the task of this thread.
+
+    That happens when the client has cancelled the task or is gone. A thread cannot be stopped from outside.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def check_cancelled() -> None:
+        task = worker.state.tasks.get(key)
+        if task is None or task.state != "executing" or worker.status.name in ("closing", "closed"):
+            raise H5BoundError("stopped: the conversion or verification was cancelled")
+
+    return check_cancelled
+
+
+def is_running(name: str, dask_worker: Any) -> bool:
+    """Return whether a worker runs, or is about to run, a task whose key starts with `name`, cancelled or not."""
+    ended = {"memory", "error", "released", "forgotten"}
+    return any(
+        isinstance(key, str) and key.startswith(name) and task.state not in ended
+        for key, task in list(dask_worker.state.tasks.items())
+    )
 
 
 def list_workers(client: Any) -> list[tuple[int, int]]:
@@ -196,38 +255,22 @@ def find_client(scheduler: str | None) -> Iterator[Any]:
 
     Raise H5BoundError if no scheduler answers at the address.
     """
-    if scheduler is None:
-        with current_client() as client:
-            yield client
-        return
-    from distributed import Client
-
-    try:
-        client = Client(scheduler, set_as_default=False)  # one that fails would stay the default
-    except (OSError, ValueError) as error:
-        raise H5BoundError(
-            f"scheduler={scheduler!r}: no dask scheduler answers there ({error}); pass the address that "
-            "`dask scheduler` shows, like 'tcp://host:8786'"
-        ) from error
-    with client:
-        yield client
-
-
-def check_scheduler(scheduler: str | None) -> None:
-    """Raise H5BoundError if no scheduler answers at an address."""
-    if scheduler is not None:
-        with find_client(scheduler):
-            pass
-
-
-@contextmanager
-def current_client() -> Iterator[Any]:
-    """Yield the client of the cluster that dask would compute on now; None for a local scheduler."""
-    if "distributed" not in sys.modules:
+    if scheduler is None and "distributed" not in sys.modules:
         yield None
         return
     from distributed import Client, worker_client
 
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, set_as_default=False)  # one that fails would stay the default
+        except (OSError, ValueError) as error:
+            raise H5BoundError(
+                f"scheduler={scheduler!r}: no dask scheduler answers there ({error}); pass the address that "
+                "`dask scheduler` shows, like 'tcp://host:8786'"
+            ) from error
+        with client:
+            yield client
+        return
     client = getattr(get_scheduler(), "__self__", None)
     if not isinstance(client, Client):
         yield None
@@ -236,3 +279,10 @@ def current_client() -> Iterator[Any]:
     else:  # in a task, which gives its thread to the tasks that it waits for
         with worker_client() as inner:
             yield inner
+
+
+def check_scheduler(scheduler: str | None) -> None:
+    """Raise H5BoundError if no scheduler answers at an address."""
+    if scheduler is not None:
+        with find_client(scheduler):
+            pass

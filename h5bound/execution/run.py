@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -49,22 +48,9 @@ def run_units(
 ) -> list[Result]:
     """Read all units, use each once its source is closed, and return the results, units of one source together.
 
-    Parameters
-    ----------
-    work
-        What is done with each unit.
-    jobs, units
-        One job for each array, and chunks of these arrays.
-    sources
-        Sources by their number. They are opened one after another, each once for a window of units.
-    window
-        Bytes of units between one open and its close; on a cluster, bytes that one worker holds.
-    workers
-        Threads; on a cluster, windows that run at the same time. None for dask's choice.
-    scheduler
-        Address of a cluster; None for the scheduler in force.
-    progress
-        Called with the bytes that are done, and all bytes.
+    There is one job for each array. Sources are opened one after another, each once for a window of units. `window` is
+    the bytes between one open and its close; on a cluster, the bytes that one worker holds. `workers` is the number of
+    threads; on a cluster, that of windows that run at the same time. `progress` gets the bytes done, and all bytes.
     """
     units = sorted(units, key=lambda unit: jobs[unit.array].origin)
     total = sum(unit.nbytes for unit in units)
@@ -103,19 +89,6 @@ def report_part(progress: Progress, before: int, total: int, nbytes: int) -> Non
     progress(before + nbytes, total)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ReadArguments:
-    """The arguments of the task that reads a unit: its job and the unit."""
-
-    jobs: Sequence[object]
-    units: Sequence[WorkUnit]
-
-    def __call__(self, index: tuple[int, ...]) -> tuple[object, WorkUnit]:
-        """Return the job and the unit of a block."""
-        unit = self.units[index[0]]
-        return self.jobs[unit.array], unit
-
-
 def run_here(
     source: Source,
     work: Work[Result],
@@ -135,7 +108,7 @@ def run_here(
         chunks=(tuple(unit.nbytes for unit in units),),
         itemsize=1,
         read=work.read,
-        arguments=ReadArguments(jobs, units),
+        arguments=lambda index: (jobs[units[index[0]].array], units[index[0]]),
     )
     reading = make_graph(blocks)
     name, last = f"{work.name}-{token}", f"results-{token}"
@@ -180,16 +153,9 @@ def local_options(workers: int | None) -> Iterator[dict[str, Any]]:
 class ByteProgress(Callback):  # type: ignore[misc]  # dask's Callback is untyped
     """Reports the bytes of units that are done: half of a unit's when it was read, half when it was used.
 
-    dask calls it for every local compute of the process: the last task tells the graph of these units from others.
-
-    Parameters
-    ----------
-    sizes
-        Bytes of each unit, by the number in its keys.
-    progress
-        Called with the bytes that are done.
-    used, last
-        Name of the keys of the tasks that use units, and key of the last task of the graph.
+    dask calls it for every local compute of the process: the key `last`, of the last task, tells the graph of these
+    units from others. `sizes` has the bytes of each unit by the number in its keys, `used` is the name of the keys of
+    the tasks that use units.
     """
 
     def __init__(self, sizes: Sequence[int], progress: Callable[[int], None], *, used: str, last: str) -> None:

@@ -37,11 +37,10 @@ from h5bound.errors import (
     TargetError,
     UnsupportedError,
 )
-from h5bound.execution import worker
-from h5bound.execution.cluster import plan_throttle, take_window
+from h5bound.execution import cluster as cluster_execution
+from h5bound.execution.cluster import is_running, plan_throttle, take_window
 from h5bound.execution.run import run_units
 from h5bound.execution.work import Work, WorkUnit
-from h5bound.execution.worker import is_running
 from h5bound.files import local
 from h5bound.files.open import open_file
 from h5bound.planning.work_units import Unit
@@ -261,10 +260,10 @@ def test_a_task_for_each_window_and_none_for_a_unit() -> None:
     units: deque[WorkUnit] = deque(
         Unit(number // 90_000, np.zeros((8, 3), np.int64), 8 << 20) for number in range(100_000)
     )
-    pace = plan_throttle(1 << 30, 100_000 * (8 << 20), [(4, 16 << 30)] * 100)
+    nbytes, _ = plan_throttle(1 << 30, 100_000 * (8 << 20), [(4, 16 << 30)] * 100)
     windows = []
     while units:
-        windows.append(take_window(units, jobs, pace.nbytes))
+        windows.append(take_window(units, jobs, nbytes))
     assert len(windows) == 100_000 / 32 + 1
     assert sum(map(len, windows)) == 100_000
     assert all(len({unit.array for unit in window}) == 1 for window in windows)
@@ -475,7 +474,7 @@ def test_another_version_on_a_worker_is_refused(client: Client, source: Path, tm
 
 
 def pretend_version(number: str) -> None:
-    vars(worker)["version"] = lambda _name: number
+    vars(cluster_execution)["version"] = lambda _name: number
 
 
 # Arrays.
