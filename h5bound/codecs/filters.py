@@ -44,7 +44,7 @@ Options: TypeAlias = tuple[int, ...]
 """Client data values of a filter: unsigned 32-bit integers."""
 
 CodecConfig: TypeAlias = dict[str, Any]
-"""A codec as the metadata of a Zarr array describe it."""
+"""A codec as numcodecs and Zarr's format 2 describe it, for Blosc with the ``typesize`` of format 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +72,8 @@ class FilterSpec:
     """Bytes that the filter adds to a chunk; None for a compressor, whose output has any size."""
     accepts: Callable[[Options, int], bool] = lambda _options, _nbytes: True
     """Whether the decoder takes these client data values for chunks of so many bytes; other chunks are left to HDF5."""
-    codec: Callable[[Options, int], CodecConfig] | None = None
-    """Zarr codec for the client data values and a Zarr format; None where no codec undoes the filter."""
+    codec: Callable[[Options], CodecConfig] | None = None
+    """Zarr codec for the client data values; None where no codec undoes the filter."""
     needs_nbytes: bool = True
     """Whether the decoder must know the decoded size; if not, it may follow another compressor."""
     library: str | None = None
@@ -82,27 +82,23 @@ class FilterSpec:
     """What the filter would have made of several chunks as one, from their decoded size and its client data values."""
 
 
-def zstd_codec(level: int, zarr_format: int) -> CodecConfig:
-    """Return Zarr's codec ``zstd``."""
-    if zarr_format == 2:
-        return {"id": "zstd", "level": level}
-    return {"name": "zstd", "configuration": {"level": level, "checksum": False}}
+def to_codec_v3(codec: CodecConfig) -> CodecConfig:
+    """Return a codec as format 3 describes it. Those that are not in the specification are ``numcodecs.NAME``."""
+    settings = dict(codec)
+    name = settings.pop("id")
+    if name == "blosc":
+        shuffle = int(settings["typesize"] > 1) if settings["shuffle"] < 0 else settings["shuffle"]
+        settings["shuffle"] = ("noshuffle", "shuffle", "bitshuffle")[shuffle]
+    elif name == "zstd":
+        settings["checksum"] = False
+    elif name != "gzip":
+        name = f"numcodecs.{name}"
+    return {"name": name, "configuration": settings}
 
 
-def blosc_codec(cname: str, *, level: int, shuffle: int, typesize: int, zarr_format: int) -> CodecConfig:
-    """Return Zarr's codec ``blosc``; `shuffle` is 0 (none), 1 (bytes), 2 (bits) or, in format 2, -1 (automatic)."""
-    settings = {"cname": cname, "clevel": level, "blocksize": 0}
-    if zarr_format == 2:
-        return {"id": "blosc", "shuffle": shuffle, **settings}
-    shuffled = ("noshuffle", "shuffle", "bitshuffle")[shuffle]
-    return {"name": "blosc", "configuration": {"typesize": typesize, "shuffle": shuffled, **settings}}
-
-
-def _numcodec(name: str, zarr_format: int, **settings: int) -> CodecConfig:
-    """Return a codec of numcodecs, which format 3 calls ``numcodecs.NAME``."""
-    if zarr_format == 2:
-        return {"id": name, **settings}
-    return {"name": f"numcodecs.{name}", "configuration": settings}
+def blosc_codec(cname: str, *, level: int, shuffle: int, typesize: int) -> CodecConfig:
+    """Return the codec ``blosc``; `shuffle` is 0 (none), 1 (bytes), 2 (bits) or -1 (bytes if elements have several)."""
+    return {"id": "blosc", "cname": cname, "clevel": level, "shuffle": shuffle, "blocksize": 0, "typesize": typesize}
 
 
 def _level(options: Options, default: int) -> int:
@@ -110,9 +106,9 @@ def _level(options: Options, default: int) -> int:
     return options[0] if options and 0 <= options[0] <= 22 else default
 
 
-def _blosc_filter_codec(options: Options, zarr_format: int) -> CodecConfig:
+def _blosc_filter_codec(options: Options) -> CodecConfig:
     _, _, typesize, _, level, shuffle, packer = (*options, *(0, 0, 1, 0, 5, 1, 0)[len(options) :])
-    return blosc_codec(BLOSC_PACKERS[packer], level=level, shuffle=shuffle, typesize=typesize, zarr_format=zarr_format)
+    return blosc_codec(BLOSC_PACKERS[packer], level=level, shuffle=shuffle, typesize=typesize)
 
 
 def _accepts_bitshuffle(options: Options, nbytes: int) -> bool:
@@ -130,7 +126,7 @@ FILTERS = {
         undo=undo_deflate,
         growth=None,
         accepts=lambda options, _: len(options) == 1 and options[0] <= 9,  # HDF5 refuses other levels
-        codec=lambda options, zarr_format: _numcodec("zlib", zarr_format, level=_level(options, 1)),
+        codec=lambda options: {"id": "zlib", "level": _level(options, 1)},
         needs_nbytes=False,
     ),
     2: FilterSpec(
@@ -138,13 +134,13 @@ FILTERS = {
         undo=undo_shuffle,
         growth=0,
         accepts=lambda options, nbytes: len(options) == 1 and 0 < options[0] <= nbytes,
-        codec=lambda options, zarr_format: _numcodec("shuffle", zarr_format, elementsize=options[0]),
+        codec=lambda options: {"id": "shuffle", "elementsize": options[0]},
     ),
     3: FilterSpec(
         name="fletcher32",
         undo=undo_fletcher32,
         growth=4,
-        codec=lambda _, zarr_format: _numcodec("fletcher32", zarr_format),
+        codec=lambda _: {"id": "fletcher32"},
     ),
     4: FilterSpec(
         name="szip",
@@ -157,7 +153,7 @@ FILTERS = {
         name="bzip2",
         undo=undo_bzip2,
         growth=None,
-        codec=lambda options, zarr_format: _numcodec("bz2", zarr_format, level=_level(options, 9)),
+        codec=lambda options: {"id": "bz2", "level": _level(options, 9)},
     ),
     32000: FilterSpec(name="lzf", undo=undo_lzf, growth=None, library="imagecodecs"),
     32001: FilterSpec(
@@ -180,7 +176,7 @@ FILTERS = {
         name="zstd",
         undo=undo_zstd,
         growth=None,
-        codec=lambda options, zarr_format: zstd_codec(_level(options, 3), zarr_format),
+        codec=lambda options: {"id": "zstd", "level": _level(options, 3)},
     ),
 }
 """The table, by the numbers that The HDF Group registers (hdf5_plugins, RegisteredFilterPlugins)."""
@@ -188,8 +184,8 @@ FILTERS = {
 
 def list_codec_names() -> set[str]:
     """Return the names of all Zarr codecs in the table, in both formats. They do not depend on client data values."""
-    configs = [spec.codec((1,) * 7, zarr_format) for spec in FILTERS.values() if spec.codec for zarr_format in (2, 3)]
-    return {config.get("id") or config["name"] for config in configs}
+    configs = [spec.codec((1,) * 7) for spec in FILTERS.values() if spec.codec]
+    return {name for config in configs for name in (config["id"], to_codec_v3(config)["name"])}
 
 
 GROWTH_LIMIT = 1 << 16
@@ -295,9 +291,7 @@ def make_decoder(filters: tuple[Filter, ...], nbytes: int) -> Decoder:
     return Decoder(nbytes, tuple(steps))
 
 
-def translate_codecs(
-    filters: tuple[Filter, ...], nbytes: int, *, zarr_format: int
-) -> tuple[tuple[CodecConfig, ...] | None, str]:
+def translate_codecs(filters: tuple[Filter, ...], nbytes: int) -> tuple[tuple[CodecConfig, ...] | None, str]:
     """Return the Zarr codecs that read HDF5's stored chunks (`nbytes` bytes once decoded), or None and the reason.
 
     They are bytes-to-bytes codecs in the order of writing. In format 3 they follow the ``bytes`` codec, which has the
@@ -306,7 +300,7 @@ def translate_codecs(
     ``blosc`` of these; zarr-python 3.1 warns of the ``numcodecs.`` ones (`ZarrUserWarning`), 3.4 does not.
 
     >>> gzip = (Filter(2, 1, (4,), "shuffle"), Filter(1, 1, (6,), "deflate"))
-    >>> translate_codecs(gzip, 4096, zarr_format=2)
+    >>> translate_codecs(gzip, 4096)
     (({'id': 'shuffle', 'elementsize': 4}, {'id': 'zlib', 'level': 6}), '')
     """
     codecs: list[CodecConfig] = []
@@ -320,5 +314,5 @@ def translate_codecs(
         if spec.name == "shuffle" and (size < 0 or size % entry.options[0]):
             return None, "Zarr's shuffle takes whole elements only, and the bytes to shuffle are not"
         size = -1 if size < 0 or spec.growth is None else size + spec.growth
-        codecs.append(spec.codec(entry.options, zarr_format))
+        codecs.append(spec.codec(entry.options))
     return tuple(codecs), ""

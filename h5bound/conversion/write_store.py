@@ -59,9 +59,10 @@ def make_jobs(target: Target, scan: SourceScan, plan: StorePlan, *, skip: bool, 
 
 def find_codecs(plan: ArrayPlan) -> list[Codec] | None:
     """Return the codecs that encode a chunk of an array; None if zarr encodes it: text, and shards of new chunks."""
-    if plan.node.shards and plan.manifest is None:
+    node = plan.node
+    if node.dtype.kind == "T" or (node.shards and plan.manifest is None):
         return None
-    return make_codecs(plan.node.chain, plan.node.dtype)
+    return make_codecs((*node.chain.filters, *node.chain.compressors))
 
 
 def write_store(

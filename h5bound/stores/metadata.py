@@ -7,6 +7,9 @@ import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
+from h5bound.codecs.filters import to_codec_v3
+from h5bound.zarr_model.array_spec import make_codecs
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -40,15 +43,15 @@ def quiet_zarr() -> Iterator[None]:
 def make_array(store: Store, node: ArrayNode, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
     """Return the Zarr array of a node, ready for chunks to be written. Its metadata document is not written."""
     import zarr
-    from numcodecs import get_codec
     from zarr.storage import MemoryStore
 
     chain = node.chain
-    options: dict[str, Any] = {"compressors": chain.compressors, "filters": chain.filters}
+    options: dict[str, Any]
     if zarr_format == 2:
-        options = {name: [get_codec(dict(item)) for item in items] or None for name, items in options.items()}
+        options = {"filters": make_codecs(chain.filters) or None, "compressors": make_codecs(chain.compressors) or None}
     else:
-        options |= {"shards": node.shards, "dimension_names": node.dimension_names or None}
+        options = {"shards": node.shards, "dimension_names": node.dimension_names or None}
+        options |= {"filters": (), "compressors": tuple(map(to_codec_v3, chain.compressors))}
         if chain.serializer is not None:
             options["serializer"] = chain.serializer
     dtype = "string" if node.dtype.kind == "T" else node.dtype

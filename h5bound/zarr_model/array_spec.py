@@ -14,17 +14,18 @@ import numpy as np
 from h5py import h5z
 
 from h5bound.buffers import raw_dtype
-from h5bound.codecs.filters import blosc_codec, list_codec_names, make_decoder, translate_codecs, zstd_codec
+from h5bound.codecs.filters import blosc_codec, list_codec_names, make_decoder, translate_codecs
 from h5bound.errors import UnsupportedError
 from h5bound.reader.via_h5py import load_plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numcodecs.abc import Codec
     from numpy.typing import NDArray
 
     from h5bound.chunk_grid import Shape
+    from h5bound.codecs.filters import CodecConfig
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.zarr_model.dtypes import ZarrType
@@ -43,13 +44,13 @@ BLOSC_LIMIT = 2**31 - 16
 
 @dataclass(frozen=True, slots=True)
 class CodecChain:
-    """The codecs of one array, as the metadata of its Zarr format describe them."""
+    """The codecs of one array."""
 
-    filters: tuple[Mapping[str, Any], ...]
-    """Format 2: numcodecs configurations. Format 3: array-to-array codecs."""
+    filters: tuple[CodecConfig, ...]
+    """Filters of format 2; none in format 3."""
     serializer: Mapping[str, Any] | None
     """Format 3: the array-to-bytes codec, None for the default of the data type. Format 2: None."""
-    compressors: tuple[Mapping[str, Any], ...]
+    compressors: tuple[CodecConfig, ...]
     """Format 3: bytes-to-bytes codecs. Format 2: at most one compressor."""
 
 
@@ -127,7 +128,10 @@ def plan_chain(
     if prod(chunks) * dtype.itemsize > BLOSC_LIMIT and name.startswith("blosc"):
         name, level = "zstd", None
     level = CODECS[name] if level is None else level
-    compressors = _plan_compressors(name, level, dtype, zarr_format=zarr_format)
+    compressors: tuple[CodecConfig, ...] = () if name == "none" else ({"id": name, "level": level},)
+    if name.startswith("blosc"):
+        size = 1 if dtype.kind == "T" or dtype.itemsize > 255 else dtype.itemsize  # stored in one byte (blosc.h)
+        compressors = (blosc_codec(name[6:], level=level, shuffle=-1, typesize=size),)
     if zarr_format == 2:
         return CodecChain(({"id": "vlen-utf8"},) if dtype.kind == "T" else (), None, compressors)
     return CodecChain((), _plan_serializer(dtype, endian), compressors)
@@ -140,45 +144,19 @@ def _plan_serializer(dtype: np.dtype[Any], endian: str) -> Mapping[str, Any] | N
     return {"name": "bytes", "configuration": {"endian": endian}}
 
 
-def _plan_compressors(
-    name: str, level: int, dtype: np.dtype[Any], *, zarr_format: int
-) -> tuple[Mapping[str, Any], ...]:
-    if name == "none":
-        return ()
-    if name == "zstd":
-        return (zstd_codec(level, zarr_format),)
-    if name == "gzip":
-        settings = {"level": level}
-        return ({"id": name, **settings} if zarr_format == 2 else {"name": name, "configuration": settings},)
-    size = 1 if dtype.kind == "T" or dtype.itemsize > 255 else dtype.itemsize  # Blosc stores it in one byte (blosc.h)
-    shuffle = -1 if zarr_format == 2 else int(size > 1)
-    return (blosc_codec(name[6:], level=level, shuffle=shuffle, typesize=size, zarr_format=zarr_format),)
-
-
-def make_codecs(chain: CodecChain, dtype: np.dtype[Any]) -> list[Codec] | None:
-    """Return the numcodecs codecs that encode a chunk as zarr does; None for text, which zarr must encode.
-
-    They run in the calling thread. zarr-python encodes in threads of its own and passes every chunk through one event
-    loop: chunks of 1 MB take half as long again.
-    """
+def make_codecs(configs: Iterable[CodecConfig]) -> list[Codec]:
+    """Return codecs of numcodecs."""
     from numcodecs import get_codec
 
-    if dtype.kind == "T":
-        return None
-    return [get_codec(_numcodecs_config(codec)) for codec in (*chain.filters, *chain.compressors)]
-
-
-def _numcodecs_config(codec: Mapping[str, Any]) -> dict[str, Any]:
-    if "id" in codec:
-        return dict(codec)
-    settings = codec["configuration"]
-    if codec["name"] == "blosc":
-        return {"id": "blosc", "cname": settings["cname"], "clevel": settings["clevel"], "shuffle": -1}
-    return {"id": codec["name"].removeprefix("numcodecs."), **settings}
+    return [get_codec({name: value for name, value in codec.items() if name != "typesize"}) for codec in configs]
 
 
 def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], *, fill: NDArray[Any], chunks: tuple[int, ...]) -> bytes:
-    """Return an encoded chunk of shape `chunks`; `fill` (of the array's type) pads a block at the array's end."""
+    """Return an encoded chunk of shape `chunks`; `fill` (of the array's type) pads a block at the array's end.
+
+    The codecs run in the calling thread. zarr-python encodes in threads of its own and passes every chunk through one
+    event loop: chunks of 1 MB take half as long again.
+    """
     whole = block
     if block.shape != chunks or block.dtype != fill.dtype:
         whole = np.full(chunks, fill, fill.dtype)
@@ -191,7 +169,7 @@ def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], *, fill: NDArray[
 
 def translate_filters(record: DatasetRecord, zarr_type: ZarrType, zarr_format: int) -> tuple[CodecChain | None, str]:
     """Return the codecs that read the stored chunks of a dataset, or None and the reason why there are none."""
-    codecs, reason = translate_codecs(record.filters, _chunk_nbytes(record), zarr_format=zarr_format)
+    codecs, reason = translate_codecs(record.filters, _chunk_nbytes(record))
     if codecs is None:
         return None, reason
     if zarr_format == 2:

@@ -23,9 +23,10 @@ from zarr.storage import MemoryStore
 from h5bound.buffers import DamagedError
 from h5bound.codecs import decoders
 from h5bound.codecs.decoders import fletcher32, undo_fletcher32_rows
-from h5bound.codecs.filters import FILTERS, Filter, make_decoder, translate_codecs
+from h5bound.codecs.filters import FILTERS, Filter, make_decoder, to_codec_v3, translate_codecs
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.dataset import read_filters
+from h5bound.zarr_model.array_spec import make_codecs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -147,7 +148,7 @@ def test_zarr_reads_the_stored_bytes_with_the_codecs_of_the_table(
     with h5py.File(tmp_path / "x.h5") as file:
         filters, stored = read_filters(file["x"].id), read_chunks(file["x"])
     nbytes = case.chunks[0] * case.chunks[1] * values.itemsize
-    codecs, reason = translate_codecs(filters, nbytes, zarr_format=zarr_format)
+    codecs, reason = translate_codecs(filters, nbytes)
     assert bool(codecs) == case.zarr
     assert bool(reason) != case.zarr
     if codecs:
@@ -177,11 +178,12 @@ def raw_store(
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
             "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
             "fill_value": 0,
-            "codecs": [order, *codecs],
+            "codecs": [order, *map(to_codec_v3, codecs)],
         }
         objects = {"c/" + "/".join(map(str, place)): data for place, data in stored.items()}
         objects["zarr.json"] = json.dumps(metadata).encode()
     else:
+        configs = [codec.get_config() for codec in make_codecs(codecs)]
         metadata = {
             "zarr_format": 2,
             "shape": values.shape,
@@ -189,8 +191,8 @@ def raw_store(
             "dtype": values.dtype.str,
             "fill_value": 0,
             "order": "C",
-            "filters": codecs[:-1] or None,
-            "compressor": codecs[-1],
+            "filters": configs[:-1] or None,
+            "compressor": configs[-1],
         }
         objects = {".".join(map(str, place)): data for place, data in stored.items()}
         objects[".zarray"] = json.dumps(metadata).encode()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from h5py import h5t
 
+from h5bound.codecs.filters import to_codec_v3
 from h5bound.errors import OptionError, UnsafeSourceError
 from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.hdf5.dataset import DatasetRecord
@@ -20,7 +21,7 @@ from h5bound.zarr_model.array_spec import CodecChain, plan_chain
 from h5bound.zarr_model.dtypes import translate_type
 from h5bound.zarr_model.fill_values import FillValue
 
-CHAIN = CodecChain((), {"name": "bytes", "configuration": {"endian": "little"}}, ({"name": "zstd"},))
+CHAIN = CodecChain((), {"name": "bytes", "configuration": {"endian": "little"}}, ({"id": "zstd", "level": 3},))
 ZERO = FillValue(np.zeros((), "<i4"), 0, exact=True)
 
 
@@ -183,5 +184,5 @@ def test_a_glob_for_a_group_stands_for_all_below_it() -> None:
 
 def test_blosc_is_not_asked_to_shuffle_single_bytes() -> None:
     chain = plan_chain("keep", np.dtype("u1"), endian="little", chunks=(10,), zarr_format=3)
-    assert chain.compressors[0]["configuration"]["shuffle"] == "noshuffle"
+    assert to_codec_v3(chain.compressors[0])["configuration"]["shuffle"] == "noshuffle"
     assert chain.serializer is None
