@@ -26,7 +26,10 @@ def open_file(path: str, view: RawIOBase | None = None) -> h5py.File:
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"{path}: no such file") from error
     except (OSError, RuntimeError, ValueError) as error:
-        raise H5BoundError(f"{path}: {_explain(str(error))}") from error
+        version = f"HDF5 {h5py.version.hdf5_version}"
+        meaning = next((meaning for part, meaning in _MEANINGS.items() if part in str(error)), None)
+        detail = f"{meaning} ({version})" if meaning else f"{version} cannot open the file: {error}"
+        raise H5BoundError(f"{path}: {detail}") from error
 
 
 _MEANINGS = {
@@ -40,9 +43,3 @@ _MEANINGS = {
     "unable to lock file": "the file is locked by a program that writes to it, perhaps this one: close it there, or "
     "set HDF5_USE_FILE_LOCKING=FALSE where the file system has no locks",
 }
-
-
-def _explain(message: str) -> str:
-    version = f"HDF5 {h5py.version.hdf5_version}"
-    meaning = next((meaning for part, meaning in _MEANINGS.items() if part in message), None)
-    return f"{meaning} ({version})" if meaning else f"{version} cannot open the file: {message}"

@@ -43,7 +43,7 @@ class Readable(Protocol):
         """Fill `out`; raise DamagedError if the file ends before."""
 
 
-class FileBytes(Readable, Protocol):
+class FileBytes(Protocol):
     """All bytes of a file; threads may read at the same time."""
 
     is_remote: ClassVar[bool]  # whether each read is a request to a server

@@ -122,14 +122,6 @@ class RemoteFile:
             raise
         return Gathered(pieces, self.size)
 
-    def read(self, offset: int, nbytes: int) -> Bytes:
-        """Return `nbytes` bytes from `offset` on."""
-        return self.gather([(offset, nbytes)]).read(offset, nbytes)
-
-    def read_into(self, offset: int, out: Bytes) -> None:
-        """Fill `out` with the bytes from `offset` on."""
-        self.gather([(offset, out.size)]).read_into(offset, out)
-
     def _spans(self, ranges: Iterable[Range]) -> list[Span]:
         """Return start and stop of the ranges that lie in the file."""
         return [(offset, offset + nbytes) for offset, nbytes in ranges if 0 <= offset <= self.size - nbytes]

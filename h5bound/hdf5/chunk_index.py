@@ -125,14 +125,8 @@ and may be a request of its own. A look-up reads a few nodes, and then the chunk
 class ChunkIndex:
     """The chunk index of one dataset, for any number of threads.
 
-    Parameters
-    ----------
-    dataset
-        An open dataset.
-    rule
-        When all chunks are indexed; None where the file may change meanwhile.
-    edge_mask
-        The filter mask of partial chunks where HDF5 leaves these unfiltered without saying so in theirs; else 0.
+    `rule` says when all chunks are indexed; it is None where the file may change meanwhile. `edge_mask` is the filter
+    mask of partial chunks where HDF5 leaves these unfiltered without saying so in theirs; else 0.
     """
 
     def __init__(self, dataset: h5d.DatasetID, rule: IndexingRule | None, edge_mask: int) -> None:

@@ -23,12 +23,7 @@ JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | Non
 MAX_NESTED = 32
 """Levels of types within types."""
 
-_STRPAD = {
-    h5t.STR_NULLTERM: "null-terminated",
-    h5t.STR_NULLPAD: "null-padded",
-    h5t.STR_SPACEPAD: "space-padded",
-}
-
+_STRPAD = {h5t.STR_NULLTERM: "null-terminated", h5t.STR_NULLPAD: "null-padded", h5t.STR_SPACEPAD: "space-padded"}
 _CSET = {h5t.CSET_ASCII: "ascii", h5t.CSET_UTF8: "utf-8"}
 
 TEXT_TYPE: JSON = {"class": "string", "nbytes": "variable", "strpad": "null-terminated", "cset": "utf-8"}
@@ -143,32 +138,22 @@ def _order(tid: h5t.TypeAtomicID) -> str:
     return _ORDER.get(tid.get_order(), "other")
 
 
+def _bits(tid: h5t.TypeAtomicID) -> dict[str, JSON]:
+    return {"nbytes": tid.get_size(), "precision": tid.get_precision(), "offset": tid.get_offset()}
+
+
 def _integer_to_json(tid: h5t.TypeIntegerID) -> JSON:
     signed = tid.get_sign() == h5t.SGN_2
     if has_every_bit(tid):
         return _number(tid, "i" if signed else "u")
-    return {
-        "class": "integer",
-        "nbytes": tid.get_size(),
-        "precision": tid.get_precision(),
-        "offset": tid.get_offset(),
-        "signed": signed,
-        "order": _order(tid),
-    }
+    return {"class": "integer", **_bits(tid), "signed": signed, "order": _order(tid)}
 
 
 def _float_to_json(tid: h5t.TypeFloatID) -> JSON:
     if is_ieee(tid):
         return _number(tid, "f")
-    return {
-        "class": "float",
-        "nbytes": tid.get_size(),
-        "precision": tid.get_precision(),
-        "offset": tid.get_offset(),
-        "fields": list(tid.get_fields()),
-        "bias": tid.get_ebias(),
-        "order": _order(tid),
-    }
+    fields: JSON = list(tid.get_fields())
+    return {"class": "float", **_bits(tid), "fields": fields, "bias": tid.get_ebias(), "order": _order(tid)}
 
 
 def _string_to_json(tid: h5t.TypeStringID) -> JSON:
@@ -182,24 +167,16 @@ def _string_to_json(tid: h5t.TypeStringID) -> JSON:
 
 
 def _compound_to_json(tid: h5t.TypeCompoundID) -> JSON:
-    members: list[JSON] = [
-        {
-            "name": text_to_json(tid.get_member_name(i)),
-            "offset": tid.get_member_offset(i),
-            "type": type_to_json(tid.get_member_type(i)),
-        }
-        for i in range(tid.get_nmembers())
-    ]
+    members: list[JSON] = []
+    for i in range(tid.get_nmembers()):
+        name, member = text_to_json(tid.get_member_name(i)), type_to_json(tid.get_member_type(i))
+        members.append({"name": name, "offset": tid.get_member_offset(i), "type": member})
     return {"class": "compound", "nbytes": tid.get_size(), "members": members}
 
 
 def _reference_to_json(tid: h5t.TypeReferenceID) -> JSON:
     kinds = {"object": h5t.STD_REF_OBJ, "region": h5t.STD_REF_DSETREG}
     return {"class": "reference", "kind": next((k for k, t in kinds.items() if tid.equal(t)), "other")}
-
-
-def _with_base(type_class: str) -> Callable[[h5t.TypeID], JSON]:
-    return lambda tid: {"class": type_class, "base": type_to_json(tid.get_super())}
 
 
 _TO_JSON: dict[int, Callable[[Any], JSON]] = {
@@ -215,8 +192,8 @@ _TO_JSON: dict[int, Callable[[Any], JSON]] = {
         "shape": list(tid.get_array_dims()),
         "base": type_to_json(tid.get_super()),
     },
-    h5t.VLEN: _with_base("vlen"),
+    h5t.VLEN: lambda tid: {"class": "vlen", "base": type_to_json(tid.get_super())},
     h5t.REFERENCE: _reference_to_json,
-    h5t.COMPLEX: _with_base("complex"),
+    h5t.COMPLEX: lambda tid: {"class": "complex", "base": type_to_json(tid.get_super())},
     h5t.TIME: lambda tid: {"class": "time", "nbytes": tid.get_size()},
 }

@@ -57,11 +57,6 @@ class Dimensions:
     """What they say beyond the names; goes into ``_h5bound`` of the root."""
 
 
-def is_hidden(path: str) -> bool:
-    """Return whether netCDF-4 hides the variable at a path from its readers."""
-    return path.rpartition("/")[2].startswith(NOT_A_COORDINATE)
-
-
 def is_netcdf(file: h5py.File) -> bool:
     """Return whether netCDF-4 libraries read a file with its dimensions.
 

@@ -15,7 +15,7 @@ from h5bound.errors import H5BoundError, SourceNotFoundError, UnsafeSourceError,
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.chunk_index import ChunkManifest, index_chunks
 from h5bound.hdf5.datatypes import text_to_json
-from h5bound.hdf5.dimension_scales import is_hidden
+from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
 from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS, check_external_files
 from h5bound.hdf5.links import open_object
 from h5bound.hdf5.virtual_mappings import list_boxes
@@ -255,7 +255,7 @@ def merge_attributes(
     elif zarr_type.form == "vlen":
         metadata["sequences"] = {"shape": list(record.shape)}
     name = original_name(record.path, context.targets[record.path])
-    if context.origin.netcdf and is_hidden(record.path):
+    if context.origin.netcdf and record.path.rpartition("/")[2].startswith(NOT_A_COORDINATE):
         context.log.add_details(record.path, name)  # xarray shall see no more attributes than in the file
     else:
         metadata |= name

@@ -183,8 +183,8 @@ def read_region(
         opened.reader(values.inside).check(outer)
         block: Block = read_block(open_dataset(opened.file, values.inside), outer)[inner]
     else:
-        read = opened.read_via_h5py if via_h5py else opened.read
-        block = read(values.inside, outer)[inner]
+        reader = opened.reader(values.inside)
+        block = (reader.read_via_h5py if via_h5py else reader.read)(outer)[inner]
     return values.type.convert(block, values.addresses.resolver(opened.file)) if convert else block
 
 

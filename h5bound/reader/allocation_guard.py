@@ -14,7 +14,7 @@ import numpy as np
 from h5py import h5d, h5i, h5t
 
 from h5bound.buffers import DamagedError
-from h5bound.errors import CorruptChunkError, UnsafeSourceError, UnsupportedError
+from h5bound.errors import CorruptChunkError, UnsafeSourceError, UnsupportedError, naming
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.reader.chunked import ChunkedReader
 from h5bound.reader.via_h5py import name_of
@@ -99,17 +99,9 @@ def count_claimed(elements: np.ndarray[Any, Any], tid: h5t.TypeID, address_nbyte
 class Guard:
     """Checks regions of one dataset before h5py reads them.
 
-    Parameters
-    ----------
-    dataset
-        An open dataset.
-    element
-        The type of an element as it stands in the file.
-    stored
-        Reads its chunks; where it is contiguous, the bytes of its file.
+    `element` is the type of an element as it stands in the file. `stored` reads the chunks of the dataset; where it is
+    contiguous, these are the bytes of its file.
     """
-
-    __slots__ = ("_address_nbytes", "_dataset", "_element", "_file_nbytes", "_stored", "_type")
 
     def __init__(self, dataset: h5py.Dataset, element: np.dtype[Any], stored: ChunkedReader | FileBytes) -> None:
         file = h5i.get_file_id(dataset.id)
@@ -144,9 +136,8 @@ class Guard:
         shape = self._dataset.shape
         start, stop = (region[0].start, region[0].stop) if region else (0, 1)
         row = prod(shape[1:]) * self._element.itemsize
-        try:
-            raw = self._stored.read(self._dataset.id.get_offset() + start * row, (stop - start) * row)
-        except DamagedError as error:
-            raise CorruptChunkError(f"{name_of(self._dataset)}: {error}") from error
+        span = self._dataset.id.get_offset() + start * row, (stop - start) * row
+        with naming(name_of(self._dataset), DamagedError, raising=CorruptChunkError):
+            raw = self._stored.gather([span]).read(*span)
         elements = np.ndarray((stop - start, *shape[1:]) if shape else (), self._element, buffer=raw)
         return [elements[(slice(None), *region[1:])] if region else elements]

@@ -15,6 +15,7 @@ from h5bound.buffers import Block, Bytes, DamagedError, Region, bytes_of, new_bl
 from h5bound.chunk_grid import ChunkGrid, Overlap, cut_batches, cut_boxes
 from h5bound.codecs.filters import make_decoder
 from h5bound.errors import CorruptChunkError, UnsupportedError
+from h5bound.files.local import LocalFile
 from h5bound.hdf5.chunk_index import INDEXING, REMOTE_INDEXING, ChunkIndex
 from h5bound.hdf5.dataset import read_edge_unfiltered, read_filters
 from h5bound.reader.byte_ranges import plan_spans, read_spans
@@ -113,14 +114,8 @@ def corrupt(name: str, overlap: Overlap, error: DamagedError) -> CorruptChunkErr
 class ChunkedReader:
     """Reads a dataset that is stored in chunks.
 
-    Parameters
-    ----------
-    dataset
-        An open dataset.
-    file_bytes
-        The bytes of its file; None where only HDF5 may read them.
-    element
-        Type of an element as it stands in the file, for `read_stored`; None where that is the one in memory.
+    `file_bytes` is None where only HDF5 may read the file. `element` is the type of an element as it stands in the
+    file, for `read_stored`; None where that is the one in memory.
     """
 
     def __init__(
@@ -151,7 +146,7 @@ class ChunkedReader:
         self._index.note_access(grid, (region,))
         block, raw_view = new_block(tuple(s.stop - s.start for s in region), self._dtype)
         small = self._index.is_indexed and is_small(grid, region, self._decoder.nbytes)
-        if file_bytes is not None and not file_bytes.is_remote and small:
+        if small and isinstance(file_bytes, LocalFile):
             with suppress(DamagedError):  # read one by one, the error names the chunk
                 if read_small_chunks(
                     file_bytes,
@@ -277,14 +272,14 @@ class ChunkedReader:
 
     def _read_part(self, chunk: EncodedChunk, overlap: Overlap, target: Block) -> bool:
         """Read a part of an unfiltered chunk straight to where it belongs; return False if that cannot be done."""
-        if self._bytes is None or chunk.source is not self._bytes or not target.flags.c_contiguous:
+        if not isinstance(chunk.source, LocalFile) or not target.flags.c_contiguous:
             return False  # only a local file has any range at hand
         if not self._is_unfiltered(chunk):
             return False
         spans = plan_spans(overlap.in_chunk, offset=chunk.offset, shape=self._grid.chunks, itemsize=target.itemsize)
         if spans is None:
             return False
-        read_spans(self._bytes, spans, target)
+        read_spans(chunk.source, spans, target)
         return True
 
     def _read_missing(self, overlap: Overlap, target: Block) -> None:

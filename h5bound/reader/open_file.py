@@ -79,19 +79,6 @@ class OpenFile:
     closes the file if it is `owned`. `file_bytes` are those of a remote file.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_checked",
-        "_checked_files",
-        "_lingers",
-        "_lock",
-        "_readers",
-        "bytes",
-        "file",
-        "identity",
-        "owned",
-    )
-
     def __init__(
         self, file: h5py.File, identity: FileState | None, *, owned: bool, file_bytes: FileBytes | None = None
     ) -> None:
@@ -168,10 +155,6 @@ class OpenFile:
         """Return ``file[name][region]``."""
         return self.reader(name).read(region)
 
-    def read_via_h5py(self, name: str, region: Region) -> Block:
-        """Return ``file[name][region]`` as h5py itself reads it."""
-        return self.reader(name).read_via_h5py(region)
-
     def prefetch(self, name: str, regions: Sequence[Region]) -> None:
         """Announce regions of a dataset that will be read, each once, if each would be a request to a server."""
         if self.bytes is not None and self.bytes.is_remote and len(regions) > 1:
@@ -208,10 +191,9 @@ class OpenFile:
 
 def holds_objects(dataset: h5py.Dataset) -> bool:
     """Return whether h5py reads a dataset as Python objects, as it does for values of variable length."""
-    try:
+    with suppress(*READ_ERRORS):
         return bool(dataset.dtype.hasobject)
-    except READ_ERRORS:
-        return False
+    return False
 
 
 def open_dataset(file: h5py.File, name: str) -> h5py.Dataset:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from h5bound.buffers import Block, Bytes, Region
     from h5bound.chunk_grid import Box, ChunkGrid
     from h5bound.codecs.filters import Decoder
-    from h5bound.files.protocols import FileBytes
+    from h5bound.files.protocols import Readable
     from h5bound.hdf5.chunk_index import ChunkIndex
 
 
@@ -53,7 +53,7 @@ def is_small(grid: ChunkGrid, region: Region, nbytes: int) -> bool:
 
 
 def read_small_chunks(
-    file_bytes: FileBytes,
+    file_bytes: Readable,
     *,
     index: ChunkIndex,
     grid: ChunkGrid,
@@ -89,7 +89,7 @@ def read_small_chunks(
     return True
 
 
-def read_ranges(file_bytes: FileBytes, offsets: NDArray[np.int64], nbytes: NDArray[np.int64]) -> list[Bytes]:
+def read_ranges(file_bytes: Readable, offsets: NDArray[np.int64], nbytes: NDArray[np.int64]) -> list[Bytes]:
     """Return the bytes of ranges, in their order; those that lie close together are read at once.
 
     Raise DamagedError if they have far more bytes than small chunks can have, or the file ends before.

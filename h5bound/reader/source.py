@@ -73,7 +73,14 @@ class H5Source:
     def of(cls, file: str | PathLike[str] | h5py.File, storage_options: Mapping[str, Any] | None = None) -> Self:
         """Return the source for a path, a URL with its options of fsspec, or an open `h5py.File`."""
         if not isinstance(file, h5py.File):
-            location = find_location(file, storage_options)
+            location: FileLocation
+            if is_url(file):
+                from h5bound.files.remote import RemoteLocation
+
+                location = RemoteLocation(Address(url=str(file), options=storage_options or {}))
+            else:
+                refuse_options(storage_options)
+                location = LocalLocation(os.path.realpath(strip_local(os.fsdecode(file))))
             return cls(location, location.identify())
         refuse_options(storage_options)
         if not file:
@@ -181,19 +188,6 @@ class H5Source:
                 f"{self.path}: the file changed after the array was made from it (was {before}, is {now}); make the "
                 "array again"
             )
-
-
-def find_location(path: str | PathLike[str], storage_options: Mapping[str, Any] | None) -> FileLocation:
-    """Return the location of a path or a URL, without looking at the file.
-
-    Raise OptionError if there are options for a local file.
-    """
-    if is_url(path):
-        from h5bound.files.remote import RemoteLocation
-
-        return RemoteLocation(Address(url=str(path), options=storage_options or {}))
-    refuse_options(storage_options)
-    return LocalLocation(os.path.realpath(strip_local(os.fsdecode(path))))
 
 
 def share_options(
