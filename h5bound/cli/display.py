@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
-    from rich.table import Table
 
     from h5bound.cli.listing import Entry
     from h5bound.reports import ConversionReport, VerificationReport
@@ -118,11 +117,17 @@ class PlainProgress:
 
 def show_conversion(console: Console, report: ConversionReport) -> None:
     """Print a table of the datasets, the notes, what was left out, and the summary."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
     from rich.text import Text
 
-    table = make_table("dataset", "how", "chunks", "stored", "written", "why not copied")
     fold = max((len(printable(entry.path)) for entry in report.arrays), default=0) > MAX_PATH_WIDTH
-    table.columns[0].no_wrap, table.columns[0].overflow = not fold, "fold"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("dataset", no_wrap=not fold, overflow="fold")
+    table.add_column("how", no_wrap=True)
+    for column in ("chunks", "stored", "written"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("why not copied")
     for entry in report.arrays:
         table.add_row(
             Text(printable(entry.path)),
@@ -155,15 +160,3 @@ def show_list(console: Console, title: str, lines: list[str]) -> None:
 
     for line in lines:
         console.print(Text(f"{title}: {line}", style=STYLES[title]))
-
-
-def make_table(*columns: str) -> Table:
-    """Return an empty table; columns of numbers are aligned to the right."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for column in columns:
-        is_number = column in ("chunks", "stored", "written")
-        table.add_column(column, justify="right" if is_number else "left", no_wrap=is_number or column == "how")
-    return table

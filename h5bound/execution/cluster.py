@@ -25,13 +25,13 @@ from dask.base import get_scheduler
 
 from h5bound.errors import H5BoundError, naming
 from h5bound.lifecycle.handle import worker_address
-from h5bound.lifecycle.source import open_source
+from h5bound.lifecycle.session import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from h5bound.execution.work import Job, Progress, Result, Work, WorkUnit
-    from h5bound.lifecycle.source import Source
+    from h5bound.lifecycle.session import Source
 
 
 WINDOWS_PER_THREAD = 4

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from h5bound.execution.work import Job, Progress, Result, Work, WorkUnit
-    from h5bound.lifecycle.source import Source
+    from h5bound.lifecycle.session import Source
 
 
 def run_units(

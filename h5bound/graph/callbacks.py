@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
     from dask.typing import Key
 
-    from h5bound.lifecycle.session import Session
-    from h5bound.lifecycle.source import Source
+    from h5bound.lifecycle.session import Session, Source
 
 
 class _ComputeWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyped
@@ -54,12 +53,8 @@ class _ComputeWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyp
                 value.abandon()
 
 
-_watch = _ComputeWatch()
-
-
-def watch_computes() -> None:
-    """Watch the local computes of this process from now on; each then costs one look at all its tasks."""
-    _watch.register()
+compute_watch = _ComputeWatch()
+"""Once registered, it watches the local computes of this process; each then costs one look at all its tasks."""
 
 
 def count_closes(graph: Mapping[Key, object]) -> list[tuple[Source, Counter[str]]]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from h5bound.graph.windows import BlockIndex, BlockSizes
-    from h5bound.lifecycle.source import Source
+    from h5bound.lifecycle.session import Source
 
 
 def make_lifecycle(source: Source, window: int | str | None, *, barrier: bool, token: str = "") -> Lifecycle:

@@ -41,7 +41,7 @@ from typing import TYPE_CHECKING, Any
 from dask.base import clone_key
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
-from h5bound.graph.callbacks import watch_computes
+from h5bound.graph.callbacks import compute_watch
 from h5bound.graph.tasks import build_open_task, build_tasks
 from h5bound.graph.windows import BlockRequest, Blocks, Lifecycle, name_requests, plan_windows
 from h5bound.lifecycle.handle import Window
@@ -80,7 +80,7 @@ class _LifecycleLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
         return self.tasks[key]
 
     def __iter__(self) -> Iterator[Key]:
-        watch_computes()  # again: the tasks may be older than the last time dask lost its callbacks
+        compute_watch.register()  # again: the tasks may be older than the last time dask lost its callbacks
         return iter(self.tasks)
 
     def __len__(self) -> int:
@@ -88,7 +88,7 @@ class _LifecycleLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
 
     def _make_tasks(self, windows: Sequence[Sequence[BlockRequest]], lifecycle: Lifecycle, opened: str) -> Tasks:
         """Return the tasks for a compute that is about to begin."""
-        watch_computes()
+        compute_watch.register()
         return build_tasks(windows, lifecycle, opened=opened, clustered=_may_be_clustered(travelled=self.travelled))
 
 

@@ -6,6 +6,7 @@ read block i, and not on the blocks.
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import weakref
 from functools import partial
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dask.task_spec import Task, TaskRef
 
 from h5bound.graph.windows import name_requests
-from h5bound.lifecycle.handle import Handle, Window, in_pool, worker_address
+from h5bound.lifecycle.handle import Handle, Window, worker_address
 from h5bound.lifecycle.session import release_hold
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from dask.typing import Key
 
     from h5bound.graph.windows import BlockRequest, Lifecycle
-    from h5bound.lifecycle.source import Source
+    from h5bound.lifecycle.session import Source
 
     Tasks = dict[Key, Task]
 
@@ -129,7 +130,8 @@ class PrefetchingRead:
 def make_handle(source: Source, preopen: Window | None, *_after: object) -> Handle:
     """Return a new handle; open the source for the window `preopen` if this process is sure to read its blocks."""
     handle = Handle(source)
-    if preopen is not None and not in_pool() and worker_address() is None:
+    # a child process, or a worker, does not know whether it will read the blocks
+    if preopen is not None and multiprocessing.parent_process() is None and worker_address() is None:
         handle.open(preopen)
     return handle
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dask.typing import Key
 
-    from h5bound.lifecycle.source import Source
+    from h5bound.lifecycle.session import Source
 
     BlockIndex = tuple[int, ...]
     BlockSizes = tuple[tuple[int, ...], ...]  # elements of the blocks along each axis, as `dask.array.Array.chunks`

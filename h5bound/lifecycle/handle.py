@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import sys
 import threading
@@ -18,8 +17,7 @@ from h5bound.lifecycle.session import find_session
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-    from h5bound.lifecycle.session import Session
-    from h5bound.lifecycle.source import Source
+    from h5bound.lifecycle.session import Session, Source
 
 
 class Window(NamedTuple):
@@ -187,8 +185,3 @@ def worker_address() -> str | None:
         return str(get_worker().address)
     except ValueError:
         return None
-
-
-def in_pool() -> bool:
-    """Return whether this is a child process, which cannot know whether it will read the blocks."""
-    return multiprocessing.parent_process() is not None

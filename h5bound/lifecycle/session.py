@@ -1,5 +1,6 @@
 """The open source of a process, and who needs it open.
 
+A `Source` is a small picklable description; what opening it returns stays in its process.
 A `Handle` (:mod:`h5bound.lifecycle.handle`) travels with the tasks of one compute. A `Session` stays in its process,
 and all handles on one source share it: the first that needs the source opens it, the last that lets go closes it.
 
@@ -29,14 +30,35 @@ import os
 import threading
 import weakref
 from collections import deque
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
+    from contextlib import AbstractContextManager
 
-    from h5bound.lifecycle.source import Source
+
+class Source(Protocol):
+    """Something that can be opened, checked and closed."""
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for the sources of one process that share one open."""
+
+    exclusive: bool  # whether it can be open only once in a process
+
+    def open(self) -> Any:
+        """Open the source and return what was opened."""
+
+    def reader(self, opened: Any) -> Any:
+        """Return what the blocks of this source are read from; sources with equal keys share what was opened."""
+
+    def check(self, opened: Any) -> None:
+        """Raise SourceChangedError if the source is no longer what the array was made from."""
+
+    def close(self, opened: Any) -> None:
+        """Close what was opened."""
 
 
 Hold = tuple[str, str]
@@ -162,6 +184,26 @@ def find_session(source: Source, key: Hashable) -> Session:
         if session is None:
             session = _sessions[key] = Session(source)
         return session
+
+
+@contextmanager
+def open_source(source: Source, around: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[Any]:
+    """Open a source and yield what is read from it; check it and close it at the end, after an error as well.
+
+    Raise SourceChangedError or SourceNotFoundError if the source changed meanwhile: that explains what else failed.
+    The source is opened and checked inside `around`, which does not see the errors of a read.
+    """
+    session = find_session(source, source.key) if source.exclusive else Session(source)
+    with around():
+        opened = session.enter(None)
+    try:
+        try:
+            yield source.reader(opened)
+        finally:
+            with around():
+                session.check()
+    finally:
+        session.leave()
 
 
 def release_hold(hold: Hold) -> Exception | None:

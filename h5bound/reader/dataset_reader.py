@@ -123,7 +123,7 @@ class DatasetReader:
             direct.prefetch(regions)
 
     def close(self) -> None:
-        """Let go of the dataset, once the last read has ended, and refuse to read from now on. May be called twice."""
+        """Drop the dataset, once the last read has ended, and refuse to read from now on. May be called twice."""
         self._parts = None
 
     def _get_parts(self) -> _Parts:

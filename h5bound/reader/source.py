@@ -17,7 +17,7 @@ from h5bound.errors import H5BoundError, OptionError, SourceChangedError, Unsupp
 from h5bound.files.file_state import FileState
 from h5bound.files.local import LocalLocation
 from h5bound.files.urls import Address, is_url, strip_local
-from h5bound.lifecycle.source import open_source
+from h5bound.lifecycle.session import open_source
 from h5bound.reader.open_file import OpenFile
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class H5Source:
             opened.close()
 
     def make_exclusive_for(self, dtypes: Iterable[np.dtype[Any] | None]) -> None:
-        """Let this process open the file only once at a time if one of the types nests values of variable length.
+        """Make the source exclusive if one of the types nests values of variable length.
 
         HDF5 reads such values through the handle of the file that opened their dataset first, and crashes if another
         handle has it open when that one is closed. It knows better only for plain text.

@@ -59,20 +59,10 @@ class Engine(BackendEntrypoint):
     description: ClassVar[str] = "Open netCDF-4 and HDF5 files that are open only while values are read"
     supports_groups: ClassVar[bool] = True
     open_dataset_parameters: ClassVar[tuple[str, ...] | None] = (
-        "filename_or_obj",
-        "drop_variables",
-        "mask_and_scale",
-        "decode_times",
-        "concat_characters",
-        "decode_coords",
-        "use_cftime",
-        "decode_timedelta",
-        "group",
-        "phony_dims",
-        "decode_vlen_strings",
-        "storage_options",
+        "filename_or_obj", "drop_variables", "mask_and_scale", "decode_times", "concat_characters", "decode_coords",
+        "use_cftime", "decode_timedelta", "group", "phony_dims", "decode_vlen_strings", "storage_options",
         "allow_external",
-    )
+    )  # fmt: skip
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
         """Return False: xarray selects this engine by its name only, since netcdf4 and h5netcdf open the same files."""

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import h5py
+import numpy as np
 import pytest
 
 from h5bound.errors import SourceChangedError, SourceNotFoundError, naming
-from h5bound.lifecycle.source import open_source
+from h5bound.lifecycle.session import open_source
 from h5bound.reader.source import H5Source
 
 if TYPE_CHECKING:
@@ -102,4 +103,14 @@ def test_no_file_is_open_after_it_was_kept_open(path: Path, *, keep: bool) -> No
         with source.opened() as opened:
             pass
         assert bool(opened.file) == keep
+    assert not opened.file
+
+
+def test_a_file_whose_types_nest_values_of_variable_length_is_open_once_at_a_time(path: Path) -> None:
+    source = H5Source.of(path)
+    source.make_exclusive_for([None, np.dtype("f4"), h5py.string_dtype()])
+    assert not source.exclusive
+    source.make_exclusive_for([np.dtype([("text", h5py.string_dtype())])])
+    with source.opened() as opened, pickle.loads(pickle.dumps(source)).opened() as other:
+        assert opened is other
     assert not opened.file
