@@ -183,6 +183,7 @@ def convert(
         zarr_format=zarr_format, codecs=codecs, chunks=chunks, shards=shards, include=include, exclude=exclude
     )
     check_options(on_unsupported, resume=resume, overwrite=overwrite)
+    skip = on_unsupported == "skip"
     limits = Limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks)
     nbytes = window_nbytes(window)
     file_options, store_options = share_options(
@@ -203,22 +204,16 @@ def convert(
         check_report(report, store, [file.path, *scan.list_external_files()])
         plan = plan_store(scan, settings, limits, window=nbytes)
         run = partial(run_units, sources=scan.sources, window=nbytes, workers=workers, scheduler=scheduler)
-        if on_unsupported == "raise":
+        if not skip:
             refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, run=run, window=nbytes)])
         store.keys.check_lengths(list_longest(scan, plan))
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in plan.units]
         failed: dict[str, str] = {}
         file.keeps_open = False
         if not dry_run:
+            identity, transfer = identify(scan, settings, limits), partial(run, TRANSFER, progress=progress)
             written, failed = write_store(
-                store,
-                scan,
-                plan,
-                identity=identify(scan, settings, limits),
-                transfer=partial(run, TRANSFER, progress=progress),
-                skip=on_unsupported == "skip",
-                resume=resume,
-                overwrite=overwrite,
+                store, scan, plan, identity=identity, transfer=transfer, skip=skip, resume=resume, overwrite=overwrite
             )
     result = make_report(scan, plan, store, written=written, failed=failed, complete=not dry_run)
     result = replace(result, seconds=time.perf_counter() - started)

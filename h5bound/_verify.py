@@ -151,7 +151,7 @@ def verify(
         attributes=comparison.attributes,
         nbytes=sum(item.nbytes for item in results),
         seconds=time.perf_counter() - started,
-        differences=(*comparison.differences, *compare_values(comparison, results)),
+        differences=(*comparison.differences, *list_value_differences(comparison, results)),
         skipped=provenance.skipped,
     )
     if report is not None:
@@ -159,7 +159,7 @@ def verify(
     return result
 
 
-def compare_values(comparison: Comparison, results: Sequence[UnitResult]) -> Iterator[Difference]:
+def list_value_differences(comparison: Comparison, results: Sequence[UnitResult]) -> Iterator[Difference]:
     """Yield a difference for each dataset whose values differ, or were left out though they can be read."""
     unreadable = {comparison.jobs[item.array].path for item in results if item.unreadable}
     for path, difference in list_differences(comparison.jobs, results).items():

@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
-    from h5bound.planning.store_plan import StorePlan
-    from h5bound.planning.work_units import Unit
+    from h5bound.planning.store_plan import StorePlan, Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.zarr_model.dtypes import ZarrType
 

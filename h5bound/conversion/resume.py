@@ -21,7 +21,7 @@ from h5bound.conversion.transfer import key_of
 from h5bound.errors import TargetError
 from h5bound.execution.work import UnitResult
 from h5bound.hdf5.datatypes import text_from_json
-from h5bound.planning.work_units import keep_chunks
+from h5bound.planning.store_plan import keep_chunks
 from h5bound.stores.conflicts import check_source
 from h5bound.stores.lock import MARKER, parse_marker
 from h5bound.zarr_model.array_spec import shard_counts
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
 
     from h5bound.conversion.transfer import Job
     from h5bound.planning.scan import SourceScan
-    from h5bound.planning.store_plan import StorePlan
-    from h5bound.planning.work_units import Unit
+    from h5bound.planning.store_plan import StorePlan, Unit
     from h5bound.reader.source import H5Source
     from h5bound.stores.lock import Marker
     from h5bound.stores.target import Target

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.planning.plan import Strategy
     from h5bound.planning.source_values import SourceValues
-    from h5bound.planning.work_units import Unit
+    from h5bound.planning.store_plan import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.target import Target
     from h5bound.zarr_model.array_spec import ArrayNode

@@ -28,14 +28,11 @@ if TYPE_CHECKING:
     from h5bound.planning.external_links import Origin
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
-    from h5bound.planning.store_plan import StorePlan
-    from h5bound.planning.work_units import Unit
+    from h5bound.planning.store_plan import StorePlan, Unit
     from h5bound.reports import Skipped
     from h5bound.stores.lock import Marker
     from h5bound.stores.metadata import Document
     from h5bound.stores.target import Target
-
-    Transfer = Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]]
 
 
 def make_jobs(target: Target, scan: SourceScan, plan: StorePlan, *, skip: bool, owner: str = "") -> list[Job]:
@@ -71,7 +68,7 @@ def write_store(
     plan: StorePlan,
     *,
     identity: dict[str, Any],
-    transfer: Transfer,
+    transfer: Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]],
     skip: bool,
     resume: bool,
     overwrite: bool,

@@ -127,8 +127,7 @@ def run_on_cluster(
                 taken = take_window(left, jobs, window_nbytes)
                 used = {unit.array: jobs[unit.array] for unit in taken}
                 source = sources[jobs[taken[0].array].origin]
-                # the scheduler passes bytes on without loading them; whoever has no other access to source or target
-                # than this process raises UnsupportedError here
+                # bytes, which the scheduler does not load; raises UnsupportedError for what only this process has
                 packed = bytes(dumps((source, work, used, taken), protocol=5))
                 future = client.submit(run_window, packed, version("h5bound"), key=f"{name}-{sent}")
                 running[future] = sent, sum(unit.nbytes for unit in taken)

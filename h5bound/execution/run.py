@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -71,6 +70,10 @@ def run_units(
     done = 0
     for origin, group in groupby(units, key=lambda unit: jobs[unit.array].origin):
         part = list(group)
+
+        def report_part(nbytes: int, before: int = done) -> None:
+            report(before + nbytes, total)
+
         results += run_here(
             sources[origin],
             work,
@@ -78,15 +81,10 @@ def run_units(
             units=part,
             window=window,
             workers=workers,
-            progress=partial(report_part, report, done, total),
+            progress=report_part,
         )
         done += sum(unit.nbytes for unit in part)
     return results
-
-
-def report_part(progress: Progress, before: int, total: int, nbytes: int) -> None:
-    """Report bytes of one source that are done, after those of other sources."""
-    progress(before + nbytes, total)
 
 
 def run_here(

@@ -30,8 +30,10 @@ from h5bound.chunk_grid import (
 )
 from h5bound.errors import OptionError, UnsafeSourceError
 from h5bound.hdf5.chunk_index import ChunkManifest
+from h5bound.planning.scan_dataset import MAX_RATIO
 from h5bound.planning.selection import match_shape
 from h5bound.zarr_model.array_spec import ArrayNode, plan_chain, shard_counts
+from h5bound.zarr_model.fill_values import FillValue, fill_to_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,9 +51,6 @@ UNFILTERED_MASK = 2**32 - 1
 
 MAX_UNWRITTEN = 2**28
 """Bytes that may be written for chunks that are not stored, however little is stored."""
-
-MAX_RATIO = 1032
-"""Declared bytes for each stored byte at most: deflate does not compress any better."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -283,8 +282,6 @@ def plan_sequences(dataset_scan: DatasetScan, settings: Settings, limit: int) ->
 
 def plan_flat_array(target: str, shape: Shape, dtype: np.dtype[Any], *, endian: str, settings: Settings) -> ArrayNode:
     """Return one of the two arrays of variable-length sequences."""
-    from h5bound.zarr_model.fill_values import FillValue, fill_to_json
-
     chunks = plan_auto_chunks(shape, estimate_itemsize(dtype))
     zero = np.zeros((), dtype)
     json, exact = fill_to_json(zero, settings.zarr_format)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
-from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS
 from h5bound.planning.external_links import LinkResolver, Origin, read_origin
 from h5bound.planning.scan_dataset import DatasetScan, ScanContext, original_name, try_scan_dataset
 from h5bound.planning.scan_log import ScanLog
@@ -66,10 +65,6 @@ class SourceScan:
     """States of the files of external storage and virtual datasets before they were opened, by their real paths."""
     allowed: tuple[Path, ...]
     """Real paths of directories whose files may be opened."""
-
-    def allowed_for(self, dataset_scan: DatasetScan) -> tuple[Path, ...] | None:
-        """Return the directories whose files a dataset may read, None if it reads no other files."""
-        return self.allowed if dataset_scan.record.layout in EXTERNAL_LAYOUTS else None
 
     def list_external_files(self) -> list[str]:
         """Return the paths of the other files that are read."""

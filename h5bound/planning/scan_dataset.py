@@ -139,7 +139,8 @@ def try_scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan
     try:
         if record.layout in EXTERNAL_LAYOUTS:
             dataset = context.open(path)
-            log.add_external_states(check_external_files(context.opened.file, dataset.id, context.allowed))
+            states = check_external_files(context.opened.file, dataset.id, context.allowed)
+            log.external_states = states | log.external_states  # the first state of each file stays
         return scan_dataset(context, record)
     except (UnsafeSourceError, SourceNotFoundError) as error:
         log.skip(path, str(error), unsafe=True)

@@ -35,11 +35,6 @@ class ScanLog:
         """Record a remark on an object."""
         self.notes.append(ReportNote(path, text))
 
-    def add_external_states(self, states: Mapping[str, FileState]) -> None:
-        """Record the states of files; the first state of each file stays."""
-        for path, state in states.items():
-            self.external_states.setdefault(path, state)
-
     def add_attributes(self, path: str, record: AttributesRecord) -> None:
         """Record what was skipped and noted while the attributes of an object were read, and their details."""
         self.skipped += [Skipped(path, reason, attribute=name) for name, reason in record.skipped]

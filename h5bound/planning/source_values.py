@@ -11,8 +11,9 @@ import numpy as np
 from h5bound.chunk_grid import cut_batches, region_of
 from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFoundError, UnsupportedError
 from h5bound.h5py_compat import describe
+from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS
 from h5bound.planning.plan import estimate_itemsize
-from h5bound.planning.work_units import UNIT_CHUNKS, Unit, choose_unit_nbytes
+from h5bound.planning.store_plan import UNIT_CHUNKS, Unit, choose_unit_nbytes
 from h5bound.reader.open_file import open_dataset
 from h5bound.zarr_model.byte_layout import read_block
 
@@ -103,7 +104,7 @@ def describe_values(scan: SourceScan, dataset_scan: DatasetScan, plan: ArrayPlan
         type=dataset_scan.type,
         opaque_only=dataset_scan.opaque_only,
         addresses=origin.addresses.needed_for(record.dtype),
-        allowed=scan.allowed_for(dataset_scan),
+        allowed=scan.allowed if record.layout in EXTERNAL_LAYOUTS else None,
     )
 
 
@@ -117,15 +118,12 @@ def cut_units(values: Sequence[SourceValues], chunk_coords: Sequence[ChunkCoords
     """Return the units that read chunks of each dataset, or rows of sequences, for windows of so many bytes."""
     pairs = list(zip(values, chunk_coords, strict=True))
     nbytes = choose_unit_nbytes(window, sum(item.chunk_nbytes * len(coords) for item, coords in pairs))
-    return [unit for number, (item, coords) in enumerate(pairs) for unit in _cut(number, item, coords, nbytes=nbytes)]
-
-
-def _cut(number: int, values: SourceValues, chunk_coords: ChunkCoords, nbytes: int) -> Iterator[Unit]:
-    """Yield the units of one dataset: at most so many bytes, at least one chunk."""
-    size = values.chunk_nbytes
-    count = SEQUENCE_ROWS if values.has_sequences else UNIT_CHUNKS
-    for start, stop in cut_batches(np.full(len(chunk_coords), size, np.int64), nbytes, count):
-        yield Unit(number, chunk_coords[start:stop], max(size * (stop - start), 1))
+    units = []
+    for number, (item, coords) in enumerate(pairs):
+        sizes = np.full(len(coords), item.chunk_nbytes, np.int64)
+        for start, stop in cut_batches(sizes, nbytes, SEQUENCE_ROWS if item.has_sequences else UNIT_CHUNKS):
+            units.append(Unit(number, coords[start:stop], max(item.chunk_nbytes * (stop - start), 1)))
+    return units
 
 
 def read_or_explain(

@@ -1,23 +1,65 @@
-"""Plan a whole store from the scan of its source."""
+"""Plan a whole store from the scan of its source: its arrays, cut into work units.
+
+A work unit is some chunks of one array, read by one task and written by another.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import prod
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from h5bound.chunk_grid import cut_batches
 from h5bound.errors import UnsafeSourceError, UnsupportedError
-from h5bound.planning.plan import plan_array, plan_sequences
-from h5bound.planning.work_units import plan_units
+from h5bound.planning.plan import estimate_itemsize, plan_array, plan_sequences
 from h5bound.reports import Skipped
+from h5bound.zarr_model.array_spec import shard_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from numpy.typing import NDArray
+
+    from h5bound.chunk_grid import ChunkCoords
+    from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
-    from h5bound.planning.work_units import Unit
+
+
+UNIT_NBYTES = 8 * 2**20
+"""Bytes of a unit at most, unless one chunk has more or there would be too many units."""
+
+MANY_UNITS = 100_000
+"""Units get larger if there were more of them than these: dask takes 0.1 ms and 1 KiB for each."""
+
+UNIT_CHUNKS = 4096
+"""Chunks of a unit at most: each costs a few Python objects while it is read or written."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unit:
+    """Some chunks of one array."""
+
+    array: int
+    """Number of the array among the plans."""
+    chunk_coords: ChunkCoords
+    """Coordinates of the chunks (or shards) that are written."""
+    nbytes: int
+    """Bytes in memory once read; an estimate for text."""
+    manifest: ChunkManifest | None = None
+    """Copied: the encoded bytes of these chunks."""
+    values_interval: tuple[int, int] = (0, 0)
+    """Sequences: interval of the array `values`, half-open."""
+    first_sequence: int = 0
+    """Sequences: number of the first one that is read, in C order of the dataset."""
+    sequence_ends: NDArray[np.int64] | None = None
+    """Sequences: where each one that is read ends in `values`."""
+    planned_values: NDArray[Any] | None = None
+    """Planned: the values themselves."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,3 +104,97 @@ def refuse(file: str, skipped: Iterable[Skipped]) -> None:
     error_type = UnsafeSourceError if unsupported[0].unsafe else UnsupportedError
     lines = "; ".join(map(str, unsupported))
     raise error_type(f"{file}: {lines} (on_unsupported='skip' leaves it out and lists it)")
+
+
+def choose_unit_nbytes(window: int, total: int) -> int:
+    """Return the bytes of a unit at most: an eighth of a window, so that threads share the window.
+
+    `window` is the bytes between one open and its close, `total` the bytes of all units.
+
+    Examples
+    --------
+    >>> choose_unit_nbytes(2**30, 10**9), choose_unit_nbytes(1000, 10**9), choose_unit_nbytes(2**30, 10**13)
+    (8388608, 125, 100000000)
+    """
+    return min(max(UNIT_NBYTES, total // MANY_UNITS), max(window // 8, 1))
+
+
+def plan_units(arrays: Sequence[ArrayPlan], window: int) -> list[Unit]:
+    """Cut all that is written into units for windows of so many bytes; a unit has at least one key of the store."""
+    sizes = [chunk_nbytes(plan) for plan in arrays]
+    nbytes = choose_unit_nbytes(window, sum(int(item.sum()) for item in sizes))
+    return [
+        make_unit(number, plan, start=start, stop=stop, nbytes=int(item[start:stop].sum()))
+        for number, (plan, item) in enumerate(zip(arrays, sizes, strict=True))
+        for start, stop in cut_plan(plan, item, nbytes)
+    ]
+
+
+def chunk_nbytes(plan: ArrayPlan) -> NDArray[np.int64]:
+    """Return the bytes in memory of each chunk of a plan."""
+    node = plan.node
+    size = prod(node.chunks if plan.manifest is not None else node.write_shape) * estimate_itemsize(node.dtype)
+    if plan.manifest is None:
+        return np.full(len(plan.chunk_coords), size, np.int64)
+    return np.where(plan.manifest.masks == 0, plan.manifest.nbytes, size)
+
+
+def cut_plan(plan: ArrayPlan, sizes: NDArray[np.int64], nbytes: int) -> list[tuple[int, int]]:
+    """Cut the chunks of a plan into half-open intervals; chunks that are copied into one shard stay together."""
+    if plan.manifest is None or plan.node.shards is None:
+        return cut_batches(sizes, nbytes, UNIT_CHUNKS)
+    shards = plan.chunk_coords // shard_counts(plan.node)
+    is_first = np.ones(len(shards), dtype=bool)
+    is_first[1:] = (shards[1:] != shards[:-1]).any(axis=1)
+    starts = np.flatnonzero(is_first)
+    if not starts.size:
+        return []
+    bounds = np.append(starts, len(shards))
+    batches = cut_batches(np.add.reduceat(sizes, starts), nbytes, UNIT_CHUNKS)
+    return [(int(bounds[start]), int(bounds[stop])) for start, stop in batches]
+
+
+def make_unit(number: int, plan: ArrayPlan, start: int, stop: int, *, nbytes: int) -> Unit:
+    """Return the unit of some chunks of a plan, with all that it needs of the plan: it travels without it."""
+    chunk_coords, nbytes = plan.chunk_coords[start:stop], max(nbytes, 1)
+    if plan.manifest is not None:
+        return Unit(number, chunk_coords, nbytes, manifest=plan.manifest.take(slice(start, stop)))
+    if plan.strategy == "decode":
+        return Unit(number, chunk_coords, nbytes)
+    size, length = plan.node.chunks[0], plan.node.shape[0]
+    interval = start * size, min(stop * size, length)
+    if plan.planned_values is not None:
+        values = plan.planned_values[slice(*interval)]
+        return Unit(
+            array=number, chunk_coords=chunk_coords, nbytes=nbytes, values_interval=interval, planned_values=values
+        )
+    ends = plan.sequence_ends
+    assert ends is not None
+    first = int(np.searchsorted(ends, interval[0], side="right"))
+    last = int(np.searchsorted(ends, interval[1], side="left"))
+    return Unit(
+        array=number,
+        chunk_coords=chunk_coords,
+        nbytes=nbytes,
+        values_interval=interval,
+        first_sequence=first,
+        sequence_ends=ends[first : last + 1],
+    )
+
+
+def keep_chunks(unit: Unit, plan: ArrayPlan, kept: NDArray[np.bool_]) -> Iterator[Unit]:
+    """Yield the unit with only those of its chunks that are kept, in pieces where its values are one interval."""
+    if kept.all():
+        yield unit
+        return
+    nbytes = max(unit.nbytes * int(kept.sum()) // len(kept), 1)
+    if plan.strategy in ("copy", "decode"):
+        if kept.any():
+            manifest = None if unit.manifest is None else unit.manifest.take(kept)
+            yield Unit(unit.array, unit.chunk_coords[kept], nbytes, manifest=manifest)
+        return
+    before = unit.values_interval[0] // plan.node.chunks[0]
+    bounds = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]])))
+    for start, stop in bounds.reshape(-1, 2).tolist():
+        part = unit.nbytes * (stop - start) // len(kept)
+        yield make_unit(unit.array, plan, start=before + start, stop=before + stop, nbytes=part)

@@ -10,11 +10,11 @@ import numpy as np
 
 from h5bound.chunk_grid import count_chunks, find_absent, map_chunk_coords, sort_chunk_coords
 from h5bound.hdf5.links import open_object
-from h5bound.planning.source_values import list_rows
+from h5bound.planning.source_values import describe_values, list_rows
 from h5bound.reports import Difference, plural
 from h5bound.stores.tree import list_differing_parts
 from h5bound.verification.nodes import compare_array, compare_node
-from h5bound.verification.values import compare_unwritten, make_job
+from h5bound.verification.values import CompareJob, compare_unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from h5bound.planning.store_plan import StorePlan
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.tree import StoredNode, StoredTree
-    from h5bound.verification.values import CompareJob
 
 
 SHOWN = 3
@@ -200,7 +199,9 @@ def add_job(
     comparison: Comparison, dataset_scan: DatasetScan, plan: ArrayPlan, stored: Sequence[StoredNode] = ()
 ) -> tuple[CompareJob, ChunkCoords]:
     """List a dataset whose values are to be compared, and return the job and its chunks; without arrays it is read."""
-    job = make_job(comparison.scan, dataset_scan, plan, stored=stored)
+    arrays = tuple(node.array for node in stored if node.array is not None)
+    write_shape = (arrays[0].shards or arrays[0].chunks) if arrays else plan.node.write_shape
+    job = CompareJob(values=describe_values(comparison.scan, dataset_scan, plan, write_shape), arrays=arrays)
     if dataset_scan.ends is None:
         chunk_coords = plan_comparison(comparison, plan, job.values.write_shape)
     else:

@@ -15,7 +15,6 @@ from h5bound.h5py_compat import describe
 from h5bound.planning.source_values import (
     ReadResult,
     SourceValues,
-    describe_values,
     read_or_explain,
     read_region,
     read_unit_values,
@@ -29,12 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.buffers import Region
-    from h5bound.planning.plan import ArrayPlan
-    from h5bound.planning.scan import SourceScan
-    from h5bound.planning.scan_dataset import DatasetScan
-    from h5bound.planning.work_units import Unit
+    from h5bound.planning.store_plan import Unit
     from h5bound.reader.open_file import OpenFile
-    from h5bound.stores.tree import StoredNode
 
     Block = NDArray[Any]
 
@@ -67,15 +62,6 @@ class CompareJob:
         """Read a region of the array, in the form in which the source is read."""
         stored = np.asarray(self.arrays[0][region or ...], self.values.type.dtype)
         return self.values.type.restore(stored) if self.restores else stored
-
-
-def make_job(
-    scan: SourceScan, dataset_scan: DatasetScan, plan: ArrayPlan, stored: Sequence[StoredNode] = ()
-) -> CompareJob:
-    """Return what the units of a dataset have in common; without arrays it is only read."""
-    arrays = tuple(node.array for node in stored if node.array is not None)
-    write_shape = (arrays[0].shards or arrays[0].chunks) if arrays else plan.node.write_shape
-    return CompareJob(values=describe_values(scan, dataset_scan, plan, write_shape=write_shape), arrays=arrays)
 
 
 def read_source(opened: OpenFile, job: CompareJob, unit: Unit) -> ReadResult:
