@@ -22,7 +22,6 @@ from h5bound.reports import Skipped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan, Unit
     from h5bound.reader.open_file import OpenFile
@@ -36,14 +35,11 @@ def find_unsupported(
 
     `run` is `run_units` with its options; `window` is in bytes.
     """
-    dataset_scans = {item.record.path: item for item in scan.datasets}
-    plans: dict[str, ArrayPlan] = {}
-    for array in plan.arrays:
-        plans.setdefault(array.path, array)  # of sequences the array `values`
+    arrays = {array.path: array for array in reversed(plan.arrays)}  # of sequences the first, `values`
     values, chunk_coords = [], []
-    for path, array in plans.items():
-        dataset_scan = dataset_scans[path]
-        if may_be_unsupported(dataset_scan.type):
+    for dataset_scan in scan.datasets:
+        array = arrays.get(dataset_scan.record.path)
+        if array is not None and may_be_unsupported(dataset_scan.type):
             values.append(describe_values(scan, dataset_scan, array, write_shape=array.node.write_shape))
             is_sequences = dataset_scan.ends is not None
             chunk_coords.append(list_rows(dataset_scan.record.shape) if is_sequences else array.chunk_coords)

@@ -60,14 +60,13 @@ def list_converted(
         chunks[path] += result.chunks
         nbytes[path] += result.nbytes
     arrays = {array.path: array for array in reversed(plan.arrays)}  # of sequences the first, `values`
-    targets = {item.record.path: item.target for item in scan.datasets}
     entries = [Converted(group.path, group.target) for group in scan.groups]
     for path, array in arrays.items():
         if path not in failed:
             entries.append(
                 Converted(
                     path=path,
-                    target=targets[path],
+                    target=scan.targets[path],
                     how=find_strategy(array),
                     chunks=chunks[path],
                     stored_nbytes=array.stored_nbytes,
