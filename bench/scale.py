@@ -197,7 +197,7 @@ def declare(side: int, index: ChunkManifest) -> DatasetScan:
     record = DatasetRecord(
         "/x", shape, dtype, "chunked", chunk, (), int(index.nbytes.sum()), len(index.chunk_coords), False, None, ()
     )
-    chain = CodecChain((), {"name": "bytes"}, ({"id": "zstd", "level": 3},))
+    chain = CodecChain((), ({"id": "zstd", "level": 3},))
     fill = FillValue(np.zeros((), dtype), 0, exact=True)
     return DatasetScan(
         record=record,

@@ -239,22 +239,12 @@ def has_imagecodecs() -> bool:
     return find_spec("imagecodecs") is not None
 
 
-def join_lz4(parts: Sequence[Bytes], nbytes: int, _options: tuple[int, ...]) -> Bytes | None:
-    """Return one LZ4 buffer for several chunks of `nbytes`; None where their framing does not allow it."""
-    return join_frames(parts, nbytes)
-
-
 def _unpack_lz4(frame: Bytes, out: Bytes) -> None:
     """Decompress one LZ4 block. numcodecs reads its size from the four bytes before it, which are overwritten."""
     from numcodecs import lz4
 
     frame[:4].view("<u4")[0] = out.size
     lz4.decompress(frame, out)
-
-
-def _unpack_zstd(frame: Bytes, out: Bytes) -> None:
-    """Decompress one Zstandard frame that follows four bytes."""
-    undo_zstd(FilterInput(frame[4:], out.size, out=out, options=()))
 
 
 def undo_bitshuffle(step: FilterInput) -> Bytes:
@@ -295,7 +285,9 @@ def _unpack_bits(source: Bytes, nbytes: int, *, packed: int, packer: int) -> tup
     if packer == 2:
         unpack_one_by_one(frames, bits, _unpack_lz4, done=unpack_full(frames, bits))
     else:
-        unpack_one_by_one(frames, bits, _unpack_zstd)
+        unpack_one_by_one(
+            frames, bits, lambda frame, out: undo_zstd(FilterInput(frame[4:], out.size, out=out, options=()))
+        )
     return bits, source[frames.end(len(frames.lengths)) :], frames.block
 
 

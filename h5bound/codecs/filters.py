@@ -20,7 +20,6 @@ from h5bound.buffers import Bytes, DamagedError, Rows
 from h5bound.codecs.decoders import (
     FilterInput,
     join_bitshuffle,
-    join_lz4,
     undo_bitshuffle,
     undo_blosc,
     undo_bzip2,
@@ -34,6 +33,7 @@ from h5bound.codecs.decoders import (
     undo_zstd,
     unshuffle,
 )
+from h5bound.codecs.lz4_blocks import join_frames
 from h5bound.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ FILTERS = {
         accepts=lambda options, _: len(options) < 7 or options[6] in BLOSC_PACKERS,
         codec=_blosc_filter_codec,
     ),
-    32004: FilterSpec(name="lz4", undo=undo_lz4, growth=None, join=join_lz4),
+    32004: FilterSpec(name="lz4", undo=undo_lz4, growth=None, join=lambda parts, nbytes, _: join_frames(parts, nbytes)),
     32008: FilterSpec(
         name="bitshuffle",
         undo=undo_bitshuffle,
@@ -186,10 +186,6 @@ def list_codec_names() -> set[str]:
     """Return the names of all Zarr codecs in the table, in both formats. They do not depend on client data values."""
     configs = [spec.codec((1,) * 7) for spec in FILTERS.values() if spec.codec]
     return {name for config in configs for name in (config["id"], to_codec_v3(config)["name"])}
-
-
-GROWTH_LIMIT = 1 << 16
-"""A compressor may make a chunk at most twice as large, plus so many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,8 +247,8 @@ class Decoder:
 
     @property
     def _limit(self) -> int:
-        """The most bytes that a compressor may have made of a chunk, or been given."""
-        return 2 * self.nbytes + GROWTH_LIMIT
+        """The most bytes that a compressor may have made of a chunk, or been given: twice as many and 64 KiB."""
+        return 2 * self.nbytes + (1 << 16)
 
     def _applied(self, mask: int) -> list[tuple[FilterSpec, Options, int]]:
         """Return the filters that were applied, with their options and input sizes (-1 after a compressor)."""

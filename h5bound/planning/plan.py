@@ -119,9 +119,7 @@ def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode,
     reasons = explain_decoding(dataset_scan, settings, same_grid=chunks == dataset_scan.chunks)
     chain = dataset_scan.kept
     if reasons or chain is None:
-        chain = plan_chain(
-            settings.codecs, dtype, endian=dataset_scan.type.endian, chunks=chunks, zarr_format=settings.zarr_format
-        )
+        chain = plan_chain(settings.codecs, dtype, chunks=chunks, zarr_format=settings.zarr_format)
     # zarr-python 3.1 cannot read a compound fill value in shards
     shards = choose_shards(settings, path, shape, chunks=chunks, itemsize=itemsize) if dtype.names is None else None
     node = ArrayNode(
@@ -146,7 +144,7 @@ def explain_decoding(dataset_scan: DatasetScan, settings: Settings, *, same_grid
     reasons = (
         (settings.codecs != "keep", f"codecs={settings.codecs}"),
         (not same_grid, "other chunks were asked for"),
-        (not dataset_scan.type.raw, dataset_scan.type.reason),
+        (dataset_scan.type.reason != "", dataset_scan.type.reason),
         (dataset_scan.kept is None, dataset_scan.kept_reason),
         (record.edge_unfiltered is None, "HDF5 does not tell whether its edge chunks are filtered"),
     )
@@ -255,8 +253,8 @@ def plan_sequences(dataset_scan: DatasetScan, settings: Settings, limit: int) ->
     length = (int(offsets[-1]), *values.element_shape)
     prefix = dataset_scan.target
     nodes = (
-        plan_flat_array(f"{prefix}/values", length, values.dtype, endian=values.endian, settings=settings),
-        plan_flat_array(f"{prefix}/offsets", offsets.shape, offsets.dtype, endian="little", settings=settings),
+        plan_flat_array(f"{prefix}/values", length, values.dtype, settings=settings),
+        plan_flat_array(f"{prefix}/offsets", offsets.shape, offsets.dtype, settings=settings),
     )
     chunk_coords = [list_chunk_coords(node.shape, node.chunks, limit) for node in nodes]
     plan_of_values = ArrayPlan(
@@ -280,7 +278,7 @@ def plan_sequences(dataset_scan: DatasetScan, settings: Settings, limit: int) ->
     return plan_of_values, plan_of_offsets
 
 
-def plan_flat_array(target: str, shape: Shape, dtype: np.dtype[Any], *, endian: str, settings: Settings) -> ArrayNode:
+def plan_flat_array(target: str, shape: Shape, dtype: np.dtype[Any], *, settings: Settings) -> ArrayNode:
     """Return one of the two arrays of variable-length sequences."""
     chunks = plan_auto_chunks(shape, estimate_itemsize(dtype))
     zero = np.zeros((), dtype)
@@ -291,7 +289,7 @@ def plan_flat_array(target: str, shape: Shape, dtype: np.dtype[Any], *, endian: 
         shape=shape,
         chunks=chunks,
         shards=None,
-        chain=plan_chain(settings.codecs, dtype, endian=endian, chunks=chunks, zarr_format=settings.zarr_format),
+        chain=plan_chain(settings.codecs, dtype, chunks=chunks, zarr_format=settings.zarr_format),
         fill=FillValue(zero, json, exact),
         attributes={},
         dimension_names=None,

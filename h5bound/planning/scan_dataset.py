@@ -163,7 +163,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         record = replace(record, shape=dataset.shape)
     attributes = context.read_attributes(dataset, dtype=zarr_type.dtype)
     fill = read_fill(context, dataset, zarr_type=zarr_type, attributes=attributes)
-    kept, kept_reason = translate_filters(record, zarr_type, zarr_format)
+    kept, kept_reason = translate_filters(record, zarr_format)
     inside = context.origin.locate(record.path)
     ends = read_ends(context.opened, inside, record.shape) if zarr_type.form == "vlen" else None
     manifest = read_manifest(dataset, record) if record.layout == "chunked" else None

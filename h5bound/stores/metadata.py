@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.codecs.filters import to_codec_v3
-from h5bound.zarr_model.array_spec import make_codecs
+from h5bound.zarr_model.array_spec import make_codecs, plan_serializer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,8 +52,9 @@ def make_array(store: Store, node: ArrayNode, zarr_format: Literal[2, 3]) -> zar
     else:
         options = {"shards": node.shards, "dimension_names": node.dimension_names or None}
         options |= {"filters": (), "compressors": tuple(map(to_codec_v3, chain.compressors))}
-        if chain.serializer is not None:
-            options["serializer"] = chain.serializer
+        serializer = plan_serializer(node.dtype)
+        if serializer is not None:
+            options["serializer"] = serializer
     dtype = "string" if node.dtype.kind == "T" else node.dtype
     template = zarr.create_array(
         MemoryStore(), shape=node.shape, chunks=node.chunks, dtype=dtype, fill_value=node.fill.value[()],

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from h5bound.codecs.filters import CodecConfig
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.hdf5.dataset import DatasetRecord
-    from h5bound.zarr_model.dtypes import ZarrType
     from h5bound.zarr_model.fill_values import FillValue
 
 
@@ -38,9 +37,6 @@ CODECS = {"blosc-zstd": 5, "blosc-lz4": 5, "zstd": 3, "gzip": 5, "none": 0}
 WRITTEN_CODECS = {"bytes", "vlen-utf8", "blosc", "zstd", "gzip", "sharding_indexed", "crc32c", *list_codec_names()}
 """All codecs that h5bound writes, in either format; without `pickle`, which runs the code that it decodes."""
 
-BLOSC_LIMIT = 2**31 - 16
-"""Largest buffer that Blosc compresses, in bytes (BLOSC2_MAX_BUFFERSIZE)."""
-
 
 @dataclass(frozen=True, slots=True)
 class CodecChain:
@@ -48,8 +44,6 @@ class CodecChain:
 
     filters: tuple[CodecConfig, ...]
     """Filters of format 2; none in format 3."""
-    serializer: Mapping[str, Any] | None
-    """Format 3: the array-to-bytes codec, None for the default of the data type. Format 2: None."""
     compressors: tuple[CodecConfig, ...]
     """Format 3: bytes-to-bytes codecs. Format 2: at most one compressor."""
 
@@ -120,12 +114,10 @@ def parse_codec(text: str) -> tuple[str, int | None]:
     return name, int(level) if level else None
 
 
-def plan_chain(
-    codecs: str, dtype: np.dtype[Any], *, endian: str, chunks: tuple[int, ...], zarr_format: int
-) -> CodecChain:
+def plan_chain(codecs: str, dtype: np.dtype[Any], *, chunks: tuple[int, ...], zarr_format: int) -> CodecChain:
     """Return the codecs of an array that is encoded again: those of the option `codecs`, by default ``blosc-zstd``."""
     name, level = parse_codec("blosc-zstd" if codecs == "keep" else codecs)
-    if prod(chunks) * dtype.itemsize > BLOSC_LIMIT and name.startswith("blosc"):
+    if prod(chunks) * dtype.itemsize > 2**31 - 16 and name.startswith("blosc"):  # BLOSC2_MAX_BUFFERSIZE
         name, level = "zstd", None
     level = CODECS[name] if level is None else level
     compressors: tuple[CodecConfig, ...] = () if name == "none" else ({"id": name, "level": level},)
@@ -133,15 +125,15 @@ def plan_chain(
         size = 1 if dtype.kind == "T" or dtype.itemsize > 255 else dtype.itemsize  # stored in one byte (blosc.h)
         compressors = (blosc_codec(name[6:], level=level, shuffle=-1, typesize=size),)
     if zarr_format == 2:
-        return CodecChain(({"id": "vlen-utf8"},) if dtype.kind == "T" else (), None, compressors)
-    return CodecChain((), _plan_serializer(dtype, endian), compressors)
+        return CodecChain(({"id": "vlen-utf8"},) if dtype.kind == "T" else (), compressors)
+    return CodecChain((), compressors)
 
 
-def _plan_serializer(dtype: np.dtype[Any], endian: str) -> Mapping[str, Any] | None:
+def plan_serializer(dtype: np.dtype[Any]) -> Mapping[str, Any] | None:
     """Return the array-to-bytes codec of format 3; None for types without a byte order."""
     if dtype.kind not in "iufcmM" or dtype.itemsize == 1:
         return None
-    return {"name": "bytes", "configuration": {"endian": endian}}
+    return {"name": "bytes", "configuration": {"endian": "big" if dtype.byteorder == ">" else "little"}}
 
 
 def make_codecs(configs: Iterable[CodecConfig]) -> list[Codec]:
@@ -167,14 +159,13 @@ def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], *, fill: NDArray[
     return bytes(data) if codecs else bytes(data.tobytes())
 
 
-def translate_filters(record: DatasetRecord, zarr_type: ZarrType, zarr_format: int) -> tuple[CodecChain | None, str]:
+def translate_filters(record: DatasetRecord, zarr_format: int) -> tuple[CodecChain | None, str]:
     """Return the codecs that read the stored chunks of a dataset, or None and the reason why there are none."""
     codecs, reason = translate_codecs(record.filters, _chunk_nbytes(record))
     if codecs is None:
         return None, reason
-    if zarr_format == 2:
-        return CodecChain(codecs[:-1], None, codecs[-1:]), ""
-    return CodecChain((), _plan_serializer(zarr_type.dtype, zarr_type.endian), codecs), ""
+    split = len(codecs) - 1 if zarr_format == 2 else 0
+    return CodecChain(codecs[:split], codecs[split:]), ""
 
 
 def check_filters_installed(record: DatasetRecord, manifest: ChunkManifest) -> None:

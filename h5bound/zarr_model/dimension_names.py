@@ -72,14 +72,8 @@ def _assign_names(group: Mapping[str, Dimensions], start: int) -> tuple[dict[str
         for _ in range(fixed[length], count):
             candidates.setdefault(length, []).append(f"phony_dim_{start}")
             start += 1
-    return {name: _pick_names(dims.shape, candidates) for name, dims in unnamed.items()}, start
-
-
-def _pick_names(shape: tuple[int, ...], candidates: Mapping[int, list[str]]) -> tuple[str, ...]:
-    """Return a name for each axis, the n-th candidate for the n-th axis of one length."""
-    used: Counter[int] = Counter()
-    names = []
-    for length in shape:
-        names.append(candidates[length][used[length]])
-        used[length] += 1
-    return tuple(names)
+    names: dict[str, tuple[str | None, ...]] = {}
+    for name, dims in unnamed.items():
+        unused = {length: iter(candidates[length]) for length in dims.shape}
+        names[name] = tuple(next(unused[length]) for length in dims.shape)
+    return names, start

@@ -1,7 +1,7 @@
 """HDF5 datatypes translated to the element types of Zarr arrays, and their values, both ways.
 
 A translation is exact or raises :class:`~h5bound.errors.UnsupportedError`. Byte order is kept: Zarr v3 has it in the
-``bytes`` codec (:attr:`ZarrType.endian`), v2 in the data type. :mod:`h5bound.zarr_model.structured` translates
+``bytes`` codec, v2 in the data type. :mod:`h5bound.zarr_model.structured` translates
 compounds.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import h5py
 import numpy as np
@@ -24,17 +24,13 @@ from h5bound.zarr_model.structured import STRING, TextWidths, pack, plan_dtype, 
 if TYPE_CHECKING:
     from h5bound.hdf5.references import Resolve
 
-Form: TypeAlias = Literal["plain", "string", "object_reference", "vlen"]
-"""``string``: variable-length text. ``object_reference``: the path of the target. ``vlen``: sequences, two arrays."""
-
-_WORD = re.compile(r"[\w.@+-]+")
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZarrType:
     """The element type of a Zarr array for one HDF5 datatype, and the conversion of values between the two."""
 
-    form: Form
+    form: Literal["plain", "string", "object_reference", "vlen"]
+    """``string``: variable-length text. ``object_reference``: the target's path. ``vlen``: sequences, two arrays."""
     source: DType
     """Type of one element as h5py reads it, without the dimensions of an HDF5 array type."""
     dtype: DType
@@ -51,16 +47,6 @@ class ZarrType:
     """Dimensions of the HDF5 array type, which follow the dataset's own."""
     values: ZarrType | None = None
     """Type of the ``values`` array of a ``vlen``."""
-
-    @property
-    def raw(self) -> bool:
-        """Whether chunks can be kept: their bytes, filters undone, are those of the Zarr chunk."""
-        return not self.reason
-
-    @property
-    def endian(self) -> Literal["little", "big"]:
-        """Byte order for the ``bytes`` codec of Zarr v3."""
-        return "big" if self.dtype.byteorder == ">" else "little"
 
     def convert(self, block: Array, resolve: Resolve | None = None) -> Array:
         """Return what Zarr stores for a block of ``dataset[region]``.
@@ -117,8 +103,8 @@ def translate_type(
 
     >>> translate_type(h5t.STD_I16BE).dtype
     dtype('>i2')
-    >>> translate_type(h5t.STD_B16LE).raw
-    True
+    >>> translate_type(h5t.STD_B16LE).reason
+    ''
     """
     tid = source.id.get_type() if isinstance(source, h5py.Dataset) else source
     if has_region_references(tid):
@@ -174,12 +160,8 @@ def _h5py_drops_order() -> bool:
 
 def _translate(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> ZarrType:
     type_class = tid.get_class()
-    if type_class == h5t.STRING and tid.is_variable_str():
-        return _translate_text(tid)
-    if type_class == h5t.REFERENCE:
-        return _translate_reference(tid)
-    if type_class == h5t.VLEN:
-        return _translate_sequence(tid, zarr_format)
+    if type_class in (h5t.REFERENCE, h5t.VLEN) or (type_class == h5t.STRING and tid.is_variable_str()):
+        return _translate_pointer(tid, zarr_format)
     source = read_dtype(tid)
     dtype = plan_dtype(source, tid, widths, zarr_format=zarr_format)
     if dtype.metadata is not None:  # h5py's annotations, which zarr does not expect
@@ -193,47 +175,35 @@ def _translate(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> ZarrTyp
     return replace(plain, details={"type": type_to_json(tid)}) if _needs_details(tid, source) else plain
 
 
-def _translate_text(tid: h5t.TypeID) -> ZarrType:
-    json = type_to_json(tid)
-    return ZarrType(
-        form="string",
-        source=np.dtype(object),
-        dtype=STRING,
-        reason="variable-length strings are stored outside the chunks",
-        details={} if json == TEXT_TYPE else {"type": json},
-    )
-
-
-def _translate_reference(tid: h5t.TypeID) -> ZarrType:
-    return ZarrType(
-        form="object_reference",
-        source=np.dtype(object),
-        dtype=STRING,
-        reason="object references are stored as addresses",
-        metadata={"type": type_to_json(tid)},
-        attributes={"_DTYPE": "object_reference"},
-    )
-
-
-def _translate_sequence(tid: h5t.TypeID, zarr_format: int) -> ZarrType:
+def _translate_pointer(tid: h5t.TypeID, zarr_format: int) -> ZarrType:
+    """Return the Zarr type of elements that HDF5 stores outside the chunks."""
+    json, source = type_to_json(tid), np.dtype(object)
+    if tid.get_class() == h5t.STRING:
+        reason = "variable-length strings are stored outside the chunks"
+        details = {} if json == TEXT_TYPE else {"type": json}
+        return ZarrType(form="string", source=source, dtype=STRING, reason=reason, details=details)
+    if tid.get_class() == h5t.REFERENCE:
+        return ZarrType(
+            form="object_reference",
+            source=source,
+            dtype=STRING,
+            reason="object references are stored as addresses",
+            metadata={"type": json},
+            attributes={"_DTYPE": "object_reference"},
+        )
     base = tid.get_super()
     if base.get_class() in (h5t.VLEN, h5t.ARRAY):
         raise UnsupportedError("variable-length sequences of sequences or arrays have no Zarr form")
     values = _translate(base, TextWidths(base), zarr_format)
-    return ZarrType(
-        form="vlen",
-        source=np.dtype(object),
-        dtype=values.dtype,
-        reason="variable-length sequences are stored outside the chunks",
-        metadata={"type": type_to_json(tid)},
-        values=values,
-    )
+    reason = "variable-length sequences are stored outside the chunks"
+    metadata = {"type": json}
+    return ZarrType(form="vlen", source=source, dtype=values.dtype, reason=reason, metadata=metadata, values=values)
 
 
 def _flags(tid: h5t.TypeEnumID) -> dict[str, JSON]:
     """Return CF's flag attributes of an enumeration; none where a name is not one word (CF section 3.5)."""
     members = [(name.decode("utf-8", "replace"), value) for name, value in enum_members(tid)]
-    if not all(_WORD.fullmatch(name) for name, _ in members):
+    if not all(re.fullmatch(r"[\w.@+-]+", name) for name, _ in members):
         return {}
     meanings = " ".join(name for name, _ in members)
     return {"flag_values": [value for _, value in members], "flag_meanings": meanings}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -159,13 +160,9 @@ def choose_fill_v2(fill: FillValue, attribute: Array | None) -> FillValue:
     null, because xarray would mask data that are equal to it. Chunks never written must then be written, unless they
     may read as missing.
     """
-    dtype = fill.value.dtype
-    if attribute is None or attribute.size != 1:
-        return FillValue(fill.value, None, exact=False)
-    value = attribute.reshape(())
-    try:
-        value = value if value.dtype == dtype else value.astype(dtype)
-        json, exact = fill_to_json(value, 2)
-    except (TypeError, ValueError):
-        return FillValue(fill.value, None, exact=False)
-    return FillValue(value, json, exact and fill.exact and same_bits(value, fill.value))
+    if attribute is not None and attribute.size == 1:
+        with suppress(TypeError, ValueError):
+            value = attribute.reshape(()).astype(fill.value.dtype, copy=False)
+            json, exact = fill_to_json(value, 2)
+            return FillValue(value, json, exact and fill.exact and same_bits(value, fill.value))
+    return FillValue(fill.value, None, exact=False)

@@ -33,8 +33,6 @@ STRING: DType = np.dtypes.StringDType()
 MAX_MEMBER_LENGTH = 16_384
 """Characters in the longest string that a compound may hold: every element takes 4 bytes for each."""
 
-_SCAN_NBYTES = 1 << 24
-
 
 class TextWidths:
     """Lengths of the longest text in each variable-length member of a dataset, which is read once when first asked."""
@@ -160,7 +158,7 @@ def _find_widths(dataset: h5py.Dataset, resolve: Resolve) -> dict[tuple[str, ...
 
 def _read_blocks(dataset: h5py.Dataset) -> Iterator[Array]:
     length, *rest = dataset.shape or (1,)
-    step = max(1, _SCAN_NBYTES // (max(1, prod(rest)) * dataset.dtype.itemsize))
+    step = max(1, (1 << 24) // (max(1, prod(rest)) * dataset.dtype.itemsize))
     reader = DatasetReader(dataset)
     try:
         for start in range(0, length, step):

@@ -17,11 +17,11 @@ from h5bound.planning.plan import UNFILTERED_MASK, plan_array
 from h5bound.planning.scan_dataset import DatasetScan
 from h5bound.planning.selection import matches
 from h5bound.planning.store_plan import plan_units
-from h5bound.zarr_model.array_spec import CodecChain, plan_chain
+from h5bound.zarr_model.array_spec import CodecChain, plan_chain, plan_serializer
 from h5bound.zarr_model.dtypes import translate_type
 from h5bound.zarr_model.fill_values import FillValue
 
-CHAIN = CodecChain((), {"name": "bytes", "configuration": {"endian": "little"}}, ({"id": "zstd", "level": 3},))
+CHAIN = CodecChain((), ({"id": "zstd", "level": 3},))
 ZERO = FillValue(np.zeros((), "<i4"), 0, exact=True)
 
 
@@ -183,6 +183,6 @@ def test_a_glob_for_a_group_stands_for_all_below_it() -> None:
 
 
 def test_blosc_is_not_asked_to_shuffle_single_bytes() -> None:
-    chain = plan_chain("keep", np.dtype("u1"), endian="little", chunks=(10,), zarr_format=3)
+    chain = plan_chain("keep", np.dtype("u1"), chunks=(10,), zarr_format=3)
     assert to_codec_v3(chain.compressors[0])["configuration"]["shuffle"] == "noshuffle"
-    assert chain.serializer is None
+    assert plan_serializer(np.dtype("u1")) is None
