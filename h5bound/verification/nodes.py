@@ -10,7 +10,6 @@ import numpy as np
 from h5py import h5a
 
 from h5bound.buffers import same_bits
-from h5bound.conversion.provenance import PROVENANCE_KEYS
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.links import decode_name
 from h5bound.reports import Difference
@@ -23,33 +22,9 @@ if TYPE_CHECKING:
 
     from h5bound.hdf5.datatypes import JSON
     from h5bound.planning.plan import ArrayPlan
-    from h5bound.planning.scan import GroupScan
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.stores.tree import StoredNode
     from h5bound.zarr_model.byte_layout import Array
-
-
-def compare_node(
-    item: h5py.Group | h5py.Dataset,
-    record: GroupScan | DatasetScan,
-    node: StoredNode,
-    *,
-    path: str,
-    details: Mapping[str, JSON],
-    zarr_format: int,
-) -> Iterator[Difference]:
-    """Yield how the attributes of a node differ from those of an object in the source. `details`: of its scan."""
-    stored, planned = dict(node.attributes), dict(record.attributes)
-    inner = stored.get(H5BOUND_KEY)
-    if path == "/" and isinstance(inner, dict):
-        stored[H5BOUND_KEY] = {name: value for name, value in inner.items() if name not in PROVENANCE_KEYS}
-        if not stored[H5BOUND_KEY]:
-            del stored[H5BOUND_KEY]
-    names = getattr(record, "dimension_names", None)
-    if zarr_format == 2 and names is not None:
-        planned["_ARRAY_DIMENSIONS"] = list(names)
-    for name, difference in compare_attributes(item, stored, planned, details=details):
-        yield Difference(path, difference, name)
 
 
 def compare_attributes(

@@ -9,12 +9,14 @@ import h5py
 import numpy as np
 
 from h5bound.chunk_grid import count_chunks, find_absent, map_chunk_coords, sort_chunk_coords
+from h5bound.conversion.provenance import PROVENANCE_KEYS
 from h5bound.hdf5.links import open_object
 from h5bound.planning.source_values import describe_values, list_rows
 from h5bound.reports import Difference, plural
 from h5bound.stores.tree import list_differing_parts
-from h5bound.verification.nodes import compare_array, compare_node
+from h5bound.verification.nodes import compare_array, compare_attributes
 from h5bound.verification.values import CompareJob, compare_unwritten
+from h5bound.zarr_model.attributes import H5BOUND_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -168,10 +170,17 @@ def compare_attributes_of(
     item = open_object(opened.file, scan.origins[record.origin].locate(path))
     assert not isinstance(item, h5py.Datatype)
     comparison.attributes += len(item.attrs)
-    zarr_format = comparison.provenance.settings.zarr_format
-    details = scan.details.get(path, {})
-    differences = compare_node(item, record, node, path=path, details=details, zarr_format=zarr_format)
-    comparison.differences |= dict.fromkeys(differences)
+    stored, planned = dict(node.attributes), dict(record.attributes)
+    inner = stored.get(H5BOUND_KEY)
+    if path == "/" and isinstance(inner, dict):
+        stored[H5BOUND_KEY] = {name: value for name, value in inner.items() if name not in PROVENANCE_KEYS}
+        if not stored[H5BOUND_KEY]:
+            del stored[H5BOUND_KEY]
+    names = getattr(record, "dimension_names", None)
+    if comparison.provenance.settings.zarr_format == 2 and names is not None:
+        planned["_ARRAY_DIMENSIONS"] = list(names)
+    for name, difference in compare_attributes(item, stored, planned, details=scan.details.get(path, {})):
+        comparison.add(path, difference, name)
 
 
 def compare_arrays(
