@@ -14,10 +14,6 @@ import numpy as np
 if TYPE_CHECKING:
     from os import PathLike
 
-    from numpy.typing import NDArray
-
-    Generator = np.random.Generator
-
 
 FRAMES, HEIGHT, WIDTH = 96, 512, 512
 """Shape of the camera's images: 48 MiB of 16-bit integers, half of that once compressed."""
@@ -51,15 +47,18 @@ def write_demo(path: str | PathLike[str], *, frames: int = FRAMES, seed: int = 2
         file["catalogue/stars"] = file["catalogue/sources"]
 
 
-def write_camera(group: h5py.Group, random: Generator, frames: int) -> None:
-    """Write the images with gzip and shuffle, and their mask with lzf."""
+def write_camera(group: h5py.Group, random: np.random.Generator, frames: int) -> None:
+    """Write images of a gradient and a few stars with gzip and shuffle, and their mask with lzf."""
     group.attrs["exposure"] = np.float32(30.0)
     group.attrs["detector_size"] = np.array([HEIGHT, WIDTH], dtype=">i4")
     images = group.create_dataset(
         "images", shape=(frames, HEIGHT, WIDTH), dtype="u2", chunks=(8, 256, 256), compression="gzip",
         compression_opts=2, shuffle=True,
     )  # fmt: skip
-    sky = sky_background()
+    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
+    sky = 200 + y // 16 + x // 32
+    for row, column, brightness in ((100, 80, 9000), (300, 411, 4000), (402, 200, 20000)):
+        sky = sky + (brightness * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 18)).astype(np.int64)
     for start in range(0, frames, 8):
         noise = random.standard_normal((min(8, frames - start), HEIGHT, WIDTH), np.float32)
         images[start : start + 8] = sky + 30 * noise
@@ -77,16 +76,7 @@ def write_camera(group: h5py.Group, random: Generator, frames: int) -> None:
     mask.dims[1].attach_scale(group["column"])
 
 
-def sky_background() -> NDArray[np.int64]:
-    """Return one image without noise: a gradient and a few stars."""
-    y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
-    sky = 200 + y // 16 + x // 32
-    for row, column, brightness in ((100, 80, 9000), (300, 411, 4000), (402, 200, 20000)):
-        sky = sky + (brightness * np.exp(-((y - row) ** 2 + (x - column) ** 2) / 18)).astype(np.int64)
-    return np.asarray(sky, dtype=np.int64)
-
-
-def write_weather(group: h5py.Group, random: Generator) -> None:
+def write_weather(group: h5py.Group, random: np.random.Generator) -> None:
     """Write temperature and wind by station and time, with dimension scales and fill values."""
     group["time"] = np.arange(HOURS, dtype="i8")
     group["time"].attrs["units"] = "hours since 2025-01-01 00:00:00"
@@ -111,7 +101,7 @@ def write_weather(group: h5py.Group, random: Generator) -> None:
         dataset.dims[1].attach_scale(group["time"])
 
 
-def write_catalogue(group: h5py.Group, random: Generator) -> None:
+def write_catalogue(group: h5py.Group, random: np.random.Generator) -> None:
     """Write a table of sources with numbers, text and flags, and a few datasets of other types."""
     kinds = h5py.enum_dtype({"STAR": 0, "GALAXY": 1, "UNKNOWN": 9}, basetype="u1")
     count = 5000

@@ -32,10 +32,8 @@ class Entry:
     """One object or link of a file."""
 
     path: str
-    kind: str
-    """group, dataset, link, type or problem."""
-    text: str
-    """Description in one line."""
+    kind: str  # group, dataset, link, type or problem
+    text: str  # description in one line
 
 
 def list_file(path: str | PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> list[Entry]:

@@ -3,8 +3,7 @@
 One callback for the whole process watches every local compute. Two promises need it:
 
 - A compute that fails closes the source when its last block in flight ends. If it fails outside of a block, as by
-  Ctrl-C, no task of ours runs any more, and the traceback that an interactive session keeps holds the handle. So the
-  handle has to be told.
+  Ctrl-C, no task of ours runs any more, and the traceback that an interactive session keeps holds the handle.
 - Arrays of one source in one compute share one open. Culling sees to that, except where a graph was not culled, or
   holds two copies of an array: ``dask.compute(array, dask.delayed(f)(array))``. Such a graph has several closes of one
   source, which need not overlap, so the session is told how many are to come.

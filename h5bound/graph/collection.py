@@ -36,10 +36,7 @@ def make_dask_array(
     arguments: Callable[[BlockIndex], tuple[Any, ...]],
     **functions: Callable[..., Any] | None,
 ) -> da.Array:
-    """Return the dask array of some blocks, as an expression if ``array.query-planning`` is set.
-
-    `token` identifies the array within its lifecycle; the other parameters are fields of `Blocks`.
-    """
+    """Return the array of some blocks; `token` identifies it in its lifecycle, the others are fields of `Blocks`."""
     name = f"{'wait_on' if lifecycle.barrier else 'read'}-{tokenize(lifecycle.name, token)}"
     blocks = Blocks(
         name=name,

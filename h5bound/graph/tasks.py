@@ -58,11 +58,8 @@ def build_open_task(key: str, lifecycle: Lifecycle, *, preopen: Window | None) -
 def _add_blocks(
     tasks: Tasks, requests: Sequence[BlockRequest], window: Window, *, opened: str, barrier: bool
 ) -> list[TaskRef]:
-    """Add the tasks of a window's blocks; return the inputs of its close task.
-
-    Without a barrier only the last block waits for the close: a close that depended on all blocks would keep all of
-    them in memory.
-    """
+    """Add the tasks of a window's blocks; return the inputs of its close task."""
+    # Without a barrier only the last block waits: a close that depended on all blocks would keep them in memory.
     last = (requests[-1].blocks.name, *requests[-1].indices[-1])
     is_local = barrier and not window.clustered
     inputs = []

@@ -55,14 +55,9 @@ class Blocks:
     decode: Callable[[Any], Any] | None = None  # returns the block; called when the source is closed
     prefetch: Callable[[Any, list[tuple[Any, ...]]], None] | None = None  # takes the arguments of the reads to come
 
-    @property
-    def numblocks(self) -> BlockIndex:
-        """Number of blocks along each axis."""
-        return tuple(map(len, self.chunks))
-
     def indices(self) -> Iterator[BlockIndex]:
         """Yield the index of every block, in C order."""
-        return product(*map(range, self.numblocks))
+        return product(*(range(len(sizes)) for sizes in self.chunks))
 
     def nbytes(self, index: BlockIndex) -> int:
         """Return the bytes of one block in memory."""
@@ -115,7 +110,7 @@ def plan_windows(requests: Sequence[BlockRequest], lifecycle: Lifecycle) -> list
 
 def _positions(request: BlockRequest) -> Iterator[tuple[float, BlockIndex]]:
     """Yield each index with its position in its array, 0 <= position < 1."""
-    numblocks = request.blocks.numblocks
+    numblocks = list(map(len, request.blocks.chunks))
     total = prod(numblocks)
     strides = [total // count for count in accumulate(numblocks, mul)]
     for index in request.indices:

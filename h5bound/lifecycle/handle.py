@@ -75,8 +75,8 @@ class Handle:
     In the process that made the handle, and on a dask worker, it keeps the source open from the first block to the
     close task. In a process pool no process can reach another, so every block opens and closes the source.
 
-    The only window of a compute shares its session with other computes of the source. Several windows of one compute
-    overlap on threads, so each opens the source for itself, unless the source can be open only once in a process.
+    The only window of a compute shares its session with other computes. Several windows of one compute overlap on
+    threads, so each opens the source for itself, unless that is exclusive.
     """
 
     def __init__(self, source: Source) -> None:
@@ -102,7 +102,7 @@ class Handle:
 
     def session(self, window: Window) -> Session:
         """Return this process's session for a window; the session drops this handle when it is garbage collected."""
-        session, _ = self._sessions.get(window.name, (None, None))
+        session = self._sessions.get(window.name, (None,))[0]
         if session is None or session.process != os.getpid():
             shared = window.only_window or self.source.exclusive
             session = find_session(self.source, self.source.key if shared else (self.name, window.name))
@@ -152,8 +152,7 @@ class Handle:
 
     def _release(self, window: Window) -> None:
         self.session(window).release((self.name, window.name))
-        _, finalizer = self._sessions.pop(window.name)
-        finalizer.detach()
+        self._sessions.pop(window.name)[1].detach()
 
     def abandon(self) -> None:
         """Release the source once the readers in flight have ended, since no close task will run."""

@@ -61,8 +61,7 @@ class Source(Protocol):
         """Close what was opened."""
 
 
-Hold = tuple[str, str]
-"""The names of a handle and of the window for which it keeps the source open."""
+Hold = tuple[str, str]  # the names of a handle and of the window for which it keeps the source open
 
 
 class Session:

@@ -16,8 +16,8 @@ in a process pool   every read                                   the same read
 Readers that overlap share one `Session`. A compute of more than `MAX_HELD` files keeps none open, nor does one whose
 variables are hidden inside its tasks (``inline_array=True``): there every read opens and closes its file.
 
-Three names come from the private module ``xarray.core.indexing``. xarray's guide to new backends documents them, and
-there is no public path to them. If xarray changes them,
+`LazilyIndexedArray` and two names here come from the private module ``xarray.core.indexing``. xarray's guide to new
+backends documents them, and there is no public path to them. If xarray changes them,
 `test_the_private_names_of_xarray_do_what_the_engine_needs_of_them` fails.
 """
 
@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from dask.callbacks import Callback
 from xarray.backends import BackendArray
-from xarray.core.indexing import IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
+from xarray.core.indexing import IndexingSupport, explicit_indexing_adapter
 
 from h5bound.hdf5.dataset import read_filters
 from h5bound.lifecycle.handle import Handle, Window, worker_address
@@ -106,11 +106,6 @@ class VariableArray(BackendArray):
         elif on_worker or not self.source.remote:  # for a remote source, the close checks
             handle.session(ONLY_WINDOW).check()
         return values
-
-
-def index_lazily(values: VariableArray) -> LazilyIndexedArray:
-    """Return an array that is read only when it is loaded, however often it is indexed before."""
-    return LazilyIndexedArray(values)
 
 
 class Lingering:
