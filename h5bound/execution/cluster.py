@@ -58,8 +58,6 @@ def plan_throttle(window: int, total: int, workers: Sequence[tuple[int, int]]) -
     ``total`` is the bytes of all units. ``workers`` has the threads of each worker and its memory in bytes, 0 for no
     limit.
 
-    Examples
-    --------
     1,200 bytes on three workers of two threads:
 
     >>> plan_throttle(80, 1200, [(2, 0)] * 3)

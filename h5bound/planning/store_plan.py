@@ -111,8 +111,6 @@ def choose_unit_nbytes(window: int, total: int) -> int:
 
     `window` is the bytes between one open and its close, `total` the bytes of all units.
 
-    Examples
-    --------
     >>> choose_unit_nbytes(2**30, 10**9), choose_unit_nbytes(1000, 10**9), choose_unit_nbytes(2**30, 10**13)
     (8388608, 125, 100000000)
     """
