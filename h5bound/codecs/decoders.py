@@ -247,6 +247,11 @@ def _unpack_lz4(frame: Bytes, out: Bytes) -> None:
     lz4.decompress(frame, out)
 
 
+def _unpack_zstd(frame: Bytes, out: Bytes) -> None:
+    """Decompress one Zstandard frame that follows four bytes."""
+    undo_zstd(FilterInput(frame[4:], out.size, out=out, options=()))
+
+
 def undo_bitshuffle(step: FilterInput) -> Bytes:
     """Undo the bit shuffle, and before it the compression that the filter may include.
 
@@ -260,8 +265,13 @@ def undo_bitshuffle(step: FilterInput) -> Bytes:
     packed = nbytes // (8 * size) * (8 * size)
     bits, rest = step.source[:packed], step.source[packed:]
     if packer:
-        bits, rest, block_nbytes = _unpack_bits(step.source, nbytes, packed=packed, packer=packer)
-        elements = block_nbytes // size
+        frames = find_frames(step.source, nbytes, packed)
+        bits, rest = np.empty(packed, np.uint8), step.source[frames.end(len(frames.lengths)) :]
+        elements = frames.block // size
+        if packer == 2:
+            unpack_one_by_one(frames, bits, _unpack_lz4, done=unpack_full(frames, bits))
+        else:
+            unpack_one_by_one(frames, bits, _unpack_zstd)
     if bits.size + rest.size != nbytes:
         raise DamagedError(f"has {bits.size + rest.size} bytes where {nbytes} are declared")
     out = step.target()
@@ -276,19 +286,6 @@ def join_bitshuffle(parts: Sequence[Bytes], nbytes: int, options: tuple[int, ...
     """Return one bitshuffle buffer for several chunks of `nbytes`; None where their framing does not allow it."""
     _, _, size, _, packer = (*options, 0)[:5]
     return join_frames(parts, nbytes) if packer and nbytes % (8 * size) == 0 else None
-
-
-def _unpack_bits(source: Bytes, nbytes: int, *, packed: int, packer: int) -> tuple[Bytes, Bytes, int]:
-    """Return the `packed` bytes that bitshuffle compressed, the bytes after them, and the bytes of a block."""
-    frames = find_frames(source, nbytes, packed)
-    bits = np.empty(packed, np.uint8)
-    if packer == 2:
-        unpack_one_by_one(frames, bits, _unpack_lz4, done=unpack_full(frames, bits))
-    else:
-        unpack_one_by_one(
-            frames, bits, lambda frame, out: undo_zstd(FilterInput(frame[4:], out.size, out=out, options=()))
-        )
-    return bits, source[frames.end(len(frames.lengths)) :], frames.block
 
 
 def undo_lzf(step: FilterInput) -> Bytes:

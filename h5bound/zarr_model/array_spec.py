@@ -6,6 +6,7 @@ The codecs are either those that read the chunks as HDF5 stored them (`translate
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -77,9 +78,7 @@ def shard_counts(node: ArrayNode) -> NDArray[np.int64]:
 
 
 def check_codecs(document: Mapping[str, Any]) -> None:
-    """Raise ValueError if an array's metadata document names a codec that h5bound never writes.
-
-    Call it before anything looks the codec up.
+    """Raise ValueError if a metadata document names a codec that h5bound never writes. Call it before any is looked up.
 
     >>> check_codecs({"filters": [{"id": "vlen-utf8"}], "compressor": {"id": "pickle"}})
     Traceback (most recent call last):
@@ -109,8 +108,7 @@ def parse_codec(text: str) -> tuple[str, int | None]:
     """
     name, _, level = text.partition(":")
     if name not in CODECS or (level and not level.lstrip("-").isdigit()):
-        names = ", ".join(CODECS)
-        raise ValueError(f"codecs={text!r}: use keep, or one of {names}, with a level like zstd:3")
+        raise ValueError(f"codecs={text!r}: use keep, or one of {', '.join(CODECS)}, with a level like zstd:3")
     return name, int(level) if level else None
 
 
@@ -170,12 +168,10 @@ def translate_filters(record: DatasetRecord, zarr_format: int) -> tuple[CodecCha
 
 def check_filters_installed(record: DatasetRecord, manifest: ChunkManifest) -> None:
     """Raise UnsupportedError if a stored chunk went through a filter that neither h5bound nor HDF5 can undo."""
-    try:
+    with suppress(UnsupportedError):
         make_decoder(record.filters, _chunk_nbytes(record))
-    except UnsupportedError:
-        load_plugins(record.filters)
-    else:
         return
+    load_plugins(record.filters)
     for position, entry in enumerate(record.filters):
         applied = (manifest.masks >> position & 1 == 0).any()
         if applied and not h5z.filter_avail(entry.id):

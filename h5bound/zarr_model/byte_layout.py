@@ -27,11 +27,17 @@ DType: TypeAlias = "np.dtype[Any]"
 def read_block(dataset: h5py.Dataset, region: tuple[slice, ...]) -> Array:
     """Return ``dataset[region]``, also where h5py refuses: opaque types whose tag is not h5py's own.
 
-    `region` has one slice without a step for each dimension; the dataspace must not be null.
+    `region` has one slice without a step for each dimension; the dataspace must not be null. A scalar is 0-d: a
+    sequence is one element, an array type has its dimensions.
     """
     tid = dataset.id.get_type()
     if not is_opaque_only(tid):
-        return np.asarray(dataset[region]) if region else _read_scalar(dataset)
+        value = dataset[region]
+        if region or dataset.dtype.subdtype is not None:
+            return np.asarray(value)
+        holder = np.empty(1, dataset.dtype)
+        holder[0] = value
+        return holder.reshape(())
     starts, stops, _ = zip(*(s.indices(n) for s, n in zip(region, dataset.shape, strict=True)), strict=True)
     shape = tuple(max(0, stop - start) for start, stop in zip(starts, stops, strict=True))
     file_space = dataset.id.get_space()
@@ -58,16 +64,6 @@ def as_elements(raw_view: Array, dtype: DType) -> Array:
     """Return elements that were read as bytes with their type. The dimensions of an array type come last."""
     dims = () if dtype.subdtype is None else dtype.shape
     return np.frombuffer(bytearray(raw_view.tobytes()), dtype.base).reshape(raw_view.shape + dims)
-
-
-def _read_scalar(dataset: h5py.Dataset) -> Array:
-    """Return the value of a scalar dataset, 0-d: a sequence as one element, an array type with its dimensions."""
-    dtype = dataset.dtype
-    if dtype.subdtype is not None:
-        return np.asarray(dataset[()])
-    holder = np.empty(1, dtype)
-    holder[0] = dataset[()]
-    return holder.reshape(())
 
 
 def _has_foreign_opaque(tid: h5t.TypeID) -> bool:

@@ -128,15 +128,11 @@ def read_dtype(tid: h5t.TypeID) -> DType:
         return cast("DType", tid.dtype)
     except UnicodeDecodeError as error:
         raise UnsupportedError("h5py cannot read a compound with a member name that is not UTF-8") from error
-    except KeyError as error:  # from a table inside h5py: its text helps nobody
-        raise UnsupportedError(f"h5py has no type for {_describe_type(tid)}") from error
-    except (TypeError, ValueError, NotImplementedError, RuntimeError) as error:
-        raise UnsupportedError(f"h5py has no type for {_describe_type(tid)} ({error})") from error
-
-
-def _describe_type(tid: h5t.TypeID) -> str:
-    json = type_to_json(tid)
-    return f"HDF5's {json['class'] if isinstance(json, dict) else json}"
+    except (KeyError, TypeError, ValueError, NotImplementedError, RuntimeError) as error:
+        json = type_to_json(tid)
+        name = json["class"] if isinstance(json, dict) else json
+        cause = "" if isinstance(error, KeyError) else f" ({error})"  # from a table inside h5py: its text helps nobody
+        raise UnsupportedError(f"h5py has no type for HDF5's {name}{cause}") from error
 
 
 def restore_byte_order(sequence: Array, base: DType) -> Array:
@@ -195,9 +191,14 @@ def _translate_pointer(tid: h5t.TypeID, zarr_format: int) -> ZarrType:
     if base.get_class() in (h5t.VLEN, h5t.ARRAY):
         raise UnsupportedError("variable-length sequences of sequences or arrays have no Zarr form")
     values = _translate(base, TextWidths(base), zarr_format)
-    reason = "variable-length sequences are stored outside the chunks"
-    metadata = {"type": json}
-    return ZarrType(form="vlen", source=source, dtype=values.dtype, reason=reason, metadata=metadata, values=values)
+    return ZarrType(
+        form="vlen",
+        source=source,
+        dtype=values.dtype,
+        reason="variable-length sequences are stored outside the chunks",
+        metadata={"type": json},
+        values=values,
+    )
 
 
 def _flags(tid: h5t.TypeEnumID) -> dict[str, JSON]:
