@@ -18,9 +18,9 @@ from h5bound.hdf5.external_files import MAX_HOPS, find_file, resolve_directories
 from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import find_external
 from h5bound.reader.open_file import (
-    BlockRegions,
     DatasetKey,
     decode_region,
+    locate_block,
     open_dataset,
     prefetch_regions,
     read_encoded,
@@ -250,7 +250,7 @@ def _dataset_array(
         dtype=str(record.dtype),
         allowed=allowed if record.layout in EXTERNAL_LAYOUTS else None,
     )
-    regions = BlockRegions(key, block_bounds(sizes))
+    arguments = partial(locate_block, key, block_bounds(sizes))
     sizes += tuple((size,) for size in inner)
     return make_dask_array(
         lifecycle,
@@ -258,7 +258,7 @@ def _dataset_array(
         chunks=sizes,
         dtype=dtype,
         read=read_region,
-        arguments=regions,
+        arguments=arguments,
         read_encoded=read_encoded,
         decode=decode_region,
         prefetch=prefetch_regions if source.remote else None,

@@ -45,14 +45,6 @@ class FileState:
             raise H5BoundError(f"{path}: the file cannot be accessed: {error.strerror}") from error
         return cls(size=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)
 
-    def same_file(self, other: FileState) -> bool:
-        """Return whether both are the same file, which is known of a remote file only if it is unchanged."""
-        return self == other if self.inode is None else self.inode == other.inode
-
-    def stamp(self, name: str) -> str:
-        """Return the value of a stamp, "" if the server does not send it."""
-        return dict(self.stamps).get(name, "")
-
 
 def parse_state(info: Mapping[str, Any]) -> FileState:
     """Return the state of a remote file, from fsspec's ``info``.

@@ -89,17 +89,18 @@ class RemoteFile:
         self, *, system: AbstractFileSystem, path: str, state: FileState, name: str, attempt: Callable[..., Any]
     ) -> None:
         protocols = {system.protocol} if isinstance(system.protocol, str) else set(system.protocol)
+        stamps = dict(state.stamps)
         self.name, self.size = name, state.size
         self._system, self._path, self._attempt = system, path, attempt
         self._pin: dict[str, Any] = {}
         is_http = bool(protocols & {"http", "https"})
         self._checked = not is_http  # whether the server has been seen to send ranges
         if is_http:
-            etag = state.stamp("ETag")
+            etag = stamps.get("ETag", "")
             match = {"If-Match": etag} if etag.startswith('"') else {}  # a weak one matches nothing (RFC 9110, 13.1.1)
             self._pin = {"headers": {**system.kwargs.get("headers", {}), "Accept-Encoding": "identity", **match}}
-        elif "s3" in protocols and state.stamp("VersionId") not in ("", "null"):
-            self._pin = {"version_id": state.stamp("VersionId")}
+        elif "s3" in protocols and stamps.get("VersionId", "null") != "null":
+            self._pin = {"version_id": stamps["VersionId"]}
         self._turns = nullcontext() if system.async_impl else threading.Lock()  # other file systems know no threads
         self._pieces = Pieces()
         self._failure: H5BoundError | None = None

@@ -44,7 +44,7 @@ class Address:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shown", redact(self.url))
-        digest = hashlib.blake2b(hide_users(self.url).encode(errors="surrogateescape"), digest_size=16)
+        digest = hashlib.blake2b(USER.sub(f"{HIDDEN}@", self.url).encode(errors="surrogateescape"), digest_size=16)
         object.__setattr__(self, "token", digest.hexdigest())
 
     def quote_safely(self, text: str) -> str:
@@ -70,24 +70,17 @@ def strip_local(name: str) -> str:
     return name.removeprefix("file://").removeprefix("local://")
 
 
-def hide_users(url: str) -> str:
-    """Return a URL without users and passwords.
-
-    >>> hide_users("simplecache::ftp://me:secret@host/a.h5")
-    'simplecache::ftp://***@host/a.h5'
-    """
-    return USER.sub(f"{HIDDEN}@", url)
-
-
 def redact(url: str) -> str:
     """Return a URL as it may be shown.
 
     >>> redact("https://me:secret@host/a.h5?X-Amz-Signature=secret")
     'https://***@host/a.h5?***'
-    >>> redact("zip://a.h5::https://host/ü.zip?sig=secret")
-    'zip://a.h5::https://host/%C3%BC.zip?***'
+    >>> redact("zip://a.h5::ftp://me:secret@host/ü.zip?sig=secret")
+    'zip://a.h5::ftp://***@host/%C3%BC.zip?***'
     """
-    parts = (QUERY.sub(lambda match: f"{match[0][0]}{HIDDEN}", part) for part in hide_users(url).split("::"))
+    parts = (
+        QUERY.sub(lambda match: f"{match[0][0]}{HIDDEN}", part) for part in USER.sub(f"{HIDDEN}@", url).split("::")
+    )
     return quote_url("::".join(parts))
 
 

@@ -216,8 +216,3 @@ def check_whole_file(file: h5py.File, allowed: Sequence[Path]) -> None:
         if record.layout in EXTERNAL_LAYOUTS:
             with naming(f"dataset {record.path!r} of {file.filename}"):
                 check_external_files(file, open_object(file, record.path).id, allowed)
-
-
-def may_have_external_files(plist: h5p.PropDCID) -> bool:
-    """Return whether a dataset may read from other files."""
-    return bool(plist.get_layout() == h5d.VIRTUAL or plist.get_external_count())

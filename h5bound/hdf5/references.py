@@ -33,10 +33,6 @@ class Addresses:
         """Return what tasks that read values of a type must receive: nothing if it has no references."""
         return self if dtype is not None and holds_references(dtype) else Addresses()
 
-    def resolver(self, file: h5py.File) -> ReferencePaths:
-        """Return the resolver for references that were read from the open file."""
-        return ReferencePaths(file, self.paths, complete=self.complete)
-
 
 def holds_references(dtype: np.dtype[Any]) -> bool:
     """Return whether values of a type, as h5py has it, may hold object references.
@@ -54,21 +50,18 @@ def holds_references(dtype: np.dtype[Any]) -> bool:
 class ReferencePaths:
     """The path of an object reference's target, "" for a null reference. Each target is looked up once.
 
-    HDF5 finds the name of an object by searching the file, so `paths`, by object address as in `Addresses`, are looked
-    up first. They decide for objects with several hard links. If they are `complete`, no other name is searched for.
-
-    ``netcdf_names`` is a cache of :mod:`h5bound.hdf5.dimension_scales`: names of netCDF dimensions by number, by the
-    address of their group.
+    HDF5 finds the name of an object by searching the file, so the `known` objects are looked up first. They decide for
+    objects with several hard links. ``netcdf_names`` is a cache of :mod:`h5bound.hdf5.dimension_scales`: names of
+    netCDF dimensions by number, by the address of their group.
     """
 
-    __slots__ = ("_complete", "_file", "_paths", "_resolved", "netcdf_names")
+    __slots__ = ("_file", "_known", "_resolved", "netcdf_names")
 
-    def __init__(self, file: h5py.File, paths: Mapping[int, str] | None = None, *, complete: bool = False) -> None:
+    def __init__(self, file: h5py.File, known: Addresses | None = None) -> None:
         self._file = file
-        self._paths = {} if paths is None else paths
+        self._known = known or Addresses()
         self._resolved: dict[int, str] = {}
         self.netcdf_names: dict[int, dict[int, str]] = {}
-        self._complete = complete
 
     def __call__(self, reference: h5py.Reference) -> str:
         """Return the path of the target, beginning with ``/``.
@@ -81,14 +74,14 @@ class ReferencePaths:
         try:
             target = h5r.dereference(reference, self._file.id)
             address = h5o.get_info(target).addr
-            path = self._paths.get(address) or self._resolved.get(address)
-            if path is None and not self._complete:
+            path = self._known.paths.get(address) or self._resolved.get(address)
+            if path is None and not self._known.complete:
                 name = h5r.get_name(reference, self._file.id)
                 path = None if name is None else decode_name(name)
         except READ_ERRORS as error:
             raise UnsupportedError("the target of an object reference does not exist") from error
         if not path:
-            reason = "was not converted with it" if self._complete else "has no name"
+            reason = "was not converted with it" if self._known.complete else "has no name"
             raise UnsupportedError(f"the target of an object reference {reason}")
         self._resolved[address] = path
         return path

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
+from h5bound.hdf5.references import ReferencePaths
 from h5bound.planning.external_links import LinkResolver, Origin, read_origin
 from h5bound.planning.scan_dataset import DatasetScan, ScanContext, original_name, try_scan_dataset
 from h5bound.planning.scan_log import ScanLog
@@ -108,7 +109,7 @@ def scan_source(
                 settings=settings,
                 allowed=allowed,
                 targets=targets,
-                resolve=origin.addresses.resolver(file.file),
+                resolve=ReferencePaths(file.file, origin.addresses),
                 log=log,
             )
             origin.source.make_exclusive_for(record.dtype for record in origin.hierarchy.datasets)

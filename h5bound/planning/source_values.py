@@ -12,6 +12,7 @@ from h5bound.chunk_grid import cut_batches, region_of
 from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFoundError, UnsupportedError
 from h5bound.h5py_compat import describe
 from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS
+from h5bound.hdf5.references import Addresses, ReferencePaths
 from h5bound.planning.plan import estimate_itemsize
 from h5bound.planning.store_plan import UNIT_CHUNKS, Unit, choose_unit_nbytes
 from h5bound.reader.open_file import open_dataset
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from h5bound.buffers import Region
     from h5bound.chunk_grid import ChunkCoords, Shape
-    from h5bound.hdf5.references import Addresses
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
@@ -183,7 +183,7 @@ def read_region(
     else:
         reader = opened.reader(values.inside)
         block = (reader.read_via_h5py if via_h5py else reader.read)(outer)[inner]
-    return values.type.convert(block, values.addresses.resolver(opened.file)) if convert else block
+    return values.type.convert(block, ReferencePaths(opened.file, values.addresses)) if convert else block
 
 
 def read_sequences(opened: OpenFile, values: SourceValues, start: int, stop: int) -> tuple[Block, NDArray[np.int64]]:
@@ -192,4 +192,4 @@ def read_sequences(opened: OpenFile, values: SourceValues, start: int, stop: int
     row, end = start // size, -(-stop // size)
     region = (slice(row, end), *(slice(0, length) for length in values.shape[1:])) if values.shape else ()
     sequences = opened.read(values.inside, region).reshape(-1)[start - row * size : stop - row * size]
-    return values.type.split_vlen(sequences, values.addresses.resolver(opened.file))
+    return values.type.split_vlen(sequences, ReferencePaths(opened.file, values.addresses))

@@ -59,19 +59,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_OPEN.clear)
 
 
-@dataclass(frozen=True, slots=True)
-class BlockRegions:
-    """The arguments of `read_region` for each block of an array."""
-
-    key: DatasetKey
-    bounds: tuple[tuple[int, ...], ...]
-    """Where the blocks start and stop along each axis of the dataset; axes of an array type come after these."""
-
-    def __call__(self, index: tuple[int, ...]) -> tuple[DatasetKey, Region]:
-        """Return the arguments for the block at an index."""
-        return self.key, tuple(slice(stops[i], stops[i + 1]) for stops, i in zip(self.bounds, index, strict=False))
-
-
 class OpenFile:
     """An open HDF5 file and the readers of those of its datasets that were read.
 
@@ -210,6 +197,16 @@ def open_dataset(file: h5py.File, name: str) -> h5py.Dataset:
         names = ", ".join(sorted(map(os.fsdecode, item))[:8]) or "nothing"
         raise DatasetNotFoundError(f"{subject} is a group, not a dataset; it holds {names}")
     raise DatasetNotFoundError(f"{subject} is a committed type, not a dataset")
+
+
+def locate_block(
+    key: DatasetKey, bounds: tuple[tuple[int, ...], ...], index: tuple[int, ...]
+) -> tuple[DatasetKey, Region]:
+    """Return the arguments of `read_region` for a block; `bounds` are where blocks start and stop along each axis.
+
+    Axes of an array type come after those of the dataset, and have no bounds.
+    """
+    return key, tuple(slice(stops[i], stops[i + 1]) for stops, i in zip(bounds, index, strict=False))
 
 
 def read_region(file: OpenFile, key: DatasetKey, region: Region) -> Block:

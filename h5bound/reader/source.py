@@ -182,8 +182,9 @@ class H5Source:
                 self._idle.pop().close()
 
     def _compare(self, before: FileState, now: FileState, *, strict: bool = False) -> None:
-        unchanged = before == now if strict or self.strict_identity else before.same_file(now)
-        if not unchanged:
+        # a remote file has no inode: it is known to be the same only if it is unchanged
+        only_inode = not strict and not self.strict_identity and before.inode is not None
+        if before.inode != now.inode if only_inode else before != now:
             raise SourceChangedError(
                 f"{self.path}: the file changed after the array was made from it (was {before}, is {now}); make the "
                 "array again"

@@ -21,7 +21,7 @@ from xarray.core.indexing import LazilyIndexedArray
 from h5bound.errors import UnsupportedError
 from h5bound.files.urls import is_url, strip_local
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE, NOT_A_VARIABLE
-from h5bound.hdf5.external_check import check_whole_file, may_have_external_files
+from h5bound.hdf5.external_check import check_whole_file
 from h5bound.hdf5.external_files import resolve_directories
 from h5bound.lifecycle.handle import Handle
 from h5bound.reader.open_file import DatasetKey
@@ -221,7 +221,7 @@ class Store(H5NetCDFStore):
                 path=path,
                 shape=dataset.shape,
                 dtype=str(dtype),
-                allowed=self.options.allowed if may_have_external_files(dataset.id.get_create_plist()) else None,
+                allowed=self.options.allowed if dataset.is_virtual or dataset.external else None,
             ),
             plain=dataset.shape == variable.shape and not (dtype.hasobject or dtype.names or dtype.subdtype),
             decode_vlen_strings=self.options.decode_vlen_strings,

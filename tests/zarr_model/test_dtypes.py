@@ -16,7 +16,7 @@ from zarr.codecs import BytesCodec
 
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.datatypes import text_from_json, text_to_json, type_to_json
-from h5bound.hdf5.references import ReferencePaths
+from h5bound.hdf5.references import Addresses, ReferencePaths
 from h5bound.zarr_model.byte_layout import read_block
 from h5bound.zarr_model.dtypes import translate_type
 from h5bound.zarr_model.fill_values import FillValue, choose_fill_v2, fill_to_json, read_fill_value
@@ -310,7 +310,7 @@ def test_a_reference_becomes_the_path_that_the_caller_gave_its_target(tmp_path: 
         target = file.create_dataset("b", data=1)
         file["a"] = target
         address = h5py.h5o.get_info(target.id).addr
-        assert ReferencePaths(file, {address: "/first"})(target.ref) == "/first"
+        assert ReferencePaths(file, Addresses({address: "/first"}))(target.ref) == "/first"
 
 
 def test_a_reference_whose_target_is_gone_is_refused(tmp_path: Path) -> None:
