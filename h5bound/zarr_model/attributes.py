@@ -95,11 +95,10 @@ def read_attributes(
     resolve = resolve or ReferencePaths(source.file)
     netcdf = is_netcdf(source.file) if netcdf is None else netcdf
     dimensions = read_dimensions(source, resolve) if isinstance(source, h5py.Dataset) else None
-    record = AttributesRecord(details=dict(dimensions.details) if dimensions else {}, dimensions=dimensions)
-    metadata: dict[str, Any] = {"attributes": {}, "odd_names": []}
     raw_names, problem = list_attribute_names(source)
-    if problem:
-        record.skipped.append(("*", problem))
+    record = AttributesRecord(details=dict(dimensions.details) if dimensions else {}, dimensions=dimensions)
+    record.skipped += [("*", problem)] if problem else []
+    metadata: dict[str, Any] = {"attributes": {}, "odd_names": []}
     for raw_name in raw_names:
         name = decode_name(raw_name)
         if dimensions is not None and name in dimensions.consumed:
