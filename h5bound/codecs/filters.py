@@ -1,4 +1,4 @@
-"""The table from HDF5 filters to their decoders (:mod:`h5bound.codecs.decoders`) and Zarr codecs that undo them exactly.
+"""The table from HDF5 filters to their decoders (:mod:`h5bound.codecs.decoders`) and the Zarr codecs equal to them.
 
 HDF5 applies the filters of a pipeline in order when it writes and undoes them in reverse when it reads. Bit i of a
 chunk's filter mask says that filter i was skipped for that chunk (HDF5 File Format Specification, "Filter Pipeline
