@@ -27,7 +27,6 @@ MAX_SLOTS = 50_000_000
 LAYOUTS = {h5d.CHUNKED: "chunked", h5d.CONTIGUOUS: "contiguous", h5d.COMPACT: "compact", h5d.VIRTUAL: "virtual"}
 
 BTREE_1, SINGLE, BTREE_2 = 0, 1, 5  # H5D_chunk_index_t: the chunk indexes that hold the stored chunks only
-
 DONT_FILTER_PARTIAL_CHUNKS = 2  # H5Dpublic.h
 
 

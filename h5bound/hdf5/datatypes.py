@@ -30,7 +30,6 @@ TEXT_TYPE: JSON = {"class": "string", "nbytes": "variable", "strpad": "null-term
 """The JSON form of variable-length UTF-8 text."""
 
 _ORDER = {h5t.ORDER_LE: "little", h5t.ORDER_BE: "big"}
-
 _BITS = [getattr(h5t, f"STD_B{bits}{order}") for bits in (8, 16, 32, 64) for order in ("LE", "BE")]
 
 

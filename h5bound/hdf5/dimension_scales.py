@@ -33,7 +33,6 @@ NOT_A_COORDINATE = "_nc4_non_coord_"
 """netCDF-4's prefix for a variable that is named like a dimension but does not have it."""
 
 _NETCDF_SCAN = 1000
-
 _NETCDF_IDS = ("_Netcdf4Dimid", "_Netcdf4Coordinates")
 
 

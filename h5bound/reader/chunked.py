@@ -272,9 +272,8 @@ class ChunkedReader:
 
     def _read_part(self, chunk: EncodedChunk, overlap: Overlap, target: Block) -> bool:
         """Read a part of an unfiltered chunk straight to where it belongs; return False if that cannot be done."""
-        if not isinstance(chunk.source, LocalFile) or not target.flags.c_contiguous:
-            return False  # only a local file has any range at hand
-        if not self._is_unfiltered(chunk):
+        # only a local file has any range at hand
+        if not (isinstance(chunk.source, LocalFile) and target.flags.c_contiguous and self._is_unfiltered(chunk)):
             return False
         spans = plan_spans(overlap.in_chunk, offset=chunk.offset, shape=self._grid.chunks, itemsize=target.itemsize)
         if spans is None:
@@ -286,9 +285,9 @@ class ChunkedReader:
         """Fill in the fill value, or what h5py reads where HDF5 does not promise one."""
         if self._fill is not None and self._index.is_indexed:
             target[...] = self._fill
-            return
-        block = read_through_h5py(self._dataset, overlap.region)
-        target[...] = np.ndarray(target.shape, target.dtype, buffer=block)
+        else:
+            block = read_through_h5py(self._dataset, overlap.region)
+            target[...] = np.ndarray(target.shape, target.dtype, buffer=block)
 
 
 def _read_fill(plist: h5p.PropDCID, dtype: np.dtype[np.generic]) -> Block | None:
