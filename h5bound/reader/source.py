@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import uuid4
 
 import h5py
-from h5py import check_string_dtype
+from h5py import check_string_dtype, check_vlen_dtype
 
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
 from h5bound.files.file_state import FileState
@@ -162,10 +162,12 @@ class H5Source:
         """Make the source exclusive if one of the types nests values of variable length.
 
         HDF5 reads such values through the handle of the file that opened their dataset first, and crashes if another
-        handle has it open when that one is closed. It knows better only for plain text.
+        handle has it open when that one is closed. It sees to plain text and plain sequences itself.
         """
-        nests = (dtype is not None and dtype.hasobject and check_string_dtype(dtype) is None for dtype in dtypes)
-        self.exclusive = self.exclusive or any(nests)
+        for dtype in dtypes:
+            if dtype is not None and dtype.hasobject and check_string_dtype(dtype) is None:
+                base = check_vlen_dtype(dtype)
+                self.exclusive = self.exclusive or dtype.kind != "O" or (base is not None and base.hasobject)
 
     @contextmanager
     def keep_open(self, *, keep: bool) -> Iterator[None]:

@@ -108,7 +108,7 @@ def test_no_file_is_open_after_it_was_kept_open(path: Path, *, keep: bool) -> No
 
 def test_a_file_whose_types_nest_values_of_variable_length_is_open_once_at_a_time(path: Path) -> None:
     source = H5Source.of(path)
-    source.make_exclusive_for([None, np.dtype("f4"), h5py.string_dtype()])
+    source.make_exclusive_for([None, np.dtype("f4"), h5py.string_dtype(), h5py.vlen_dtype(np.dtype("i4"))])
     assert not source.exclusive
     source.make_exclusive_for([np.dtype([("text", h5py.string_dtype())])])
     with source.opened() as opened, pickle.loads(pickle.dumps(source)).opened() as other:
