@@ -210,7 +210,8 @@ def add_job(
     """List a dataset whose values are to be compared, and return the job and its chunks; without arrays it is read."""
     arrays = tuple(node.array for node in stored if node.array is not None)
     write_shape = (arrays[0].shards or arrays[0].chunks) if arrays else plan.node.write_shape
-    job = CompareJob(values=describe_values(comparison.scan, dataset_scan, plan, write_shape), arrays=arrays)
+    values = describe_values(comparison.scan, dataset_scan, plan, write_shape=write_shape)
+    job = CompareJob(values=values, arrays=arrays)
     if dataset_scan.ends is None:
         chunk_coords = plan_comparison(comparison, plan, job.values.write_shape)
     else:
