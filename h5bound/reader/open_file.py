@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
@@ -18,7 +17,6 @@ import h5py
 
 from h5bound.errors import DatasetNotFoundError, SourceChangedError, UnsupportedError, naming
 from h5bound.files.local import LocalFile
-from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.links import open_object
 from h5bound.reader.chunked import EncodedBlock
@@ -47,18 +45,6 @@ class DatasetKey:
     """Real paths of the directories whose files it may read from; None if it reads from no other file."""
 
 
-_OPEN: Counter[str] = Counter()
-"""Open files of this process that were read for variable-length values, by name."""
-
-_LINGERING: dict[str, list[h5py.File]] = {}
-"""Files that are closed when the last of those with their name is closed: see `OpenFile.close`."""
-
-_OPEN_LOCK = Lock()
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_OPEN.clear)
-
-
 class OpenFile:
     """An open HDF5 file and the readers of those of its datasets that were read.
 
@@ -75,7 +61,6 @@ class OpenFile:
         self._readers: dict[str, DatasetReader] = {}
         self._checked: set[DatasetKey] = set()
         self._checked_files: set[str] = set()  # datasets whose external files were checked
-        self._lingers = False  # whether variable-length values were read
         self._lock = Lock()
         self.bytes = file_bytes
         if file_bytes is None:
@@ -87,18 +72,9 @@ class OpenFile:
         with self._lock:
             reader = self._readers.get(name)
             if reader is None:
-                dataset = self._open_dataset(name) if dataset is None else dataset
+                dataset = open_dataset(self.file, name) if dataset is None else dataset
                 reader = self._readers[name] = DatasetReader(dataset, self.bytes)
             return reader
-
-    def _open_dataset(self, name: str) -> h5py.Dataset:
-        """Return a dataset; the file is closed with others if it has values of variable length."""
-        with _OPEN_LOCK:
-            dataset = open_dataset(self.file, name)
-            if self.owned and not self._lingers and holds_objects(dataset):
-                self._lingers = True
-                _OPEN[self.file.filename] += 1
-        return dataset
 
     def dataset(self, key: DatasetKey) -> DatasetReader:
         """Return the reader of a dataset that an array was made of.
@@ -110,7 +86,7 @@ class OpenFile:
             return self.reader(key.path)
         now = None
         try:
-            dataset = self._open_dataset(key.path)
+            dataset = open_dataset(self.file, key.path)
             self.check_external_files(key.path, key.allowed, dataset)
             now = DatasetKey(path=key.path, shape=dataset.shape, dtype=str(dataset.dtype), allowed=key.allowed)
         except DatasetNotFoundError:
@@ -133,7 +109,7 @@ class OpenFile:
         """
         if allowed is None or name in self._checked_files:
             return
-        dataset = self._open_dataset(name) if dataset is None else dataset
+        dataset = open_dataset(self.file, name) if dataset is None else dataset
         with naming(f"dataset {name!r} of {self.file.filename}"):
             check_external_files(self.file, dataset.id, allowed)
         self._checked_files.add(name)
@@ -153,34 +129,14 @@ class OpenFile:
             self._readers.popitem()[1].close()
 
     def close(self) -> None:
-        """Close the datasets, and the file unless it is the caller's.
-
-        HDF5 shares an open dataset between the handles of a file. If the handle that opened it first is closed, values
-        of variable length in an array or a compound are read through freed memory in the others. So the handles of a
-        file with such values are closed with the last of them.
-        """
-        self.close_datasets()
-        if self.bytes is not None:
-            self.bytes.close()
-        if not self.owned:
-            return
-        if not self._lingers:
-            self.file.close()
-            return
-        name, self._lingers = self.file.filename, False
-        with _OPEN_LOCK:
-            _LINGERING.setdefault(name, []).append(self.file)
-            _OPEN[name] -= 1
-            files = [] if _OPEN[name] > 0 else _LINGERING.pop(name)
-        for file in files:
-            file.close()
-
-
-def holds_objects(dataset: h5py.Dataset) -> bool:
-    """Return whether h5py reads a dataset as Python objects, as it does for values of variable length."""
-    with suppress(*READ_ERRORS):
-        return bool(dataset.dtype.hasobject)
-    return False
+        """Close the datasets, and the file unless it is the caller's."""
+        try:
+            self.close_datasets()
+            if self.bytes is not None:
+                self.bytes.close()
+        finally:
+            if self.owned:
+                self.file.close()
 
 
 def open_dataset(file: h5py.File, name: str) -> h5py.Dataset:
