@@ -164,12 +164,13 @@ class ConversionReport:
         counts = Counter(entry.how for entry in arrays)
         strategies = [f"{counts[how]} {how}" for how in ("copied", "mixed", "decoded", "metadata") if counts[how]]
         stored, written = sum(a.stored_nbytes for a in arrays), sum(a.written_nbytes for a in arrays)
-        counted = f"{plural(len(arrays), 'array')} ({', '.join(strategies)})" if arrays else "no array"
+        counted = f"{plural(len(arrays), 'array')} ({', '.join(strategies)})" if arrays else "no arrays"
         groups = plural(len(self.converted) - len(arrays), "group")
-        state = "complete" if self.complete else "not written"
+        skipped = f"{plural(len(self.skipped), 'thing')} skipped; " if self.skipped else ""
+        state = "complete" if self.complete else "dry run: nothing written"
         return (
             f"{counted}, {groups}; {format_nbytes(stored)} stored, {format_nbytes(written)} written "
-            f"in {self.seconds:.2f} s; {plural(len(self.skipped), 'thing')} skipped; {state}"
+            f"in {self.seconds:.2f} s; {skipped}{state}"
         )
 
     def __repr__(self) -> str:
@@ -258,7 +259,7 @@ class VerificationReport:
         return f"{verdict}; {compared}{left_out}"
 
     def __repr__(self) -> str:
-        lines = [f"<VerificationReport {printable(self.source)} = {printable(self.target)}", f"  {self.summary()}"]
+        lines = [f"<VerificationReport {printable(self.source)} vs {printable(self.target)}", f"  {self.summary()}"]
         lines += _format_list("differs", [str(item) for item in self.differences])
         return "\n".join(lines) + ">"
 
@@ -268,7 +269,7 @@ def _entry_for(path: str, attribute: str | None) -> dict[str, object]:
 
 
 def _describe_entry(path: str, attribute: str | None, text: str) -> str:
-    subject = path if attribute is None else f"{path} attribute {attribute!r}"
+    subject = path if attribute is None else f"attribute {attribute!r} of {path}"
     return f"{printable(subject)}: {printable(text)}"
 
 

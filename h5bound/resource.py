@@ -80,8 +80,10 @@ def from_resource(
     close
     array([1, 2])
     """
-    if not (hasattr(resource, "open") and hasattr(resource, "close") and callable(read)):
-        raise TypeError(f"{resource!r} needs open() and close(), and {read!r} must be callable")
+    if not (hasattr(resource, "open") and hasattr(resource, "close")):
+        raise TypeError(f"the resource {resource!r} needs the methods open() and close()")
+    if not callable(read):
+        raise TypeError(f"read must be a function, not {read!r}")
     sizes = _check_sizes(chunks)
     dtype = np.dtype(dtype)
     # dask would pickle an object without a token of its own to tokenize it; a resource may not allow that.
@@ -107,7 +109,7 @@ def _check_sizes(chunks: Any) -> BlockSizes:
             f"chunks={chunks!r}: give the sizes of the blocks along each axis, like ((2, 2), (3,))"
         ) from error
     if not all(axis and min(axis) >= 0 for axis in sizes):
-        raise OptionError(f"chunks={chunks!r}: each axis needs sizes of 0 or more")
+        raise OptionError(f"chunks={chunks!r}: each axis needs at least one size, and all of them 0 or more")
     return sizes
 
 

@@ -118,7 +118,7 @@ def test_a_verification_report_lists_differences_by_object_and_attribute() -> No
     )
     assert not report.equal
     assert report.exit_code == 1
-    assert "differs /x attribute 'units': differs" in repr(report)
+    assert "differs attribute 'units' of /x: differs" in repr(report)
     entry = json.loads(report.to_json())
     assert entry["differences"] == [{"path": "/x", "attribute": "units", "what": "differs"}]
     assert entry["skipped"] == [{"path": "/y", "reason": "no form"}]

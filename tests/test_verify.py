@@ -125,9 +125,9 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "a string": (flip("text/c/0", -1), "/text: values differ"),
     "an element of a sequence": (flip("sequences/values/c/0"), "/sequences: values of the sequences"),
     "the length of a sequence": (flip("sequences/offsets/c/0", 8), "/sequences: lengths of the sequences"),
-    "an attribute": (edit("group/x", lambda doc: doc["attributes"].update(units="s")), "/group/x attribute 'units'"),
-    "an attribute too many": (edit("group", lambda doc: doc["attributes"].update(n=1)), "/group attribute 'n'"),
-    "an attribute too few": (edit("", lambda doc: doc["attributes"].pop("title")), "/ attribute 'title'"),
+    "an attribute": (edit("group/x", lambda doc: doc["attributes"].update(units="s")), "attribute 'units' of /group/x"),
+    "an attribute too many": (edit("group", lambda doc: doc["attributes"].update(n=1)), "attribute 'n' of /group"),
+    "an attribute too few": (edit("", lambda doc: doc["attributes"].pop("title")), "attribute 'title' of /"),
     "a link": (edit("", lambda doc: doc["attributes"].pop("_LINKS")), "'_LINKS'"),
     "the type of an attribute": (
         edit("", lambda doc: doc["attributes"]["_h5bound"]["details"]["group/x"].pop("attributes")),
@@ -150,12 +150,12 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "a key of no node": (write("group/junk", b"\0"), "/: 1 key of no node: group/junk"),
     "an attribute of the values of sequences": (
         edit("sequences/values", lambda doc: doc["attributes"].update(scale_factor=10)),
-        "/sequences attribute 'scale_factor': added to sequences/values",
+        "attribute 'scale_factor' of /sequences: added to sequences/values",
     ),
     "a detail too many": (edit("", lambda doc: details(doc).update({"text": {"n": 1}})), "/text: 'n' in the details"),
     "a mark too many": (
         edit("group/x", lambda doc: doc["attributes"].setdefault("_h5bound", {}).update(n=1)),
-        "/group/x attribute '_h5bound'",
+        "attribute '_h5bound' of /group/x",
     ),
     "a type of text": (
         edit("text", lambda doc: doc.update(data_type="float64", fill_value=0.0, codecs=[NUMBERS])),
@@ -164,7 +164,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "an array that is said to be left out": (leave_out("sparse"), "/sparse: left out of the store as unreadable"),
     "sequences that are said to be left out": (
         edit("", lambda doc: skipped(doc).append({"path": "/sequences", "reason": "odd"})),
-        "/sequences: its report says without need that this was left out: odd",
+        "/sequences: listed as skipped, but the source has nothing to skip here: odd",
     ),
     "a copied fill value": (
         edit_copy("sparse", lambda doc: doc.update(fill_value=4)),
@@ -223,7 +223,7 @@ def add(file: h5py.File) -> None:
 SOURCE_CHANGES: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "a value": (nudge, "/group/x: values differ"),
     "a dataset": (add, "/new: not in the store"),
-    "an attribute": (lambda file: file.attrs.modify("title", "u"), "/ attribute 'title'"),
+    "an attribute": (lambda file: file.attrs.modify("title", "u"), "attribute 'title' of /"),
     "a dataset too few": (lambda file: file.pop("text"), "/text: in the store"),
 }
 

@@ -8,6 +8,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import h5py
+import numpy as np
 
 from h5bound.codecs.filters import FILTERS
 from h5bound.errors import H5BoundError
@@ -62,7 +63,7 @@ def list_file(path: str | PathLike[str], *, storage_options: Mapping[str, Any] |
 def describe_dataset(opened: OpenFile, record: DatasetRecord) -> str:
     """Return the description of a dataset."""
     shape = "null" if record.shape is None else f"({', '.join(map(str, record.shape))})"
-    parts = [f"{shape} {describe_type(record)}", record.layout]
+    parts = [f"{shape} {describe_type(record.dtype)}", record.layout]
     if record.chunks is not None:
         parts[-1] = f"chunks ({', '.join(map(str, record.chunks))})"
         parts.append(f"{record.stored_chunks:,} stored")
@@ -70,16 +71,16 @@ def describe_dataset(opened: OpenFile, record: DatasetRecord) -> str:
         parts.append(" + ".join(map(describe_filter, record.filters)))
     itemsize = 0 if record.dtype is None or record.shape is None else record.dtype.itemsize
     nbytes = prod(record.shape or ()) * itemsize
-    parts.append(f"{format_nbytes(record.stored_nbytes)} stored of {format_nbytes(nbytes)}")
+    of = "" if record.dtype is None or record.dtype.hasobject else f" of {format_nbytes(nbytes)}"
+    parts.append(f"{format_nbytes(record.stored_nbytes)} stored{of}")
     if record.external_files:
         parts.append(f"external files: {', '.join(record.external_files)}")
     parts.append(record.problem or describe_strategy(opened, record))
     return ", ".join(parts)
 
 
-def describe_type(record: DatasetRecord) -> str:
+def describe_type(dtype: np.dtype[Any] | None) -> str:
     """Return the name of a type: numpy's, or a description where numpy has none."""
-    dtype = record.dtype
     if dtype is None:
         return "unknown type"
     if h5py.check_string_dtype(dtype) is not None and dtype.kind == "O":
@@ -88,7 +89,7 @@ def describe_type(record: DatasetRecord) -> str:
         return f"enum of {dtype.base}"
     sequence = h5py.check_vlen_dtype(dtype)
     if sequence is not None:
-        return f"sequences of {sequence}"
+        return f"sequences of {describe_type(np.dtype(sequence))}"
     if h5py.check_ref_dtype(dtype) is not None:
         return "reference"
     return f"compound of {len(dtype.names)}" if dtype.names else str(dtype)

@@ -65,6 +65,7 @@ limit = partial(option, metavar="N", type=click.IntRange(1))
 @main_group.command(
     "ls",
     cls=Command,
+    short_help="Show the contents of an HDF5 file.",
     epilog="""
     # the tree, with shapes, types, chunks, filters and sizes
     h5bound ls scan.h5
@@ -97,7 +98,9 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
 SHARED = (
     click.argument("source"),
     click.argument("target"),
-    option("--window", "BYTES", "Bytes read before they are written, like '256 MiB'.  [default: 1 GiB]"),
+    option(
+        "--window", "BYTES", "Bytes to read between an open and a close of SOURCE, like '256 MiB'.  [default: 1 GiB]"
+    ),
     limit("--workers", text="Number of threads."),
     option("--scheduler", "ADDRESS", "Address of the dask cluster to run on."),
     option("--report", "FILE.json", "Write the report to this file.", type=click.Path(dir_okay=False)),
@@ -124,6 +127,7 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
 @main_group.command(
     "convert",
     cls=Command,
+    short_help="Convert an HDF5 file to a Zarr store, without loss.",
     epilog="""
     h5bound convert scan.h5 scan.zarr --verify
     # show which datasets would be copied or decoded, and why
@@ -148,7 +152,9 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
 )
 @option("--include", "GLOB", "Convert only paths matching GLOB (repeatable).", multiple=True)
 @option("--exclude", "GLOB", "Leave out paths matching GLOB (repeatable).", multiple=True)
-@click.option("--zarr-format", type=click.Choice(["3", "2"]), default="3", show_default=True)
+@option(
+    "--zarr-format", "[3|2]", "Zarr format of TARGET.", type=click.Choice(["3", "2"]), default="3", show_default=True
+)
 @option(
     "--codecs",
     "CODEC",
@@ -177,7 +183,9 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
 def convert_command(source: str, target: str, zarr_format: str, **options: Any) -> int:
     """Convert the HDF5 file SOURCE to the Zarr store TARGET, without loss.
 
-    Exit codes: 0 all converted, 3 some objects left out and listed, 1 failed, 2 invalid usage.
+    In a GLOB, * also matches /, and a group stands for everything in it.
+
+    Exit codes: 0 all converted, 1 failed, 2 invalid usage, 3 some objects left out and listed.
     """
     from h5bound._convert import convert
 
@@ -192,6 +200,7 @@ def convert_command(source: str, target: str, zarr_format: str, **options: Any) 
 @main_group.command(
     "verify",
     cls=Command,
+    short_help="Compare a Zarr store with its HDF5 file, bit for bit.",
     epilog="""
     h5bound verify scan.h5 scan.zarr
     # delete the source if the store is equal
@@ -216,6 +225,7 @@ def verify_command(source: str, target: str, **options: Any) -> int:
 @main_group.command(
     "demo",
     cls=Command,
+    short_help="Write, convert and verify a realistic HDF5 file.",
     epilog="""
     # write, convert and verify a file in ./h5bound-demo
     h5bound demo
@@ -245,7 +255,10 @@ def demo_command(folder: Path) -> int:
     return report.exit_code
 
 
-KEYWORD = re.compile(r"\b(overwrite|resume|on_unsupported)=(?:True|'(\w*)')")
+OPTIONS = [str(item.name) for item in convert_command.params if isinstance(item, click.Option)]
+KEYWORD = re.compile(
+    rf"(?<![^ (])({'|'.join(name if '_' in name else f'{name}(?==)' for name in OPTIONS)})\b(=True\b|='[^']*'|=)?"
+)
 """Arguments of the functions in their errors, which are options here."""
 
 
@@ -275,16 +288,26 @@ def run_command(arguments: list[str] | None = None) -> int:
 
 
 def explain(message: str, error: BaseException) -> str:
-    """Return a message with the notes of its error, such as how to continue an unfinished conversion.
-
-    >>> explain("a.zarr: exists; overwrite=True replaces it, on_unsupported='skip' does not", ValueError())
-    'a.zarr: exists; --overwrite replaces it, --on-unsupported skip does not'
-    """
-    text = "; ".join([message, *getattr(error, "__notes__", ())])
-    return KEYWORD.sub(lambda match: f"--{match[1].replace('_', '-')}{' ' + match[2] if match[2] else ''}", text)
+    """Return a message with the notes of its error, such as how to continue an unfinished conversion."""
+    return "; ".join([message, *getattr(error, "__notes__", ())])
 
 
 def fail(message: str, code: int = 1) -> int:
     """Print an error in one line and return the exit code."""
-    click.echo(f"h5bound: error: {printable(' '.join(message.split()))}", err=True)
+    click.echo(f"h5bound: error: {printable(' '.join(name_options(message).split()))}", err=True)
     return code
+
+
+def name_options(message: str) -> str:
+    """Return a message of the functions in the words of the command line.
+
+    >>> name_options("chunks='4x4': give a shape like (64, 512), or {GLOB: SHAPE}; overwrite=True; raise max_chunks")
+    '--chunks 4x4: give a shape like 64,512, or GLOB=SHAPE; --overwrite; raise --max-chunks'
+    """
+    message = re.sub(r"\{GLOB: (\w+)\}", r"GLOB=\1", message.replace("(64, 512)", "64,512"))
+
+    def name_option(match: re.Match[str]) -> str:
+        value = (match[2] or "").removeprefix("=True").replace("=", " ", 1).replace("'", "")
+        return f"--{match[1].replace('_', '-')}{value}"
+
+    return KEYWORD.sub(name_option, message)

@@ -111,9 +111,12 @@ def read_provenance_text(target: Target) -> Mapping[str, Any]:
     marker = target.keys.read(MARKER)
     document = target.keys.read(root_document(target))
     if marker is not None:
-        raise TargetError(f"{target.url}: this is an unfinished conversion; convert again with resume or overwrite")
+        raise TargetError(
+            f"{target.url}: this is an unfinished conversion; convert again with resume=True or overwrite=True"
+        )
     if document is None:
-        raise TargetError(f"{target.url}: no Zarr store of format {target.zarr_format} is there")
+        reason = "the path is missing or empty" if target.keys.is_empty() else f"{root_document(target)} is missing"
+        raise TargetError(f"{target.url}: no Zarr store of format {target.zarr_format}: {reason}")
     attributes = json.loads(document)
     provenance = (attributes.get("attributes", {}) if target.zarr_format == 3 else attributes).get("_h5bound", {})
     if not provenance.get("complete"):

@@ -56,7 +56,7 @@ REFUSALS = {
     "unfinished": UNFINISHED,
     "condemned": UNFINISHED,
     "store": "this store exists; overwrite=True replaces it",
-    "other": "this exists and is no Zarr store; it is not overwritten, delete it yourself",
+    "other": "not a Zarr store, so overwrite does not touch it; choose another target or delete it",
 }
 
 ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata", ".zattrs")
@@ -96,8 +96,8 @@ def check_target_state(target: Target, source: H5Source, *, resume: bool, overwr
     known = source.identity is not None and (source.identity.mtime_ns or source.identity.stamps)
     if resume and action != "start" and not known:
         raise TargetError(
-            f"{target.url}: {source.path} is no file on a disk, so nothing says whether it is the one that was "
-            "converted; overwrite=True starts over"
+            f"{target.url}: cannot resume: the source {source.path} has no modification time, so it may have changed; "
+            "overwrite=True starts over"
         )
 
 
@@ -136,10 +136,10 @@ def prepare_target(target: Target, marker: Marker, *, description: Mapping[str, 
 
 def other_conversion(target: Target, there: Mapping[str, Any], here: Mapping[str, Any]) -> TargetError:
     """Return the error for the work of another conversion, with what differs."""
-    parts = list(list_differing(there, json.loads(json.dumps(here)))) or ["what is left out"]
+    parts = list(list_differing(there, json.loads(json.dumps(here)))) or ["other objects left out"]
     return TargetError(
-        f"{target.url}: not a conversion of this file with these options by this version (there and here differ: "
-        f"{', '.join(parts)}), so it cannot be resumed; overwrite=True replaces it"
+        f"{target.url}: cannot resume: the store was begun with {'; '.join(parts)}; repeat the first source and "
+        "options, or overwrite=True replaces it"
     )
 
 
@@ -147,15 +147,16 @@ def list_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterato
     """Yield what differs between two descriptions of conversions, as they are in JSON.
 
     >>> list(list_differing({"version": 1, "limits": {"a": 1, "b": 2}}, {"version": 1, "limits": {"a": 3}}))
-    ['limits.a 1, 3', 'limits.b 2, None']
+    ['a=1, now a=3', 'b=2, now b=None']
     """
     for name in (name for name in here if name != "fingerprint"):
         one, other = there.get(name), here[name]
         if isinstance(one, dict) and isinstance(other, dict):
             parts = [part for part in other | one if one.get(part) != other.get(part)]
-            yield from (f"{name}.{part} {one.get(part)!r}, {other.get(part)!r}" for part in parts)
+            prefix = "" if name in ("settings", "limits") else f"{name}."
+            yield from (f"{prefix}{part}={one.get(part)}, now {prefix}{part}={other.get(part)}" for part in parts)
         elif one != other:
-            yield f"{name} {one!r}, {other!r}"
+            yield f"{name}={one}, now {name}={other}"
 
 
 def find_done(
@@ -168,7 +169,7 @@ def find_done(
     try:
         parse_provenance(target)
     except TargetError as error:
-        raise TargetError(f"{error}; it cannot be resumed, overwrite=True replaces it") from error
+        raise TargetError(f"{error}; it cannot be resumed; overwrite=True replaces it") from error
     provenance = read_provenance_text(target)
     planned = [skipped_to_json(item) for item in plan.skipped]
     differs = any(list_differing(provenance, json.loads(json.dumps(identity))))

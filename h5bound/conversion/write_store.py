@@ -111,7 +111,7 @@ def finish(target: Target, marker: Marker, scan: SourceScan, nodes: Mapping[str,
     target.keys.write(list_items(nodes))
     check_unchanged(scan)
     if not marker.is_ours():
-        raise TargetError(f"{target.url}: deleted or taken over by another conversion before this one had finished")
+        raise TargetError(f"{target.url}: the store was deleted, or another conversion replaced it, while this one ran")
     for item in list_root_items(target.zarr_format, nodes, copies=target.store.supports_consolidated_metadata):
         target.keys.write([item])
     marker.delete()
@@ -190,6 +190,6 @@ def explaining_unfinished(target: Target) -> Iterator[None]:
     except BaseException as error:
         if target.marker:
             restart = isinstance(error, SourceChangedError) or not target.resumable
-            options = "overwrite" if restart else "resume or overwrite"
+            options = "overwrite=True" if restart else "resume=True or overwrite=True"
             error.add_note(f"{target.url} is unfinished: convert again with {options}")
         raise

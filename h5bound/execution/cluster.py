@@ -26,6 +26,7 @@ from dask.base import get_scheduler
 from h5bound.errors import H5BoundError, naming
 from h5bound.lifecycle.handle import worker_address
 from h5bound.lifecycle.session import open_source
+from h5bound.reports import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -239,7 +240,7 @@ def explaining_losses() -> Iterator[None]:
         yield
     except KilledWorker as error:
         raise H5BoundError(
-            f"{error.allowed_failures + 1} workers died at one window, the last of them "
+            f"{plural(error.allowed_failures + 1, 'worker')} died while processing the same window, the last of them "
             f"{error.last_worker.address}; perhaps they had too little memory for a window; {hint}"
         ) from error
     except (CancelledError, CommClosedError) as error:
@@ -255,7 +256,11 @@ def find_client(scheduler: str | None) -> Iterator[Any]:
     if scheduler is None and "distributed" not in sys.modules:
         yield None
         return
-    from distributed import Client, worker_client
+    try:
+        from distributed import Client, worker_client
+    except ImportError as error:
+        error.add_note("a cluster needs more libraries: pip install 'h5bound[distributed]'")
+        raise
 
     if scheduler is not None:
         try:

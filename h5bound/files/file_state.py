@@ -8,6 +8,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import numpy as np
+
 from h5bound.errors import H5BoundError, SourceNotFoundError
 
 if TYPE_CHECKING:
@@ -44,6 +46,21 @@ class FileState:
         except OSError as error:
             raise H5BoundError(f"{path}: the file cannot be accessed: {error.strerror}") from error
         return cls(size=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)
+
+    def describe_change(self, now: Self) -> str:
+        """Return what differs in a later state.
+
+        >>> FileState(size=4296, mtime_ns=1).describe_change(FileState(size=6352, mtime_ns=1))
+        'size 4,296 → 6,352 bytes'
+        """
+        times = [np.datetime64(state.mtime_ns, "ns") for state in (self, now)]
+        changes = {
+            f"size {self.size:,} → {now.size:,} bytes": self.size != now.size,
+            f"modified {times[0]} → {times[1]} UTC": self.mtime_ns != now.mtime_ns,
+            "another file of this name": self.inode != now.inode,
+            f"{dict(self.stamps)} → {dict(now.stamps)}": self.stamps != now.stamps,
+        }
+        return ", ".join(change for change, differs in changes.items() if differs)
 
 
 def parse_state(info: Mapping[str, Any]) -> FileState:

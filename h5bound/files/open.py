@@ -28,7 +28,7 @@ def open_file(path: str, view: RawIOBase | None = None) -> h5py.File:
     except (OSError, RuntimeError, ValueError) as error:
         version = f"HDF5 {h5py.version.hdf5_version}"
         meaning = next((meaning for part, meaning in _MEANINGS.items() if part in str(error)), None)
-        detail = f"{meaning} ({version})" if meaning else f"{version} cannot open the file: {error}"
+        detail = f"{meaning} (library: {version})" if meaning else f"{version} cannot open the file: {error}"
         raise H5BoundError(f"{path}: {detail}") from error
 
 

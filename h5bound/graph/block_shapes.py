@@ -99,7 +99,7 @@ def _by_axis(shape: tuple[int, ...], chunks: Any, subject: str) -> list[Any]:
         unknown = chunks.keys() - set(range(-ndim, ndim))
         if unknown:
             names = ", ".join(sorted(map(str, unknown)))
-            raise OptionError(f"{subject}: chunks={chunks!r} names unknown axes {names}; the dataset has {ndim} axes")
+            raise OptionError(f"{subject}: chunks={chunks!r}: there is no axis {names} in the shape {shape}")
         wanted = [chunks.get(axis, chunks.get(axis - ndim)) for axis in range(ndim)]
     elif isinstance(chunks, (tuple, list)):
         wanted = list(chunks) if len(chunks) == ndim else [None] * ndim

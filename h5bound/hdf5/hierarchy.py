@@ -152,11 +152,11 @@ class _Walk:
         if self.count > self.max_objects:
             raise UnsafeSourceError(
                 f"{self.file}: more than {self.max_objects:,} objects and links (limit reached in {path!r}); raise "
-                "max_objects= to read them"
+                "max_objects to read them"
             )
         if names and len(self.stack) >= self.max_depth:
             raise UnsafeSourceError(
-                f"{self.file}: paths of more than {self.max_depth} components (below {path!r}); raise max_depth= to "
+                f"{self.file}: paths of more than {self.max_depth} components (below {path!r}); raise max_depth to "
                 "read them"
             )
         unique = sorted(set(names))

@@ -65,7 +65,7 @@ def open_object(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | h5py.
     if isinstance(item, LinkRecord):
         raise UnsafeSourceError(
             f"{path!r} in {file.filename}: {item.path!r} is {item}, and links out of a file are not followed; open the "
-            "file that has the object itself"
+            "file that has the object itself, or pass allow_external=[its directory]"
         )
     if isinstance(item, h5g.GroupID):
         return h5py.Group(item)
@@ -166,7 +166,10 @@ def _suggest(group: h5g.GroupID, name: bytes) -> str:
     names = sorted(map(decode_name, list_names(group, SUGGESTIONS)))
     # Names come from the file, and to compare two takes as long as the product of their lengths.
     short = [other for other in names[:SUGGESTIONS] if len(other) <= SUGGESTION_LENGTH]
-    close = difflib.get_close_matches(decode_name(name), short) if len(name) <= SUGGESTION_LENGTH else []
+    folded = decode_name(name).casefold()
+    close = [other for other in short if other.casefold() == folded]
+    if not close and len(name) <= SUGGESTION_LENGTH:
+        close = difflib.get_close_matches(decode_name(name), short)
     if close:
         return f"similar names: {', '.join(map(repr, close))}"
     more = ", …" if len(names) > 5 else ""

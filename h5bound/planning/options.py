@@ -50,7 +50,7 @@ def make_settings(
 ) -> Settings:
     """Return the settings for options of `convert`. Raise OptionError if one has an invalid value."""
     if zarr_format not in (2, 3):
-        raise OptionError(f"zarr_format={zarr_format!r}: the format must be 2 or 3")
+        raise OptionError(f"zarr_format={zarr_format!r}: the format is 2 or 3")
     if codecs != "keep":
         try:
             parse_codec(codecs)
@@ -73,7 +73,7 @@ def check_options(on_unsupported: str, *, resume: bool, overwrite: bool) -> None
     if on_unsupported not in ("raise", "skip"):
         raise OptionError(f"on_unsupported={on_unsupported!r}: it must be 'raise' or 'skip'")
     if resume and overwrite:
-        raise OptionError("resume and overwrite exclude each other; pass one of them")
+        raise OptionError("resume=True and overwrite=True exclude each other; pass one of them")
 
 
 def parse_globs(globs: Sequence[str], option: str) -> tuple[str, ...]:
@@ -101,5 +101,5 @@ def parse_size(value: object, option: str, *, sizes: bool) -> Shape | int:
         return tuple(value)
     if sizes and isinstance(value, (int, str)):
         return parse_nbytes(value, option)
-    form = "a shape like (100, 200)" + (" or a size like '64 MiB'" if sizes else "")
-    raise OptionError(f"{option}={value!r}: pass {form}, or a mapping from globs to that")
+    form = "a shape like (64, 512)" + (" or a size like '64 MiB'" if sizes else "")
+    raise OptionError(f"{option}={value!r}: give {form}, or {{GLOB: {'SIZE' if sizes else 'SHAPE'}}}")

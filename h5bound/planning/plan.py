@@ -140,7 +140,7 @@ def explain_decoding(dataset_scan: DatasetScan, settings: Settings, *, same_grid
     """Return every reason why the encoded bytes cannot be copied; empty if they can."""
     record = dataset_scan.record
     if record.layout != "chunked":
-        return (record.layout,)
+        return ("never written" if record.layout == "contiguous" and not record.stored_nbytes else record.layout,)
     reasons = (
         (settings.codecs != "keep", f"codecs={settings.codecs}"),
         (not same_grid, "other chunks were asked for"),
@@ -212,7 +212,7 @@ def check_unwritten(dataset_scan: DatasetScan, node: ArrayNode) -> None:
     if not outside and declared > max(MAX_UNWRITTEN, MAX_RATIO * stored):
         raise UnsafeSourceError(
             f"{declared:,} bytes are declared and {stored:,} stored, and Zarr cannot represent its fill value, so that "
-            "all of them would be written; leave it out with exclude"
+            "all of them would be written; leave it out with exclude="
         )
 
 

@@ -141,10 +141,13 @@ def read_or_explain(
     except (SourceChangedError, SourceNotFoundError, MemoryError):
         raise
     except Exception as error:  # codecs raise errors of their own, like zlib.error
+        named = f"{values.inside} in {opened.file.filename}"  # as errors of the reader name it
         if explain:
-            return ReadResult(problem=describe(error))
+            return ReadResult(problem=describe(error).removeprefix(named).lstrip(":, "))
         error_type = type(error) if isinstance(error, (CorruptChunkError, UnsupportedError)) else CorruptChunkError
-        raise error_type(f"dataset {values.path!r} of {opened.file.filename}: {error}") from error
+        raise error_type(
+            f"dataset {values.path!r} of {opened.file.filename}: {str(error).removeprefix(named).lstrip(':, ')}"
+        ) from error
 
 
 def read_unit_values(

@@ -102,8 +102,8 @@ def refuse(file: str, skipped: Iterable[Skipped]) -> None:
     if not unsupported:
         return
     error_type = UnsafeSourceError if unsupported[0].unsafe else UnsupportedError
-    lines = "; ".join(map(str, unsupported))
-    raise error_type(f"{file}: {lines} (on_unsupported='skip' leaves it out and lists it)")
+    lines, them = "; ".join(map(str, unsupported)), "them" if len(unsupported) > 1 else "it"
+    raise error_type(f"{file}: {lines} (on_unsupported='skip' leaves {them} out and lists {them})")
 
 
 def choose_unit_nbytes(window: int, total: int) -> int:

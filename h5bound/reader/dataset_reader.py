@@ -138,6 +138,8 @@ def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Chunk
     plist = dataset.id.get_create_plist()
     if dataset.is_virtual or plist.get_external_count() or dataset.shape is None:
         raise UnsupportedError("it has no data space, is virtual, or is stored in other files")
+    if dataset.dtype.hasobject:
+        raise UnsupportedError("text, sequences and references become Python objects")
     if not _same_in_memory(dataset):
         raise UnsupportedError("its values take another form in memory than in the file")
     layout = plist.get_layout()
@@ -148,7 +150,7 @@ def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Chunk
         if file_bytes is None:
             file_bytes = LocalFile(h5i.get_file_id(dataset.id))  # it raises the reason
         return ContiguousReader(dataset, file_bytes)
-    raise UnsupportedError("it is compact, or was never written")
+    raise UnsupportedError("it is compact" if layout == h5d.COMPACT else "it was never written")
 
 
 def _same_in_memory(dataset: h5py.Dataset) -> bool:
@@ -159,7 +161,7 @@ def _same_in_memory(dataset: h5py.Dataset) -> bool:
     them.
     """
     dtype = dataset.dtype
-    if dtype.hasobject or not dtype.itemsize:
+    if not dtype.itemsize:
         return False
     file_type = dataset.id.get_type()
     same = file_type.equal(h5t.py_create(dtype))

@@ -188,8 +188,8 @@ class H5Source:
         only_inode = not strict and not self.strict_identity and before.inode is not None
         if before.inode != now.inode if only_inode else before != now:
             raise SourceChangedError(
-                f"{self.path}: the file changed after the array was made from it (was {before}, is {now}); make the "
-                "array again"
+                f"{self.path}: the file changed after the array was made from it ({before.describe_change(now)}); make "
+                "the array again"
             )
 
 

@@ -105,7 +105,7 @@ class FolderKeys:
             if nbytes > limit:
                 raise TargetError(
                     f"{self.root}: a path of {nbytes:,} bytes, where this system takes {limit:,}: {key[:60]}…; "
-                    "name a target nearer to the root, or leave that out with exclude"
+                    "name a target nearer to the root, or leave that out with exclude="
                 )
 
 

@@ -112,7 +112,7 @@ class Target:
         except NotImplementedError as error:
             raise TargetError(
                 f"{self.url}: {prefix} was written in part before it could not be read, and nothing can be deleted "
-                "from a zip; leave it out with exclude, or convert into a folder"
+                "from a zip; leave it out with exclude= or convert into a folder"
             ) from error
 
 

@@ -103,7 +103,7 @@ def compare_skipped(comparison: Comparison) -> None:
         if is_dataset and comparison.scan.targets[item.path] not in comparison.tree.nodes:
             comparison.retried[item.path] = item.reason
         else:
-            what = f"its report says without need that this was left out: {item.reason}"
+            what = f"listed as skipped, but the source has nothing to skip here: {item.reason}"
             comparison.add(item.path, what, item.attribute)
 
 

@@ -158,7 +158,7 @@ def test_other_options_are_refused_and_named(
         interrupt(source, target)
     before = read_store(target)
     named = "format 2" if complete and "zarr_format" in options else next(iter(options))
-    with pytest.raises(TargetError, match=rf"{named} .*overwrite=True"):
+    with pytest.raises(TargetError, match=rf"{named}.*overwrite=True"):
         convert(source, target, resume=True, **options)
     assert read_store(target) == before
     convert(source, target, overwrite=True, **options)
@@ -175,7 +175,7 @@ def test_a_source_that_is_not_the_same_any_more_is_refused(source: Path, target:
     with pytest.raises(TargetError, match=r"source\.mtime_ns"):
         convert(source, target, resume=True)
     source.rename(source.with_name("b.h5"))
-    with pytest.raises(TargetError, match=r"source\.path 'a.h5', 'b.h5'"):
+    with pytest.raises(TargetError, match=r"source\.path=a.h5, now source\.path=b.h5"):
         convert(source.with_name("b.h5"), target, resume=True)
 
 
@@ -185,7 +185,7 @@ def test_work_of_another_version_is_refused(source: Path, target: Path) -> None:
     del marker["fingerprint"]
     marker["h5bound"] = "0.0.1"
     (target / MARKER).write_text(json.dumps({"fingerprint": fingerprint(marker), **marker}))
-    with pytest.raises(TargetError, match=r"h5bound '0\.0\.1'"):
+    with pytest.raises(TargetError, match=r"h5bound=0\.0\.1, now h5bound="):
         convert(source, target, resume=True)
 
 
@@ -196,7 +196,7 @@ def test_a_conversion_with_other_external_files_is_another_one(tmp_path: Path, t
         file.create_dataset("raw", (4,), "<i4", external=[(str(tmp_path / "raw.bin"), 0, 16)])
     interrupt(source, target, on_unsupported="skip")
     for _ in ("unfinished", "complete"):
-        with pytest.raises(TargetError, match=r"external None, .*raw\.bin"):
+        with pytest.raises(TargetError, match=r"external=None, now external=.*raw\.bin"):
             convert(source, target, resume=True, allow_external=[tmp_path])
         convert(source, target, resume=True, on_unsupported="skip")
     assert verify(source, target).equal
@@ -209,10 +209,10 @@ def test_a_file_in_memory_is_not_resumed_since_it_may_be_another(target: Path) -
             if not target.exists():
                 interrupt(file, target)
                 continue
-            with pytest.raises(TargetError, match="no file on a disk"):
+            with pytest.raises(TargetError, match="no modification time"):
                 convert(file, target, resume=True)
             convert(file, target, overwrite=True)
-            with pytest.raises(TargetError, match="no file on a disk"):
+            with pytest.raises(TargetError, match="no modification time"):
                 convert(file, target, resume=True)
 
 
@@ -263,7 +263,7 @@ def test_resume_starts_in_an_empty_place_and_touches_no_other_files(place: str, 
         target.mkdir()
     if place == "photos":
         (target / "cat.jpg").write_bytes(b"meow")
-        with pytest.raises(TargetError, match="no Zarr store"):
+        with pytest.raises(TargetError, match="not a Zarr store"):
             convert(source, target, resume=True)
         assert read_store(target) == {"cat.jpg": b"meow"}
     elif place == "another's":
@@ -494,7 +494,7 @@ def test_in_a_store_without_locks_a_second_conversion_is_refused_or_takes_over(s
     def take_over() -> None:
         interrupt(source, store, overwrite=True)
 
-    with pytest.raises(TargetError, match="taken over"):
+    with pytest.raises(TargetError, match="another conversion replaced it"):
         hold(source, store, take_over, overwrite=True)
     assert convert(source, store, resume=True).complete
     assert verify(source, store).equal
@@ -502,7 +502,7 @@ def test_in_a_store_without_locks_a_second_conversion_is_refused_or_takes_over(s
 
 def test_a_conversion_whose_marker_was_taken_over_writes_nothing_more(source: Path, tmp_path: Path) -> None:
     other, store = write_source(tmp_path / "other.h5", 3), MemoryStore()
-    with pytest.raises(TargetError, match="taken over"):
+    with pytest.raises(TargetError, match="another conversion replaced it"):
         hold(source, store, lambda: convert(other, store, overwrite=True))
     assert verify(other, store).equal
 
@@ -658,7 +658,7 @@ def test_the_error_for_an_unfinished_conversion_names_the_options(
     command = ["convert", str(source), str(target)]
     for options, message in (
         ([], "unfinished conversion; --resume goes on with it, --overwrite replaces it"),
-        (["--resume", "--codecs", "zstd"], "settings.codecs 'keep', 'zstd'"),
+        (["--resume", "--codecs", "zstd"], "--codecs keep, now --codecs zstd"),
     ):
         assert run_command([*command, *options]) == 1
         (line,) = capsys.readouterr().err.splitlines()

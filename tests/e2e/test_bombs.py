@@ -38,7 +38,7 @@ REFUSED: dict[str, dict[str, str]] = {
     "attributes": {},
     "axes": {"/two": MANY},
     "coordinates": {},
-    "deep": {"/": "max_depth="},
+    "deep": {"/": "max_depth"},
     "endless": {"/blocks": MANY, "/chunked": MANY, "/contiguous": MANY, "/square": MANY},
     "inflated": dict.fromkeys(["/direct", "/foreign", "/padded", "/record", "/text"], NO_STREAM)
     | {"/huge": "decodes to 20000 bytes where 2147483648 are declared"},
@@ -60,7 +60,7 @@ REFUSED: dict[str, dict[str, str]] = {
         "/l6": "would open more than 100,000 datasets",
         "/deep35": "more than 32 levels of virtual datasets",
     },
-    "web": {"/": "max_depth="},
+    "web": {"/": "max_depth"},
     "wide": {"/array of arrays": "cannot read its type", "/more": "cannot read its type"},
     "widened": {},
 }

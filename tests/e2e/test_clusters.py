@@ -434,7 +434,7 @@ def test_a_store_that_a_worker_does_not_see_is_named_with_the_worker(
     client: Client, source: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "a.zarr"
-    with pytest.raises(TargetError, match=r"worker tcp://.*a.zarr: not where the conversion was begun"):
+    with pytest.raises(TargetError, match=r"worker tcp://.*a.zarr: this worker does not see the target"):
         convert(source, target, window=WINDOW, progress=lambda *_: (target / MARKER).unlink(missing_ok=True))
     target = tmp_path / "b.zarr"
     convert(source, target)
@@ -565,7 +565,9 @@ def test_a_cluster_lost_in_mid_conversion_is_an_error_and_the_rest_can_be_done(
     with pytest.raises(TargetError, match="unfinished"):
         verify(source, target)
     mortal.cluster.scheduler.allowed_failures = 0
-    with pytest.raises(H5BoundError, match=r"1 workers died at one window, the last of them tcp://.*resume=True"):
+    with pytest.raises(
+        H5BoundError, match=r"1 worker died while processing the same window, the last of them tcp://.*resume=True"
+    ):
         convert(source, target, window=WINDOW, overwrite=True, progress=Once(lambda: kill_one(mortal)))
     assert convert(source, target, window=WINDOW, resume=True).complete
     assert_equal(source, target)

@@ -111,6 +111,7 @@ NAN = np.array(0x7FF8_0000_0000_0123, "u8").view("f8")[()]
 PAIR = np.dtype({"names": ["a", "b"], "formats": ["i1", "<f8"], "offsets": [0, 8], "itemsize": 16})
 TEXT = np.array(["a", "", "Ångström", "x" * 300] * 9, object).reshape(6, 6)
 FORM = "take another form in memory"
+OBJECTS = "become Python objects"
 
 ODDITIES = [
     Oddity("gzip_shuffle", make(data=VALUES, **GZIP)),
@@ -145,9 +146,11 @@ ODDITIES = [
     Oddity("compact", make_low(h5t.STD_I32LE, (3,), bytes(range(12)), set_layout=(h5d.COMPACT,)), "h5py", "compact"),
     Oddity("external", write_external, "h5py", "stored in other files"),
     Oddity("virtual", write_virtual, "h5py", "is virtual"),
-    Oddity("vlen_string", make(data=TEXT, dtype=h5py.string_dtype(), chunks=(4, 5), compression="gzip"), "h5py", FORM),
-    Oddity("vlen_string_scalar", make(data="text", dtype=h5py.string_dtype()), "h5py", FORM),
-    Oddity("reference", make(data=np.array([], h5py.ref_dtype)), "h5py", FORM),
+    Oddity(
+        "vlen_string", make(data=TEXT, dtype=h5py.string_dtype(), chunks=(4, 5), compression="gzip"), "h5py", OBJECTS
+    ),
+    Oddity("vlen_string_scalar", make(data="text", dtype=h5py.string_dtype()), "h5py", OBJECTS),
+    Oddity("reference", make(data=np.array([], h5py.ref_dtype)), "h5py", OBJECTS),
     Oddity("integer_of_24_bits", make_low(odd_int(), (5,), bytes(range(20))), "h5py", FORM),
     Oddity("float_of_24_bits", make_low(odd_float(), (5,), bytes(range(20))), "h5py", FORM),
     Oddity("bit_field", make_low(h5t.STD_B16BE, (5,), bytes(range(10))), "h5py", FORM),

@@ -216,7 +216,7 @@ def test_files_that_are_no_store_are_not_overwritten(
     place = make(tmp_path, s3)
     put(place.reopen(), "notes/today.txt", b"keep")
     for options in WAYS:
-        with pytest.raises(TargetError, match="no Zarr store"):
+        with pytest.raises(TargetError, match="not a Zarr store"):
             convert(source, place.open(), **options, **place.options)
     assert read_keys(place.reopen()) == {"notes/today.txt": b"keep"}
     with pytest.raises(TargetError, match="no Zarr store of format 3"):
@@ -405,7 +405,7 @@ def test_a_file_with_the_name_of_a_partial_zip_is_not_overwritten(tmp_path: Path
 def test_a_file_that_is_no_zipped_store_is_not_overwritten(tmp_path: Path, source: Path, content: bytes) -> None:
     (tmp_path / "a.zip").write_bytes(content)
     for options in WAYS:
-        with pytest.raises(TargetError, match="no Zarr store"):
+        with pytest.raises(TargetError, match="not a Zarr store"):
             convert(source, tmp_path / "a.zip", **options)
     with pytest.raises(TargetError, match="no Zarr store of format 3"):
         verify(source, tmp_path / "a.zip")
