@@ -65,7 +65,6 @@ limit = partial(option, metavar="N", type=click.IntRange(1))
 @main_group.command(
     "ls",
     cls=Command,
-    short_help="Show the contents of an HDF5 file.",
     epilog="""
     # the tree, with shapes, types, chunks, filters and sizes
     h5bound ls scan.h5
@@ -76,7 +75,7 @@ limit = partial(option, metavar="N", type=click.IntRange(1))
 @click.argument("file")
 @option("--storage-options", "FILE.json", "fsspec options, such as credentials, for a URL.", callback=read_options)
 def list_command(file: str, storage_options: dict[str, Any] | None) -> int:
-    """Show the contents of an HDF5 FILE, and how each dataset is stored and read."""
+    """Show what an HDF5 FILE holds, and how it is stored and read."""
     from h5bound.cli.listing import list_file
 
     entries = list_file(file, storage_options=storage_options)
@@ -98,9 +97,7 @@ def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple
 SHARED = (
     click.argument("source"),
     click.argument("target"),
-    option(
-        "--window", "BYTES", "Bytes to read between an open and a close of SOURCE, like '256 MiB'.  [default: 1 GiB]"
-    ),
+    option("--window", "BYTES", "Bytes to read before SOURCE is closed, like '256 MiB'.  [default: 1 GiB]"),
     limit("--workers", text="Number of threads."),
     option("--scheduler", "ADDRESS", "Address of the dask cluster to run on."),
     option("--report", "FILE.json", "Write the report to this file.", type=click.Path(dir_okay=False)),
@@ -127,7 +124,6 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
 @main_group.command(
     "convert",
     cls=Command,
-    short_help="Convert an HDF5 file to a Zarr store, without loss.",
     epilog="""
     h5bound convert scan.h5 scan.zarr --verify
     # show which datasets would be copied or decoded, and why
@@ -152,9 +148,7 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
 )
 @option("--include", "GLOB", "Convert only paths matching GLOB (repeatable).", multiple=True)
 @option("--exclude", "GLOB", "Leave out paths matching GLOB (repeatable).", multiple=True)
-@option(
-    "--zarr-format", "[3|2]", "Zarr format of TARGET.", type=click.Choice(["3", "2"]), default="3", show_default=True
-)
+@option("--zarr-format", "[3|2]", "Format of TARGET.", type=click.Choice(["3", "2"]), default="3", show_default=True)
 @option(
     "--codecs",
     "CODEC",
@@ -181,7 +175,7 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
 @limit("--max-chunks", text="Refuse files with more than N stored chunks.  [default: 10000000]")
 @share
 def convert_command(source: str, target: str, zarr_format: str, **options: Any) -> int:
-    """Convert the HDF5 file SOURCE to the Zarr store TARGET, without loss.
+    """Convert the HDF5 file SOURCE to the Zarr store TARGET. Values and attributes keep all their bits.
 
     In a GLOB, * also matches /, and a group stands for everything in it.
 
@@ -200,7 +194,6 @@ def convert_command(source: str, target: str, zarr_format: str, **options: Any) 
 @main_group.command(
     "verify",
     cls=Command,
-    short_help="Compare a Zarr store with its HDF5 file, bit for bit.",
     epilog="""
     h5bound verify scan.h5 scan.zarr
     # delete the source if the store is equal
@@ -209,7 +202,7 @@ def convert_command(source: str, target: str, zarr_format: str, **options: Any) 
 )
 @share
 def verify_command(source: str, target: str, **options: Any) -> int:
-    """Compare the Zarr store TARGET with the HDF5 file SOURCE, bit for bit.
+    """Compare the Zarr store TARGET with the HDF5 file SOURCE. Values and attributes are equal if all bits are.
 
     Exit codes: 0 equal, 1 different or failed, 2 invalid usage.
     """
@@ -225,7 +218,6 @@ def verify_command(source: str, target: str, **options: Any) -> int:
 @main_group.command(
     "demo",
     cls=Command,
-    short_help="Write, convert and verify a realistic HDF5 file.",
     epilog="""
     # write, convert and verify a file in ./h5bound-demo
     h5bound demo
@@ -234,7 +226,7 @@ def verify_command(source: str, target: str, **options: Any) -> int:
 )
 @click.argument("folder", default="h5bound-demo", type=click.Path(file_okay=False, path_type=Path))
 def demo_command(folder: Path) -> int:
-    """Write a realistic HDF5 file to FOLDER, convert it to Zarr, and verify the store."""
+    """Write an HDF5 file to FOLDER, convert it to Zarr, and verify it."""
     from h5bound._convert import convert
     from h5bound.cli.demo import is_demo, write_demo
     from h5bound.errors import TargetError
@@ -257,7 +249,7 @@ def demo_command(folder: Path) -> int:
 
 OPTIONS = [str(item.name) for item in convert_command.params if isinstance(item, click.Option)]
 KEYWORD = re.compile(
-    rf"(?<![^ (])({'|'.join(name if '_' in name else f'{name}(?==)' for name in OPTIONS)})\b(=True\b|='[^']*'|=)?"
+    rf"(?<![^ (])({'|'.join(name if '_' in name else f'{name}(?==)' for name in OPTIONS)})\b(?:=True\b|(='[^']*'|=))?"
 )
 """Arguments of the functions in their errors, which are options here."""
 
@@ -305,9 +297,6 @@ def name_options(message: str) -> str:
     '--chunks 4x4: give a shape like 64,512, or GLOB=SHAPE; --overwrite; raise --max-chunks'
     """
     message = re.sub(r"\{GLOB: (\w+)\}", r"GLOB=\1", message.replace("(64, 512)", "64,512"))
-
-    def name_option(match: re.Match[str]) -> str:
-        value = (match[2] or "").removeprefix("=True").replace("=", " ", 1).replace("'", "")
-        return f"--{match[1].replace('_', '-')}{value}"
-
-    return KEYWORD.sub(name_option, message)
+    return KEYWORD.sub(
+        lambda m: "--" + m[1].replace("_", "-") + (m[2] or "").replace("=", " ", 1).replace("'", ""), message
+    )

@@ -274,9 +274,7 @@ def make_decoder(filters: tuple[Filter, ...], nbytes: int) -> Decoder:
         if spec is None:
             raise UnsupportedError(f"filter {entry.id} ({entry.name}) is undone by HDF5 only")
         if spec.library and importlib.util.find_spec(spec.library) is None:
-            raise UnsupportedError(
-                f"filter {spec.name} needs {spec.library}, which is not installed: pip install 'h5bound[filters]'"
-            )
+            raise UnsupportedError(f"filter {spec.name} needs {spec.library}: pip install 'h5bound[filters]'")
         if not spec.accepts(entry.options, nbytes):
             raise UnsupportedError(f"filter {spec.name} with the settings {entry.options} is left to HDF5")
         if compressed and spec.growth is None and spec.needs_nbytes:

@@ -56,7 +56,7 @@ REFUSALS = {
     "unfinished": UNFINISHED,
     "condemned": UNFINISHED,
     "store": "this store exists; overwrite=True replaces it",
-    "other": "not a Zarr store, so overwrite does not touch it; choose another target or delete it",
+    "other": "not a Zarr store, so overwrite=True does not touch it; choose another target or delete it",
 }
 
 ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata", ".zattrs")

@@ -219,9 +219,7 @@ def write_unit(job: Job, unit: Unit, result: ReadResult) -> UnitResult:
     Raise TargetError if the store was deleted, or another conversion has taken it over.
     """
     if job.owner and parse_marker(job.target.keys.read(MARKER)).get("owner") != job.owner:
-        raise TargetError(
-            f"{job.target.url}: the store was deleted, or another conversion replaced it, while this one ran"
-        )
+        raise TargetError(f"{job.target.url}: deleted, or replaced by another conversion, while this one ran")
     if result.problem:
         return UnitResult(unit.array, problem=result.problem, unreadable=True)
     if isinstance(result.parts, EncodedChunks):
@@ -271,9 +269,7 @@ def key_of(job: Job, coords: Sequence[int]) -> str:
 def check_target(job: Job) -> None:
     """Raise TargetError if the marker of this conversion is not there: this process sees another place."""
     if job.target.marker and job.target.keys.read(MARKER) is None:
-        raise TargetError(
-            f"{job.target.url}: this worker does not see the target; use a path that every worker can reach"
-        )
+        raise TargetError(f"{job.target.url}: not visible to this worker; use a path that every worker can reach")
 
 
 def delete_partial(job: Job) -> None:

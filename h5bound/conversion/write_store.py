@@ -111,7 +111,7 @@ def finish(target: Target, marker: Marker, scan: SourceScan, nodes: Mapping[str,
     target.keys.write(list_items(nodes))
     check_unchanged(scan)
     if not marker.is_ours():
-        raise TargetError(f"{target.url}: the store was deleted, or another conversion replaced it, while this one ran")
+        raise TargetError(f"{target.url}: deleted, or replaced by another conversion, while this one ran")
     for item in list_root_items(target.zarr_format, nodes, copies=target.store.supports_consolidated_metadata):
         target.keys.write([item])
     marker.delete()

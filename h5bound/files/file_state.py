@@ -53,10 +53,10 @@ class FileState:
         >>> FileState(size=4296, mtime_ns=1).describe_change(FileState(size=6352, mtime_ns=1))
         'size 4,296 → 6,352 bytes'
         """
-        times = [np.datetime64(state.mtime_ns, "ns") for state in (self, now)]
+        times = f"{np.datetime64(self.mtime_ns, 'ns')} → {np.datetime64(now.mtime_ns, 'ns')}"
         changes = {
             f"size {self.size:,} → {now.size:,} bytes": self.size != now.size,
-            f"modified {times[0]} → {times[1]} UTC": self.mtime_ns != now.mtime_ns,
+            f"modified {times} UTC": self.mtime_ns != now.mtime_ns,
             "another file of this name": self.inode != now.inode,
             f"{dict(self.stamps)} → {dict(now.stamps)}": self.stamps != now.stamps,
         }

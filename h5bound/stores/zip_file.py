@@ -53,7 +53,7 @@ class ZipTarget(Target):
         """Raise TargetError if a file without keys is at the path."""
         if self.store.read_only and self.path.exists() and self.keys.is_empty():
             raise TargetError(
-                f"{self.url}: not a Zarr store, so overwrite does not touch it; choose another target or delete it"
+                f"{self.url}: not a Zarr store, so overwrite=True does not touch it; choose another target or delete it"
             )
 
     def begin(self, message: str, *, overwrite: bool) -> AbstractContextManager[tuple[Target, Marker]]:

@@ -362,7 +362,7 @@ def test_what_is_left_to_hdf5_is_named_with_its_reason(filters: list[tuple[int, 
 @pytest.mark.parametrize("number", [4, 32000, 32008])
 def test_a_filter_whose_library_is_not_installed_is_left_to_hdf5(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(UnsupportedError, match="imagecodecs, which is not installed"):
+    with pytest.raises(UnsupportedError, match=r"needs imagecodecs: pip install 'h5bound\[filters\]'"):
         make_decoder((Filter(number, 0, (0, 4, 2, 0, 2), ""),), 400)
 
 

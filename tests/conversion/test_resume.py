@@ -494,7 +494,7 @@ def test_in_a_store_without_locks_a_second_conversion_is_refused_or_takes_over(s
     def take_over() -> None:
         interrupt(source, store, overwrite=True)
 
-    with pytest.raises(TargetError, match="another conversion replaced it"):
+    with pytest.raises(TargetError, match="replaced by another conversion"):
         hold(source, store, take_over, overwrite=True)
     assert convert(source, store, resume=True).complete
     assert verify(source, store).equal
@@ -502,7 +502,7 @@ def test_in_a_store_without_locks_a_second_conversion_is_refused_or_takes_over(s
 
 def test_a_conversion_whose_marker_was_taken_over_writes_nothing_more(source: Path, tmp_path: Path) -> None:
     other, store = write_source(tmp_path / "other.h5", 3), MemoryStore()
-    with pytest.raises(TargetError, match="another conversion replaced it"):
+    with pytest.raises(TargetError, match="replaced by another conversion"):
         hold(source, store, lambda: convert(other, store, overwrite=True))
     assert verify(other, store).equal
 
