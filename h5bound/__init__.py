@@ -3,14 +3,14 @@
 Examples
 --------
 >>> import h5py, tempfile, pathlib
->>> folder = pathlib.Path(tempfile.mkdtemp())
->>> with h5py.File(folder / "a.h5", "w") as file:
+>>> directory = pathlib.Path(tempfile.mkdtemp())
+>>> with h5py.File(directory / "a.h5", "w") as file:
 ...     file["x"] = [1, 2, 3]
->>> int(from_hdf5(folder / "a.h5", "x").sum())
+>>> int(from_hdf5(directory / "a.h5", "x").sum())
 6
->>> convert(folder / "a.h5", folder / "a.zarr").complete
+>>> convert(directory / "a.h5", directory / "a.zarr").complete
 True
->>> verify(folder / "a.h5", folder / "a.zarr").equal
+>>> verify(directory / "a.h5", directory / "a.zarr").equal
 True
 """
 

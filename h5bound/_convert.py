@@ -6,12 +6,12 @@
                                                             │
                 open ──► read[unit] ──► close ──► wait_on[unit] ──► write[unit]      (a window at a time)
 
-The units of all arrays are in one graph, so that the source is opened once for each window of memory, whatever the
-number of datasets; the first window takes over the file that the scan opened. No chunk is written while the source is
-open.
+The units of all arrays are in one graph, so the source is opened once for each window of memory, not for each dataset;
+the first window takes over the file that the scan opened. No chunk is written while the source is open.
 
-A process may be killed at any point, a disk may be full, a store may fail: a store is marked complete or it is not, and
-it is marked last. An unfinished store is refused by `verify`, and by `convert` unless told to resume or overwrite. A
+A process may be killed at any point, a disk may be full, a store may fail: the root's metadata document is written
+last, so a store that opens is complete. `verify` refuses an unfinished store, and `convert` does unless it resumes or
+overwrites. A
 resumed conversion writes what is missing, and its store is byte for byte that of an uninterrupted one by the same
 versions of the codecs: see :mod:`h5bound.conversion.resume`, and :mod:`h5bound.stores.lock` for how a second conversion
 is kept out. A crash of the machine is not covered: nothing is flushed to the disk (fsync).
@@ -25,7 +25,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.conversion.preflight import find_unsupported
-from h5bound.conversion.provenance import identify
+from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.resume import check_target_state
 from h5bound.conversion.summary import make_report
 from h5bound.conversion.transfer import TRANSFER
@@ -86,8 +86,8 @@ def convert(
     """Convert a whole HDF5 file to a Zarr store without loss.
 
     Stored chunks are copied as they are if Zarr can have the same chunk grid and codecs; all other data is decoded and
-    encoded again. If the file has anything that Zarr cannot hold, an error lists all of it before the first write, or
-    it is left out and listed in the report.
+    re-encoded. If the file has anything that Zarr cannot hold, an error lists all of it before the first write, or
+    it is skipped and listed in the report.
 
     Parameters
     ----------
@@ -96,15 +96,15 @@ def convert(
     target
         The store: a path, a URL that fsspec supports, or a Zarr store object, for example of obstore. A path that ends
         in ``.zip`` becomes one zip file, which appears once it is complete. The store of a writable icechunk session
-        gets one commit if the conversion succeeds, and none otherwise.
+        gets one commit, only if the conversion succeeds.
     storage_options
         Options passed to fsspec, such as credentials, where `source` or `target` is a URL. They are never included in
         stores, reports or error messages.
     target_options
         Options passed to fsspec for `target`; None for those in `storage_options`.
     include, exclude
-        Globs of paths to convert or to leave out, like ``"/entry/*"``. A glob that matches a group selects everything
-        in it. Objects that are left out are listed in the report.
+        Globs of paths to convert or to skip, like ``"/entry/*"``. A glob that matches a group selects everything
+        in it. Objects that are skipped are listed in the report.
     zarr_format
         3 or 2.
     codecs
@@ -125,10 +125,10 @@ def convert(
     scheduler
         Address of a dask cluster whose workers can reach `source` and `target`; None for the scheduler in force.
     on_unsupported
-        ``"raise"`` refuses a file with objects that cannot be converted, ``"skip"`` leaves them out and lists them.
+        ``"raise"`` refuses a file with objects that cannot be converted, ``"skip"`` skips and lists them.
     resume
-        Continue an unfinished conversion of the same source with the same options by the same version; what is written
-        is not written again. Start if the target does not exist, and do nothing if it is complete.
+        Continue an unfinished conversion of the same source with the same options by the same version; keys that are
+        already written are not written again. Start if the target does not exist, and do nothing if it is complete.
     overwrite
         Replace an existing store, or an unfinished one.
     verify
@@ -168,14 +168,14 @@ def convert(
     --------
     >>> import h5py, tempfile, zarr
     >>> from pathlib import Path
-    >>> folder = Path(tempfile.mkdtemp())
-    >>> with h5py.File(folder / "a.h5", "w") as file:
+    >>> directory = Path(tempfile.mkdtemp())
+    >>> with h5py.File(directory / "a.h5", "w") as file:
     ...     file.create_dataset("group/x", data=[1, 2, 3], chunks=(2,))
     <HDF5 dataset "x": shape (3,), type "<i8">
-    >>> report = convert(folder / "a.h5", folder / "a.zarr")
+    >>> report = convert(directory / "a.h5", directory / "a.zarr")
     >>> [(entry.path, entry.how) for entry in report.converted]
     [('/', None), ('/group', None), ('/group/x', 'copied')]
-    >>> zarr.open_group(folder / "a.zarr", mode="r")["group/x"][:]
+    >>> zarr.open_group(directory / "a.zarr", mode="r")["group/x"][:]
     array([1, 2, 3])
     """
     started = time.perf_counter()
@@ -211,9 +211,9 @@ def convert(
         failed: dict[str, str] = {}
         file.keeps_open = False
         if not dry_run:
-            identity, transfer = identify(scan, settings, limits), partial(run, TRANSFER, progress=progress)
+            inputs, transfer = list_inputs(scan, settings, limits), partial(run, TRANSFER, progress=progress)
             written, failed = write_store(
-                store, scan, plan, identity=identity, transfer=transfer, skip=skip, resume=resume, overwrite=overwrite
+                store, scan, plan, inputs=inputs, transfer=transfer, skip=skip, resume=resume, overwrite=overwrite
             )
     result = make_report(scan, plan, store, written=written, failed=failed, complete=not dry_run)
     result = replace(result, seconds=time.perf_counter() - started)

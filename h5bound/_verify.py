@@ -1,6 +1,6 @@
 """Compare a Zarr store with the HDF5 file that it was made from, bit for bit.
 
-The file is scanned and planned again with the options of the conversion, which say what the store must hold. The tree,
+The file is scanned and planned again with the options of the conversion: the store must equal the plan. The tree,
 all attributes, the shape, type, fill value and dimension names of every array, and the consolidated metadata are
 compared, then all values that the file or the store holds, and one element of each array that has none. Values are read
 by h5py itself where it has the filters and the file is local. Datasets that the store lists as unreadable are tried
@@ -83,7 +83,7 @@ def verify(
     Returns
     -------
     VerificationReport
-        All differences. Objects that the conversion left out and listed are listed again and not compared.
+        All differences. Objects that the conversion skipped are listed again and not compared.
 
     Raises
     ------
@@ -99,11 +99,11 @@ def verify(
     --------
     >>> import h5py, pathlib, tempfile
     >>> from h5bound import convert
-    >>> folder = pathlib.Path(tempfile.mkdtemp())
-    >>> with h5py.File(folder / "a.h5", "w") as file:
+    >>> directory = pathlib.Path(tempfile.mkdtemp())
+    >>> with h5py.File(directory / "a.h5", "w") as file:
     ...     file["x"] = [1, 2, 3]
-    >>> _ = convert(folder / "a.h5", folder / "a.zarr")
-    >>> verify(folder / "a.h5", folder / "a.zarr").equal
+    >>> _ = convert(directory / "a.h5", directory / "a.zarr")
+    >>> verify(directory / "a.h5", directory / "a.zarr").equal
     True
     """
     started = time.perf_counter()
@@ -160,11 +160,11 @@ def verify(
 
 
 def list_value_differences(comparison: Comparison, results: Sequence[UnitResult]) -> Iterator[Difference]:
-    """Yield a difference for each dataset whose values differ, or were left out though they can be read."""
+    """Yield a difference for each dataset whose values differ, or were skipped though they can be read."""
     unreadable = {comparison.jobs[item.array].path for item in results if item.unreadable}
     for path, difference in list_differences(comparison.jobs, results).items():
         if path not in comparison.retried:
             yield Difference(path, difference)
     for path, reason in comparison.retried.items():
         if path not in unreadable:
-            yield Difference(path, f"left out of the store as unreadable, but it can be read: {reason}")
+            yield Difference(path, f"skipped as unreadable, but it can be read: {reason}")

@@ -81,12 +81,12 @@ REUSED_NBYTES = 8 << 20
 def reuse_freed(nbytes: int) -> None:
     """Make the C library keep freed memory: in each thread at least twice `nbytes`, but at most 16 MiB.
 
-    glibc returns to the system what is free above twice the largest block that was freed so far (`mallopt(3)`,
+    glibc returns free memory to the system that exceeds twice the largest block freed so far (`mallopt(3)`,
     M_TRIM_THRESHOLD). Until a program frees a larger one, the buffers of each chunk are returned after it and come
     back page by page: 70,000 to 280,000 page faults in a ``sum()`` of 160 bitshuffled chunks of 2.6 MB, a third to a
-    half of its time. With `nbytes` for three chunks there are none.
+    half of its time. With `nbytes` for three chunks they do not occur.
 
     The effect is on the whole process and stays, as after any array of that size. Where MALLOC_TRIM_THRESHOLD_ is
-    set, as dask's nannies do for their workers, there is none.
+    set, as dask's nannies do for their workers, it has no effect.
     """
     np.empty(min(nbytes, REUSED_NBYTES), np.uint8)  # freed at once, and never touched

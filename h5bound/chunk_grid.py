@@ -1,7 +1,7 @@
 """Chunk grids, pure: which chunks of one grid overlap a region or the chunks of another grid.
 
 Chunk coordinates are the position of a chunk in its grid, counted in chunks along each axis. `ChunkCoords` are the rows
-of an integer array of shape (chunks, axes), so that a million of them is one object.
+of an integer array of shape (chunks, axes): a million of them are one object.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def map_chunk_coords(
 
 
 def list_overlapping(starts: ChunkCoords, stops: ChunkCoords, *, chunks: Shape, limit: int) -> ChunkCoords:
-    """Return the coordinates of the chunks that overlap any of these boxes of elements, none of which is empty.
+    """Return the coordinates of the chunks that overlap any of these boxes of elements; no box is empty.
 
     They are in C order, each once. Raise UnsafeSourceError if they may exceed ``limit``.
 
@@ -187,7 +187,7 @@ def cut_batches(sizes: NDArray[np.int64], nbytes: int, count: int) -> list[tuple
 
 
 class Overlap(NamedTuple):
-    """What a region shares with one chunk, in elements."""
+    """The overlap of a region with one chunk, in elements."""
 
     chunk_coords: tuple[int, ...]
     """Position in the chunk grid."""
@@ -239,7 +239,7 @@ class ChunkGrid:
         return numbers + start
 
     def overlaps(self, region: tuple[slice, ...]) -> Iterator[Overlap]:
-        """Yield what a region shares with each chunk that it overlaps, in C order."""
+        """Yield the overlap of a region with each chunk that it overlaps, in C order."""
         axes = []
         for span, chunk in zip(region, self.chunks, strict=True):
             sides = []

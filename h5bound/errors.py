@@ -3,8 +3,8 @@
 ::
 
     H5BoundError
-    ├── SourceNotFoundError   (FileNotFoundError)    there is no such source file
-    ├── DatasetNotFoundError  (KeyError)             the file has no such dataset
+    ├── SourceNotFoundError   (FileNotFoundError)    the source file does not exist
+    ├── DatasetNotFoundError  (KeyError)             the file has no dataset of that name
     ├── UnsupportedError      (NotImplementedError)  an object has no exact form on the other side
     ├── SourceChangedError    (RuntimeError)         the file changed after the array was made
     ├── CorruptChunkError     (ValueError)           an encoded chunk does not decode to its declared size
@@ -27,7 +27,7 @@ class H5BoundError(Exception):
 
 
 class SourceNotFoundError(H5BoundError, FileNotFoundError):
-    """There is no such source file."""
+    """The source file does not exist."""
 
 
 class DatasetNotFoundError(H5BoundError, KeyError):

@@ -1,4 +1,4 @@
-"""What h5py lacks: calls of the HDF5 library that it has no method for, and one list of the errors that it raises.
+"""Gaps of h5py: calls of the HDF5 library without a method in h5py, and the list of errors that h5py raises.
 
 The calls use the private lock ``h5py._objects.phil``, since the HDF5 library is not thread-safe, and h5py's own copy of
 the library, since another copy would not know h5py's identifiers.
@@ -82,7 +82,7 @@ def find_library() -> ctypes.CDLL | None:
 
 
 READ_ERRORS = (TypeError, ValueError, OSError, RuntimeError, LookupError, ArithmeticError, MemoryError)
-"""What h5py raises for damaged objects and unknown types. UnsupportedError is a RuntimeError."""
+"""Errors that h5py raises for damaged objects and unknown types. UnsupportedError is a RuntimeError."""
 
 
 def describe(error: BaseException) -> str:

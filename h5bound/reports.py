@@ -18,7 +18,7 @@ MAX_LISTED = 20
 """Entries of one list that the text forms show. Of the others they show the number."""
 
 Strategy = Literal["copied", "decoded", "mixed", "metadata"]
-"""copied: stored chunks kept. mixed: some of them re-encoded. metadata: no chunks were stored."""
+"""copied: as stored. mixed: some of them re-encoded. metadata: no chunks were stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Converted:
     written_nbytes: int = 0
     """Encoded bytes in the store."""
     reasons: tuple[str, ...] = ()
-    """Reasons why stored chunks could not be kept."""
+    """Reasons why stored chunks could not be copied."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object."""
@@ -177,7 +177,7 @@ class ConversionReport:
         lines = [f"<ConversionReport {printable(self.source.path)} -> {printable(self.target)}", f"  {self.summary()}"]
         lines += _format_list("skipped", [str(item) for item in self.skipped])
         decoded = [a for a in self.arrays if a.how in ("decoded", "mixed")]
-        lines += _format_list("not kept", [f"{printable(a.path)}: {', '.join(a.reasons)}" for a in decoded])
+        lines += _format_list("not copied", [f"{printable(a.path)}: {', '.join(a.reasons)}" for a in decoded])
         if self.verification is not None:
             lines.append(f"  verified: {self.verification.summary()}")
         return "\n".join(lines) + ">"
@@ -254,9 +254,9 @@ class VerificationReport:
             f"{plural(self.arrays, 'array')}, {plural(self.attributes, 'attribute')}, "
             f"{format_nbytes(self.nbytes)} compared in {self.seconds:.2f} s"
         )
-        left_out = f"; {plural(len(self.skipped), 'thing')} left out by the conversion" if self.skipped else ""
+        skipped = f"; {plural(len(self.skipped), 'thing')} skipped by the conversion" if self.skipped else ""
         verdict = "equal" if self.equal else plural(len(self.differences), "difference")
-        return f"{verdict}; {compared}{left_out}"
+        return f"{verdict}; {compared}{skipped}"
 
     def __repr__(self) -> str:
         lines = [f"<VerificationReport {printable(self.source)} vs {printable(self.target)}", f"  {self.summary()}"]

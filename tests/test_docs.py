@@ -58,6 +58,18 @@ def test_files_and_functions_that_a_page_names_exist(page: Path) -> None:
         assert not function or function in list_definitions(path), f"{name}: {function}"
 
 
+def test_the_architecture_names_every_module_once() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.partition("## Modules")[2].partition("\n## ")[0]
+    named = {
+        (room, module)
+        for room, cell in re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE)
+        for module in re.findall(r"`(\w+)`", cell)
+    }
+    modules = {(path.parent.name, path.stem) for path in (ROOT / "h5bound").glob("*/*.py") if path.stem != "__init__"}
+    assert named == modules
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")

@@ -102,7 +102,7 @@ def test_the_repr_says_what_was_left_out_and_what_was_not_kept() -> None:
     text = repr(report)
     assert "scan.h5 -> scan.zarr" in text
     assert "skipped /odd\\n: no Zarr form" in text
-    assert "not kept /x: contiguous" in text
+    assert "not copied /x: contiguous" in text
     assert "verified: equal" in text
 
 

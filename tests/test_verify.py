@@ -161,7 +161,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
         edit("text", lambda doc: doc.update(data_type="float64", fill_value=0.0, codecs=[NUMBERS])),
         "/text: type float64",
     ),
-    "an array that is said to be left out": (leave_out("sparse"), "/sparse: left out of the store as unreadable"),
+    "an array that is said to be left out": (leave_out("sparse"), "/sparse: skipped as unreadable"),
     "sequences that are said to be left out": (
         edit("", lambda doc: skipped(doc).append({"path": "/sequences", "reason": "odd"})),
         "/sequences: listed as skipped, but the source has nothing to skip here: odd",

@@ -1,4 +1,4 @@
-"""Output of the commands: trees, tables and a progress bar, or plain lines where there is no terminal."""
+"""Output of the commands: trees, tables and a progress bar, or plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class PlainProgress:
 
 
 def show_conversion(console: Console, report: ConversionReport) -> None:
-    """Print a table of the datasets, the notes, what was left out, and the summary."""
+    """Print a table of the datasets, the notes, what was skipped, and the summary."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text

@@ -108,7 +108,7 @@ def describe_filter(item: Filter) -> str:
 
 
 def describe_strategy(opened: OpenFile, record: DatasetRecord) -> str:
-    """Return whether a dataset is read directly or through h5py, and then why."""
+    """Return whether a dataset is read directly or through h5py, with the reason for h5py."""
     try:
         dataset = open_object(opened.file, record.path)
         if not isinstance(dataset, h5py.Dataset) or record.shape is None:

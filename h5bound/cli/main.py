@@ -128,7 +128,7 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
     h5bound convert scan.h5 scan.zarr --verify
     # show which datasets would be copied or decoded, and why
     h5bound convert scan.h5 scan.zarr --dry-run
-    # leave out objects that Zarr cannot hold, and list them
+    # skip objects that Zarr cannot hold, and list them
     h5bound convert scan.h5 scan.zarr --on-unsupported skip --report report.json
     # re-encode all chunks, some in another shape
     h5bound convert scan.h5 scan.zarr --codecs zstd:5 --chunks '/entry/*=64,512'
@@ -161,7 +161,7 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
 @option(
     "--on-unsupported",
     "[raise|skip]",
-    "raise: refuse a file with objects that cannot be converted; skip: leave them out and list them.",
+    "raise: refuse a file with objects that cannot be converted; skip: skip and list them.",
     type=click.Choice(["raise", "skip"]),
     default="raise",
     show_default=True,
@@ -179,7 +179,7 @@ def convert_command(source: str, target: str, zarr_format: str, **options: Any) 
 
     In a GLOB, * also matches /, and a group stands for everything in it.
 
-    Exit codes: 0 all converted, 1 failed, 2 invalid usage, 3 some objects left out and listed.
+    Exit codes: 0 all converted, 1 failed, 2 invalid usage, 3 some objects skipped and listed.
     """
     from h5bound._convert import convert
 
@@ -224,19 +224,19 @@ def verify_command(source: str, target: str, **options: Any) -> int:
     h5bound demo try
     """,
 )
-@click.argument("folder", default="h5bound-demo", type=click.Path(file_okay=False, path_type=Path))
-def demo_command(folder: Path) -> int:
-    """Write an HDF5 file to FOLDER, convert it to Zarr, and verify it."""
+@click.argument("directory", default="h5bound-demo", type=click.Path(file_okay=False, path_type=Path))
+def demo_command(directory: Path) -> int:
+    """Write an HDF5 file to DIRECTORY, convert it to Zarr, and verify it."""
     from h5bound._convert import convert
     from h5bound.cli.demo import is_demo, write_demo
     from h5bound.errors import TargetError
 
-    folder.mkdir(parents=True, exist_ok=True)
-    source, target = folder / "demo.h5", folder / "demo.zarr"
+    directory.mkdir(parents=True, exist_ok=True)
+    source, target = directory / "demo.h5", directory / "demo.zarr"
     repeated = is_demo(source)
     for path in (source, target):
         if path.exists() and not repeated:
-            raise TargetError(f"{path}: exists and was not made by h5bound demo; choose another folder")
+            raise TargetError(f"{path}: exists and was not made by h5bound demo; choose another directory")
     console = make_console()
     write_demo(source)
     size = format_nbytes(source.stat().st_size)

@@ -1,8 +1,8 @@
 """Decoders of single HDF5 filters, on plain buffers.
 
 They run outside HDF5, so without its lock, and the codec libraries release the GIL. Each writes into a buffer of the
-declared size and raises DamagedError for data that decode to any other size. No size in the data themselves decides how
-much memory is allocated. Codec libraries are imported where they are called.
+declared size and raises DamagedError for data that decode to any other size. Sizes in the data never decide how much
+memory is allocated. Codec libraries are imported where they are called.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ class FilterInput(NamedTuple):
     """The input of one decoder."""
 
     source: Bytes
-    """Bytes as the filter left them. A decoder that overwrites them restores them."""
+    """Encoded bytes. A decoder that overwrites them restores them."""
     nbytes: int
-    """Decoded size in bytes; -1 where it is not known beforehand."""
+    """Decoded size in bytes; -1 if unknown."""
     out: Bytes | None
     """Buffer for the decoded bytes; None for a new one."""
     options: tuple[int, ...]
     """Client data values of the filter."""
     limit: int = 0
-    """Largest decoded size in bytes, where `nbytes` is -1."""
+    """Largest decoded size in bytes if `nbytes` is -1."""
 
     def target(self) -> Bytes:
         """Return the buffer to decode into: `out`, or a new one of `nbytes`, or of the source's size if that is -1."""
@@ -113,7 +113,7 @@ def undo_fletcher32(step: FilterInput) -> Bytes:
 
 
 def undo_fletcher32_rows(source: Rows) -> Rows:
-    """Check and remove the checksums of small chunks, a row each. The error does not tell which chunk is damaged."""
+    """Check and remove the checksums of small chunks, a row each. The error does not name the damaged chunk."""
     data, stored = source[:, :-4], np.ascontiguousarray(source[:, -4:])
     words = np.ascontiguousarray(data[:, : data.shape[1] // 2 * 2]).view("<u2").astype(np.float64)
     first = words.sum(axis=1).astype(np.int64) * 256  # exact: below 2**53

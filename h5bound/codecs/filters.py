@@ -1,4 +1,4 @@
-"""The table from HDF5 filters to their decoders (:mod:`h5bound.codecs.decoders`) and the Zarr codecs equal to them.
+"""The table from HDF5 filters to their decoders (:mod:`h5bound.codecs.decoders`) and to equivalent Zarr codecs.
 
 HDF5 applies the filters of a pipeline in order when it writes and undoes them in reverse when it reads. Bit i of a
 chunk's filter mask says that filter i was skipped for that chunk (HDF5 File Format Specification, "Filter Pipeline
@@ -59,7 +59,7 @@ class Filter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterSpec:
-    """One entry of the table: a filter that h5bound undoes itself."""
+    """One entry of the table: a filter that h5bound decodes itself."""
 
     name: str
     """Common name, used in messages."""
@@ -68,15 +68,15 @@ class FilterSpec:
     growth: int | None
     """Bytes that the filter adds to a chunk; None for a compressor, whose output has any size."""
     accepts: Callable[[Options, int], bool] = lambda _options, _nbytes: True
-    """Whether the decoder takes these client data values for chunks of so many bytes; other chunks are left to HDF5."""
+    """Whether the decoder takes these client data values for chunks of so many bytes; else HDF5 decodes them."""
     codec: Callable[[Options], CodecConfig] | None = None
-    """Zarr codec for the client data values; None where no codec undoes the filter."""
+    """Zarr codec for the client data values; None if no codec decodes the filter."""
     needs_nbytes: bool = True
     """Whether the decoder must know the decoded size; if not, it may follow another compressor."""
     library: str | None = None
     """Optional dependency that the decoder imports."""
     join: Callable[[Sequence[Bytes], int, Options], Bytes | None] | None = None
-    """What the filter would have made of several chunks as one, from their decoded size and its client data values."""
+    """Function that joins encoded chunks into one, given their decoded size and the client data values."""
 
 
 def to_codec_v3(codec: CodecConfig) -> CodecConfig:
@@ -197,9 +197,9 @@ class Decoder:
     def decode(self, encoded: Bytes, out: Bytes, mask: int = 0) -> None:
         """Decode one chunk into `out`, which has `nbytes` bytes.
 
-        Bit i of `mask` says that filter i was skipped. `encoded` may be overwritten meanwhile, but is restored. Each
-        filter but the last one to be undone takes one more buffer of the chunk's size. Raise DamagedError if the bytes
-        do not decode to `nbytes` bytes or a checksum does not match.
+        Bit i of `mask` says that filter i was skipped. `encoded` may be overwritten during the call, but is restored.
+        Each filter but the last one to be decoded takes one more buffer of the chunk's size. Raise DamagedError if the
+        bytes do not decode to `nbytes` bytes or a checksum does not match.
         """
         steps = self._applied(mask)
         data = encoded
@@ -244,7 +244,7 @@ class Decoder:
 
     @property
     def _limit(self) -> int:
-        """The most bytes that a compressor may have made of a chunk, or been given: twice as many and 64 KiB."""
+        """Most bytes of the input or output of a compressor: twice the chunk and 64 KiB."""
         return 2 * self.nbytes + (1 << 16)
 
     def _applied(self, mask: int) -> list[tuple[FilterSpec, Options, int]]:
@@ -264,21 +264,21 @@ class Decoder:
 def make_decoder(filters: tuple[Filter, ...], nbytes: int) -> Decoder:
     """Return the decoder of a pipeline for chunks of `nbytes` bytes.
 
-    Raise UnsupportedError if a filter is not in the table, its library is not installed, or its settings are left to
-    HDF5. Such data must be read through h5py.
+    Raise UnsupportedError if a filter is not in the table, its library is not installed, or only HDF5
+    can decode its settings. Such data must be read through h5py.
     """
     steps = []
     compressed = False
     for entry in filters:
         spec = FILTERS.get(entry.id)
         if spec is None:
-            raise UnsupportedError(f"filter {entry.id} ({entry.name}) is undone by HDF5 only")
+            raise UnsupportedError(f"filter {entry.id} ({entry.name}) can only be decoded by HDF5")
         if spec.library and importlib.util.find_spec(spec.library) is None:
             raise UnsupportedError(f"filter {spec.name} needs {spec.library}: pip install 'h5bound[filters]'")
         if not spec.accepts(entry.options, nbytes):
-            raise UnsupportedError(f"filter {spec.name} with the settings {entry.options} is left to HDF5")
+            raise UnsupportedError(f"filter {spec.name} with the settings {entry.options} is decoded by HDF5")
         if compressed and spec.growth is None and spec.needs_nbytes:
-            raise UnsupportedError(f"filter {spec.name} after another compressor is left to HDF5")
+            raise UnsupportedError(f"filter {spec.name} after another compressor is decoded by HDF5")
         compressed = compressed or spec.growth is None
         steps.append((spec, entry.options))
     return Decoder(nbytes, tuple(steps))

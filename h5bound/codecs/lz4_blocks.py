@@ -37,14 +37,14 @@ class Frames(NamedTuple):
 
 
 def find_frames(source: Bytes, nbytes: int, packed: int) -> Frames:
-    """Return the blocks of a buffer of `nbytes` decoded bytes, of which the first `packed` are in blocks.
+    """Return the blocks of a buffer of `nbytes` decoded bytes; its blocks have the first `packed` bytes.
 
     Raise DamagedError if its header has another size, or it ends within a block.
     """
     if source.size < HEAD.size or HEAD.unpack_from(source)[0] != nbytes:
         raise DamagedError(f"is not a framed buffer of {nbytes} bytes")
     block = HEAD.unpack_from(source)[1] or 1
-    if -(-packed // block) * (LENGTH.size + 1) > source.size:  # so that no more are listed than there can be
+    if -(-packed // block) * (LENGTH.size + 1) > source.size:  # before a list of more blocks than the buffer can have
         raise DamagedError("ends within a block")
     unpack_length, view, offset = LENGTH.unpack_from, memoryview(source), HEAD.size
     lengths = []
@@ -61,9 +61,9 @@ def find_frames(source: Bytes, nbytes: int, packed: int) -> Frames:
 
 
 def join_frames(parts: Sequence[Bytes], nbytes: int) -> Bytes | None:
-    """Return one framed buffer for several of `nbytes` decoded bytes; None where their blocks differ in size.
+    """Return one framed buffer for several of `nbytes` decoded bytes; None if their blocks differ in size.
 
-    None also where a last block is shorter than the others. Raise DamagedError as `find_frames` does.
+    None also if a last block is shorter than the others. Raise DamagedError as `find_frames` does.
     """
     buffers = [find_frames(part, nbytes, nbytes) for part in parts]
     sizes = {min(frames.block, nbytes) for frames in buffers}
@@ -103,9 +103,9 @@ def unpack_one_by_one(
 def unpack_full(frames: Frames, out: Bytes, *, plain: bool = False) -> int:
     """Decompress all LZ4 blocks of full size into `out` in one call, and return their number.
 
-    imagecodecs copies a block that is as long as its content, as in HDF5's LZ4 filter (`plain`). bitshuffle compresses
-    such a block too, so where one has that length, none are decompressed here. The total size shows a block that holds
-    too little; DamagedError says so.
+    imagecodecs copies a block that is as long as its content, as in HDF5's LZ4 filter (`plain`). bitshuffle also
+    compresses a block of that length, so if there is one, none are decompressed here. Raise DamagedError if the total
+    size is wrong.
     """
     import imagecodecs
 

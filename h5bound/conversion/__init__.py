@@ -1,5 +1,5 @@
-"""Do what the plan says: read work units, write keys, and mark the store complete last.
+"""Carry out the plan: read work units, write keys, and the root's metadata document last.
 
-What a target holds before decides whether a conversion is refused, resumed or begins from nothing. Another output of
-the same plan is a room next to this one.
+The content of a target before decides whether a conversion is refused, resumed or started. Another output of the same
+plan is a room next to this one.
 """

@@ -1,6 +1,6 @@
-"""What cannot be converted because of its values, found before anything is written.
+"""Find datasets whose values cannot be converted, before anything is written.
 
-Text may not be UTF-8, and references may lead nowhere: only the values show that. If such a value would end the
+Text may not be UTF-8, and references may have no target: only the values show that. If such a value would end the
 conversion, the values are read once before it begins.
 """
 
@@ -59,9 +59,9 @@ def probe_unit(opened: OpenFile, values: SourceValues, unit: Unit) -> str:
 
 
 def report_unit(_values: SourceValues, unit: Unit, problem: str) -> UnitResult:
-    """Return what reading a unit gave: there is nothing to write."""
+    """Return the result of reading a unit: nothing is written."""
     return UnitResult(unit.array, problem=problem, unreadable=bool(problem))
 
 
 PROBE = Work("probe", read=probe_unit, use=report_unit)
-"""What is done with each unit before a conversion."""
+"""The work of each unit before a conversion."""

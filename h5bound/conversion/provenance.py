@@ -1,4 +1,4 @@
-"""The provenance of a store: from what and how it was made, and details of its nodes. Written last, and read back."""
+"""The provenance of a store: its source and settings, and details of its nodes. It is written last."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PROVENANCE_KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Provenance:
-    """What the root attribute ``_h5bound`` says."""
+    """The root attribute ``_h5bound``."""
 
     settings: Settings
     limits: Limits
@@ -45,11 +45,11 @@ class Provenance:
     skipped: tuple[Skipped, ...]
 
 
-def identify(scan: SourceScan, settings: Settings, limits: Limits) -> dict[str, Any]:
-    """Return what distinguishes one conversion from another: source, settings and version."""
+def list_inputs(scan: SourceScan, settings: Settings, limits: Limits) -> dict[str, Any]:
+    """Return what decides the bytes of every key: source, settings, limits and version."""
     files = {path: file_to_json(path, state.size, state.mtime_ns) for path, state in scan.external_states.items()}
     for origin in reversed(scan.origins):
-        index, state = origin.hierarchy, origin.source.identity
+        index, state = origin.hierarchy, origin.source.state
         entry = file_to_json(index.file.removesuffix(f"?{HIDDEN}"), index.size, index.mtime_ns)
         stamps = {"stamps": dict(state.stamps)} if state is not None and state.stamps else {}
         files[origin.source.path] = {**entry, **stamps}
@@ -65,25 +65,25 @@ def identify(scan: SourceScan, settings: Settings, limits: Limits) -> dict[str, 
 
 
 def file_to_json(path: str, size: int, mtime_ns: int) -> dict[str, Any]:
-    """Return the entry of a file, without its folder, which is private."""
+    """Return the entry of a file, without its directory, which is private."""
     return {"path": text_to_json(Path(path).name), "size": size, "mtime_ns": mtime_ns}
 
 
-def fingerprint(identity: Mapping[str, Any]) -> str:
-    """Return a hash of an identity."""
-    return hashlib.blake2b(json.dumps(identity, sort_keys=True).encode(), digest_size=16).hexdigest()
+def fingerprint(inputs: Mapping[str, Any]) -> str:
+    """Return the hash of the inputs of a conversion."""
+    return hashlib.blake2b(json.dumps(inputs, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def skipped_to_json(item: Skipped) -> dict[str, Any]:
-    """Return the entry of something that was left out."""
+    """Return the entry of a skipped object or attribute."""
     return {**item.to_dict(), "path": text_to_json(item.path)}
 
 
 def parse_provenance(target: Target) -> Provenance:
     """Return the provenance of a store.
 
-    Raise TargetError if nothing is there, the store is unfinished or not h5bound's, or its provenance is damaged or of
-    another version.
+    Raise TargetError if the store is missing, unfinished or not h5bound's, or its provenance is damaged or of another
+    version.
     """
     try:
         provenance = read_provenance_text(target)
@@ -107,7 +107,7 @@ def root_document(target: Target) -> str:
 
 
 def read_provenance_text(target: Target) -> Mapping[str, Any]:
-    """Return the root attribute ``_h5bound``. Raise TargetError if there is no complete store of h5bound."""
+    """Return the root attribute ``_h5bound``; raise TargetError unless the target is a complete store of h5bound."""
     marker = target.keys.read(MARKER)
     document = target.keys.read(root_document(target))
     if marker is not None:
@@ -125,7 +125,7 @@ def read_provenance_text(target: Target) -> Mapping[str, Any]:
 
 
 def check_form(provenance: Mapping[str, Any]) -> None:
-    """Raise ValueError for the provenance of another h5bound, TypeError if its limits or details have no such form."""
+    """Raise ValueError for the provenance of another version, TypeError if limits or details have another form."""
     version, limits, details = (provenance[name] for name in ("version", "limits", "details"))
     if version != PROVENANCE_VERSION:
         raise ValueError(f"it has version {version!r}, and this h5bound reads version {PROVENANCE_VERSION}")
@@ -136,7 +136,7 @@ def check_form(provenance: Mapping[str, Any]) -> None:
 
 
 def settings_from_json(json: Any, zarr_format: int) -> Settings:
-    """Return the settings. Raise ValueError if `convert` has no such settings, or they are of another format."""
+    """Return the settings; raise ValueError if `convert` does not accept them, or they are for another format."""
     chunks, shards = dict(json["chunks"]), dict(json["shards"])
     settings = make_settings(**{**json, "chunks": chunks, "shards": shards or None})
     globs = (*settings.include, *settings.exclude, *chunks, *shards)
@@ -147,8 +147,8 @@ def settings_from_json(json: Any, zarr_format: int) -> Settings:
 
 
 def skipped_from_json(json: Any) -> Skipped:
-    """Return an entry of what was left out. Raise TypeError if it is none."""
+    """Return a skipped object or attribute from its entry; raise TypeError if it is not an entry."""
     path, reason, attribute = text_from_json(json["path"]), json["reason"], json.get("attribute")
     if not isinstance(reason, str) or not isinstance(attribute, str | None):
-        raise TypeError(f"not an entry of what was left out: {json}")
+        raise TypeError(f"not an entry of something skipped: {json}")
     return Skipped(path, reason, attribute)

@@ -1,12 +1,12 @@
-"""What a target holds before a conversion, what is done about it, and how much of the work is done already.
+"""Find the state of a target before a conversion, choose an action, and find the work that is already done.
 
-What is done depends on the state and the options, see `ACTIONS`. *continue* and *done* need a marker or provenance of
-the same source, settings and version.
+The action depends on the state and the options, see `ACTIONS`. *continue* and *done* need a marker or provenance of the
+same source, settings and version.
 
 The store itself is the journal. A key is written whole or not at all, and the fingerprint decides the bytes of every
-key. So *continue* deletes what is no chunk of the plan (partial files, metadata documents), writes the chunks that are
-missing, and then the metadata documents. *replace* writes a marker without a fingerprint before it deletes the first
-key: nothing that is left can be taken for a chunk of the new store.
+key. So *continue* deletes what is not a chunk of the plan (partial files, metadata documents), writes the chunks that
+are missing, and then the metadata documents. *replace* writes a marker without a fingerprint before it deletes the
+first key: no key that remains can be taken for a chunk of the new store.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ ACTIONS: dict[State, tuple[Action, Action, Action]] = {
     "store": ("refuse", "done", "replace"),
     "other": ("refuse", "refuse", "refuse"),
 }
-"""What is done by default, with resume, and with overwrite."""
+"""Actions by default, with resume, and with overwrite."""
 
 UNFINISHED = "this is an unfinished conversion; resume=True goes on with it, overwrite=True replaces it"
 
@@ -64,7 +64,7 @@ ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata", ".zattrs")
 
 
 def find_state(target: Target, marker: bytes | None) -> State:
-    """Return what a target holds, by the content of its marker and its keys."""
+    """Return the state of a target from the content of its marker and its keys."""
     if "fingerprint" in parse_marker(marker):
         return "unfinished"
     if target.keys.is_empty(but=target.marker):
@@ -75,7 +75,7 @@ def find_state(target: Target, marker: bytes | None) -> State:
 
 
 def choose_action(target: Target, state: State, *, resume: bool, overwrite: bool) -> Action:
-    """Return what to do about a state. Raise TargetError if that is to refuse it."""
+    """Return the action for a state; raise TargetError instead of *refuse*."""
     action = ACTIONS[state][1 if resume else 2 if overwrite else 0]
     if action == "refuse":
         raise TargetError(f"{target.url}: {REFUSALS[state]}")
@@ -83,7 +83,7 @@ def choose_action(target: Target, state: State, *, resume: bool, overwrite: bool
 
 
 def check_target_state(target: Target, source: H5Source, *, resume: bool, overwrite: bool) -> None:
-    """Raise TargetError if the target is the source, is written to now, or holds what is not to be touched."""
+    """Raise TargetError if the target is the source, another conversion writes to it, or its content must stay."""
     target.check_free(source.path)
     check_source(target, source)
     state = find_state(target, target.keys.read(MARKER))
@@ -93,7 +93,7 @@ def check_target_state(target: Target, source: H5Source, *, resume: bool, overwr
             f"{target.url}: its file system may hold keys that were not written to their end, so the conversion cannot "
             "be resumed; overwrite=True starts over"
         )
-    known = source.identity is not None and (source.identity.mtime_ns or source.identity.stamps)
+    known = source.state is not None and (source.state.mtime_ns or source.state.stamps)
     if resume and action != "start" and not known:
         raise TargetError(
             f"{target.url}: cannot resume: the source {source.path} has no modification time, so it may have changed; "
@@ -104,16 +104,16 @@ def check_target_state(target: Target, source: H5Source, *, resume: bool, overwr
 def decide_action(
     target: Target, marker: Marker, description: Mapping[str, Any], *, resume: bool, overwrite: bool
 ) -> Action:
-    """Return what to do about a target that no other conversion can change any more.
+    """Return the action for a target that this conversion has locked.
 
-    `description` is that of this conversion, with its fingerprint. Raise TargetError if the target is not to be
-    touched, is another conversion's work, or has become a store since it was checked.
+    `description` is that of this conversion, with its fingerprint. Raise TargetError if its content must stay,
+    is the work of another conversion, or has become a store since it was checked.
     """
     state = find_state(target, marker.content)
     try:
         action = choose_action(target, state, resume=resume and state != "store", overwrite=overwrite)
     except TargetError:
-        if not marker.content:  # created just now, or empty, by a conversion that was not the first to lock it
+        if not marker.content:  # this conversion has just created it, or found it empty
             marker.delete()
         raise
     there = parse_marker(marker.content)
@@ -123,7 +123,7 @@ def decide_action(
 
 
 def prepare_target(target: Target, marker: Marker, *, description: Mapping[str, Any], action: Action) -> list[str]:
-    """Mark the target as unfinished work of this conversion, and return the keys that it has already."""
+    """Write the marker of this conversion, and return the keys that the target already has."""
     if action == "continue":
         marker.take_over(description)
         return target.keys.list_all()
@@ -135,8 +135,8 @@ def prepare_target(target: Target, marker: Marker, *, description: Mapping[str, 
 
 
 def other_conversion(target: Target, there: Mapping[str, Any], here: Mapping[str, Any]) -> TargetError:
-    """Return the error for the work of another conversion, with what differs."""
-    parts = list(list_differing(there, json.loads(json.dumps(here)))) or ["other objects left out"]
+    """Return the error for the work of another conversion, with the differences."""
+    parts = list(list_differing(there, json.loads(json.dumps(here)))) or ["other objects skipped"]
     return TargetError(
         f"{target.url}: cannot resume: the store was begun with {'; '.join(parts)}; repeat the first source and "
         "options, or overwrite=True replaces it"
@@ -144,7 +144,7 @@ def other_conversion(target: Target, there: Mapping[str, Any], here: Mapping[str
 
 
 def list_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what differs between two descriptions of conversions, as they are in JSON.
+    """Yield the differences between two descriptions of conversions in JSON.
 
     >>> list(list_differing({"version": 1, "limits": {"a": 1, "b": 2}}, {"version": 1, "limits": {"a": 3}}))
     ['a=1, now a=3', 'b=2, now b=None']
@@ -160,9 +160,9 @@ def list_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterato
 
 
 def find_done(
-    target: Target, scan: SourceScan, plan: StorePlan, *, jobs: Sequence[Job], identity: Mapping[str, Any]
+    target: Target, scan: SourceScan, plan: StorePlan, *, jobs: Sequence[Job], inputs: Mapping[str, Any]
 ) -> tuple[list[UnitResult], dict[str, str]]:
-    """Return what was written of each unit of a complete store, and why datasets could not be read, by path.
+    """Return the results of the units of a complete store, and why datasets could not be read, by path.
 
     Raise TargetError if another conversion made the store, or chunks or metadata documents are missing.
     """
@@ -172,9 +172,9 @@ def find_done(
         raise TargetError(f"{error}; it cannot be resumed; overwrite=True replaces it") from error
     provenance = read_provenance_text(target)
     planned = [skipped_to_json(item) for item in plan.skipped]
-    differs = any(list_differing(provenance, json.loads(json.dumps(identity))))
+    differs = any(list_differing(provenance, json.loads(json.dumps(inputs))))
     if differs or provenance["skipped"][: len(planned)] != planned:
-        raise other_conversion(target, provenance, identity)
+        raise other_conversion(target, provenance, inputs)
     failed = {str(text_from_json(item["path"])): item["reason"] for item in provenance["skipped"][len(planned) :]}
     keys = set(target.keys.list_all())
     of_group, of_array = (".zgroup", ".zarray") if target.zarr_format == 2 else ("zarr.json", "zarr.json")
@@ -182,11 +182,15 @@ def find_done(
     documents += [f"{job.node.target}/{of_array}" for job in jobs if job.path not in failed]
     missing = [name for name in documents if name not in keys]
     if missing:
-        raise TargetError(f"{target.url}: marked complete, but {missing[0]} is missing; overwrite=True replaces it")
+        raise TargetError(
+            f"{target.url}: the store is complete, but {missing[0]} is missing; overwrite=True replaces it"
+        )
     left, written, _ = split_written(target, plan, jobs=jobs, keys=keys)
     lost = sum(len(unit.chunk_coords) for unit in left if jobs[unit.array].path not in failed)
     if lost:
-        raise TargetError(f"{target.url}: marked complete, but {lost:,} chunks are missing; overwrite=True replaces it")
+        raise TargetError(
+            f"{target.url}: the store is complete, but {lost:,} chunks are missing; overwrite=True replaces it"
+        )
     return written, failed
 
 
@@ -206,7 +210,7 @@ def delete_keys(target: Target, keys: Collection[str]) -> None:
 def split_written(
     target: Target, plan: StorePlan, *, jobs: Sequence[Job], keys: Collection[str]
 ) -> tuple[list[Unit], list[UnitResult], set[str]]:
-    """Return the units that are left to write, what is written already, and the keys that belong to neither.
+    """Return the units to write, the results of chunks that are already written, and the keys that belong to neither.
 
     `jobs` has one for each array of the plan, `keys` are those of the target.
     """

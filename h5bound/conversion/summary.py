@@ -46,7 +46,7 @@ def make_report(
 
 
 def list_skipped(plan: StorePlan, failed: Mapping[str, str]) -> tuple[Skipped, ...]:
-    """Return what is not in the store: what was planned so, and datasets that could not be read, with their reasons."""
+    """Return what is not in the store, with reasons: skipped by the plan, and datasets that could not be read."""
     return (*plan.skipped, *(Skipped(path, reason) for path, reason in failed.items()))
 
 
@@ -90,10 +90,10 @@ def explain_decoded(plan: ArrayPlan) -> tuple[str, ...]:
     """Return the reasons why chunks were not copied."""
     if plan.manifest is None or not plan.manifest.masks.any():
         return plan.reasons
-    encoded_anew = plan.manifest.masks != 0
+    re_encoded = plan.manifest.masks != 0
     counts = {
-        "encoded anew: HDF5 stored them otherwise": int((encoded_anew & (plan.manifest.nbytes > 0)).sum()),
-        "never written: given their fill value": int((encoded_anew & (plan.manifest.nbytes == 0)).sum()),
+        "re-encoded: HDF5 skipped a filter for them": int((re_encoded & (plan.manifest.nbytes > 0)).sum()),
+        "never written: given their fill value": int((re_encoded & (plan.manifest.nbytes == 0)).sum()),
     }
     total = len(plan.chunk_coords)
     return tuple(f"{count:,} of {total:,} chunks {reason}" for reason, count in counts.items() if count)

@@ -1,4 +1,4 @@
-"""What the tasks of a conversion do: read a unit while the file is open, write it once the file is closed.
+"""The tasks of a conversion: read a unit while the file is open, write it once the file is closed.
 
 Both functions run in any thread or process that dask chooses. A `Job` for each array and the unit itself travel to
 the tasks; a unit holds its chunks as arrays.
@@ -47,12 +47,12 @@ NO_CHUNK = 2**64 - 1
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Job:
-    """What the units of one array have in common."""
+    """One array to write: what its units have in common."""
 
     values: SourceValues
     """How the dataset is read."""
     strategy: Strategy
-    """How the array is made of it."""
+    """How the array is made from it."""
     node: ArrayNode
     """The Zarr array as it was planned."""
     array: zarr.Array[Any]
@@ -62,7 +62,7 @@ class Job:
     target: Target
     """The store."""
     skip: bool
-    """Whether a dataset that cannot be read is reported; otherwise it ends the conversion."""
+    """Whether a dataset that cannot be read is skipped and reported; if not, it ends the conversion."""
     owner: str = ""
     """Name of the conversion in the marker of a store that has no locks."""
 
@@ -86,7 +86,7 @@ class EncodedChunks:
     """
 
     def __init__(self, sizes: NDArray[np.int64]) -> None:
-        self.bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])  # where each starts, and the last ends
+        self.bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])  # start of each, and end of the last
         self.data: Bytes = np.empty(self.bounds[-1], np.uint8)
 
     def __iter__(self) -> Iterator[Bytes]:
@@ -94,9 +94,9 @@ class EncodedChunks:
             yield self.data[start:stop]
 
     def pack_shard(self, start: int, stop: int, positions: NDArray[np.int64], count: int) -> bytes:
-        """Return a shard of the chunks from `start` to `stop`, half-open, its index and checksum at the end.
+        """Return a shard of the chunks from `start` to `stop` (half-open), followed by its index and checksum.
 
-        `positions` are theirs in the shard, in C order; `count` is the number of positions in a shard.
+        `positions` are those of the chunks in the shard, in C order; `count` is the number of positions in a shard.
         """
         import google_crc32c
 
@@ -109,7 +109,7 @@ class EncodedChunks:
 
 
 def read_unit(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
-    """Read a unit: the elements of each chunk, or its encoded bytes where it is copied.
+    """Read a unit: the elements of each chunk, or its encoded bytes if it is copied.
 
     Raise CorruptChunkError or UnsupportedError if it cannot be read, unless the job skips such datasets.
     """
@@ -119,7 +119,7 @@ def read_unit(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
 def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
     """Read the encoded bytes of each chunk; a chunk with a filter mask is decoded and re-encoded.
 
-    Raise CorruptChunkError if a chunk is not as `check_copies` wants it, or is damaged.
+    Raise CorruptChunkError if a chunk is damaged, or fails `check_copies`.
     """
     manifest = unit.manifest
     assert manifest is not None
@@ -146,7 +146,7 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
 
 
 def check_copies(opened: OpenFile, job: Job, manifest: ChunkManifest) -> None:
-    """Raise CorruptChunkError, before memory is allocated, if a chunk to copy is not all in the file.
+    """Raise CorruptChunkError, before memory is allocated, if a chunk to copy extends past the end of the file.
 
     A chunk of an array without codecs must also have as many bytes as its elements.
     """
@@ -165,7 +165,7 @@ def check_copies(opened: OpenFile, job: Job, manifest: ChunkManifest) -> None:
 def open_encoded(opened: OpenFile, job: Job, manifest: ChunkManifest) -> Callable[[int, Bytes], None]:
     """Return a function that reads the encoded bytes of the chunk in a row of the manifest into an array.
 
-    It reads the file itself, or asks HDF5 where the bytes in the file may not be all that HDF5 has.
+    It reads the file itself, or asks HDF5 if HDF5 may have bytes that are not in the file yet.
     """
     if opened.bytes is not None:
         offsets, sizes = manifest.offsets.tolist(), manifest.nbytes.tolist()
@@ -201,7 +201,7 @@ def read_elements_of_sequences(opened: OpenFile, job: Job, unit: Unit) -> list[B
 
 
 def cut_chunks(values: Block, size: int) -> list[Block]:
-    """Return values in chunks of so many along the first axis."""
+    """Return values in chunks of `size` along the first axis."""
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
@@ -214,7 +214,7 @@ READERS: Mapping[Strategy, Callable[[OpenFile, Job, Unit], list[Block] | Encoded
 
 
 def write_unit(job: Job, unit: Unit, result: ReadResult) -> UnitResult:
-    """Write what was read of a unit, and return how much that was.
+    """Write the chunks of a unit that was read, and return their number and bytes.
 
     Raise TargetError if the store was deleted, or another conversion has taken it over.
     """
@@ -267,15 +267,15 @@ def key_of(job: Job, coords: Sequence[int]) -> str:
 
 
 def check_target(job: Job) -> None:
-    """Raise TargetError if the marker of this conversion is not there: this process sees another place."""
+    """Raise TargetError if this process does not see the marker of the conversion: it sees another place."""
     if job.target.marker and job.target.keys.read(MARKER) is None:
         raise TargetError(f"{job.target.url}: not visible to this worker; use a path that every worker can reach")
 
 
 def delete_partial(job: Job) -> None:
-    """Delete the partial keys that workers have left which died while they wrote: others have written these keys."""
+    """Delete the partial keys of workers that died while writing: other workers have written these keys."""
     job.target.keys.delete_partial()
 
 
 TRANSFER = Work(name="write", read=read_unit, use=write_unit, check=check_target, delete_partial=delete_partial)
-"""What a conversion does with each unit."""
+"""The work of a conversion."""

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 def make_jobs(target: Target, scan: SourceScan, plan: StorePlan, *, skip: bool, owner: str = "") -> list[Job]:
-    """Return what the units of each array have in common."""
+    """Return the job of each array."""
     dataset_scans = {item.record.path: item for item in scan.datasets}
     with quiet_zarr():
         return [
@@ -67,22 +67,22 @@ def write_store(
     scan: SourceScan,
     plan: StorePlan,
     *,
-    identity: dict[str, Any],
+    inputs: dict[str, Any],
     transfer: Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]],
     skip: bool,
     resume: bool,
     overwrite: bool,
 ) -> tuple[list[UnitResult], dict[str, str]]:
-    """Write the store, and return what became of its units, and why datasets could not be read, by path.
+    """Write the store; return the results of its units, and why datasets could not be read, by path.
 
-    `identity` is source, settings and version, which the bytes of every key follow from. `transfer` reads and writes
-    the units of jobs. With `skip`, a dataset that cannot be read is left out and reported. Raise TargetError if another
-    conversion is writing to the target, or it holds what is not to be replaced.
+    `inputs` are source, settings and version, from which the bytes of every key follow. `transfer` reads and writes
+    the units of jobs. With `skip`, a dataset that cannot be read is skipped and reported. Raise TargetError if another
+    conversion is writing to the target, or its content must stay.
     """
     if resume and find_state(target, target.keys.read(MARKER)) == "store":
         jobs = make_jobs(target, scan, plan, skip=skip)
-        return find_done(target, scan, plan, jobs=jobs, identity=identity)
-    description = {"fingerprint": fingerprint(identity), **identity}
+        return find_done(target, scan, plan, jobs=jobs, inputs=inputs)
+    description = {"fingerprint": fingerprint(inputs), **inputs}
     with target.begin(f"h5bound: {scan.hierarchy.file}", overwrite=overwrite) as (started, marker):
         jobs = make_jobs(started, scan, plan, skip=skip, owner=marker.owner)
         action = decide_action(started, marker, description, resume=resume, overwrite=overwrite)
@@ -97,7 +97,7 @@ def write_store(
             for path in failed:
                 started.delete_prefix(scan.targets[path])
             skipped = list_skipped(plan, failed)
-            nodes = describe_nodes(started.zarr_format, scan, jobs, failed=failed, skipped=skipped, identity=identity)
+            nodes = describe_nodes(started.zarr_format, scan, jobs, failed=failed, skipped=skipped, inputs=inputs)
             finish(started, marker, scan, nodes=nodes)
     return results, failed
 
@@ -105,7 +105,7 @@ def write_store(
 def finish(target: Target, marker: Marker, scan: SourceScan, nodes: Mapping[str, Document]) -> None:
     """Write all documents, the root's last, and delete the marker of the unfinished conversion.
 
-    Raise SourceChangedError or SourceNotFoundError if a file is not what was read, and TargetError if another
+    Raise SourceChangedError or SourceNotFoundError if a file changed since it was read, and TargetError if another
     conversion has taken the store over.
     """
     target.keys.write(list_items(nodes))
@@ -124,11 +124,11 @@ def describe_nodes(
     *,
     failed: Collection[str],
     skipped: Iterable[Skipped],
-    identity: Mapping[str, Any],
+    inputs: Mapping[str, Any],
 ) -> dict[str, Document]:
     """Return the documents of all nodes by their paths, with the provenance attribute in that of the root."""
     provenance = {
-        **identity,
+        **inputs,
         "complete": True,
         "details": {scan.targets[path]: details for path, details in scan.details.items()},
         "skipped": [skipped_to_json(item) for item in skipped],
@@ -144,7 +144,7 @@ def describe_nodes(
 
 
 def check_unchanged(scan: SourceScan) -> None:
-    """Raise SourceChangedError or SourceNotFoundError if a file that was read is not what it was."""
+    """Raise SourceChangedError or SourceNotFoundError if a file changed since it was scanned."""
     for origin in scan.origins:
         check_origin(origin)
     for path, before in scan.external_states.items():
@@ -153,19 +153,19 @@ def check_unchanged(scan: SourceScan) -> None:
 
 
 def check_origin(origin: Origin) -> None:
-    """Raise SourceChangedError or SourceNotFoundError if a file is not what its hierarchy was read from.
+    """Raise SourceChangedError or SourceNotFoundError if a file changed since its hierarchy was read.
 
-    What a caller that has the file open has written is flushed first.
+    A file that the caller holds open is flushed first.
     """
     source, hierarchy = origin.source, origin.hierarchy
     file = source.caller_file()
     if file and file.mode != "r":
         file.flush()
     source.check_unchanged()
-    if not hierarchy.mtime_ns or source.identity is None or source.remote:
+    if not hierarchy.mtime_ns or source.state is None or source.remote:
         return
     now = FileState.of(source.path)
-    if (source.strict_identity or file) and (now.size, now.mtime_ns) != (hierarchy.size, hierarchy.mtime_ns):
+    if (source.strict_state or file) and (now.size, now.mtime_ns) != (hierarchy.size, hierarchy.mtime_ns):
         raise changed(source.path)
 
 
@@ -184,7 +184,7 @@ def list_longest(scan: SourceScan, plan: StorePlan) -> Iterator[str]:
 
 @contextmanager
 def explaining_unfinished(target: Target) -> Iterator[None]:
-    """Add to any exception a note that the store is unfinished, and what to do."""
+    """Add a note to any exception: the store is unfinished, and how to continue."""
     try:
         yield
     except BaseException as error:

@@ -1,4 +1,4 @@
 """Run the work units of a conversion or verification, on threads or on a dask cluster.
 
-On a cluster a window of units is one task; :func:`h5bound.execution.cluster.run_window` is what a worker does with it.
+On a cluster a window of units is one task; a worker runs it with :func:`h5bound.execution.cluster.run_window`.
 """

@@ -4,9 +4,9 @@
 
     client ──► window ──► a worker: open ► read each unit ► close ► use each unit ──► results ──► client
 
-Data does not travel: a task gets the places of the data, and returns what became of them. At any time the cluster has
-a few windows for each thread, whatever the size of the file. A window is cut just before it is sent, so that the
-windows of one worker have at most the bytes of one window together, and so that workers may come and go.
+Data does not travel: a task gets the places of the data, and returns results. At any time the cluster has a few windows
+for each thread, for a file of any size. A window is cut just before it is sent: so the windows of one worker have at
+most the bytes of one window together, and workers may come and go.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ MIN_SENT = 16
 """Least number of windows that the cluster has at a time: a cluster without workers then starts some."""
 
 WINDOW_CHUNKS = 65_536
-"""Chunks of a window at most: the place of each takes about 60 bytes."""
+"""Most chunks of a window: the place of each takes about 60 bytes."""
 
 MEMORY_SHARE = 4
-"""A worker has at least this many times the memory of its windows: they are held decoded, and encoded as well."""
+"""Least ratio of a worker's memory to that of its windows, which it holds decoded and encoded."""
 
 
 def plan_throttle(window: int, total: int, workers: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -78,7 +78,7 @@ def plan_throttle(window: int, total: int, workers: Sequence[tuple[int, int]]) -
 
 
 def take_window(left: deque[WorkUnit], jobs: Sequence[Job], nbytes: int) -> list[WorkUnit]:
-    """Remove the next window from the units that are left, and return it.
+    """Remove the next window from the remaining units, and return it.
 
     Its units are of one source and have at most ``nbytes``; there is at least one.
     """
@@ -109,7 +109,7 @@ def run_on_cluster(
 
     The units of one source follow each other. ``window`` is the bytes that one worker holds, at least one unit for
     each of its threads. ``max_windows`` is how many windows run at the same time; None for as many as there are
-    threads. Raise H5BoundError if the cluster loses its workers or is lost; what the work raises comes as it is.
+    threads. Raise H5BoundError if the cluster loses its workers or is lost; errors of the work are raised unchanged.
     """
     from distributed import as_completed
     from distributed.protocol.pickle import dumps
@@ -126,7 +126,7 @@ def run_on_cluster(
                 taken = take_window(left, jobs, window_nbytes)
                 used = {unit.array: jobs[unit.array] for unit in taken}
                 source = sources[jobs[taken[0].array].origin]
-                # bytes, which the scheduler does not load; raises UnsupportedError for what only this process has
+                # bytes, which the scheduler does not load; raises UnsupportedError for objects of this process only
                 packed = bytes(dumps((source, work, used, taken), protocol=5))
                 future = client.submit(run_window, packed, version("h5bound"), key=f"{name}-{sent}")
                 running[future] = sent, sum(unit.nbytes for unit in taken)
@@ -146,8 +146,8 @@ def run_on_cluster(
 def run_window(packed: bytes, release: str) -> list[Any]:
     """Return the results of the units of a packed window, in their order.
 
-    A window is one task: what was read stays where it was read, the close runs in the process that has the file open,
-    and if a worker dies, another one does its whole window. Raise H5BoundError if this worker has another version than
+    A window is one task: data stays where it was read, the close runs in the process that has the file open, and if a
+    worker dies, another one runs its whole window. Raise H5BoundError if this worker has another version than
     `release`, does not see the source or the target, or if the task was cancelled.
     """
     from distributed import get_worker
@@ -217,7 +217,7 @@ def cancelling(client: Any, running: dict[Any, tuple[int, int]], name: str) -> I
     try:
         yield
     finally:
-        with suppress(OSError):  # the connection may be lost meanwhile
+        with suppress(OSError):  # the connection may be lost by now
             if running and client.status == "running":
                 client.cancel(list(running), force=True)
             while running and client.status == "running":
@@ -264,7 +264,7 @@ def find_client(scheduler: str | None) -> Iterator[Any]:
 
     if scheduler is not None:
         try:
-            client = Client(scheduler, set_as_default=False)  # one that fails would stay the default
+            client = Client(scheduler, set_as_default=False)  # a client that fails would stay the default
         except (OSError, ValueError) as error:
             raise H5BoundError(
                 f"scheduler={scheduler!r}: no dask scheduler answers there ({error}); pass the address that "

@@ -45,11 +45,11 @@ def run_units(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> list[Result]:
-    """Read all units, use each once its source is closed, and return the results, units of one source together.
+    """Read all units, use each once its source is closed, and return the results, grouped by source.
 
     There is one job for each array. Sources are opened one after another, each once for a window of units. `window` is
     the bytes between one open and its close; on a cluster, the bytes that one worker holds. `workers` is the number of
-    threads; on a cluster, that of windows that run at the same time. `progress` gets the bytes done, and all bytes.
+    threads; on a cluster, of windows that run at the same time. `progress` gets the bytes done and in total.
     """
     units = sorted(units, key=lambda unit: jobs[unit.array].origin)
     total = sum(unit.nbytes for unit in units)
@@ -135,8 +135,8 @@ def runs_on_threads(scheduler: str | None) -> bool:
 def local_options(workers: int | None) -> Iterator[dict[str, Any]]:
     """Yield the options of `dask.compute` for the local scheduler in force.
 
-    Threads come from a pool that is shut down at the end: dask itself raises the first error while other tasks go on
-    running, and these would go on writing to the store.
+    Threads come from a pool that is shut down at the end: dask raises the first error while other tasks still run,
+    and these would still write to the store.
     """
     if dask.base.get_scheduler() not in (None, dask.threaded.get) or dask.config.get("pool", None) is not None:
         yield {} if workers is None else {"num_workers": workers}
@@ -149,7 +149,7 @@ def local_options(workers: int | None) -> Iterator[dict[str, Any]]:
 
 
 class ByteProgress(Callback):  # type: ignore[misc]  # dask's Callback is untyped
-    """Reports the bytes of units that are done: half of a unit's when it was read, half when it was used.
+    """Callback that reports the bytes done: half of a unit's bytes when it was read, half when it was used.
 
     dask calls it for every local compute of the process: the key `last`, of the last task, tells the graph of these
     units from others. `sizes` has the bytes of each unit by the number in its keys, `used` is the name of the keys of

@@ -1,4 +1,4 @@
-"""What is done with each work unit of a conversion or verification, and what became of it."""
+"""The work of a conversion or verification on each unit, and its results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Job(Protocol):
-    """What the units of one array have in common."""
+    """One array to write or compare: what its units have in common."""
 
     @property
     def path(self) -> str:
@@ -41,7 +41,7 @@ class WorkUnit(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UnitResult:
-    """What became of one work unit."""
+    """The result of one work unit."""
 
     array: int
     """Number of the array among the jobs."""
@@ -69,15 +69,15 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work(Generic[Result]):
-    """What is done with each unit."""
+    """The functions that process each unit."""
 
     name: str
-    """Prefix of the keys of the tasks that use what was read."""
+    """Prefix of the keys of the tasks that call `use`."""
     read: Callable[[Any, Any, Any], Any]
-    """Reads a unit: called with the open file, the job and the unit."""
+    """Function that reads a unit; called with the open file, the job and the unit."""
     use: Callable[[Any, Any, Any], Result]
-    """Uses what was read, once the file is closed: called with the job, the unit and what `read` returned."""
+    """Function that uses a unit once the file is closed; called with the job, the unit and the result of `read`."""
     check: Callable[[Any], None] | None = None
-    """Raises an error if the process that runs it does not see the store of a job."""
+    """Function that raises an error if its process does not see the store of a job."""
     delete_partial: Callable[[Any], None] | None = None
-    """Deletes what workers that died have left in the store of a job."""
+    """Function that deletes partial keys of workers that died from the store of a job."""

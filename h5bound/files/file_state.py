@@ -1,4 +1,4 @@
-"""The state of a file, local or remote, to find out whether it was changed or replaced."""
+"""The state of a file, local or remote, by which a change or a replacement is noticed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FileState:
     mtime_ns: int
     """Modification time in nanoseconds since 1970, 0 if unknown."""
     inode: int | None = None
-    """Inode of a local file; machines number a shared device differently, so the device is left out."""
+    """Inode of a local file; machines number a shared device differently, so the device is not compared."""
     stamps: tuple[tuple[str, str], ...] = ()
     """Names and values of the STAMPS of a remote file."""
 

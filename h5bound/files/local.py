@@ -98,7 +98,7 @@ class LocalLocation:
         """The real path."""
         return self.path
 
-    def identify(self) -> FileState:
+    def read_state(self) -> FileState:
         """Return the state of the file now."""
         return FileState.of(self.path)
 

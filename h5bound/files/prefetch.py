@@ -20,10 +20,10 @@ GAP_NBYTES = 128 << 10
 """Largest gap between spans that are one request: loading the gap takes less time than another request."""
 
 PIECE_NBYTES = 4 << 20
-"""Bytes up to which spans are joined: more arrives sooner in several concurrent requests."""
+"""Most bytes of joined spans: more bytes arrive sooner in several concurrent requests."""
 
 CONCURRENT_NBYTES = 16 << 20
-"""Bytes that are requested at a time, where it is known what will be read next."""
+"""Bytes that are requested at once where the next reads are known."""
 
 
 @dataclass(slots=True, eq=False)
@@ -67,7 +67,7 @@ class Pieces:
 
     def __init__(self) -> None:
         self._pieces: list[Piece] = []  # those with spans left, by start
-        self._waiting: deque[Piece] = deque()  # all that nobody has requested, and some that somebody has
+        self._waiting: deque[Piece] = deque()  # all that are not requested yet, and some that are
         self._lock = threading.Lock()
 
     def prefetch(self, spans: Iterable[Span]) -> None:
@@ -87,7 +87,7 @@ class Pieces:
             self._waiting += new
 
     def take(self, spans: Iterable[Span]) -> tuple[dict[Span, Piece], list[Piece]]:
-        """Return the piece of each span, and the pieces that the caller has to request: these, or more."""
+        """Return the piece of each span, and the pieces that the caller has to request, perhaps more than those."""
         by_span: dict[Span, Piece] = {}
         missing, to_request = [], []
         with self._lock:
@@ -124,7 +124,7 @@ class Pieces:
 
 
 def join(spans: Sequence[Span]) -> list[Span]:
-    """Return the spans in order, with those that lie close joined to one.
+    """Return the spans in order, after joining those that lie close together.
 
     >>> join([(500_000, 500_010), (0, 10), (1000, 1010)])
     [(0, 1010), (500000, 500010)]
@@ -139,6 +139,6 @@ def join(spans: Sequence[Span]) -> list[Span]:
 
 
 def match(spans: Iterable[Span], pieces: Sequence[Piece]) -> Iterable[tuple[Span, Piece]]:
-    """Yield each span with its piece, of those that the spans were joined to."""
+    """Yield each span with the piece that holds it; each span was joined to one of the pieces."""
     starts = [piece.span[0] for piece in pieces]
     return ((span, pieces[bisect_right(starts, span[0]) - 1]) for span in spans)

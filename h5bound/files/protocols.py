@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class FileLocation(Protocol):
-    """Where an HDF5 file is."""
+    """The location of an HDF5 file."""
 
     @property
     def path(self) -> str:
@@ -26,8 +26,8 @@ class FileLocation(Protocol):
     def key(self) -> Hashable:
         """Equal for equal locations, without secrets."""
 
-    def identify(self) -> FileState:
-        """Return the state of the file now; raise SourceNotFoundError if there is no file."""
+    def read_state(self) -> FileState:
+        """Return the state of the file now; raise SourceNotFoundError if it does not exist."""
 
     def open(self, state: FileState) -> tuple[h5py.File, FileBytes | None]:
         """Open the file in this state for reading; return the `h5py.File`, and the file's bytes if it is remote."""
@@ -52,7 +52,7 @@ class FileBytes(Protocol):
         """Announce ranges that will be gathered, each once, by any thread and in any order."""
 
     def gather(self, ranges: Iterable[Range]) -> Readable:
-        """Request these ranges together, and return what they can be read from."""
+        """Request these ranges together, and return an object to read them from."""
 
     def check(self) -> None:
         """Raise the error of a failed read that its caller may not have seen."""

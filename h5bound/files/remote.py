@@ -1,4 +1,4 @@
-"""HDF5 files at URLs: their state, how they are opened, and what the errors of fsspec mean."""
+"""HDF5 files at URLs: their state, opening them, and the errors of fsspec in plain words."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ class RemoteLocation:
 
     @property
     def key(self) -> Hashable:
-        """Equal for equal URLs, whatever the credentials in the options."""
+        """Equal for equal URLs, even with other credentials in the options."""
         return self.address.shown, self.address.token
 
-    def identify(self) -> FileState:
+    def read_state(self) -> FileState:
         """Return the state of the file now, with one request.
 
         Raise SourceNotFoundError if there is no file, H5BoundError if the server cannot be asked or gives no ranges.
         """
         system, path = self.find_system()
-        system.invalidate_cache(path)  # else an old listing may answer
+        system.invalidate_cache(path)  # otherwise fsspec may answer from an old listing
         info: dict[str, Any] = attempt(self.address, system.info, path)
         if info.get("type") == "directory":
             raise H5BoundError(f"{self.path}: this is a directory, not an HDF5 file")
@@ -79,7 +79,7 @@ class RemoteLocation:
 
 
 def attempt(address: Address, function: Callable[..., Result], *args: Any, **options: Any) -> Result:
-    """Call a function of fsspec; raise an error that says what its failure means, without the original with secrets."""
+    """Call a function of fsspec; raise its errors in plain words, without the original one and its secrets."""
     try:
         return function(*args, **options)
     except Exception as error:  # noqa: BLE001 - each library has errors of its own

@@ -1,7 +1,7 @@
 """The bytes of a remote file: ranges for the readers of chunks, and a Python file of cached blocks for HDF5.
 
 Garbage is not collected during a request. HDF5 asks for bytes under its lock, and a thread of fsspec loads them. If
-that thread collected h5py objects meanwhile, closing them would wait for the lock of HDF5: a deadlock.
+that thread then collected h5py objects, closing them would wait for the lock of HDF5: a deadlock.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 OVERDUE = 20
-"""Multiple of Python's own threshold at which garbage is collected between requests, if requests never pause."""
+"""Multiple of Python's own threshold at which garbage is collected even if requests follow without a pause."""
 
 NO_RANGES = "the server does not send parts of files (HTTP ranges); download the file first"
 
@@ -110,7 +110,7 @@ class RemoteFile:
         self._pieces.prefetch(self._spans(ranges))
 
     def gather(self, ranges: Iterable[Range]) -> Gathered:
-        """Request these ranges at once, those that lie close as one, and return what they can be read from."""
+        """Request these ranges at once, joining those that lie close, and return an object to read them from."""
         pieces, to_request = self._pieces.take(dict.fromkeys(self._spans(ranges)))
         try:
             for piece, data in zip(to_request, self.fetch([piece.span for piece in to_request]), strict=True):
@@ -166,7 +166,7 @@ class RemoteFile:
                 file.seek(start)
                 try:
                     return bytes(file.read(stop - start))
-                except ValueError:  # HTTPFile raises it for nothing else
+                except ValueError:  # the only reason why HTTPFile raises it
                     raise H5BoundError(f"{self.name}: {NO_RANGES}") from None
 
         part: bytes = self._attempt(load)
@@ -181,13 +181,13 @@ class RemoteFile:
             )
 
     def check(self) -> None:
-        """Raise, once, the error of a failed read: HDF5 or the caller may have gone on without these bytes."""
+        """Raise the error of a failed read once: HDF5 or the caller may have continued without these bytes."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
 
     def close(self) -> None:
-        """Drop what was announced and not read."""
+        """Forget announced ranges that were not read."""
         self._pieces = Pieces()
 
 
@@ -213,9 +213,9 @@ class Gathered:
 
 
 class RemoteView(io.RawIOBase):
-    """A remote file as HDF5 reads it, under the lock of HDF5: small reads from cached blocks, large ones as they are.
+    """A remote file for HDF5, which reads it under its lock: small reads come from cached blocks, large ones do not.
 
-    The metadata of most files lie in few places. Where they are spread, several blocks are loaded with one request. So
+    The metadata of most files lie in few places. Where they are spread, several blocks are loaded with one request;
     fsspec's BlockCache, whose requests never grow, would need many more. HDF5 takes the `repr` as the name of the file.
     """
 
@@ -236,7 +236,7 @@ class RemoteView(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: Any, /) -> int:
-        """Fill a buffer; return how many bytes the file had for it."""
+        """Fill a buffer; return the number of bytes read, fewer at the end of the file."""
         out = memoryview(buffer).cast("B")
         start, stop = self._position, min(self._position + len(out), self._remote.size)
         if stop <= start:

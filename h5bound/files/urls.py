@@ -1,4 +1,4 @@
-"""URLs, and which parts of them and of their options may be shown."""
+"""URLs and their options, and which parts of them may be shown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 HIDDEN = "***"
 
 SHORTEST_SECRET = 4
-"""Characters from which on a secret is searched for in the messages of others: shorter ones are in every message."""
+"""Shortest secret, in characters, that is searched for in messages of others: shorter ones occur in any text."""
 
 USER = re.compile(r"(?<=://)[^/?#]*@")
 """User and password: all between the slashes and the last @ before the path (RFC 3986, 3.2.1)."""
@@ -57,7 +57,7 @@ class Address:
 
 
 def is_url(location: object) -> bool:
-    """Return whether this is a URL for fsspec, and not that of a local file.
+    """Return whether this is a URL for fsspec that is not a local file.
 
     >>> is_url("s3://bucket/a.h5"), is_url("file:///data/a.h5"), is_url("a.h5")
     (True, False, False)

@@ -1,4 +1,4 @@
-"""Block sizes from the chunk shape and the ``chunks`` option. Everything here is pure."""
+"""Choose block sizes from the chunk shape and the ``chunks`` option, by pure functions."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _largest(want: Any, length: int) -> int:
 
 
 def _by_axis(shape: tuple[int, ...], chunks: Any, subject: str) -> list[Any]:
-    """Return the option for each axis; raise OptionError if it has other axes, or something that is not a size."""
+    """Return the option for each axis; raise OptionError if it names other axes, or has a value that is not a size."""
     ndim = len(shape)
     wanted = [chunks] * ndim
     if isinstance(chunks, dict):
@@ -119,7 +119,7 @@ def _least_blocks(want: Any, length: int) -> int:
 
 
 def block_bounds(chunks: tuple[tuple[int, ...], ...]) -> tuple[tuple[int, ...], ...]:
-    """Return where the blocks start and stop along each axis, in elements: one more than blocks.
+    """Return the bounds of the blocks along each axis, in elements: one more than there are blocks.
 
     >>> block_bounds(((4, 4, 2), (10,)))
     ((0, 4, 8, 10), (0, 10))

@@ -1,12 +1,12 @@
-"""What dask reports about a local compute: which closes are to come when it begins, and whether it failed.
+"""A dask callback: the closes that a local compute will run, and whether it failed.
 
 One callback for the whole process watches every local compute. Two promises need it:
 
 - A compute that fails closes the source when its last block in flight ends. If it fails outside of a block, as by
-  Ctrl-C, no task of ours runs any more, and the traceback that an interactive session keeps holds the handle.
-- Arrays of one source in one compute share one open. Culling sees to that, except where a graph was not culled, or
+  Ctrl-C, no task of h5bound runs any more, and an interactive session keeps the handle in its traceback.
+- Arrays of one source in one compute share one open. Culling ensures this, except if a graph was not culled, or
   holds two copies of an array: ``dask.compute(array, dask.delayed(f)(array))``. Such a graph has several closes of one
-  source, which need not overlap, so the session is told how many are to come.
+  source, which need not overlap, so the session is told how many it will get.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ class _ComputeWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyp
             session.expect_no_more(windows)
         for value in state.get("cache", {}).values() if errored else ():
             if isinstance(value, Handle):
-                value.abandon()
+                value.release()
 
 
 compute_watch = _ComputeWatch()
-"""Once registered, it watches the local computes of this process; each then costs one look at all its tasks."""
+"""The callback of this process. Once registered, it looks at all tasks of each local compute."""
 
 
 def count_closes(graph: Mapping[Key, object]) -> list[tuple[Source, Counter[str]]]:
-    """Return the sources of a graph, each with the number of times that the graph closes each of its only windows."""
+    """Return the number of closes of each window that is the only one of its source in a graph, by source."""
     counts: dict[Hashable, tuple[Source, Counter[str]]] = {}
     for source, window in _windows(graph):
         counts.setdefault(source.key, (source, Counter()))[1][window.name] += 1
@@ -65,7 +65,7 @@ def count_closes(graph: Mapping[Key, object]) -> list[tuple[Source, Counter[str]
 
 
 def _windows(graph: Mapping[Key, object]) -> Iterator[tuple[Source, Window]]:
-    """Yield the window of each open task that names one, else those of its close tasks: dask may fuse a close task."""
+    """Yield the window of each open task that has one, else of each close task, which dask may have fused."""
     for node in graph.values():
         task = _unwrap(node)
         if task is None:

@@ -1,4 +1,4 @@
-"""dask arrays over a source: the lifecycle that they share, and how an array is made."""
+"""Make dask arrays over a source, and the lifecycle that they share."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def make_dask_array(
     arguments: Callable[[BlockIndex], tuple[Any, ...]],
     **functions: Callable[..., Any] | None,
 ) -> da.Array:
-    """Return the array of some blocks; `token` identifies it in its lifecycle, the others are fields of `Blocks`."""
+    """Return the array of some blocks; `token` identifies it in its lifecycle; the others are fields of `Blocks`."""
     name = f"{'wait_on' if lifecycle.barrier else 'read'}-{tokenize(lifecycle.name, token)}"
     blocks = Blocks(
         name=name,

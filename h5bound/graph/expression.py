@@ -1,7 +1,7 @@
 """The array expression that dask needs under ``array.query-planning: True``.
 
-It has the tasks of the layers in :mod:`h5bound.graph.layers`. The two imports below are private: dask has no public
-module for array expressions as long as they are experimental. Nothing else imports this module, and only under that
+It has the tasks of the layers in :mod:`h5bound.graph.layers`. The two imports below are private: dask's array
+expressions are experimental and have no public module. Nothing else imports this module, and only under that
 setting. If dask changes them, ``test_query_planning_gives_the_same_values_with_one_open_and_one_close`` fails.
 """
 

@@ -80,20 +80,20 @@ class _LifecycleLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
         return self.tasks[key]
 
     def __iter__(self) -> Iterator[Key]:
-        compute_watch.register()  # again: the tasks may be older than the last time dask lost its callbacks
+        compute_watch.register()  # again: dask may have lost its callbacks since the tasks were made
         return iter(self.tasks)
 
     def __len__(self) -> int:
         return len(self.tasks)
 
     def _make_tasks(self, windows: Sequence[Sequence[BlockRequest]], lifecycle: Lifecycle, opened: str) -> Tasks:
-        """Return the tasks for a compute that is about to begin."""
+        """Return the tasks for the next compute."""
         compute_watch.register()
         return build_tasks(windows, lifecycle, opened=opened, clustered=_may_be_clustered(travelled=self.travelled))
 
 
 class OpenLayer(_LifecycleLayer):
-    """The open task of a lifecycle; once culled, all tasks that the compute needs of its arrays."""
+    """The open task of a lifecycle; once culled, all tasks of the compute for its arrays."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class OpenLayer(_LifecycleLayer):
         return {self.lifecycle.name}
 
     def cull(self, keys: set[Key], all_hlg_keys: Collection[Key]) -> tuple[Layer, Mapping[Key, set[Key]]]:
-        """Return a layer of all tasks for the requests among the keys, and its dependencies on other layers."""
+        """Return a layer with all tasks for the requests among the keys, and its dependencies on other layers."""
         requests = [key[1] for key in keys if isinstance(key, tuple) and key[0] == self.lifecycle.name]
         requests.sort(key=lambda request: request.blocks.name)
         token = name_requests(self.lifecycle, requests)
@@ -125,7 +125,7 @@ class OpenLayer(_LifecycleLayer):
         return MaterializedLayer(tasks, annotations=self.annotations), {self.lifecycle.name: outside}
 
     def clone(self, keys: set[Key], seed: Hashable, bind_to: Key | None = None) -> tuple[Layer, bool]:
-        """Return this layer under another name; bind its open to another task unless it is bound already."""
+        """Return this layer under another name; bind its open task to another task unless it is bound already."""
         bound = bind_to is not None and self.lifecycle.bound_to is None
         return _with(self, lifecycle=_clone_lifecycle(self.lifecycle, keys, seed, bind_to=bind_to)), bound
 
@@ -187,7 +187,7 @@ def _clone_lifecycle(lifecycle: Lifecycle, keys: set[Key], seed: Hashable, bind_
 
 
 def _may_be_clustered(*, travelled: bool) -> bool:
-    """Return whether tasks may run on a dask cluster: there is a client, or this may be the scheduler."""
+    """Return whether tasks may run on a dask cluster: this process has a client, or may be the scheduler."""
     if "distributed" not in sys.modules:
         return False
     from distributed import get_client

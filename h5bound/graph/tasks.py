@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def build_tasks(
     windows: Sequence[Sequence[BlockRequest]], lifecycle: Lifecycle, *, opened: str, clustered: bool
 ) -> Tasks:
-    """Return all tasks but the open task, whose key is `opened`; on a cluster if they may be `clustered`."""
+    """Return all tasks but the open task, whose key is `opened`; `clustered`: whether they may run on a cluster."""
     tasks: Tasks = {}
     for requests in windows:
         only_window = len(windows) == 1
@@ -73,8 +73,8 @@ def _add_blocks(
             waits = barrier or output == last
             read = (f"read-{suffix}", *index) if waits else output
             arguments = blocks.arguments(index)
-            # A private argument, as dask.array sets it: without it the scheduler of a cluster hands out all reads at
-            # once, and workers read ahead of what is done with the blocks.
+            # A private argument, as dask.array sets it: without it the scheduler of a cluster starts all reads at
+            # once, and workers hold blocks that are not used yet.
             tasks[read] = Task(
                 read, read_block, TaskRef(opened), window, output, function, *arguments, _data_producer=True
             )
@@ -104,7 +104,7 @@ class PrefetchingRead:
     """A function that reads a block, and announces all blocks of the request before the first read.
 
     dask may read the blocks of a window in any order, so they are announced as a set. Pickled to another process, it
-    is the plain `read`: not all blocks of the request are read there.
+    is the plain `read`: that process does not read all blocks of the request.
     """
 
     def __init__(self, read: Callable[..., Any], prefetch: Callable[..., None], request: BlockRequest) -> None:
@@ -125,16 +125,16 @@ class PrefetchingRead:
 
 
 def make_handle(source: Source, preopen: Window | None, *_after: object) -> Handle:
-    """Return a new handle; open the source for the window `preopen` if this process is sure to read its blocks."""
+    """Return a new handle; open the source for the window `preopen` if this process will read its blocks."""
     handle = Handle(source)
-    # a child process, or a worker, does not know whether it will read the blocks
+    # a child process or a worker may not read any of the blocks
     if preopen is not None and multiprocessing.parent_process() is None and worker_address() is None:
         handle.open(preopen)
     return handle
 
 
 def read_block(handle: Handle, window: Window, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:
-    """Return one block, or what it is decoded from."""
+    """Return one block, or the encoded block."""
     with handle.reading(window, block) as reader:
         return read(reader, *args)
 
@@ -145,7 +145,7 @@ def report_worker(_block: object) -> str | None:
 
 
 def close_here(handle: Handle, window: Window, *_blocks: object) -> None:
-    """Close the source in this process, unless the last read of the window has closed it or will close it."""
+    """Close the source in this process, unless the last read of the window does."""
     handle.close(window)
 
 

@@ -1,4 +1,4 @@
-"""Which blocks are read between one open and its close. Everything here is pure.
+"""Plan which blocks are read between one open and its close, by pure functions.
 
 The requests of one lifecycle, each the blocks that a compute needs of one array, are split into windows that fit into
 memory.
@@ -76,7 +76,7 @@ def plan_windows(requests: Sequence[BlockRequest], lifecycle: Lifecycle) -> list
     """Split the requested blocks into windows of at most `lifecycle.window` bytes, at least one block each.
 
     Without a barrier there is a single window. Arrays advance together, each by the position of a block in its own
-    array, so that an operation on the first blocks of two arrays finds both in one window.
+    array: an operation on the first blocks of two arrays finds both in one window.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def window_nbytes(window: int | str | None) -> int:
 
 
 def parse_nbytes(value: object, option: str) -> int:
-    """Return a size in bytes; raise OptionError if the value is no size, or less than one byte.
+    """Return a size in bytes; raise OptionError if the value is not a size, or less than one byte.
 
     >>> parse_nbytes("64 MiB", "window")
     67108864

@@ -1,4 +1,4 @@
-"""Where HDF5 has stored the chunks of a dataset."""
+"""The positions of the chunks of a dataset in its file."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
     among 100,000), so it is faster to index all of them than to ask for more than a few.
 
     Return None if the list of HDF5 cannot be trusted. HDF5 2.0 and before list wrong coordinates where the index is an
-    extensible array and the only unlimited axis is not the first one: HDF5 goes on counting along that axis, so every
-    chunk is listed at 0 along the axes before it. A list with any other position there is correct.
+    extensible array and the only unlimited axis is not the first one: every chunk is listed at 0 along the axes before
+    it. A list with any other position there is correct.
 
     Raise CorruptChunkError if the index is damaged.
     """
@@ -106,12 +106,12 @@ def check_btree(dataset: h5d.DatasetID, origins: NDArray[np.int64], nbytes: NDAr
 
 
 class IndexingRule(NamedTuple):
-    """When all chunks of a dataset are indexed at once, rather than looked up one by one."""
+    """The rule when all chunks of a dataset are indexed at once, rather than looked up one by one."""
 
     size: int
-    """Chunks of a grid that is indexed at the first read, at most."""
+    """Most chunks of a grid that is indexed at the first read."""
     share: int
-    """A larger grid is indexed once more than one chunk in so many was read: looking these up takes as long."""
+    """A larger grid is indexed once more than 1/share of its chunks was read: looking these up takes as long."""
 
 
 INDEXING = IndexingRule(1024, 16)
@@ -125,12 +125,12 @@ and may be a request of its own. A look-up reads a few nodes, and then the chunk
 class ChunkIndex:
     """The chunk index of one dataset, for any number of threads.
 
-    `rule` says when all chunks are indexed; it is None where the file may change meanwhile. `edge_mask` is the filter
-    mask of partial chunks where HDF5 leaves these unfiltered without saying so in theirs; else 0.
+    `rule` says when all chunks are indexed; it is None where the file may change. `edge_mask` is the filter mask
+    of partial chunks where HDF5 leaves these unfiltered without recording it in their masks; else 0.
     """
 
     def __init__(self, dataset: h5d.DatasetID, rule: IndexingRule | None, edge_mask: int) -> None:
-        self.is_indexed = False  # whether all chunks are
+        self.is_indexed = False  # whether all chunks are indexed
         self._dataset, self._rule, self._edge_mask = dataset, rule, edge_mask
         self._accessed = 0  # chunks that were looked up one by one
         self._numbers = np.zeros(0, np.int64)  # of the chunks, counted in C order of the grid
@@ -138,7 +138,7 @@ class ChunkIndex:
         self._lock = threading.Lock()
 
     def note_access(self, grid: ChunkGrid, regions: Iterable[Region], *, again: bool = False) -> None:
-        """Count the chunks of regions that will be read, and index all chunks if that is worth it by now.
+        """Count the chunks of regions that will be read, and index all chunks once that saves time.
 
         With `again`, the regions will be noted once more when they are read, and are not added to the count yet.
         """
@@ -182,6 +182,6 @@ class ChunkIndex:
         """Read one chunk through HDF5: its filter mask and encoded bytes; None if HDF5 does not find it."""
         try:
             mask, encoded = self._dataset.read_direct_chunk(overlap.origin)
-        except (*READ_ERRORS, SystemError):  # h5py may take the size of a chunk that is not there from anywhere
+        except (*READ_ERRORS, SystemError):  # of a chunk that does not exist, h5py may return an arbitrary size
             return None
         return (self._edge_mask if self._edge_mask and grid.is_partial(overlap.chunk_coords) else mask), encoded

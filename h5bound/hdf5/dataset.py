@@ -54,9 +54,9 @@ class DatasetRecord:
     edge_unfiltered: bool | None
     """Whether chunks that extend past the shape are stored unfiltered, None if unknown."""
     problem: str | None
-    """Why it cannot be read, missing filters apart; else None."""
+    """Why it cannot be read, except for missing filters; None if it can."""
     external_files: tuple[str, ...]
-    """Other files that a read would open, as stored (perhaps with ``%b``), those of sources in this file included."""
+    """Names of other files that a read would open (perhaps with ``%b``), also those that sources in this file need."""
 
 
 def read_dataset(dataset: h5py.Dataset, *, open_sources: bool = False, count: bool = True) -> DatasetRecord:
@@ -75,7 +75,7 @@ def read_dataset(dataset: h5py.Dataset, *, open_sources: bool = False, count: bo
 
 
 def read_filters(dataset: h5d.DatasetID) -> tuple[Filter, ...]:
-    """Return the filters of an open dataset, in the order of writing."""
+    """Return the filters of an open dataset, in the order in which they are applied on writing."""
     plist = dataset.get_create_plist()
     filters = map(plist.get_filter, range(plist.get_nfilters()))
     return tuple(Filter(code, flags, tuple(options), decode_name(name)) for code, flags, options, name in filters)
@@ -84,7 +84,7 @@ def read_filters(dataset: h5d.DatasetID) -> tuple[Filter, ...]:
 def read_edge_unfiltered(plist: h5p.PropDCID, shape: tuple[int, ...], chunks: tuple[int, ...]) -> bool | None:
     """Return whether chunks that extend past the shape are stored unfiltered, None if unknown.
 
-    See H5Pset_chunk_opts, H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS: their filter masks do not say it.
+    See H5Pset_chunk_opts, H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS: the masks of such chunks do not record it.
     """
     if not any(extent % chunk for extent, chunk in zip(shape, chunks, strict=True)):
         return False
@@ -147,7 +147,7 @@ def _read_dtype(dataset: h5d.DatasetID) -> tuple[np.dtype | None, str | None]:
 
 
 def _list_external_files(dataset: h5d.DatasetID, plist: h5p.PropDCID) -> tuple[str, ...]:
-    """Return the files of external storage and of virtual sources, those of sources in this file included."""
+    """Return the files of external storage and of virtual sources, also those that sources in this file need."""
     root = h5g.open(h5i.get_file_id(dataset), b"/")
     files: dict[str, None] = {}
     sources: set[str] = set()
@@ -181,7 +181,7 @@ def _follow_source(root: h5g.GroupID, source: str, files: dict[str, None]) -> li
 
 
 def _count_slots(dataset: h5d.DatasetID, shape: tuple[int, ...], chunks: tuple[int, ...]) -> int:
-    """Return how many slots HDF5 reads to count the stored chunks, beyond those of these chunks.
+    """Return the number of index slots read beyond the stored chunks when HDF5 counts them.
 
     B-trees hold the stored chunks only; the arrays of later file formats have a slot for each declared chunk.
     """

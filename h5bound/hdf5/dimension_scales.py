@@ -53,7 +53,7 @@ class Dimensions:
     consumed: frozenset[str] = frozenset()
     """Names of the attributes that this record replaces."""
     details: dict[str, JSON] = field(default_factory=dict)
-    """What they say beyond the names; goes into ``_h5bound`` of the root."""
+    """Their information beyond the names; goes into ``_h5bound`` of the root."""
 
 
 def is_netcdf(file: h5py.File) -> bool:
@@ -80,7 +80,7 @@ def _list_hard_links(group: h5py.Group, limit: int | None = None) -> Iterator[st
 
 
 def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
-    """Return the dimension scales of an open dataset that was opened by its path."""
+    """Return the dimension scales of a dataset that was opened by its path."""
     shape = dataset.shape or ()
     scale = bool(h5ds.is_scale(dataset.id))
     details: dict[str, JSON] = {}
@@ -156,7 +156,7 @@ def _read_group_ids(group: h5py.Group) -> dict[int, str]:
 
 
 def _read_title(dataset: h5py.Dataset) -> bytes | None:
-    """Return the name of a scale, b"" for none; None for one that is not as `H5DSset_scale` writes it.
+    """Return the name of a scale, b"" without a name; None if the name has another form than `H5DSset_scale` writes.
 
     `H5DSget_scale_name` returns unset memory for a name of variable length, and cuts off one without a final null.
     """
@@ -174,7 +174,7 @@ def _read_title(dataset: h5py.Dataset) -> bytes | None:
 
 
 def _has_reference_list(dataset: h5py.Dataset) -> bool:
-    """Return whether the scale's list of references is as HDF5 writes it."""
+    """Return whether the scale's list of references has the form that HDF5 writes."""
     try:
         tid = dataset.attrs.get_id("REFERENCE_LIST").get_type()
         return bool(tid.get_class() == h5t.COMPOUND and tid.get_member_type(0).equal(h5t.STD_REF_OBJ))
@@ -183,7 +183,7 @@ def _has_reference_list(dataset: h5py.Dataset) -> bool:
 
 
 def _read_attached(dataset: h5py.Dataset, resolve: Resolve) -> list[list[str]] | None:
-    """Return the paths of the scales of each dimension; None where there is no valid list."""
+    """Return the paths of the scales of each dimension; None without a valid list."""
     try:
         attribute = dataset.attrs.get_id("DIMENSION_LIST")
         tid = attribute.get_type()
@@ -196,7 +196,7 @@ def _read_attached(dataset: h5py.Dataset, resolve: Resolve) -> list[list[str]] |
 
 
 def _read_ids(item: h5py.Dataset | h5py.Group | h5py.Datatype, name: str) -> int | list[int] | None:
-    """Return what netCDF-4 writes as 32-bit integers; None for an attribute of another type, which is a user's."""
+    """Return the 32-bit integers of an attribute that netCDF-4 writes; None for another type: a user wrote that one."""
     try:
         value = item.attrs.get(name)
         if value is None or isinstance(value, h5py.Empty):

@@ -43,18 +43,18 @@ MAX_NESTED = 32
 """Levels of virtual datasets whose sources are virtual."""
 
 MAX_SOURCES = 100_000
-"""Datasets that one read may open, each as often as it is a source."""
+"""Datasets that one read may open; one that is a source twice counts twice."""
 
 GONE = "no such dataset, for which HDF5 would read fill values"
 
 
 def check_external_files(file: h5py.File, dataset: h5d.DatasetID, allowed: Sequence[Path]) -> dict[str, FileState]:
-    """Check that a dataset opens allowed files only, and that each of them has what the dataset takes from it.
+    """Check that a dataset opens allowed files only, and that these have all elements that it reads from them.
 
     Return the states of these files before they were opened, by real path. `allowed` are real paths of directories.
 
     Raise UnsafeSourceError if the dataset would open another file or too many datasets, SourceNotFoundError if a file
-    is missing, UnsupportedError if a source has less than the dataset takes from it, so that HDF5 would make up values.
+    is missing, UnsupportedError if a source is smaller than what the dataset reads of it: HDF5 would make up values.
     """
     check = ExternalCheck(allowed)
     try:
@@ -68,7 +68,7 @@ def check_external_files(file: h5py.File, dataset: h5d.DatasetID, allowed: Seque
 
 @dataclass(slots=True)
 class ExternalCheck:
-    """A check of a dataset and of all that it reads from.
+    """A check of a dataset and of all datasets and files that it reads from.
 
     The methods ``count_*`` check something, and return how many datasets reading it would open. They raise what
     `check_external_files` raises.
@@ -134,7 +134,7 @@ class ExternalCheck:
                 left -= part
 
     def count_file(self, file: h5py.File, name: str, mappings: Sequence[VirtualMapping]) -> int:
-        """Check the mappings of a virtual dataset to one file, which is opened once for those without a pattern."""
+        """Check the mappings of a virtual dataset to one file, which is opened once for all without a pattern."""
         count, plain = 0, [mapping for mapping in mappings if not mapping.is_pattern]
         if name == ".":
             count = self.count_mappings(file, plain)
@@ -198,7 +198,7 @@ class ExternalCheck:
 
 
 def check_whole_file(file: h5py.File, allowed: Sequence[Path]) -> None:
-    """Check that nothing leads out of a file, except datasets that read from allowed files.
+    """Check that a file needs no other files, except datasets that read from allowed ones.
 
     Raise UnsafeSourceError for an external or user-defined link, and for a dataset what `check_external_files` raises.
     """

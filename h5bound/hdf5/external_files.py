@@ -1,7 +1,7 @@
 """Which other files an HDF5 file may open, and where HDF5 looks for them.
 
 HDF5 opens other files silently: raw data of external storage (CVE-2026-1669), sources of virtual datasets, targets of
-external links. So each is looked for here first, where HDF5 would look, and none is opened unless it is allowed.
+external links. So h5bound first looks for each where HDF5 would look, and HDF5 opens only those that are allowed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DENIED = "outside the file, not under allow_external"
 
 
 def find_file(main: str, name: str, reference: str, allowed: Sequence[Path]) -> Path:
-    """Return the path at which HDF5 finds a file that the file `main`, by the path it was opened, names as `name`.
+    """Return the path at which HDF5 finds the file `name` that the file `main` refers to; `main` is a path.
 
     `reference` is external, virtual or link; `allowed` are real paths of directories. Raise UnsafeSourceError if the
     file may not be opened or is not a regular file, SourceNotFoundError if it is missing.
@@ -48,40 +48,39 @@ def find_file(main: str, name: str, reference: str, allowed: Sequence[Path]) -> 
 def list_candidates(main: str, name: str, reference: str) -> list[Path]:
     """Return the paths where HDF5 looks for a file, in its order.
 
-    For external storage there is one (H5_combine_path). For sources and links there are several, until one opens; if
-    their name is absolute, its last part is tried as well (H5F_prefix_open_file).
+    For external storage this is one path (H5_combine_path). For sources and links HDF5 tries several until one opens,
+    also the last part of an absolute name (H5F_prefix_open_file).
     """
     origin, actual = Path(main).absolute().parent, Path(os.path.realpath(main)).parent
     prefix = os.environ.get(PREFIXES[reference], "")
     whole = re.sub(r"^\$\{ORIGIN\}", lambda _: f"{origin}/", prefix)
-    folders = [Path(whole)] if whole not in ("", ".") and reference != "link" else []
+    directories = [Path(whole)] if whole not in ("", ".") and reference != "link" else []
     if reference == "external":
-        return [Path(*folders, name)]
-    prefixes = [Path(folder) for folder in prefix.split(os.pathsep) if folder]
+        return [Path(*directories, name)]
+    prefixes = [Path(directory) for directory in prefix.split(os.pathsep) if directory]
     last = Path(name).name if Path(name).is_absolute() else name
-    paths = [folder / last for folder in (*prefixes, *folders, origin, Path(), actual)]
+    paths = [directory / last for directory in (*prefixes, *directories, origin, Path(), actual)]
     return list(dict.fromkeys([Path(name), *paths] if last != name else paths))
 
 
 def is_under(path: Path, allowed: Sequence[Path]) -> bool:
     """Return whether the real path of a file is below one of the directories."""
     real = Path(os.path.realpath(path))
-    return any(real.is_relative_to(folder) for folder in allowed)
+    return any(real.is_relative_to(directory) for directory in allowed)
 
 
-def resolve_directories(folders: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
+def resolve_directories(directories: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
     """Return the real paths of the directories of `allow_external`.
 
-    Raise OptionError for a single path, of which each letter would be a directory and a slash the root, and for an
-    empty one.
+    Raise OptionError for an empty path, and for a single string: each of its letters would be a directory.
 
     >>> resolve_directories("/data")
     Traceback (most recent call last):
     h5bound.errors.OptionError: allow_external='/data': pass a list of directories, ['/data']
     """
-    if isinstance(folders, (str, bytes, os.PathLike)):
-        raise OptionError(f"allow_external={folders!r}: pass a list of directories, [{folders!r}]")
-    folders = list(folders)
-    if not all(map(os.fspath, folders)):
+    if isinstance(directories, (str, bytes, os.PathLike)):
+        raise OptionError(f"allow_external={directories!r}: pass a list of directories, [{directories!r}]")
+    directories = list(directories)
+    if not all(map(os.fspath, directories)):
         raise OptionError("allow_external: one of the directories is empty; for the current one pass '.'")
-    return tuple(Path(os.path.realpath(folder)) for folder in folders)
+    return tuple(Path(os.path.realpath(directory)) for directory in directories)

@@ -32,7 +32,7 @@ MAX_CHUNKS = 10_000_000
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The size of a source above which it is refused."""
+    """Limits above which a source is refused."""
 
     max_objects: int = MAX_OBJECTS
     """Objects and links."""
@@ -63,7 +63,7 @@ class Hierarchy:
     problems: tuple[tuple[str, str], ...]
     """Path and reason for each object that cannot be opened, and each group that cannot be listed."""
     addresses: Mapping[int, str]
-    """First paths of all objects by address (``h5py.h5o.get_info(…).addr``), as references hold it."""
+    """First paths of all objects by the address that references hold (``h5py.h5o.get_info(…).addr``)."""
 
 
 def read_hierarchy(
@@ -74,7 +74,7 @@ def read_hierarchy(
     max_depth: int = MAX_DEPTH,
     count: bool = True,
 ) -> Hierarchy:
-    """Read the hierarchy of an open file, or of its group `start`, with whose path all paths then begin.
+    """Read the hierarchy of an open file, or of its group `start`; all paths then begin with that of the group.
 
     With `count`, stored chunks are counted, as in `read_dataset`. Raise UnsafeSourceError if the walk meets more than
     `max_objects` links (a long path counts once more for each 256 characters) or a path has more than `max_depth`

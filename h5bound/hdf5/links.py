@@ -16,13 +16,13 @@ from h5bound.errors import DatasetNotFoundError, UnsafeSourceError, UnsupportedE
 from h5bound.h5py_compat import READ_ERRORS, describe
 
 MAX_LINKS = 64
-"""Soft links on a path."""
+"""Most soft links on a path."""
 
 SUGGESTIONS = 1000
-"""Names of a group that a misspelled name is compared with."""
+"""Most names of a group that a misspelled name is compared with."""
 
 SUGGESTION_LENGTH = 64
-"""Characters up to which a name is compared."""
+"""Characters of a name that are compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def open_object(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | h5py.
 
 
 def find_external(file: h5py.File, path: str) -> tuple[str, str] | None:
-    """Return file and path to go on with if a component of the path is an external link, else None.
+    """Return the file and the path in it if a component of the path is an external link, else None.
 
     Raise DatasetNotFoundError and UnsupportedError as `open_object` does.
     """
@@ -101,7 +101,7 @@ def _open(file: h5py.File, path: str) -> tuple[h5o.ObjectID | LinkRecord, list[b
 def follow_path(root: h5g.GroupID, path: bytes) -> tuple[h5o.ObjectID | LinkRecord, list[bytes]]:
     """Open the object at a path, or return the link on the path that leads out of the file.
 
-    The second value holds the components of the path behind that link, the last one first.
+    The second value holds the components of the path after that link, the last one first.
     """
     item, parent = root, "/"
     parts = _split(path)  # the next component last
@@ -132,7 +132,7 @@ def follow_path(root: h5g.GroupID, path: bytes) -> tuple[h5o.ObjectID | LinkReco
 
 
 def list_names(group: h5g.GroupID, room: int) -> list[bytes]:
-    """Return the names of a group's links, in no order, until they count as more than `room` links."""
+    """Return the names of a group's links, unordered, until they count as more than `room` links."""
     names: list[bytes] = []
     count = 0
 
@@ -153,7 +153,7 @@ def count_as_links(name: bytes, path: str = "") -> int:
 
 
 def read_link(group: h5g.GroupID, name: bytes, link_type: int, path: str) -> LinkRecord:
-    """Return the record of a link that is not a hard one."""
+    """Return the record of a soft, external or user-defined link."""
     if link_type == h5l.TYPE_SOFT:
         return LinkRecord(path=path, kind="soft", to=decode_name(group.links.get_val(name)))
     if link_type == h5l.TYPE_EXTERNAL:

@@ -22,15 +22,15 @@ Resolve: TypeAlias = "Callable[[h5py.Reference], str]"
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
-    """Objects of a file that are known before its references are read."""
+    """The known objects of a file, to which its references may lead."""
 
     paths: Mapping[int, str] = field(default_factory=dict)
     """Paths by object address (``h5py.h5o.get_info(…).addr``)."""
     complete: bool = False
-    """Whether no reference may lead to other objects."""
+    """Whether references to any other object are refused."""
 
     def needed_for(self, dtype: np.dtype[Any] | None) -> Addresses:
-        """Return what tasks that read values of a type must receive: nothing if it has no references."""
+        """Return the addresses for tasks that read values of a type; no paths if the type has no references."""
         return self if dtype is not None and holds_references(dtype) else Addresses()
 
 

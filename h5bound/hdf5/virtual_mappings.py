@@ -1,4 +1,4 @@
-"""The mappings of a virtual dataset: which part of which source stands where."""
+"""The mappings of a virtual dataset: which elements of which source each of its parts shows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class VirtualMapping:
-    """A part of a virtual dataset, by its source."""
+    """The source of a part of a virtual dataset."""
 
     file: str
     """File of the source as stored; a period for the file itself."""
@@ -65,7 +65,7 @@ def read_mappings(plist: h5p.PropDCID) -> list[VirtualMapping]:
 
 
 def list_boxes(plist: h5p.PropDCID, shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """Return start and stop of the box around each mapping, along each axis; outside of all is only the fill value."""
+    """Return start and stop of the box around each mapping, along each axis; elements outside have the fill value."""
     boxes = [_bound(plist.get_virtual_vspace(i), shape) for i in range(plist.get_virtual_count())]
     filled = [box for box in boxes if all(start < stop for start, stop in zip(*box, strict=True))]
     return np.array(filled, np.int64).reshape(len(filled), 2, len(shape))
@@ -89,8 +89,8 @@ def _bound(selection: h5s.SpaceID, shape: tuple[int, ...]) -> tuple[tuple[int, .
 def check_selection(selection: h5s.SpaceID, space: h5s.SpaceID) -> None:
     """Raise UnsupportedError if a source does not have all elements that a mapping selects.
 
-    HDF5 stores the selection, not the shape of the source. For elements beyond the end of the source it raises no
-    error, and does not read the fill value either.
+    HDF5 stores the selection, not the shape of the source. For elements beyond the end of the source it neither
+    raises an error nor reads the fill value.
     """
     selected = selection.get_select_type()
     if selected in (h5s.SEL_ALL, h5s.SEL_NONE):

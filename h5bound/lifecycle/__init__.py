@@ -1,4 +1,5 @@
-"""How a source is opened and closed in a process, with one session for all who need it open.
+"""How a source is opened and closed in a process.
 
-The session opens the source for the first of them and closes it after the last. Knows nothing of HDF5.
+All who need a source open share one session, which opens it for the first and closes it after the last. The room knows
+nothing of HDF5.
 """

@@ -37,7 +37,7 @@ class WindowThrottle:
     """A limit on how far threads read into a window while blocks of older windows are in flight.
 
     With windows of 32 blocks and 8 threads, 46 blocks of 1 KiB are live at most; without the limit it was up to 105.
-    The last read of a window closes it: a close task would leave the other threads free to read on meanwhile.
+    The last read of a window closes it: until a close task ran, the other threads would read on.
     There is no deadlock: blocks in flight run in other threads and wait for nothing.
     """
 
@@ -70,7 +70,7 @@ class WindowThrottle:
 
 
 class Handle:
-    """The access of one compute to its source, in whichever process the tasks run.
+    """The access of one compute to its source, in each process where its tasks run.
 
     In the process that made the handle, and on a dask worker, it keeps the source open from the first block to the
     close task. In a process pool no process can reach another, so every block opens and closes the source.
@@ -101,19 +101,19 @@ class Handle:
         self._reset()
 
     def session(self, window: Window) -> Session:
-        """Return this process's session for a window; the session drops this handle when it is garbage collected."""
+        """Return this process's session for a window; its holds are released when this handle is garbage collected."""
         session = self._sessions.get(window.name, (None,))[0]
         if session is None or session.process != os.getpid():
             shared = window.only_window or self.source.exclusive
             session = find_session(self.source, self.source.key if shared else (self.name, window.name))
-            self._sessions[window.name] = session, weakref.finalize(self, session.drop, self.name)
+            self._sessions[window.name] = session, weakref.finalize(self, session.release_handle, self.name)
         return session
 
     def open(self, window: Window) -> None:
         """Open the source before the first block needs it, until the window is closed."""
         session = self.session(window)
-        session.enter((self.name, window.name))
-        session.leave()
+        session.acquire((self.name, window.name))
+        session.release()
 
     @contextmanager
     def reading(self, window: Window, block: Hashable = None) -> Iterator[Any]:
@@ -128,39 +128,39 @@ class Handle:
             session = self.session(window)
             close_comes = not self._travelled if worker_address() is None else window.clustered
             hold = (self.name, window.name) if close_comes and not self._failed else None
-            opened = session.enter(hold)
+            opened = session.acquire(hold)
             try:
                 yield self.source.reader(opened)
                 if hold is None:
                     session.check()
             except BaseException as error:
                 self._failed.add(block)
-                self._leave_after(session, error)
+                self._release_failed(session, error)
                 raise
             self._failed.discard(block)
-            session.leave(failed=self.name if self._failed else None)  # another block may have failed meanwhile
+            session.release(failed=self.name if self._failed else None)  # another block may have failed
             with self._lock:
                 self._finished[window.name] += 1
                 is_last = window.blocks and self._finished[window.name] % window.blocks == 0
             if is_last:
-                self._release(window)
+                self._release_window(window)
 
     def close(self, window: Window) -> None:
         """Close a window in this process, unless its last read does; raise if the source changed while it was open."""
         if not window.blocks:
-            self._release(window)
+            self._release_window(window)
 
-    def _release(self, window: Window) -> None:
-        self.session(window).release((self.name, window.name))
+    def _release_window(self, window: Window) -> None:
+        self.session(window).release_hold((self.name, window.name))
         self._sessions.pop(window.name)[1].detach()
 
-    def abandon(self) -> None:
+    def release(self) -> None:
         """Release the source once the readers in flight have ended, since no close task will run."""
         self._failed.add(None)
         for session, _ in list(self._sessions.values()):
-            session.drop(self.name)
+            session.release_handle(self.name)
 
-    def _leave_after(self, session: Session, error: BaseException) -> None:
+    def _release_failed(self, session: Session, error: BaseException) -> None:
         """End a reader that failed; if the source changed, raise that as the reason."""
         try:
             if isinstance(error, Exception):
@@ -169,7 +169,7 @@ class Handle:
             raise changed from error
         finally:
             try:
-                session.leave(failed=self.name)
+                session.release(failed=self.name)
             except Exception as closing:  # noqa: BLE001 - the error of the block matters more
                 error.add_note(f"closing the source failed as well: {closing!r}")
 

@@ -2,26 +2,26 @@
 
 A `Source` is a small picklable description; what opening it returns stays in its process.
 A `Handle` (:mod:`h5bound.lifecycle.handle`) travels with the tasks of one compute. A `Session` stays in its process,
-and all handles on one source share it: the first that needs the source opens it, the last that lets go closes it.
+and all handles on one source share it: the first that acquires the source opens it, the last release closes it.
 
 ::
 
-    closed ──first holder or reader──► open ──no holder and no reader left──► closed
+    closed ──first hold or reader──► open ──no hold and no reader left──► closed
 
 ============  ==========================  ==========================================================
 where         who opens                   who closes
 ============  ==========================  ==========================================================
 locally       the open task if there is   the close task; the last read of a window if there are
-              one window, else the first  several, so that no other thread reads on meanwhile, or
-              read of each window         if there is no barrier
+              one window, else the first  several (other threads would read on before a close
+              read of each window         task), or if there is no barrier
 on a cluster  the first read on a worker  the close task, on every worker that read
 in a pool     every read                  every read: no process of a pool can reach another
 ============  ==========================  ==========================================================
 
 A handle keeps the source open from a window's first read to its close task. If a block fails, dask never runs that
-task, so the handle lets go at once and the last active reader closes the source. A block that still runs, or is tried
-again, then opens the source for itself. The handle also lets go when its compute ends in an error of another kind, such
-as Ctrl-C, and when it is garbage collected.
+task, so the holds of the handle are released at once and the last active reader closes the source. A block that still
+runs, or is tried again, then opens the source for itself. The holds are also released when the compute ends in an error
+of another kind, such as Ctrl-C, and when the handle is garbage collected.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ Hold = tuple[str, str]  # the names of a handle and of the window for which it k
 
 
 class Session:
-    """One source of this process, and who needs it open."""
+    """A source in this process, and who needs it open."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -75,11 +75,11 @@ class Session:
         self._readers = 0
         self._expected: list[Counter[str]] = []  # by compute: how often each window is still to be closed
         self._lock = threading.Lock()
-        self._dropped: deque[str] = deque()  # names of collected handles; a finalizer may run while the lock is held
+        self._collected: deque[str] = deque()  # names of collected handles; a finalizer may run while the lock is held
         self.process = os.getpid()
 
-    def enter(self, hold: Hold | None) -> Any:
-        """Return the opened source to one reader, and keep it open under `hold`; each enter needs one `leave`."""
+    def acquire(self, hold: Hold | None) -> Any:
+        """Return the opened source to one reader, and keep it open under `hold`; each call needs one `release`."""
         with self._locked():
             if not self._is_open:
                 self._opened = self._source.open()
@@ -89,16 +89,16 @@ class Session:
                 self.holds.add(hold)
             return self._opened
 
-    def leave(self, *, failed: str | None = None) -> None:
-        """End one reader; `failed` names a handle that lost a block and must not keep the source open."""
+    def release(self, *, failed: str | None = None) -> None:
+        """End one reader. `failed`: the handle whose block raised; its holds are released."""
         with self._locked():
             self._readers -= 1
             if failed is not None:
-                self._forget(failed)
+                self._remove_holds(failed)
             self._close_if_idle()
 
-    def release(self, hold: Hold) -> None:
-        """Check the source, and close it unless someone else needs it.
+    def release_hold(self, hold: Hold) -> None:
+        """Check the source, and close it unless another hold or reader needs it.
 
         Raise SourceChangedError or SourceNotFoundError if the source changed since it was opened: what was read from it
         must not be used.
@@ -125,18 +125,18 @@ class Session:
             self._expected = [expected for expected in self._expected if expected is not windows]
             self._close_if_idle()
 
-    def drop(self, handle: str) -> None:
-        """Close the source unless another handle needs it; a finalizer may call this in any thread at any point."""
+    def release_handle(self, handle: str) -> None:
+        """Release the holds of a handle; a finalizer may call this in any thread at any point."""
         if os.getpid() == self.process:
-            self._dropped.append(handle)
-            self._sweep()
+            self._collected.append(handle)
+            self._release_collected()
 
     def check(self) -> None:
         """Raise if the opened source changed."""
         if self._is_open:
             self._source.check(self._opened)
 
-    def _forget(self, handle: str) -> None:
+    def _remove_holds(self, handle: str) -> None:
         self.holds = {hold for hold in self.holds if hold[0] != handle}
 
     def _close_if_idle(self) -> None:
@@ -149,12 +149,12 @@ class Session:
     def _locked(self) -> Iterator[None]:
         with self._lock:
             yield
-        self._sweep()
+        self._release_collected()
 
-    def _sweep(self) -> None:
-        while self._dropped and self._lock.acquire(blocking=False):
+    def _release_collected(self) -> None:
+        while self._collected and self._lock.acquire(blocking=False):
             try:
-                self._forget(self._dropped.popleft())
+                self._remove_holds(self._collected.popleft())
                 self._close_if_idle()
             finally:
                 self._lock.release()
@@ -189,12 +189,12 @@ def find_session(source: Source, key: Hashable) -> Session:
 def open_source(source: Source, around: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[Any]:
     """Open a source and yield what is read from it; check it and close it at the end, after an error as well.
 
-    Raise SourceChangedError or SourceNotFoundError if the source changed meanwhile: that explains what else failed.
-    The source is opened and checked inside `around`, which does not see the errors of a read.
+    Raise SourceChangedError or SourceNotFoundError if the source changed while it was open: that explains an error of
+    the read. The source is opened and checked inside `around`, which does not see the errors of a read.
     """
     session = find_session(source, source.key) if source.exclusive else Session(source)
     with around():
-        opened = session.enter(None)
+        opened = session.acquire(None)
     try:
         try:
             yield source.reader(opened)
@@ -202,16 +202,16 @@ def open_source(source: Source, around: Callable[[], AbstractContextManager[None
             with around():
                 session.check()
     finally:
-        session.leave()
+        session.release()
 
 
 def release_hold(hold: Hold) -> Exception | None:
-    """Close what `hold` keeps open in this process; return the error if the source changed."""
+    """Release a hold in all sessions of this process; return the error if the source changed."""
     with _sessions_lock:
         sessions = [session for session in _sessions.values() if hold in session.holds]
     try:
         for session in sessions:
-            session.release(hold)
+            session.release_hold(hold)
     except Exception as error:  # noqa: BLE001 - the close task raises it on its own worker
         return error
     return None

@@ -1,5 +1,5 @@
-"""Read the metadata once, then plan: options, the scan of the source, and what each key of the store will hold.
+"""Read the metadata once, then plan what each key of the store will hold.
 
-The scan follows external links that are allowed, leaves out what globs exclude, and refuses what is declared larger
-than it can be. Plans and work units are pure.
+The scan follows external links that are allowed, skips what globs exclude, and refuses impossible declared sizes.
+The options of a conversion are here too. Plans and work units are pure.
 """

@@ -2,8 +2,8 @@
 
 The target of an allowed external link is converted as if it were at the path of the link: a dataset, or a group with
 everything in it. HDF5 never follows the link: h5bound looks for the file where HDF5 would, takes its real path, and
-opens it for reading. Links in that file are resolved in the same way. What is in the store already is not converted a
-second time but linked to (``_LINKS``), so that circles of links end.
+opens it for reading. Links in that file are resolved in the same way. An object that is already in the store is not
+converted again but linked to (``_LINKS``), so circles of links end.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Origin:
-    """A file, or an object of a file with everything in it."""
+    """A file, or a group or dataset of a file with everything in it."""
 
     source: H5Source
     hierarchy: Hierarchy
@@ -89,15 +89,15 @@ def move_hierarchy(hierarchy: Hierarchy, base: str, new: str) -> Hierarchy:
 
 
 def read_origin(source: H5Source, file: h5py.File, settings: Settings, limits: Limits, log: ScanLog) -> Origin:
-    """Read the hierarchy of the source and log what include and exclude leave out.
+    """Read the hierarchy of the source and log what include and exclude skip.
 
     Raise UnsafeSourceError if it exceeds one of the limits.
     """
     hierarchy = read_hierarchy(file, max_objects=limits.max_objects, max_depth=limits.max_depth)
-    if source.identity is not None and source.remote:
-        hierarchy = replace(hierarchy, mtime_ns=source.identity.mtime_ns)
-    selection, left_out = select_objects(hierarchy, settings)
-    log.skipped += left_out
+    if source.state is not None and source.remote:
+        hierarchy = replace(hierarchy, mtime_ns=source.state.mtime_ns)
+    selection, skipped = select_objects(hierarchy, settings)
+    log.skipped += skipped
     addresses = Addresses(hierarchy.addresses, complete=True)
     return Origin(source=source, hierarchy=selection, addresses=addresses, netcdf=is_netcdf(file))
 
@@ -138,7 +138,7 @@ class LinkResolver:
         self.count += sum(map(len, records))
 
     def resolve_link(self, origin: Origin, link: LinkRecord) -> None:
-        """Keep a link, convert its target in its place, or log why it is left out."""
+        """Add a link to the store's links, add its target in its place, or log why it is skipped."""
         if link.kind == "user":
             self.log.skip(link.path, f"user-defined link of {link.to}")
         elif link.kind == "external":
@@ -173,7 +173,7 @@ class LinkResolver:
                     self.add_target(source, opened.file, link=link, path=path)
                     return
             main, (name, path) = source.path, further
-        raise UnsafeSourceError(f"more than {MAX_HOPS} external links one behind another")
+        raise UnsafeSourceError(f"a chain of more than {MAX_HOPS} external links")
 
     def add_target(self, source: H5Source, file: h5py.File, *, link: LinkRecord, path: str) -> None:
         """Add the object at a path of an open file in place of a link, or link to it if it is in the store already."""
@@ -187,8 +187,8 @@ class LinkResolver:
             return
         inside = f"/{path.strip('/')}"
         hierarchy = move_hierarchy(self.read_target(file, target, inside=inside, link=link), inside, link.path)
-        selection, left_out = select_objects(hierarchy, self.settings)
-        self.log.skipped += left_out
+        selection, skipped = select_objects(hierarchy, self.settings)
+        self.log.skipped += skipped
         moved = {address: move(other, inside, link.path) for address, other in hierarchy.addresses.items()}
         addresses = select_addresses(moved, selection)
         origin = Origin(

@@ -1,4 +1,4 @@
-"""The options of a conversion: how each is parsed and checked, and those that decide what the store looks like."""
+"""The options of a conversion: parsing and checking them, and the settings that decide the bytes of the store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The options that decide what the store looks like."""
+    """The options that decide the bytes of the store."""
 
     zarr_format: Literal[2, 3] = 3
     codecs: str = "keep"
@@ -32,7 +32,7 @@ class Settings:
     include: tuple[str, ...] = ()
     """Globs of the paths to convert; empty for all."""
     exclude: tuple[str, ...] = ()
-    """Globs of the paths to leave out."""
+    """Globs of the paths to skip."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON, as the root of the store keeps them."""
@@ -77,7 +77,7 @@ def check_options(on_unsupported: str, *, resume: bool, overwrite: bool) -> None
 
 
 def parse_globs(globs: Sequence[str], option: str) -> tuple[str, ...]:
-    """Return the globs of an option. Raise OptionError for a single string: each letter would be a glob."""
+    """Return the globs of an option. Raise OptionError for a single string: each of its letters would be a glob."""
     if isinstance(globs, str):
         raise OptionError(f"{option}={globs!r}: pass a list of globs, [{globs!r}]")
     return tuple(globs)

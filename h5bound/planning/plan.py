@@ -1,4 +1,4 @@
-"""Plan the arrays of a store: pure functions from the scan of a dataset to what is written.
+"""Plan the arrays of a store: pure functions from the scan of a dataset to its Zarr array.
 
 ::
 
@@ -9,7 +9,7 @@
 
 A dataset is *copied* where the array can have the chunk grid of the dataset, and codecs that decode the encoded bytes
 of HDF5 as they are. Otherwise it is *decoded*, and the report lists every reason. A unit covers whole target chunks (or
-shards), so that units can be written in any order, by any number of writers. Chunks are rows of arrays, not objects.
+shards), so units can be written in any order, by any number of writers. Chunks are rows of arrays, not objects.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ UNFILTERED_MASK = 2**32 - 1
 """The mask of a chunk that did not go through the filter pipeline at all."""
 
 MAX_UNWRITTEN = 2**28
-"""Bytes that may be written for chunks that are not stored, however little is stored."""
+"""Bytes that may always be written for chunks that were never written."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ArrayPlan:
-    """What is written of one dataset, or for one of the two arrays of variable-length sequences."""
+    """The plan of one Zarr array: of a dataset, or one of the two arrays of variable-length sequences."""
 
     path: str
     """Path of the dataset in reports."""
@@ -68,7 +68,7 @@ class ArrayPlan:
     stored_nbytes: int
     """Encoded bytes in the source."""
     chunk_coords: ChunkCoords
-    """Coordinates of what is written: chunks if they are copied, otherwise target chunks or shards."""
+    """Coordinates of the chunks to write: in HDF5's grid if they are copied, else of target chunks or shards."""
     manifest: ChunkManifest | None = None
     """Copied: the encoded bytes of the chunks; those with a mask other than 0 are re-encoded."""
     sequence_ends: NDArray[np.int64] | None = None
@@ -117,7 +117,7 @@ def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode,
     option = match_shape(settings.chunks, path, len(shape))
     chunks = option if isinstance(option, tuple) else dataset_scan.chunks or plan_auto_chunks(shape, itemsize)
     reasons = explain_decoding(dataset_scan, settings, same_grid=chunks == dataset_scan.chunks)
-    chain = dataset_scan.kept
+    chain = dataset_scan.copy_chain
     if reasons or chain is None:
         chain = plan_chain(settings.codecs, dtype, chunks=chunks, zarr_format=settings.zarr_format)
     # zarr-python 3.1 cannot read a compound fill value in shards
@@ -145,14 +145,14 @@ def explain_decoding(dataset_scan: DatasetScan, settings: Settings, *, same_grid
         (settings.codecs != "keep", f"codecs={settings.codecs}"),
         (not same_grid, "other chunks were asked for"),
         (dataset_scan.type.reason != "", dataset_scan.type.reason),
-        (dataset_scan.kept is None, dataset_scan.kept_reason),
+        (dataset_scan.copy_chain is None, dataset_scan.no_copy_reason),
         (record.edge_unfiltered is None, "HDF5 does not tell whether its edge chunks are filtered"),
     )
     return tuple(reason for holds, reason in reasons if holds)
 
 
 def plan_chunk_coords(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> ChunkCoords:
-    """Return the coordinates of what is written of a dataset that is decoded: what overlaps with stored data.
+    """Return the coordinates of the target chunks of a decoded dataset that overlap with stored data.
 
     Where Zarr cannot represent the fill value, everything is written.
     """
@@ -206,13 +206,13 @@ def plan_copies(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> Chunk
 
 
 def check_unwritten(dataset_scan: DatasetScan, node: ArrayNode) -> None:
-    """Raise UnsafeSourceError if far more of a dataset, which is written as a whole, is declared than stored."""
+    """Raise UnsafeSourceError if writing the whole dataset would write far more bytes than the source stores."""
     declared, stored = prod(node.shape) * estimate_itemsize(node.dtype), dataset_scan.record.stored_nbytes
     outside = dataset_scan.record.layout in ("virtual", "external")
     if not outside and declared > max(MAX_UNWRITTEN, MAX_RATIO * stored):
         raise UnsafeSourceError(
-            f"{declared:,} bytes are declared and {stored:,} stored, and Zarr cannot represent its fill value, so that "
-            "all of them would be written; leave it out with exclude="
+            f"{declared:,} bytes are declared and {stored:,} stored, and Zarr cannot represent its fill value, so "
+            "all of them would be written; skip it with exclude="
         )
 
 

@@ -1,4 +1,4 @@
-"""Read everything that a conversion needs to know of a file before it writes: metadata and indexes of stored chunks.
+"""Read everything that a conversion needs before it writes: metadata, and the indexes of stored chunks.
 
 Every object that cannot be converted is logged here with the reason.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupScan:
-    """What was read of one group."""
+    """The metadata of one group."""
 
     path: str
     """Path in the report."""
@@ -49,12 +49,12 @@ class GroupScan:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SourceScan:
-    """What was read of a source, and of the files that its external links lead to."""
+    """The metadata of a source, and of the files that its external links lead to."""
 
     origins: tuple[Origin, ...]
     """The source, then the targets of external links."""
     targets: Mapping[str, str]
-    """Path in the store by path in the report, also of objects that turned out to be skipped."""
+    """Path in the store by path in the report, also of skipped objects."""
     groups: tuple[GroupScan, ...]
     datasets: tuple[DatasetScan, ...]
     details: Mapping[str, Any]
@@ -162,7 +162,7 @@ def name_variables(names: Sequence[str]) -> dict[str, str]:
     """Return the names that netCDF-4 readers use for the objects of one group, each once.
 
     A variable with the name of a dimension that is not its axis has a prefix in the file (netCDF-C,
-    ``NON_COORD_PREPEND``). The dimension has no data then, so that the two can swap names.
+    ``NON_COORD_PREPEND``). The dimension has no data then, so the two can swap names.
 
     >>> name_variables(["_nc4_non_coord_x", "x", "t"])
     {'_nc4_non_coord_x': 'x', 'x': '_nc4_non_coord_x', 't': 't'}
@@ -206,7 +206,7 @@ def scan_committed_types(context: ScanContext) -> None:
 def name_axes(groups: Iterable[GroupScan], datasets: Sequence[DatasetScan], log: ScanLog) -> list[DatasetScan]:
     """Return the datasets with the dimension names that netCDF readers use, also for unnamed dimensions.
 
-    Dimensions without a variable, which hold no data, are left out and noted.
+    Dimensions without a variable, which hold no data, are skipped and noted.
     """
     by_group: dict[str, dict[str, Dimensions]] = {}
     for dataset in datasets:

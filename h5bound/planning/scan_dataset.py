@@ -1,4 +1,4 @@
-"""Read what a conversion needs to know of one dataset before it is planned."""
+"""Read the metadata of one dataset that a conversion needs before it is planned."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ MAX_RATIO = 1032
 """Declared bytes accepted for each stored byte: deflate compresses no better (zlib, Technical Details)."""
 
 MAX_COMPOUND_CHUNK_NBYTES = 1 << 30
-"""Bytes of a chunk of compounds once all their text has the length of the longest."""
+"""Most bytes of a chunk of compounds once all their text has the length of the longest."""
 
 MAX_WHOLE_NBYTES = 1 << 24
-"""Bytes of a netCDF variable that is written as a whole in format 2, so that xarray masks no unwritten element."""
+"""Most bytes of a netCDF variable that is written as a whole in format 2: xarray would mask unwritten elements."""
 
 MAX_COUNTED = 10_000_000
-"""Elements of variable length that are read even if the file has fewer bytes for them."""
+"""Most elements of variable length that are read even if the file has fewer bytes for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class DatasetScan:
-    """What was read of one dataset."""
+    """The metadata of one dataset."""
 
     record: DatasetRecord
     type: ZarrType
@@ -73,9 +73,9 @@ class DatasetScan:
     """Path in the store."""
     origin: int = 0
     """Number of its file among the origins of the scan."""
-    kept: CodecChain | None
-    """Codecs that read the encoded bytes; None if Zarr has none."""
-    kept_reason: str
+    copy_chain: CodecChain | None
+    """Codecs to copy chunks with: they read the encoded bytes; None if Zarr has none."""
+    no_copy_reason: str
     """Why Zarr has none."""
     manifest: ChunkManifest | None
     """Stored chunks; None unless the dataset is chunked."""
@@ -89,7 +89,7 @@ class DatasetScan:
     ends: NDArray[np.int64] | None = None
     """Of sequences: where each one ends in `values`, in C order of the dataset."""
     boxes: NDArray[np.int64] | None = None
-    """Of a virtual dataset: start and stop of each of its parts, outside of which it has the fill value."""
+    """Of a virtual dataset: start and stop of each part; elements outside of all have the fill value."""
     opaque_only: bool = False
     """Whether h5py reads its type only as bytes."""
 
@@ -106,7 +106,7 @@ class DatasetScan:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ScanContext:
-    """What is needed to scan the objects of one origin."""
+    """The context in which the objects of one origin are scanned."""
 
     opened: OpenFile
     origin: Origin
@@ -163,14 +163,14 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         record = replace(record, shape=dataset.shape)
     attributes = context.read_attributes(dataset, dtype=zarr_type.dtype)
     fill = read_fill(context, dataset, zarr_type=zarr_type, attributes=attributes)
-    kept, kept_reason = translate_filters(record, zarr_format)
+    copy_chain, no_copy_reason = translate_filters(record, zarr_format)
     inside = context.origin.locate(record.path)
     ends = read_ends(context.opened, inside, record.shape) if zarr_type.form == "vlen" else None
     manifest = read_manifest(dataset, record) if record.layout == "chunked" else None
     if manifest is not None:
         check_filters_installed(record, manifest)
     elif record.layout == "chunked":
-        kept, kept_reason = None, "HDF5 returns a wrong chunk index"
+        copy_chain, no_copy_reason = None, "HDF5 returns a wrong chunk index"
     if zarr_format == 2 and attributes.fill is None and fill.exact and has_unwritten(record, manifest):
         note_masking(context, record, fill=fill, attributes=attributes)
     context.log.add_attributes(record.path, attributes)
@@ -180,8 +180,8 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         type=zarr_type,
         target=context.targets[record.path],
         origin=context.number,
-        kept=kept,
-        kept_reason=kept_reason,
+        copy_chain=copy_chain,
+        no_copy_reason=no_copy_reason,
         manifest=manifest,
         fill=fill,
         attributes=merge_attributes(context, record, zarr_type=zarr_type, attributes=attributes),
@@ -193,7 +193,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
 
 
 def check_declared_size(record: DatasetRecord) -> None:
-    """Raise UnsupportedError if a dataset declares far more than is stored, and all of it would be read or written."""
+    """Raise UnsupportedError if a dataset that is read or written as a whole declares far more bytes than it stores."""
     if record.dtype is None or record.shape is None:
         return
     itemsize = record.dtype.base.itemsize  # the fill value of such a type is written twice
@@ -232,7 +232,7 @@ def read_fill(
 
 
 def note_masking(context: ScanContext, record: DatasetRecord, *, fill: FillValue, attributes: AttributesRecord) -> None:
-    """Note that xarray masks the fill value of a netCDF variable of format 2 that has unwritten chunks."""
+    """Note that xarray will mask the fill value in a netCDF variable of format 2 with unwritten chunks."""
     bare = attributes.dimensions is not None and attributes.dimensions.bare
     if context.origin.netcdf and not bare:
         text = f"it has unwritten chunks: in format 2 xarray masks every element that equals {fill.json!r}"
@@ -257,7 +257,7 @@ def merge_attributes(
         metadata["sequences"] = {"shape": list(record.shape)}
     name = original_name(record.path, context.targets[record.path])
     if context.origin.netcdf and record.path.rpartition("/")[2].startswith(NOT_A_COORDINATE):
-        context.log.add_details(record.path, name)  # xarray shall see no more attributes than in the file
+        context.log.add_details(record.path, name)  # xarray must see only the attributes of the file
     else:
         metadata |= name
     return merge_metadata({**zarr_type.attributes, **attributes.values}, metadata)

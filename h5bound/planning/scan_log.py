@@ -1,4 +1,4 @@
-"""What a scan gathers for the report and the store besides groups and datasets."""
+"""The log of a scan: everything for the report and the store except groups and datasets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ScanLog:
-    """What is gathered while files are scanned."""
+    """The log of a scan."""
 
     skipped: list[Skipped] = field(default_factory=list)
     """Objects and attributes that cannot be converted, or are not selected."""
@@ -36,12 +36,12 @@ class ScanLog:
         self.notes.append(ReportNote(path, text))
 
     def add_attributes(self, path: str, record: AttributesRecord) -> None:
-        """Record what was skipped and noted while the attributes of an object were read, and their details."""
+        """Record skipped attributes of an object, notes on them, and their details."""
         self.skipped += [Skipped(path, reason, attribute=name) for name, reason in record.skipped]
         self.notes += [ReportNote(path, text) for text in record.notes]
         self.add_details(path, record.details)
 
     def add_details(self, path: str, details: Mapping[str, Any]) -> None:
-        """Add details of an object to those that are there."""
+        """Add details of an object."""
         if details:
             self.details[path] = {**self.details.get(path, {}), **details}

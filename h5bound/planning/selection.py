@@ -52,7 +52,7 @@ def is_selected(path: str, settings: Settings) -> bool:
 
 
 def select_objects(hierarchy: Hierarchy, settings: Settings) -> tuple[Hierarchy, list[Skipped]]:
-    """Return the hierarchy without what the globs leave out, and what that is: of a group, only the group itself.
+    """Return the selected part of the hierarchy, and the skipped objects; what is in a skipped group is not listed.
 
     Groups above a selected object stay.
     """
@@ -63,7 +63,7 @@ def select_objects(hierarchy: Hierarchy, settings: Settings) -> tuple[Hierarchy,
     kept = selected | {"/"} | {above for path in selected for above in list_groups_above(path)}
     links, skipped_links = select_links(hierarchy, settings, kept)
     committed = [path for path in hierarchy.committed_types if not is_selected(path, settings)]
-    left_out = [path for path in [*list_paths(hierarchy), *committed] if path not in kept and parent_of(path) in kept]
+    skipped = [path for path in [*list_paths(hierarchy), *committed] if path not in kept and parent_of(path) in kept]
     selection = replace(
         hierarchy,
         groups=tuple(path for path in hierarchy.groups if path in kept),
@@ -72,11 +72,11 @@ def select_objects(hierarchy: Hierarchy, settings: Settings) -> tuple[Hierarchy,
         committed_types=tuple(path for path in hierarchy.committed_types if is_selected(path, settings)),
         problems=tuple(problem for problem in hierarchy.problems if is_selected(problem[0], settings)),
     )
-    return selection, [*(Skipped(path, LEFT_OUT, asked=True) for path in left_out), *skipped_links]
+    return selection, [*(Skipped(path, LEFT_OUT, asked=True) for path in skipped), *skipped_links]
 
 
 def select_links(hierarchy: Hierarchy, settings: Settings, kept: set[str]) -> tuple[list[LinkRecord], list[Skipped]]:
-    """Return the links of the kept groups that the globs select, and the others of these groups."""
+    """Return the selected links of the groups in `kept`, and the skipped ones."""
     links, skipped = [], []
     for link in hierarchy.links:
         if parent_of(link.path) not in kept:
@@ -92,10 +92,10 @@ def select_links(hierarchy: Hierarchy, settings: Settings, kept: set[str]) -> tu
 
 def prefer_selected_names(hierarchy: Hierarchy, settings: Settings) -> Hierarchy:
     """Return the hierarchy with each dataset under the first of its names that is selected, if one is."""
-    left_out = {record.path for record in hierarchy.datasets if not is_selected(record.path, settings)}
+    skipped = {record.path for record in hierarchy.datasets if not is_selected(record.path, settings)}
     names: dict[str, str] = {}
     for link in hierarchy.links:
-        if link.kind == "hard" and link.to in left_out and is_selected(link.path, settings):
+        if link.kind == "hard" and link.to in skipped and is_selected(link.path, settings):
             names.setdefault(link.to, link.path)
     if not names:
         return hierarchy

@@ -1,4 +1,4 @@
-"""How the values of a dataset are read in work units: to write them, to compare them with a store, or to try them."""
+"""Read the values of a dataset in work units: to write them, to compare them with a store, or as a trial."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     Block = NDArray[Any]
 
 SEQUENCE_ROWS = 65_536
-"""Rows of a dataset of variable-length sequences in one unit, at most."""
+"""Most rows of a dataset of variable-length sequences in one unit."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SourceValues:
-    """How the values of one dataset are read: what all units of the dataset have in common."""
+    """How the values of one dataset are read, the same for all its units."""
 
     path: str
     """Path of the dataset in reports."""
@@ -70,7 +70,7 @@ class SourceValues:
 
     @property
     def row_size(self) -> int:
-        """Elements in a row: in what the first index selects."""
+        """Elements in a row, which one index along the first axis selects."""
         return max(prod((*self.shape[1:], *self.type.element_shape)), 1)
 
     @property
@@ -82,7 +82,7 @@ class SourceValues:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadResult:
-    """What reading a unit gave."""
+    """The contents of a unit, or why it could not be read."""
 
     parts: Any = ()
     """Contents of the chunks of the unit, one for each; none if it could not be read."""
@@ -91,7 +91,7 @@ class ReadResult:
 
 
 def describe_values(scan: SourceScan, dataset_scan: DatasetScan, plan: ArrayPlan, write_shape: Shape) -> SourceValues:
-    """Return how the values of a dataset are read, in target chunks of a shape."""
+    """Return how the values of a dataset are read in target chunks of this shape."""
     record = dataset_scan.record
     origin = scan.origins[dataset_scan.origin]
     return SourceValues(
@@ -115,7 +115,7 @@ def list_rows(shape: Shape | None) -> ChunkCoords:
 
 
 def cut_units(values: Sequence[SourceValues], chunk_coords: Sequence[ChunkCoords], window: int) -> list[Unit]:
-    """Return the units that read chunks of each dataset, or rows of sequences, for windows of so many bytes."""
+    """Return the units that read chunks of each dataset, or rows of sequences. `window` is in bytes."""
     pairs = list(zip(values, chunk_coords, strict=True))
     nbytes = choose_unit_nbytes(window, sum(item.chunk_nbytes * len(coords) for item, coords in pairs))
     units = []
@@ -131,8 +131,8 @@ def read_or_explain(
 ) -> ReadResult:
     """Return what `read` returns, or why it failed.
 
-    Without `explain`, raise CorruptChunkError or UnsupportedError if it fails. Raise in either case
-    SourceChangedError or SourceNotFoundError if a file is not what it was, MemoryError, and whatever
+    Without `explain`, raise CorruptChunkError or UnsupportedError if it fails. In either case, raise
+    MemoryError, SourceChangedError or SourceNotFoundError if a file changed, and all that
     `OpenFile.check_external_files` raises.
     """
     opened.check_external_files(values.inside, values.allowed)
@@ -177,7 +177,7 @@ def read_region(
 
     `via_h5py` reads through h5py alone, without the decoders of h5bound.
     """
-    axes = len(values.shape)  # those of an HDF5 array type come after these
+    axes = len(values.shape)  # the axes of an HDF5 array type come after these
     outer = region[:axes]
     inner: Any = (..., *region[axes:])
     if values.opaque_only:

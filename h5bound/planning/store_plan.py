@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 
 UNIT_NBYTES = 8 * 2**20
-"""Bytes of a unit at most, unless one chunk has more or there would be too many units."""
+"""Most bytes of a unit, unless one chunk has more or there would be too many units."""
 
 MANY_UNITS = 100_000
-"""Units get larger if there were more of them than these: dask takes 0.1 ms and 1 KiB for each."""
+"""Number of units above which units get larger: dask takes 0.1 ms and 1 KiB for each."""
 
 UNIT_CHUNKS = 4096
-"""Chunks of a unit at most: each costs a few Python objects while it is read or written."""
+"""Most chunks of a unit: each costs a few Python objects while it is read or written."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,18 +64,18 @@ class Unit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StorePlan:
-    """What is written of a whole file."""
+    """The plan of a whole store."""
 
     arrays: tuple[ArrayPlan, ...]
     """Arrays; the two of a dataset of sequences one after the other."""
     units: tuple[Unit, ...]
     """Chunks of all arrays, cut into work units."""
     skipped: tuple[Skipped, ...]
-    """Objects, links and attributes that are left out."""
+    """Objects, links and attributes that are skipped."""
 
 
 def plan_store(scan: SourceScan, settings: Settings, limits: Limits, window: int) -> StorePlan:
-    """Return the plan of a whole file, which is read in windows of so many bytes."""
+    """Return the plan of a whole store. `window` is the bytes between one open and its close."""
     arrays: list[ArrayPlan] = []
     skipped = list(scan.skipped)
     left = limits.max_chunks
@@ -94,7 +94,7 @@ def plan_store(scan: SourceScan, settings: Settings, limits: Limits, window: int
 
 
 def refuse(file: str, skipped: Iterable[Skipped]) -> None:
-    """Raise one error that lists everything that cannot be converted, except what exclude and include leave out.
+    """Raise one error that lists everything that cannot be converted, except what exclude and include skip.
 
     It is an UnsafeSourceError if the first lies outside the file or passes a limit, else an UnsupportedError.
     """
@@ -103,11 +103,11 @@ def refuse(file: str, skipped: Iterable[Skipped]) -> None:
         return
     error_type = UnsafeSourceError if unsupported[0].unsafe else UnsupportedError
     lines, them = "; ".join(map(str, unsupported)), "them" if len(unsupported) > 1 else "it"
-    raise error_type(f"{file}: {lines} (on_unsupported='skip' leaves {them} out and lists {them})")
+    raise error_type(f"{file}: {lines} (on_unsupported='skip' skips and lists {them})")
 
 
 def choose_unit_nbytes(window: int, total: int) -> int:
-    """Return the bytes of a unit at most: an eighth of a window, so that threads share the window.
+    """Return the most bytes of a unit: an eighth of a window, so that threads share the window.
 
     `window` is the bytes between one open and its close, `total` the bytes of all units.
 
@@ -118,7 +118,7 @@ def choose_unit_nbytes(window: int, total: int) -> int:
 
 
 def plan_units(arrays: Sequence[ArrayPlan], window: int) -> list[Unit]:
-    """Cut all that is written into units for windows of so many bytes; a unit has at least one key of the store."""
+    """Cut the chunks of all arrays into units; a unit has at least one key of the store. `window` is in bytes."""
     sizes = [chunk_nbytes(plan) for plan in arrays]
     nbytes = choose_unit_nbytes(window, sum(int(item.sum()) for item in sizes))
     return [
@@ -153,7 +153,7 @@ def cut_plan(plan: ArrayPlan, sizes: NDArray[np.int64], nbytes: int) -> list[tup
 
 
 def make_unit(number: int, plan: ArrayPlan, start: int, stop: int, *, nbytes: int) -> Unit:
-    """Return the unit of some chunks of a plan, with all that it needs of the plan: it travels without it."""
+    """Return the unit of some chunks of a plan, self-contained: workers do not receive the plan."""
     chunk_coords, nbytes = plan.chunk_coords[start:stop], max(nbytes, 1)
     if plan.manifest is not None:
         return Unit(number, chunk_coords, nbytes, manifest=plan.manifest.take(slice(start, stop)))
@@ -181,7 +181,7 @@ def make_unit(number: int, plan: ArrayPlan, start: int, stop: int, *, nbytes: in
 
 
 def keep_chunks(unit: Unit, plan: ArrayPlan, kept: NDArray[np.bool_]) -> Iterator[Unit]:
-    """Yield the unit with only those of its chunks that are kept, in pieces where its values are one interval."""
+    """Yield the unit with the chunks where `kept` is True, in pieces if its values must be one interval."""
     if kept.all():
         yield unit
         return

@@ -1,8 +1,9 @@
 """Check, before HDF5 reads a region by itself, that it will not take more memory than is declared.
 
-HDF5 unpacks a chunk to whatever it unpacks to. Values of variable length are stored elsewhere in the file, and an
-element only says how many bytes it has there: a few elements may all name the same large object, or claim 2^32 bytes.
-So the chunks are first decoded here, into buffers of their declared size, and what their elements claim is summed.
+HDF5 does not limit how many bytes a chunk decodes to. Values of variable length are stored elsewhere in the file, and
+an element only says how many bytes it has there: a few elements may all name the same large object, or claim 2^32
+bytes. So the chunks are first decoded here, into buffers of their declared size, and what their elements claim is
+summed.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ if TYPE_CHECKING:
 
 
 LENGTH = "length"
-"""The field of a stored element of variable length that says how many it has (HDF5 File Format Specification, VIII)."""
+"""The field for the length of an element of variable length in the file (HDF5 File Format Specification, VIII)."""
 
 
 def make_guard(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Guard | None:
-    """Return the guard of a dataset that h5py reads; None where there is nothing to check, or no way to."""
+    """Return the guard of a dataset that h5py reads; None if nothing has to be checked, or nothing can be."""
     plist = dataset.id.get_create_plist()
     if dataset.is_virtual or plist.get_external_count() or dataset.shape is None:
         return None
     try:
-        element = stored_dtype(dataset.id.get_type(), h5i.get_file_id(dataset.id).get_create_plist().get_sizes()[0])
+        element = on_disk_dtype(dataset.id.get_type(), h5i.get_file_id(dataset.id).get_create_plist().get_sizes()[0])
         if plist.get_layout() == h5d.CHUNKED and (plist.get_nfilters() or element.base.names):
             return Guard(dataset, element, ChunkedReader(dataset, file_bytes, element))
         contiguous = plist.get_layout() == h5d.CONTIGUOUS and dataset.id.get_storage_size()
@@ -49,8 +50,8 @@ def make_guard(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Guard | N
     return None
 
 
-def stored_dtype(tid: h5t.TypeID, address_nbytes: int) -> np.dtype[Any]:
-    """Return the type of an element as it stands in the file: its size, and fields for what is of variable length.
+def on_disk_dtype(tid: h5t.TypeID, address_nbytes: int) -> np.dtype[Any]:
+    """Return the type of an element in the file: its size, with fields for values of variable length.
 
     `tid` is the type of the dataset as HDF5 reports it, in which elements of variable length have their size in memory.
     Raise UnsupportedError if HDF5 does not say what a reference looks like in the file.
@@ -62,13 +63,13 @@ def stored_dtype(tid: h5t.TypeID, address_nbytes: int) -> np.dtype[Any]:
     if type_class == h5t.REFERENCE and not (tid.equal(h5t.STD_REF_OBJ) or tid.equal(h5t.STD_REF_DSETREG)):
         raise UnsupportedError("a reference that is neither to an object nor to a region")
     if type_class == h5t.ARRAY:
-        return np.dtype((stored_dtype(tid.get_super(), address_nbytes), tid.get_array_dims()))
+        return np.dtype((on_disk_dtype(tid.get_super(), address_nbytes), tid.get_array_dims()))
     if type_class != h5t.COMPOUND:
         return np.dtype(("V", tid.get_size()))
     names, formats, offsets, grown = [], [], [], 0
     for i in sorted(range(tid.get_nmembers()), key=tid.get_member_offset):
         member = tid.get_member_type(i)
-        inner = stored_dtype(member, address_nbytes)
+        inner = on_disk_dtype(member, address_nbytes)
         if inner.base.names:
             names.append(str(i))
             formats.append(inner)
@@ -81,14 +82,14 @@ def stored_dtype(tid: h5t.TypeID, address_nbytes: int) -> np.dtype[Any]:
 
 
 def is_variable(tid: h5t.TypeID) -> bool:
-    """Return whether the value of an element is stored elsewhere in the file."""
+    """Return whether the value of an element is elsewhere in the file."""
     return tid.get_class() == h5t.VLEN or (isinstance(tid, h5t.TypeStringID) and tid.is_variable_str())
 
 
 def count_claimed(elements: np.ndarray[Any, Any], tid: h5t.TypeID, address_nbytes: int) -> int:
-    """Return how many bytes the elements of variable length claim to have elsewhere."""
+    """Return the number of bytes that elements of variable length claim to have elsewhere in the file."""
     if is_variable(tid):
-        size = stored_dtype(tid.get_super(), address_nbytes).itemsize if tid.get_class() == h5t.VLEN else 1
+        size = on_disk_dtype(tid.get_super(), address_nbytes).itemsize if tid.get_class() == h5t.VLEN else 1
         return int(elements[LENGTH].sum(dtype=np.uint64)) * size
     if tid.get_class() == h5t.ARRAY:
         return count_claimed(elements, tid.get_super(), address_nbytes)
@@ -97,17 +98,17 @@ def count_claimed(elements: np.ndarray[Any, Any], tid: h5t.TypeID, address_nbyte
 
 
 class Guard:
-    """Checks regions of one dataset before h5py reads them.
+    """The check of regions of one dataset before h5py reads them.
 
-    `element` is the type of an element as it stands in the file. `stored` reads the chunks of the dataset; where it is
-    contiguous, these are the bytes of its file.
+    `element` is the type of an element in the file. `on_disk` reads the chunks of the dataset; where it is
+    contiguous, it is the file's bytes.
     """
 
-    def __init__(self, dataset: h5py.Dataset, element: np.dtype[Any], stored: ChunkedReader | FileBytes) -> None:
+    def __init__(self, dataset: h5py.Dataset, element: np.dtype[Any], on_disk: ChunkedReader | FileBytes) -> None:
         file = h5i.get_file_id(dataset.id)
         self._dataset = dataset
         self._element = element
-        self._stored = stored
+        self._on_disk = on_disk
         self._type = dataset.id.get_type()
         self._address_nbytes = file.get_create_plist().get_sizes()[0]
         self._file_nbytes = file.get_filesize()
@@ -130,14 +131,14 @@ class Guard:
                 )
 
     def _read(self, region: Region) -> Iterable[np.ndarray[Any, Any]]:
-        """Return the elements of a region as they stand in the file, in parts."""
-        if isinstance(self._stored, ChunkedReader):
-            return self._stored.read_stored(region)
+        """Return the elements of a region in the form of the file, in parts."""
+        if isinstance(self._on_disk, ChunkedReader):
+            return self._on_disk.read_on_disk(region)
         shape = self._dataset.shape
         start, stop = (region[0].start, region[0].stop) if region else (0, 1)
         row = prod(shape[1:]) * self._element.itemsize
         span = self._dataset.id.get_offset() + start * row, (stop - start) * row
         with naming(name_of(self._dataset), DamagedError, raising=CorruptChunkError):
-            raw = self._stored.gather([span]).read(*span)
+            raw = self._on_disk.gather([span]).read(*span)
         elements = np.ndarray((stop - start, *shape[1:]) if shape else (), self._element, buffer=raw)
         return [elements[(slice(None), *region[1:])] if region else elements]

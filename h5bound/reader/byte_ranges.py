@@ -1,4 +1,4 @@
-"""Read a region of an array that is stored in one piece, in few spans of bytes. HDF5 only says where it is."""
+"""Read a region of a contiguous dataset in few spans of bytes. HDF5 only says where the dataset is."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 SPAN_NBYTES = 512 << 10
-"""Bytes of a span, at most: rows that lie apart are read together with what lies between them."""
+"""Most bytes of a span: rows that lie apart are read together with the bytes between them."""
 
 REQUEST_NBYTES = 64 << 20
 """Bytes of spans that are requested from a server at once."""
 
 SPARSE = 4
-"""Rows are read together if they have at least one in so many of the bytes of their span."""
+"""Rows are read together if at least 1/SPARSE of their span is requested."""
 
 LONG_NBYTES = 32 << 10
 """Longer rows are read one by one."""
@@ -38,9 +38,9 @@ SHORT_NBYTES = 4096
 
 
 class Spans(NamedTuple):
-    """The spans that are read for a region, in C order. Each is some rows: positions along one axis, one after another.
+    """The spans that are read for a region, in C order. Each is a run of rows: positions along one axis.
 
-    A row has all elements of the region along the axes after that one, and what lies between them.
+    A row has all elements of the region along the axes after that one, and the bytes between them.
     """
 
     ranges: list[Range]
@@ -54,7 +54,7 @@ class Spans(NamedTuple):
 
 
 def plan_spans(region: tuple[slice, ...], *, offset: int, shape: tuple[int, ...], itemsize: int) -> Spans | None:
-    """Return the spans of a region of an array that is stored at `offset` in C order; None if they are too short.
+    """Return the spans of a region of an array at `offset` in C order; None if they are too short.
 
     >>> plan_spans((slice(1, 3), slice(0, 60000)), offset=100, shape=(3, 80000), itemsize=1).ranges
     [(80100, 60000), (160100, 60000)]
@@ -109,7 +109,7 @@ def read_spans(file_bytes: FileBytes, spans: Spans, raw_view: NDArray[np.generic
 
 
 class ContiguousReader:
-    """Reads a dataset that is stored in one piece."""
+    """Reader of a contiguous dataset."""
 
     def __init__(self, dataset: h5py.Dataset, file_bytes: FileBytes) -> None:
         self._dataset = dataset
@@ -117,7 +117,7 @@ class ContiguousReader:
         self._shape, self._dtype, self._offset = dataset.shape, dataset.dtype, dataset.id.get_offset()
 
     def read(self, region: Region) -> Block:
-        """Return a region that is not empty; few bytes here and there are read by h5py."""
+        """Return a region that is not empty; a few scattered bytes are read by h5py."""
         spans = self._plan(region)
         if spans is None:
             return read_through_h5py(self._dataset, region)

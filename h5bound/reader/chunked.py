@@ -1,4 +1,4 @@
-"""Read what is stored in chunks: HDF5 says where the encoded bytes are, and they are read and decoded without it."""
+"""Read chunked datasets: HDF5 says where the encoded bytes are, and they are read and decoded without HDF5."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
 
 
 REQUEST_NBYTES = 64 << 20
-"""Encoded bytes of one block that are requested from a server at once."""
+"""Most encoded bytes of one block that are requested from a server at once."""
 
 REQUEST_CHUNKS = 4096
-"""Chunks that are located, and requested from a server, at once."""
+"""Most chunks that are located, and requested from a server, at once."""
 
 
 class EncodedChunk(NamedTuple):
-    """Where the encoded bytes of one chunk can be read."""
+    """The place of the encoded bytes of one chunk."""
 
     source: Readable
     offset: int
@@ -58,11 +58,11 @@ class ChunkInMemory:
         self._encoded = np.frombuffer(encoded, np.uint8)
 
     def read(self, _offset: int, _nbytes: int) -> Bytes:
-        """Return all of them."""
+        """Return all bytes."""
         return self._encoded
 
     def read_into(self, _offset: int, out: Bytes) -> None:
-        """Copy all of them."""
+        """Copy all bytes."""
         out[:] = self._encoded
 
 
@@ -79,7 +79,7 @@ class EncodedBlock:
     shape: tuple[int, ...]
     """Shape of the block in elements."""
     parts: tuple[tuple[Overlap, int, Bytes], ...]
-    """For each chunk: what it shares with the block, its filter mask, its encoded bytes."""
+    """For each chunk: its overlap with the block, its filter mask, its encoded bytes."""
     lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     """Held while a codec may write to the encoded bytes."""
 
@@ -112,10 +112,10 @@ def corrupt(name: str, overlap: Overlap, error: DamagedError) -> CorruptChunkErr
 
 
 class ChunkedReader:
-    """Reads a dataset that is stored in chunks.
+    """Reader of a chunked dataset.
 
-    `file_bytes` is None where only HDF5 may read the file. `element` is the type of an element as it stands in the
-    file, for `read_stored`; None where that is the one in memory.
+    `file_bytes` is None where only HDF5 may read the file. `element` is the type of an element in the file,
+    for `read_on_disk`; None where that is the one in memory.
     """
 
     def __init__(
@@ -208,10 +208,10 @@ class ChunkedReader:
             parts=tuple(parts),
         )
 
-    def read_stored(self, region: Region) -> Iterator[Block]:
-        """Yield the elements of a region chunk by chunk as they stand in the file; chunks never written are left out.
+    def read_on_disk(self, region: Region) -> Iterator[Block]:
+        """Yield the elements of a region in the form of the file, chunk by chunk without chunks never written.
 
-        The array that is yielded is valid until the next one is.
+        A yielded array is valid until the next one is yielded.
         """
         self._index.note_access(self._grid, (region,))
         scratch = np.empty(self._grid.chunks, raw_dtype(self._dtype))
@@ -224,7 +224,7 @@ class ChunkedReader:
                 yield np.ndarray(self._grid.chunks, self._dtype, buffer=scratch)[overlap.in_chunk]
 
     def prefetch(self, regions: Sequence[Region]) -> None:
-        """Announce regions that will be read, each once, if they are enough for their chunks to be indexed."""
+        """Announce regions that will be read, each once, if they are so many that their chunks are indexed."""
         if self._bytes is None:
             return
         self._index.note_access(self._grid, regions, again=True)
@@ -234,7 +234,7 @@ class ChunkedReader:
             self._bytes.prefetch((offset, nbytes) for offset, nbytes, _ in rows if offset >= 0)
 
     def _locate(self, grid: ChunkGrid, region: Region) -> Iterator[tuple[Overlap, EncodedChunk | None]]:
-        """Yield each chunk that a region overlaps, and where it can be read; None if nothing is stored."""
+        """Yield each overlap of a region with a chunk, and the place of the chunk; None if it was never written."""
         overlaps = grid.overlaps(region)
         if self._bytes is None or not self._index.is_indexed:
             for overlap in overlaps:
@@ -257,7 +257,7 @@ class ChunkedReader:
                     yield overlap, EncodedChunk(source, *row) if row[0] >= 0 else None
 
     def _is_unfiltered(self, chunk: EncodedChunk) -> bool:
-        """Return whether a chunk went through no filter; raise DamagedError if it then has another size."""
+        """Return whether a chunk is unfiltered; raise DamagedError if it is and has another size than declared."""
         unfiltered = chunk.mask & self._unfiltered_mask == self._unfiltered_mask
         if unfiltered and chunk.nbytes != self._decoder.nbytes:
             raise DamagedError(f"{chunk.nbytes} bytes are stored where {self._decoder.nbytes} are declared")
@@ -271,8 +271,8 @@ class ChunkedReader:
             self._decoder.decode(chunk.source.read(chunk.offset, chunk.nbytes), out, chunk.mask)
 
     def _read_part(self, chunk: EncodedChunk, overlap: Overlap, target: Block) -> bool:
-        """Read a part of an unfiltered chunk straight to where it belongs; return False if that cannot be done."""
-        # only a local file has any range at hand
+        """Read a part of an unfiltered chunk directly into the block; return False if that cannot be done."""
+        # of a remote file only requested ranges can be read
         if not (isinstance(chunk.source, LocalFile) and target.flags.c_contiguous and self._is_unfiltered(chunk)):
             return False
         spans = plan_spans(overlap.in_chunk, offset=chunk.offset, shape=self._grid.chunks, itemsize=target.itemsize)
@@ -282,7 +282,7 @@ class ChunkedReader:
         return True
 
     def _read_missing(self, overlap: Overlap, target: Block) -> None:
-        """Fill in the fill value, or what h5py reads where HDF5 does not promise one."""
+        """Fill in the fill value, or the values that h5py reads where HDF5 does not define one."""
         if self._fill is not None and self._index.is_indexed:
             target[...] = self._fill
         else:

@@ -8,8 +8,8 @@ are, reads them itself, and decodes them in the calling thread::
 
 This is done where it is proven to read what h5py reads: the type in the file is byte for byte the one in memory, every
 filter is in the table of `h5bound.codecs.filters`, and the file is a local or remote one that is open for reading
-only. Where only the last does not hold, HDF5 reads the encoded bytes of each chunk under its lock (`H5Dread_chunk`),
-and they are still decoded outside it. Everything else is read by h5py.
+only. If only the last condition fails, HDF5 reads the encoded bytes of each chunk under its lock
+(`H5Dread_chunk`), and they are still decoded outside it. Everything else is read by h5py.
 """
 
 from __future__ import annotations
@@ -41,12 +41,11 @@ if TYPE_CHECKING:
 
 
 class DatasetReader:
-    """Reads regions of one open dataset, from any number of threads.
+    """Reader of regions of one open dataset, for any number of threads.
 
-    Peak memory of a read: the block, the encoded bytes of one chunk, two chunks between filters (one if the pipeline
-    has two; if it has one, none, or one for deflate and for bitshuffle that compresses), and one chunk more where the
-    block does not cover whole chunks. Contiguous data: the block, and 512 KiB where it covers parts of rows. Remote: at
-    most 64 MiB of encoded bytes are requested at once.
+    Peak memory of a read: the block, the encoded bytes of one chunk, up to two decoded chunks between filters, and one
+    more chunk where the block does not cover whole chunks. Contiguous data: the block, and 512 KiB where it covers
+    parts of rows. Remote: at most 64 MiB of encoded bytes are requested at once.
 
     The file must stay open until `close`. `file_bytes` are its bytes, which the reader does not close; by default it
     has a descriptor of its own. A region is a slice for each axis with 0 <= start <= stop <= extent and no step.
@@ -98,9 +97,9 @@ class DatasetReader:
         return self.read(region)
 
     def read_via_h5py(self, region: Region) -> Block:
-        """Return what h5py itself reads, after a read that checks all sizes, for HDF5 would unpack a bomb.
+        """Return what h5py itself reads, after a read that checks all sizes: HDF5 would decode a bomb.
 
-        From a server, or where HDF5 does not have a filter, return what `read` returns. Raise what `read` raises.
+        For a remote file, or where HDF5 does not have a filter, return what `read` returns. Raise what `read` raises.
         """
         block = self.read(region)
         dataset, direct, _ = self._get_parts()
@@ -123,7 +122,7 @@ class DatasetReader:
             direct.prefetch(regions)
 
     def close(self) -> None:
-        """Drop the dataset, once the last read has ended, and refuse to read from now on. May be called twice."""
+        """Release the dataset once the last read has ended, and refuse further reads. May be called twice."""
         self._parts = None
 
     def _get_parts(self) -> _Parts:
@@ -134,7 +133,7 @@ class DatasetReader:
 
 
 def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> ChunkedReader | ContiguousReader:
-    """Return the direct reader of a dataset; raise UnsupportedError with the reason if there is none."""
+    """Return the direct reader of a dataset; raise UnsupportedError with the reason if it has none."""
     plist = dataset.id.get_create_plist()
     if dataset.is_virtual or plist.get_external_count() or dataset.shape is None:
         raise UnsupportedError("it has no data space, is virtual, or is stored in other files")
@@ -145,7 +144,7 @@ def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Chunk
     layout = plist.get_layout()
     if layout == h5d.CHUNKED:
         return ChunkedReader(dataset, file_bytes)
-    # With a user block HDF5 has an offset even of what was never written.
+    # With a user block HDF5 returns an offset even for data never written.
     if layout == h5d.CONTIGUOUS and dataset.id.get_storage_size():
         if file_bytes is None:
             file_bytes = LocalFile(h5i.get_file_id(dataset.id))  # it raises the reason
@@ -157,8 +156,7 @@ def _same_in_memory(dataset: h5py.Dataset) -> bool:
     """Return whether HDF5 copies the values unchanged, so that their bytes in the file are those in memory.
 
     h5py reads into `h5t.py_create(dtype)`. Where that drops the names of an enumeration, the type as it would be
-    written has the same bytes. Members of a compound must be as they are read, or HDF5 leaves out the bytes between
-    them.
+    written has the same bytes. A compound must have the same members, or HDF5 does not copy the bytes between them.
     """
     dtype = dataset.dtype
     if not dtype.itemsize:

@@ -46,17 +46,17 @@ class DatasetKey:
 
 
 class OpenFile:
-    """An open HDF5 file and the readers of those of its datasets that were read.
+    """An open HDF5 file and the readers of the datasets used so far.
 
-    `identity` is the state that the file must still have at the close, None if its holder may write to it. `close`
+    `state` is the state that the file must still have at the close, None if the caller may write to it. `close`
     closes the file if it is `owned`. `file_bytes` are those of a remote file.
     """
 
     def __init__(
-        self, file: h5py.File, identity: FileState | None, *, owned: bool, file_bytes: FileBytes | None = None
+        self, file: h5py.File, state: FileState | None, *, owned: bool, file_bytes: FileBytes | None = None
     ) -> None:
         self.file = file
-        self.identity = identity
+        self.state = state
         self.owned = owned
         self._readers: dict[str, DatasetReader] = {}
         self._checked: set[DatasetKey] = set()
@@ -68,7 +68,7 @@ class OpenFile:
                 self.bytes = LocalFile(file.id)
 
     def reader(self, name: str, dataset: h5py.Dataset | None = None) -> DatasetReader:
-        """Return the reader of a dataset, which is opened unless the caller has done so."""
+        """Return the reader of a dataset; open the dataset unless it is passed."""
         with self._lock:
             reader = self._readers.get(name)
             if reader is None:
@@ -79,7 +79,7 @@ class OpenFile:
     def dataset(self, key: DatasetKey) -> DatasetReader:
         """Return the reader of a dataset that an array was made of.
 
-        The dataset is checked once: whoever held the file open when the array was made may have written to it since.
+        The dataset is checked once: the caller may have written to the file since the array was made.
         Raise SourceChangedError if the dataset is gone, or has another shape or type.
         """
         if key in self._checked:
@@ -102,7 +102,7 @@ class OpenFile:
     def check_external_files(
         self, name: str, allowed: tuple[Path, ...] | None, dataset: h5py.Dataset | None = None
     ) -> None:
-        """Check once what a dataset reads from other files: where one is gone, HDF5 would read fill values.
+        """Check once the other files that a dataset reads from: for a missing file HDF5 would read fill values.
 
         `allowed` are real paths of directories whose files it may read from, None if it reads from no other file.
         Raise what `h5bound.hdf5.external_check.check_external_files` raises.
@@ -124,7 +124,7 @@ class OpenFile:
             self.reader(name).prefetch(regions)
 
     def close_datasets(self) -> None:
-        """Close the datasets, so that a file that is not read for a while shares none with another handle."""
+        """Close the datasets: a file that is set aside must not share an open dataset with another handle."""
         while self._readers:
             self._readers.popitem()[1].close()
 
@@ -171,7 +171,7 @@ def read_region(file: OpenFile, key: DatasetKey, region: Region) -> Block:
 
 
 def read_encoded(file: OpenFile, key: DatasetKey, region: Region) -> Block | EncodedBlock:
-    """Return what `decode_region` makes a region of: its encoded chunks where they take less memory than the region."""
+    """Return the input of `decode_region`: the encoded chunks where they take less memory than the region."""
     return file.dataset(key).read_encoded(region)
 
 

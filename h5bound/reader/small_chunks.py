@@ -1,4 +1,4 @@
-"""Read many small chunks at once: one by one, Python takes longer for each than its bytes take to decode.
+"""Read many small chunks at once: one by one, Python takes longer for a chunk than decoding its bytes.
 
 The chunks that a region overlaps are read in boxes of the chunk grid::
 
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 
 
 SMALL_NBYTES = 256 << 10
-"""Decoded chunks of fewer bytes are read together."""
+"""Chunks of fewer decoded bytes are read together."""
 
 BOX_NBYTES = 1 << 20
-"""Decoded bytes of the chunks that are read together; they still fit the cache of a processor."""
+"""Most decoded bytes of the chunks that are read together; they fit the cache of a processor."""
 
 BOX_CHUNKS = 4096
-"""Chunks that are read together, at most: each is a Python object for a while."""
+"""Most chunks that are read together: each is a Python object for a while."""
 
 ENCODED_NBYTES = 8 << 20
-"""Encoded bytes of the chunks that are read together, at most; no compressor makes more of so few decoded bytes."""
+"""Most encoded bytes of the chunks that are read together; no compressor makes more of so few decoded bytes."""
 
 GAP_NBYTES = 4096
-"""Encoded bytes no further apart are read at once."""
+"""Largest gap in bytes between encoded chunks that are read at once."""
 
 MAX_AXES = 16
 """A box of chunks has two axes for each of the dataset's, and numpy at least 32."""
 
 
 def is_small(grid: ChunkGrid, region: Region, nbytes: int) -> bool:
-    """Return whether a region overlaps several chunks, of so few decoded bytes that they are better read together."""
+    """Return whether a region overlaps several chunks that are small enough to read together."""
     return nbytes < SMALL_NBYTES and len(region) <= MAX_AXES and grid.count(region) > 1
 
 
@@ -66,7 +66,7 @@ def read_small_chunks(
 
     That is the case if some chunks were never written and `fill`, one raw element, is None. All chunks must have been
     indexed. `raw_view` is the block with one raw element for each of its elements. Raise DamagedError if a chunk does
-    not decode to its declared size: reading the chunks one by one tells which.
+    not decode to its declared size: reading the chunks one by one finds which.
     """
     for box in cut_boxes(grid.box(region), min(BOX_NBYTES // max(decoder.nbytes, 1), BOX_CHUNKS)):
         offsets, nbytes, masks = index.locate(grid, box).T
@@ -111,7 +111,7 @@ def read_ranges(file_bytes: Readable, offsets: NDArray[np.int64], nbytes: NDArra
 
 
 def _copy_box(chunks: Block, grid: ChunkGrid, box: Box, *, region: Region, raw_view: Block) -> None:
-    """Copy what a box of whole chunks has of a region to where it belongs."""
+    """Copy the elements of a region in a box of whole chunks to their place."""
     ndim = len(box)
     apart = chunks.reshape(*map(len, box), *grid.chunks)
     axes = [axis for pair in zip(range(ndim), range(ndim, 2 * ndim), strict=True) for axis in pair]

@@ -33,29 +33,29 @@ if TYPE_CHECKING:
 class H5Source:
     """An HDF5 file by its location, or one that the caller holds open.
 
-    `identity` is the state of the file when the array was made, None if it has no path (in memory, a Python file
-    object). If the caller held the file open for writing, `strict_identity` is False: to close it changes its time
-    stamp, so only the inode is compared. `caller_file` returns the caller's `h5py.File`, or None once that is gone.
+    `state` is the state of the file when the array was made, None if it has no path (in memory, a Python file
+    object). If the caller held the file open for writing, `strict_state` is False: closing it changes its time stamp,
+    so only the inode is compared. `caller_file` returns the caller's `h5py.File`, or None once that is gone.
     While `keeps_open`, a file that is closed is set aside for the next open; in another process it is not.
     """
 
-    __slots__ = ("_idle", "caller_file", "exclusive", "identity", "keeps_open", "key", "location", "strict_identity")
+    __slots__ = ("_idle", "caller_file", "exclusive", "keeps_open", "key", "location", "state", "strict_state")
 
     def __init__(
         self,
         location: FileLocation,
-        identity: FileState | None,
+        state: FileState | None,
         *,
-        strict_identity: bool = True,
+        strict_state: bool = True,
         caller_file: Callable[[], h5py.File | None] = lambda: None,
         exclusive: bool = False,
     ) -> None:
         self.location = location
-        self.identity = identity
-        self.strict_identity = strict_identity
+        self.state = state
+        self.strict_state = strict_state
         self.caller_file = caller_file
         self.exclusive = exclusive
-        self.key: Hashable = (location.key, identity or uuid4().hex)
+        self.key: Hashable = (location.key, state or uuid4().hex)
         self.keeps_open = False
         self._idle: list[OpenFile] = []  # the file that was set aside
 
@@ -81,7 +81,7 @@ class H5Source:
             else:
                 refuse_options(storage_options)
                 location = LocalLocation(os.path.realpath(strip_local(os.fsdecode(file))))
-            return cls(location, location.identify())
+            return cls(location, location.read_state())
         refuse_options(storage_options)
         if not file:
             raise H5BoundError("the h5py.File is closed, so h5bound cannot find out which file it is: pass its path")
@@ -93,17 +93,17 @@ class H5Source:
         if file.mode != "r":
             file.flush()
         return cls(
-            LocalLocation(path), FileState.of(path), strict_identity=file.mode == "r", caller_file=weakref.ref(file)
+            LocalLocation(path), FileState.of(path), strict_state=file.mode == "r", caller_file=weakref.ref(file)
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.identity is None:
+        if self.state is None:
             raise UnsupportedError(
                 f"{self.path}: the file exists in this process only and cannot be sent to another; compute on threads, "
                 "or write it to a path"
             )
-        strict, exclusive = self.strict_identity, self.exclusive
-        return partial(type(self), self.location, self.identity, strict_identity=strict, exclusive=exclusive), ()
+        strict, exclusive = self.strict_state, self.exclusive
+        return partial(type(self), self.location, self.state, strict_state=strict, exclusive=exclusive), ()
 
     def __dask_tokenize__(self) -> Hashable:
         return self.key
@@ -118,22 +118,22 @@ class H5Source:
         file = self.caller_file()
         if file:
             self.check_unchanged()
-            return OpenFile(file, self.identity if file.mode == "r" else None, owned=False)
-        if self.identity is None:
+            return OpenFile(file, self.state if file.mode == "r" else None, owned=False)
+        if self.state is None:
             raise H5BoundError(
                 f"{self.path}: the h5py.File was closed, and cannot be opened again by its name; keep it open until "
                 "the compute ends"
             )
-        state = self.location.identify()
-        self._compare(self.identity, state)
+        state = self.location.read_state()
+        self._compare(self.state, state)
         file, file_bytes = self.location.open(state)
         return OpenFile(file, state, owned=True, file_bytes=file_bytes)
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError unless the file is in the state of this source; the file is not opened."""
         file = self.caller_file()
-        if self.identity is not None and (not file or file.mode == "r"):
-            self._compare(self.identity, self.location.identify())
+        if self.state is not None and (not file or file.mode == "r"):
+            self._compare(self.state, self.location.read_state())
 
     def opened(self) -> AbstractContextManager[OpenFile]:
         """Return a context in which the file is open; at its end the file is checked and closed."""
@@ -145,8 +145,8 @@ class H5Source:
 
     def check(self, opened: OpenFile) -> None:
         """Raise SourceChangedError or SourceNotFoundError if the file changed since it was opened."""
-        if opened.identity is not None:
-            self._compare(opened.identity, self.location.identify(), strict=True)
+        if opened.state is not None:
+            self._compare(opened.state, self.location.read_state(), strict=True)
         if opened.bytes is not None:
             opened.bytes.check()
 
@@ -162,7 +162,7 @@ class H5Source:
         """Make the source exclusive if one of the types nests values of variable length.
 
         HDF5 reads such values through the handle of the file that opened their dataset first, and crashes if another
-        handle has it open when that one is closed. It sees to plain text and plain sequences itself.
+        handle has it open when that one is closed. Plain text and plain sequences are safe.
         """
         for dtype in dtypes:
             if dtype is not None and dtype.hasobject and check_string_dtype(dtype) is None:
@@ -184,8 +184,8 @@ class H5Source:
                 self._idle.pop().close()
 
     def _compare(self, before: FileState, now: FileState, *, strict: bool = False) -> None:
-        # a remote file has no inode: it is known to be the same only if it is unchanged
-        only_inode = not strict and not self.strict_identity and before.inode is not None
+        # a remote file has no inode: only an unchanged file is known to be the same
+        only_inode = not strict and not self.strict_state and before.inode is not None
         if before.inode != now.inode if only_inode else before != now:
             raise SourceChangedError(
                 f"{self.path}: the file changed after the array was made from it ({before.describe_change(now)}); make "
@@ -211,6 +211,6 @@ def share_options(
 
 
 def refuse_options(storage_options: Mapping[str, Any] | None) -> None:
-    """Raise OptionError if there are options of fsspec, for what is not a URL."""
+    """Raise OptionError if there are options of fsspec for something that is not a URL."""
     if storage_options:
         raise OptionError("storage_options: these are for URLs that fsspec knows, and this is a local path")

@@ -1,4 +1,4 @@
-"""Read through h5py what is not read directly."""
+"""Read datasets through h5py that cannot be read directly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _VARIABLE_LENGTH = threading.Lock()  # reading it through two handles at once ca
 
 
 def read_through_h5py(dataset: h5py.Dataset, region: Region) -> Block:
-    """Return a region as h5py reads it, under the lock of all variable-length data if it is such.
+    """Return a region as h5py reads it; variable-length data is read under one lock for all files.
 
     Raise UnsupportedError if the dataset has a null dataspace, or a filter that HDF5 does not have, and
     CorruptChunkError if HDF5 cannot read it.
@@ -52,7 +52,7 @@ def lock_variable_length(dtype: np.dtype[np.generic]) -> AbstractContextManager[
 
 
 def _explain(dataset: h5py.Dataset, region: Region, error: Exception) -> H5BoundError | None:
-    """Return the error that says why h5py could not read a region; None where h5py says it best."""
+    """Return the error that says why h5py could not read a region; None if h5py's own error says it."""
     for entry in read_filters(dataset.id):
         if not h5z.filter_avail(entry.id):
             return UnsupportedError(
@@ -70,7 +70,7 @@ def _explain(dataset: h5py.Dataset, region: Region, error: Exception) -> H5Bound
 
 
 def load_plugins(filters: tuple[Filter, ...]) -> None:
-    """Import hdf5plugin, if it is installed, where HDF5 does not have a filter: the import registers its filters."""
+    """Import hdf5plugin, if installed, when HDF5 lacks one of the filters: the import registers its filters."""
     missing = any(not h5z.filter_avail(entry.id) for entry in filters)
     if missing and importlib.util.find_spec("hdf5plugin") is not None:
         importlib.import_module("hdf5plugin")

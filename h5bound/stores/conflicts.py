@@ -27,9 +27,9 @@ def check_source(target: Target, source: H5Source) -> None:
 
 def check_external_files(target: Target, paths: Iterable[str], role: str = "external file") -> None:
     """Raise TargetError if one of these local files, which are read, lies inside the target."""
-    folder = find_path(target)
+    directory = find_path(target)
     for path in paths:
-        if folder is not None and Path(path).is_relative_to(os.path.realpath(folder)):
+        if directory is not None and Path(path).is_relative_to(os.path.realpath(directory)):
             raise _inside(target, f"{role} {path}")
 
 
@@ -52,7 +52,7 @@ def _inside(target: Target, file: str) -> TargetError:
 
 
 def find_path(target: Target) -> Path | None:
-    """Return the local folder or zip file that a store is in, whatever class of store it is; None if there is none."""
+    """Return the local directory or zip file that a store of any class is in, None if there is none."""
     inner = unwrap(target.store)
     obstore: Any = getattr(inner, "store", None)  # in zarr's ObjectStore
     candidates = [getattr(inner, "root", None), getattr(inner, "path", None)]  # of LocalStore and ZipStore
@@ -62,7 +62,7 @@ def find_path(target: Target) -> Path | None:
 
 
 def check_report(report: str | PathLike[str] | None, target: Target, paths: Iterable[str]) -> None:
-    """Raise TargetError if the report cannot be written at the end, or would overwrite the target or these files."""
+    """Raise TargetError if the report could not be written at the end, or would overwrite the target or these files."""
     if report is None:
         return
     path = Path(report).absolute()
@@ -70,11 +70,11 @@ def check_report(report: str | PathLike[str] | None, target: Target, paths: Iter
         raise OptionError(f"report={report!r}: this is not a path")
     if any(_is_same(path, other) for other in paths):
         raise TargetError(f"{path}: the report would overwrite a file that is read; name another file")
-    folder = find_path(target)
-    if folder is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+    directory = find_path(target)
+    if directory is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
         raise TargetError(f"{path}: the report would be inside the target; name a file outside of it")
     if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise TargetError(f"{path}: no report can be written there; name a file in a writable folder")
+        raise TargetError(f"{path}: no report can be written there; name a file in a writable directory")
 
 
 def _is_same(path: Path, other: str) -> bool:
@@ -86,8 +86,10 @@ def _is_same(path: Path, other: str) -> bool:
 
 
 def write_report(report: str | PathLike[str], text: str) -> None:
-    """Write the report. Raise TargetError, which says that all else is done, if that fails."""
+    """Write the report; if that fails, raise a TargetError that says that the conversion succeeded."""
     try:
         Path(report).write_text(text, encoding="utf-8")
     except OSError as error:
-        raise TargetError(f"{report}: all was done, but the report cannot be written: {error.strerror}") from error
+        raise TargetError(
+            f"{report}: the conversion succeeded, but the report cannot be written: {error.strerror}"
+        ) from error

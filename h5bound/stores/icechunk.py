@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 FOREIGN = frozenset({MARKER, ".zgroup", ".zarray", ".zattrs", ".zmetadata"})
-"""Keys of the root that are not keys of Zarr v3: icechunk raises an error for them."""
+"""Keys of the root for which icechunk raises an error, since Zarr v3 has no such keys."""
 
 
 class IcechunkTarget(Target):

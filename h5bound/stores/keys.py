@@ -30,7 +30,7 @@ class StoreKeys:
 
     store: Store
     foreign: frozenset[str] = frozenset()
-    """Keys that the store raises an error for; it has none of them."""
+    """Keys for which the store raises an error instead of not having them."""
 
     def write(self, items: Iterable[tuple[str, bytes | memoryview]]) -> int:
         """Write keys in any order, and return the number of bytes."""
@@ -42,11 +42,11 @@ class StoreKeys:
         return sum(run_each(put, items))
 
     def read(self, key: str) -> bytes | None:
-        """Return the bytes of a key, None if there is none."""
+        """Return the bytes of a key, None if it is missing."""
         return self.read_all([key])[0]
 
     def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return the bytes of each key, None where there is none."""
+        """Return the bytes of each key, None where it is missing."""
         from zarr.buffer import default_buffer_prototype
 
         async def get(key: str) -> bytes | None:
@@ -68,7 +68,7 @@ class StoreKeys:
         return run(collect())
 
     def list_names(self) -> list[str]:
-        """Return the first parts of all keys."""
+        """Return the first path component of all keys."""
 
         async def collect() -> list[str]:
             return [name async for name in self.store.list_dir("") if name]
@@ -80,11 +80,11 @@ class StoreKeys:
         run_each(self.store.delete, keys)
 
     def delete_prefix(self, prefix: str) -> None:
-        """Delete all keys below a path. Raise NotImplementedError if there are some in a zip file."""
+        """Delete all keys below a path. A zip file raises NotImplementedError if it has any."""
         run(self.store.delete_dir(prefix))
 
     def delete_partial(self) -> None:
-        """Do nothing: such a store has no part of a key."""
+        """Do nothing: these stores write keys atomically."""
 
     def clear(self, *, keep: str = "") -> None:
         """Delete everything in the store except one key; a zip file or icechunk's session has none to keep."""
@@ -92,25 +92,25 @@ class StoreKeys:
             run(self.store.clear())
             return
         self.delete(key for key in self.list_all() if key != keep)
-        run_each(self.store.delete_dir, (name for name in self.list_names() if name != keep))  # empty folders
+        run_each(self.store.delete_dir, (name for name in self.list_names() if name != keep))  # empty directories
 
     def is_empty(self, *, but: str = "") -> bool:
         """Return whether there is nothing except perhaps one key."""
         return set(self.list_names()) <= {but}
 
     def check_lengths(self, keys: Iterable[str]) -> None:
-        """Do nothing: such a store has no limit that is known."""
+        """Do nothing: these stores have no known limit."""
 
 
 def make_buffer(data: bytes | memoryview) -> Buffer:
-    """Return bytes as zarr's stores take them."""
+    """Return bytes in the form that zarr's stores take."""
     from zarr.buffer import default_buffer_prototype
 
     return default_buffer_prototype().buffer.from_bytes(bytes(data))
 
 
 def run_each(act: Callable[[Item], Awaitable[Result]], items: Iterable[Item]) -> list[Result]:
-    """Return what a coroutine gives for each item, ``async.concurrency`` of zarr's configuration at a time.
+    """Return the result of a coroutine for each item, ``async.concurrency`` of zarr's configuration at a time.
 
     After one has failed no other begins, and those in flight are waited for: nothing is written after the error.
     """
@@ -141,7 +141,7 @@ def run_each(act: Callable[[Item], Awaitable[Result]], items: Iterable[Item]) ->
 
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
-    """Raise what the client of a store raises as a TargetError of one line, without credentials."""
+    """Turn any error of a store's client into a TargetError of one line, without credentials."""
     try:
         yield
     except H5BoundError:

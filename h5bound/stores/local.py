@@ -1,4 +1,4 @@
-"""The keys of a local directory: files, written without zarr, which is slower and lists less."""
+"""The keys of a local directory: files that are written without zarr, which is slower and does not list all files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class FolderKeys:
-    """The files in a folder, which may not be there."""
+class DirectoryKeys:
+    """The files in a directory, which may not be there."""
 
     root: Path
 
@@ -28,14 +28,14 @@ class FolderKeys:
         return sum(write_file(self.root / key, data) for key, data in items)
 
     def read(self, key: str) -> bytes | None:
-        """Return the bytes of a key, None if there is none."""
+        """Return the bytes of a key, None if it is missing."""
         try:
             return (self.root / key).read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
 
     def read_all(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return the bytes of each key, None where there is none."""
+        """Return the bytes of each key, None where it is missing."""
         return [self.read(key) for key in keys]
 
     def measure(self, keys: Iterable[str]) -> int:
@@ -43,36 +43,36 @@ class FolderKeys:
         return sum((self.root / key).stat().st_size for key in keys)
 
     def list_all(self) -> list[str]:
-        """Return all keys, and files that were not written to their end; none if the folder is not there.
+        """Return all keys and all partial files; nothing if the directory does not exist.
 
-        Raise OSError if a folder cannot be listed, so that its keys are not taken for missing, and TargetError if a
-        folder is a symbolic link, so that nothing is written behind it.
+        Raise OSError if a directory cannot be listed: its keys would be taken for missing. Raise TargetError if a
+        directory is a symbolic link: keys would be written elsewhere.
         """
         if not self.root.is_dir():
             return []
         keys = []
-        for folder, folders, names in os.walk(self.root, onerror=_raise):
-            for name in folders:
-                if Path(folder, name).is_symlink():
+        for directory, directories, names in os.walk(self.root, onerror=_raise):
+            for name in directories:
+                if Path(directory, name).is_symlink():
                     raise TargetError(
-                        f"{folder}/{name}: this is a symbolic link, and a store is in one folder; delete it"
+                        f"{directory}/{name}: this is a symbolic link, and a store is in one directory; delete it"
                     )
-            base = folder.removeprefix(os.fspath(self.root)).replace(os.sep, "/").lstrip("/")
+            base = directory.removeprefix(os.fspath(self.root)).replace(os.sep, "/").lstrip("/")
             keys += [f"{base}/{name}" for name in names] if base else names
         return keys
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete keys, which may be missing, and the folders that are empty then."""
-        folders = set()
+        """Delete keys, which may be missing, and the directories that are empty then."""
+        directories = set()
         for key in keys:
             path = self.root / key
             path.unlink(missing_ok=True)
-            folders.add(path.parent)
-        for path in folders:
-            folder = path
-            while folder != self.root and folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-                folder = folder.parent
+            directories.add(path.parent)
+        for path in directories:
+            directory = path
+            while directory != self.root and directory.is_dir() and not any(directory.iterdir()):
+                directory.rmdir()
+                directory = directory.parent
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete all keys below a path."""
@@ -80,11 +80,11 @@ class FolderKeys:
             shutil.rmtree(self.root / prefix)
 
     def delete_partial(self) -> None:
-        """Delete the files that killed workers did not write to their end: others have written these keys since."""
+        """Delete the partial files of killed workers: other workers have written these keys since."""
         self.delete([key for key in self.list_all() if key.endswith(PARTIAL_SUFFIX)])
 
     def clear(self, *, keep: str = "") -> None:
-        """Delete everything in the folder except one key."""
+        """Delete everything in the directory except one key."""
         for path in self.root.iterdir():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
@@ -92,7 +92,7 @@ class FolderKeys:
                 path.unlink()
 
     def is_empty(self, *, but: str = "") -> bool:
-        """Return whether there is nothing, no other file and no folder either, except perhaps one key."""
+        """Return whether the directory has no files and no directories except perhaps one key."""
         return not self.root.exists() or all(path.name == but for path in self.root.iterdir())
 
     def check_lengths(self, keys: Iterable[str]) -> None:
@@ -105,7 +105,7 @@ class FolderKeys:
             if nbytes > limit:
                 raise TargetError(
                     f"{self.root}: a path of {nbytes:,} bytes, where this system takes {limit:,}: {key[:60]}…; "
-                    "name a target nearer to the root, or leave that out with exclude="
+                    "name a target nearer to the root, or skip that with exclude="
                 )
 
 

@@ -1,13 +1,13 @@
 """The marker of an unfinished conversion, and the lock that keeps a second conversion out.
 
-In a folder, the conversion locks the marker itself (flock; on Windows a locked byte). The kernel drops the lock when
+In a directory, the conversion locks the marker itself (flock; on Windows a locked byte). The kernel drops the lock when
 the process ends, however it ends, so an unlocked marker belongs to an interrupted conversion. The marker is created
-exclusively and written in place, since a file renamed over it would not have the lock. Where the file system has no
-locks, the exclusive creation remains. (`filelock` does not do: it leaves its file behind, and fails with ENOLCK and
-ENOTSUP.)
+exclusively and written in place, since a file renamed over it would not have the lock. On a file
+system without locks, only the exclusive creation protects. (`filelock` is not used: it leaves its file behind, and
+fails with ENOLCK and ENOTSUP.)
 
-Any other store has no lock. Its marker names its owner. It is created only where there is none, which is atomic in
-stores that can do so (`set_if_not_exists`), and read back. A conversion with resume or overwrite takes the marker over,
+Any other store has no lock. Its marker names its owner. A conversion creates it only if it is missing, atomically in
+stores that can (`set_if_not_exists`), and reads it back. A conversion with resume or overwrite takes the marker over,
 since nothing says whether its owner still runs. The old owner notices that before it writes a work unit or the root,
 and fails.
 """
@@ -41,7 +41,7 @@ NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of flock where the file system has no locks, such as Lustre without the option ``flock``."""
 
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-"""A symbolic link is not followed: the file behind it would be overwritten."""
+"""Flag to open no symbolic link: its target would be overwritten."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -59,10 +59,10 @@ else:
 
 
 class Marker:
-    """A marker where nothing can be seen before the conversion is complete: there is none."""
+    """The base of markers, and the marker of stores that show nothing before the conversion is complete: no key."""
 
     content: bytes | None = None
-    """What was in the marker before, None if there was none."""
+    """Bytes of the marker before this conversion, None if it did not exist."""
     owner = ""
     """Name of the conversion in the marker, where no lock protects it."""
 
@@ -81,7 +81,7 @@ class Marker:
 
 
 class LockedFile(Marker):
-    """A locked file, not rewritten by `take_over`: cut short, it would not say whose work this is.
+    """A locked file, not rewritten by `take_over`: a truncated marker could not be attributed.
 
     Raise TargetError if another conversion has the lock. `url` names the target.
     """
@@ -98,7 +98,7 @@ class LockedFile(Marker):
         self.content = None if created else path.read_bytes()
 
     def write(self, document: Mapping[str, Any]) -> None:
-        """Write a document in place; one that is cut short is not valid JSON."""
+        """Write a document in place; a truncated one is not valid JSON."""
         data = dump(document)
         os.ftruncate(self.descriptor, 0)
         os.lseek(self.descriptor, 0, os.SEEK_SET)
@@ -163,13 +163,13 @@ def open_locked(path: Path) -> tuple[int, bool]:
             stack.callback(os.close, descriptor)
             if not try_lock(descriptor):
                 raise BlockingIOError
-            if is_at(path, descriptor):  # else its owner has deleted it in between
+            if is_at(path, descriptor):  # if not, its owner has just deleted it
                 stack.pop_all()
                 return descriptor, created
 
 
 def try_lock(descriptor: int) -> bool:
-    """Return False if another process or thread has locked the file, True also where nobody can lock it."""
+    """Lock a file; return False if another process or thread has locked it, True also if locks are not supported."""
     try:
         lock(descriptor)
     except OSError as error:
@@ -192,7 +192,7 @@ def is_locked(path: Path) -> bool:
     """Return whether the file is there and locked."""
     try:
         descriptor = os.open(path, os.O_RDWR | NO_FOLLOW)
-    except OSError:  # not there, or not writable: then nobody converts into it
+    except OSError:  # it does not exist or is not writable, so no conversion writes to it
         return False
     try:
         return not try_lock(descriptor)
@@ -201,7 +201,7 @@ def is_locked(path: Path) -> bool:
 
 
 def parse_marker(data: bytes | None) -> dict[str, Any]:
-    """Return the document of a marker, an empty one if the marker is missing or cut short."""
+    """Return the document of a marker, an empty one if the marker is missing or truncated."""
     try:
         document = json.loads(data or b"{}")
     except ValueError:

@@ -33,11 +33,11 @@ def open_target(
     *,
     read_only: bool = False,
 ) -> Target:
-    """Return the store at a path or URL, or the one that is passed. Nothing is read from it, except of a zip file.
+    """Return the target for a path, a URL or a store object. Only of a zip file is anything read.
 
     A path is that of a directory, or of a zip file if it ends in ``.zip``. `zarr_format` is written, or read;
-    `storage_options` are for fsspec, which opens URLs. Raise OptionError if `place` is nothing of that or the options
-    are not for it, TargetError if a URL cannot be used or a store cannot be written to.
+    `storage_options` are for fsspec, which opens URLs. Raise OptionError if `place` is something else or the options
+    do not apply to it, TargetError if a URL cannot be used or a store cannot be written to.
     """
     from zarr.storage import LocalStore, ZipStore
 
@@ -46,7 +46,7 @@ def open_target(
     if isinstance(place, (str, os.PathLike)):
         url = os.fspath(place)
         if not url or "\0" in url or re.match("file:/[^/]", url):
-            raise OptionError(f"{url!r}: name a folder, a .zip file, or a URL like file:///folder")
+            raise OptionError(f"{url!r}: name a directory, a .zip file, or a URL like file:///directory")
         path = url.removeprefix("file://")
         if "://" in path:
             store, storage_options = open_url(url, storage_options, read_only=read_only), None
@@ -62,10 +62,10 @@ def open_target(
 
 
 def make_target(store: Store, zarr_format: Literal[2, 3], url: str, *, read_only: bool) -> Target:
-    """Return what converts into a store of this class, with the store open. `url` is its name in errors."""
+    """Return the target of the class for an open store. `url` is its name in errors."""
     from zarr.storage import LocalStore, StorePath, ZipStore
 
-    if type(store) is LocalStore:  # not opened: that would make the folder
+    if type(store) is LocalStore:  # not opened: that would make the directory
         return LocalTarget(LocalStore(store.root.absolute(), read_only=read_only), zarr_format, url)
     if isinstance(store, ZipStore):
         if read_only and store.path is not None:  # the caller's, closed after writing, may truncate the file
@@ -85,7 +85,7 @@ def make_target(store: Store, zarr_format: Literal[2, 3], url: str, *, read_only
 
 
 def find_target(place: StoreLike, storage_options: Mapping[str, Any] | None = None) -> Target:
-    """Return the store at a place to read it, in the format that it has there: 3 if it has none.
+    """Return the target at a place to read it, in the format of the store there: 3 if there is no store.
 
     Raise OptionError and TargetError as `open_target` does.
     """
@@ -131,7 +131,7 @@ def has_credentials(url: str) -> bool:
 
 
 def find_local(store: Store) -> Store:
-    """Return zarr's own store of a local directory in place of fsspec's, which writes files in place."""
+    """Return zarr's own store if fsspec's is a local directory: fsspec's writes files in place."""
     from zarr.storage import LocalStore
 
     fs = getattr(store, "fs", None)
@@ -141,7 +141,7 @@ def find_local(store: Store) -> Store:
 
 
 def check_store(store: object, *, read_only: bool) -> Store:
-    """Return a store object as it is used. Raise OptionError if it is none, TargetError if it cannot be written to."""
+    """Return a checked store object; raise OptionError if it is not a store, TargetError if it cannot be written to."""
     from zarr.abc.store import Store
     from zarr.storage import ZipStore
 

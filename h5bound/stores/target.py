@@ -11,7 +11,7 @@ IcechunkTarget  a session of a repository                 nothing: one commit or
 Target          fsspec's and obstore's stores, memory …   chunks and the marker
 ==============  ========================================  ======================================================
 
-Another kind of store is one more module with a subclass of `Target`, and a line in
+To add a store, add a module with a subclass of `Target`, and a line in
 :func:`h5bound.stores.resolve.make_target`.
 """
 
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal
 
 from h5bound.errors import TargetError
 from h5bound.stores.keys import StoreKeys
-from h5bound.stores.local import FolderKeys
+from h5bound.stores.local import DirectoryKeys
 from h5bound.stores.lock import MARKER, LockedFile, OwnedKey, busy, is_locked
 from h5bound.stores.zarr_internals import unwrap
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A Zarr store that is written key by key, under a marker with the name of its owner; subclasses do it otherwise.
+    """A Zarr store that is written key by key, under a marker with the name of its owner; subclasses override how.
 
     It can be pickled if the store can.
     """
@@ -56,7 +56,7 @@ class Target:
     """Whether the metadata document of an array has to be there before its chunks."""
 
     @property
-    def keys(self) -> FolderKeys | StoreKeys:
+    def keys(self) -> DirectoryKeys | StoreKeys:
         """The keys of the store."""
         return StoreKeys(self.store)
 
@@ -89,46 +89,46 @@ class Target:
         if not runs_on_threads(scheduler) and not self.travels(writing=writing):
             raise TargetError(
                 f"{self.url}: only this process can use it, and tasks run in others; "
-                "name a folder or a URL, or set dask.config.set(scheduler='threads')"
+                "name a directory or a URL, or set dask.config.set(scheduler='threads')"
             )
 
     def check_free(self, source: str) -> None:
-        """Raise TargetError if a conversion is writing, as far as that is known, or a file is in the way.
+        """Raise TargetError if another conversion is known to write to it, or a file is in its place.
 
         `source` is the path of the HDF5 file.
         """
 
     def begin(self, message: str, *, overwrite: bool) -> AbstractContextManager[tuple[Target, Marker]]:
-        """Return a context that gives the target to write to and its marker. What is written is kept, or undone.
+        """Return a context with the target to write to and its marker. At its end writes are made permanent, or undone.
 
         `message` describes the commit, where there is one. Raise TargetError if another conversion has the target.
         """
         return nullcontext((self, OwnedKey(StoreKeys(self.store), self.url)))
 
     def delete_prefix(self, prefix: str) -> None:
-        """Delete all keys below a path. Raise TargetError if there are some, and the store cannot delete."""
+        """Delete all keys below a path. Raise TargetError if the store has any and cannot delete them."""
         try:
             self.keys.delete_prefix(prefix)
         except NotImplementedError as error:
             raise TargetError(
                 f"{self.url}: {prefix} was written in part before it could not be read, and nothing can be deleted "
-                "from a zip; leave it out with exclude= or convert into a folder"
+                "from a zip; skip it with exclude= or convert into a directory"
             ) from error
 
 
 class LocalTarget(Target):
-    """A folder, written file by file under a locked marker."""
+    """A directory, written file by file under a locked marker."""
 
     store: LocalStore
     resumable = True
 
     @property
-    def keys(self) -> FolderKeys:
+    def keys(self) -> DirectoryKeys:
         """The keys of the store."""
-        return FolderKeys(self.store.root)
+        return DirectoryKeys(self.store.root)
 
     def travels(self, *, writing: bool) -> bool:
-        """Return True."""
+        """Return that other processes reach the directory."""
         return True
 
     def check_free(self, source: str) -> None:
@@ -136,7 +136,7 @@ class LocalTarget(Target):
         root = self.keys.root
         if root.is_file():
             name = "the source itself" if str(root.resolve()) == source else "a file"
-            raise TargetError(f"{self.url}: this is {name}, not a folder for a store; name another target")
+            raise TargetError(f"{self.url}: this is {name}, not a directory for a store; name another target")
         if is_locked(root / MARKER):
             raise busy(self.url)
 
@@ -151,7 +151,7 @@ class LocalTarget(Target):
 
 
 def is_memory(store: Store) -> bool:
-    """Return whether a store is in the memory of this process, so that a copy elsewhere is another store."""
+    """Return whether a store is in the memory of this process: its copy in another process is another store."""
     from zarr.storage import MemoryStore
 
     fs = getattr(store, "fs", None)

@@ -1,7 +1,7 @@
-"""The nodes of a Zarr store as they are stored, their consolidated metadata, and the keys of their chunks.
+"""The nodes of a Zarr store, their consolidated metadata, and the keys of their chunks.
 
-Zarr and xarray read the consolidated metadata where there are any. So a store equals its source only if each copy is
-what the node itself has.
+Zarr and xarray read consolidated metadata where a store has them. So a store equals its source only if each copy
+equals the document of the node.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NAMES = {3: ("zarr.json",), 2: (".zarray", ".zgroup", ".zattrs", ".zmetadata")}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StoredNode:
+class StoreNode:
     """A group or array of a store."""
 
     path: str
@@ -65,18 +65,18 @@ class StoredNode:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StoredTree:
+class StoreTree:
     """All keys of a store."""
 
-    nodes: Mapping[str, StoredNode]
+    nodes: Mapping[str, StoreNode]
     """Nodes by their paths."""
     chunk_coords: Mapping[str, NDArray[np.int64]]
     """Chunk coordinates of the keys by the path of their array, in its grid of chunks or shards."""
     strays: Mapping[str | None, Sequence[str]]
-    """Keys that are no chunk of the array that they are below, by its path; None for those below no array."""
+    """Keys below each array that are not its chunks, by its path; under None the keys below no array."""
 
 
-def read_tree(target: Target) -> StoredTree:
+def read_tree(target: Target) -> StoreTree:
     """Return all nodes and keys of a store. Raise TargetError if a metadata document is damaged."""
     keys: list[str] = []
     document_keys: list[str] = []
@@ -96,11 +96,11 @@ def read_tree(target: Target) -> StoredTree:
             nodes[path] = make_node(target, path, name=node_name, documents=used)
         keys += [f"{path}/{one}".lstrip("/") for one in documents if one not in used]
     chunk_coords, strays = sort_keys(keys, nodes)
-    return StoredTree(nodes=nodes, chunk_coords=chunk_coords, strays=strays)
+    return StoreTree(nodes=nodes, chunk_coords=chunk_coords, strays=strays)
 
 
 def list_keys(target: Target) -> list[str]:
-    """Return the keys of a store. Raise TargetError if there are none, as behind a web server that lists nothing."""
+    """Return the keys of a store. Raise TargetError if it lists none: a web server may not list keys."""
     reason = "its keys cannot be listed, so keys that do not belong to it would not be found"
     try:
         keys = target.keys.list_all()
@@ -112,7 +112,7 @@ def list_keys(target: Target) -> list[str]:
 
 
 def read_documents(target: Target, keys: Sequence[str]) -> Iterator[tuple[str, Document]]:
-    """Yield key and content of metadata documents. Raise TargetError if one is no JSON object, or has no attributes."""
+    """Yield key and content of metadata documents; raise TargetError if one is not a JSON object with attributes."""
     for start in range(0, len(keys), READS_AT_ONCE):
         batch = keys[start : start + READS_AT_ONCE]
         for key, data in zip(batch, target.keys.read_all(batch), strict=True):
@@ -132,7 +132,7 @@ def damaged(target: Target, key: str, error: BaseException) -> TargetError:
     )
 
 
-def make_node(target: Target, path: str, *, name: str, documents: Mapping[str, Document]) -> StoredNode:
+def make_node(target: Target, path: str, *, name: str, documents: Mapping[str, Document]) -> StoreNode:
     """Return a node as zarr reads it. `name`: file name of the document that makes it an array or a group.
 
     Raise TargetError if zarr cannot read it, its format is another one, or a codec is one that h5bound does not write.
@@ -145,25 +145,25 @@ def make_node(target: Target, path: str, *, name: str, documents: Mapping[str, D
         check_format(own, target.zarr_format)
         if name == ".zgroup" or own.get("node_type") == "group":
             zarr.AsyncGroup.from_dict(StorePath(target.store, path), dict(own))
-            return StoredNode(path=path, documents=documents, array=None)
+            return StoreNode(path=path, documents=documents, array=None)
         check_codecs(own)
         array = bind(own, target.store, path)
         counts = count_chunks(array.shape, array.shards or array.chunks)
-        return StoredNode(path=path, documents=documents, array=array, counts=counts)
+        return StoreNode(path=path, documents=documents, array=array, counts=counts)
     except Exception as error:
         raise damaged(target, f"{path}/{name}".lstrip("/"), error) from error
 
 
 def check_format(document: Document, zarr_format: int) -> None:
-    """Raise ValueError for a document of another format, or of none: zarr may read it all the same."""
+    """Raise ValueError for a document of another or no format: zarr may read it all the same."""
     if document.get("zarr_format") != zarr_format:
         raise ValueError(f"its zarr_format is {document.get('zarr_format')!r}, not {zarr_format}")
 
 
 def sort_keys(
-    keys: Iterable[str], nodes: Mapping[str, StoredNode]
+    keys: Iterable[str], nodes: Mapping[str, StoreNode]
 ) -> tuple[dict[str, NDArray[np.int64]], dict[str | None, list[str]]]:
-    """Return the chunk coordinates of the keys by array, and the keys that are no chunk of any."""
+    """Return the chunk coordinates of the keys by array, and the keys that are not a chunk."""
     flat: dict[str, numbers_array[int]] = {}
     strays: dict[str | None, list[str]] = {}
     for key in keys:
@@ -180,7 +180,7 @@ def sort_keys(
     return chunk_coords, strays
 
 
-def find_array(key: str, nodes: Mapping[str, StoredNode]) -> StoredNode | None:
+def find_array(key: str, nodes: Mapping[str, StoreNode]) -> StoreNode | None:
     """Return the innermost array that a key is below."""
     path = key
     while path:
@@ -191,8 +191,8 @@ def find_array(key: str, nodes: Mapping[str, StoredNode]) -> StoredNode | None:
     return None
 
 
-def find_chunk_coords(node: StoredNode, key: str) -> Shape | None:
-    """Return the chunk coordinates of a key, None if there is no such chunk in the grid."""
+def find_chunk_coords(node: StoreNode, key: str) -> Shape | None:
+    """Return the chunk coordinates of a key, None if the grid does not have that chunk."""
     assert node.array is not None
     name = key[len(node.path) :].lstrip("/")
     coords = tuple(map(int, re.findall(r"[0-9]{1,18}", name)))[: len(node.counts)]
@@ -200,8 +200,8 @@ def find_chunk_coords(node: StoredNode, key: str) -> Shape | None:
     return coords if inside and node.array.metadata.encode_chunk_key(coords) == name else None
 
 
-def compare_copies(target: Target, nodes: Mapping[str, StoredNode]) -> Iterator[tuple[str, str]]:
-    """Yield node path and difference of each metadata document that is not as the consolidated metadata have it.
+def compare_copies(target: Target, nodes: Mapping[str, StoreNode]) -> Iterator[tuple[str, str]]:
+    """Yield node path and difference of each metadata document that differs from its copy in the consolidated metadata.
 
     Any group of format 3 may have consolidated metadata; the root must, if zarr reads them from this store.
     """
@@ -225,8 +225,8 @@ def compare_copies(target: Target, nodes: Mapping[str, StoredNode]) -> Iterator[
                 yield path if target.zarr_format == 3 else path.rpartition("/")[0], difference
 
 
-def make_copies(target: Target, base: str, nodes: Mapping[str, StoredNode]) -> dict[str, Document]:
-    """Return the consolidated metadata of a group as they have to be, by their names in it."""
+def make_copies(target: Target, base: str, nodes: Mapping[str, StoreNode]) -> dict[str, Document]:
+    """Return the expected consolidated metadata of a group, by their names in it."""
     below = f"{base}/" if base else ""
     documents = {
         path.removeprefix(below): {

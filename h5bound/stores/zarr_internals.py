@@ -1,4 +1,4 @@
-"""What zarr has no public name for. No other module imports from ``zarr.core`` or reads a private field of a store."""
+"""Private names of zarr. No other module imports from ``zarr.core`` or reads a private field of a store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     """Return the result of a coroutine of a store, run in zarr's own event loop.
 
-    fsspec and obstore tie a store to the loop that first used it, and arrays use zarr's. zarr has no public way to it.
+    fsspec and obstore tie a store to the loop that first used it, and zarr's arrays use zarr's loop, which is private.
     """
     from zarr.core.sync import sync
 

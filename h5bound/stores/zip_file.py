@@ -1,4 +1,4 @@
-"""One zip file as a target: it is complete, or nothing of it is there."""
+"""One zip file as a target: it appears when it is complete."""
 
 from __future__ import annotations
 
@@ -97,11 +97,13 @@ class ZipTarget(Target):
     def refuse_other(self, *, overwrite: bool) -> None:
         """Raise TargetError if another program has written the file since the target was checked."""
         if not overwrite and self.path.exists():
-            raise TargetError(f"{self.url}: another program has written it meanwhile; overwrite=True replaces it")
+            raise TargetError(
+                f"{self.url}: another program has written it during the conversion; overwrite=True replaces it"
+            )
 
     @contextmanager
     def close_store(self) -> Iterator[tuple[Target, Marker]]:
-        """Yield the caller's store and close it; after an error it is emptied before, if it has a path."""
+        """Yield the caller's store and close it; after an error, empty it first if it has a path."""
         try:
             yield self, Marker()
         except BaseException:

@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     from h5bound.hdf5.datatypes import JSON
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan_dataset import DatasetScan
-    from h5bound.stores.tree import StoredNode
+    from h5bound.stores.tree import StoreNode
     from h5bound.zarr_model.byte_layout import Array
 
 
 def compare_attributes(
     source: h5py.Group | h5py.Dataset,
-    stored: Mapping[str, JSON],
+    actual: Mapping[str, JSON],
     planned: Mapping[str, JSON],
     *,
     details: Mapping[str, JSON],
 ) -> Iterator[tuple[str, str]]:
-    """Yield name and difference of each attribute of a node that is not as planned, or else not as in the source.
+    """Yield name and difference of each attribute of a node that differs from the plan, or from the source.
 
-    If all are as planned, every value is read from the open source again. The stored form is turned back into numbers
+    If none differs from the plan, every value is read from the open source again. The JSON is turned back into numbers
     and bytes, which are compared bit for bit, except where that is not possible: sequences, compounds with strings.
     """
-    differing = list_differing_parts(stored, planned)
+    differing = list_differing_parts(actual, planned)
     for name in differing:
-        parts = list_differing_parts(_inside(stored, name), _inside(planned, name)) if name == H5BOUND_KEY else []
+        parts = list_differing_parts(_inside(actual, name), _inside(planned, name)) if name == H5BOUND_KEY else []
         if parts:
             yield name, f"{', '.join(map(repr, parts))} differs"
         else:
-            yield name, f"{_shown(stored, name)} in the store, {_shown(planned, name)} in the source"
+            yield name, f"{_shown(actual, name)} in the store, {_shown(planned, name)} in the source"
     if not differing:
-        yield from _compare_bits(source, stored, details)
+        yield from _compare_bits(source, actual, details)
 
 
 def _shown(values: Mapping[str, JSON], name: str) -> str:
@@ -61,34 +61,34 @@ def _inside(values: Mapping[str, JSON], name: str) -> dict[str, JSON]:
 
 
 def _compare_bits(
-    source: h5py.Group | h5py.Dataset, stored: Mapping[str, JSON], details: Mapping[str, JSON]
+    source: h5py.Group | h5py.Dataset, actual: Mapping[str, JSON], details: Mapping[str, JSON]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the attributes whose stored form does not turn back into the numbers and bytes of the source."""
-    marked = _inside(_inside(stored, H5BOUND_KEY), "attributes")
+    """Yield the attributes whose JSON does not turn back into the numbers and bytes of the source."""
+    marked = _inside(_inside(actual, H5BOUND_KEY), "attributes")
     for raw_name in list_attribute_names(source)[0]:
         name = decode_name(raw_name)
-        if name not in stored and name not in marked:
+        if name not in actual and name not in marked:
             continue  # in the dimension names, skipped, or with a name that is not UTF-8: compared as JSON
         entry = _inside(marked if name in marked else _inside(details, "attributes"), name)
         try:
             _, array = read_value(h5a.open(source.id, raw_name))
-            same = _turns_back(array, entry["value"] if "value" in entry else stored.get(name), entry)
+            same = _turns_back(array, entry["value"] if "value" in entry else actual.get(name), entry)
         except READ_ERRORS as error:
             yield name, describe_failure(error)
         else:
             if not same:
-                yield name, "what is stored is not the source's value bit for bit"
+                yield name, "the value in the store is not the source's bit for bit"
 
 
-def _turns_back(array: Array | None, stored: JSON, entry: dict[str, JSON]) -> bool:
-    """Return whether a stored value turns back into that of the source, or has no form that does."""
+def _turns_back(array: Array | None, value: JSON, entry: dict[str, JSON]) -> bool:
+    """Return whether a value in JSON turns back into that of the source, or has no form that does."""
     if array is None:
         return entry.get("shape", ()) is None
     is_text = array.dtype.kind == "S" or h5py.check_string_dtype(array.dtype) is not None
     is_number = array.dtype.kind in "biuf" and array.dtype.itemsize <= 8
     if not (is_text or is_number or "base64" in entry):
         return True
-    back = value_from_json(stored, entry, array.dtype)
+    back = value_from_json(value, entry, array.dtype)
     if back is None or back.shape != array.shape:
         return False
     if is_text:
@@ -96,33 +96,33 @@ def _turns_back(array: Array | None, stored: JSON, entry: dict[str, JSON]) -> bo
     return back.tobytes() == array.tobytes()
 
 
-def compare_array(plan: ArrayPlan, dataset_scan: DatasetScan, stored: StoredNode) -> Iterator[Difference]:
+def compare_array(plan: ArrayPlan, dataset_scan: DatasetScan, actual: StoreNode) -> Iterator[Difference]:
     """Yield how shape, type, fill value and dimension names of an array differ."""
-    node, array, path = plan.node, stored.array, plan.path
+    node, array, path = plan.node, actual.array, plan.path
     assert array is not None
     if plan.strategy in ("sequences", "planned"):
-        yield from (Difference(path, f"added to {stored.path}", name) for name in stored.attributes)
+        yield from (Difference(path, f"added to {actual.path}", name) for name in actual.attributes)
     if array.shape != node.shape:
         yield Difference(path, f"shape {array.shape} in the store, {node.shape} in the source")
     planned_type = "string" if node.dtype.kind == "T" else node.dtype.newbyteorder("=")
-    stored_type = "string" if array.dtype.kind in "TO" else array.dtype.newbyteorder("=")
-    if stored_type != planned_type:
+    actual_type = "string" if array.dtype.kind in "TO" else array.dtype.newbyteorder("=")
+    if actual_type != planned_type:
         yield Difference(path, f"type {array.dtype} in the store, {node.dtype} in the source")
-    elif not same_fill(plan, dataset_scan, stored):
-        yield Difference(path, f"fill value {stored.fill_json!r} in the store, {node.fill.json!r} in the source")
+    elif not same_fill(plan, dataset_scan, actual):
+        yield Difference(path, f"fill value {actual.fill_json!r} in the store, {node.fill.json!r} in the source")
     names = getattr(array.metadata, "dimension_names", node.dimension_names)
     if names != node.dimension_names:
         yield Difference(path, f"dimension names {names} in the store, {node.dimension_names} in the source")
 
 
-def same_fill(plan: ArrayPlan, dataset_scan: DatasetScan, stored: StoredNode) -> bool:
+def same_fill(plan: ArrayPlan, dataset_scan: DatasetScan, actual: StoreNode) -> bool:
     """Return whether an array has the planned fill value, or the same bits in other JSON.
 
-    No fill value is not the same as any fill value: readers mask what is equal to it.
+    An array without a fill value differs from one with any: readers mask values equal to it.
     """
     planned = plan.node.fill
-    if same_json(stored.fill_json, planned.json):
+    if same_json(actual.fill_json, planned.json):
         return True
-    if stored.fill_json is None or planned.json is None or not dataset_scan.fill.exact or stored.array is None:
+    if actual.fill_json is None or planned.json is None or not dataset_scan.fill.exact or actual.array is None:
         return False
-    return same_bits(np.asarray(stored.array.fill_value, plan.node.dtype), planned.value)
+    return same_bits(np.asarray(actual.array.fill_value, plan.node.dtype), planned.value)

@@ -1,4 +1,4 @@
-"""Compare the tree of a store with that of its source: nodes, keys, what was left out, and which values there are."""
+"""Compare nodes, keys and skipped objects of a store with those of its source, and plan which values to compare."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.reader.open_file import OpenFile
-    from h5bound.stores.tree import StoredNode, StoredTree
+    from h5bound.stores.tree import StoreNode, StoreTree
 
 
 SHOWN = 3
@@ -37,13 +37,13 @@ SHOWN = 3
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Comparison:
-    """A store and its source, and what is known of their differences before values are compared."""
+    """A store, its source, and their differences before values are compared."""
 
     scan: SourceScan
     """What the source has."""
     plan: StorePlan
     """What the store must have."""
-    tree: StoredTree
+    tree: StoreTree
     """What the store has."""
     provenance: Provenance
     """What the store says about itself."""
@@ -56,7 +56,7 @@ class Comparison:
     chunk_coords: list[ChunkCoords] = field(default_factory=list)
     """Chunks to compare, for each job."""
     retried: dict[str, str] = field(default_factory=dict)
-    """Reasons why datasets were left out that can be converted now if they can be read, by path."""
+    """Datasets that were skipped as unreadable and are tried again: the reason by path."""
     attributes: int = 0
     """Number of attributes that were compared."""
 
@@ -69,8 +69,8 @@ class Comparison:
         return self.paths.get(target, f"/{target}")
 
 
-def compare_tree(scan: SourceScan, plan: StorePlan, tree: StoredTree, *, provenance: Provenance) -> Comparison:
-    """Return the differences in all but the values, and what values are to be compared."""
+def compare_tree(scan: SourceScan, plan: StorePlan, tree: StoreTree, *, provenance: Provenance) -> Comparison:
+    """Return the differences in all but the values, and the jobs that compare values."""
     paths = {target: path for path, target in scan.targets.items()}
     comparison = Comparison(scan=scan, plan=plan, tree=tree, provenance=provenance, paths=paths)
     compare_skipped(comparison)
@@ -84,9 +84,9 @@ def compare_tree(scan: SourceScan, plan: StorePlan, tree: StoredTree, *, provena
 
 
 def compare_skipped(comparison: Comparison) -> None:
-    """Compare what the store says was left out with what has to be left out.
+    """Compare what the store says was skipped with what the plan skips.
 
-    A dataset may be left out for one other reason: that its values could not be read. That is tried again.
+    A dataset may also have been skipped because its values could not be read: it is read again.
     """
     planned, reported = comparison.plan.skipped, comparison.provenance.skipped
     planned_keys, reported_keys = ({(item.path, item.attribute) for item in items} for items in (planned, reported))
@@ -123,14 +123,14 @@ def compare_keys(comparison: Comparison) -> None:
 
 def compare_details(comparison: Comparison) -> None:
     """Compare the details of the nodes, which the provenance attribute holds."""
-    scan, stored = comparison.scan, comparison.provenance.details
+    scan, actual = comparison.scan, comparison.provenance.details
     planned = {scan.targets[path]: (path, details) for path, details in scan.details.items()}
-    for target in sorted(stored.keys() | planned.keys()):
+    for target in sorted(actual.keys() | planned.keys()):
         path, details = planned.get(target, (comparison.path_of(target), {}))
-        for part in list_differing_parts(stored.get(target, {}), details):
+        for part in list_differing_parts(actual.get(target, {}), details):
             comparison.add(path, f"{part!r} in the details differs")
-        if target not in planned and not stored[target]:
-            comparison.add(path, "details of nothing")
+        if target not in planned and not actual[target]:
+            comparison.add(path, "details of a node that has none")
 
 
 def compare_groups(comparison: Comparison, opened: OpenFile, groups: Iterable[GroupScan]) -> None:
@@ -144,7 +144,7 @@ def compare_groups(comparison: Comparison, opened: OpenFile, groups: Iterable[Gr
 
 
 def compare_datasets(comparison: Comparison, opened: OpenFile, datasets: Iterable[DatasetScan]) -> None:
-    """Compare the arrays of one file in all but their values, and list what values are to be compared."""
+    """Compare the arrays of one file in all but their values, and list the values to compare."""
     plans: dict[str, list[ArrayPlan]] = {}
     for array in comparison.plan.arrays:
         plans.setdefault(array.path, []).append(array)
@@ -163,52 +163,52 @@ def compare_datasets(comparison: Comparison, opened: OpenFile, datasets: Iterabl
 
 
 def compare_attributes_of(
-    comparison: Comparison, opened: OpenFile, record: GroupScan | DatasetScan, node: StoredNode, *, path: str
+    comparison: Comparison, opened: OpenFile, record: GroupScan | DatasetScan, node: StoreNode, *, path: str
 ) -> None:
     """Compare the attributes of a group or dataset."""
     scan = comparison.scan
     item = open_object(opened.file, scan.origins[record.origin].locate(path))
     assert not isinstance(item, h5py.Datatype)
     comparison.attributes += len(item.attrs)
-    stored, planned = dict(node.attributes), dict(record.attributes)
-    inner = stored.get(H5BOUND_KEY)
+    actual, planned = dict(node.attributes), dict(record.attributes)
+    inner = actual.get(H5BOUND_KEY)
     if path == "/" and isinstance(inner, dict):
-        stored[H5BOUND_KEY] = {name: value for name, value in inner.items() if name not in PROVENANCE_KEYS}
-        if not stored[H5BOUND_KEY]:
-            del stored[H5BOUND_KEY]
+        actual[H5BOUND_KEY] = {name: value for name, value in inner.items() if name not in PROVENANCE_KEYS}
+        if not actual[H5BOUND_KEY]:
+            del actual[H5BOUND_KEY]
     names = getattr(record, "dimension_names", None)
     if comparison.provenance.settings.zarr_format == 2 and names is not None:
         planned["_ARRAY_DIMENSIONS"] = list(names)
-    for name, difference in compare_attributes(item, stored, planned, details=scan.details.get(path, {})):
+    for name, difference in compare_attributes(item, actual, planned, details=scan.details.get(path, {})):
         comparison.add(path, difference, name)
 
 
 def compare_arrays(
     comparison: Comparison, opened: OpenFile, dataset_scan: DatasetScan, plans: Sequence[ArrayPlan]
 ) -> None:
-    """Compare the arrays of a dataset; if they do not differ, their values are to be compared."""
-    nodes = [comparison.tree.nodes.get(plan.node.target) for plan in plans]
-    stored = [node for node in nodes if node is not None and node.array is not None]
-    if len(stored) != len(plans):
+    """Compare the arrays of a dataset; if they do not differ, list their values to compare."""
+    targets = [comparison.tree.nodes.get(plan.node.target) for plan in plans]
+    nodes = [node for node in targets if node is not None and node.array is not None]
+    if len(nodes) != len(plans):
         comparison.add(dataset_scan.record.path, "not an array in the store")
         return
     differences = [
         difference
-        for plan, node in zip(plans, stored, strict=True)
+        for plan, node in zip(plans, nodes, strict=True)
         for difference in compare_array(plan, dataset_scan, node)
     ]
     comparison.differences |= dict.fromkeys(differences)
     if not differences:
-        job, chunk_coords = add_job(comparison, dataset_scan, plans[0], stored=stored)
+        job, chunk_coords = add_job(comparison, dataset_scan, plans[0], nodes=nodes)
         if dataset_scan.ends is None:
             compare_absent(comparison, opened, job, plan=plans[0], chunk_coords=chunk_coords)
 
 
 def add_job(
-    comparison: Comparison, dataset_scan: DatasetScan, plan: ArrayPlan, stored: Sequence[StoredNode] = ()
+    comparison: Comparison, dataset_scan: DatasetScan, plan: ArrayPlan, nodes: Sequence[StoreNode] = ()
 ) -> tuple[CompareJob, ChunkCoords]:
-    """List a dataset whose values are to be compared, and return the job and its chunks; without arrays it is read."""
-    arrays = tuple(node.array for node in stored if node.array is not None)
+    """Add a dataset whose values are compared, and return its job and chunks; without `nodes` it is only read."""
+    arrays = tuple(node.array for node in nodes if node.array is not None)
     write_shape = (arrays[0].shards or arrays[0].chunks) if arrays else plan.node.write_shape
     values = describe_values(comparison.scan, dataset_scan, plan, write_shape=write_shape)
     job = CompareJob(values=values, arrays=arrays)
@@ -227,16 +227,16 @@ def plan_comparison(comparison: Comparison, plan: ArrayPlan, write_shape: Shape)
     grid = node.write_shape if plan.manifest is None else node.chunks
     limit = comparison.provenance.limits.max_chunks
     planned = map_chunk_coords(plan.chunk_coords, shape=node.shape, source=grid, target=write_shape, limit=limit)
-    stored = comparison.tree.chunk_coords.get(node.target)
-    return planned if stored is None else sort_chunk_coords(np.concatenate([planned, stored]))
+    actual = comparison.tree.chunk_coords.get(node.target)
+    return planned if actual is None else sort_chunk_coords(np.concatenate([planned, actual]))
 
 
 def compare_absent(
     comparison: Comparison, opened: OpenFile, job: CompareJob, plan: ArrayPlan, chunk_coords: ChunkCoords
 ) -> None:
-    """Compare what neither the source nor the store has: one element of it, since all of it has one value.
+    """Compare one element of the chunks that were never written, since all of them have one value.
 
-    A store without a fill value lacks every chunk that it does not have.
+    In a store without a fill value every chunk must be there.
     """
     if job.arrays[0].fill_value is None:
         missing = len(chunk_coords) - len(comparison.tree.chunk_coords.get(plan.node.target, ()))

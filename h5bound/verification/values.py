@@ -1,4 +1,4 @@
-"""Compare the values of a store with those of its source: what the tasks of a verification do."""
+"""The work of a verification: compare the values of a store with those of its source."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class CompareJob:
-    """What the units of one dataset have in common."""
+    """A dataset to compare: what its units have in common."""
 
     values: SourceValues
     """How the dataset is read."""
     arrays: tuple[zarr.Array[Any], ...]
-    """Its Zarr array; of sequences `values` and `offsets`; none where the source is read but there is no array."""
+    """Its Zarr array, or `values` and `offsets` of sequences; empty if the source is only read."""
 
     @property
     def path(self) -> str:
@@ -58,10 +58,10 @@ class CompareJob:
         """Whether Zarr's values are turned into those of h5py for the comparison, and not the other way round."""
         return self.values.type.form == "plain" and not self.values.type.source.hasobject
 
-    def read_stored(self, region: Region) -> Block:
+    def read_array(self, region: Region) -> Block:
         """Read a region of the array, in the form in which the source is read."""
-        stored = np.asarray(self.arrays[0][region or ...], self.values.type.dtype)
-        return self.values.type.restore(stored) if self.restores else stored
+        block = np.asarray(self.arrays[0][region or ...], self.values.type.dtype)
+        return self.values.type.restore(block) if self.restores else block
 
 
 def read_source(opened: OpenFile, job: CompareJob, unit: Unit) -> ReadResult:
@@ -98,7 +98,7 @@ def compare_chunk(job: CompareJob, coords: tuple[int, ...], block: Block) -> str
     array = job.arrays[0]
     region = region_of(coords, array.shape, job.values.write_shape)
     try:
-        same = same_bits(block, job.read_stored(region).reshape(block.shape))
+        same = same_bits(block, job.read_array(region).reshape(block.shape))
     except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
         key = array.metadata.encode_chunk_key(coords)
         return f"the store cannot be read: {array.path}/{key}: {describe(error)}"
@@ -106,23 +106,23 @@ def compare_chunk(job: CompareJob, coords: tuple[int, ...], block: Block) -> str
 
 
 def compare_sequences(job: CompareJob, first: int, values: Block, lengths: Block) -> str:
-    """Return how variable-length sequences of the store, from a number on, differ from the source; "" if equal."""
+    """Return how the variable-length sequences from number `first` on differ from the source; "" if equal."""
     array, start, stop = job.arrays[1], first, first + len(lengths) + 1
     try:
         offsets = np.asarray(array[start:stop])
         if not np.array_equal(np.diff(offsets), lengths):
             return f"lengths of the sequences from {first} on differ"
         array, start, stop = job.arrays[0], int(offsets[0]), int(offsets[-1])
-        stored = np.asarray(array[start:stop], values.dtype)
+        actual = np.asarray(array[start:stop], values.dtype)
     except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
         size = (array.shards or array.chunks)[0]
         key = f"{array.path}/{array.metadata.encode_chunk_key((start // size,) + (0,) * (array.ndim - 1))}"
         return f"the store cannot be read: {key} or a chunk after it, up to element {stop}: {describe(error)}"
-    return "" if same_bits(values, stored) else f"values of the sequences from {first} on differ"
+    return "" if same_bits(values, actual) else f"values of the sequences from {first} on differ"
 
 
 def compare_unwritten(opened: OpenFile, job: CompareJob, coords: tuple[int, ...]) -> str:
-    """Return how the first element of a chunk differs that neither the source nor the store has; "" if it does not."""
+    """Return how the first element of a chunk that was never written differs; "" if it does not."""
     values = job.values
     region = tuple(
         slice(i * size, i * size + 1) if axis < len(values.shape) else slice(0, length)
@@ -132,7 +132,7 @@ def compare_unwritten(opened: OpenFile, job: CompareJob, coords: tuple[int, ...]
 
     def is_same() -> bool:
         block = read_region(opened, values, region, via_h5py=True, convert=not job.restores)
-        return same_bits(block, job.read_stored(region).reshape(block.shape))
+        return same_bits(block, job.read_array(region).reshape(block.shape))
 
     result = read_or_explain(opened, values, is_same)
     if result.problem:
@@ -150,7 +150,7 @@ def show_region(region: tuple[slice, ...]) -> str:
 
 
 def list_differences(jobs: Sequence[CompareJob], results: Sequence[UnitResult]) -> dict[str, str]:
-    """Return how the values of each dataset differ, by its path: the first difference, and how many more there are."""
+    """Return the first difference in the values of each dataset, and how many more there are, by its path."""
     counts: dict[str, int] = {}
     for result in results:
         path = jobs[result.array].path
@@ -166,7 +166,7 @@ def check_store(job: CompareJob) -> None:
     for array in job.arrays[:1]:
         name = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
         if not run(array.store.exists(f"{array.path}/{name}")):
-            raise TargetError(f"{array.store_path}: no such array; name a store that all can reach")
+            raise TargetError(f"{array.store_path}: this process finds no array there; name a store that all can reach")
 
 
 COMPARE = Work("compare", read=read_source, use=compare_unit, check=check_store)

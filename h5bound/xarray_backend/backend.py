@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 MAX_LOADED = 1 << 20
-"""Bytes of a dimension coordinate up to which its values are read with the metadata: xarray makes an index of them."""
+"""Largest dimension coordinate, in bytes, whose values are read with the metadata: xarray makes an index of them."""
 
 
 class Engine(BackendEntrypoint):
@@ -96,7 +96,7 @@ class Engine(BackendEntrypoint):
         UnsupportedError
             If `filename_or_obj` is something else.
         OSError
-            If the file has no such group.
+            If the file does not have the group.
         """
         (dataset,) = _open(filename_or_obj, nested=False, **options).values()
         return dataset
@@ -189,7 +189,7 @@ def _close_nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class VariableOptions:
-    """What the variables of one file have in common."""
+    """The options that the variables of one file share."""
 
     source: H5Source
     name: str  # of the file in ``encoding["source"]``
@@ -209,7 +209,7 @@ class Store(H5NetCDFStore):
         self.options = options
 
     def open_store_variable(self, name: str, var: h5netcdf.Variable) -> xr.Variable:
-        """Return a variable whose values are still to be read."""
+        """Return a variable whose values are read later."""
         variable: xr.Variable = super().open_store_variable(name, var)  # type: ignore[no-untyped-call]
         path = self._dataset_path(name)
         dataset = self._file[path]

@@ -1,7 +1,7 @@
 """One variable of an HDF5 file as xarray indexes it: a read opens the file, reads, and closes it again.
 
-For ``chunks=`` xarray itself makes the dask arrays, of tasks that index a variable block by block, so there is no place
-for a graph of ours. The compute keeps the file open for its tasks instead:
+With ``chunks=`` xarray itself makes the dask arrays. Their tasks index a variable block by block, so the graph of
+:mod:`h5bound.graph` cannot be used. Instead, the compute keeps the file open for its tasks:
 
 ==================  ===========================================  ============================================
 where               who opens                                    who closes
@@ -13,8 +13,8 @@ on a cluster        the first read of a variable on each worker  the worker, `LI
 in a process pool   every read                                   the same read
 ==================  ===========================================  ============================================
 
-Readers that overlap share one `Session`. A compute of more than `MAX_HELD` files keeps none open, nor does one whose
-variables are hidden inside its tasks (``inline_array=True``): there every read opens and closes its file.
+Readers that overlap share one `Session`. Every read opens and closes its file in a compute of more than `MAX_HELD`
+files, and if the variables are hidden inside the tasks (``inline_array=True``).
 
 `LazilyIndexedArray` and two names here come from the private module ``xarray.core.indexing``. xarray's guide to new
 backends documents them, and there is no public path to them. If xarray changes them,
@@ -63,7 +63,7 @@ ONLY_WINDOW = Window("xarray", only_window=True, clustered=True)
 
 @dataclass(frozen=True, slots=True)
 class VariableSpec:
-    """Where a variable is in an open file, and how it is read."""
+    """The place of a variable in an open file, and how it is read."""
 
     group: str  # path of its group
     name: str  # in h5netcdf
@@ -118,7 +118,7 @@ class Lingering:
         self._lock = threading.Lock()
 
     def handle(self) -> Handle:
-        """Return the handle for a read that begins now."""
+        """Return the handle for the next read."""
         with self._lock:
             self._until = time.monotonic() + LINGER
             if self._handle is None:
@@ -127,17 +127,17 @@ class Lingering:
             return self._handle
 
     def _wait(self, seconds: float) -> None:
-        timer = threading.Timer(seconds, self._let_go)
+        timer = threading.Timer(seconds, self._release_if_idle)
         timer.daemon = True
         timer.start()
 
-    def _let_go(self) -> None:
+    def _release_if_idle(self) -> None:
         with self._lock:
             remaining = self._until - time.monotonic()
             if remaining > 0:
                 self._wait(remaining)
             elif self._handle is not None:
-                self._handle.abandon()
+                self._handle.release()
                 self._handle = None
 
 
@@ -184,7 +184,7 @@ class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
         self._lock = threading.Lock()
 
     def find(self, source: H5Source) -> Handle | None:
-        """Return the handle of the computes that read a file now."""
+        """Return the handle that running computes of a file share, None without one."""
         with self._lock:
             return self._held.get(source.key, (None, 0))[0]
 
@@ -208,7 +208,7 @@ class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
                     if computes > 1:
                         self._held[source.key] = handle, computes - 1
                         continue
-                stack.callback(handle.abandon) if errored else stack.callback(handle.close, ONLY_WINDOW)
+                stack.callback(handle.release) if errored else stack.callback(handle.close, ONLY_WINDOW)
 
 
 _holder = _FileHolder()

@@ -1,4 +1,4 @@
-"""How each Zarr array is specified: its shape, its chunks, and the codecs that encode them.
+"""The specification of a Zarr array: its shape, its chunks, and the codecs that encode them.
 
 The codecs are either those that read the chunks as HDF5 stored them (`translate_filters`), or those that the user chose
 (`plan_chain`).
@@ -78,7 +78,7 @@ def shard_counts(node: ArrayNode) -> NDArray[np.int64]:
 
 
 def check_codecs(document: Mapping[str, Any]) -> None:
-    """Raise ValueError if a metadata document names a codec that h5bound never writes. Call it before any is looked up.
+    """Raise ValueError if a metadata document names a codec that h5bound never writes, before codecs are loaded.
 
     >>> check_codecs({"filters": [{"id": "vlen-utf8"}], "compressor": {"id": "pickle"}})
     Traceback (most recent call last):
@@ -101,7 +101,7 @@ def list_codecs(document: Mapping[str, Any]) -> Iterator[str]:
 
 
 def parse_codec(text: str) -> tuple[str, int | None]:
-    """Return name and level of a codec like ``zstd:3``; raise ValueError if there is no such codec.
+    """Return name and level of a codec like ``zstd:3``; raise ValueError if it is unknown.
 
     >>> parse_codec("zstd:3"), parse_codec("none")
     (('zstd', 3), ('none', None))
@@ -113,7 +113,7 @@ def parse_codec(text: str) -> tuple[str, int | None]:
 
 
 def plan_chain(codecs: str, dtype: np.dtype[Any], *, chunks: tuple[int, ...], zarr_format: int) -> CodecChain:
-    """Return the codecs of an array that is encoded again: those of the option `codecs`, by default ``blosc-zstd``."""
+    """Return the codecs of an array that is re-encoded: those of the option `codecs`, by default ``blosc-zstd``."""
     name, level = parse_codec("blosc-zstd" if codecs == "keep" else codecs)
     if prod(chunks) * dtype.itemsize > 2**31 - 16 and name.startswith("blosc"):  # BLOSC2_MAX_BUFFERSIZE
         name, level = "zstd", None
@@ -158,7 +158,7 @@ def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], *, fill: NDArray[
 
 
 def translate_filters(record: DatasetRecord, zarr_format: int) -> tuple[CodecChain | None, str]:
-    """Return the codecs that read the stored chunks of a dataset, or None and the reason why there are none."""
+    """Return the codecs that read the stored chunks of a dataset, or None and the reason."""
     codecs, reason = translate_codecs(record.filters, _chunk_nbytes(record))
     if codecs is None:
         return None, reason
@@ -167,7 +167,7 @@ def translate_filters(record: DatasetRecord, zarr_format: int) -> tuple[CodecCha
 
 
 def check_filters_installed(record: DatasetRecord, manifest: ChunkManifest) -> None:
-    """Raise UnsupportedError if a stored chunk went through a filter that neither h5bound nor HDF5 can undo."""
+    """Raise UnsupportedError if a stored chunk has a filter that neither h5bound nor HDF5 can decode."""
     with suppress(UnsupportedError):
         make_decoder(record.filters, _chunk_nbytes(record))
         return

@@ -10,8 +10,8 @@ value    the value, where it cannot be stored under the attribute's own name
 base64   the bytes that h5py reads, where no number or text has the same bits; a list of them for text
 ======== =================================================================================================
 
-Floats that are not finite are "NaN", "Infinity" and "-Infinity". A first dimension of 1 is left out where readers of
-netCDF leave it out.
+Floats that are not finite are "NaN", "Infinity" and "-Infinity". A first dimension of 1 is dropped where readers of
+netCDF drop it.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ class JSONValue:
     json: JSON
     """The value, if it can be stored under the attribute's own name."""
     plain: bool
-    """Whether it can; if not, the entry has it."""
+    """Whether the value can be stored there; if not, the entry has it."""
     entry: dict[str, JSON]
-    """What JSON alone does not say."""
+    """Fields that JSON alone does not imply."""
 
     @property
     def complete_entry(self) -> dict[str, JSON]:
@@ -98,7 +98,7 @@ def read_value(attribute: h5a.AttrID) -> tuple[h5t.TypeID, Array | None]:
 
 
 def value_to_json(tid: h5t.TypeID, array: Array | None, resolve: Resolve, *, netcdf: bool) -> JSONValue:
-    """Return a value as JSON; `netcdf`: leave out a first dimension of 1, as readers of netCDF do."""
+    """Return a value as JSON; with `netcdf`, drop a first dimension of 1, as readers of netCDF do."""
     base = element_type(tid)
     type_class = base.get_class()
     is_bool = type_class == h5t.ENUM and tid.dtype.kind == "b" and base.get_super().equal(h5t.STD_I8LE)
@@ -126,7 +126,7 @@ def value_from_json(json: JSON, entry: dict[str, JSON], dtype: DType) -> Array |
     """Return the array that JSON and its entry stand for: text as bytes, None for a null dataspace.
 
     The value must be plain or have its bytes in the entry; `dtype` is the type of one element as h5py reads it. Raise
-    TypeError or ValueError if the JSON does not stand for such a value.
+    TypeError or ValueError if the JSON does not fit that type.
     """
     shape = entry.get("shape", implied_shape(json))
     if shape is None:
@@ -227,7 +227,7 @@ def _reference_to_json(item: h5py.Reference, resolve: Resolve) -> JSON:
 
 
 def _item_to_json(tid: h5t.TypeID, item: object, resolve: Resolve) -> JSON:
-    """Return one element, or one member of a compound, as JSON for people and programs to read."""
+    """Return one element, or one member of a compound, as readable JSON."""
     type_class = tid.get_class()
     if type_class in (h5t.VLEN, h5t.ARRAY):
         base, inner = tid.get_super(), np.asarray(item)

@@ -1,8 +1,8 @@
-"""Where each attribute of an HDF5 object is stored in a Zarr store.
+"""The place of each attribute of an HDF5 object in a Zarr store.
 
-An attribute that JSON can express is a Zarr attribute of the same name. What JSON leaves open (float32 or float64, one
-number or an array of one) are *details*: they go into ``_h5bound`` of the root, by path, where readers of a variable do
-not meet them. A value that JSON cannot express goes into ``_h5bound`` of its own object::
+An attribute that JSON can express is a Zarr attribute of the same name. What JSON does not imply (float32 or float64,
+one number or an array of one) are *details*: they go into ``_h5bound`` of the root, by path, away from the readers of a
+variable. A value that JSON cannot express goes into ``_h5bound`` of its own object::
 
     {"units": "m", "_h5bound": {"attributes": {"z": {"type": "<c16", "shape": [], "value": [1.0, 2.0]}}}}
 
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
 
 
 H5BOUND_KEY = "_h5bound"
-"""Attribute under which h5bound stores what has no place elsewhere."""
+"""Attribute of a node for everything without another place in Zarr."""
 
 RESERVED = frozenset({H5BOUND_KEY, "_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"})
-"""Names with a meaning in a store. Attributes of the source with these names go under ``_h5bound``."""
+"""Reserved names: attributes of the source with these names go under ``_h5bound``."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,11 +51,11 @@ class AttributesRecord:
     values: dict[str, JSON] = field(default_factory=dict)
     """Attributes of the Zarr node, with ``_h5bound`` where a value needs it."""
     details: dict[str, Any]
-    """What JSON leaves open; goes into ``_h5bound`` of the root."""
+    """Details, which go into ``_h5bound`` of the root."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """Name and reason of each attribute without a form in Zarr; name "*" if the attributes cannot be listed."""
     notes: list[str] = field(default_factory=list)
-    """What looks different though nothing is lost."""
+    """Differences in form by which nothing is lost."""
     dimensions: Dimensions | None
     """Dimension scales; None for a group."""
     fill: Array | None = None
@@ -63,7 +63,7 @@ class AttributesRecord:
 
     @property
     def dimension_names(self) -> tuple[str | None, ...] | None:
-        """Names of the dimensions; None for a group, and where none has a name."""
+        """Names of the dimensions; None for a group, and if no dimension has a name."""
         return self.dimensions.names if self.dimensions is not None and any(self.dimensions.names) else None
 
 
@@ -187,7 +187,7 @@ def links_to_json(links: Mapping[str, str]) -> list[JSON]:
 
 
 def list_attribute_names(source: h5py.Group | h5py.Dataset) -> tuple[list[bytes], str]:
-    """Return the names of all attributes, in creation order if the file has it, and why names may be missing, or ""."""
+    """Return the names of all attributes, in creation order if the file has it, and why some may be missing, or ""."""
     names: list[bytes] = []
     try:
         order = source.id.get_create_plist().get_attr_creation_order()

@@ -1,6 +1,6 @@
-"""Whether the bytes of a stored chunk, filters undone, are those of the Zarr chunk, and if not, why.
+"""Find out whether a decoded chunk of HDF5 has the bytes of the Zarr chunk, and if not, why.
 
-HDF5 converts while it reads wherever the stored type is not the one in memory: padding of strings, unused bits, floats
+HDF5 converts values if the type in the file is not the one in memory: padding of strings, unused bits, floats
 that are not IEEE 754. Such chunks must be decoded.
 """
 
@@ -61,7 +61,7 @@ def memory_file() -> h5py.File:
 
 
 def as_elements(raw_view: Array, dtype: DType) -> Array:
-    """Return elements that were read as bytes with their type. The dimensions of an array type come last."""
+    """Return elements that were read as bytes as a view of type `dtype`; axes of an array type come last."""
     dims = () if dtype.subdtype is None else dtype.shape
     return np.frombuffer(bytearray(raw_view.tobytes()), dtype.base).reshape(raw_view.shape + dims)
 
@@ -76,13 +76,13 @@ def _has_foreign_opaque(tid: h5t.TypeID) -> bool:
 
 
 def conversion_reason(tid: h5t.TypeID, source: DType) -> str:
-    """Return why h5py's bytes (of type `source`) are not the stored ones; "" where they are."""
+    """Return why h5py's bytes (of type `source`) differ from those in the file; "" if they do not."""
     find_reason = _REASONS.get(tid.get_class())
     return find_reason(tid, source) if find_reason else ""
 
 
 def repacking_reason(source: DType, dtype: DType) -> str:
-    """Return why the packed compound `dtype` has other bytes than h5py's `source`; "" where it has the same."""
+    """Return why the packed compound `dtype` has other bytes than h5py's `source`; "" if it has the same."""
     if source == dtype:
         return ""
     if source.itemsize != dtype.itemsize:

@@ -1,4 +1,4 @@
-"""Names of the dimensions of all datasets of a group, from what their dimension scales say.
+"""Names of the dimensions of all datasets of a group, from their dimension scales.
 
 :mod:`h5bound.hdf5.dimension_scales` reads the scales of one dataset. xarray needs names that fit together in a group.
 """
@@ -57,7 +57,7 @@ def name_dimensions(group: Mapping[str, Dimensions], start: int = 0) -> GroupNam
 
 
 def _assign_names(group: Mapping[str, Dimensions], start: int) -> tuple[dict[str, tuple[str | None, ...]], int]:
-    """Return names for the datasets that no scale names, and the next N."""
+    """Return names for all dimensions without a scale, and the next N."""
     candidates: dict[int, list[str]] = {}
     fixed: Counter[int] = Counter()
     for name, dims in group.items():

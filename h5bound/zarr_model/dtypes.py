@@ -1,8 +1,7 @@
 """HDF5 datatypes translated to the element types of Zarr arrays, and their values, both ways.
 
 A translation is exact or raises :class:`~h5bound.errors.UnsupportedError`. Byte order is kept: Zarr v3 has it in the
-``bytes`` codec, v2 in the data type. :mod:`h5bound.zarr_model.structured` translates
-compounds.
+``bytes`` codec, v2 in the data type. :mod:`h5bound.zarr_model.structured` translates compounds.
 """
 
 from __future__ import annotations
@@ -36,20 +35,20 @@ class ZarrType:
     dtype: DType
     """Type of one element of the Zarr array; StringDType for text; that of ``values`` for ``vlen``."""
     reason: str
-    """Why the bytes of an HDF5 chunk, filters undone, are not those of the Zarr chunk; "" where they are."""
+    """Why a decoded HDF5 chunk has other bytes than the Zarr chunk; "" if they are equal."""
     metadata: dict[str, JSON] = field(default_factory=dict)
-    """What readers need to interpret the values; goes into ``_h5bound`` of the array."""
+    """Fields that readers need to interpret the values, for ``_h5bound`` of the array."""
     details: dict[str, JSON] = field(default_factory=dict)
-    """The HDF5 type where it changes no value; goes into ``_h5bound`` of the root."""
+    """The HDF5 type if only its spelling is lost, for ``_h5bound`` of the root."""
     attributes: dict[str, JSON] = field(default_factory=dict)
-    """Attributes of conventions (``_DTYPE``, ``flag_values``), for where the source has none of that name."""
+    """Attributes of conventions (``_DTYPE``, ``flag_values``), unless the source has one of that name."""
     element_shape: tuple[int, ...] = ()
     """Dimensions of the HDF5 array type, which follow the dataset's own."""
     values: ZarrType | None = None
     """Type of the ``values`` array of a ``vlen``."""
 
     def convert(self, block: Array, resolve: Resolve | None = None) -> Array:
-        """Return what Zarr stores for a block of ``dataset[region]``.
+        """Return the values for Zarr of a block of ``dataset[region]``.
 
         `resolve` returns the path of a reference's target (:class:`~h5bound.hdf5.references.ReferencePaths`). Raise
         UnsupportedError if a string is not UTF-8, or longer than when the type was translated.
@@ -67,7 +66,7 @@ class ZarrType:
         return out
 
     def restore(self, block: Array) -> Array:
-        """Return what h5py reads, from what Zarr stores. References, and text in compounds, stay text."""
+        """Return the values of h5py for values of Zarr. References, and text in compounds, stay text."""
         if self.form == "string":
             strings = np.empty(block.shape, object)
             strings.reshape(-1)[:] = [str(text).encode() for text in block.ravel()]
@@ -98,7 +97,7 @@ def translate_type(
 ) -> ZarrType:
     """Return the Zarr type of an HDF5 dataset, or of a bare type.
 
-    A dataset of compounds with variable-length strings or references is read once, to find the longest; no other. Raise
+    Only a dataset of compounds with variable-length strings or references is read, once, to find the longest. Raise
     UnsupportedError if Zarr, or h5py, has no exact form. The message is the reason alone: the caller knows the path.
 
     >>> translate_type(h5t.STD_I16BE).dtype
@@ -131,7 +130,9 @@ def read_dtype(tid: h5t.TypeID) -> DType:
     except (KeyError, TypeError, ValueError, NotImplementedError, RuntimeError) as error:
         json = type_to_json(tid)
         name = json["class"] if isinstance(json, dict) else json
-        cause = "" if isinstance(error, KeyError) else f" ({error})"  # from a table inside h5py: its text helps nobody
+        cause = (
+            "" if isinstance(error, KeyError) else f" ({error})"
+        )  # from a table inside h5py: its message is not helpful
         raise UnsupportedError(f"h5py has no type for HDF5's {name}{cause}") from error
 
 

@@ -1,4 +1,4 @@
-"""The fill value of an HDF5 dataset as Zarr's, bit for bit."""
+"""The fill value of an HDF5 dataset in Zarr, bit for bit."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _restore(value: Array, dtype: np.dtype[Any], json: JSON, exact: bool) -> Fil
 def read_fill_value(
     dataset: h5py.Dataset, zarr_type: ZarrType, *, zarr_format: int = 3, resolve: Resolve | None = None
 ) -> FillValue:
-    """Return the fill value with which a Zarr reader sees what h5py reads.
+    """Return the fill value that gives a Zarr reader the values that h5py reads.
 
     Where HDF5 leaves memory unset (no fill value, or fill time "never"), h5py returns zeros. Raise UnsupportedError for
     a string that is not UTF-8.
@@ -63,7 +63,7 @@ def read_fill_value(
 
 
 def read_shown_fill(dataset: h5py.Dataset) -> Array:
-    """Return what h5py reads for one element never written: 0-d, or of the shape of the HDF5 array type."""
+    """Return the value that h5py reads for one element never written: 0-d, or of the shape of the HDF5 array type."""
     plist = dataset.id.get_create_plist()
     dtype = dataset.dtype
     zeros = np.zeros((), dtype)
@@ -112,7 +112,7 @@ def fill_to_json(value: Array, zarr_format: int) -> tuple[JSON, bool]:
 
 
 def _exact_forms(value: Array) -> list[JSON]:
-    """Return forms of a fill value that keep every bit, if the reader knows them (Zarr v3, section "fill value")."""
+    """Return the JSON forms of a fill value that keep every bit (Zarr v3, section "fill value")."""
     if value.dtype.kind == "f":
         return [_hex(value)]
     if value.dtype.kind == "c":
@@ -156,9 +156,9 @@ def _encode_double(value: object) -> str:
 def choose_fill_v2(fill: FillValue, attribute: Array | None) -> FillValue:
     """Return the ``fill_value`` of an array of format 2 from which xarray decodes the source's ``_FillValue``.
 
-    `attribute` is the value of ``_FillValue`` as h5py reads it, None where there is none. Without it the fill value is
-    null, because xarray would mask data that are equal to it. Chunks never written must then be written, unless they
-    may read as missing.
+    `attribute` is the value of ``_FillValue`` as h5py reads it, None without the attribute. The fill value is
+    then null, because xarray would mask data that are equal to it. Chunks never written must then be written, unless
+    they may read as missing.
     """
     if attribute is not None and attribute.size == 1:
         with suppress(TypeError, ValueError):

@@ -1,24 +1,24 @@
 r"""HDF5 link name ↔ Zarr node name.
 
-Zarr keys and file systems forbid, reserve or fold together names that HDF5 allows. An ordinary name stays as it is. In
-any other, the bytes at fault are written ``%XX``, and so is ``%`` itself. No two names become one node name, and every
+Zarr keys and file systems forbid, reserve or fold together names that HDF5 allows. An ordinary name is not changed. In
+any other, the forbidden bytes are written ``%XX``, and so is ``%`` itself. No two names become one node name, and every
 node name can be turned back into its name:
 
 =======================================================  ============================================
 name                                                     why
 =======================================================  ============================================
-``..``, ``...``, ``a\b``, control characters             leaves the folder, or is another path
+``..``, ``...``, ``a\b``, control characters             leaves the directory, or is another path
 ``zarr.json``, ``.zgroup``, and so on                    a metadata document of Zarr, or of h5bound
 ``zarr.json.partial``                                    a metadata document that is being written
-``a:b``, ``a*``, ``nul``, ``com1.txt``, ``a.``, ``a␠``   no such file on Windows (Naming Files, Win32)
+``a:b``, ``a*``, ``nul``, ``com1.txt``, ``a.``, ``a␠``   not allowed on Windows (Naming Files, Win32)
 bytes that are not UTF-8, text that is not NFC           altered or refused by some file systems
 ``A`` next to ``a``                                      one file on Windows and macOS
 more than 255 bytes                                      no file system has it
 =======================================================  ============================================
 
-Names that begin with ``__`` are reserved by the Zarr 3 core specification (Node names), but stay: zarr-python accepts
-them, and AnnData has its categories under one. Only the last row cannot be turned back: such a node name ends in a
-hash, and the name must be stored elsewhere.
+Names that begin with ``__`` are reserved by the Zarr 3 core specification (Node names), but are not changed:
+zarr-python accepts them, and AnnData has its categories under one. Only node names of the last row cannot be turned
+back: they end in a hash, and the name must be stored elsewhere.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def escape(name: str | bytes) -> str:
     r"""Return the node name of a link in a Zarr store.
 
     In text, bytes that are not UTF-8 are lone surrogates (``surrogateescape``), as in h5py. Raise ValueError if a
-    surrogate stands for no byte: HDF5 has no such name.
+    surrogate does not stand for a byte: HDF5 cannot have that name.
 
     >>> escape("temperature"), escape("zarr.json"), escape(".."), escape("a\\b"), escape(b"\xff")
     ('temperature', '%7Aarr.json', '.%2E', 'a%5Cb', '%FF')
@@ -64,7 +64,7 @@ def escape(name: str | bytes) -> str:
 
 
 def unescape(node_name: str) -> str:
-    """Return the link name of a node name; raise ValueError if `escape` returns no such node name, or it was shortened.
+    """Return the link name of a node name; raise ValueError if `escape` never returns it, or it was shortened.
 
     >>> unescape("%7Aarr.json")
     'zarr.json'
@@ -79,11 +79,11 @@ def unescape(node_name: str) -> str:
 
 
 def escape_siblings(names: Iterable[str]) -> dict[str, str]:
-    """Return the node name of each name of one group, different also where case and normalization do not count.
+    """Return the node name of each name of one group; they differ even if case and normalization are ignored.
 
-    Of names that a file system may fold into one, one keeps its ordinary node name (the one without capitals, or else
-    the first in byte order), and the others have their capitals escaped. The order of `names` does not matter, but they
-    must be all names of the group.
+    If a file system may fold several names into one, one of them keeps its ordinary node name (the one without
+    capitals, or else the first in byte order), and the others have their capitals escaped. The order of `names` does
+    not matter, but they must be all names of the group.
 
     >>> escape_siblings(["Time", "time", "T"])
     {'Time': '%54ime', 'time': 'time', 'T': 'T'}
@@ -120,7 +120,7 @@ def _escape_text(text: str) -> str:
 
 
 def _escape_case(name: str) -> str:
-    """Escape the characters that folding changes, so that the others are folded already."""
+    """Escape the characters that folding changes."""
     escaped = re.sub(
         r"%..|[^%]",
         lambda part: part[0] if part[0][0] == "%" or _fold(part[0]) == part[0] else _quote(part[0]),
@@ -132,7 +132,7 @@ def _escape_case(name: str) -> str:
 
 
 def _escape_all(name: str) -> str:
-    """Escape every byte but digits, so that no letter can be folded."""
+    """Escape every byte but digits: no letter remains to be folded."""
     return _shorten("".join(char if char in "0123456789" else _quote(char) for char in name) or EMPTY, name)
 
 

@@ -1,9 +1,9 @@
-"""HDF5 compounds as packed numpy structures that zarr-python 3.1 and 3.4 can hold, and their values.
+"""HDF5 compounds, and their values, as packed numpy structures that zarr-python 3.1 and 3.4 support.
 
 - Zarr v3 has the byte order in the ``bytes`` codec, not in its data types, and zarr 3.1 omits that codec for compounds:
   their members are little-endian. Zarr v2 has and keeps the byte order of each member.
 - Neither has padding or members that are arrays, and zarr 3.1 cannot open a nested compound of format 2: such members
-  are raw bytes, packed and in the stored byte order.
+  are raw bytes, packed and in the byte order of the file.
 - Variable-length strings and object references become fixed-length UTF-32, as in anndata's stores. Its length is the
   longest in the dataset, so the dataset is read once.
 """
@@ -35,7 +35,7 @@ MAX_MEMBER_LENGTH = 16_384
 
 
 class TextWidths:
-    """Lengths of the longest text in each variable-length member of a dataset, which is read once when first asked."""
+    """Lengths of the longest text in each variable-length member of a dataset, which is read once, at the first use."""
 
     def __init__(self, source: h5py.Dataset | h5t.TypeID, resolve: Resolve | None = None) -> None:
         self._source = source
@@ -62,7 +62,7 @@ def plan_dtype(
 ) -> DType:
     """Return the Zarr element type of a simple type or compound; raise UnsupportedError if Zarr has none.
 
-    `path` is that of a member within the compound that is translated.
+    `path` is that of a member in the compound.
     """
     if source.subdtype is not None or (path and zarr_format == 2 and source.names):
         if source.hasobject:

@@ -99,7 +99,7 @@ def test_the_report_of_a_resumed_conversion_is_that_of_a_whole_one(source: Path,
 
 
 def write_pieces(path: Path) -> Path:
-    """Write a dataset for each strategy: copied, in shards, encoded anew, without axes, text, sequences."""
+    """Write a dataset for each strategy: copied, in shards, re-encoded, without axes, text, sequences."""
     with h5py.File(path, "w") as file:
         file.create_dataset("kept", data=np.arange(60).reshape(6, 10), chunks=(2, 3), compression="gzip")
         file.create_dataset("shards", data=np.arange(60).reshape(6, 10), chunks=(1, 5), compression="gzip")
@@ -236,7 +236,7 @@ def test_a_complete_store_without_a_metadata_document_is_not_complete(
     for document in sorted(path for path in target.rglob("*") if path.name in names and path.parent != target):
         data = document.read_bytes()
         document.unlink()
-        with pytest.raises(TargetError, match=f"marked complete, but {document.relative_to(target)} is missing"):
+        with pytest.raises(TargetError, match=f"the store is complete, but {document.relative_to(target)} is missing"):
             convert(source, target, zarr_format=zarr_format, resume=True)
         document.write_bytes(data)
     assert convert(source, target, zarr_format=zarr_format, resume=True).complete

@@ -438,7 +438,7 @@ def test_a_store_that_a_worker_does_not_see_is_named_with_the_worker(
         convert(source, target, window=WINDOW, progress=lambda *_: (target / MARKER).unlink(missing_ok=True))
     target = tmp_path / "b.zarr"
     convert(source, target)
-    with pytest.raises(TargetError, match=r"worker tcp://.*no such array"):
+    with pytest.raises(TargetError, match=r"worker tcp://.*finds no array there"):
         verify(source, target, window=WINDOW, progress=lambda *_: (target / "x/zarr.json").unlink(missing_ok=True))
 
 

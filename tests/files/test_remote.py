@@ -734,7 +734,7 @@ def test_secrets_stand_in_nothing_that_is_shown_or_written(
     shown = []
     store = H5Store(url, storage_options=options)
     source = pickle.loads(pickle.dumps(H5Source.of(url, options)))
-    shown += [repr(store), repr(source), repr(source.location), str(source.key), source.path, repr(source.identity)]
+    shown += [repr(store), repr(source), repr(source.location), str(source.key), source.path, repr(source.state)]
     shown += list_shown(store["gzip"])
     shown += list_shown(pickle.loads(pickle.dumps(store["gzip"])).sum())
     report = convert(url, tmp_path / "a.zarr", storage_options=options, report=tmp_path / "report.json", verify=True)

@@ -166,7 +166,7 @@ def test_an_endless_chain_of_links_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = h5py.ExternalLink("a.h5", "/x")
         file["y"] = h5py.ExternalLink("a.h5", "/y/z")
-    with pytest.raises(UnsafeSourceError, match="one behind another"):
+    with pytest.raises(UnsafeSourceError, match="a chain of more than"):
         convert(tmp_path / "a.h5", tmp_path / "a.zarr", allow_external=[tmp_path])
 
 

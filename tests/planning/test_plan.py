@@ -53,8 +53,8 @@ def facts(**changes: Any) -> DatasetScan:
     fields: dict[str, Any] = {
         "type": translate_type(h5t.STD_I32LE),
         "target": "x",
-        "kept": CHAIN,
-        "kept_reason": "",
+        "copy_chain": CHAIN,
+        "no_copy_reason": "",
         "manifest": make_manifest([(i, j) for i in range(3) for j in range(2)]),
         "fill": ZERO,
         "attributes": {},
@@ -75,7 +75,7 @@ def test_a_dataset_with_the_same_grid_and_codecs_is_copied() -> None:
 @pytest.mark.parametrize(
     ("changes", "settings", "reason"),
     [
-        pytest.param({"kept": None, "kept_reason": "no codec"}, Settings(), "no codec", id="filter"),
+        pytest.param({"copy_chain": None, "no_copy_reason": "no codec"}, Settings(), "no codec", id="filter"),
         pytest.param({}, Settings(codecs="zstd:3"), "codecs=zstd:3", id="codecs"),
         pytest.param({}, Settings(chunks=(("*", (5, 5)),)), "other chunks were asked for", id="chunks"),
         pytest.param({"layout": "contiguous", "chunks": None, "manifest": None}, Settings(), "contiguous", id="layout"),

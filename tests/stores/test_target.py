@@ -23,7 +23,7 @@ from h5bound import convert, verify
 from h5bound.cli.main import run_command
 from h5bound.errors import CorruptChunkError, OptionError, TargetError
 from h5bound.stores.keys import run_each
-from h5bound.stores.local import FolderKeys
+from h5bound.stores.local import DirectoryKeys
 from h5bound.stores.lock import MARKER
 from h5bound.stores.metadata import quiet_zarr
 from h5bound.stores.resolve import open_target
@@ -353,7 +353,7 @@ def test_a_dataset_that_cannot_be_read_is_deleted_again_and_its_neighbours_are_n
         assert report.verification is not None
         assert report.verification.equal
         assert read_keys(place.reopen()) == wanted
-    with pytest.raises(TargetError, match=r"bad was written in part .* leave it out with exclude"):
+    with pytest.raises(TargetError, match=r"bad was written in part .* skip it with exclude"):
         convert(source, tmp_path / "a.zip", **options)
     report = convert(source, tmp_path / "a.zip", exclude=["/bad"], verify=True, **options)
     assert report.verification is not None
@@ -549,9 +549,9 @@ def test_targets_that_cannot_be_used_are_refused(tmp_path: Path, source: Path) -
 def test_a_local_directory_is_written_by_h5bound_however_it_is_named(tmp_path: Path) -> None:
     for make in (stores.folder, stores.file_url, stores.fsspec_folder):
         target = open_target(make(tmp_path, "").open(), 3)
-        assert target.keys == FolderKeys(tmp_path / "a")
+        assert target.keys == DirectoryKeys(tmp_path / "a")
         assert target.resumable
-    assert open_target(f"local://{tmp_path}/a", 3).keys == FolderKeys(tmp_path / "a")
+    assert open_target(f"local://{tmp_path}/a", 3).keys == DirectoryKeys(tmp_path / "a")
 
 
 def test_a_file_system_that_writes_in_place_is_not_resumed(tmp_path: Path, source: Path) -> None:
