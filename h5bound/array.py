@@ -63,7 +63,7 @@ def from_hdf5(
         Path of the dataset in the file.
     chunks
         Shape of the blocks, in elements. None for one block per HDF5 chunk, or ``"auto"`` if the dataset is not
-        chunked; otherwise anything that `dask.array.from_array` takes. ``"auto"`` gives whole multiples of HDF5 chunks.
+        chunked; or anything that `dask.array.from_array` takes. ``"auto"`` gives whole multiples of HDF5 chunks.
     window
         Bytes of blocks between one open and its close, as a number or text like ``"512 MiB"``. None for the dask
         setting ``h5bound.window``, which is 1 GiB by default. A compute that needs more is split into windows, each
@@ -205,7 +205,7 @@ class H5Store(Mapping[str, da.Array]):
 
 
 def _find_dataset(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tuple[H5Source, DatasetRecord]:
-    """Return a dataset's record and its file, which is another one behind external links; those need `allowed`."""
+    """Return a dataset's record and its file, perhaps another one after following external links to `allowed` files."""
     for _ in range(MAX_HOPS):
         with source.opened() as opened:
             link = find_external(opened.file, name) if allowed else None
@@ -217,7 +217,7 @@ def _find_dataset(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tup
 
 
 def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> DatasetRecord:
-    """Return the record of a dataset, after a check that it needs no files but allowed ones."""
+    """Return the record of a dataset, after checking that it needs only allowed files."""
     dataset = open_dataset(file, name)
     record = read_dataset(dataset, count=False)
     if record.layout not in EXTERNAL_LAYOUTS:

@@ -23,7 +23,7 @@ Region: TypeAlias = tuple[slice, ...]
 
 
 class DamagedError(Exception):
-    """Encoded bytes do not decode to the declared size; the reader adds which chunk it is."""
+    """Encoded bytes do not decode to the declared size; the reader adds the name of the chunk."""
 
 
 def past_end(offset: int, nbytes: int, end: int) -> DamagedError:

@@ -1,7 +1,7 @@
 """Reports of conversions and verifications: frozen records, JSON, and text for people.
 
 `h5bound convert --report FILE.json` writes a `ConversionReport`. Every object of the source is in one of its lists, so
-it shows what is not in the store, with the reason, down to single attributes.
+it also shows each object and attribute that is not in the store, with the reason.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ REPORT_VERSION = 1
 """Version of the JSON form. It changes when the meaning of a field changes."""
 
 MAX_LISTED = 20
-"""Entries of one list that the text forms show. Of the others they show the number."""
+"""Most entries of one list in the text forms, which show only the number of the others."""
 
 Strategy = Literal["copied", "decoded", "mixed", "metadata"]
 """copied: as stored. mixed: some of them re-encoded. metadata: no chunks were stored."""
@@ -77,7 +77,7 @@ class Skipped:
     unsafe: bool = False
     """Whether it lies outside the file. Not in the JSON."""
     asked: bool = False
-    """Whether include or exclude left it out. Not in the JSON."""
+    """Whether include or exclude skipped it. Not in the JSON."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object."""
@@ -99,7 +99,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class ReportNote:
-    """Something that is not lost, but looks different in the store."""
+    """A remark on something that looks different in the store, but is not lost."""
 
     path: str
     note: str
@@ -113,7 +113,7 @@ class ConversionReport:
     target: str
     """Path or URL of the store."""
     complete: bool
-    """Whether the store is whole and says so; False for a dry run."""
+    """Whether the store is complete; False for a dry run."""
     seconds: float
     h5bound: str
     """Version of h5bound that wrote the store."""
@@ -307,7 +307,7 @@ def format_nbytes(nbytes: int) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return text with control characters, and what a terminal could not encode, as escapes.
+    r"""Return text with escapes for control characters and for characters that a terminal cannot encode.
 
     >>> printable("a\nb\udcff")
     'a\\nb\\udcff'

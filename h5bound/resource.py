@@ -43,7 +43,7 @@ def from_resource(
     resource
         Any object with ``open()`` and ``close()``. Computes that overlap share the object: the first opens it, the last
         closes it. In another process it is a pickled copy, which is opened and closed there. If the object defines
-        ``__dask_tokenize__``, arrays with equal tokens have equal keys; otherwise each array has its own keys.
+        ``__dask_tokenize__``, arrays with equal tokens have equal keys; else each array has its own keys.
     read
         Function that returns a block. It is called once for each block that is needed, between ``open`` and ``close``,
         in several threads at once, with those of the keywords ``block_id`` and ``block_info`` that its signature takes,
@@ -65,7 +65,7 @@ def from_resource(
     TypeError
         If `resource` has no ``open`` or no ``close``, or `read` is not callable.
     OptionError
-        If `chunks` or `window` have no such form.
+        If `chunks` or `window` have no valid value.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def _check_sizes(chunks: Any) -> BlockSizes:
 class ObjectSource:
     """An object with ``open()`` and ``close()``, and the function that reads from it.
 
-    Both are in one pickle, so that a bound method still belongs to its object afterwards.
+    Both are in one pickle: a bound method still belongs to its object afterwards.
     """
 
     resource: Any
@@ -138,7 +138,7 @@ class ObjectSource:
         return self.read
 
     def check(self, opened: None) -> None:
-        """Do nothing: it is not known how the object may change."""
+        """Do nothing: changes of the object cannot be noticed."""
 
     def close(self, opened: None) -> None:
         """Close the object."""

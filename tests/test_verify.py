@@ -499,7 +499,10 @@ def test_a_wrong_fill_value_that_both_take_for_right_is_found(tmp_path: Path, sh
         convert(tmp_path / "a.h5", tmp_path / "a.zarr", shards=shards)
         report = verify(tmp_path / "a.h5", tmp_path / "a.zarr")
     inside = [] if shards is None else ["/x: values differ in [4:8]"]
-    assert [str(item) for item in report.differences] == ["/x: what was never written differs, as in [0:1]", *inside]
+    assert [str(item) for item in report.differences] == [
+        "/x: chunks that were never written differ, as in [0:1]",
+        *inside,
+    ]
 
 
 def test_a_chunk_that_is_gone_from_an_array_without_a_fill_value_is_found(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from h5bound.conversion.transfer import key_of
 from h5bound.errors import TargetError
 from h5bound.execution.work import UnitResult
 from h5bound.hdf5.datatypes import text_from_json
-from h5bound.planning.store_plan import keep_chunks
+from h5bound.planning.store_plan import select_chunks
 from h5bound.stores.conflicts import check_source
 from h5bound.stores.lock import MARKER, parse_marker
 from h5bound.zarr_model.array_spec import shard_counts
@@ -226,7 +226,7 @@ def split_written(
         leftovers -= present
         if present:
             written.append(UnitResult(unit.array, nbytes=target.keys.measure(present), chunks=int(there.sum())))
-        left += keep_chunks(unit, plan.arrays[unit.array], ~there)
+        left += select_chunks(unit, plan.arrays[unit.array], ~there)
     return left, written, leftovers
 
 

@@ -46,7 +46,7 @@ def make_report(
 
 
 def list_skipped(plan: StorePlan, failed: Mapping[str, str]) -> tuple[Skipped, ...]:
-    """Return what is not in the store, with reasons: skipped by the plan, and datasets that could not be read."""
+    """Return the objects that are not in the store, with reasons: skipped by the plan, or unreadable."""
     return (*plan.skipped, *(Skipped(path, reason) for path, reason in failed.items()))
 
 

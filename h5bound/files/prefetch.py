@@ -1,4 +1,4 @@
-"""Which ranges of a remote file are requested together. Nothing is requested here."""
+"""Plan which ranges of a remote file are requested together. Nothing is requested here."""
 
 from __future__ import annotations
 

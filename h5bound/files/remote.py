@@ -45,7 +45,7 @@ class RemoteLocation:
         Raise SourceNotFoundError if there is no file, H5BoundError if the server cannot be asked or gives no ranges.
         """
         system, path = self.find_system()
-        system.invalidate_cache(path)  # otherwise fsspec may answer from an old listing
+        system.invalidate_cache(path)  # fsspec may answer from an old listing
         info: dict[str, Any] = attempt(self.address, system.info, path)
         if info.get("type") == "directory":
             raise H5BoundError(f"{self.path}: this is a directory, not an HDF5 file")
@@ -85,7 +85,7 @@ def attempt(address: Address, function: Callable[..., Result], *args: Any, **opt
     except Exception as error:  # noqa: BLE001 - each library has errors of its own
         failure = explain(address, error)
     try:
-        raise failure  # outside of the except block, so that the original is not its context
+        raise failure  # outside of the except block: the original must not be its context
     finally:
         del failure  # else the error would refer to itself through its traceback
 

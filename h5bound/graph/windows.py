@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Lifecycle:
-    """How a source is opened and closed in a graph; arrays with equal names share one open layer."""
+    """The lifecycle of a source in a graph; arrays whose lifecycles have equal names share one open layer."""
 
     name: str  # of the open layer, and of the open task in a graph that is not culled
     source: Source

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChunkManifest:
-    """Where the encoded bytes of some chunks of one dataset are, a row for each chunk."""
+    """The places of the encoded bytes of some chunks of one dataset, one row for each chunk."""
 
     chunk_coords: ChunkCoords
     """Positions in the chunk grid."""

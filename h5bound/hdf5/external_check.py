@@ -1,4 +1,4 @@
-"""Check what a dataset reads from other datasets and files: external storage, and the sources of a virtual dataset.
+"""Check the files and datasets that a dataset reads from: external storage, and the sources of a virtual dataset.
 
 A source may be virtual itself, or have external storage. Where one is missing, HDF5 reads fill values; where one is too
 small, it reads uninitialised memory. So all of them are checked before the dataset is read.

@@ -1,4 +1,4 @@
-"""Which other files an HDF5 file may open, and where HDF5 looks for them.
+"""Find the other files that an HDF5 file names where HDF5 looks for them, and refuse those that are not allowed.
 
 HDF5 opens other files silently: raw data of external storage (CVE-2026-1669), sources of virtual datasets, targets of
 external links. So h5bound first looks for each where HDF5 would look, and HDF5 opens only those that are allowed.

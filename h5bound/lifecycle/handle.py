@@ -117,7 +117,7 @@ class Handle:
 
     @contextmanager
     def reading(self, window: Window, block: Hashable = None) -> Iterator[Any]:
-        """Yield what a block is read from; the source is open until the end of the context.
+        """Yield the object to read a block from; the source is open until the end of the context.
 
         The last read of a window may be the one that closes the source. If the context ends in an error, and the
         source changed since it was opened, the change is raised from the error. `block` identifies the block: the

@@ -1,6 +1,6 @@
-"""The open source of a process, and who needs it open.
+"""The open source of a process, and the holds and readers that need it open.
 
-A `Source` is a small picklable description; what opening it returns stays in its process.
+A `Source` is a small picklable description; the object that it opens stays in its process.
 A `Handle` (:mod:`h5bound.lifecycle.handle`) travels with the tasks of one compute. A `Session` stays in its process,
 and all handles on one source share it: the first that acquires the source opens it, the last release closes it.
 
@@ -49,23 +49,23 @@ class Source(Protocol):
     exclusive: bool  # whether it can be open only once in a process
 
     def open(self) -> Any:
-        """Open the source and return what was opened."""
+        """Open the source and return the open object."""
 
     def reader(self, opened: Any) -> Any:
-        """Return what the blocks of this source are read from; sources with equal keys share what was opened."""
+        """Return the object that blocks are read from; sources with equal keys share the opened one."""
 
     def check(self, opened: Any) -> None:
         """Raise SourceChangedError if the source is no longer what the array was made from."""
 
     def close(self, opened: Any) -> None:
-        """Close what was opened."""
+        """Close the opened object."""
 
 
 Hold = tuple[str, str]  # the names of a handle and of the window for which it keeps the source open
 
 
 class Session:
-    """A source in this process, and who needs it open."""
+    """A source in this process, open while a hold or a reader needs it."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -100,8 +100,8 @@ class Session:
     def release_hold(self, hold: Hold) -> None:
         """Check the source, and close it unless another hold or reader needs it.
 
-        Raise SourceChangedError or SourceNotFoundError if the source changed since it was opened: what was read from it
-        must not be used.
+        Raise SourceChangedError or SourceNotFoundError if the source changed since it was opened: data that was read
+        from it must not be used.
         """
         with self._locked():
             try:
@@ -187,7 +187,7 @@ def find_session(source: Source, key: Hashable) -> Session:
 
 @contextmanager
 def open_source(source: Source, around: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[Any]:
-    """Open a source and yield what is read from it; check it and close it at the end, after an error as well.
+    """Open a source and yield the object to read from; check it and close it at the end, after an error as well.
 
     Raise SourceChangedError or SourceNotFoundError if the source changed while it was open: that explains an error of
     the read. The source is opened and checked inside `around`, which does not see the errors of a read.

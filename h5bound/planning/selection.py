@@ -1,4 +1,4 @@
-"""Which objects of a file the include and exclude globs select, and which rule applies to a path."""
+"""Select objects of a file by the include and exclude globs, and the rule that applies to a path."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def is_selected(path: str, settings: Settings) -> bool:
 
 
 def select_objects(hierarchy: Hierarchy, settings: Settings) -> tuple[Hierarchy, list[Skipped]]:
-    """Return the selected part of the hierarchy, and the skipped objects; what is in a skipped group is not listed.
+    """Return the selected part of the hierarchy, and the skipped objects; members of a skipped group are not listed.
 
     Groups above a selected object stay.
     """

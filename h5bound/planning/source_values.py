@@ -40,7 +40,7 @@ SEQUENCE_ROWS = 65_536
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class SourceValues:
-    """How the values of one dataset are read, the same for all its units."""
+    """Description of how the values of one dataset are read, the same for all its units."""
 
     path: str
     """Path of the dataset in reports."""

@@ -180,19 +180,19 @@ def make_unit(number: int, plan: ArrayPlan, start: int, stop: int, *, nbytes: in
     )
 
 
-def keep_chunks(unit: Unit, plan: ArrayPlan, kept: NDArray[np.bool_]) -> Iterator[Unit]:
-    """Yield the unit with the chunks where `kept` is True, in pieces if its values must be one interval."""
-    if kept.all():
+def select_chunks(unit: Unit, plan: ArrayPlan, selected: NDArray[np.bool_]) -> Iterator[Unit]:
+    """Yield the unit with the chunks where `selected` is True, in pieces if its values must be one interval."""
+    if selected.all():
         yield unit
         return
-    nbytes = max(unit.nbytes * int(kept.sum()) // len(kept), 1)
+    nbytes = max(unit.nbytes * int(selected.sum()) // len(selected), 1)
     if plan.strategy in ("copy", "decode"):
-        if kept.any():
-            manifest = None if unit.manifest is None else unit.manifest.take(kept)
-            yield Unit(unit.array, unit.chunk_coords[kept], nbytes, manifest=manifest)
+        if selected.any():
+            manifest = None if unit.manifest is None else unit.manifest.take(selected)
+            yield Unit(unit.array, unit.chunk_coords[selected], nbytes, manifest=manifest)
         return
     before = unit.values_interval[0] // plan.node.chunks[0]
-    bounds = np.flatnonzero(np.diff(np.concatenate([[False], kept, [False]])))
+    bounds = np.flatnonzero(np.diff(np.concatenate([[False], selected, [False]])))
     for start, stop in bounds.reshape(-1, 2).tolist():
-        part = unit.nbytes * (stop - start) // len(kept)
+        part = unit.nbytes * (stop - start) // len(selected)
         yield make_unit(unit.array, plan, start=before + start, stop=before + stop, nbytes=part)

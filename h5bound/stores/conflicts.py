@@ -1,4 +1,4 @@
-"""Targets and reports that would overwrite what is read or written."""
+"""Refuse targets and reports that would overwrite the source, another file that is read, or the store."""
 
 from __future__ import annotations
 

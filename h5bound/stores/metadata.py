@@ -1,4 +1,4 @@
-"""Metadata documents of arrays and groups: how zarr makes them, and what is written to a store."""
+"""Metadata documents of arrays and groups, made with zarr and completed for the store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which store a path, a URL or a store object stands for."""
+"""Resolve a path, a URL or a store object to a target."""
 
 from __future__ import annotations
 

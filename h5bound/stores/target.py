@@ -1,4 +1,4 @@
-"""The Zarr store that a conversion writes: its keys, and what begins and ends a conversion into it.
+"""The Zarr store that a conversion writes: its keys, and the begin and end of a conversion into it.
 
 Chunks are written first and metadata documents last, those of the root last of all. Until then no node can be opened.
 

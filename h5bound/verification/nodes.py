@@ -64,12 +64,12 @@ def _compare_bits(
     source: h5py.Group | h5py.Dataset, actual: Mapping[str, JSON], details: Mapping[str, JSON]
 ) -> Iterator[tuple[str, str]]:
     """Yield the attributes whose JSON does not turn back into the numbers and bytes of the source."""
-    marked = _inside(_inside(actual, H5BOUND_KEY), "attributes")
+    placed = _inside(_inside(actual, H5BOUND_KEY), "attributes")
     for raw_name in list_attribute_names(source)[0]:
         name = decode_name(raw_name)
-        if name not in actual and name not in marked:
+        if name not in actual and name not in placed:
             continue  # in the dimension names, skipped, or with a name that is not UTF-8: compared as JSON
-        entry = _inside(marked if name in marked else _inside(details, "attributes"), name)
+        entry = _inside(placed if name in placed else _inside(details, "attributes"), name)
         try:
             _, array = read_value(h5a.open(source.id, raw_name))
             same = _turns_back(array, entry["value"] if "value" in entry else actual.get(name), entry)

@@ -136,8 +136,8 @@ def compare_unwritten(opened: OpenFile, job: CompareJob, coords: tuple[int, ...]
 
     result = read_or_explain(opened, values, is_same)
     if result.problem:
-        return f"what was never written cannot be read, as in {shown}: {result.problem}"
-    return "" if result.parts else f"what was never written differs, as in {shown}"
+        return f"chunks that were never written cannot be read, as in {shown}: {result.problem}"
+    return "" if result.parts else f"chunks that were never written differ, as in {shown}"
 
 
 def show_region(region: tuple[slice, ...]) -> str:
