@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from h5bound.conversion.provenance import parse_provenance, read_provenance_text
+from h5bound.conversion.provenance import parse_provenance, read_provenance
 from h5bound.conversion.write_store import check_unchanged
 from h5bound.errors import TargetError
 from h5bound.execution.run import run_units, runs_on_threads
@@ -116,7 +116,8 @@ def verify(
     store.check_reach(scheduler, writing=False)
     check_report(report, store, [file.path])
     with reaching(store.url):
-        provenance, provenance_text = parse_provenance(store), read_provenance_text(store)
+        document = read_provenance(store)
+        provenance = parse_provenance(store, document)
     settings, limits = provenance.settings, provenance.limits
     with file.keep_open(keep=runs_on_threads(scheduler)):
         with file.opened() as opened:
@@ -142,7 +143,7 @@ def verify(
             progress=progress,
         )
     check_unchanged(scan)
-    if read_provenance_text(store) != provenance_text:
+    if read_provenance(store) != document:
         raise TargetError(f"{store.url}: the store was replaced during the comparison; compare again")
     result = VerificationReport(
         source=file.path,

@@ -41,7 +41,7 @@ def find_unsupported(
         array = arrays.get(dataset_scan.record.path)
         if array is not None and may_be_unsupported(dataset_scan.type):
             values.append(describe_values(scan, dataset_scan, array, write_shape=array.node.write_shape))
-            is_sequences = dataset_scan.ends is not None
+            is_sequences = dataset_scan.sequence_ends is not None
             chunk_coords.append(list_rows(dataset_scan.record.shape) if is_sequences else array.chunk_coords)
     units = cut_units(values, chunk_coords, window)
     results = run(PROBE, values, units) if units else []

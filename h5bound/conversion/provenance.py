@@ -34,6 +34,10 @@ PROVENANCE_KEYS = frozenset(
 """Entries of ``_h5bound`` that only the root has."""
 
 
+FORM_ERRORS = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
+"""What reading JSON of another form raises."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Provenance:
     """The root attribute ``_h5bound``."""
@@ -79,14 +83,9 @@ def skipped_to_json(item: Skipped) -> dict[str, Any]:
     return {**item.to_dict(), "path": text_to_json(item.path)}
 
 
-def parse_provenance(target: Target) -> Provenance:
-    """Return the provenance of a store.
-
-    Raise TargetError if the store is missing, unfinished or not h5bound's, or its provenance is damaged or of another
-    version.
-    """
+def parse_provenance(target: Target, provenance: Mapping[str, Any]) -> Provenance:
+    """Return the provenance of a store from its JSON. Raise TargetError if it is damaged or of another version."""
     try:
-        provenance = read_provenance_text(target)
         check_form(provenance)
         return Provenance(
             settings=settings_from_json(provenance["settings"], target.zarr_format),
@@ -94,11 +93,16 @@ def parse_provenance(target: Target) -> Provenance:
             details=provenance["details"],
             skipped=tuple(map(skipped_from_json, provenance["skipped"])),
         )
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise TargetError(
-            f"{target.url}: the attribute _h5bound in {root_document(target)} cannot be used ({describe(error)}); "
-            "convert again with overwrite=True"
-        ) from error
+    except FORM_ERRORS as error:
+        raise unusable(target, error) from error
+
+
+def unusable(target: Target, error: Exception) -> TargetError:
+    """Return the error for a provenance that cannot be used."""
+    return TargetError(
+        f"{target.url}: the attribute _h5bound in {root_document(target)} cannot be used ({describe(error)}); "
+        "convert again with overwrite=True"
+    )
 
 
 def root_document(target: Target) -> str:
@@ -106,7 +110,7 @@ def root_document(target: Target) -> str:
     return "zarr.json" if target.zarr_format == 3 else ".zattrs"
 
 
-def read_provenance_text(target: Target) -> Mapping[str, Any]:
+def read_provenance(target: Target) -> Mapping[str, Any]:
     """Return the root attribute ``_h5bound``; raise TargetError unless the target is a complete store of h5bound."""
     marker = target.keys.read(MARKER)
     document = target.keys.read(root_document(target))
@@ -117,9 +121,13 @@ def read_provenance_text(target: Target) -> Mapping[str, Any]:
     if document is None:
         reason = "the path is missing or empty" if target.keys.is_empty() else f"{root_document(target)} is missing"
         raise TargetError(f"{target.url}: no Zarr store of format {target.zarr_format}: {reason}")
-    attributes = json.loads(document)
-    provenance = (attributes.get("attributes", {}) if target.zarr_format == 3 else attributes).get("_h5bound", {})
-    if not provenance.get("complete"):
+    try:
+        attributes = json.loads(document)
+        provenance = (attributes.get("attributes", {}) if target.zarr_format == 3 else attributes).get("_h5bound", {})
+        complete = bool(provenance.get("complete"))
+    except FORM_ERRORS as error:
+        raise unusable(target, error) from error
+    if not complete:
         raise TargetError(f"{target.url}: this is not a store that h5bound wrote, so its source is not known")
     return dict(provenance)
 

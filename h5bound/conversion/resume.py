@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from h5bound.conversion.provenance import parse_provenance, read_provenance_text, skipped_to_json
+from h5bound.conversion.provenance import parse_provenance, read_provenance, skipped_to_json
 from h5bound.conversion.transfer import key_of
 from h5bound.errors import TargetError
 from h5bound.execution.work import UnitResult
@@ -167,10 +167,10 @@ def find_done(
     Raise TargetError if another conversion made the store, or chunks or metadata documents are missing.
     """
     try:
-        parse_provenance(target)
+        provenance = read_provenance(target)
+        parse_provenance(target, provenance)
     except TargetError as error:
         raise TargetError(f"{error}; it cannot be resumed; overwrite=True replaces it") from error
-    provenance = read_provenance_text(target)
     planned = [skipped_to_json(item) for item in plan.skipped]
     differs = any(list_differing(provenance, json.loads(json.dumps(inputs))))
     if differs or provenance["skipped"][: len(planned)] != planned:

@@ -93,7 +93,7 @@ class EncodedChunks:
         for start, stop in pairwise(self.bounds.tolist()):
             yield self.data[start:stop]
 
-    def pack_shard(self, start: int, stop: int, positions: NDArray[np.int64], count: int) -> bytes:
+    def pack_shard(self, start: int, stop: int, *, positions: NDArray[np.int64], count: int) -> bytes:
         """Return a shard of the chunks from `start` to `stop` (half-open), followed by its index and checksum.
 
         `positions` are those of the chunks in the shard, in C order; `count` is the number of positions in a shard.
@@ -257,7 +257,7 @@ def name_keys(job: Job, unit: Unit, chunks: EncodedChunks) -> Iterator[tuple[str
     positions = np.ravel_multi_index(tuple((chunk_coords - shards * counts).T), tuple(counts))
     starts = np.flatnonzero(np.r_[True, (shards[1:] != shards[:-1]).any(axis=1)])
     for start, stop in pairwise([*starts.tolist(), len(chunk_coords)]):
-        shard = chunks.pack_shard(start, stop, positions[start:stop], int(prod(counts)))
+        shard = chunks.pack_shard(start, stop, positions=positions[start:stop], count=int(prod(counts)))
         yield key_of(job, shards[start].tolist()), shard
 
 

@@ -138,7 +138,7 @@ def describe_nodes(
         attributes = group.attributes if group.target else merge_metadata(dict(group.attributes), provenance)
         nodes[group.target] = describe_group(zarr_format, attributes)
     for dataset_scan in scan.datasets:
-        if dataset_scan.ends is not None and dataset_scan.record.path not in failed:
+        if dataset_scan.sequence_ends is not None and dataset_scan.record.path not in failed:
             nodes[dataset_scan.target] = describe_group(zarr_format, dataset_scan.attributes)
     return nodes | {job.node.target: describe_array(job.array, job.node) for job in jobs if job.path not in failed}
 

@@ -78,7 +78,10 @@ def read_filters(dataset: h5d.DatasetID) -> tuple[Filter, ...]:
     """Return the filters of an open dataset, in the order in which they are applied on writing."""
     plist = dataset.get_create_plist()
     filters = map(plist.get_filter, range(plist.get_nfilters()))
-    return tuple(Filter(code, flags, tuple(options), decode_name(name)) for code, flags, options, name in filters)
+    return tuple(
+        Filter(id=number, flags=flags, options=tuple(options), name=decode_name(name))
+        for number, flags, options, name in filters
+    )
 
 
 def read_edge_unfiltered(plist: h5p.PropDCID, shape: tuple[int, ...], chunks: tuple[int, ...]) -> bool | None:

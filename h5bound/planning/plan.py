@@ -246,7 +246,7 @@ def plan_sequences(dataset_scan: DatasetScan, settings: Settings, limit: int) ->
 
     Sequence i of the dataset, in C order, is ``values[offsets[i]:offsets[i + 1]]``.
     """
-    record, values, ends = dataset_scan.record, dataset_scan.type.values, dataset_scan.ends
+    record, values, ends = dataset_scan.record, dataset_scan.type.values, dataset_scan.sequence_ends
     assert values is not None
     assert ends is not None
     offsets = np.concatenate([np.zeros(1, np.int64), ends])

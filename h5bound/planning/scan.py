@@ -230,7 +230,7 @@ def name_axes(groups: Iterable[GroupScan], datasets: Sequence[DatasetScan], log:
 
 def extend_names(names: tuple[str | None, ...] | None, dataset: DatasetScan) -> tuple[str | None, ...] | None:
     """Return the names of a dataset's dimensions followed by None for each axis of an HDF5 array type."""
-    if names is None or dataset.ends is not None:
+    if names is None or dataset.sequence_ends is not None:
         return None
     outer = ("null",) if dataset.record.shape is None else names
     return (*outer, *(None for _ in dataset.type.element_shape))

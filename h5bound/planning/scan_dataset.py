@@ -86,7 +86,7 @@ class DatasetScan:
     """Its dimension scales."""
     dimension_names: tuple[str | None, ...] | None = None
     """Names of the axes; None until all datasets are read."""
-    ends: NDArray[np.int64] | None = None
+    sequence_ends: NDArray[np.int64] | None = None
     """Of sequences: where each one ends in `values`, in C order of the dataset."""
     boxes: NDArray[np.int64] | None = None
     """Of a virtual dataset: start and stop of each part; elements outside of all have the fill value."""
@@ -186,7 +186,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         fill=fill,
         attributes=merge_attributes(context, record, zarr_type=zarr_type, attributes=attributes),
         dimensions=attributes.dimensions,
-        ends=ends,
+        sequence_ends=ends,
         boxes=read_boxes(dataset, record),
         opaque_only=is_opaque_only(dataset.id.get_type()),
     )

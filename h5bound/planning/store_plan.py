@@ -81,7 +81,7 @@ def plan_store(scan: SourceScan, settings: Settings, limits: Limits, window: int
     left = limits.max_chunks
     for dataset_scan in scan.datasets:
         try:
-            if dataset_scan.ends is None:
+            if dataset_scan.sequence_ends is None:
                 plans: tuple[ArrayPlan, ...] = (plan_array(dataset_scan, settings, left),)
             else:
                 plans = plan_sequences(dataset_scan, settings, left)

@@ -200,7 +200,7 @@ def compare_arrays(
     comparison.differences |= dict.fromkeys(differences)
     if not differences:
         job, chunk_coords = add_job(comparison, dataset_scan, plans[0], nodes=nodes)
-        if dataset_scan.ends is None:
+        if dataset_scan.sequence_ends is None:
             compare_absent(comparison, opened, job, plan=plans[0], chunk_coords=chunk_coords)
 
 
@@ -212,7 +212,7 @@ def add_job(
     write_shape = (arrays[0].shards or arrays[0].chunks) if arrays else plan.node.write_shape
     values = describe_values(comparison.scan, dataset_scan, plan, write_shape=write_shape)
     job = CompareJob(values=values, arrays=arrays)
-    if dataset_scan.ends is None:
+    if dataset_scan.sequence_ends is None:
         chunk_coords = plan_comparison(comparison, plan, job.values.write_shape)
     else:
         chunk_coords = list_rows(dataset_scan.record.shape)

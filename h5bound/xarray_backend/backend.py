@@ -16,7 +16,6 @@ import h5py
 import xarray as xr
 from h5py import h5ds
 from xarray.backends import BackendEntrypoint, H5NetCDFStore, StoreBackendEntrypoint
-from xarray.core.indexing import LazilyIndexedArray
 
 from h5bound.errors import UnsupportedError
 from h5bound.files.urls import is_url, strip_local
@@ -26,7 +25,7 @@ from h5bound.hdf5.external_files import resolve_directories
 from h5bound.lifecycle.handle import Handle
 from h5bound.reader.open_file import DatasetKey
 from h5bound.reader.source import H5Source
-from h5bound.xarray_backend.backend_array import ONLY_WINDOW, VariableArray, VariableSpec
+from h5bound.xarray_backend.backend_array import ONLY_WINDOW, VariableArray, VariableSpec, index_lazily
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -227,7 +226,7 @@ class Store(H5NetCDFStore):
             decode_vlen_strings=self.options.decode_vlen_strings,
         )
         values = VariableArray(self.options.source, spec, shape=variable.shape, dtype=variable.dtype)
-        return xr.Variable(variable.dims, LazilyIndexedArray(values), variable.attrs, variable.encoding)
+        return xr.Variable(variable.dims, index_lazily(values), variable.attrs, variable.encoding)
 
     def _dataset_path(self, name: str) -> str:
         """Return the path of a variable's dataset, which netCDF renames if a dimension without values has its name."""

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from dask.callbacks import Callback
 from xarray.backends import BackendArray
-from xarray.core.indexing import IndexingSupport, explicit_indexing_adapter
+from xarray.core.indexing import IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
 
 from h5bound.hdf5.dataset import read_filters
 from h5bound.lifecycle.handle import Handle, Window, worker_address
@@ -70,6 +70,11 @@ class VariableSpec:
     key: DatasetKey
     plain: bool  # whether it equals its dataset: it has the same shape, and is neither text nor structured
     decode_vlen_strings: bool  # as for h5netcdf
+
+
+def index_lazily(array: BackendArray) -> Any:
+    """Return an array that xarray reads when it is computed. No other module needs private names of xarray."""
+    return LazilyIndexedArray(array)
 
 
 class VariableArray(BackendArray):
