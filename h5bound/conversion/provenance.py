@@ -50,7 +50,7 @@ class Provenance:
 
 
 def list_inputs(scan: SourceScan, settings: Settings, limits: Limits) -> dict[str, Any]:
-    """Return what decides the bytes of every key: source, settings, limits and version."""
+    """Return the inputs that decide the bytes of every key: source, settings, limits and version."""
     files = {path: file_to_json(path, state.size, state.mtime_ns) for path, state in scan.external_states.items()}
     for origin in reversed(scan.origins):
         index, state = origin.hierarchy, origin.source.state

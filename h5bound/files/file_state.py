@@ -48,7 +48,7 @@ class FileState:
         return cls(size=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)
 
     def describe_change(self, now: Self) -> str:
-        """Return what differs in a later state.
+        """Return the differences in a later state.
 
         >>> FileState(size=4296, mtime_ns=1).describe_change(FileState(size=6352, mtime_ns=1))
         'size 4,296 → 6,352 bytes'

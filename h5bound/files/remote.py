@@ -116,7 +116,7 @@ MEANINGS: tuple[tuple[type[H5BoundError], str, set[object]], ...] = (
     ),
     (SourceNotFoundError, "no such file", {404, 410, "FileNotFoundError"}),
 )
-"""What errors mean, by HTTP status or class name: aiohttp and botocore may be missing, so no classes are used."""
+"""Meanings of errors by HTTP status or class name: aiohttp and botocore may be missing, so no classes are used."""
 
 
 def explain(address: Address, error: Exception) -> H5BoundError:

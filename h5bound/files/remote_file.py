@@ -80,7 +80,7 @@ class RemoteFile:
     Where the server supports it, each request is for that state only: with ``If-Match`` and an ETag (HTTP), or with a
     version (S3 with versioning). Elsewhere the check of the source, before it is closed, detects a change.
 
-    `name` is the URL for messages. `attempt` calls a function of the file system, and raises what its failure means.
+    `name` is the URL for messages. `attempt` calls a function of the file system, and raises its errors in plain words.
     """
 
     is_remote: ClassVar[bool] = True

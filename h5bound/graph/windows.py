@@ -49,9 +49,9 @@ class Blocks:
     lifecycle: Lifecycle
     chunks: BlockSizes
     itemsize: int  # bytes of one element
-    read: Callable[..., Any]  # returns a block from what `Source.reader` returns and the arguments of the block
+    read: Callable[..., Any]  # returns a block, given the result of `Source.reader` and the arguments of the block
     arguments: Callable[[BlockIndex], tuple[Any, ...]]
-    read_encoded: Callable[..., Any] | None = None  # returns, like `read`, what `decode` turns into the block
+    read_encoded: Callable[..., Any] | None = None  # like `read`, but returns the input of `decode`
     decode: Callable[[Any], Any] | None = None  # returns the block; called when the source is closed
     prefetch: Callable[[Any, list[tuple[Any, ...]]], None] | None = None  # takes the arguments of the reads to come
 

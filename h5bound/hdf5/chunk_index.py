@@ -118,8 +118,8 @@ INDEXING = IndexingRule(1024, 16)
 """For a local file: 1024 chunks are indexed in 2 ms."""
 
 REMOTE_INDEXING = IndexingRule(64, 256)
-"""Where HDF5 reads its index from a server. A node of the index holds up to 64 chunks (H5Pset_istore_k, 32 by default)
-and may be a request of its own. A look-up reads a few nodes, and then the chunk, under HDF5's lock."""
+"""For a remote file. A node of the index holds up to 64 chunks (H5Pset_istore_k, 32 by default) and may be one request.
+A look-up reads a few nodes, and then the chunk, under HDF5's lock."""
 
 
 class ChunkIndex:

@@ -148,7 +148,7 @@ def list_names(group: h5g.GroupID, room: int) -> list[bytes]:
 
 
 def count_as_links(name: bytes, path: str = "") -> int:
-    """Return how many links a link below this path counts as: more for long names, which are repeated in each path."""
+    """Return as how many links a link below this path counts: more for long names, which each path repeats."""
     return 1 + (len(path) + len(name)) // 256
 
 

@@ -33,7 +33,7 @@ class VirtualMapping:
 
     @property
     def is_pattern(self) -> bool:
-        """Whether it stands for any number of sources, with numbers in their names (H5Pset_virtual)."""
+        """Whether the mapping is to any number of sources, with numbers in their names (H5Pset_virtual)."""
         return "%" in self.file + self.path
 
     def fill_in(self, number: int) -> VirtualMapping:

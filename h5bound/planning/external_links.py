@@ -42,7 +42,7 @@ class Origin:
 
     source: H5Source
     hierarchy: Hierarchy
-    """What is converted, under the paths of the report."""
+    """Objects that are converted, by their paths in the report."""
     addresses: Addresses
     """Paths in the report by object address."""
     netcdf: bool

@@ -129,7 +129,7 @@ def cut_units(values: Sequence[SourceValues], chunk_coords: Sequence[ChunkCoords
 def read_or_explain(
     opened: OpenFile, values: SourceValues, read: Callable[[], Any], *, explain: bool = True
 ) -> ReadResult:
-    """Return what `read` returns, or why it failed.
+    """Return the result of `read`, or why it failed.
 
     Without `explain`, raise CorruptChunkError or UnsupportedError if it fails. In either case, raise
     MemoryError, SourceChangedError or SourceNotFoundError if a file changed, and all that

@@ -6,10 +6,10 @@ are, reads them itself, and decodes them in the calling thread::
     region ─► chunks it overlaps ─► offset, nbytes, filter mask ─► pread ─► decode ─► block
                                     (indexed once)               (no lock) (no lock)
 
-This is done where it is proven to read what h5py reads: the type in the file is byte for byte the one in memory, every
-filter is in the table of `h5bound.codecs.filters`, and the file is a local or remote one that is open for reading
-only. If only the last condition fails, HDF5 reads the encoded bytes of each chunk under its lock
-(`H5Dread_chunk`), and they are still decoded outside it. Everything else is read by h5py.
+This is done where it is proven to give the values of h5py: the type in the file is byte for byte the one in memory,
+every filter is in the table of `h5bound.codecs.filters`, and the file is a local or remote one that is open for reading
+only. If only the last condition fails, HDF5 reads the encoded bytes of each chunk under its lock (`H5Dread_chunk`), and
+they are still decoded outside it. Everything else is read by h5py.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class DatasetReader:
         self._parts: _Parts | None = dataset, direct, guard
 
     def read(self, region: Region) -> Block:
-        """Return what ``dataset[region]`` holds, as a new writable C-contiguous array.
+        """Return ``dataset[region]`` as a new writable C-contiguous array.
 
         An array type adds its axes at the end; a scalar dataset gives an array of no dimensions. Raise
         CorruptChunkError if a stored chunk does not decode to its declared size or h5py refuses it, UnsafeSourceError
@@ -87,9 +87,9 @@ class DatasetReader:
         return read_through_h5py(dataset, region)
 
     def read_encoded(self, region: Region) -> Block | EncodedBlock:
-        """Return what `read` returns, or an `EncodedBlock`: it takes less memory and is decoded without the file.
+        """Return the block, or an `EncodedBlock`, which takes less memory and is decoded without the file.
 
-        Raise what `read` raises; `EncodedBlock.decode` raises for chunks that cannot be decoded.
+        Raise the errors of `read`; `EncodedBlock.decode` raises for chunks that cannot be decoded.
         """
         _, direct, _ = self._get_parts()
         if direct is not None and all(s.start != s.stop for s in region):
@@ -97,9 +97,9 @@ class DatasetReader:
         return self.read(region)
 
     def read_via_h5py(self, region: Region) -> Block:
-        """Return what h5py itself reads, after a read that checks all sizes: HDF5 would decode a bomb.
+        """Read through h5py itself, after a read that checks all sizes: HDF5 would decode a bomb.
 
-        For a remote file, or where HDF5 does not have a filter, return what `read` returns. Raise what `read` raises.
+        For a remote file, or if HDF5 does not have a filter, do as `read` does. Raise the errors of `read`.
         """
         block = self.read(region)
         dataset, direct, _ = self._get_parts()

@@ -97,7 +97,7 @@ def _turns_back(array: Array | None, value: JSON, entry: dict[str, JSON]) -> boo
 
 
 def compare_array(plan: ArrayPlan, dataset_scan: DatasetScan, actual: StoreNode) -> Iterator[Difference]:
-    """Yield how shape, type, fill value and dimension names of an array differ."""
+    """Yield differences in shape, type, fill value and dimension names of an array."""
     node, array, path = plan.node, actual.array, plan.path
     assert array is not None
     if plan.strategy in ("sequences", "planned"):

@@ -40,13 +40,13 @@ class Comparison:
     """A store, its source, and their differences before values are compared."""
 
     scan: SourceScan
-    """What the source has."""
+    """Scan of the source."""
     plan: StorePlan
-    """What the store must have."""
+    """Plan of the store, which the store must equal."""
     tree: StoreTree
-    """What the store has."""
+    """Nodes and keys of the store."""
     provenance: Provenance
-    """What the store says about itself."""
+    """Provenance in the root of the store."""
     paths: dict[str, str]
     """Paths in the source by the path in the store."""
     differences: dict[Difference, None] = field(default_factory=dict)
@@ -84,7 +84,7 @@ def compare_tree(scan: SourceScan, plan: StorePlan, tree: StoreTree, *, provenan
 
 
 def compare_skipped(comparison: Comparison) -> None:
-    """Compare what the store says was skipped with what the plan skips.
+    """Compare the skipped objects and attributes that the store lists with those of the plan.
 
     A dataset may also have been skipped because its values could not be read: it is read again.
     """

@@ -55,7 +55,7 @@ class CompareJob:
 
     @property
     def restores(self) -> bool:
-        """Whether Zarr's values are turned into those of h5py for the comparison, and not the other way round."""
+        """Whether Zarr's values are turned into h5py's for the comparison; if not, h5py's into Zarr's."""
         return self.values.type.form == "plain" and not self.values.type.source.hasobject
 
     def read_array(self, region: Region) -> Block:
@@ -94,7 +94,7 @@ def compare_unit(job: CompareJob, unit: Unit, result: ReadResult) -> UnitResult:
 
 
 def compare_chunk(job: CompareJob, coords: tuple[int, ...], block: Block) -> str:
-    """Return how a chunk of the store differs from the elements in the source; "" if it does not."""
+    """Return the difference of a chunk of the store from the elements in the source; "" if it does not."""
     array = job.arrays[0]
     region = region_of(coords, array.shape, job.values.write_shape)
     try:
@@ -170,4 +170,4 @@ def check_store(job: CompareJob) -> None:
 
 
 COMPARE = Work("compare", read=read_source, use=compare_unit, check=check_store)
-"""What a verification does with each unit."""
+"""The work of a verification."""

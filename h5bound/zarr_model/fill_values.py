@@ -34,7 +34,7 @@ class FillValue:
     json: JSON
     """The value for the array's metadata document. zarr itself drops the payload of a NaN, so it is written there."""
     exact: bool
-    """Whether zarr reads these very bits from `json`. If not, chunks that were never written must be written."""
+    """Whether zarr reads exactly these bits from `json`. If not, chunks that were never written must be written."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (self.value, self.value.dtype, self.json, self.exact)
