@@ -196,6 +196,7 @@ def convert(
     check_report(report, store, [file.path])
     with reaching(store.url):
         check_target_state(store, file, resume=resume, overwrite=overwrite or dry_run)
+    # not with overwrite: no store is deleted while its source is open; not on a cluster: the file is read elsewhere
     with file.keep_open(keep=not overwrite and runs_on_threads(scheduler)):
         with file.opened() as opened:
             allowed = resolve_directories(allow_external)

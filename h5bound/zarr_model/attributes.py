@@ -61,11 +61,6 @@ class AttributesRecord:
     fill: Array | None = None
     """Value of ``_FillValue`` as h5py reads it; None without it."""
 
-    @property
-    def dimension_names(self) -> tuple[str | None, ...] | None:
-        """Names of the dimensions; None for a group, and if no dimension has a name."""
-        return self.dimensions.names if self.dimensions is not None and any(self.dimensions.names) else None
-
 
 def merge_metadata(values: Mapping[str, JSON], metadata: Mapping[str, JSON]) -> dict[str, JSON]:
     """Return attributes with `metadata` added to ``_h5bound``, without that key if it would be empty.

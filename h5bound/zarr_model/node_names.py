@@ -63,21 +63,6 @@ def escape(name: str | bytes) -> str:
     return _shorten(_escape_text(text), text)
 
 
-def unescape(node_name: str) -> str:
-    """Return the link name of a node name; raise ValueError if `escape` never returns it, or it was shortened.
-
-    >>> unescape("%7Aarr.json")
-    'zarr.json'
-    """
-    if node_name == EMPTY:
-        return ""
-    if HASHED in node_name:
-        raise ValueError(f"node name {node_name!r} was shortened; the link name is stored elsewhere")
-    if not re.fullmatch(r"(?:[^%]|%[0-9A-F]{2})+", node_name, re.DOTALL):
-        raise ValueError(f"{node_name!r} is not an escaped name: after each % come two upper-case hexadecimal digits")
-    return decode_name(re.sub(rb"%(..)", lambda escaped: bytes.fromhex(escaped[1].decode()), node_name.encode("utf-8")))
-
-
 def escape_siblings(names: Iterable[str]) -> dict[str, str]:
     """Return the node name of each name of one group; they differ even if case and normalization are ignored.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 import unicodedata
 from pathlib import Path
@@ -19,8 +20,9 @@ from hypothesis import strategies as st
 from h5bound import convert
 from h5bound.errors import TargetError
 from h5bound.hdf5.datatypes import text_from_json
+from h5bound.hdf5.links import decode_name
 from h5bound.stores.metadata import quiet_zarr
-from h5bound.zarr_model.node_names import escape, escape_siblings, unescape
+from h5bound.zarr_model.node_names import EMPTY, HASHED, escape, escape_siblings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +77,17 @@ names = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=90),
     st.sampled_from(ORDINARY),
 )
+
+
+def unescape(node_name: str) -> str:
+    """Return the link name of a node name; raise ValueError if `escape` never returns it, or it was shortened."""
+    if node_name == EMPTY:
+        return ""
+    if HASHED in node_name:
+        raise ValueError(f"node name {node_name!r} was shortened; the link name is stored elsewhere")
+    if not re.fullmatch(r"(?:[^%]|%[0-9A-F]{2})+", node_name, re.DOTALL):
+        raise ValueError(f"{node_name!r} is not an escaped name: after each % come two upper-case hexadecimal digits")
+    return decode_name(re.sub(rb"%(..)", lambda escaped: bytes.fromhex(escaped[1].decode()), node_name.encode("utf-8")))
 
 
 def folded(node_name: str) -> set[str]:
