@@ -20,7 +20,7 @@ from h5bound.execution.work import UnitResult, Work
 from h5bound.planning.source_values import ReadResult, read_chunks, read_or_explain, read_region, read_sequences
 from h5bound.reader.open_file import open_dataset
 from h5bound.stores.lock import MARKER, parse_marker
-from h5bound.zarr_model.array_spec import encode_chunk, shard_counts
+from h5bound.zarr_model.array_spec import encode_chunk, find_shard_starts, shard_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -255,7 +255,7 @@ def name_keys(job: Job, unit: Unit, chunks: EncodedChunks) -> Iterator[tuple[str
     counts = shard_counts(job.node)
     shards = chunk_coords // counts
     positions = np.ravel_multi_index(tuple((chunk_coords - shards * counts).T), tuple(counts))
-    starts = np.flatnonzero(np.r_[True, (shards[1:] != shards[:-1]).any(axis=1)])
+    starts = find_shard_starts(shards)
     for start, stop in pairwise([*starts.tolist(), len(chunk_coords)]):
         shard = chunks.pack_shard(start, stop, positions=positions[start:stop], count=int(prod(counts)))
         yield key_of(job, shards[start].tolist()), shard

@@ -47,6 +47,11 @@ class ChunkManifest:
             masks=self.masks[rows],
         )
 
+    def mask_partial(self, shape: tuple[int, ...], chunks: tuple[int, ...], mask: int) -> NDArray[np.int64]:
+        """Return the filter masks, with another one for the chunks that extend past the shape."""
+        partial = ((self.chunk_coords + 1) * np.array(chunks, np.int64) > np.array(shape, np.int64)).any(axis=1)
+        return np.where(partial, mask, self.masks)
+
 
 def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | None:
     """Return the manifest of all stored chunks in C order. It takes about 1.5 µs a chunk, under HDF5's lock.
@@ -162,9 +167,7 @@ class ChunkIndex:
         if manifest is None:
             self._rule = None
             return
-        stops = (manifest.chunk_coords + 1) * np.array(grid.chunks, np.int64)
-        partial = (stops > np.array(grid.shape, np.int64)).any(axis=1)
-        masks = np.where(partial, self._edge_mask, manifest.masks) if self._edge_mask else manifest.masks
+        masks = manifest.mask_partial(grid.shape, grid.chunks, self._edge_mask) if self._edge_mask else manifest.masks
         self._numbers = np.append(manifest.chunk_coords @ np.array(grid.strides, np.int64), -1)
         self._rows = np.vstack([np.stack([manifest.offsets, manifest.nbytes, masks], axis=1), [[-1, 0, 0]]])
         self.is_indexed = True

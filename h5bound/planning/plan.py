@@ -187,12 +187,9 @@ def plan_copies(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> Chunk
     manifest = dataset_scan.manifest
     assert manifest is not None
     chunk_coords = widen(manifest.chunk_coords, len(node.shape))
-    masks = manifest.masks
+    copied = replace(manifest, chunk_coords=chunk_coords)
     if dataset_scan.record.edge_unfiltered:
-        ends = (chunk_coords + 1) * np.asarray(node.chunks, dtype=np.int64)
-        partial = (ends > np.asarray(node.shape, dtype=np.int64)).any(axis=1)
-        masks = np.where(partial, UNFILTERED_MASK, masks)
-    copied = replace(manifest, chunk_coords=chunk_coords, masks=masks)
+        copied = replace(copied, masks=copied.mask_partial(node.shape, node.chunks, UNFILTERED_MASK))
     counts = count_chunks(node.shape, node.chunks)
     if dataset_scan.fill.exact or len(chunk_coords) == prod(counts):
         return copied

@@ -15,7 +15,7 @@ from h5bound.chunk_grid import cut_batches
 from h5bound.errors import UnsafeSourceError, UnsupportedError
 from h5bound.planning.plan import estimate_itemsize, plan_array, plan_sequences
 from h5bound.reports import Skipped
-from h5bound.zarr_model.array_spec import shard_counts
+from h5bound.zarr_model.array_spec import find_shard_starts, shard_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -141,13 +141,10 @@ def cut_plan(plan: ArrayPlan, sizes: NDArray[np.int64], nbytes: int) -> list[tup
     """Cut the chunks of a plan into half-open intervals; chunks that are copied into one shard stay together."""
     if plan.manifest is None or plan.node.shards is None:
         return cut_batches(sizes, nbytes, UNIT_CHUNKS)
-    shards = plan.chunk_coords // shard_counts(plan.node)
-    is_first = np.ones(len(shards), dtype=bool)
-    is_first[1:] = (shards[1:] != shards[:-1]).any(axis=1)
-    starts = np.flatnonzero(is_first)
+    starts = find_shard_starts(plan.chunk_coords // shard_counts(plan.node))
     if not starts.size:
         return []
-    bounds = np.append(starts, len(shards))
+    bounds = np.append(starts, len(plan.chunk_coords))
     batches = cut_batches(np.add.reduceat(sizes, starts), nbytes, UNIT_CHUNKS)
     return [(int(bounds[start]), int(bounds[stop])) for start, stop in batches]
 
