@@ -75,7 +75,7 @@ def write_store(
 ) -> tuple[list[UnitResult], dict[str, str]]:
     """Write the store; return the results of its units, and why datasets could not be read, by path.
 
-    `inputs` are source, settings and version, from which the bytes of every key follow. `transfer` reads and writes
+    `inputs` are source, settings, limits and version: they decide the bytes of every key. `transfer` reads and writes
     the units of jobs. With `skip`, a dataset that cannot be read is skipped and reported. Raise TargetError if another
     conversion is writing to the target, or its content must stay.
     """

@@ -459,7 +459,7 @@ def test_an_address_without_a_scheduler_is_an_error_before_the_first_write(
         with pytest.raises(H5BoundError, match=f"scheduler='{address}': no dask scheduler answers there"):
             convert(source, tmp_path / "a.zarr", scheduler=address)
         assert run_command(["convert", str(source), str(tmp_path / "a.zarr"), "--scheduler", address]) == 1
-    assert capsys.readouterr().err.startswith(f"h5bound: error: scheduler='{address}': no dask scheduler")
+    assert capsys.readouterr().err.startswith(f"h5bound: error: --scheduler {address}: no dask scheduler")
     assert not (tmp_path / "a.zarr").exists()
     assert convert(source, tmp_path / "a.zarr").complete  # no broken client is left to be used
 
