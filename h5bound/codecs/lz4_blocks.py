@@ -1,7 +1,6 @@
 """HDF5's framing of LZ4 (H5Zlz4.c), which bitshuffle uses too (bshuf_h5filter.c).
 
-A framed buffer is the decoded size, the size of a block, then the blocks, each after its own encoded size. All sizes
-are big-endian.
+A framed buffer is the decoded size, the size of a block, and the blocks, each after its encoded size, all big-endian.
 """
 
 from __future__ import annotations
@@ -104,8 +103,7 @@ def unpack_full(frames: Frames, out: Bytes, *, plain: bool = False) -> int:
     """Decompress all LZ4 blocks of full size into `out` in one call, and return their number.
 
     imagecodecs copies a block that is as long as its content, as in HDF5's LZ4 filter (`plain`). bitshuffle also
-    compresses a block of that length, so if there is one, none are decompressed here. Raise DamagedError if the total
-    size is wrong.
+    compresses a block of that length, so if there is one, none are decompressed here. Check the total size.
     """
     import imagecodecs
 

@@ -1,5 +1,4 @@
 """Carry out the plan: read work units, write keys, and the root's metadata document last.
 
-The content of a target before decides whether a conversion is refused, resumed or started. Another output of the same
-plan is a room next to this one.
+The content of a target decides whether a conversion is refused, resumed or started. Another output is another room.
 """

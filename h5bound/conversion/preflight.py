@@ -31,10 +31,7 @@ if TYPE_CHECKING:
 def find_unsupported(
     scan: SourceScan, plan: StorePlan, *, run: Callable[..., list[UnitResult]], window: int
 ) -> list[Skipped]:
-    """Return each dataset whose values cannot be converted, with the reason.
-
-    `run` is `run_units` with its options; `window` is in bytes.
-    """
+    """Return the datasets whose values cannot be converted, with reasons. `run` is `run_units` with its options."""
     arrays = {array.path: array for array in reversed(plan.arrays)}  # of sequences the first, `values`
     values, chunk_coords = [], []
     for dataset_scan in scan.datasets:

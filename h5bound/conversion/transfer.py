@@ -187,10 +187,7 @@ def cut_planned(_opened: OpenFile, job: Job, unit: Unit) -> list[Block]:
 
 
 def read_elements_of_sequences(opened: OpenFile, job: Job, unit: Unit) -> list[Block]:
-    """Read the elements of variable-length sequences for each chunk of the array `values`.
-
-    Raise CorruptChunkError if a sequence has another length than the scan found.
-    """
+    """Read the elements of sequences for each chunk of `values`; raise CorruptChunkError if their lengths changed."""
     ends, first, (start, stop) = unit.sequence_ends, unit.first_sequence, unit.values_interval
     assert ends is not None
     values, lengths = read_sequences(opened, job.values, start=first, stop=first + len(ends))

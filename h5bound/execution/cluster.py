@@ -56,8 +56,7 @@ def plan_throttle(window: int, total: int, workers: Sequence[tuple[int, int]]) -
 
     Each worker then holds at most ``window`` bytes, or one unit a thread.
 
-    ``total`` is the bytes of all units. ``workers`` has the threads of each worker and its memory in bytes, 0 for no
-    limit.
+    ``total`` is the bytes of all units. ``workers`` has the threads and bytes of memory (0: no limit) of each worker.
 
     1,200 bytes on three workers of two threads:
 
@@ -78,10 +77,7 @@ def plan_throttle(window: int, total: int, workers: Sequence[tuple[int, int]]) -
 
 
 def take_window(left: deque[WorkUnit], jobs: Sequence[Job], nbytes: int) -> list[WorkUnit]:
-    """Remove the next window from the remaining units, and return it.
-
-    Its units are of one source and have at most ``nbytes``; there is at least one.
-    """
+    """Remove and return the next window of the remaining units: one, or several of one source with at most ``nbytes``."""
     taken = [left.popleft()]
     origin, chunks = jobs[taken[0].array].origin, len(taken[0].chunk_coords)
     nbytes -= taken[0].nbytes
@@ -249,10 +245,7 @@ def explaining_losses() -> Iterator[None]:
 
 @contextmanager
 def find_client(scheduler: str | None) -> Iterator[Any]:
-    """Yield a client of the cluster at an address, or else of the cluster in force; None for a local scheduler.
-
-    Raise H5BoundError if no scheduler answers at the address.
-    """
+    """Yield a client of the cluster at an address, or of that in force, or None; raise H5BoundError if none answers."""
     if scheduler is None and "distributed" not in sys.modules:
         yield None
         return

@@ -151,9 +151,8 @@ def local_options(workers: int | None) -> Iterator[dict[str, Any]]:
 class ByteProgress(Callback):  # type: ignore[misc]  # dask's Callback is untyped
     """Callback that reports the bytes done: half of a unit's bytes when it was read, half when it was used.
 
-    dask calls it for every local compute of the process: the key `last`, of the last task, tells the graph of these
-    units from others. `sizes` has the bytes of each unit by the number in its keys, `used` is the name of the keys of
-    the tasks that use units.
+    dask calls it for every local compute of the process: only the graph of these units has the key `last`. `sizes` has
+    the bytes of each unit by the number in its keys, `used` is the name in the keys of tasks that use units.
     """
 
     def __init__(self, sizes: Sequence[int], progress: Callable[[int], None], *, used: str, last: str) -> None:

@@ -9,8 +9,7 @@ Every array is two layers: its own `BlockLayer`, which outputs the blocks, and a
 lifecycle share. Culling decides which blocks are needed. dask culls the block layers first, and each passes its request
 to the open layer as one more key. The open layer is culled last, so it knows all blocks that the compute needs of the
 source, and makes *all* tasks for them: one open, the reads, one close, and the outputs. So a slice reads only its own
-blocks, and two datasets of one file share one open and one close. No task is made before that: a layer holds only block
-sizes.
+blocks, and two datasets of one file share one open and one close. Before that, a layer holds only block sizes.
 
 A graph that is never culled (``optimize_graph=False``, ``visualize()``) has the same tasks for all blocks of an array,
 and one close for each array; :mod:`h5bound.graph.callbacks` keeps the source open between them.

@@ -1,7 +1,6 @@
 """Plan which blocks are read between one open and its close, by pure functions.
 
-The requests of one lifecycle, each the blocks that a compute needs of one array, are split into windows that fit into
-memory.
+A request is the blocks of one array that a compute needs. The requests of a lifecycle are split to fit into memory.
 """
 
 from __future__ import annotations

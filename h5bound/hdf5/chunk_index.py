@@ -95,8 +95,7 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
 def check_btree(dataset: h5d.DatasetID, origins: NDArray[np.int64], nbytes: NDArray[np.int64]) -> None:
     """Raise CorruptChunkError if HDF5 lists a chunk that it does not find.
 
-    The B-tree of version 1 has no checksum. Where a key is damaged, HDF5 still lists the chunk, but reads the fill
-    value in its place.
+    The B-tree of version 1 has no checksum. If a key is damaged, HDF5 lists the chunk, but reads the fill value.
     """
     sizes = read_chunk_sizes(dataset, origins.astype(np.uint64))
     if sizes is None:

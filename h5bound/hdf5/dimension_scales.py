@@ -1,8 +1,7 @@
 """Dimension scales of a dataset, as HDF5 and netCDF-4 use them.
 
 netCDF-4 stores its dimensions as HDF5 dimension scales, with hidden attributes ("NetCDF-4 File Format Specification",
-Unidata). Those attributes are consumed here: the names become the array's ``dimension_names``, the rest goes into the
-details, so nothing is lost.
+Unidata). Those attributes are consumed: names become the array's ``dimension_names``, the rest goes into the details.
 """
 
 from __future__ import annotations

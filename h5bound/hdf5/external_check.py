@@ -70,8 +70,7 @@ def check_external_files(file: h5py.File, dataset: h5d.DatasetID, allowed: Seque
 class ExternalCheck:
     """A check of a dataset and of all datasets and files that it reads from.
 
-    The methods ``count_*`` check something, and return how many datasets reading it would open. They raise what
-    `check_external_files` raises.
+    The methods ``count_*`` return how many datasets a read would open, and raise as `check_external_files` does.
     """
 
     allowed: Sequence[Path]

@@ -1,7 +1,6 @@
 """Links of an HDF5 file, each checked before anything is opened through it.
 
-Soft links are followed within the file. External and user-defined links lead out of it: they are reported, and never
-followed.
+Soft links are followed within the file. External and user-defined links lead out of it: they are only reported.
 """
 
 from __future__ import annotations

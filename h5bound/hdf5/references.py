@@ -64,11 +64,7 @@ class ReferencePaths:
         self.netcdf_names: dict[int, dict[int, str]] = {}
 
     def __call__(self, reference: h5py.Reference) -> str:
-        """Return the path of the target, beginning with ``/``.
-
-        Raise UnsupportedError if the target does not exist, has no name, or is not among the known ones where only
-        these are allowed.
-        """
+        """Return the path of the target. Raise UnsupportedError if it has none, or must be known and is not."""
         if not reference:
             return ""
         try:

@@ -100,8 +100,7 @@ class Session:
     def release_hold(self, hold: Hold) -> None:
         """Check the source, and close it unless another hold or reader needs it.
 
-        Raise SourceChangedError or SourceNotFoundError if the source changed since it was opened: data that was read
-        from it must not be used.
+        Raise SourceChangedError or SourceNotFoundError if the source changed: data read from it must not be used.
         """
         with self._locked():
             try:

@@ -89,10 +89,7 @@ def move_hierarchy(hierarchy: Hierarchy, base: str, new: str) -> Hierarchy:
 
 
 def read_origin(source: H5Source, file: h5py.File, settings: Settings, limits: Limits, log: ScanLog) -> Origin:
-    """Read the hierarchy of the source and log what include and exclude skip.
-
-    Raise UnsafeSourceError if it exceeds one of the limits.
-    """
+    """Read the hierarchy of the source within the limits, and log what include and exclude skip."""
     hierarchy = read_hierarchy(file, max_objects=limits.max_objects, max_depth=limits.max_depth)
     if source.state is not None and source.remote:
         hierarchy = replace(hierarchy, mtime_ns=source.state.mtime_ns)

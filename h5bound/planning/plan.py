@@ -152,10 +152,7 @@ def explain_decoding(dataset_scan: DatasetScan, settings: Settings, *, same_grid
 
 
 def plan_chunk_coords(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> ChunkCoords:
-    """Return the coordinates of the target chunks of a decoded dataset that overlap with stored data.
-
-    Where Zarr cannot represent the fill value, everything is written.
-    """
+    """Return the coordinates of target chunks that overlap stored data; of all if Zarr has no exact fill value."""
     nothing = np.zeros((0, len(node.shape)), dtype=np.int64)
     record = dataset_scan.record
     if record.shape is None:

@@ -1,6 +1,5 @@
 """From encoded bytes to blocks: read regions of open datasets, outside HDF5's lock where that is exact.
 
 `H5Source` is the file by its location, `OpenFile` is the file while it is open, and `DatasetReader` chooses for each
-dataset between reading chunks, contiguous bytes, or through h5py. Before h5py reads, sizes are checked: it takes no
-more memory than is declared.
+dataset between reading chunks, contiguous bytes, or through h5py, whose memory is checked before it reads.
 """

@@ -2,8 +2,7 @@
 
 HDF5 does not limit how many bytes a chunk decodes to. Values of variable length are stored elsewhere in the file, and
 an element only says how many bytes it has there: a few elements may all name the same large object, or claim 2^32
-bytes. So the chunks are first decoded here, into buffers of their declared size, and what their elements claim is
-summed.
+bytes. So the chunks are first decoded here into buffers of their declared size, and the claimed bytes are summed.
 """
 
 from __future__ import annotations

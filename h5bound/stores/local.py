@@ -110,10 +110,7 @@ class DirectoryKeys:
 
 
 def write_file(path: Path, data: bytes | memoryview) -> int:
-    """Write a file under another name, rename it, and return its number of bytes.
-
-    No other writer has that name: dask may run a task twice at once.
-    """
+    """Write a file under a name of its own (dask may run a task twice at once), rename it, and return its bytes."""
     partial = path.with_name(f"{uuid4().hex}{PARTIAL_SUFFIX}")
     try:
         try:

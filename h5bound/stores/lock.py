@@ -2,14 +2,13 @@
 
 In a directory, the conversion locks the marker itself (flock; on Windows a locked byte). The kernel drops the lock when
 the process ends, however it ends, so an unlocked marker belongs to an interrupted conversion. The marker is created
-exclusively and written in place, since a file renamed over it would not have the lock. On a file
-system without locks, only the exclusive creation protects. (`filelock` is not used: it leaves its file behind, and
-fails with ENOLCK and ENOTSUP.)
+exclusively and written in place, since a file renamed over it would not have the lock. On a file system without locks,
+only the exclusive creation protects. (`filelock` is not used: it leaves its file behind, and fails with ENOLCK and
+ENOTSUP.)
 
 Any other store has no lock. Its marker names its owner. A conversion creates it only if it is missing, atomically in
 stores that can (`set_if_not_exists`), and reads it back. A conversion with resume or overwrite takes the marker over,
-since nothing says whether its owner still runs. The old owner notices that before it writes a work unit or the root,
-and fails.
+since its owner may no longer run. The old owner notices that before it writes a work unit or the root, and fails.
 """
 
 from __future__ import annotations

@@ -72,10 +72,7 @@ def bind(metadata: Any, store: Store, path: str) -> zarr.Array[Any]:
 
 
 def describe_array(array: zarr.Array[Any], node: ArrayNode) -> Document:
-    """Return the metadata documents of an array by their file names, attributes included.
-
-    The fill value is the planned one: zarr drops the payload of a NaN.
-    """
+    """Return the metadata documents of an array by file name; zarr would drop the payload of a NaN as fill value."""
     from zarr.buffer import default_buffer_prototype
 
     with quiet_zarr():

@@ -93,10 +93,7 @@ class Target:
             )
 
     def check_free(self, source: str) -> None:
-        """Raise TargetError if another conversion is known to write to it, or a file is in its place.
-
-        `source` is the path of the HDF5 file.
-        """
+        """Raise TargetError if another conversion is known to write to it, or its path is a file, perhaps `source`."""
 
     def begin(self, message: str, *, overwrite: bool) -> AbstractContextManager[tuple[Target, Marker]]:
         """Return a context with the target to write to and its marker. At its end writes are made permanent, or undone.

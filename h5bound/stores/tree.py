@@ -1,7 +1,6 @@
 """The nodes of a Zarr store, their consolidated metadata, and the keys of their chunks.
 
-Zarr and xarray read consolidated metadata where a store has them. So a store equals its source only if each copy
-equals the document of the node.
+Zarr and xarray read consolidated metadata if there are any, so each copy must equal the document of its node.
 """
 
 from __future__ import annotations

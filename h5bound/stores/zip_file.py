@@ -64,8 +64,7 @@ class ZipTarget(Target):
     def replace_file(self, *, overwrite: bool) -> Iterator[tuple[Target, Marker]]:
         """Yield a zip file that replaces the target at the end.
 
-        It is next to the target, as is a lock file. A conversion that is killed leaves both, and the next one starts
-        over.
+        It is next to the target, as is a lock file. A killed conversion leaves both, and the next one starts over.
         """
         from zarr.storage import ZipStore
 

@@ -78,10 +78,7 @@ def index_lazily(array: BackendArray) -> Any:
 
 
 class VariableArray(BackendArray):
-    """The values of one variable, read when they are indexed.
-
-    Along an unlimited dimension `shape` may exceed that of the dataset.
-    """
+    """The values of one variable, read when indexed. Along unlimited dimensions `shape` may exceed the dataset's."""
 
     __slots__ = ("_on_worker", "dtype", "shape", "source", "spec")
 

@@ -10,8 +10,7 @@ value    the value, where it cannot be stored under the attribute's own name
 base64   the bytes that h5py reads, where no number or text has the same bits; a list of them for text
 ======== =================================================================================================
 
-Floats that are not finite are "NaN", "Infinity" and "-Infinity". A first dimension of 1 is dropped where readers of
-netCDF drop it.
+Floats that are not finite are "NaN", "Infinity" and "-Infinity". For netCDF, a first dimension of 1 is dropped.
 """
 
 from __future__ import annotations

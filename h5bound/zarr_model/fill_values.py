@@ -50,8 +50,8 @@ def read_fill_value(
 ) -> FillValue:
     """Return the fill value that gives a Zarr reader the values that h5py reads.
 
-    Where HDF5 leaves memory unset (no fill value, or fill time "never"), h5py returns zeros. Raise UnsupportedError for
-    a string that is not UTF-8.
+    Where HDF5 leaves memory unset (no fill value, or fill time "never"), it is 0. Raise UnsupportedError for text that
+    is not UTF-8.
     """
     if zarr_type.form == "vlen":
         zero = np.zeros((), zarr_type.dtype)
@@ -156,9 +156,8 @@ def _encode_double(value: object) -> str:
 def choose_fill_v2(fill: FillValue, attribute: Array | None) -> FillValue:
     """Return the ``fill_value`` of an array of format 2 from which xarray decodes the source's ``_FillValue``.
 
-    `attribute` is the value of ``_FillValue`` as h5py reads it, None without the attribute. The fill value is
-    then null, because xarray would mask data that are equal to it. Chunks never written must then be written, unless
-    they may read as missing.
+    `attribute` is the value of ``_FillValue`` as h5py reads it, None without the attribute. The fill value is then
+    null: xarray would mask equal data. Chunks never written must then be written, unless they may read as missing.
     """
     if attribute is not None and attribute.size == 1:
         with suppress(TypeError, ValueError):
