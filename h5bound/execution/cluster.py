@@ -77,7 +77,7 @@ def plan_throttle(window: int, total: int, workers: Sequence[tuple[int, int]]) -
 
 
 def take_window(left: deque[WorkUnit], jobs: Sequence[Job], nbytes: int) -> list[WorkUnit]:
-    """Remove and return the next window of the remaining units: one, or several of one source with at most ``nbytes``."""
+    """Remove and return the next window of the units left: one, or several of one source with at most ``nbytes``."""
     taken = [left.popleft()]
     origin, chunks = jobs[taken[0].array].origin, len(taken[0].chunk_coords)
     nbytes -= taken[0].nbytes

@@ -52,7 +52,7 @@ def is_selected(path: str, settings: Settings) -> bool:
 
 
 def select_objects(hierarchy: Hierarchy, settings: Settings) -> tuple[Hierarchy, list[Skipped]]:
-    """Return the selected objects with the groups above them, and the skipped ones, without members of skipped groups."""
+    """Return the selected objects with the groups above them, and the skipped ones, not members of skipped groups."""
     if not settings.include and not settings.exclude:
         return hierarchy, []
     hierarchy = prefer_selected_names(hierarchy, settings)
