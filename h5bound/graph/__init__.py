@@ -1,4 +1,4 @@
 """dask layers, windows and tasks that open a source, read blocks, close it, and only then pass the blocks on.
 
-The barrier is the `wait_on` task of :mod:`h5bound.graph.tasks`. Block sizes are chosen here too. HDF5 is unknown here.
+The barrier is the `wait_on` task of :mod:`h5bound.graph.tasks`. Block sizes are planned here too. HDF5 is not used.
 """

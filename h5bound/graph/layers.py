@@ -24,9 +24,9 @@ decodes each just before it is used. Where tasks may travel, or there is no barr
 Blocks that do not fit into memory together are split into windows. Each window opens the source with its first read and
 has its own close; one open task returns the handle for all of them. Windows do not depend on one another, and all reads
 become ready together, so dask.order finishes one window before it begins the next: with 512 blocks in windows of 32 and
-2 threads, 34 blocks are live at most. A chain of windows would be read to its end first (497 blocks live). With an open
+2 threads, at most 34 blocks are in memory. A chain of windows would be read to its end first (497 blocks). With an open
 task for each window, the local scheduler, which runs ready tasks last in, first out, sometimes begins a window too
-early (63 blocks live).
+early (63 blocks).
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ READ_AHEAD = os.cpu_count() or 1
 class WindowThrottle:
     """A limit on how far threads read into a window while blocks of older windows are in flight.
 
-    With windows of 32 blocks and 8 threads, 46 blocks of 1 KiB are live at most; without the limit it was up to 105.
+    With windows of 32 blocks and 8 threads, at most 46 blocks are in memory; without the limit it was up to 105.
     The last read of a window closes it: until a close task ran, the other threads would read on.
     There is no deadlock: blocks in flight run in other threads and wait for nothing.
     """
