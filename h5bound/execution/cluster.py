@@ -258,7 +258,7 @@ def find_client(scheduler: str | None) -> Iterator[Any]:
     if scheduler is not None:
         try:
             client = Client(scheduler, set_as_default=False)  # a client that fails would stay the default
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AssertionError) as error:  # distributed asserts if its loop is slow to stop
             raise H5BoundError(
                 f"scheduler={scheduler!r}: no dask scheduler answers there ({error}); pass the address that "
                 "`dask scheduler` shows, like 'tcp://host:8786'"
