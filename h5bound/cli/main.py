@@ -83,7 +83,7 @@ def list_command(file: str, storage_options: dict[str, Any] | None) -> int:
     return 0
 
 
-def parse_rules(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Any:
+def parse_rule_options(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Any:
     """Return the values of ``--chunks`` or ``--shards`` by glob, ``*`` for those without one: shapes, or text."""
     rules: dict[str, str | tuple[int, ...]] = {}
     for value in values:
@@ -156,8 +156,10 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
     default="keep",
     show_default=True,
 )
-@option("--chunks", "[GLOB=]SHAPE", "Shape of chunks, like 64,512.", multiple=True, callback=parse_rules)
-@option("--shards", "[GLOB=]SIZE", "Shape or bytes of shards, like '256 MiB'.", multiple=True, callback=parse_rules)
+@option("--chunks", "[GLOB=]SHAPE", "Shape of chunks, like 64,512.", multiple=True, callback=parse_rule_options)
+@option(
+    "--shards", "[GLOB=]SIZE", "Shape or bytes of shards, like '256 MiB'.", multiple=True, callback=parse_rule_options
+)
 @option(
     "--on-unsupported",
     "[raise|skip]",

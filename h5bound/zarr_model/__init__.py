@@ -1,1 +1,5 @@
-"""HDF5 in Zarr's terms: data types, fill values, attributes, node names, codec chains. Nothing here writes."""
+"""HDF5 in Zarr's terms: data types, fill values, attributes, node names, codec chains. Nothing here writes.
+
+References become paths (:mod:`h5bound.zarr_model.dtypes`), and links of a group its attribute ``_LINKS``
+(:mod:`h5bound.zarr_model.attributes`).
+"""
