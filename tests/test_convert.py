@@ -1021,3 +1021,16 @@ def test_a_verification_opens_the_source_once(tmp_path: Path, monkeypatch: pytes
     count_files(monkeypatch, log)
     assert verify(source, tmp_path / "a.zarr").equal
     assert [event for event in log.order() if event != "read"] == ["open", "close"]
+
+
+def test_a_chunk_that_is_encoded_again_by_blosc_has_the_element_size_of_its_metadata(tmp_path: Path) -> None:
+    values = np.arange(40, dtype="<i2")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        made = file.create_dataset("x", (40,), "<i2", chunks=(20,), shuffle=True, **hdf5plugin.Blosc())
+        made[:20] = values[:20]
+        made.id.write_direct_chunk((20,), values[20:].tobytes(), filter_mask=3)  # no filter was applied
+    assert convert(tmp_path / "a.h5", tmp_path / "a.zarr").converted[1].how == "mixed"
+    array = zarr.open_array(tmp_path / "a.zarr", path="x", mode="r")
+    np.testing.assert_array_equal(array[:], values)
+    blosc = json.loads((tmp_path / "a.zarr" / "x" / "zarr.json").read_text())["codecs"][-1]["configuration"]
+    assert [(tmp_path / "a.zarr" / "x" / "c" / str(i)).read_bytes()[3] for i in (0, 1)] == [blosc["typesize"]] * 2

@@ -164,6 +164,9 @@ def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], *, fill: NDArray[
         whole[tuple(slice(0, size) for size in block.shape)] = block
     data: Any = np.ascontiguousarray(whole).reshape(-1).view(raw_dtype(fill.dtype))
     for codec in codecs:
+        if codec.codec_id == "blosc":  # it takes the size of an element from the buffer, here as the metadata says
+            raw = np.frombuffer(data, np.uint8)
+            data = raw.view(raw_dtype(fill.dtype)) if raw.size % fill.dtype.itemsize == 0 else raw
         data = codec.encode(data)
     return bytes(data) if codecs else bytes(data.tobytes())
 
