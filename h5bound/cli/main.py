@@ -198,13 +198,13 @@ def convert_command(source: str, target: str, zarr_format: str, **options: Any) 
     cls=Command,
     epilog="""
     h5bound verify scan.h5 scan.zarr
-    # delete the source if the store is equal
-    h5bound verify scan.h5 scan.zarr && rm scan.h5
     """,
 )
 @share
 def verify_command(source: str, target: str, **options: Any) -> int:
     """Compare the Zarr store TARGET with the HDF5 file SOURCE. Values and attributes are equal if all bits are.
+
+    What the conversion skipped is listed and not compared.
 
     Exit codes: 0 equal, 1 different or failed, 2 invalid usage.
     """
