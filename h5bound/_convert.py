@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     import h5py
     from zarr.abc.store import Store
 
-    from h5bound.reports import ConversionReport
+    from h5bound.reports.conversion import ConversionReport
 
     Run = Callable[..., list[UnitResult]]
 

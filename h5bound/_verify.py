@@ -22,7 +22,8 @@ from h5bound.planning.scan import scan_source
 from h5bound.planning.source_values import cut_units
 from h5bound.planning.store_plan import plan_store
 from h5bound.reader.source import H5Source, share_options
-from h5bound.reports import Difference, VerificationReport
+from h5bound.reports.entries import Difference
+from h5bound.reports.verification import VerificationReport
 from h5bound.stores.conflicts import check_report, write_report
 from h5bound.stores.keys import reaching
 from h5bound.stores.metadata import quiet_zarr

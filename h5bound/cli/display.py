@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from h5bound.reports import format_nbytes, plural, printable
+from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from h5bound.cli.listing import Entry
-    from h5bound.reports import ConversionReport, VerificationReport
+    from h5bound.reports.conversion import ConversionReport
+    from h5bound.reports.verification import VerificationReport
 
 
 MAX_PATH_WIDTH = 40

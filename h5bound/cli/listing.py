@@ -17,7 +17,7 @@ from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import open_object
 from h5bound.reader.dataset_reader import DatasetReader
 from h5bound.reader.source import H5Source
-from h5bound.reports import format_nbytes
+from h5bound.reports.text import format_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

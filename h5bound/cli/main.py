@@ -15,7 +15,7 @@ import click
 from h5bound.cli.display import make_console, show_conversion, show_progress, show_tree, show_verification
 from h5bound.errors import H5BoundError, OptionError
 from h5bound.files.urls import is_url, redact
-from h5bound.reports import format_nbytes, printable
+from h5bound.reports.text import format_nbytes, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from h5bound.planning.source_values import (
     read_or_explain,
     read_unit_values,
 )
-from h5bound.reports import Skipped
+from h5bound.reports.entries import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Callable

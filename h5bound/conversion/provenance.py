@@ -15,7 +15,7 @@ from h5bound.h5py_compat import describe
 from h5bound.hdf5.datatypes import text_from_json, text_to_json
 from h5bound.hdf5.hierarchy import Limits
 from h5bound.planning.options import Settings, make_settings
-from h5bound.reports import Skipped
+from h5bound.reports.entries import Skipped
 from h5bound.stores.lock import MARKER
 
 if TYPE_CHECKING:

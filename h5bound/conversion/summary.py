@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from h5bound.reports import ConversionReport, Converted, Skipped, SourceInfo
+from h5bound.reports.conversion import ConversionReport
+from h5bound.reports.entries import Converted, Skipped, SourceInfo
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
-    from h5bound.reports import Strategy
+    from h5bound.reports.entries import Strategy
     from h5bound.stores.target import Target
 
 

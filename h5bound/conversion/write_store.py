@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan, Unit
-    from h5bound.reports import Skipped
+    from h5bound.reports.entries import Skipped
     from h5bound.stores.lock import Marker
     from h5bound.stores.metadata import Document
     from h5bound.stores.target import Target

@@ -26,7 +26,7 @@ from dask.base import get_scheduler
 from h5bound.errors import H5BoundError, naming
 from h5bound.lifecycle.handle import worker_address
 from h5bound.lifecycle.session import open_source
-from h5bound.reports import plural
+from h5bound.reports.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

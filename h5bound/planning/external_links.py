@@ -26,7 +26,7 @@ from h5bound.hdf5.links import LinkRecord, find_external, open_object
 from h5bound.hdf5.references import Addresses
 from h5bound.planning.selection import list_paths, select_objects
 from h5bound.reader.source import H5Source
-from h5bound.reports import Link
+from h5bound.reports.entries import Link
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ from h5bound.planning.external_links import LinkResolver, Origin, read_origin
 from h5bound.planning.scan_dataset import DatasetScan, ScanContext, original_name, try_scan_dataset
 from h5bound.planning.scan_log import ScanLog
 from h5bound.planning.selection import list_paths, parent_of
-from h5bound.reports import Link, ReportNote, Skipped
+from h5bound.reports.entries import Link, ReportNote, Skipped
 from h5bound.zarr_model.attributes import links_to_json, merge_metadata
 from h5bound.zarr_model.dimension_names import name_dimensions
 from h5bound.zarr_model.node_names import escape_siblings

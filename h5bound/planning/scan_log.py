@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from h5bound.reports import ReportNote, Skipped
+from h5bound.reports.entries import ReportNote, Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,7 +6,7 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from h5bound.reports import Skipped
+from h5bound.reports.entries import Skipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,8 @@ from h5bound.chunk_grid import count_chunks, find_absent, map_chunk_coords, sort
 from h5bound.conversion.provenance import PROVENANCE_KEYS
 from h5bound.hdf5.links import open_object
 from h5bound.planning.source_values import describe_values, list_rows
-from h5bound.reports import Difference, plural
+from h5bound.reports.entries import Difference
+from h5bound.reports.text import plural
 from h5bound.stores.tree import list_differing_parts
 from h5bound.verification.nodes import compare_array, compare_attributes
 from h5bound.verification.values import CompareJob, compare_unwritten

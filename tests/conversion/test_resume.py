@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from h5bound.reports import ConversionReport
+    from h5bound.reports.conversion import ConversionReport
     from h5bound.stores.lock import Marker
 
 Content = dict[str, bytes]

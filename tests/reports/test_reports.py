@@ -6,18 +6,10 @@ import json
 
 import pytest
 
-from h5bound.reports import (
-    MAX_LISTED,
-    ConversionReport,
-    Converted,
-    Difference,
-    Link,
-    ReportNote,
-    Skipped,
-    SourceInfo,
-    VerificationReport,
-    format_nbytes,
-)
+from h5bound.reports.conversion import ConversionReport
+from h5bound.reports.entries import Converted, Difference, Link, ReportNote, Skipped, SourceInfo
+from h5bound.reports.text import MAX_LISTED, format_nbytes
+from h5bound.reports.verification import VerificationReport
 
 SOURCE = SourceInfo("scan.h5", 123, 456, "2.0.0")
 VERIFIED = VerificationReport("scan.h5", "scan.zarr", 2, 3, 4096, 0.5)

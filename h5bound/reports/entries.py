@@ -1,0 +1,128 @@
+"""Entries of the reports: what was converted, skipped, linked, noted or found different."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from h5bound.reports.text import printable
+
+REPORT_VERSION = 1
+"""Version of the JSON form. It changes when the meaning of a field changes."""
+
+Strategy = Literal["copied", "decoded", "mixed", "metadata"]
+"""copied: as stored. mixed: some of them re-encoded. metadata: no chunks were stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """The file that was read."""
+
+    path: str
+    size: int
+    """Size in bytes."""
+    mtime_ns: int
+    """Time of the last modification, in nanoseconds since 1970."""
+    hdf5: str
+    """Version of the HDF5 library that read the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """A group (`how` is None) or dataset with a node in the store."""
+
+    path: str
+    """Path in the source, from /."""
+    target: str
+    """Path in the store, without a leading slash."""
+    how: Strategy | None = None
+    chunks: int = 0
+    """Number of stored chunks: HDF5's where copied, the store's where decoded."""
+    stored_nbytes: int = 0
+    """Encoded bytes in the source."""
+    written_nbytes: int = 0
+    """Encoded bytes in the store."""
+    reasons: tuple[str, ...] = ()
+    """Reasons why stored chunks could not be copied."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON object."""
+        entry: dict[str, object] = {"path": self.path, "target": self.target}
+        if self.how is None:
+            return entry
+        return entry | {
+            "how": self.how,
+            "chunks": self.chunks,
+            "stored_bytes": self.stored_nbytes,
+            "written_bytes": self.written_nbytes,
+            "reasons": list(self.reasons),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An object, a link or one attribute that is in the source but not in the store."""
+
+    path: str
+    reason: str
+    attribute: str | None = None
+    """Name of the attribute, if only an attribute is skipped."""
+    unsafe: bool = False
+    """Whether it lies outside the file. Not in the JSON."""
+    asked: bool = False
+    """Whether include or exclude skipped it. Not in the JSON."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON object."""
+        return name_entry(self.path, self.attribute) | {"reason": self.reason}
+
+    def __str__(self) -> str:
+        return describe_entry(self.path, self.attribute, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link that the store holds as an entry of `_LINKS`."""
+
+    path: str
+    kind: str
+    """``hard`` or ``soft``."""
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReportNote:
+    """A remark on something that looks different in the store, but is not lost."""
+
+    path: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One difference between a store and its source."""
+
+    path: str
+    """Path of the object in the source."""
+    what: str
+    """The difference, as text."""
+    attribute: str | None = None
+    """Name of the attribute, if only an attribute differs."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON object."""
+        return name_entry(self.path, self.attribute) | {"what": self.what}
+
+    def __str__(self) -> str:
+        return describe_entry(self.path, self.attribute, self.what)
+
+
+def name_entry(path: str, attribute: str | None) -> dict[str, object]:
+    """Return the keys of a JSON object that name an object or one of its attributes."""
+    return {"path": path} if attribute is None else {"path": path, "attribute": attribute}
+
+
+def describe_entry(path: str, attribute: str | None, text: str) -> str:
+    """Return a line about an object or one of its attributes."""
+    subject = path if attribute is None else f"attribute {attribute!r} of {path}"
+    return f"{printable(subject)}: {printable(text)}"
