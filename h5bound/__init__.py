@@ -2,24 +2,80 @@
 
 Examples
 --------
->>> import h5py, tempfile, pathlib
+>>> import h5bound, h5py, tempfile, pathlib
 >>> directory = pathlib.Path(tempfile.mkdtemp())
 >>> with h5py.File(directory / "a.h5", "w") as file:
 ...     file["x"] = [1, 2, 3]
->>> int(from_hdf5(directory / "a.h5", "x").sum())
+>>> int(h5bound.from_hdf5(directory / "a.h5", "x").sum())
 6
->>> convert(directory / "a.h5", directory / "a.zarr").complete
+>>> h5bound.convert(directory / "a.h5", directory / "a.zarr").complete
 True
->>> verify(directory / "a.h5", directory / "a.zarr").equal
+>>> h5bound.verify(directory / "a.h5", directory / "a.zarr").equal
 True
 """
 
-from h5bound._convert import convert
-from h5bound._verify import verify
-from h5bound.array import H5Store, from_hdf5
-from h5bound.errors import H5BoundError
-from h5bound.resource import from_resource
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = ["H5BoundError", "H5Store", "convert", "from_hdf5", "from_resource", "verify"]
+from h5bound.errors import (
+    CorruptChunkError,
+    DatasetNotFoundError,
+    H5BoundError,
+    OptionError,
+    SourceChangedError,
+    SourceNotFoundError,
+    TargetError,
+    UnsafeSourceError,
+    UnsupportedError,
+)
+
+if TYPE_CHECKING:
+    from h5bound._convert import convert
+    from h5bound._verify import verify
+    from h5bound.array import H5Store, from_hdf5
+    from h5bound.resource import from_resource
+else:
+    _MODULES = {
+        "H5Store": "array",
+        "convert": "_convert",
+        "from_hdf5": "array",
+        "from_resource": "resource",
+        "verify": "_verify",
+    }
+
+    def __getattr__(name):  # noqa: ANN001, ANN202 (a type checker sees the imports above)
+        """Import what is asked for, so that the command line answers before dask, h5py and zarr are loaded."""
+        if name not in _MODULES:
+            raise AttributeError(f"module 'h5bound' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"h5bound.{_MODULES[name]}"), name)
+        return value
+
+
+__all__ = [
+    "CorruptChunkError",
+    "DatasetNotFoundError",
+    "H5BoundError",
+    "H5Store",
+    "OptionError",
+    "SourceChangedError",
+    "SourceNotFoundError",
+    "TargetError",
+    "UnsafeSourceError",
+    "UnsupportedError",
+    "convert",
+    "from_hdf5",
+    "from_resource",
+    "verify",
+]
 
 __version__ = "0.1.0"
+
+
+def __dir__() -> list[str]:
+    """Return what is public, without the rooms that were imported."""
+    return [*__all__, "__version__"]
+
+
+if "dask" in sys.modules:  # else the first array or conversion registers them
+    import_module("h5bound.graph.settings")

@@ -572,11 +572,6 @@ def test_a_store_is_a_mapping_of_paths(path: Path) -> None:
     assert "2 datasets" in repr(store)
 
 
-def test_the_public_names_are_these() -> None:
-    assert len(h5bound.__all__) <= 8
-    assert all(hasattr(h5bound, name) for name in h5bound.__all__)
-
-
 def test_arrays_of_one_resource_that_are_read_otherwise_are_not_taken_for_each_other() -> None:
     class Named:
         def __dask_tokenize__(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import pkgutil
 import subprocess
 import sys
@@ -13,11 +14,45 @@ import pytest
 
 import h5bound
 
-HEAVY = ("click", "deflate", "distributed", "hdf5plugin", "numcodecs", "rich", "zarr")
+HEAVY = ("click", "dask", "deflate", "distributed", "h5py", "hdf5plugin", "numcodecs", "numpy", "rich", "zarr")
 
 
-def test_the_public_names_are_these() -> None:
-    assert h5bound.__all__ == ["H5BoundError", "H5Store", "convert", "from_hdf5", "from_resource", "verify"]
+def run(script: str, **environment: str) -> list[str]:
+    """Return what a script prints in an interpreter of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env={**os.environ, **environment}
+    )
+    return done.stdout.split()
+
+
+def test_the_public_names_are_the_functions_the_store_and_all_errors() -> None:
+    tree = [name for name, value in vars(h5bound.errors).items() if inspect.isclass(value)]
+    assert sorted(h5bound.__all__) == sorted([*tree, "H5Store", "convert", "from_hdf5", "from_resource", "verify"]), (
+        "each error is public"
+    )
+    assert h5bound.__all__ == sorted(h5bound.__all__)
+
+
+def test_only_what_is_public_is_shown() -> None:
+    script = "import h5bound, h5bound.array, h5bound.stores.resolve; h5bound.convert; print(*dir(h5bound))"
+    assert sorted(run(script)) == sorted([*h5bound.__all__, "__version__"])
+    assert run("from h5bound import *; print(convert.__module__, H5Store.__name__, OptionError.__module__)") == [
+        "h5bound._convert",
+        "H5Store",
+        "h5bound.errors",
+    ]
+    with pytest.raises(AttributeError, match="module 'h5bound' has no attribute 'nosuch'"):
+        h5bound.nosuch  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_dask_knows_the_settings_of_h5bound() -> None:
+    show = "print(dask.config.get('h5bound.window'))"
+    assert run(f"import dask, h5bound; {show}") == ["1", "GiB"]
+    assert run(f"import h5bound, dask; h5bound.from_hdf5; {show}") == ["1", "GiB"]
+    assert run(f"import dask, h5bound; {show}", DASK_H5BOUND__WINDOW="64 MiB") == ["64", "MiB"]
+    script = "from h5bound.graph.windows import window_nbytes; print(window_nbytes(None))"
+    assert run(script) == [str(2**30)]
+    assert run(script, DASK_H5BOUND__WINDOW="64 MiB") == [str(2**26)]
 
 
 def test_the_functions_stay_functions_whatever_is_imported() -> None:
@@ -40,8 +75,7 @@ def test_every_room_says_what_it_is_for() -> None:
 
 def test_importing_loads_nothing_that_is_not_needed() -> None:
     script = f"import h5bound, sys; print(*[name for name in {HEAVY} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    assert run(script) == []
 
 
 def test_every_public_thing_says_what_it_gives() -> None:

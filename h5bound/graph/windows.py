@@ -17,6 +17,7 @@ import numpy as np
 from dask.utils import parse_bytes
 
 from h5bound.errors import OptionError
+from h5bound.graph.settings import DEFAULTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -127,7 +128,7 @@ def name_requests(lifecycle: Lifecycle, requests: Sequence[BlockRequest]) -> str
 
 def window_nbytes(window: int | str | None) -> int:
     """Return the bytes of a window: those passed, or those of the dask setting ``h5bound.window``."""
-    return parse_nbytes(dask.config.get("h5bound.window", "1 GiB") if window is None else window, "window")
+    return parse_nbytes(dask.config.get("h5bound.window", DEFAULTS["window"]) if window is None else window, "window")
 
 
 def parse_nbytes(value: object, option: str) -> int:
