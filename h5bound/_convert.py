@@ -39,6 +39,7 @@ from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS, Limits
 from h5bound.planning.options import check_options, make_settings
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse
+from h5bound.progress import show_progress
 from h5bound.reader.source import H5Source, share_options
 from h5bound.stores.conflicts import check_external_files, check_report, write_report
 from h5bound.stores.keys import reaching
@@ -81,7 +82,7 @@ def convert(
     max_objects: int = MAX_OBJECTS,
     max_depth: int = MAX_DEPTH,
     max_chunks: int = MAX_CHUNKS,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | bool | None = None,
 ) -> ConversionReport:
     """Convert a whole HDF5 file to a Zarr store without loss.
 
@@ -142,7 +143,8 @@ def convert(
     max_objects, max_depth, max_chunks
         Refuse a source with more objects and links, deeper groups, or more chunks than this.
     progress
-        Called now and then with the number of bytes done and in total.
+        True for a bar in a terminal or notebook; or a function that is called now and then with the
+        bytes done and in total.
 
     Returns
     -------
@@ -197,7 +199,9 @@ def convert(
     with reaching(store.url):
         check_target_state(store, file, resume=resume, overwrite=overwrite or dry_run)
     # not with overwrite: no store is deleted while its source is open; not on a cluster: the file is read elsewhere
-    with file.keep_open(keep=not overwrite and runs_on_threads(scheduler)):
+    keep = not overwrite and runs_on_threads(scheduler)
+    with show_progress(progress) as meter, file.keep_open(keep=keep):
+        meter.begin("planning")
         with file.opened() as opened:
             allowed = resolve_directories(allow_external)
             scan = scan_source(file, opened, settings=settings, limits=limits, allowed=allowed)
@@ -212,7 +216,8 @@ def convert(
         failed: dict[str, str] = {}
         file.keeps_open = False
         if not dry_run:
-            inputs, transfer = list_inputs(scan, settings, limits), partial(run, TRANSFER, progress=progress)
+            inputs, transfer = list_inputs(scan, settings, limits), partial(run, TRANSFER, progress=meter)
+            meter.begin("converting")
             written, failed = write_store(
                 store, scan, plan, inputs=inputs, transfer=transfer, skip=skip, resume=resume, overwrite=overwrite
             )

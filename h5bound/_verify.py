@@ -21,6 +21,7 @@ from h5bound.hdf5.external_files import resolve_directories
 from h5bound.planning.scan import scan_source
 from h5bound.planning.source_values import cut_units
 from h5bound.planning.store_plan import plan_store
+from h5bound.progress import show_progress
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports.entries import Difference
 from h5bound.reports.verification import VerificationReport
@@ -54,7 +55,7 @@ def verify(
     scheduler: str | None = None,
     report: str | PathLike[str] | None = None,
     allow_external: Sequence[str | PathLike[str]] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | bool | None = None,
 ) -> VerificationReport:
     """Compare a Zarr store with the HDF5 file that it was made from, bit for bit.
 
@@ -79,7 +80,8 @@ def verify(
     allow_external
         Directories whose files may be read, as for `convert`.
     progress
-        Called now and then with the number of bytes done and in total.
+        True for a bar in a terminal or notebook; or a function that is called now and then with the
+        bytes done and in total.
 
     Returns
     -------
@@ -120,7 +122,8 @@ def verify(
         document = read_provenance(store)
         provenance = parse_provenance(store, document)
     settings, limits = provenance.settings, provenance.limits
-    with file.keep_open(keep=runs_on_threads(scheduler)):
+    with show_progress(progress) as meter, file.keep_open(keep=runs_on_threads(scheduler)):
+        meter.begin("planning")
         with file.opened() as opened:
             allowed = resolve_directories(allow_external)
             scan = scan_source(file, opened, settings=settings, limits=limits, allowed=allowed)
@@ -133,6 +136,7 @@ def verify(
                 comparison.add(comparison.path_of(node), difference)
         units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, nbytes)
         file.keeps_open = False
+        meter.begin("comparing")
         results = run_units(
             COMPARE,
             comparison.jobs,
@@ -141,7 +145,7 @@ def verify(
             window=nbytes,
             workers=workers,
             scheduler=scheduler,
-            progress=progress,
+            progress=meter,
         )
     check_unchanged(scan)
     if read_provenance(store) != document:

@@ -1,18 +1,14 @@
-"""Output of the commands: trees, tables and a progress bar, or plain lines without a terminal."""
+"""Output of the commands: trees and tables."""
 
 from __future__ import annotations
 
 import sys
-import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-import click
 
 from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
@@ -60,60 +56,6 @@ def show_tree(console: Console, title: str, entries: Sequence[Entry]) -> None:
     console.print(root)
     counts = {kind: sum(entry.kind == kind for entry in entries) for kind in ("group", "dataset")}
     console.print(f"{plural(counts['group'], 'group')}, {plural(counts['dataset'], 'dataset')}")
-
-
-@contextmanager
-def show_progress(console: Console, *phases: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a function that shows the bytes done: as a bar on a terminal, elsewhere as lines on stderr.
-
-    When the bytes done start again from the beginning, the next of the phases has begun.
-    """
-    if not console.is_terminal:
-        yield PlainProgress(*phases)
-        return
-    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn(), TimeRemainingColumn())
-    with Progress("{task.description}", *columns, console=console, transient=True) as bar:
-        task = bar.add_task(phases[0], total=None)
-        titles = Phases(phases)
-
-        def update(done: int, total: int) -> None:
-            bar.update(task, description=titles.at(done), completed=done, total=total)
-
-        yield update
-
-
-class Phases:
-    """The titles of phases, in order; the next one begins when the bytes done start again from the beginning."""
-
-    def __init__(self, titles: Sequence[str]) -> None:
-        self.titles = list(titles)
-        self.done = 0
-
-    def at(self, done: int) -> str:
-        """Return the title of the phase in which so many bytes are done."""
-        if done < self.done and len(self.titles) > 1:
-            self.titles.pop(0)
-        self.done = done
-        return self.titles[0]
-
-
-class PlainProgress:
-    """Progress as a line on stderr every few seconds."""
-
-    SECONDS = 5.0
-
-    def __init__(self, *phases: str) -> None:
-        self.phases = Phases(phases)
-        self.last = time.monotonic()
-
-    def __call__(self, done: int, total: int) -> None:
-        """Print the bytes done and the total, if it is time for a line."""
-        title, now = self.phases.at(done), time.monotonic()
-        if now - self.last >= self.SECONDS:
-            self.last = now
-            click.echo(f"{title}: {format_nbytes(done)} of {format_nbytes(total)}", err=True)
 
 
 def show_conversion(console: Console, report: ConversionReport) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from h5bound.cli.display import make_console, show_conversion, show_progress, show_tree, show_verification
+from h5bound.cli.display import make_console, show_conversion, show_tree, show_verification
 from h5bound.errors import H5BoundError, OptionError
 from h5bound.files.urls import is_url, redact
 from h5bound.reports.text import format_nbytes, printable
@@ -186,10 +186,8 @@ def convert_command(source: str, target: str, zarr_format: str, **options: Any) 
     from h5bound._convert import convert
 
     options = {name: value for name, value in options.items() if value is not None}
-    console = make_console()
-    with show_progress(console, "converting", "comparing") as progress:
-        report = convert(source, target, zarr_format=3 if zarr_format == "3" else 2, progress=progress, **options)
-    show_conversion(console, report)
+    report = convert(source, target, zarr_format=3 if zarr_format == "3" else 2, progress=True, **options)
+    show_conversion(make_console(), report)
     return report.exit_code
 
 
@@ -210,10 +208,8 @@ def verify_command(source: str, target: str, **options: Any) -> int:
     """
     from h5bound._verify import verify
 
-    console = make_console()
-    with show_progress(console, "comparing") as progress:
-        result = verify(source, target, progress=progress, **options)
-    show_verification(console, result)
+    result = verify(source, target, progress=True, **options)
+    show_verification(make_console(), result)
     return result.exit_code
 
 
@@ -243,8 +239,7 @@ def demo_command(directory: Path) -> int:
     write_demo(source)
     size = format_nbytes(source.stat().st_size)
     console.print(f"wrote {source} ({size}); [bold]h5bound ls {source}[/bold] shows its contents")
-    with show_progress(console, "converting", "comparing") as progress:
-        report = convert(source, target, overwrite=repeated, verify=True, progress=progress)
+    report = convert(source, target, overwrite=repeated, verify=True, progress=True)
     show_conversion(console, report)
     return report.exit_code
 

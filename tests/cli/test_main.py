@@ -14,7 +14,6 @@ import h5py
 import numpy as np
 import pytest
 
-from h5bound.cli.display import PlainProgress
 from h5bound.cli.main import run_command
 from tests.support import odd_files
 
@@ -204,17 +203,6 @@ def test_help_teaches_by_example(command: list[str], capsys: pytest.CaptureFixtu
     assert run_command([*command, "--help"]) == 0
     out = capsys.readouterr().out
     assert not command or f"h5bound {command[0]}" in out.split("Examples")[1]
-
-
-def test_progress_is_plain_lines_where_there_is_no_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    progress = PlainProgress("converting", "comparing")
-    progress(1, 2048)
-    monkeypatch.setattr(PlainProgress, "SECONDS", 0.0)
-    progress(1024, 2048)
-    progress(512, 4096)
-    assert capsys.readouterr().err == "converting: 1.0 KiB of 2.0 KiB\ncomparing: 512 B of 4.0 KiB\n"
 
 
 def run_on_a_terminal(arguments: list[str], columns: int) -> str:

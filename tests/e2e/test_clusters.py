@@ -26,7 +26,6 @@ from distributed.comm.tcp import TCP
 
 import h5bound
 from h5bound import convert, from_hdf5, from_resource, verify
-from h5bound.cli.display import PlainProgress
 from h5bound.cli.main import run_command
 from h5bound.conversion import preflight, transfer
 from h5bound.errors import (
@@ -318,15 +317,13 @@ def test_progress_is_told_window_by_window(client: Client, source: Path, tmp_pat
 
 
 def test_the_command_line_converts_and_verifies_on_a_cluster(
-    client: Client, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    client: Client, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(PlainProgress, "SECONDS", 0.0)
     target, address = str(tmp_path / "a.zarr"), client.scheduler.address
     options = ["--scheduler", address, "--window", "1 MiB"]
     assert run_command(["convert", str(source), target, "--workers", "2", *options]) == 0
-    assert "converting: 6.0 MiB of 6.0 MiB" in capsys.readouterr().err
     assert run_command(["verify", str(source), target, *options]) == 0
-    assert "comparing: 6.0 MiB of 6.0 MiB" in capsys.readouterr().err
+    assert capsys.readouterr().err == ""
     assert run_command(["convert", str(source), target, "--overwrite", "--verify", *options]) == 0
 
 

@@ -1,0 +1,176 @@
+"""Show the progress of a conversion or a comparison: a bar in a terminal or notebook, or calls of a function.
+
+rich draws the bar in a terminal, on stderr. In a notebook rich needs ipywidgets and leaves nothing in the saved
+notebook, so there the bar is a line of HTML that is updated. Where neither is, as in a pipe, nothing is shown.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from h5bound.reports.text import format_nbytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+    Draw = Callable[["Step"], None]
+
+REDRAW_SECONDS = 0.1
+"""Least time between two drawings of a bar in a notebook."""
+
+BAR_WIDTH = 16
+"""Columns of the bar in a terminal, which leaves room for the numbers in 80."""
+
+terminal_in_use = Lock()
+"""Held by the bar on the terminal: two of them would write over each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far a phase is."""
+
+    phase: str
+    """Like ``converting``."""
+    done: int = 0
+    """Bytes."""
+    total: int | None = None
+    """Bytes; None while they are not known."""
+    seconds: float = 0.0
+    """Since the beginning of the phase."""
+
+    def describe(self) -> str:
+        """Return the bytes done, the bytes a second and the time left.
+
+        >>> Step("converting", done=300 * 2**20, total=1200 * 2**20, seconds=2.0).describe()
+        '300.0 MiB of 1.2 GiB, 150.0 MiB/s, 0:06 left'
+        """
+        if self.total is None:
+            return ""
+        parts = [f"{format_nbytes(self.done)} of {format_nbytes(self.total)}"]
+        if self.done and self.seconds:
+            parts.append(f"{format_nbytes(round(self.done / self.seconds))}/s")
+            left = self.seconds * (self.total - self.done) / self.done
+            parts.append(f"{format_time(left)} left" if self.done < self.total else f"{self.seconds:.1f} s")
+        return ", ".join(parts)
+
+
+class Meter:
+    """The progress of one call: the function that `convert` and `verify` call with bytes done and in total."""
+
+    def __init__(self, draw: Draw) -> None:
+        self.draw = draw
+        self.begin("")
+
+    def begin(self, phase: str) -> None:
+        """Begin a phase whose size is not known yet."""
+        self.phase, self.started = phase, time.monotonic()
+        if phase:
+            self.draw(Step(phase))
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show the bytes done, and the total."""
+        self.draw(Step(self.phase, done=done, total=total, seconds=time.monotonic() - self.started))
+
+
+@contextmanager
+def show_progress(progress: Callable[[int, int], None] | bool | None) -> Iterator[Meter]:  # noqa: FBT001 - as the user gave it
+    """Yield the meter for an argument `progress`: of a bar, of a function, or one that shows nothing.
+
+    A meter is passed on, so that what is called within a call continues its bar.
+    """
+    if isinstance(progress, Meter):
+        yield progress
+    elif callable(progress):
+        told = progress
+        yield Meter(lambda step: None if step.total is None else told(step.done, step.total))
+    elif progress:
+        with show_bar() as draw:
+            yield Meter(draw)
+    else:
+        yield Meter(ignore)
+
+
+def ignore(_step: Step) -> None:
+    """Show nothing."""
+
+
+@contextmanager
+def show_bar() -> Iterator[Draw]:
+    """Yield what draws a bar where it can be seen, else what draws nothing."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if console.is_jupyter:
+        with draw_in_notebook() as draw:
+            yield draw
+    elif console.is_terminal and terminal_in_use.acquire(blocking=False):
+        try:
+            with draw_in_terminal(console) as draw:
+                yield draw
+        finally:
+            terminal_in_use.release()
+    else:
+        yield ignore
+
+
+@contextmanager
+def draw_in_terminal(console: Console) -> Iterator[Draw]:
+    """Yield what draws a bar of rich, which disappears at the end."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+    from rich.table import Column
+
+    text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(BAR_WIDTH), text)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=None, text="")
+
+        def draw(step: Step) -> None:
+            bar.update(task, description=step.phase, completed=step.done, total=step.total, text=step.describe())
+
+        yield draw
+
+
+@contextmanager
+def draw_in_notebook() -> Iterator[Draw]:
+    """Yield what draws a line of HTML, which stays as it is at the end."""
+    from html import escape
+
+    from IPython.display import display
+
+    empty = {"text/html": "", "text/plain": ""}
+    handle = display(empty, raw=True, display_id=True)
+    last, drawn = Step(""), float("-inf")
+
+    def draw(step: Step) -> None:
+        nonlocal last, drawn
+        now = time.monotonic()
+        if step.phase == last.phase and step.done != step.total and now - drawn < REDRAW_SECONDS:
+            return
+        last, drawn = step, now
+        value = "" if step.total is None else f' value="{step.done}" max="{max(step.total, 1)}"'
+        bar = f'<progress{value} style="vertical-align: middle; width: 20em"></progress>'
+        html = f"<div>{escape(step.phase)} {bar} {escape(step.describe())}</div>"
+        handle.update({"text/html": html, "text/plain": f"{step.phase} {step.describe()}"}, raw=True)
+
+    try:
+        yield draw
+    finally:
+        if last.total is None:  # a bar without a value would move for ever
+            handle.update(empty, raw=True)
+
+
+def format_time(seconds: float) -> str:
+    """Return a duration in hours, minutes and seconds.
+
+    >>> format_time(5.2), format_time(3725)
+    ('0:05', '1:02:05')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
