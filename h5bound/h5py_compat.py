@@ -1,4 +1,4 @@
-"""Gaps of h5py: calls of the HDF5 library without a method in h5py, and the list of errors that h5py raises.
+"""Gaps of h5py: calls of HDF5 that it lacks, byte orders that it forgets, and the list of errors that it raises.
 
 The calls use the private lock ``h5py._objects.phil``, since the HDF5 library is not thread-safe, and h5py's own copy of
 the library, since another copy would not know h5py's identifiers.
@@ -10,7 +10,8 @@ import ctypes
 import functools
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import h5py
 import numpy as np
@@ -60,6 +61,53 @@ def read_chunk_sizes(dataset: h5d.DatasetID, origins: NDArray[np.uint64]) -> NDA
         for i in range(len(origins)):
             get_size(identifier, row_address + i * stride, size_address + 8 * i)
     return sizes
+
+
+def memory_file() -> h5py.File:
+    """Return a new file in memory. Its name is unique, since HDF5 does not open a name twice."""
+    return h5py.File(f"h5bound-{uuid4()}", "w", driver="core", backing_store=False)
+
+
+def restore_byte_order(values: NDArray[Any] | np.void, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return an array or a scalar that h5py read as `dtype`, with the byte order of the file in its sequences.
+
+    h5py 3.16 returns a sequence of a big-endian type unswapped under a native type: 1 as int16 reads 256. Sequences in
+    compounds, in array types and in sequences are found as well. Nothing is copied or changed but Python objects.
+    """
+    dtype = dtype.base
+    values = np.asarray(values)
+    if not dtype.hasobject or not _h5py_drops_order():
+        return values
+    if dtype.names is not None:
+        for name in dtype.names:
+            if dtype[name].hasobject:
+                values[name][...] = restore_byte_order(values[name], dtype[name])
+        return values
+    base = h5py.check_vlen_dtype(dtype)
+    return _restore_sequences(values, base) if isinstance(base, np.dtype) else values  # text has str or bytes
+
+
+def _restore_sequences(values: NDArray[Any], base: np.dtype[Any]) -> NDArray[Any]:
+    """Return sequences, or a single one of them; `base` is the type of their elements."""
+    if base.isnative and not base.hasobject:
+        return values
+    if not values.dtype.hasobject:
+        is_dropped = values.dtype != base and values.dtype == base.newbyteorder("=")
+        return values.view(base) if is_dropped else values
+    sequences = np.empty(values.size, object)
+    for i, sequence in enumerate(values.ravel()):
+        sequences[i] = restore_byte_order(sequence, base) if base.hasobject else _restore_sequences(sequence, base)
+    return sequences.reshape(values.shape)
+
+
+@functools.cache
+def _h5py_drops_order() -> bool:
+    """Return whether this h5py has the fault."""
+    order = np.dtype("i2").newbyteorder("S")
+    with memory_file() as file:
+        dataset = file.create_dataset("d", (1,), h5py.vlen_dtype(order))
+        dataset[0] = np.ones(1, order)
+        return int(dataset[0][0]) != 1
 
 
 @functools.cache

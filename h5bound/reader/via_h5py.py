@@ -5,19 +5,19 @@ from __future__ import annotations
 import importlib.util
 import os
 import threading
-from contextlib import nullcontext
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
+import h5py
 from h5py import h5z
 
 from h5bound.errors import CorruptChunkError, H5BoundError, UnsupportedError
-from h5bound.h5py_compat import READ_ERRORS
+from h5bound.h5py_compat import READ_ERRORS, describe, restore_byte_order
 from h5bound.hdf5.dataset import read_filters
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator
 
-    import h5py
     import numpy as np
 
     from h5bound.buffers import Block, Region
@@ -28,45 +28,67 @@ _VARIABLE_LENGTH = threading.Lock()  # reading it through two handles at once ca
 
 
 def read_through_h5py(dataset: h5py.Dataset, region: Region) -> Block:
-    """Return a region as h5py reads it; variable-length data is read under one lock for all files.
+    """Return a region as h5py reads it, with sequences in the right byte order.
 
-    Raise UnsupportedError if the dataset has a null dataspace, or a filter that HDF5 does not have, and
-    CorruptChunkError if HDF5 cannot read it.
+    Raise UnsupportedError if the dataset has a null dataspace, and the errors of `reading`.
     """
     if dataset.shape is None:
         raise UnsupportedError(f"{name_of(dataset)} has a null dataspace: there is nothing to read")
+    with reading(dataset, tuple(s.start for s in region)):
+        block: Block = dataset[region or ...]
+    return restore_byte_order(block, dataset.dtype)
+
+
+@contextmanager
+def reading(dataset: h5py.Dataset, start: tuple[Any, ...]) -> Iterator[None]:
+    """Hold the lock for data of variable length, if the dataset has any, while h5py reads the block at `start`.
+
+    Raise UnsupportedError if HDF5 does not have a filter or h5py cannot read the type, and CorruptChunkError if HDF5
+    cannot read a chunk.
+    """
     try:
-        with lock_variable_length(dataset.dtype):
-            block: Block = dataset[region or ...]
+        with _VARIABLE_LENGTH if dataset.dtype.hasobject else nullcontext():
+            yield
+    except (MemoryError, H5BoundError):
+        raise
     except READ_ERRORS as error:
-        explained = _explain(dataset, region, error)
-        if explained is None:
-            raise
-        raise explained from error
-    return block
+        raise _explain(dataset, start, error) from error
 
 
-def lock_variable_length(dtype: np.dtype[np.generic]) -> AbstractContextManager[object]:
-    """Return the lock under which variable-length data is read; for other types no lock."""
-    return _VARIABLE_LENGTH if dtype.hasobject else nullcontext()
-
-
-def _explain(dataset: h5py.Dataset, region: Region, error: Exception) -> H5BoundError | None:
-    """Return the error that says why h5py could not read a region; None if h5py's own error says it."""
+def _explain(dataset: h5py.Dataset, start: tuple[Any, ...], error: Exception) -> H5BoundError:
+    """Return the error that says why h5py could not read a block."""
     for entry in read_filters(dataset.id):
         if not h5z.filter_avail(entry.id):
             return UnsupportedError(
                 f"{name_of(dataset)}: HDF5 has no filter {entry.id} ({entry.name}); install hdf5plugin, or "
                 "another package that registers it"
             )
-    block = f"the block at {tuple(s.start for s in region)}"
-    if "no appropriate function for conversion path" in str(error):
-        return UnsupportedError(
-            f"{name_of(dataset)}: h5py cannot convert {block} to the type that it has for it: {error}"
-        )
-    if isinstance(error, OSError):
-        return CorruptChunkError(f"{name_of(dataset)}: HDF5 cannot read a chunk of {block}: {error}")
-    return None
+    converts = "no appropriate function for conversion path" in str(error)
+    if isinstance(error, OSError) and not converts:
+        return CorruptChunkError(f"{name_of(dataset)}: HDF5 cannot read a chunk of the block at {start}: {error}")
+    return UnsupportedError(
+        f"{name_of(dataset)}: h5py cannot read values of the type {describe_type(dataset.dtype)} in the block at "
+        f"{start} ({describe(error)}); HDF5's own h5dump prints them"
+    )
+
+
+def describe_type(dtype: np.dtype[Any]) -> str:
+    """Return a type as h5py reads it, with what sequences are made of.
+
+    >>> import numpy as np
+    >>> describe_type(h5py.vlen_dtype(np.dtype([("x", "i4"), ("t", h5py.string_dtype())])))
+    'sequence of (x: int32, t: text)'
+    """
+    if dtype.names is not None:
+        return f"({', '.join(f'{name}: {describe_type(dtype[name])}' for name in dtype.names)})"
+    if dtype.subdtype is not None:
+        return f"{describe_type(dtype.base)} {dtype.shape}"
+    base = h5py.check_vlen_dtype(dtype)
+    if base in (str, bytes):
+        return "text"
+    if base is not None:
+        return f"sequence of {describe_type(base)}"
+    return "reference" if dtype.hasobject else str(dtype)
 
 
 def load_plugins(filters: tuple[Filter, ...]) -> None:

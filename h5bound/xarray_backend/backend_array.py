@@ -34,10 +34,11 @@ from dask.callbacks import Callback
 from xarray.backends import BackendArray
 from xarray.core.indexing import IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
 
+from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
 from h5bound.lifecycle.handle import Handle, Window, worker_address
 from h5bound.reader.open_file import open_dataset
-from h5bound.reader.via_h5py import load_plugins, lock_variable_length
+from h5bound.reader.via_h5py import load_plugins, reading
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -152,13 +153,15 @@ def read_values(opened: OpenFile, spec: VariableSpec, key: tuple[Pick, ...]) -> 
     dataset = open_dataset(opened.file, spec.key.path)
     load_plugins(read_filters(dataset.id))
     if spec.plain:
-        return dataset[key]
+        with reading(dataset, key):
+            return dataset[key]
     import h5netcdf
 
     options = {"phony_dims": "access", "decode_vlen_strings": spec.decode_vlen_strings}
-    with lock_variable_length(dataset.dtype), h5netcdf.File(opened.file, "r", **options) as root:
+    with reading(dataset, key), h5netcdf.File(opened.file, "r", **options) as root:
         group = root if spec.group == "/" else root[spec.group]
-        return group.variables[spec.name][key]
+        values = group.variables[spec.name][key]
+    return restore_byte_order(values, dataset.dtype) if isinstance(values, (np.ndarray, np.void)) else values
 
 
 def _is_scattered(pick: Pick) -> bool:

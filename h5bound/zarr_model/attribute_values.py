@@ -24,6 +24,7 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
+from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.datatypes import (
     JSON,
     TEXT_TYPE,
@@ -34,7 +35,7 @@ from h5bound.hdf5.datatypes import (
     type_to_json,
 )
 from h5bound.zarr_model.byte_layout import as_elements, is_opaque_only
-from h5bound.zarr_model.dtypes import read_dtype, restore_byte_order
+from h5bound.zarr_model.dtypes import read_dtype
 
 if TYPE_CHECKING:
     from h5py import h5a
@@ -93,7 +94,7 @@ def read_value(attribute: h5a.AttrID) -> tuple[h5t.TypeID, Array | None]:
         return tid, as_elements(raw_view, dtype)
     array = np.zeros(shape + dtype.shape, dtype.base)
     attribute.read(array, h5t.py_create(dtype))
-    return tid, array
+    return tid, restore_byte_order(array, dtype)
 
 
 def value_to_json(tid: h5t.TypeID, array: Array | None, resolve: Resolve, *, netcdf: bool) -> JSONValue:
@@ -231,7 +232,6 @@ def _item_to_json(tid: h5t.TypeID, item: object, resolve: Resolve) -> JSON:
     if type_class in (h5t.VLEN, h5t.ARRAY):
         base, inner = tid.get_super(), np.asarray(item)
         if type_class == h5t.VLEN:
-            inner = restore_byte_order(inner, read_dtype(base)) if inner.dtype.kind in "iuf" else inner
             inner = inner.reshape(-1)
         return _nest(inner, [_item_to_json(base, element, resolve) for element in inner.ravel()])
     if type_class == h5t.REFERENCE:

@@ -7,12 +7,12 @@ that are not IEEE 754. Such chunks must be decoded.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
-from uuid import uuid4
 
 import h5py
 import numpy as np
 from h5py import h5s, h5t
 
+from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.datatypes import has_every_bit, is_ieee
 
 if TYPE_CHECKING:
@@ -34,10 +34,10 @@ def read_block(dataset: h5py.Dataset, region: tuple[slice, ...]) -> Array:
     if not is_opaque_only(tid):
         value = dataset[region]
         if region or dataset.dtype.subdtype is not None:
-            return np.asarray(value)
+            return restore_byte_order(np.asarray(value), dataset.dtype)
         holder = np.empty(1, dataset.dtype)
         holder[0] = value
-        return holder.reshape(())
+        return restore_byte_order(holder.reshape(()), dataset.dtype)
     starts, stops, _ = zip(*(s.indices(n) for s, n in zip(region, dataset.shape, strict=True)), strict=True)
     shape = tuple(max(0, stop - start) for start, stop in zip(starts, stops, strict=True))
     file_space = dataset.id.get_space()
@@ -53,11 +53,6 @@ def is_opaque_only(tid: h5t.TypeID) -> bool:
     HDF5 converts an opaque type only to one of the same tag, and h5py drops the tag.
     """
     return _has_foreign_opaque(tid) and not conversion_reason(tid, tid.dtype)
-
-
-def memory_file() -> h5py.File:
-    """Return a new file in memory. Its name is unique, since HDF5 does not open a name twice."""
-    return h5py.File(f"h5bound-{uuid4()}", "w", driver="core", backing_store=False)
 
 
 def as_elements(raw_view: Array, dtype: DType) -> Array:

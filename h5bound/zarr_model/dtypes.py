@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, cast
 
 import h5py
@@ -16,8 +15,9 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
+from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.datatypes import JSON, TEXT_TYPE, enum_members, enum_to_json, has_region_references, type_to_json
-from h5bound.zarr_model.byte_layout import Array, DType, conversion_reason, memory_file, repacking_reason
+from h5bound.zarr_model.byte_layout import Array, DType, conversion_reason, repacking_reason
 from h5bound.zarr_model.structured import STRING, TextWidths, pack, plan_dtype, texts, unpack
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class ZarrType:
         """Return the sequences of a block end to end as Zarr stores them, and the length of each (flat)."""
         if self.values is None:
             raise TypeError("not a type of variable-length sequences")
-        sequences = [restore_byte_order(sequence, self.values.source) for sequence in block.ravel()]
+        sequences = restore_byte_order(block.ravel(), h5py.vlen_dtype(self.values.source))
         lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
         joined = np.concatenate([np.empty(0, self.values.source), *sequences])
         return self.values.convert(joined.astype(self.values.source, copy=False), resolve), lengths
@@ -134,25 +134,6 @@ def read_dtype(tid: h5t.TypeID) -> DType:
             "" if isinstance(error, KeyError) else f" ({error})"
         )  # from a table inside h5py: its message is not helpful
         raise UnsupportedError(f"h5py has no type for HDF5's {name}{cause}") from error
-
-
-def restore_byte_order(sequence: Array, base: DType) -> Array:
-    """Return one variable-length sequence with the byte order of the file in its dtype.
-
-    h5py 3.16 returns the sequences of a big-endian type unswapped under a native dtype: 1 as int16 reads 256.
-    """
-    if sequence.dtype != base and sequence.dtype == base.newbyteorder("=") and _h5py_drops_order():
-        return sequence.view(base)
-    return sequence
-
-
-@lru_cache(maxsize=1)
-def _h5py_drops_order() -> bool:
-    order = np.dtype("i2").newbyteorder("S")
-    with memory_file() as file:
-        dataset = file.create_dataset("d", (1,), h5py.vlen_dtype(order))
-        dataset[0] = np.ones(1, order)
-        return int(dataset[0][0]) != 1
 
 
 def _translate(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> ZarrType:

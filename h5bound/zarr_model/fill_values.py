@@ -14,8 +14,9 @@ from h5py import h5d, h5s
 
 from h5bound.buffers import same_bits
 from h5bound.errors import UnsupportedError
+from h5bound.h5py_compat import memory_file
 from h5bound.hdf5.datatypes import encode_base64
-from h5bound.zarr_model.byte_layout import memory_file, read_block
+from h5bound.zarr_model.byte_layout import read_block
 from h5bound.zarr_model.structured import STRING
 
 if TYPE_CHECKING:

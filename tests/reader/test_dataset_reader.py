@@ -520,3 +520,15 @@ def test_no_codec_library_is_loaded_before_a_dataset_needs_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("member", [h5py.string_dtype(), h5py.vlen_dtype(np.dtype("i4")), h5py.ref_dtype])
+def test_a_sequence_that_h5py_cannot_read_is_named_with_its_type(member: Any, tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", (2,), h5py.vlen_dtype(np.dtype([("a", "i4"), ("b", member)])))
+    with (
+        opened(path) as (_, reader),
+        pytest.raises(UnsupportedError, match=r"/x in .*a\.h5: .* sequence of \(a: int32, b: "),
+    ):
+        reader.read((slice(0, 2),))
