@@ -22,8 +22,9 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
+from h5bound.conversion.batch import convert_all
 from h5bound.conversion.preflight import find_unsupported
 from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.resume import check_target_state
@@ -52,13 +53,52 @@ if TYPE_CHECKING:
     import h5py
     from zarr.abc.store import Store
 
+    from h5bound.reports.batch import BatchReport
     from h5bound.reports.conversion import ConversionReport
 
-    Run = Callable[..., list[UnitResult]]
+    Source: TypeAlias = str | PathLike[str] | h5py.File
+    SourceType = TypeVar("SourceType", bound=Source)
+
+
+class Options(TypedDict, total=False):
+    """The keywords of `convert`, for its overloads."""
+
+    storage_options: Mapping[str, Any] | None
+    target_options: Mapping[str, Any] | None
+    include: Sequence[str]
+    exclude: Sequence[str]
+    zarr_format: Literal[2, 3]
+    codecs: str
+    chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
+    shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None
+    window: int | str | None
+    workers: int | None
+    scheduler: str | None
+    on_unsupported: Literal["raise", "skip"]
+    resume: bool
+    overwrite: bool
+    verify: bool
+    report: str | PathLike[str] | None
+    dry_run: bool
+    allow_external: Sequence[str | PathLike[str]]
+    max_objects: int
+    max_depth: int
+    max_chunks: int
+    progress: Callable[[int, int], None] | bool | None
+
+
+@overload
+def convert(
+    source: list[SourceType] | tuple[SourceType, ...], target: str | PathLike[str], **options: Unpack[Options]
+) -> BatchReport: ...
+
+
+@overload
+def convert(source: Source, target: str | PathLike[str] | Store, **options: Unpack[Options]) -> ConversionReport: ...
 
 
 def convert(
-    source: str | PathLike[str] | h5py.File,
+    source: str | PathLike[str] | h5py.File | list[Any] | tuple[Any, ...],
     target: str | PathLike[str] | Store,
     *,
     storage_options: Mapping[str, Any] | None = None,
@@ -83,8 +123,8 @@ def convert(
     max_depth: int = MAX_DEPTH,
     max_chunks: int = MAX_CHUNKS,
     progress: Callable[[int, int], None] | bool | None = None,
-) -> ConversionReport:
-    """Convert a whole HDF5 file to a Zarr store without loss.
+) -> ConversionReport | BatchReport:
+    """Convert a whole HDF5 file to a Zarr store without loss, or many files to a store each.
 
     Stored chunks are copied as they are if Zarr can have the same chunk grid and codecs; all other data is decoded and
     re-encoded. If the file has anything that Zarr cannot hold, an error lists all of it before the first write, or
@@ -93,7 +133,9 @@ def convert(
     Parameters
     ----------
     source
-        The HDF5 file: a path, a URL that fsspec supports, or an open `h5py.File`, which is left open.
+        The HDF5 file: a path, a URL that fsspec supports, or an open `h5py.File`, which is left open. Or a list of
+        them, converted one after another: then `target` is a folder, and each ``NAME.h5`` becomes ``NAME.zarr`` in it.
+        A file that fails does not stop the others. Run again with `resume` to convert what is missing.
     target
         The store: a path, a URL that fsspec supports, or a Zarr store object, for example of obstore. A path that ends
         in ``.zip`` becomes one zip file, which appears once it is complete. The store of a writable icechunk session
@@ -144,12 +186,13 @@ def convert(
         Refuse a source with more objects and links, deeper groups, or more chunks than this.
     progress
         True for a bar in a terminal or notebook; or a function that is called now and then with the
-        bytes done and in total.
+        bytes done and in total; of a list of sources, bytes of their files.
 
     Returns
     -------
     ConversionReport
-        The result for each object.
+        The result for each object. For a list of sources a `BatchReport`: `conversions` has the report of each that was
+        converted, `failed` the error of each that was not.
 
     Raises
     ------
@@ -162,7 +205,7 @@ def convert(
     CorruptChunkError
         Data cannot be read. The store is not complete.
     OptionError
-        An option has an invalid value.
+        An option has an invalid value; or two sources of a list would become one store, or the folder is one.
     Exception
         What the store or the system raises if it cannot be written, with a note on how to continue.
 
@@ -180,6 +223,7 @@ def convert(
     >>> zarr.open_group(directory / "a.zarr", mode="r")["group/x"][:]
     array([1, 2, 3])
     """
+    options = {name: value for name, value in locals().items() if name not in ("source", "target")}
     started = time.perf_counter()
     settings = make_settings(
         zarr_format=zarr_format, codecs=codecs, chunks=chunks, shards=shards, include=include, exclude=exclude
@@ -188,6 +232,8 @@ def convert(
     skip = on_unsupported == "skip"
     limits = Limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks)
     nbytes = window_nbytes(window)
+    if isinstance(source, (list, tuple)):
+        return convert_all(source, target, options, convert=convert)
     file_options, store_options = share_options(
         source, target, storage_options=storage_options, target_options=target_options
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from h5bound.cli.listing import Entry
+    from h5bound.reports.batch import BatchReport
     from h5bound.reports.conversion import ConversionReport
     from h5bound.reports.verification import VerificationReport
 
@@ -25,7 +26,7 @@ PLAIN_WIDTH = 10_000
 
 STYLES = {
     "copied": "green", "mixed": "yellow", "decoded": "cyan", "metadata": "dim", "": "default",
-    "skipped": "yellow", "note": "dim", "differs": "red",
+    "skipped": "yellow", "note": "dim", "differs": "red", "failed": "red",
 }  # fmt: skip
 
 
@@ -87,6 +88,37 @@ def show_conversion(console: Console, report: ConversionReport) -> None:
     console.print(Text(report.summary(), style="bold"))
     if report.verification is not None:
         show_verification(console, report.verification)
+
+
+def show_batch(console: Console, report: BatchReport) -> None:
+    """Print a table of the sources, a row for each that failed, and the summary; of one source, all about it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    if len(report.conversions) == 1 and not report.failed:
+        show_conversion(console, report.conversions[0])
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("file", overflow="fold")
+    for column in ("arrays", "stored", "written", "skipped"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for one in report.conversions:
+        table.add_row(
+            Text(printable(one.source.path)),
+            f"{len(one.arrays):,}",
+            format_nbytes(sum(entry.stored_nbytes for entry in one.arrays)),
+            format_nbytes(sum(entry.written_nbytes for entry in one.arrays)) if one.complete else "",
+            f"{len(one.skipped):,}" if one.skipped else "",
+        )
+    if report.conversions:
+        console.print(table)
+    for one in report.conversions:
+        if one.verification is not None:
+            name = printable(one.source.path)
+            show_list(console, "differs", [f"{name}: {item}" for item in one.verification.differences])
+    show_list(console, "failed", list(map(str, report.failed)))
+    console.print(Text(report.summary(), style="bold red" if report.exit_code == 1 else "bold"))
 
 
 def show_verification(console: Console, report: VerificationReport) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from h5bound.cli.display import make_console, show_conversion, show_tree, show_verification
+from h5bound.cli.display import make_console, show_batch, show_conversion, show_tree, show_verification
 from h5bound.errors import H5BoundError, OptionError
 from h5bound.files.urls import is_url, redact
 from h5bound.reports.text import format_nbytes, printable
@@ -20,6 +20,8 @@ from h5bound.reports.text import format_nbytes, printable
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
+
+    from h5bound.reports.batch import BatchReport
 
     Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -95,8 +97,6 @@ def parse_rule_options(_context: click.Context, _option: click.Parameter, values
 
 
 SHARED = (
-    click.argument("source"),
-    click.argument("target"),
     option("--window", "BYTES", "Bytes to read before SOURCE is closed, like '256 MiB'.  [default: 1 GiB]"),
     limit("--workers", text="Number of threads."),
     option("--scheduler", "ADDRESS", "Address of the dask cluster to run on."),
@@ -142,6 +142,8 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
     h5bound convert scan.h5 s3://bucket/scan.zarr --scheduler tcp://10.0.0.1:8786
     # read from a bucket; fsspec also finds credentials in the environment
     h5bound convert s3://bucket/scan.h5 scan.zarr --storage-options s3.json
+    # convert many files into a folder, each to a store of its own
+    h5bound convert scans/*.h5 stores/
     # write one zip file, which appears once it is complete
     h5bound convert scan.h5 scan.zip
     """,
@@ -176,17 +178,28 @@ def share(command: Callable[..., int]) -> Callable[..., int]:
 @limit("--max-depth", text="Refuse files with groups nested deeper than N.  [default: 64]")
 @limit("--max-chunks", text="Refuse files with more than N stored chunks.  [default: 10000000]")
 @share
-def convert_command(source: str, target: str, zarr_format: str, **options: Any) -> int:
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("target")
+def convert_command(sources: tuple[str, ...], target: str, zarr_format: str, **options: Any) -> int:
     """Convert the HDF5 file SOURCE to the Zarr store TARGET. Values and attributes keep all their bits.
+
+    With several sources, or if TARGET ends in / and is no store, TARGET is a folder, and each NAME.h5 becomes NAME.zarr
+    in it. A file that fails does not stop the others; --resume converts what is missing.
 
     In a GLOB, * also matches /, and a group stands for everything in it.
 
     Exit codes: 0 all converted, 1 failed, 2 invalid usage, 3 some objects skipped and listed.
     """
     from h5bound._convert import convert
+    from h5bound.conversion.batch import is_folder
 
     options = {name: value for name, value in options.items() if value is not None}
-    report = convert(source, target, zarr_format=3 if zarr_format == "3" else 2, progress=True, **options)
+    options["zarr_format"] = 3 if zarr_format == "3" else 2
+    if len(sources) > 1 or is_folder(target, options):
+        batch: BatchReport = convert(list(sources), target, progress=True, **options)
+        show_batch(make_console(), batch)
+        return batch.exit_code
+    report = convert(sources[0], target, progress=True, **options)
     show_conversion(make_console(), report)
     return report.exit_code
 
@@ -199,6 +212,8 @@ def convert_command(source: str, target: str, zarr_format: str, **options: Any) 
     """,
 )
 @share
+@click.argument("source")
+@click.argument("target")
 def verify_command(source: str, target: str, **options: Any) -> int:
     """Compare the Zarr store TARGET with the HDF5 file SOURCE. Values and attributes are equal if all bits are.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ from h5bound.h5py_compat import describe
 from h5bound.hdf5.datatypes import text_from_json, text_to_json
 from h5bound.hdf5.hierarchy import Limits
 from h5bound.planning.options import Settings, make_settings
-from h5bound.reports.entries import Skipped
+from h5bound.reports.entries import Skipped, read_version
 from h5bound.stores.lock import MARKER
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def list_inputs(scan: SourceScan, settings: Settings, limits: Limits) -> dict[st
     source = files.pop(scan.origins[0].source.path)
     return {
         "version": PROVENANCE_VERSION,
-        "h5bound": version("h5bound"),
+        "h5bound": read_version(),
         "source": source,
         "settings": settings.to_dict(),
         "limits": asdict(limits),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import h5py
 
 from h5bound.reports.conversion import ConversionReport
-from h5bound.reports.entries import Converted, Skipped, SourceInfo
+from h5bound.reports.entries import Converted, Skipped, SourceInfo, read_version
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -38,7 +37,7 @@ def make_report(
         target=target.url,
         complete=complete,
         seconds=0.0,
-        h5bound=version("h5bound"),
+        h5bound=read_version(),
         converted=list_converted(scan, plan, results=written, failed=failed),
         skipped=list_skipped(plan, failed),
         links=scan.links,

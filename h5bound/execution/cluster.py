@@ -17,7 +17,6 @@ import time
 from collections import deque
 from contextlib import contextmanager, suppress
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -26,6 +25,7 @@ from dask.base import get_scheduler
 from h5bound.errors import H5BoundError, naming
 from h5bound.lifecycle.handle import worker_address
 from h5bound.lifecycle.session import open_source
+from h5bound.reports.entries import read_version
 from h5bound.reports.text import plural
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def run_on_cluster(
                 source = sources[jobs[taken[0].array].origin]
                 # bytes, which the scheduler does not load; raises UnsupportedError for objects of this process only
                 packed = bytes(dumps((source, work, used, taken), protocol=5))
-                future = client.submit(run_window, packed, version("h5bound"), key=f"{name}-{sent}")
+                future = client.submit(run_window, packed, read_version(), key=f"{name}-{sent}")
                 running[future] = sent, sum(unit.nbytes for unit in taken)
                 finished.add(future)
                 sent += 1
@@ -152,7 +152,7 @@ def run_window(packed: bytes, release: str) -> list[Any]:
     # another worker may see other files
     naming_this_worker = partial(naming, f"worker {get_worker().address} of {socket.gethostname()}", H5BoundError)
     with naming_this_worker():
-        installed = version("h5bound")
+        installed = read_version()
         if release != installed:
             raise H5BoundError(f"h5bound {installed} there, {release} here: install one version everywhere")
         source, work, jobs, units = loads(packed)
@@ -281,3 +281,13 @@ def check_scheduler(scheduler: str | None) -> None:
     if scheduler is not None:
         with find_client(scheduler):
             pass
+
+
+@contextmanager
+def using_cluster(scheduler: str | None) -> Iterator[None]:
+    """Use the cluster at an address in this context, with one client; None leaves in force what is."""
+    if scheduler is None:
+        yield
+        return
+    with find_client(scheduler) as client, client.as_current():
+        yield

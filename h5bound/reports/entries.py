@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from h5bound.reports.text import printable
@@ -12,6 +13,14 @@ REPORT_VERSION = 1
 
 Strategy = Literal["copied", "decoded", "mixed", "metadata"]
 """copied: as stored. mixed: some of them re-encoded. metadata: no chunks were stored."""
+
+
+@cache
+def read_version() -> str:
+    """Return the version of h5bound that is installed, read once: that takes as long as converting a dataset."""
+    from importlib.metadata import version
+
+    return version("h5bound")
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,3 +282,31 @@ def test_an_interrupt_ends_in_one_line_and_an_unfinished_store(tmp_path: Path, i
     assert err.splitlines()[-1] == f"h5bound: error: interrupted; {way}"
     assert "Traceback" not in err
     assert run_command(["verify", str(source), str(target)]) == 1
+
+
+def test_many_sources_are_converted_into_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.h5", "b.h5"):
+        with h5py.File(tmp_path / name, "w") as file:
+            file["x"] = [1, 2]
+    (tmp_path / "bad.h5").write_bytes(b"no HDF5")
+    sources = [str(tmp_path / name) for name in ("a.h5", "bad.h5", "b.h5")]
+    out = tmp_path / "out"
+    assert run_command(["convert", *sources, f"{out}/", "--report", str(tmp_path / "report.json")]) == 1
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "2 of 3 files converted, 2 arrays" in shown.out
+    assert shown.out.count("bad.h5") == 1
+    assert len(json.loads((tmp_path / "report.json").read_text())["failed"]) == 1
+    (tmp_path / "bad.h5").unlink()
+    assert run_command(["convert", *sources[::2], str(out), "--resume"]) == 0
+    assert run_command(["convert", sources[0], sources[0], str(out)]) == 2
+    assert "named 2 times" in capsys.readouterr().err
+
+
+def test_a_target_that_ends_in_a_slash_is_a_folder_unless_it_is_a_store(source: Path, tmp_path: Path) -> None:
+    assert run_command(["convert", str(source), f"{tmp_path / 'out'}/"]) == 0
+    store = tmp_path / "out" / f"{source.stem}.zarr"
+    assert (store / "zarr.json").exists()
+    assert run_command(["convert", str(source), f"{store}/", "--resume"]) == 0
+    assert run_command(["convert", str(source), str(tmp_path / "new")]) == 0
+    assert (tmp_path / "new" / "zarr.json").exists()

@@ -334,7 +334,8 @@ def hold(source: Any, target: Any, act: Callable[[], object], **options: Any) ->
             acted.append(None)
             act()
 
-    return convert(source, target, workers=1, window=640, progress=progress, **options)
+    report: ConversionReport = convert(source, target, workers=1, window=640, progress=progress, **options)
+    return report
 
 
 SECONDS: list[dict[str, Any]] = [{}, {"resume": True}, {"overwrite": True}]
@@ -403,12 +404,12 @@ def test_a_conversion_that_was_killed_blocks_nobody(
     convert(source, tmp_path / "whole.zarr")
     with start_and_stop(source, target) as process:
         with pytest.raises(TargetError, match="another conversion"):
-            convert(source, target, **{way: True})  # type: ignore[arg-type]  # one of two flags
+            convert(source, target, **{way: True})  # type: ignore[call-overload]  # one of two flags
         process.send_signal(signal.Signals[killed_by])
         process.communicate()
     with pytest.raises(TargetError, match="unfinished"):
         verify(source, target)
-    convert(source, target, **{way: True})  # type: ignore[arg-type]  # one of two flags
+    convert(source, target, **{way: True})  # type: ignore[call-overload]  # one of two flags
     assert read_store(target) == read_store(tmp_path / "whole.zarr")
 
 
@@ -519,7 +520,7 @@ def test_a_marker_that_is_a_link_is_not_written_through(
     (tmp_path / "precious").write_text("precious")
     (target / MARKER).symlink_to(tmp_path / "precious")
     with pytest.raises(TargetError):
-        convert(source, target, **options)  # type: ignore[arg-type]  # as a mapping has them
+        convert(source, target, **options)  # type: ignore[call-overload]  # as a mapping has them
     assert (tmp_path / "precious").read_text() == "precious"
 
 
@@ -541,7 +542,7 @@ def test_a_source_inside_its_target_is_not_deleted(source: Path, target: Path, o
     interrupt(source, target) if unfinished else convert(source, target)
     inside = source.rename(target / "a.h5")
     with pytest.raises(TargetError, match=r"the source .*a\.h5 lies inside the target"):
-        convert(inside, target, **{option: True})  # type: ignore[arg-type]  # as a mapping has them
+        convert(inside, target, **{option: True})  # type: ignore[call-overload]  # as a mapping has them
     assert inside.stat().st_size
 
 
@@ -585,7 +586,7 @@ def test_a_conversion_that_is_refused_leaves_no_marker(source: Path, target: Pat
     whole = read_store(target)
     for options in ({}, {"resume": True, "codecs": "zstd"}):
         with pytest.raises(TargetError):
-            convert(source, target, **options)  # type: ignore[arg-type]  # as a mapping has them
+            convert(source, target, **options)  # type: ignore[call-overload]  # as a mapping has them
     assert read_store(target) == whole
 
 

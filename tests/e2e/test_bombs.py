@@ -127,7 +127,7 @@ def convert_open(path: Path, target: Path, mode: Literal["r", "r+"]) -> str:
     """Convert a file that is open in a mode, and return why its only dataset was left out."""
     with h5py.File(path, mode) as file:
         report = convert(file, target, on_unsupported="skip", workers=1)
-    return report.skipped[0].reason
+    return str(report.skipped[0].reason)
 
 
 def check(worker: Worker, refused: str, function: Any, *arguments: Any) -> Any:

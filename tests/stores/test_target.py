@@ -518,7 +518,7 @@ def list_tasks(dask_scheduler: Any) -> str:
 
 def test_targets_that_cannot_be_used_are_refused(tmp_path: Path, source: Path) -> None:
     with pytest.raises(OptionError, match="a path, a URL or a Zarr store, not dict"):
-        convert(source, {})  # type: ignore[arg-type]
+        convert(source, {})  # type: ignore[call-overload]
     with pytest.raises(OptionError, match="storage_options"):
         convert(source, tmp_path / "a", storage_options={"key": KEY})
     with pytest.raises(TargetError, match="nosuch"):
