@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
+import h5py
 from dask.base import tokenize
 
-from h5bound.errors import UnsafeSourceError, UnsupportedError, naming
+from h5bound.errors import H5BoundError, OptionError, UnsafeSourceError, UnsupportedError, naming
 from h5bound.graph.block_shapes import block_bounds, plan_block_sizes
 from h5bound.graph.collection import make_dask_array, make_lifecycle
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset
@@ -33,14 +35,12 @@ if TYPE_CHECKING:
     from os import PathLike
     from pathlib import Path
 
-    import h5py
-
     from h5bound.graph.windows import Lifecycle
 
 
 def from_hdf5(
-    path: str | PathLike[str] | h5py.File,
-    name: str,
+    path: str | PathLike[str] | h5py.Group | h5py.Dataset,
+    name: str | None = None,
     *,
     chunks: Any = None,
     window: int | str | None = None,
@@ -57,17 +57,19 @@ def from_hdf5(
     Parameters
     ----------
     path
-        Path, URL that fsspec supports (``https://…``, ``s3://…``), or `h5py.File`. A File that is open when the blocks
-        are read is used and left open. One that was closed since is opened by its path, and closed.
+        Path, URL that fsspec supports (``https://…``, ``s3://…``), or an open `h5py.File`, `h5py.Group` or
+        `h5py.Dataset`. A File that is open when the blocks are read is used and left open. One that was closed since
+        is opened by its path, and closed.
     name
-        Path of the dataset in the file.
+        Path of the dataset in the file, or in the group. Leave it out for an `h5py.Dataset`.
     chunks
         Shape of the blocks, in elements. None for one block per HDF5 chunk, or ``"auto"`` if the dataset is not
-        chunked; or anything that `dask.array.from_array` takes. ``"auto"`` gives whole multiples of HDF5 chunks.
+        chunked; ``{}`` for the stored chunks, and one block if the dataset is not chunked; or anything that
+        `dask.array.from_array` takes. ``"auto"`` gives whole multiples of HDF5 chunks.
     window
         Bytes of blocks between one open and its close, as a number or text like ``"512 MiB"``. None for the dask
-        setting ``h5bound.window``, which is 1 GiB by default. A compute that needs more is split into windows, each
-        with its own open and close, so that memory stays bounded.
+        setting ``h5bound.window`` (in the environment ``DASK_H5BOUND__WINDOW``), which is 1 GiB by default. A compute
+        that needs more is split into windows, each with its own open and close, so that memory stays bounded.
     barrier
         If False, blocks flow downstream as they are read, without windows, and the file is closed after the last read,
         before the compute returns.
@@ -96,7 +98,7 @@ def from_hdf5(
     H5BoundError
         If the file cannot be opened, or its server refuses access.
     OptionError
-        If `chunks`, `window` or `storage_options` have no valid value.
+        If `chunks`, `window` or `storage_options` have no valid value, or `name` is missing or one too many.
 
     Notes
     -----
@@ -115,16 +117,36 @@ def from_hdf5(
     ...     file["x"] = [[1, 2], [3, 4]]
     >>> array = from_hdf5(path, "x")
     >>> array
-    dask.array<wait_on, shape=(2, 2), dtype=int64, chunksize=(2, 2), chunktype=numpy.ndarray>
+    dask.array<wait_on:x, shape=(2, 2), dtype=int64, chunksize=(2, 2), chunktype=numpy.ndarray>
     >>> int(array.sum())
     10
     """
+    path, name = locate_object(path, name)
     source = H5Source.of(path, storage_options)
     allowed = resolve_directories(allow_external)
     source, record = _find_dataset(source, name, allowed)
     return _dataset_array(
         make_lifecycle(source, window, barrier=barrier), source, record, chunks=chunks, allowed=allowed
     )
+
+
+def locate_object(place: Any, name: str | None) -> tuple[Any, str]:
+    """Return the file of an `h5py.Dataset` or `h5py.Group`, or any other `place` as it is, and the path in the file.
+
+    Raise OptionError if there is no name, or one too many, and H5BoundError if the object is closed.
+    """
+    if isinstance(place, (h5py.Dataset, h5py.Group)) and not place:
+        kind = type(place).__name__
+        raise H5BoundError(f"the h5py.{kind} is closed, so h5bound cannot find out which file it is: pass its path")
+    if isinstance(place, h5py.Dataset) and name is not None:
+        raise OptionError(f"name={name!r}: the dataset {place.name!r} was passed itself; leave the name out")
+    if name is None and not isinstance(place, h5py.Dataset):
+        raise OptionError(f"name=None: pass the path of a dataset in {place!r}, or an h5py.Dataset instead of both")
+    if not isinstance(place, (h5py.Dataset, h5py.Group)) or isinstance(place, h5py.File):
+        return place, name or ""
+    if place.name is None:
+        raise OptionError(f"{place!r} has no path in its file, and h5bound opens what it reads by its path")
+    return place.file, f"{os.fsdecode(place.name)}/{name or ''}".rstrip("/")
 
 
 class H5Store(Mapping[str, da.Array]):
@@ -259,6 +281,7 @@ def _dataset_array(
         dtype=dtype,
         read=read_region,
         arguments=arguments,
+        label=record.path.rpartition("/")[2],
         read_encoded=read_encoded,
         decode=decode_region,
         prefetch=prefetch_regions if source.remote else None,

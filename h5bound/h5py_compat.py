@@ -15,11 +15,11 @@ from uuid import uuid4
 
 import h5py
 import numpy as np
-from h5py import h5p
+from h5py import h5f, h5i, h5p
 from h5py._objects import phil
 
 if TYPE_CHECKING:
-    from h5py import h5d, h5f
+    from h5py import h5d
     from numpy.typing import NDArray
 
 
@@ -108,6 +108,19 @@ def _h5py_drops_order() -> bool:
         dataset = file.create_dataset("d", (1,), h5py.vlen_dtype(order))
         dataset[0] = np.ones(1, order)
         return int(dataset[0][0]) != 1
+
+
+def find_open_file(identifier: int) -> h5py.File | None:
+    """Return the file with this number (``file.id.id``) if it is still open, else None. HDF5 never reuses a number.
+
+    It is open as long as someone else holds it: a weak reference to what `h5py.Dataset.file` and `h5py.File` share.
+    """
+    with phil:
+        held = h5f.FileID(identifier)
+        if not held.valid or h5i.get_type(held) != h5i.FILE:
+            return None
+        h5i.inc_ref(held)  # for `held`, which gives it back
+        return h5py.File(held)
 
 
 @functools.cache

@@ -20,12 +20,14 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from dask.utils import key_split
 from h5py import h5d, h5s, h5t
 
 import h5bound
 from h5bound import H5BoundError, H5Store, from_hdf5, from_resource
 from h5bound.errors import (
     DatasetNotFoundError,
+    OptionError,
     SourceChangedError,
     SourceNotFoundError,
     UnsafeSourceError,
@@ -400,6 +402,83 @@ def test_a_closed_file_cannot_be_described(path: Path) -> None:
     file.close()
     with pytest.raises(H5BoundError, match="pass its path"):
         from_hdf5(file, "x")
+
+
+# An open dataset or group.
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+@pytest.mark.parametrize("mode", ["r", "r+"])
+def test_an_open_dataset_is_read_through_the_file_of_the_caller(path: Path, mode: str, closed: bool, log: Log) -> None:
+    with h5py.File(path, mode) as file:
+        array, other = from_hdf5(file["group/y"]), from_hdf5(file["group"], "y")
+        assert array.name == other.name == from_hdf5(file, "group/y").name
+        if not closed:
+            np.testing.assert_array_equal(array.compute(), file["group/y"][()])
+            assert file
+            assert log.count("open") == 0
+    if closed:
+        np.testing.assert_array_equal(array.compute(), values(path, "group/y"))
+        assert (log.count("open"), log.count("close")) == (1, 1)
+    assert open_objects() == 0
+
+
+def test_an_open_dataset_does_not_keep_its_file_open(path: Path) -> None:
+    array = from_hdf5(h5py.File(path)["x"])
+    assert open_objects() == 0
+    assert array.sum().compute() == values(path, "x").sum()
+
+
+def test_an_open_dataset_of_a_file_in_memory_is_read(log: Log) -> None:
+    with h5py.File(BytesIO(), "w") as file:
+        file["x"] = np.arange(10)
+        assert from_hdf5(file["x"]).sum().compute() == 45
+
+
+def test_a_dataset_and_its_name_are_not_passed_both_or_not_at_all(path: Path) -> None:
+    with h5py.File(path) as file:
+        dataset = file["x"]
+        with pytest.raises(OptionError, match=r"'/x' was passed itself; leave the name out"):
+            from_hdf5(dataset, "x")
+        with pytest.raises(OptionError, match=r"name=None: pass the path of a dataset"):
+            from_hdf5(file)
+        with pytest.raises(DatasetNotFoundError, match=r"nothing is at '/group/z'; its group holds 'y'"):
+            from_hdf5(file["group"], "z")
+    with pytest.raises(OptionError, match=r"name=None.*a\.h5"):
+        from_hdf5(path)
+    with pytest.raises(H5BoundError, match=r"the h5py\.Dataset is closed.*pass its path"):
+        from_hdf5(dataset)
+    with h5py.File(path, "r+") as file:
+        unnamed = file.create_dataset(None, data=[1])
+        with pytest.raises(OptionError, match=r"no path in its file"):
+            from_hdf5(unnamed)
+
+
+# The name of the array.
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("temperature", "wait_on:temperature"),
+        ("entry/HT_2", "wait_on:HT_2"),
+        ("a-b (m)", "wait_on:a_b_m"),
+        ("grüße", "wait_on:grüße"),
+        ("%%", "wait_on"),
+        ("\udcff", "wait_on"),
+        ("0" * 99, "wait_on:" + "0" * 30),
+    ],
+)
+def test_the_name_of_an_array_tells_its_dataset(tmp_path: Path, name: str, label: str) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file[os.fsencode(name)] = np.arange(6)
+    array = from_hdf5(tmp_path / "a.h5", name)
+    assert f"dask.array<{label}, shape=(6,)" in repr(array)
+    assert key_split(array.name) == label
+    assert array.name == from_hdf5(tmp_path / "a.h5", name).name
+    assert key_split(from_hdf5(tmp_path / "a.h5", name, barrier=False).name) == label.replace("wait_on", "read")
+    assert key_split(dask.graph_manipulation.clone(array).name) == label
+    assert array.sum().compute() == 15
 
 
 # A file that changes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import accumulate
 from math import prod
 from numbers import Integral
@@ -22,9 +23,10 @@ def plan_block_sizes(
 ) -> tuple[tuple[int, ...], ...]:
     """Return the sizes of the blocks along each axis, in elements.
 
-    `chunks` is the option: None for one block per chunk, or anything that `dask.array.from_array` takes. Chunks of HDF5
-    (`chunk_shape`) may exceed the dataset. `subject` names the dataset and its file in errors. Raise UnsafeSourceError,
-    before a list of blocks is made, if there would be more than 1,000,000.
+    `chunks` is the option: None for one block per chunk, ``{}`` as well but one block if the dataset is not chunked,
+    or anything that `dask.array.from_array` takes. Chunks of HDF5 (`chunk_shape`) may exceed the dataset. `subject`
+    names the dataset and its file in errors. Raise OptionError for other values, and UnsafeSourceError, before a list
+    of blocks is made, if there would be more than 1,000,000.
 
     >>> plan_block_sizes((10, 10), None, itemsize=8, chunk_shape=(4, 20), subject="x")
     ((4, 4, 2), (10,))
@@ -32,33 +34,30 @@ def plan_block_sizes(
     ((4, 4, 2), (6, 4))
     """
     previous = chunk_shape and tuple(max(min(size, length), 1) for size, length in zip(chunk_shape, shape, strict=True))
-    if chunks is None:
-        chunks = "auto" if previous is None else previous
-    wanted = _by_axis(shape, chunks, subject)
-    if isinstance(chunks, dict):
-        chunks = tuple(wanted)
-    if 0 in shape and any(isinstance(want, str) for want in wanted):  # dask would divide by zero
-        chunks = wanted = [-1 if isinstance(want, str) else want for want in wanted]
+    stored = isinstance(chunks, dict) and not chunks
+    given = (previous or (-1 if stored else "auto")) if chunks is None or stored else chunks
+    wanted = _by_axis(shape, given, subject)
+    if 0 in shape:  # dask would divide by zero
+        wanted = [-1 if isinstance(want, str) else want for want in wanted]
     limit = _automatic_size(wanted, shape, itemsize=itemsize, chunk_shape=chunk_shape)
     count = prod(map(_least_blocks, wanted, shape))
     if limit is not None:
         count = max(count, prod(shape) // (2 * limit))
     if count <= MAX_BLOCKS:
-        sizes = _normalize(chunks, wanted, shape, limit=limit, previous=previous)
+        sizes = _normalize(wanted, shape, limit=limit, previous=previous)
         count = prod(map(len, sizes))
         if count <= MAX_BLOCKS:
             return sizes
     raise UnsafeSourceError(
-        f"{subject}: chunks={chunks!r} gives {count:,} blocks, more than the {MAX_BLOCKS:,} that a graph can hold; "
+        f"{subject}: chunks={given!r} gives {count:,} blocks, more than the {MAX_BLOCKS:,} that a graph can hold; "
         'use chunks="auto" or larger chunks'
     )
 
 
 def _normalize(
-    chunks: Any, wanted: list[Any], shape: tuple[int, ...], *, limit: int | None, previous: tuple[int, ...] | None
+    wanted: list[Any], shape: tuple[int, ...], *, limit: int | None, previous: tuple[int, ...] | None
 ) -> tuple[tuple[int, ...], ...]:
-    if limit is not None:
-        chunks = tuple("auto" if isinstance(want, str) else want for want in wanted)
+    chunks = tuple("auto" if isinstance(want, str) else want for want in wanted)
     sizes = list(normalize_chunks(chunks, shape, limit=limit, dtype=np.dtype("V1"), previous_chunks=previous))
     for axis, want in enumerate(wanted):
         if previous is not None and isinstance(want, str):
@@ -94,21 +93,49 @@ def _largest(want: Any, length: int) -> int:
 def _by_axis(shape: tuple[int, ...], chunks: Any, subject: str) -> list[Any]:
     """Return the option for each axis; raise OptionError if it names other axes, or has a value that is not a size."""
     ndim = len(shape)
+    problem = None
     wanted = [chunks] * ndim
     if isinstance(chunks, dict):
-        unknown = chunks.keys() - set(range(-ndim, ndim))
-        if unknown:
-            names = ", ".join(sorted(map(str, unknown)))
-            raise OptionError(f"{subject}: chunks={chunks!r}: there is no axis {names} in the shape {shape}")
+        unknown = ", ".join(sorted(map(repr, chunks.keys() - set(range(-ndim, ndim)))))
+        problem = f"there is no axis {unknown} in the shape {shape}" if unknown else None
         wanted = [chunks.get(axis, chunks.get(axis - ndim)) for axis in range(ndim)]
     elif isinstance(chunks, (tuple, list)):
-        wanted = list(chunks) if len(chunks) == ndim else [None] * ndim
-    for want, length in zip(wanted, shape, strict=True):
-        if isinstance(want, Integral) and int(want) < min(length, 1) and want != -1:
-            raise OptionError(
-                f"{subject}: chunks={chunks!r} has a size that is neither 1 or more, nor -1 for the whole axis"
-            )
-    return wanted
+        explicit = ndim == 1 < len(chunks) and all(map(_is_size, chunks))
+        wanted = [chunks] if explicit else list(chunks)
+        if ndim and len(wanted) != ndim:  # a scalar takes whatever the other datasets of its file have
+            problem = f"there are sizes for {len(wanted)} axes, and the shape is {shape}"
+    else:
+        problem = None if shape else _find_problem(chunks, 1)
+    problem = problem or next(filter(None, map(_find_problem, wanted, shape)), None)
+    if problem is not None:
+        raise OptionError(
+            f"{subject}: chunks={chunks!r}: {problem}; pass elements along each axis, as (64, 512) or {{0: 64}}, -1 "
+            "for a whole axis, a size like '64 MiB', 'auto', or {} for the stored chunks"
+        )
+    pairs = zip(wanted, shape, strict=False)
+    return [min(int(want), max(length, 1)) if _is_size(want) else want for want, length in pairs]
+
+
+def _find_problem(want: Any, length: int) -> str | None:
+    """Return what is wrong with the option for an axis, None if dask takes it."""
+    if want is None:
+        return None
+    if isinstance(want, str):
+        with suppress(ValueError):
+            if want == "auto" or (want[-1:].isalpha() and parse_bytes(want) >= 1):
+                return None
+        return f"{want!r} is not a size in bytes"
+    if isinstance(want, (tuple, list)):
+        if not all(_is_size(size) and size >= 0 for size in want):
+            return f"{want!r} are not sizes of blocks"
+        return None if sum(want) == length else f"the blocks {want!r} add up to {sum(want)}"
+    if _is_size(want) and (want == -1 or want >= min(length, 1)):
+        return None
+    return f"{want!r} is neither 1 or more, nor -1 for the whole axis"
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def _least_blocks(want: Any, length: int) -> int:

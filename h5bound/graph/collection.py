@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from h5bound.graph.windows import BlockIndex, BlockSizes
     from h5bound.lifecycle.session import Source
+
+MAX_LABEL = 30
+"""Characters of a label in the name of an array. dask takes 32 for a token."""
 
 
 def make_lifecycle(source: Source, window: int | str | None, *, barrier: bool, token: str = "") -> Lifecycle:
@@ -34,10 +38,14 @@ def make_dask_array(
     dtype: np.dtype[Any],
     read: Callable[..., Any],
     arguments: Callable[[BlockIndex], tuple[Any, ...]],
+    label: str = "",
     **functions: Callable[..., Any] | None,
 ) -> da.Array:
-    """Return the array of some blocks; `token` identifies it in its lifecycle; the others are fields of `Blocks`."""
-    name = f"{'wait_on' if lifecycle.barrier else 'read'}-{tokenize(lifecycle.name, token)}"
+    """Return the array of some blocks; `token` identifies it in its lifecycle; the others are fields of `Blocks`.
+
+    `label` is part of its name, and so of its repr.
+    """
+    name = f"{name_prefix('wait_on' if lifecycle.barrier else 'read', label)}-{tokenize(lifecycle.name, token)}"
     blocks = Blocks(
         name=name,
         lifecycle=lifecycle,
@@ -53,3 +61,13 @@ def make_dask_array(
 
         return make_expression_array(blocks, meta)
     return da.Array(make_graph(blocks), name, chunks, dtype=dtype, meta=meta)
+
+
+def name_prefix(task: str, label: str) -> str:
+    """Return the part of a name before its token: the word that dask shows, one without hyphens.
+
+    >>> name_prefix("wait_on", "sea-level (2 m)"), name_prefix("wait_on", "")
+    ('wait_on:sea_level_2_m', 'wait_on')
+    """
+    words = re.sub(r"[^\w.]+", "_", label).strip("_")[:MAX_LABEL]
+    return f"{task}:{words}" if words else task

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import weakref
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from h5bound.errors import H5BoundError, OptionError, SourceChangedError, Unsupp
 from h5bound.files.file_state import FileState
 from h5bound.files.local import LocalLocation
 from h5bound.files.urls import Address, is_url, strip_local
+from h5bound.h5py_compat import find_open_file
 from h5bound.lifecycle.session import open_source
 from h5bound.reader.open_file import OpenFile
 
@@ -92,9 +92,8 @@ class H5Source:
             raise SourceChangedError(f"{path}: the file was replaced after it was opened; open it again")
         if file.mode != "r":
             file.flush()
-        return cls(
-            LocalLocation(path), FileState.of(path), strict_state=file.mode == "r", caller_file=weakref.ref(file)
-        )
+        held = partial(find_open_file, file.id.id)
+        return cls(LocalLocation(path), FileState.of(path), strict_state=file.mode == "r", caller_file=held)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.state is None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h5bound.errors import UnsafeSourceError
+from h5bound.errors import OptionError, UnsafeSourceError
 from h5bound.graph.block_shapes import plan_block_sizes
 
 
@@ -101,10 +101,32 @@ def test_a_million_blocks_are_not_refused() -> None:
     assert len(plan_block_sizes((1_000_000,), None, itemsize=8, chunk_shape=(1,), subject="x")[0]) == 1_000_000
 
 
-@pytest.mark.parametrize("chunks", [0, -5, (0, 5), {0: 0}, {5: 3}, {"a": 1}, {-3: 1}], ids=str)
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        *(0, -5, (0, 5), {0: 0}, {5: 3}, {"a": 1}, {-3: 1}, "much", "12 parsecs", "", "-1", "0 B", "-5 MiB", (3,)),
+        *((3, 4, 5), ((3, 4), (20,)), ((-5, 15), (20,)), ((5, float("nan")), 20), ((5, "a"), 20), {0: "much"}, 1.5),
+        *({0: 1.5}, {0: (3,)}, True, (None, True), b"auto", float("inf"), np.array([5, 5]), object),
+    ],
+    ids=str,
+)
 def test_unknown_sizes_and_axes_are_refused_by_name(chunks: Any) -> None:
-    with pytest.raises(ValueError, match=r"dataset '/x' of a.h5: chunks="):
+    with pytest.raises(OptionError, match=r"dataset '/x' of a.h5: chunks=.*; pass elements along each axis"):
         plan_block_sizes((10, 20), chunks, itemsize=8, chunk_shape=(5, 5), subject="dataset '/x' of a.h5")
+
+
+@pytest.mark.parametrize(
+    ("stored", "sizes"), [((4, 7), ((4, 4, 2), (7,))), (None, ((10,), (7,))), ((64, 64), ((10,), (7,)))], ids=str
+)
+def test_an_empty_mapping_gives_the_stored_chunks(stored: tuple[int, ...] | None, sizes: Any) -> None:
+    with dask.config.set({"array.chunk-size": "100 B"}):
+        assert plan_block_sizes((10, 7), {}, itemsize=8, chunk_shape=stored, subject="x") == sizes
+    assert plan_block_sizes((), {}, itemsize=8, chunk_shape=None, subject="x") == ()
+
+
+def test_a_scalar_takes_the_chunks_of_the_other_datasets() -> None:
+    for chunks in ((3, 4), -1, "auto", "1 MiB", 5):
+        assert plan_block_sizes((), chunks, itemsize=8, chunk_shape=None, subject="x") == ()
 
 
 @pytest.mark.parametrize("chunks", [None, "auto", -1, ("auto", -1), {1: "auto"}], ids=str)
