@@ -7,14 +7,16 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from h5py import h5d, h5g, h5i, h5p, h5s
+from h5py import h5d, h5f, h5g, h5i, h5p, h5s
 
 from h5bound.chunk_grid import count_chunks
 from h5bound.codecs.filters import Filter
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, call_getter, describe
 from h5bound.hdf5.datatypes import check_depth
+from h5bound.hdf5.external_files import is_itself
 from h5bound.hdf5.links import LinkRecord, decode_name, encode_name, follow_path
+from h5bound.hdf5.virtual_mappings import is_empty
 
 if TYPE_CHECKING:
     import h5py
@@ -151,7 +153,8 @@ def _read_dtype(dataset: h5d.DatasetID) -> tuple[np.dtype | None, str | None]:
 
 def _list_external_files(dataset: h5d.DatasetID, plist: h5p.PropDCID) -> tuple[str, ...]:
     """Return the files of external storage and of virtual sources, also those that sources in this file need."""
-    root = h5g.open(h5i.get_file_id(dataset), b"/")
+    file_id = h5i.get_file_id(dataset)
+    root, main = h5g.open(file_id, b"/"), decode_name(h5f.get_name(file_id))
     files: dict[str, None] = {}
     sources: set[str] = set()
     pending = [plist]
@@ -161,7 +164,9 @@ def _list_external_files(dataset: h5d.DatasetID, plist: h5p.PropDCID) -> tuple[s
         count = plist.get_virtual_count() if plist.get_layout() == h5d.VIRTUAL else 0
         for i in range(count):
             file, source = plist.get_virtual_filename(i), plist.get_virtual_dsetname(i)
-            if file != ".":
+            if file in files or is_empty(plist.get_virtual_vspace(i)):
+                continue
+            if not is_itself(main, file):
                 files[file] = None
             elif source not in sources:
                 sources.add(source)

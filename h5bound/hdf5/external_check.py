@@ -24,7 +24,7 @@ from h5bound.errors import (
 )
 from h5bound.files.file_state import FileState
 from h5bound.h5py_compat import READ_ERRORS, describe
-from h5bound.hdf5.external_files import MAX_HOPS, find_file
+from h5bound.hdf5.external_files import MAX_HOPS, find_file, is_itself
 from h5bound.hdf5.hierarchy import MAX_OBJECTS, read_hierarchy
 from h5bound.hdf5.links import decode_name, find_external, open_object
 from h5bound.hdf5.virtual_mappings import VirtualMapping, check_selection, read_mappings
@@ -135,7 +135,7 @@ class ExternalCheck:
     def count_file(self, file: h5py.File, name: str, mappings: Sequence[VirtualMapping]) -> int:
         """Check the mappings of a virtual dataset to one file, which is opened once for all without a pattern."""
         count, plain = 0, [mapping for mapping in mappings if not mapping.is_pattern]
-        if name == ".":
+        if is_itself(file.filename, name):
             count = self.count_mappings(file, plain)
         elif plain:
             with naming(f"virtual source {plain[0]}"):
@@ -154,7 +154,7 @@ class ExternalCheck:
             mapping = pattern.fill_in(number)
             with naming(f"virtual source {mapping}"), naming(GONE, DatasetNotFoundError, raising=UnsupportedError):
                 try:
-                    if mapping.file == ".":
+                    if is_itself(file.filename, mapping.file):
                         count += self.count_source(file, mapping.path, mapping.selection)
                     else:
                         with self.open_file(file, mapping.file, "virtual") as other:

@@ -45,6 +45,14 @@ def find_file(main: str, name: str, reference: str, allowed: Sequence[Path]) -> 
     return path
 
 
+def is_itself(main: str, name: str) -> bool:
+    """Return whether HDF5 finds the file `main` itself as a virtual source of this name."""
+    if name == "." or "://" in main or not Path(main).exists():
+        return name == "."
+    path = next(filter(os.path.exists, list_candidates(main, name, "virtual")), None)
+    return path is not None and path.samefile(main)
+
+
 def list_candidates(main: str, name: str, reference: str) -> list[Path]:
     """Return the paths where HDF5 looks for a file, in its order.
 

@@ -50,7 +50,10 @@ class VirtualMapping:
 
 
 def read_mappings(plist: h5p.PropDCID) -> list[VirtualMapping]:
-    """Return the mappings of a virtual dataset; raise UnsupportedError if h5py cannot read them."""
+    """Return the mappings of a virtual dataset that select elements: HDF5 does not open the sources of others.
+
+    Raise UnsupportedError if h5py cannot read them. h5py has no source selection for a mapping without elements.
+    """
     try:
         return [
             VirtualMapping(
@@ -59,9 +62,16 @@ def read_mappings(plist: h5p.PropDCID) -> list[VirtualMapping]:
                 selection=plist.get_virtual_srcspace(i),
             )
             for i in range(plist.get_virtual_count())
+            if not is_empty(plist.get_virtual_vspace(i))
         ]
     except READ_ERRORS as error:
         raise UnsupportedError(f"h5py cannot read its virtual sources: {describe(error)}") from error
+
+
+def is_empty(selection: h5s.SpaceID) -> bool:
+    """Return whether a selection has no elements."""
+    selected = selection.get_select_type()
+    return bool(selected == h5s.SEL_NONE or (selected == h5s.SEL_ALL and 0 in selection.get_simple_extent_dims()))
 
 
 def list_boxes(plist: h5p.PropDCID, shape: tuple[int, ...]) -> NDArray[np.int64]:

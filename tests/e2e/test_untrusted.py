@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 from h5py import h5d, h5p, h5s, h5t
 
 from h5bound import H5Store, convert, from_hdf5, verify
@@ -551,6 +552,48 @@ def test_a_virtual_dataset_without_its_source_is_refused(
     report = convert(path, folders.main / "a.zarr", allow_external=[folders.near], on_unsupported="skip", verify=True)
     assert [item.path for item in report.skipped] == ["/x"]
     assert message in report.skipped[0].reason
+
+
+def map_without_check(file: h5py.File, name: str, source: str, length: int) -> None:
+    """Make a virtual dataset of the first elements of ``d``; h5py itself would write a period for the file's name."""
+    plist, space = h5p.create(h5p.DATASET_CREATE), h5s.create_simple((length,))
+    plist.set_virtual(space, os.fsencode(source), b"d", space)
+    h5d.create(file.id, name.encode(), h5t.NATIVE_INT64, space, plist)
+
+
+def test_a_source_in_the_file_itself_needs_no_permission_by_whatever_name(folders: Folders) -> None:
+    path = folders.near / "a.h5"
+    (folders.near / "link.h5").symlink_to("a.h5")
+    with h5py.File(path, "w") as file:
+        file["d"] = np.arange(5)
+        for name, source in (("relative", "a.h5"), ("absolute", str(path)), ("link", "link.h5")):
+            map_without_check(file, name, source, length=5)
+    store = H5Store(path)
+    for name in ("relative", "absolute", "link"):
+        assert store[name].compute().tolist() == [0, 1, 2, 3, 4]
+        assert xr.open_dataset(path, engine="h5bound", phony_dims="sort")[name].values.tolist() == [0, 1, 2, 3, 4]
+    report = convert(path, folders.main / "a.zarr", verify=True)
+    assert report.verification is not None
+    assert report.verification.equal
+
+
+def test_a_source_of_which_nothing_is_read_is_not_asked_for(folders: Folders) -> None:
+    path = folders.near / "a.h5"
+    layout = h5py.VirtualLayout((6,), "i8")
+    layout[:4] = h5py.VirtualSource("d.h5", "d", (4,))
+    layout[4:4] = h5py.VirtualSource("gone.h5", "d", (4,))[0:0]
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("x", layout, fillvalue=-1)
+        map_without_check(file, "nothing", "gone.h5", length=0)
+    with h5py.File(path) as file:
+        expected = file["x"][()].tolist()
+    assert from_hdf5(path, "x", allow_external=[folders.near]).compute().tolist() == expected
+    assert from_hdf5(path, "nothing").compute().tolist() == []
+    dataset = xr.open_dataset(path, engine="h5bound", phony_dims="sort", allow_external=[folders.near])
+    assert dataset.x.values.tolist() == expected
+    report = convert(path, folders.main / "a.zarr", allow_external=[folders.near], verify=True)
+    assert report.verification is not None
+    assert report.verification.equal
 
 
 def test_a_pattern_ends_where_hdf5_ends_it(folders: Folders) -> None:
