@@ -6,6 +6,8 @@ and with chunks that were never written, a table with text and flags, a soft lin
 
 from __future__ import annotations
 
+import shlex
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import h5py
@@ -13,6 +15,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from os import PathLike
+    from pathlib import Path
 
 
 FRAMES, HEIGHT, WIDTH = 96, 512, 512
@@ -31,6 +34,22 @@ def is_demo(path: str | PathLike[str]) -> bool:
             return bool(file.attrs.get("title") == TITLE)
     except OSError:
         return False
+
+
+def list_next_steps(source: Path, target: Path) -> list[str]:
+    """Return commands to run on the file and on the store, with a comment above each."""
+    file, store = str(source), str(target)
+    steps = [
+        "# what the file holds, and how each dataset is stored and read",
+        f"h5bound ls {shlex.quote(file)}",
+        "# its datasets as dask arrays",
+        f"""python -c "import h5bound; print(h5bound.H5Store({file!r}))\"""",
+        "# the store, without h5bound",
+        f"""python -c "import zarr; print(zarr.open({store!r}).tree())\"""",
+    ]
+    if find_spec("xarray") is not None:
+        steps.append(f"""python -c "import xarray; print(xarray.open_datatree({store!r}))\"""")
+    return steps
 
 
 def write_demo(path: str | PathLike[str], *, frames: int = FRAMES, seed: int = 20261122) -> None:

@@ -229,7 +229,8 @@ def check_batch_report(
 def describe_error(error: Exception) -> str:
     """Return an error with its notes, such as how to continue an unfinished conversion."""
     message = str(error) if isinstance(error, H5BoundError) else f"{type(error).__name__}: {error}"
-    return "; ".join([message, *getattr(error, "__notes__", ())])
+    first, newline, details = message.partition("\n")
+    return "; ".join([first, *getattr(error, "__notes__", ())]) + newline + details
 
 
 class BatchProgress:

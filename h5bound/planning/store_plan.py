@@ -14,7 +14,7 @@ import numpy as np
 from h5bound.chunk_grid import cut_batches
 from h5bound.errors import UnsafeSourceError, UnsupportedError
 from h5bound.planning.plan import estimate_itemsize, plan_array, plan_sequences
-from h5bound.reports.entries import Skipped
+from h5bound.reports.entries import Skipped, list_by_reason
 from h5bound.zarr_model.array_spec import find_shard_starts, shard_counts
 
 if TYPE_CHECKING:
@@ -102,8 +102,12 @@ def refuse(file: str, skipped: Iterable[Skipped]) -> None:
     if not unsupported:
         return
     error_type = UnsafeSourceError if unsupported[0].unsafe else UnsupportedError
-    lines, them = "; ".join(map(str, unsupported)), "them" if len(unsupported) > 1 else "it"
-    raise error_type(f"{file}: {lines} (on_unsupported='skip' skips and lists {them})")
+    if len(unsupported) == 1:
+        raise error_type(f"{file}: {unsupported[0]} (on_unsupported='skip' skips and lists it)")
+    lines = "\n".join(list_by_reason(unsupported))
+    raise error_type(
+        f"{file}: {len(unsupported):,} things cannot be converted (on_unsupported='skip' skips and lists them)\n{lines}"
+    )
 
 
 def choose_unit_nbytes(window: int, total: int) -> int:

@@ -22,10 +22,11 @@ class Failure:
     target: str
     """Path or URL of its store, which is missing, unfinished, or as it was before."""
     error: str
+    """The message, perhaps with a line for each thing that cannot be converted."""
 
     def __str__(self) -> str:
         prefix = "" if self.error.startswith(self.source) else f"{self.source}: "
-        return printable(f"{prefix}{self.error}")
+        return printable(f"{prefix}{self.error.partition(chr(10))[0]}")
 
 
 @dataclass(frozen=True, slots=True)

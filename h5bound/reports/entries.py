@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from h5bound.reports.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 REPORT_VERSION = 1
 """Version of the JSON form. It changes when the meaning of a field changes."""
@@ -133,5 +136,27 @@ def name_entry(path: str, attribute: str | None) -> dict[str, object]:
 
 def describe_entry(path: str, attribute: str | None, text: str) -> str:
     """Return a line about an object or one of its attributes."""
-    subject = path if attribute is None else f"attribute {attribute!r} of {path}"
-    return f"{printable(subject)}: {printable(text)}"
+    return f"{describe_subject(path, attribute)}: {printable(text)}"
+
+
+def describe_subject(path: str, attribute: str | None) -> str:
+    """Return the words for an object or one of its attributes."""
+    return printable(path if attribute is None else f"attribute {attribute!r} of {path}")
+
+
+def list_by_reason(skipped: Iterable[Skipped]) -> list[str]:
+    """Return a line for each entry, those of one reason under one line that states it.
+
+    >>> list_by_reason([Skipped("/a", "odd"), Skipped("/b", "gone"), Skipped("/c", "odd")])
+    ['  odd:', '    /a', '    /c', '  /b: gone']
+    """
+    by_reason: dict[str, list[Skipped]] = {}
+    for item in skipped:
+        by_reason.setdefault(item.reason, []).append(item)
+    lines = []
+    for reason, items in by_reason.items():
+        if len(items) == 1:
+            lines.append(f"  {items[0]}")
+        else:
+            lines += [f"  {printable(reason)}:", *(f"    {describe_subject(i.path, i.attribute)}" for i in items)]
+    return lines

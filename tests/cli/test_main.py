@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import shlex
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 
 import h5py
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from h5bound.cli.main import run_command
+from h5bound.stores.lock import MARKER
 from tests.support import odd_files
 
 if TYPE_CHECKING:
@@ -107,9 +107,26 @@ def test_a_failure_prints_one_line_and_exits_with_1(odd: Path, capsys: pytest.Ca
         ["convert", str(odd), target],
         ["convert", str(odd.with_name("none\n.h5")), target],
         ["ls", str(odd.parent)],
-        ["verify", str(odd), target],
     ):
         assert run_command(arguments) == 1
+        assert last_line(capsys).startswith("h5bound: error: ")
+
+
+def test_verify_exits_with_2_where_nothing_can_be_compared(
+    source: Path, odd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = source.with_suffix(".zarr")
+    assert run_command(["convert", str(source), str(target), "--quiet"]) == 0
+    (target.parent / "unfinished").mkdir()
+    (target.parent / "unfinished" / MARKER).write_text("{}")
+    for arguments in (
+        [str(odd), str(odd.with_suffix(".zarr"))],
+        [str(source.with_name("none.h5")), str(target)],
+        [str(target / "zarr.json"), str(target)],
+        [str(source), str(target.parent / "unfinished")],
+        [str(source), str(target), "--window", "none"],
+    ):
+        assert run_command(["verify", *arguments]) == 2
         assert last_line(capsys).startswith("h5bound: error: ")
 
 
@@ -119,6 +136,8 @@ def test_a_difference_exits_with_1(source: Path, capsys: pytest.CaptureFixture[s
     (target / "group/x/c/0").write_bytes(bytes(240))
     assert run_command(["verify", str(source), str(target)]) == 1
     assert "differs: /group/x: values differ in [0:30]" in capsys.readouterr().out
+    assert run_command(["verify", str(source), str(target), "--quiet"]) == 1
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -184,10 +203,26 @@ def test_a_dry_run_shows_the_plan(source: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.slow
-def test_the_demo_writes_converts_and_verifies_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for _ in range(2):
-        assert run_command(["demo", str(tmp_path / "demo")]) == 0
-    assert "equal" in capsys.readouterr().out
+def test_the_demo_says_what_it_made_where_and_what_to_do_next(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["demo"]) == 0
+    out = capsys.readouterr().out
+    story = ("wrote", "h5bound-demo/demo.h5", "converted", "h5bound-demo/demo.zarr", "/camera/images", "equal", "next")
+    places = [out.index(word) for word in story]
+    assert places == sorted(places)
+    assert "an earlier demo" not in out
+    commands = [line for line in out.partition("next")[2].splitlines() if line and not line.startswith("#")]
+    assert len(commands) >= 3
+    assert max(map(len, commands)) <= 80
+    for command in commands[1:]:
+        words = shlex.split(command.strip())
+        assert words[0] in ("python", "h5bound")
+        command_line = [sys.executable, *(words[1:] if words[0] == "python" else ["-m", *words])]
+        assert subprocess.run(command_line, capture_output=True, check=True).stdout
+    assert run_command(["demo"]) == 0
+    assert "an earlier demo" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["demo.h5", "demo.zarr"])
@@ -205,8 +240,8 @@ def test_help_teaches_by_example(command: list[str], capsys: pytest.CaptureFixtu
     assert not command or f"h5bound {command[0]}" in out.split("Examples")[1]
 
 
-def run_on_a_terminal(arguments: list[str], columns: int) -> str:
-    """Run a command on a terminal of so many columns and return its output without colours."""
+def run_on_a_terminal(arguments: list[str], *, columns: int, directory: Path) -> str:
+    """Run a command on a terminal of so many columns in a directory, and return its output without colours."""
     import fcntl
     import pty
     import re
@@ -215,10 +250,10 @@ def run_on_a_terminal(arguments: list[str], columns: int) -> str:
 
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    command = [sys.executable, "-c", "from h5bound.cli.main import main; main()", *arguments]
+    command = [sys.executable, "-m", "h5bound", *arguments]
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     with subprocess.Popen(
-        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm"}
+        command, stdin=theirs, stdout=theirs, stderr=theirs, env={**environment, "TERM": "xterm"}, cwd=directory
     ) as process:
         os.close(theirs)
         written = b""
@@ -237,7 +272,7 @@ def run_on_a_terminal(arguments: list[str], columns: int) -> str:
 @pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals")
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_terminal_shows_a_bar_and_a_table_that_fits(columns: int, tmp_path: Path) -> None:
-    out = run_on_a_terminal(["demo", str(tmp_path)], columns)
+    out = run_on_a_terminal(["demo"], columns=columns, directory=tmp_path)
     lines = [line for line in out.replace("\r", "\n").splitlines() if line.strip()]
     assert max(map(len, lines)) <= columns
     assert any("converting" in line and "━" in line for line in lines)
@@ -264,26 +299,6 @@ def test_a_file_that_a_program_left_open_for_writing_names_the_way_out(
     assert "h5clear -s" in last_line(capsys)
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="signals")
-def test_an_interrupt_ends_in_one_line_and_an_unfinished_store(tmp_path: Path, interruptible: None) -> None:
-    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
-    with h5py.File(source, "w") as file:
-        file.create_dataset("x", data=np.random.default_rng(0).random((64, 250_000)), chunks=(1, 250_000))
-    command = [sys.executable, "-c", "from h5bound.cli.main import main; main()", "convert", str(source), str(target)]
-    options = ["--codecs", "gzip:9", "--window", "8 MiB"]
-    process = subprocess.Popen([*command, *options], stderr=subprocess.PIPE, text=True)
-    while not (target / "x").exists() and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
-    way = f"{target} is unfinished: convert again with --resume or --overwrite"
-    assert err.splitlines()[-1] == f"h5bound: error: interrupted; {way}"
-    assert "Traceback" not in err
-    assert run_command(["verify", str(source), str(target)]) == 1
-
-
 def test_many_sources_are_converted_into_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a.h5", "b.h5"):
         with h5py.File(tmp_path / name, "w") as file:
@@ -293,7 +308,7 @@ def test_many_sources_are_converted_into_a_folder(tmp_path: Path, capsys: pytest
     out = tmp_path / "out"
     assert run_command(["convert", *sources, f"{out}/", "--report", str(tmp_path / "report.json")]) == 1
     shown = capsys.readouterr()
-    assert shown.err == ""
+    assert shown.err == f"h5bound: error: {out}/: 1 of 3 files failed\n"
     assert "2 of 3 files converted, 2 arrays" in shown.out
     assert shown.out.count("bad.h5") == 1
     assert len(json.loads((tmp_path / "report.json").read_text())["failed"]) == 1

@@ -1,0 +1,107 @@
+"""Parameters that several commands share, and how their values are read. Paths are completed by the shell."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeVar
+
+    Function = TypeVar("Function", bound=Callable[..., Any])
+
+ANY_PATH = click.Path(readable=False)
+"""A file, directory or URL: errors about it come from the function."""
+
+
+class Command(click.Command):
+    """A command whose help shows its examples line by line."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples without wrapping their lines."""
+        if self.epilog:
+            with formatter.section("Examples"):
+                for line in self.epilog.strip().splitlines():
+                    formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
+
+
+def read_options(_context: click.Context, _option: click.Parameter, value: str | None) -> dict[str, Any] | None:
+    """Read options from a JSON file, since other users can see a command line."""
+    if value is None:
+        return None
+    try:
+        options = json.loads(Path(value).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{value}: cannot be read as JSON ({type(error).__name__})") from error
+    if not isinstance(options, dict):
+        raise click.BadParameter(f'{value}: not a JSON object, such as {{"profile": "name"}}')
+    return options
+
+
+def parse_rule_options(_context: click.Context, _option: click.Parameter, values: tuple[str, ...]) -> Any:
+    """Return the values of ``--chunks`` or ``--shards`` by glob, ``*`` for those without one: shapes, or text."""
+    rules: dict[str, str | tuple[int, ...]] = {}
+    for value in values:
+        glob, equals, size = value.rpartition("=")
+        lengths = size.split(",")
+        is_shape = all(length.strip().isdecimal() for length in lengths)
+        rules[glob if equals else "*"] = tuple(map(int, lengths)) if is_shape else size
+    return rules or None
+
+
+def option(name: str, metavar: str, text: str, **options: Any) -> Callable[[Function], Function]:
+    """Return the decorator of an option with its metavar and help text."""
+    return click.option(name, metavar=metavar, help=text, **options)
+
+
+limit = partial(option, metavar="N", type=click.IntRange(1))
+
+json_file = partial(option, metavar="FILE.json", type=click.Path(dir_okay=False, readable=False))
+
+
+def share(*parameters: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    """Return the decorator that adds parameters to a command, after its own."""
+
+    def add(command: Function) -> Function:
+        for parameter in reversed(parameters):
+            command = parameter(command)
+        return command
+
+    return add
+
+
+storage_options = json_file(
+    "--storage-options", text="fsspec options, such as credentials, for URLs.", callback=read_options
+)
+
+share_access = share(
+    option(
+        "--window",
+        "BYTES",
+        "Bytes to read before SOURCE is closed, like '256 MiB'.  [default: the dask setting h5bound.window, or 1 GiB]",
+    ),
+    limit("--workers", text="Threads; with --scheduler, windows that run at once.  [default: one a CPU]"),
+    option("--scheduler", "ADDRESS", "Run on the dask cluster at ADDRESS.  [default: threads of this process]"),
+    json_file("--report", text="Write the report to this file as JSON.  [default: no file]"),
+    option(
+        "--allow-external",
+        "DIR",
+        "Allow external links, external storage and virtual datasets to read files in DIR (repeatable).  "
+        "[default: they are refused]",
+        multiple=True,
+        type=click.Path(file_okay=False, readable=False),
+    ),
+    storage_options,
+    json_file("--target-options", text="fsspec options for TARGET, if they differ.", callback=read_options),
+)
+"""Options that ``convert`` and ``verify`` share."""
+
+share_verbosity = share(
+    click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors; the exit code tells the result."),
+    click.option("-v", "--verbose", count=True, help="Print all rows, and each step on stderr; -vv with details."),
+)

@@ -1,0 +1,88 @@
+"""Errors in the words of the command line."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING
+
+import h5py
+import pytest
+
+import h5bound
+from h5bound.cli.main import convert_command, run_command, verify_command
+from h5bound.cli.messages import KEYWORDS, name_options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_every_parameter_that_is_an_option_is_translated() -> None:
+    parameters = {*inspect.signature(h5bound.convert).parameters, *inspect.signature(h5bound.verify).parameters}
+    options = {item.name for command in (convert_command, verify_command) for item in command.params}
+    assert set(KEYWORDS) == parameters & options - {"source", "target"}
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+@pytest.mark.parametrize(
+    ("form", "typed"),
+    [
+        ("{}='a b': no", "{} a b: no"),
+        ("pass {}=True", "pass {}"),
+        ("pass {}=['a', 'b'] or not", "pass {} a {} b or not"),
+        ("{}=(1, 2) for '/x'", "{} 1,2 for '/x'"),
+        ("{}={{'/a': (1, 2), '*': '1 MiB'}}: no", "{} /a=1,2 {} *=1 MiB: no"),
+        ("{}=-1 is no number", "{} -1 is no number"),
+        ("skip it with {}=", "skip it with {}"),
+        ("use `{}=`", "use `{}`"),
+    ],
+)
+def test_a_parameter_in_a_message_is_an_option(keyword: str, form: str, typed: str) -> None:
+    option = f"--{keyword.replace('_', '-')}"
+    assert name_options(form.format(keyword, keyword)) == typed.format(option, option)
+
+
+def test_other_words_stay_as_they_are() -> None:
+    text = "/data/chunks=3/max_depth.h5: 3 chunks; verify the report, include all; 'window' of x=4"
+    assert name_options(text) == text
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """Return a file with many unsupported objects of two kinds."""
+    path = tmp_path / "odd.h5"
+    with h5py.File(path, "w") as file:
+        for i in range(30):
+            file.create_dataset(f"regions{i:02d}", (1,), h5py.regionref_dtype)
+        file["a link"] = h5py.ExternalLink("other.h5", "/x")
+    return path
+
+
+def test_what_is_refused_is_a_list_by_reason_and_the_last_line_is_the_error(
+    odd: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["convert", str(odd), str(odd.with_suffix(".zarr"))]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 22
+    assert sum("region references" in line for line in lines) == 1
+    assert "    /regions00" in lines
+    assert lines[-2] == "  … and 12 more; --dry-run --on-unsupported skip --verbose lists all"
+    assert lines[-1] == (
+        f"h5bound: error: {odd}: 31 things cannot be converted (--on-unsupported skip skips and lists them)"
+    )
+    assert not odd.with_suffix(".zarr").exists()
+
+
+def test_one_thing_that_is_refused_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["link"] = h5py.ExternalLink("other.h5", "/x")
+    assert run_command(["convert", str(tmp_path / "a.h5"), str(tmp_path / "a.zarr")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search("/link: external link.*--allow-external.*--on-unsupported skip skips and lists it", line)
+
+
+def test_the_error_in_python_lists_everything(odd: Path) -> None:
+    with pytest.raises(h5bound.H5BoundError) as caught:
+        h5bound.convert(odd, odd.with_suffix(".zarr"))
+    assert all(f"/regions{i:02d}" in str(caught.value) for i in range(30))
+    assert "on_unsupported='skip'" in str(caught.value)
