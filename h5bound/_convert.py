@@ -27,17 +27,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, U
 from h5bound.conversion.batch import convert_all
 from h5bound.conversion.preflight import find_unsupported
 from h5bound.conversion.provenance import list_inputs
-from h5bound.conversion.resume import check_target_state
+from h5bound.conversion.resume import judge_target
 from h5bound.conversion.summary import make_report
 from h5bound.conversion.transfer import TRANSFER
 from h5bound.conversion.write_store import list_longest, write_store
 from h5bound.execution.cluster import check_scheduler
 from h5bound.execution.run import run_units, runs_on_threads
 from h5bound.execution.work import UnitResult
-from h5bound.graph.windows import window_nbytes
-from h5bound.hdf5.external_files import resolve_directories
-from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS, Limits
-from h5bound.planning.options import check_options, make_settings
+from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
+from h5bound.planning.array_options import check_applied
+from h5bound.planning.options import make_settings
+from h5bound.planning.run_options import check_conversion, check_limits, check_run
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse
 from h5bound.progress import show_progress
@@ -228,33 +228,42 @@ def convert(
     settings = make_settings(
         zarr_format=zarr_format, codecs=codecs, chunks=chunks, shards=shards, include=include, exclude=exclude
     )
-    check_options(on_unsupported, resume=resume, overwrite=overwrite)
-    skip = on_unsupported == "skip"
-    limits = Limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks)
-    nbytes = window_nbytes(window)
+    check_conversion(on_unsupported, resume=resume, overwrite=overwrite, verify=verify, dry_run=dry_run)
+    limits = check_limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks)
+    checked = check_run(
+        window=window,
+        workers=workers,
+        scheduler=scheduler,
+        allow_external=allow_external,
+        report=report,
+        storage_options=storage_options,
+        target_options=target_options,
+        progress=progress,
+    )
+    skip, nbytes = on_unsupported == "skip", checked.window
     if isinstance(source, (list, tuple)):
-        return convert_all(source, target, options, convert=convert)
+        return convert_all(source, target, {**options, "report": checked.report}, convert=convert)
     file_options, store_options = share_options(
         source, target, storage_options=storage_options, target_options=target_options
     )
-    store = open_target(target, zarr_format, store_options)
+    store = open_target(target, settings.zarr_format, store_options)
     store.check_reach(scheduler, writing=True)
     check_scheduler(scheduler)
     file = H5Source.of(source, file_options)
-    check_report(report, store, [file.path])
+    check_report(checked.report, store, [file.path])
     with reaching(store.url):
-        check_target_state(store, file, resume=resume, overwrite=overwrite or dry_run)
+        remark = judge_target(store, file, resume=resume, overwrite=overwrite, dry_run=dry_run)
     # not with overwrite: no store is deleted while its source is open; not on a cluster: the file is read elsewhere
     keep = not overwrite and runs_on_threads(scheduler)
     with show_progress(progress) as meter, file.keep_open(keep=keep):
         meter.begin("planning")
         with file.opened() as opened:
-            allowed = resolve_directories(allow_external)
-            scan = scan_source(file, opened, settings=settings, limits=limits, allowed=allowed)
+            scan = scan_source(file, opened, settings=settings, limits=limits, allowed=checked.allowed)
         check_external_files(store, scan.list_external_files())
-        check_report(report, store, [file.path, *scan.list_external_files()])
+        check_report(checked.report, store, [file.path, *scan.list_external_files()])
+        check_applied(scan, settings)
         plan = plan_store(scan, settings, limits, window=nbytes)
-        run = partial(run_units, sources=scan.sources, window=nbytes, workers=workers, scheduler=scheduler)
+        run = partial(run_units, sources=scan.sources, window=nbytes, workers=checked.workers, scheduler=scheduler)
         if not skip:
             refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, run=run, window=nbytes)])
         store.keys.check_lengths(list_longest(scan, plan))
@@ -268,8 +277,8 @@ def convert(
                 store, scan, plan, inputs=inputs, transfer=transfer, skip=skip, resume=resume, overwrite=overwrite
             )
     result = make_report(scan, plan, store, written=written, failed=failed, complete=not dry_run)
-    result = replace(result, seconds=time.perf_counter() - started)
-    if verify and not dry_run:
+    result = replace(result, seconds=time.perf_counter() - started, remark=remark)
+    if verify:
         from h5bound._verify import verify as compare
 
         verification = compare(
@@ -284,6 +293,6 @@ def convert(
             progress=progress,
         )
         result = replace(result, verification=verification)
-    if report is not None:
-        write_report(report, result.to_json())
+    if checked.report is not None:
+        write_report(checked.report, result.to_json())
     return result

@@ -12,12 +12,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from h5bound.conversion.provenance import parse_provenance, read_provenance
+from h5bound.conversion.provenance import describe_other_source, parse_provenance, read_provenance
 from h5bound.conversion.write_store import check_unchanged
-from h5bound.errors import TargetError
+from h5bound.errors import OptionError, TargetError, naming
 from h5bound.execution.run import run_units, runs_on_threads
-from h5bound.graph.windows import window_nbytes
-from h5bound.hdf5.external_files import resolve_directories
+from h5bound.planning.run_options import check_run
 from h5bound.planning.scan import scan_source
 from h5bound.planning.source_values import cut_units
 from h5bound.planning.store_plan import plan_store
@@ -110,14 +109,18 @@ def verify(
     True
     """
     started = time.perf_counter()
-    nbytes = window_nbytes(window)
+    checked = check_run(
+        window=window, workers=workers, scheduler=scheduler, allow_external=allow_external, report=report,
+        storage_options=storage_options, target_options=target_options, progress=progress,
+    )  # fmt: skip
+    nbytes = checked.window
     file_options, store_options = share_options(
         source, target, storage_options=storage_options, target_options=target_options
     )
     file = H5Source.of(source, file_options)
     store = find_target(target, store_options)
     store.check_reach(scheduler, writing=False)
-    check_report(report, store, [file.path])
+    check_report(checked.report, store, [file.path])
     with reaching(store.url):
         document = read_provenance(store)
         provenance = parse_provenance(store, document)
@@ -125,10 +128,11 @@ def verify(
     with show_progress(progress) as meter, file.keep_open(keep=runs_on_threads(scheduler)):
         meter.begin("planning")
         with file.opened() as opened:
-            allowed = resolve_directories(allow_external)
-            scan = scan_source(file, opened, settings=settings, limits=limits, allowed=allowed)
-        check_report(report, store, scan.list_external_files())
-        plan = plan_store(scan, settings, limits, window=nbytes)
+            scan = scan_source(file, opened, settings=settings, limits=limits, allowed=checked.allowed)
+        check_report(checked.report, store, scan.list_external_files())
+        other = describe_other_source(provenance, scan)
+        with naming(other or "the settings of the store", OptionError, raising=TargetError):
+            plan = plan_store(scan, settings, limits, window=nbytes)
         with quiet_zarr():
             tree = read_tree(store)
             comparison = compare_tree(scan, plan, tree, provenance=provenance)
@@ -143,7 +147,7 @@ def verify(
             units,
             sources=scan.sources,
             window=nbytes,
-            workers=workers,
+            workers=checked.workers,
             scheduler=scheduler,
             progress=meter,
         )
@@ -157,12 +161,20 @@ def verify(
         attributes=comparison.attributes,
         nbytes=sum(item.nbytes for item in results),
         seconds=time.perf_counter() - started,
-        differences=(*comparison.differences, *list_value_differences(comparison, results)),
+        differences=tuple(list_all_differences(comparison, results, other)),
         skipped=provenance.skipped,
     )
-    if report is not None:
-        write_report(report, result.to_json())
+    if checked.report is not None:
+        write_report(checked.report, result.to_json())
     return result
+
+
+def list_all_differences(comparison: Comparison, results: Sequence[UnitResult], other: str) -> Iterator[Difference]:
+    """Yield all differences; before the first one, if there is one, that the source is another file."""
+    found = [*comparison.differences, *list_value_differences(comparison, results)]
+    if found and other:
+        yield Difference("/", other)
+    yield from found
 
 
 def list_value_differences(comparison: Comparison, results: Sequence[UnitResult]) -> Iterator[Difference]:

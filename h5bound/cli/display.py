@@ -84,7 +84,7 @@ def show_conversion(console: Console, report: ConversionReport) -> None:
     if report.arrays:
         console.print(table)
     show_list(console, "note", [f"{printable(item.path)}: {printable(item.note)}" for item in report.notes])
-    show_list(console, "skipped", list(map(str, report.skipped)))
+    show_list(console, "skipped", [str(item) for item in report.skipped if not item.asked])
     console.print(Text(report.summary(), style="bold"))
     if report.verification is not None:
         show_verification(console, report.verification)

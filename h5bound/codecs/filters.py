@@ -87,7 +87,7 @@ def to_codec_v3(codec: CodecConfig) -> CodecConfig:
         shuffle = int(settings["typesize"] > 1) if settings["shuffle"] < 0 else settings["shuffle"]
         settings["shuffle"] = ("noshuffle", "shuffle", "bitshuffle")[shuffle]
     elif name == "zstd":
-        settings["checksum"] = False
+        settings.setdefault("checksum", False)
     elif name != "gzip":
         name = f"numcodecs.{name}"
     return {"name": name, "configuration": settings}

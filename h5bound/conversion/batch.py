@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from h5bound.errors import H5BoundError, OptionError
 from h5bound.execution.cluster import using_cluster
+from h5bound.files.paths import expand_path
 from h5bound.files.urls import is_url, redact, strip_local
 from h5bound.progress import show_progress
 from h5bound.reports.batch import BatchReport, Failure
@@ -63,6 +64,7 @@ def convert_all(
     """
     started = time.perf_counter()
     pairs = plan_pairs(sources, folder)
+    folder = expand_path(folder, "target")
     check_folder(folder, options)
     report = options["report"]
     if report is not None:
@@ -101,7 +103,7 @@ def plan_pairs(sources: Sequence[Any], folder: Any) -> list[Pair]:
         raise OptionError("source=[]: name at least one HDF5 file")
     if not isinstance(folder, (str, os.PathLike)):
         raise OptionError(f"target: many sources need a folder, a path or a URL, not {type(folder).__name__}")
-    place = os.fspath(folder)
+    place = expand_path(folder, "target")
     pairs = []
     for source in sources:
         name = name_source(source)
@@ -131,7 +133,7 @@ def name_source(source: Any) -> str:
     """Return the path or URL of a source: a path, a URL, or an open file with a name. Raise OptionError without one."""
     for name in (source, getattr(source, "filename", None), getattr(source, "full_name", None)):
         if isinstance(name, (str, bytes, os.PathLike)) and name:
-            return os.fsdecode(name)
+            return expand_path(name)
     raise OptionError(f"source: {source!r} has no name to call its store by; convert it without others")
 
 
@@ -212,9 +214,7 @@ def choose_options(pair: Pair, options: Mapping[str, Any]) -> dict[str, Any]:
     return {"storage_options": options["storage_options"] if remote else None}
 
 
-def check_batch_report(
-    report: str | os.PathLike[str], pairs: Iterable[Pair], *, folder: str, options: Mapping[str, Any]
-) -> None:
+def check_batch_report(report: Path, pairs: Iterable[Pair], *, folder: str, options: Mapping[str, Any]) -> None:
     """Raise OptionError or TargetError if the report could not be written, or would overwrite a file or a store.
 
     It may be in the folder, which is then made if it does not exist.

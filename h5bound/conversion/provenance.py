@@ -41,6 +41,8 @@ FORM_ERRORS = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 class Provenance:
     """The root attribute ``_h5bound``."""
 
+    source: Mapping[str, Any]
+    """Name, size and modification time of the source."""
     settings: Settings
     limits: Limits
     details: Mapping[str, Mapping[str, Any]]
@@ -87,6 +89,7 @@ def parse_provenance(target: Target, provenance: Mapping[str, Any]) -> Provenanc
     try:
         check_form(provenance)
         return Provenance(
+            source=dict(provenance["source"]),
             settings=settings_from_json(provenance["settings"], target.zarr_format),
             limits=Limits(**provenance["limits"]),
             details=provenance["details"],
@@ -94,6 +97,18 @@ def parse_provenance(target: Target, provenance: Mapping[str, Any]) -> Provenanc
         )
     except FORM_ERRORS as error:
         raise unusable(target, error) from error
+
+
+def describe_other_source(provenance: Provenance, scan: SourceScan) -> str:
+    """Return the sentence that a store was made from a source of another size, "" if the size is the same."""
+    hierarchy, source = scan.hierarchy, provenance.source
+    if source.get("size") == hierarchy.size:
+        return ""
+    name = text_from_json(source.get("path"))
+    return (
+        f"the store was made from {name!r} with {source.get('size'):,} bytes, and {hierarchy.file} has "
+        f"{hierarchy.size:,}: it is another file, or was changed"
+    )
 
 
 def unusable(target: Target, error: Exception) -> TargetError:
@@ -156,6 +171,7 @@ def settings_from_json(json: Any, zarr_format: int) -> Settings:
 def skipped_from_json(json: Any) -> Skipped:
     """Return a skipped object or attribute from its entry; raise TypeError if it is not an entry."""
     path, reason, attribute = text_from_json(json["path"]), json["reason"], json.get("attribute")
-    if not isinstance(reason, str) or not isinstance(attribute, str | None):
+    asked = json.get("asked", False)
+    if not isinstance(reason, str) or not isinstance(attribute, str | None) or not isinstance(asked, bool):
         raise TypeError(f"not an entry of something skipped: {json}")
-    return Skipped(path, reason, attribute)
+    return Skipped(path, reason, attribute, asked=asked)

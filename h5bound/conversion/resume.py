@@ -82,8 +82,25 @@ def choose_action(target: Target, state: State, *, resume: bool, overwrite: bool
     return action
 
 
-def check_target_state(target: Target, source: H5Source, *, resume: bool, overwrite: bool) -> None:
-    """Raise TargetError if the target is the source, another conversion writes to it, or its content must stay."""
+def judge_target(target: Target, source: H5Source, *, resume: bool, overwrite: bool, dry_run: bool) -> str:
+    """Return what the report says of the target, "" for nothing: it is complete, or would be refused after a dry run.
+
+    Raise TargetError, unless this is a dry run, as `check_target_state` does.
+    """
+    try:
+        action = check_target_state(target, source, resume=resume, overwrite=overwrite)
+    except TargetError as error:
+        if not dry_run:
+            raise
+        return f"the conversion would be refused: {error}"
+    return "already complete" if action == "done" else ""
+
+
+def check_target_state(target: Target, source: H5Source, *, resume: bool, overwrite: bool) -> Action:
+    """Return the action for the target as it is now.
+
+    Raise TargetError if it is the source, another conversion writes to it, or its content must stay.
+    """
     target.check_free(source.path)
     check_source(target, source)
     state = find_state(target, target.keys.read(MARKER))
@@ -99,6 +116,7 @@ def check_target_state(target: Target, source: H5Source, *, resume: bool, overwr
             f"{target.url}: cannot resume: the source {source.path} has no modification time, so it may have changed; "
             "overwrite=True starts over"
         )
+    return action
 
 
 def decide_action(

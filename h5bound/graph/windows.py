@@ -126,7 +126,7 @@ def name_requests(lifecycle: Lifecycle, requests: Sequence[BlockRequest]) -> str
     return digest.hexdigest()
 
 
-def window_nbytes(window: int | str | None) -> int:
+def window_nbytes(window: object) -> int:
     """Return the bytes of a window: those passed, or those of the dask setting ``h5bound.window``."""
     return parse_nbytes(dask.config.get("h5bound.window", DEFAULTS["window"]) if window is None else window, "window")
 
@@ -138,8 +138,11 @@ def parse_nbytes(value: object, option: str) -> int:
     67108864
     """
     try:
-        nbytes = int(parse_bytes(value)) if isinstance(value, (int, str)) and not isinstance(value, bool) else 0
-    except ValueError:
+        if isinstance(value, str):  # dask takes text without a number for 1
+            nbytes = int(parse_bytes(value)) if any(map(str.isdecimal, value)) else 0
+        else:
+            nbytes = int(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else 0
+    except (ValueError, OverflowError):
         nbytes = 0
     if nbytes < 1:
         raise OptionError(

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from h5bound.errors import OptionError, SourceNotFoundError, UnsafeSourceError
+from h5bound.files.paths import expand_path
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 
 PREFIXES = {"external": "HDF5_EXTFILE_PREFIX", "virtual": "HDF5_VDS_PREFIX", "link": "HDF5_EXT_PREFIX"}
@@ -77,10 +79,10 @@ def is_under(path: Path, allowed: Sequence[Path]) -> bool:
     return any(real.is_relative_to(directory) for directory in allowed)
 
 
-def resolve_directories(directories: Iterable[str | os.PathLike[str]]) -> tuple[Path, ...]:
+def resolve_directories(directories: object) -> tuple[Path, ...]:
     """Return the real paths of the directories of `allow_external`.
 
-    Raise OptionError for an empty path, and for a single string: each of its letters would be a directory.
+    Raise OptionError for what is not a directory, and for a single string: each of its letters would be a directory.
 
     >>> resolve_directories("/data")
     Traceback (most recent call last):
@@ -88,7 +90,10 @@ def resolve_directories(directories: Iterable[str | os.PathLike[str]]) -> tuple[
     """
     if isinstance(directories, (str, bytes, os.PathLike)):
         raise OptionError(f"allow_external={directories!r}: pass a list of directories, [{directories!r}]")
-    directories = list(directories)
-    if not all(map(os.fspath, directories)):
-        raise OptionError("allow_external: one of the directories is empty; for the current one pass '.'")
-    return tuple(Path(os.path.realpath(directory)) for directory in directories)
+    if not isinstance(directories, Iterable):
+        raise OptionError(f"allow_external={directories!r}: pass a list of directories")
+    paths = [expand_path(directory, "allow_external") for directory in directories]
+    for path in paths:
+        if not Path(path).is_dir():
+            raise OptionError(f"allow_external={path!r}: there is no such directory")
+    return tuple(Path(os.path.realpath(path)) for path in paths)

@@ -1,18 +1,20 @@
-"""The options of a conversion: parsing and checking them, and the settings that decide the bytes of the store."""
+"""The options that decide the bytes of a store: parsed and checked without looking at a file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from h5bound.errors import OptionError
 from h5bound.graph.windows import parse_nbytes
-from h5bound.zarr_model.array_spec import parse_codec
+from h5bound.zarr_model.codec_options import parse_codecs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from h5bound.zarr_model.codec_options import Codecs
 
     Shape = tuple[int, ...]
     Rules = tuple[tuple[str, Shape | int], ...]
@@ -23,8 +25,8 @@ class Settings:
     """The options that decide the bytes of the store."""
 
     zarr_format: Literal[2, 3] = 3
-    codecs: str = "keep"
-    """``keep``, or a codec like ``zstd:3``."""
+    codecs: Codecs = "keep"
+    """``keep``, a codec like ``zstd:3``, or the configurations of codecs."""
     chunks: Rules = ()
     """Pairs of a glob and the chunk shape of the datasets that it matches."""
     shards: Rules = ()
@@ -40,47 +42,43 @@ class Settings:
 
 
 def make_settings(
-    *,
-    zarr_format: Literal[2, 3],
-    codecs: str,
-    chunks: object,
-    shards: object,
-    include: Sequence[str],
-    exclude: Sequence[str],
+    *, zarr_format: object, codecs: object, chunks: object, shards: object, include: object, exclude: object
 ) -> Settings:
     """Return the settings for options of `convert`. Raise OptionError if one has an invalid value."""
-    if zarr_format not in (2, 3):
-        raise OptionError(f"zarr_format={zarr_format!r}: the format is 2 or 3")
-    if codecs != "keep":
-        try:
-            parse_codec(codecs)
-        except ValueError as error:
-            raise OptionError(str(error)) from None
-    if shards is not None and zarr_format == 2:
+    if not is_whole(zarr_format) or zarr_format not in (2, 3):
+        raise OptionError(f"zarr_format={zarr_format!r}: the format is the number 2 or 3")
+    rules = parse_rules(shards, "shards", sizes=True)
+    if rules and zarr_format == 2:
         raise OptionError(f"shards={shards!r}: Zarr format 2 has no shards; use zarr_format=3")
     return Settings(
-        zarr_format=zarr_format,
-        codecs=codecs,
+        zarr_format=2 if zarr_format == 2 else 3,
+        codecs=parse_codecs(codecs),
         chunks=parse_rules(chunks, "chunks", sizes=False),
-        shards=parse_rules(shards, "shards", sizes=True),
+        shards=rules,
         include=parse_globs(include, "include"),
         exclude=parse_globs(exclude, "exclude"),
     )
 
 
-def check_options(on_unsupported: str, *, resume: bool, overwrite: bool) -> None:
-    """Raise OptionError if an option has an invalid value, or two of them exclude each other."""
-    if on_unsupported not in ("raise", "skip"):
-        raise OptionError(f"on_unsupported={on_unsupported!r}: it must be 'raise' or 'skip'")
-    if resume and overwrite:
-        raise OptionError("resume=True and overwrite=True exclude each other; pass one of them")
+def parse_globs(globs: object, option: str) -> tuple[str, ...]:
+    """Return the globs of an option. Raise OptionError for a single string: each of its letters would be a glob.
 
-
-def parse_globs(globs: Sequence[str], option: str) -> tuple[str, ...]:
-    """Return the globs of an option. Raise OptionError for a single string: each of its letters would be a glob."""
+    >>> parse_globs({"/b", "/a"}, "include")
+    ('/a', '/b')
+    """
     if isinstance(globs, str):
         raise OptionError(f"{option}={globs!r}: pass a list of globs, [{globs!r}]")
-    return tuple(globs)
+    if not isinstance(globs, Iterable) or isinstance(globs, (bytes, Mapping)):
+        raise OptionError(f"{option}={globs!r}: pass a list of globs, like ['/entry/*']")
+    items = sorted(globs) if isinstance(globs, (set, frozenset)) else list(globs)
+    return tuple(check_glob(glob, option) for glob in items)
+
+
+def check_glob(glob: object, option: str) -> str:
+    """Return a glob. Raise OptionError if it is not text, or empty."""
+    if not isinstance(glob, str) or not glob.strip():
+        raise OptionError(f"{option}: {glob!r} is not a glob; for everything give '*'")
+    return glob
 
 
 def parse_rules(value: object, option: str, *, sizes: bool) -> Rules:
@@ -92,14 +90,23 @@ def parse_rules(value: object, option: str, *, sizes: bool) -> Rules:
     if value is None:
         return ()
     rules = value if isinstance(value, Mapping) else {"*": value}
-    return tuple((glob, parse_size(size, option, sizes=sizes)) for glob, size in rules.items())
+    return tuple((check_glob(glob, option), parse_size(size, option, sizes=sizes)) for glob, size in rules.items())
 
 
 def parse_size(value: object, option: str, *, sizes: bool) -> Shape | int:
     """Return a shape, or bytes if `sizes`. Raise OptionError if the value is neither."""
-    if isinstance(value, (tuple, list)) and all(isinstance(size, int) and size > 0 for size in value):
-        return tuple(value)
-    if sizes and isinstance(value, (int, str)):
+    if isinstance(value, (tuple, list)) and all(is_whole(size) and size > 0 for size in value):
+        return tuple(map(int, value))
+    if sizes and isinstance(value, (int, str, np.integer)):
         return parse_nbytes(value, option)
     form = "a shape like (64, 512)" + (" or a size like '64 MiB'" if sizes else "")
     raise OptionError(f"{option}={value!r}: give {form}, or {{GLOB: {'SIZE' if sizes else 'SHAPE'}}}")
+
+
+def is_whole(value: object) -> bool:
+    """Return whether a value is a whole number, of Python or numpy; True and False are none.
+
+    >>> is_whole(3), is_whole(np.int32(3)), is_whole(True), is_whole(3.0)
+    (True, True, False, False)
+    """
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)

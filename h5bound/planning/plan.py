@@ -26,13 +26,13 @@ from h5bound.chunk_grid import (
     list_overlapping,
     map_chunk_coords,
     plan_auto_chunks,
-    plan_shards,
 )
-from h5bound.errors import OptionError, UnsafeSourceError
+from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.chunk_index import ChunkManifest
+from h5bound.planning.array_options import choose_chunks, choose_shards
 from h5bound.planning.scan_dataset import MAX_RATIO
-from h5bound.planning.selection import match_shape
-from h5bound.zarr_model.array_spec import ArrayNode, plan_chain, shard_counts
+from h5bound.zarr_model.array_spec import ArrayNode, estimate_itemsize, shard_counts
+from h5bound.zarr_model.codec_options import describe_codecs, plan_chain
 from h5bound.zarr_model.fill_values import FillValue, fill_to_json
 
 if TYPE_CHECKING:
@@ -112,22 +112,19 @@ def drop_fill_v2(node: ArrayNode, dataset_scan: DatasetScan, settings: Settings,
 
 def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode, tuple[str, ...]]:
     """Return the Zarr array, and every reason why it cannot have the encoded bytes of the dataset."""
-    path, shape, dtype = dataset_scan.record.path, dataset_scan.shape, dataset_scan.type.dtype
-    itemsize = estimate_itemsize(dtype)
-    option = match_shape(settings.chunks, path, len(shape))
-    chunks = option if isinstance(option, tuple) else dataset_scan.chunks or plan_auto_chunks(shape, itemsize)
+    shape, dtype = dataset_scan.shape, dataset_scan.type.dtype
+    asked = choose_chunks(settings, dataset_scan.record.path, shape, dtype=dtype, stored=dataset_scan.chunks)
+    chunks = asked or dataset_scan.chunks or plan_auto_chunks(shape, estimate_itemsize(dtype))
     reasons = explain_decoding(dataset_scan, settings, same_grid=chunks == dataset_scan.chunks)
     chain = dataset_scan.copy_chain
     if reasons or chain is None:
         chain = plan_chain(settings.codecs, dtype, chunks=chunks, zarr_format=settings.zarr_format)
-    # zarr-python 3.1 cannot read a compound fill value in shards
-    shards = choose_shards(settings, path, shape, chunks=chunks, itemsize=itemsize) if dtype.names is None else None
     node = ArrayNode(
         target=dataset_scan.target,
         dtype=dtype,
         shape=shape,
         chunks=chunks,
-        shards=shards,
+        shards=choose_shards(settings, dataset_scan, chunks),
         chain=chain,
         fill=dataset_scan.fill,
         attributes=dataset_scan.attributes,
@@ -142,7 +139,7 @@ def explain_decoding(dataset_scan: DatasetScan, settings: Settings, *, same_grid
     if record.layout != "chunked":
         return ("never written" if record.layout == "contiguous" and not record.stored_nbytes else record.layout,)
     reasons = (
-        (settings.codecs != "keep", f"codecs={settings.codecs}"),
+        (settings.codecs != "keep", f"codecs={describe_codecs(settings.codecs)}"),
         (not same_grid, "other chunks were asked for"),
         (dataset_scan.type.reason != "", dataset_scan.type.reason),
         (dataset_scan.copy_chain is None, dataset_scan.no_copy_reason),
@@ -223,18 +220,6 @@ def widen(chunk_coords: ChunkCoords, ndim: int) -> ChunkCoords:
     return np.pad(chunk_coords, ((0, 0), (0, ndim - chunk_coords.shape[1])))
 
 
-def choose_shards(settings: Settings, path: str, shape: Shape, chunks: Shape, itemsize: int) -> Shape | None:
-    """Return the shape of a shard, None without the option; raise OptionError if it is not whole chunks."""
-    option = match_shape(settings.shards, path, len(shape))
-    if option is None or not shape:
-        return None
-    if isinstance(option, int):
-        return plan_shards(shape, chunks, itemsize=itemsize, nbytes=option)
-    if any(shard % chunk for shard, chunk in zip(option, chunks, strict=True)):
-        raise OptionError(f"shards={option} for {path!r}: not whole chunks of {chunks}")
-    return option
-
-
 def plan_sequences(dataset_scan: DatasetScan, settings: Settings, limit: int) -> tuple[ArrayPlan, ArrayPlan]:
     """Return the plans of the two arrays that hold variable-length sequences: `values` and `offsets`.
 
@@ -247,8 +232,8 @@ def plan_sequences(dataset_scan: DatasetScan, settings: Settings, limit: int) ->
     length = (int(offsets[-1]), *values.element_shape)
     prefix = dataset_scan.target
     nodes = (
-        plan_flat_array(f"{prefix}/values", length, values.dtype, settings=settings),
-        plan_flat_array(f"{prefix}/offsets", offsets.shape, offsets.dtype, settings=settings),
+        plan_flat_array(record.path, f"{prefix}/values", length, dtype=values.dtype, settings=settings),
+        plan_flat_array(record.path, f"{prefix}/offsets", offsets.shape, dtype=offsets.dtype, settings=settings),
     )
     chunk_coords = [list_chunk_coords(node.shape, node.chunks, limit) for node in nodes]
     plan_of_values = ArrayPlan(
@@ -272,9 +257,9 @@ def plan_sequences(dataset_scan: DatasetScan, settings: Settings, limit: int) ->
     return plan_of_values, plan_of_offsets
 
 
-def plan_flat_array(target: str, shape: Shape, dtype: np.dtype[Any], *, settings: Settings) -> ArrayNode:
-    """Return one of the two arrays of variable-length sequences."""
-    chunks = plan_auto_chunks(shape, estimate_itemsize(dtype))
+def plan_flat_array(path: str, target: str, shape: Shape, *, dtype: np.dtype[Any], settings: Settings) -> ArrayNode:
+    """Return one of the two arrays of the variable-length sequences at a path."""
+    chunks = choose_chunks(settings, path, shape, dtype=dtype) or plan_auto_chunks(shape, estimate_itemsize(dtype))
     zero = np.zeros((), dtype)
     json, exact = fill_to_json(zero, settings.zarr_format)
     return ArrayNode(
@@ -288,8 +273,3 @@ def plan_flat_array(target: str, shape: Shape, dtype: np.dtype[Any], *, settings
         attributes={},
         dimension_names=None,
     )
-
-
-def estimate_itemsize(dtype: np.dtype[Any]) -> int:
-    """Return the bytes of an element in memory, an estimate for text of variable length."""
-    return 64 if dtype.kind == "T" else max(int(dtype.itemsize), 1)

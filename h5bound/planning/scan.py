@@ -60,6 +60,8 @@ class SourceScan:
     details: Mapping[str, Any]
     """Entries for ``_h5bound`` of the root, by path."""
     skipped: tuple[Skipped, ...]
+    paths: tuple[str, ...]
+    """Paths of all objects and links, also of those that are not selected."""
     links: tuple[Link, ...]
     notes: tuple[ReportNote, ...]
     external_states: Mapping[str, FileState]
@@ -123,6 +125,7 @@ def scan_source(
         datasets=tuple(name_axes(groups, datasets, log)),
         details=log.details,
         skipped=tuple(log.skipped),
+        paths=tuple(log.paths),
         links=tuple(link for siblings in links.values() for link in siblings),
         notes=tuple(log.notes),
         external_states=log.external_states,

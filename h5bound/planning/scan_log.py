@@ -24,6 +24,8 @@ class ScanLog:
     """Remarks for the report."""
     details: dict[str, Any] = field(default_factory=dict)
     """Entries for ``_h5bound`` of the root, by path."""
+    paths: list[str] = field(default_factory=list)
+    """Paths of all objects and links, also of those that are not selected."""
     external_states: dict[str, FileState] = field(default_factory=dict)
     """States of the files of external storage and virtual datasets before they were opened, by their real paths."""
 

@@ -11,7 +11,6 @@ from h5bound.reports.entries import Skipped
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from h5bound.chunk_grid import Shape
     from h5bound.hdf5.hierarchy import Hierarchy
     from h5bound.hdf5.links import LinkRecord
     from h5bound.planning.options import Rules, Settings
@@ -32,16 +31,18 @@ def matches(path: str, glob: str) -> bool:
     return any(fnmatchcase(prefix, pattern or "/") for prefix in prefixes)
 
 
-def match_shape(rules: Rules, path: str, ndim: int) -> Shape | int | None:
-    """Return the size of the first rule that matches a path: bytes, or a shape of `ndim` axes.
+def find_rule(rules: Rules, path: str, ndim: int) -> int | None:
+    """Return the number of the first rule that matches a path and has bytes, or a shape of `ndim` axes.
 
-    >>> match_shape((("/a", (3,)), ("*", (1, 2))), "/a", 2)
-    (1, 2)
+    >>> find_rule((("/a", (3,)), ("*", (1, 2))), "/a", 2)
+    1
     """
-    return next(
-        (size for glob, size in rules if matches(path, glob) and (isinstance(size, int) or len(size) == ndim)),
-        None,
+    fitting = (
+        number
+        for number, (glob, size) in enumerate(rules)
+        if (isinstance(size, int) or len(size) == ndim) and matches(path, glob)
     )
+    return next(fitting, None)
 
 
 def is_selected(path: str, settings: Settings) -> bool:
@@ -109,6 +110,12 @@ def prefer_selected_names(hierarchy: Hierarchy, settings: Settings) -> Hierarchy
         links=tuple(map(swap, hierarchy.links)),
         addresses={address: names.get(path, path) for address, path in hierarchy.addresses.items()},
     )
+
+
+def list_names(hierarchy: Hierarchy) -> list[str]:
+    """Return the paths of all objects and links that a glob can match."""
+    others = [*(link.path for link in hierarchy.links), *hierarchy.committed_types]
+    return [*list_paths(hierarchy), *others, *(path for path, _ in hierarchy.problems)]
 
 
 def list_paths(hierarchy: Hierarchy) -> list[str]:

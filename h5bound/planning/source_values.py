@@ -13,9 +13,9 @@ from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFound
 from h5bound.h5py_compat import describe
 from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS
 from h5bound.hdf5.references import Addresses, ReferencePaths
-from h5bound.planning.plan import estimate_itemsize
 from h5bound.planning.store_plan import UNIT_CHUNKS, Unit, choose_unit_nbytes
 from h5bound.reader.open_file import open_dataset
+from h5bound.zarr_model.array_spec import estimate_itemsize
 from h5bound.zarr_model.byte_layout import read_block
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import numpy as np
 
 from h5bound.chunk_grid import cut_batches
 from h5bound.errors import UnsafeSourceError, UnsupportedError
-from h5bound.planning.plan import estimate_itemsize, plan_array, plan_sequences
+from h5bound.planning.plan import plan_array, plan_sequences
 from h5bound.reports.entries import Skipped, list_by_reason
-from h5bound.zarr_model.array_spec import find_shard_starts, shard_counts
+from h5bound.zarr_model.array_spec import estimate_itemsize, find_shard_starts, shard_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -15,6 +15,7 @@ from h5py import check_string_dtype, check_vlen_dtype
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
 from h5bound.files.file_state import FileState
 from h5bound.files.local import LocalLocation
+from h5bound.files.paths import expand_path
 from h5bound.files.urls import Address, is_url, strip_local
 from h5bound.h5py_compat import find_open_file
 from h5bound.lifecycle.session import open_source
@@ -80,7 +81,7 @@ class H5Source:
                 location = RemoteLocation(Address(url=str(file), options=storage_options or {}))
             else:
                 refuse_options(storage_options)
-                location = LocalLocation(os.path.realpath(strip_local(os.fsdecode(file))))
+                location = LocalLocation(os.path.realpath(strip_local(expand_path(file))))
             return cls(location, location.read_state())
         refuse_options(storage_options)
         if not file:

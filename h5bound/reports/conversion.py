@@ -32,13 +32,18 @@ class ConversionReport:
     notes: tuple[ReportNote, ...] = ()
     verification: VerificationReport | None = None
     """Report of `verify=True`; None if the store was not compared."""
+    remark: str = ""
+    """What there is to say of the run as a whole: the store was complete already, or would be refused."""
 
     @property
     def exit_code(self) -> int:
-        """0 if everything was converted, 3 if something was skipped, 1 if the comparison found a difference."""
+        """0 if everything was converted, 3 if something was skipped, 1 if the comparison found a difference.
+
+        What include or exclude left out is not counted as skipped.
+        """
         if self.verification is not None and not self.verification.equal:
             return 1
-        return 3 if self.skipped else 0
+        return 0 if all(item.asked for item in self.skipped) else 3
 
     @property
     def arrays(self) -> tuple[Converted, ...]:
@@ -59,6 +64,8 @@ class ConversionReport:
             "links": [asdict(item) for item in self.links],
             "notes": [asdict(item) for item in self.notes],
         }
+        if self.remark and not self.complete:  # the report of a resumed conversion is that of a whole one
+            entry["remark"] = self.remark
         if self.verification is not None:
             entry["verification"] = self.verification.to_dict()
         return entry
@@ -75,16 +82,21 @@ class ConversionReport:
         stored, written = sum(a.stored_nbytes for a in arrays), sum(a.written_nbytes for a in arrays)
         counted = f"{plural(len(arrays), 'array')} ({', '.join(strategies)})" if arrays else "no arrays"
         groups = plural(len(self.converted) - len(arrays), "group")
-        skipped = f"{plural(len(self.skipped), 'thing')} skipped; " if self.skipped else ""
-        state = "complete" if self.complete else "dry run: nothing written"
+        asked = sum(item.asked for item in self.skipped)
+        left_out = f"{plural(asked, 'object')} left out by include or exclude; " if asked else ""
+        skipped = f"{plural(len(self.skipped) - asked, 'thing')} skipped; " if len(self.skipped) > asked else ""
+        if self.complete and self.remark:
+            state = f"{format_nbytes(written)} in the store; {left_out}{skipped}{self.remark}; nothing written"
+            return f"{counted}, {groups}; {format_nbytes(stored)} stored, {state}"
+        state = "complete" if self.complete else "; ".join(["dry run: nothing written", *filter(None, [self.remark])])
         return (
             f"{counted}, {groups}; {format_nbytes(stored)} stored, {format_nbytes(written)} written "
-            f"in {self.seconds:.2f} s; {skipped}{state}"
+            f"in {self.seconds:.2f} s; {left_out}{skipped}{state}"
         )
 
     def __repr__(self) -> str:
         lines = [f"<ConversionReport {printable(self.source.path)} -> {printable(self.target)}", f"  {self.summary()}"]
-        lines += format_list("skipped", [str(item) for item in self.skipped])
+        lines += format_list("skipped", [str(item) for item in self.skipped if not item.asked])
         decoded = [a for a in self.arrays if a.how in ("decoded", "mixed")]
         lines += format_list("not copied", [f"{printable(a.path)}: {', '.join(a.reasons)}" for a in decoded])
         if self.verification is not None:

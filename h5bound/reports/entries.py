@@ -82,11 +82,12 @@ class Skipped:
     unsafe: bool = False
     """Whether it lies outside the file. Not in the JSON."""
     asked: bool = False
-    """Whether include or exclude skipped it. Not in the JSON."""
+    """Whether include or exclude left it out, on purpose. In the JSON only if it is true."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object."""
-        return name_entry(self.path, self.attribute) | {"reason": self.reason}
+        asked = {"asked": True} if self.asked else {}
+        return name_entry(self.path, self.attribute) | {"reason": self.reason} | asked
 
     def __str__(self) -> str:
         return describe_entry(self.path, self.attribute, self.reason)

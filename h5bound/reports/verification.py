@@ -61,7 +61,10 @@ class VerificationReport:
             f"{plural(self.arrays, 'array')}, {plural(self.attributes, 'attribute')}, "
             f"{format_nbytes(self.nbytes)} compared in {self.seconds:.2f} s"
         )
-        skipped = f"; {plural(len(self.skipped), 'thing')} skipped by the conversion" if self.skipped else ""
+        asked = sum(item.asked for item in self.skipped)
+        skipped = f"; {plural(asked, 'object')} left out by include or exclude" if asked else ""
+        if len(self.skipped) > asked:
+            skipped += f"; {plural(len(self.skipped) - asked, 'thing')} skipped by the conversion"
         verdict = "equal" if self.equal else plural(len(self.differences), "difference")
         return f"{verdict}; {compared}{skipped}"
 

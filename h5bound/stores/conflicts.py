@@ -61,20 +61,18 @@ def find_path(target: Target) -> Path | None:
     return next((path for path in candidates if isinstance(path, Path)), None)
 
 
-def check_report(report: str | PathLike[str] | None, target: Target, paths: Iterable[str]) -> None:
-    """Raise TargetError if the report could not be written at the end, or would overwrite the target or these files."""
+def check_report(report: Path | None, target: Target, paths: Iterable[str]) -> None:
+    """Raise OptionError if the report could not be written at the end, or would overwrite the target or these files."""
     if report is None:
         return
-    path = Path(report).absolute()
-    if "\0" in str(path):
-        raise OptionError(f"report={report!r}: this is not a path")
+    path = report.absolute()
     if any(_is_same(path, other) for other in paths):
-        raise TargetError(f"{path}: the report would overwrite a file that is read; name another file")
+        raise OptionError(f"report={str(path)!r}: the report would overwrite a file that is read; name another file")
     directory = find_path(target)
     if directory is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
-        raise TargetError(f"{path}: the report would be inside the target; name a file outside of it")
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
-        raise TargetError(f"{path}: no report can be written there; name a file in a writable directory")
+        raise OptionError(f"report={str(path)!r}: the report would be inside the target; name a file outside of it")
+    if path.is_dir() or not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+        raise OptionError(f"report={str(path)!r}: no report can be written there; name a file in a writable directory")
 
 
 def _is_same(path: Path, other: str) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.errors import OptionError, TargetError
+from h5bound.files.paths import expand_path
 from h5bound.files.urls import USER, quote_url, redact, redact_all
 from h5bound.stores.icechunk import IcechunkTarget
 from h5bound.stores.keys import reaching
@@ -44,8 +45,8 @@ def open_target(
     url = ""
     store: Store
     if isinstance(place, (str, os.PathLike)):
-        url = os.fspath(place)
-        if not url or "\0" in url or re.match("file:/[^/]", url):
+        url = expand_path(place, "target")
+        if re.match("file:/[^/]", url):
             raise OptionError(f"{url!r}: name a directory, a .zip file, or a URL like file:///directory")
         path = url.removeprefix("file://")
         if "://" in path:

@@ -1,7 +1,7 @@
 """The specification of a Zarr array: its shape, its chunks, and the codecs that encode them.
 
 The codecs are either those that read the chunks as HDF5 stored them (`translate_filters`), or those that the user chose
-(`plan_chain`).
+(:mod:`h5bound.zarr_model.codec_options`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from h5py import h5z
 
 from h5bound.buffers import raw_dtype
-from h5bound.codecs.filters import blosc_codec, list_codec_names, make_decoder, translate_codecs
+from h5bound.codecs.filters import list_codec_names, make_decoder, translate_codecs
 from h5bound.errors import UnsupportedError
 from h5bound.reader.via_h5py import load_plugins
 
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.zarr_model.fill_values import FillValue
 
-
-CODECS = {"blosc-zstd": 5, "blosc-lz4": 5, "zstd": 3, "gzip": 5, "none": 0}
-"""Values of the option `codecs`, each with its default level."""
 
 WRITTEN_CODECS = {"bytes", "vlen-utf8", "blosc", "zstd", "gzip", "sharding_indexed", "crc32c", *list_codec_names()}
 """All codecs that h5bound writes, in either format; without `pickle`, which runs the code that it decodes."""
@@ -88,6 +85,11 @@ def find_shard_starts(shards: NDArray[np.int64]) -> NDArray[np.intp]:
     return np.flatnonzero(is_start)
 
 
+def estimate_itemsize(dtype: np.dtype[Any]) -> int:
+    """Return the bytes of an element in memory, an estimate for text of variable length."""
+    return 64 if dtype.kind == "T" else max(int(dtype.itemsize), 1)
+
+
 def check_codecs(document: Mapping[str, Any]) -> None:
     """Raise ValueError if a metadata document names a codec that h5bound never writes, before codecs are loaded.
 
@@ -109,33 +111,6 @@ def list_codecs(document: Mapping[str, Any]) -> Iterator[str]:
             yield codec.get("id", codec.get("name"))
             for inner in ("codecs", "index_codecs"):
                 yield from list_codecs({"codecs": codec.get("configuration", {}).get(inner, ())})
-
-
-def parse_codec(text: str) -> tuple[str, int | None]:
-    """Return name and level of a codec like ``zstd:3``; raise ValueError if it is unknown.
-
-    >>> parse_codec("zstd:3"), parse_codec("none")
-    (('zstd', 3), ('none', None))
-    """
-    name, _, level = text.partition(":")
-    if name not in CODECS or (level and not level.lstrip("-").isdigit()):
-        raise ValueError(f"codecs={text!r}: use keep, or one of {', '.join(CODECS)}, with a level like zstd:3")
-    return name, int(level) if level else None
-
-
-def plan_chain(codecs: str, dtype: np.dtype[Any], *, chunks: tuple[int, ...], zarr_format: int) -> CodecChain:
-    """Return the codecs of an array that is re-encoded: those of the option `codecs`, by default ``blosc-zstd``."""
-    name, level = parse_codec("blosc-zstd" if codecs == "keep" else codecs)
-    if prod(chunks) * dtype.itemsize > 2**31 - 16 and name.startswith("blosc"):  # BLOSC2_MAX_BUFFERSIZE
-        name, level = "zstd", None
-    level = CODECS[name] if level is None else level
-    compressors: tuple[CodecConfig, ...] = () if name == "none" else ({"id": name, "level": level},)
-    if name.startswith("blosc"):
-        size = 1 if dtype.kind == "T" or dtype.itemsize > 255 else dtype.itemsize  # stored in one byte (blosc.h)
-        compressors = (blosc_codec(name[6:], level=level, shuffle=-1, typesize=size),)
-    if zarr_format == 2:
-        return CodecChain(({"id": "vlen-utf8"},) if dtype.kind == "T" else (), compressors)
-    return CodecChain((), compressors)
 
 
 def plan_serializer(dtype: np.dtype[Any]) -> Mapping[str, Any] | None:

@@ -178,7 +178,7 @@ def test_a_cluster_without_its_library_names_the_extra(
     source: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    assert run_command(["convert", str(source), str(source.with_suffix(".zarr")), "--scheduler", "tcp://a:1"]) == 1
+    assert run_command(["convert", str(source), str(source.with_suffix(".zarr")), "--scheduler", "tcp://a:1"]) == 2
     assert "pip install 'h5bound[distributed]'" in last_line(capsys)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zarr
 
-from h5bound import OptionError, TargetError, convert
+from h5bound import OptionError, convert
 from h5bound._convert import Options
 from h5bound.conversion.batch import name_stem
 from h5bound.stores.lock import MARKER
@@ -142,7 +142,7 @@ def test_options_and_the_report_are_judged_before_the_first_source(tmp_path: Pat
     with pytest.raises(OptionError, match="codecs"):
         convert(sources, tmp_path / "out", codecs="nosuch")
     for report in (sources[1], tmp_path / "out" / "b.zarr" / "report.json", tmp_path / "none" / "report.json"):
-        with pytest.raises(TargetError, match="report"):
+        with pytest.raises(OptionError, match="report"):
             convert(sources, tmp_path / "out", report=report)
     assert not (tmp_path / "out").exists()
 

@@ -21,7 +21,7 @@ from h5bound import convert, verify
 from h5bound.cli.main import run_command
 from h5bound.conversion.provenance import fingerprint
 from h5bound.conversion.resume import decide_action
-from h5bound.errors import SourceChangedError, TargetError
+from h5bound.errors import OptionError, SourceChangedError, TargetError
 from h5bound.stores.lock import MARKER
 from h5bound.stores.resolve import open_target
 from tests.support.recorder import Log, count_files
@@ -548,7 +548,7 @@ def test_a_source_inside_its_target_is_not_deleted(source: Path, target: Path, o
 
 def test_the_report_does_not_overwrite_the_source(source: Path, target: Path) -> None:
     before = source.read_bytes()
-    with pytest.raises(TargetError, match="would overwrite a file that is read"):
+    with pytest.raises(OptionError, match="would overwrite a file that is read"):
         convert(source, target, report=source)
     assert source.read_bytes() == before
 

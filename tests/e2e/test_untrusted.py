@@ -32,7 +32,8 @@ from h5bound.errors import (
     UnsupportedError,
 )
 from h5bound.stores.metadata import quiet_zarr
-from h5bound.zarr_model.array_spec import CODECS, WRITTEN_CODECS, list_codecs
+from h5bound.zarr_model.array_spec import WRITTEN_CODECS, list_codecs
+from h5bound.zarr_model.codec_options import CODECS
 from tests.support.odd_files import record_opens
 from tests.support.worker import Worker
 

@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from h5bound import convert
-from h5bound.errors import TargetError, UnsupportedError
+from h5bound.errors import OptionError, UnsupportedError
 from h5bound.hdf5 import dimension_scales as dimensions
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_conversion(tmp_pa
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = np.arange(3)
     for report in (tmp_path, tmp_path / "missing" / "report.json"):
-        with pytest.raises(TargetError, match="no report can be written there"):
+        with pytest.raises(OptionError, match="no report can be written there"):
             convert(tmp_path / "a.h5", tmp_path / "a.zarr", report=report)
     assert not (tmp_path / "a.zarr").exists()
 
