@@ -27,9 +27,9 @@ OPTIONS = ("--codecs", "gzip:9", "--window", "8 MiB")
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    """Return a file whose conversion with `OPTIONS` takes some seconds."""
+    """Return a file whose conversion with `OPTIONS` takes a few seconds."""
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file.create_dataset("x", data=np.random.default_rng(0).random((64, 250_000)), chunks=(1, 250_000))
+        file.create_dataset("x", data=np.random.default_rng(0).random((24, 250_000)), chunks=(1, 250_000))
     return tmp_path / "a.h5"
 
 
@@ -54,7 +54,6 @@ def test_a_signal_ends_in_one_line_an_unfinished_store_and_a_process_that_died_o
     assert err.splitlines()[-1] == f"h5bound: error: interrupted; {way}"
     assert "Traceback" not in err
     assert run_command(["verify", str(source), str(target)]) == 2
-    assert run_command(["convert", str(source), str(target), *OPTIONS, "--resume", "--verify"]) == 0
 
 
 def test_a_second_signal_ends_at_once_and_the_store_can_be_resumed(source: Path, interruptible: None) -> None:
