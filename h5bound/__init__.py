@@ -14,6 +14,7 @@ True
 True
 """
 
+import logging
 import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -76,6 +77,8 @@ def __dir__() -> list[str]:
     """Return what is public, without the rooms that were imported."""
     return [*__all__, "__version__"]
 
+
+logging.getLogger("h5bound").addHandler(logging.NullHandler())
 
 if "dask" in sys.modules:  # else the first array or conversion registers them
     import_module("h5bound.graph.settings")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from h5bound.errors import SourceChangedError, TargetError
 from h5bound.execution.work import list_problems
 from h5bound.files.file_state import FileState
 from h5bound.planning.source_values import describe_values
+from h5bound.reports.text import plural
 from h5bound.stores.lock import MARKER
 from h5bound.stores.metadata import describe_array, describe_group, list_items, list_root_items, make_array, quiet_zarr
 from h5bound.zarr_model.array_spec import make_codecs
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from h5bound.stores.lock import Marker
     from h5bound.stores.metadata import Document
     from h5bound.stores.target import Target
+
+LOGGER = logging.getLogger(__name__)
 
 
 def make_jobs(target: Target, scan: SourceScan, plan: StorePlan, *, skip: bool, owner: str = "") -> list[Job]:
@@ -91,6 +95,7 @@ def write_store(
             if started.takes_arrays_first:
                 started.keys.write(list_items({job.node.target: describe_array(job.array, job.node) for job in jobs}))
             left, results, leftovers = split_written(started, plan, jobs=jobs, keys=keys)
+            LOGGER.info("%s: %s; %d of %d units to write", started.url, action, len(left), len(plan.units))
             delete_keys(started, leftovers)
             results += transfer(jobs, left)
             failed = list_problems(jobs, results)
@@ -115,6 +120,7 @@ def finish(target: Target, marker: Marker, scan: SourceScan, nodes: Mapping[str,
     for item in list_root_items(target.zarr_format, nodes, copies=target.store.supports_consolidated_metadata):
         target.keys.write([item])
     marker.delete()
+    LOGGER.info("%s: the metadata of %s is written, the store is complete", target.url, plural(len(nodes), "node"))
 
 
 def describe_nodes(

@@ -11,6 +11,7 @@ most the bytes of one window together, and workers may come and go.
 
 from __future__ import annotations
 
+import logging
 import socket
 import sys
 import time
@@ -26,13 +27,15 @@ from h5bound.errors import H5BoundError, naming
 from h5bound.lifecycle.handle import worker_address
 from h5bound.lifecycle.session import open_source
 from h5bound.reports.entries import read_version
-from h5bound.reports.text import plural
+from h5bound.reports.text import format_nbytes, plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from h5bound.execution.work import Job, Progress, Result, Work, WorkUnit
     from h5bound.lifecycle.session import Source
+
+LOGGER = logging.getLogger(__name__)
 
 
 WINDOWS_PER_THREAD = 4
@@ -115,9 +118,10 @@ def run_on_cluster(
     running: dict[Any, tuple[int, int]] = {}  # number and bytes of the window of each future
     results: dict[int, list[Result]] = {}  # by the number of the window
     finished, sent, done = as_completed(loop=client.loop), 0, 0
+    seen: set[str] = set()
     with explaining_losses(), cancelling(client, running, name):
         while left or running:
-            window_nbytes, max_sent = plan_throttle(window, total, list_workers(client))
+            window_nbytes, max_sent = plan_throttle(window, total, list_workers(client, seen))
             while left and len(running) < (max_windows or max_sent):
                 taken = take_window(left, jobs, window_nbytes)
                 used = {unit.array: jobs[unit.array] for unit in taken}
@@ -134,6 +138,7 @@ def run_on_cluster(
                 results[number] = result
                 done += nbytes
                 progress(done, total)
+            LOGGER.info("%s done: %s of %s", plural(len(results), "window"), format_nbytes(done), format_nbytes(total))
     if units and work.delete_partial is not None:
         work.delete_partial(jobs[units[0].array])
     return [item for number in sorted(results) for item in results[number]]
@@ -198,10 +203,16 @@ def is_running(name: str, dask_worker: Any) -> bool:
     )
 
 
-def list_workers(client: Any) -> list[tuple[int, int]]:
-    """Return the threads and the memory in bytes of each worker, 0 for no limit."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return [(worker["nthreads"], worker["memory_limit"] or 0) for worker in workers]
+def list_workers(client: Any, seen: set[str]) -> list[tuple[int, int]]:
+    """Return the threads and the memory in bytes of each worker, 0 for no limit. `seen` has the addresses until now."""
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    for address in seen - workers.keys():
+        LOGGER.info("worker %s is lost: others repeat its windows", address)
+    for address in workers.keys() - seen:
+        LOGGER.info("worker %s: %s", address, plural(workers[address]["nthreads"], "thread"))
+    seen.clear()
+    seen.update(workers)
+    return [(worker["nthreads"], worker["memory_limit"] or 0) for worker in workers.values()]
 
 
 @contextmanager

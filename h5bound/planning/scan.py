@@ -5,6 +5,7 @@ Every object that cannot be converted is logged here with the reason.
 
 from __future__ import annotations
 
+import logging
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from h5bound.planning.scan_dataset import DatasetScan, ScanContext, original_nam
 from h5bound.planning.scan_log import ScanLog
 from h5bound.planning.selection import list_paths, parent_of
 from h5bound.reports.entries import Link, ReportNote, Skipped
+from h5bound.reports.text import plural
 from h5bound.zarr_model.attributes import links_to_json, merge_metadata
 from h5bound.zarr_model.dimension_names import name_dimensions
 from h5bound.zarr_model.node_names import escape_siblings
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from h5bound.planning.options import Settings
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
+
+LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +122,7 @@ def scan_source(
             datasets += scan_datasets(context)
             groups += [scan_group(context, path, links) for path in origin.hierarchy.groups]
             scan_committed_types(context)
+    LOGGER.info("%s: found %s, %s", source.path, plural(len(groups), "group"), plural(len(datasets), "dataset"))
     return SourceScan(
         origins=tuple(origins),
         targets=targets,

@@ -5,6 +5,7 @@ A work unit is some chunks of one array, read by one task and written by another
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from h5bound.chunk_grid import cut_batches
 from h5bound.errors import UnsafeSourceError, UnsupportedError
 from h5bound.planning.plan import plan_array, plan_sequences
 from h5bound.reports.entries import Skipped, list_by_reason
+from h5bound.reports.text import format_nbytes, plural
 from h5bound.zarr_model.array_spec import estimate_itemsize, find_shard_starts, shard_counts
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from h5bound.planning.options import Settings
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
+
+LOGGER = logging.getLogger(__name__)
 
 
 UNIT_NBYTES = 8 * 2**20
@@ -90,7 +94,17 @@ def plan_store(scan: SourceScan, settings: Settings, limits: Limits, window: int
             continue
         left -= sum(len(plan.chunk_coords) for plan in plans)
         arrays += plans
-    return StorePlan(tuple(arrays), tuple(plan_units(arrays, window)), tuple(skipped))
+    for array in arrays:
+        LOGGER.debug("%s: %s, %s", array.path, array.strategy, "; ".join(array.reasons) or "as it is stored")
+    units = tuple(plan_units(arrays, window))
+    decoded = sum(array.strategy != "copy" for array in arrays)
+    LOGGER.info(
+        "plan: %s to copy, %s to decode, %s",
+        plural(len(arrays) - decoded, "array"),
+        f"{decoded:,}",
+        format_nbytes(sum(unit.nbytes for unit in units)),
+    )
+    return StorePlan(tuple(arrays), units, tuple(skipped))
 
 
 def refuse(file: str, skipped: Iterable[Skipped]) -> None:

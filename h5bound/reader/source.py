@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from h5bound.files.protocols import FileLocation
+
+LOGGER = logging.getLogger(__name__)
 
 
 class H5Source:
@@ -127,6 +130,7 @@ class H5Source:
         state = self.location.read_state()
         self._compare(self.state, state)
         file, file_bytes = self.location.open(state)
+        LOGGER.debug("%s: opened", self.path)
         return OpenFile(file, state, owned=True, file_bytes=file_bytes)
 
     def check_unchanged(self) -> None:
@@ -156,7 +160,7 @@ class H5Source:
             opened.close_datasets()
             self._idle.append(opened)
         else:
-            opened.close()
+            self._close(opened)
 
     def make_exclusive_for(self, dtypes: Iterable[np.dtype[Any] | None]) -> None:
         """Make the source exclusive if one of the types nests values of variable length.
@@ -181,7 +185,12 @@ class H5Source:
         finally:
             self.keeps_open = False
             while self._idle:
-                self._idle.pop().close()
+                self._close(self._idle.pop())
+
+    def _close(self, opened: OpenFile) -> None:
+        opened.close()
+        if opened.owned:
+            LOGGER.debug("%s: closed", self.path)
 
     def _compare(self, before: FileState, now: FileState, *, strict: bool = False) -> None:
         # a remote file has no inode: only an unchanged file is known to be the same
