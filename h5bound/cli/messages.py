@@ -16,17 +16,23 @@ KEYWORDS = (
 )  # fmt: skip
 """Parameters of the functions that are options here."""
 
-VALUE = r"""'[^']*'|"[^"]*"|\([^()]*\)|\[[^\[\]]*\]|\{[^{}]*\}|[^\s`'"()\[\]{},;:]+|"""
+LIST = r"\[(?:[^\[\]]|\[(?:[^\[\]]|\[[^\[\]]*\])*\])*\]"
+
+VALUE = rf"""'[^']*'|"[^"]*"|\([^()]*\)|{LIST}|\{{[^{{}}]*\}}|[^\s`'"()\[\]{{}},;:]+|"""
 
 KEYWORD = re.compile(
-    rf"(?<![^ (`])({'|'.join(name if '_' in name else f'{name}(?==)' for name in KEYWORDS)})\b(?:=({VALUE}))?"
+    rf"(?<![^ (`])(?<!\w\()({'|'.join(name if '_' in name else f'{name}(?==)' for name in KEYWORDS)})\b(?:=({VALUE}))?"
 )
 """A parameter in a message, perhaps with its value; a word without an underscore only with an equals sign."""
+
+SUBJECT = re.compile(rf"^({'|'.join(KEYWORDS)})(?=: )|^(source|target)=")
+"""A parameter that begins a message without a value, or one that is no option."""
 
 PHRASES = {
     "(64, 512)": "64,512",
     "left out by include or exclude": "left out by --include or --exclude",
-    "chunks or shards": "--chunks or --shards",
+    ", or what dask.config.set(scheduler=...) says": "",
+    ", or set dask.config.set(scheduler='threads')": "",
 }
 """Other words of Python in messages."""
 
@@ -45,32 +51,39 @@ def name_options(message: str) -> str:
     message = re.sub(r"\{GLOB: (\w+)\}", r"GLOB=\1", message)
     for phrase, words in PHRASES.items():
         message = message.replace(phrase, words)
+    message = SUBJECT.sub(lambda match: name_option(match[1], "") if match[1] else f"{match[2].upper()} ", message)
     return KEYWORD.sub(lambda match: name_option(match[1], match[2] or ""), message)
 
 
 def name_option(keyword: str, value: str) -> str:
     """Return an option with a value as it is typed.
 
-    >>> name_option("shards", "{'/a': (1, 2), '/b': '1 MiB'}"), name_option("resume", "True")
-    ('--shards /a=1,2 --shards /b=1 MiB', '--resume')
+    >>> name_option("shards", "{'/a': (1, 2), '*': '1 MiB'}"), name_option("resume", "True")
+    ('--shards /a=1,2 --shards 1 MiB', '--resume')
+    >>> name_option("chunks", "[['/a', [1, 2]]]"), name_option("include", "[]"), name_option("codecs", "''")
+    ('--chunks /a=1,2', 'no --include', "--codecs ''")
     """
     name = f"--{keyword.replace('_', '-')}"
     try:
-        given = literal_eval(value)
+        given = literal_eval(value) if value and value != "..." else value
     except (ValueError, SyntaxError):
         given = value
-    if given is True or given == "":
+    if given is True or not value:
         return name
-    if isinstance(given, dict):
-        return " ".join(f"{name} {glob}={join(size)}" for glob, size in given.items())
-    if isinstance(given, list):
-        return " ".join(f"{name} {item}" for item in given)
-    return f"{name} {join(given)}"
+    if given is None or given is False or given == []:
+        return f"no {name}"
+    items = given.items() if isinstance(given, dict) else given if isinstance(given, list) else [given]
+    return " ".join(f"{name} {join(item)}" for item in items)
 
 
 def join(value: object) -> str:
-    """Return a shape or another value as it is typed."""
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """Return a shape, a glob with a shape, or another value as it is typed."""
+    match value:
+        case (str(glob), size):
+            return join(size) if glob == "*" else f"{glob}={join(size)}"
+        case tuple() | list():
+            return ",".join(map(str, value))
+    return str(value) or "''"
 
 
 def fail(message: str, code: int) -> int:

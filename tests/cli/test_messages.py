@@ -31,10 +31,12 @@ def test_every_parameter_that_is_an_option_is_translated() -> None:
         ("pass {}=True", "pass {}"),
         ("pass {}=['a', 'b'] or not", "pass {} a {} b or not"),
         ("{}=(1, 2) for '/x'", "{} 1,2 for '/x'"),
-        ("{}={{'/a': (1, 2), '*': '1 MiB'}}: no", "{} /a=1,2 {} *=1 MiB: no"),
+        ("{}={{'/a': (1, 2), '*': '1 MiB'}}: no", "{} /a=1,2 {} 1 MiB: no"),
         ("{}=-1 is no number", "{} -1 is no number"),
         ("skip it with {}=", "skip it with {}"),
         ("use `{}=`", "use `{}`"),
+        ("{}: '' is not one", "{}: '' is not one"),
+        ("begun with {}=[], now {}=[['/a', [1, 2]]]", "begun with no {}, now {} /a=1,2"),
     ],
 )
 def test_a_parameter_in_a_message_is_an_option(keyword: str, form: str, typed: str) -> None:
@@ -43,6 +45,7 @@ def test_a_parameter_in_a_message_is_an_option(keyword: str, form: str, typed: s
 
 
 def test_other_words_stay_as_they_are() -> None:
+    assert name_options("target='-': a pipe") == "TARGET '-': a pipe"
     text = "/data/chunks=3/max_depth.h5: 3 chunks; verify the report, include all; 'window' of x=4"
     assert name_options(text) == text
 
