@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from h5bound.cli.messages import name_options
 from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def show_conversion(console: Console, report: ConversionReport) -> None:
             f"{entry.chunks:,}",
             format_nbytes(entry.stored_nbytes),
             format_nbytes(entry.written_nbytes) if report.complete else "",
-            Text(printable("; ".join(entry.reasons))),
+            Text(printable(name_options("; ".join(entry.reasons)))),
         )
     if report.arrays:
         console.print(table)
@@ -134,4 +135,4 @@ def show_list(console: Console, title: str, lines: list[str]) -> None:
     from rich.text import Text
 
     for line in lines:
-        console.print(Text(f"{title}: {line}", style=STYLES[title]))
+        console.print(Text(f"{title}: {name_options(line)}", style=STYLES[title]))

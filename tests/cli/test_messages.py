@@ -84,6 +84,17 @@ def test_one_thing_that_is_refused_is_one_line(tmp_path: Path, capsys: pytest.Ca
     assert re.search("/link: external link.*--allow-external.*--on-unsupported skip skips and lists it", line)
 
 
+def test_what_is_skipped_or_decoded_is_named_with_options_too(odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with h5py.File(odd, "a") as file:
+        file.create_dataset("x", data=[1, 2], chunks=(2,))
+    options = ["--on-unsupported", "skip", "--codecs", "zstd:1", "--verbose"]
+    assert run_command(["convert", str(odd), str(odd.with_suffix(".zarr")), *options]) == 3
+    out = capsys.readouterr().out
+    assert "not under --allow-external" in out
+    assert "--codecs zstd:1" in out
+    assert not re.search("allow_external|codecs=", out)
+
+
 def test_the_error_in_python_lists_everything(odd: Path) -> None:
     with pytest.raises(h5bound.H5BoundError) as caught:
         h5bound.convert(odd, odd.with_suffix(".zarr"))
