@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 from h5bound.cli.messages import name_options
-from h5bound.reports.text import format_nbytes, plural, printable
+from h5bound.reports.batch import digest_batch
+from h5bound.reports.conversion import digest_conversion
+from h5bound.reports.remarks import fit_sections
+from h5bound.reports.text import SCREEN_ROWS, count_rows, cut, fold_phrases, plural, printable
+from h5bound.reports.verification import digest_verification
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.console import Console
+    from rich.table import Table as RichTable
 
     from h5bound.cli.listing import Entry
     from h5bound.reports.batch import BatchReport
     from h5bound.reports.conversion import ConversionReport
+    from h5bound.reports.digest import Digest, Table
     from h5bound.reports.verification import VerificationReport
 
 
-MAX_PATH_WIDTH = 40
-"""Characters of the longest path that a table shows in one line."""
+FEW_ARRAYS, FEW_REMARKS = 12, 3
+"""Arrays of a conversion that have a row each, if so many remarks of each kind fit below them."""
+
+HEAD_ROWS, COLUMN_GAP = 2, 3
+"""Rows above those of a table, and columns between those of a table."""
+
+MIN_NAME_WIDTH = 12
+"""Characters of a name that is cut."""
 
 PLAIN_WIDTH = 10_000
 """Columns of output that is not a terminal, where lines are not wrapped."""
 
 STYLES = {
-    "copied": "green", "mixed": "yellow", "decoded": "cyan", "metadata": "dim", "": "default",
-    "skipped": "yellow", "note": "dim", "differs": "red", "failed": "red",
+    "copied": "green", "mixed": "yellow", "decoded": "cyan", "metadata": "dim", "equal": "green", "different": "red",
+    "skipped": "yellow", "not compared": "yellow", "differs": "red", "failed": "red",
 }  # fmt: skip
 
 
@@ -60,79 +74,71 @@ def show_tree(console: Console, title: str, entries: Sequence[Entry]) -> None:
     console.print(f"{plural(counts['group'], 'group')}, {plural(counts['dataset'], 'dataset')}")
 
 
-def show_conversion(console: Console, report: ConversionReport) -> None:
-    """Print a table of the datasets, the notes, what was skipped, and the summary."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+def show_conversion(console: Console, report: ConversionReport, *, verbose: bool = False) -> None:
+    """Print the summary, the arrays, what was skipped or looks different, and why chunks were not copied."""
+    show_digest(console, digest_conversion(report), verbose=verbose)
+
+
+def show_verification(console: Console, report: VerificationReport, *, verbose: bool = False) -> None:
+    """Print the result, the differences, and what was not compared."""
+    show_digest(console, digest_verification(report), verbose=verbose)
+
+
+def show_batch(console: Console, report: BatchReport, *, verbose: bool = False) -> None:
+    """Print the summary, the files, and what was skipped or failed; of one source, all about it."""
+    show_digest(console, digest_batch(report), verbose=verbose)
+
+
+def show_digest(console: Console, digest: Digest, *, verbose: bool) -> None:
+    """Print a report: of many arrays or objects the numbers, at most a screen, or with `verbose` each of them."""
     from rich.text import Text
 
-    fold = max((len(printable(entry.path)) for entry in report.arrays), default=0) > MAX_PATH_WIDTH
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("dataset", no_wrap=not fold, overflow="fold")
-    table.add_column("how", no_wrap=True)
-    for column in ("chunks", "stored", "written"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("why not copied")
-    for entry in report.arrays:
-        table.add_row(
-            Text(printable(entry.path)),
-            Text(entry.how or "", style=STYLES[entry.how or ""]),
-            f"{entry.chunks:,}",
-            format_nbytes(entry.stored_nbytes),
-            format_nbytes(entry.written_nbytes) if report.complete else "",
-            Text(printable(name_options("; ".join(entry.reasons)))),
-        )
-    if report.arrays:
-        console.print(table)
-    show_list(console, "note", [f"{printable(item.path)}: {printable(item.note)}" for item in report.notes])
-    show_list(console, "skipped", [str(item) for item in report.skipped if not item.asked])
-    console.print(Text(report.summary(), style="bold"))
-    if report.verification is not None:
-        show_verification(console, report.verification)
-
-
-def show_batch(console: Console, report: BatchReport) -> None:
-    """Print a table of the sources, a row for each that failed, and the summary; of one source, all about it."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    if len(report.conversions) == 1 and not report.failed:
-        show_conversion(console, report.conversions[0])
-        return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("file", overflow="fold")
-    for column in ("arrays", "stored", "written", "skipped"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for one in report.conversions:
-        table.add_row(
-            Text(printable(one.source.path)),
-            f"{len(one.arrays):,}",
-            format_nbytes(sum(entry.stored_nbytes for entry in one.arrays)),
-            format_nbytes(sum(entry.written_nbytes for entry in one.arrays)) if one.complete else "",
-            f"{len(one.skipped):,}" if one.skipped else "",
-        )
-    if report.conversions:
-        console.print(table)
-    for one in report.conversions:
-        if one.verification is not None:
-            name = printable(one.source.path)
-            show_list(console, "differs", [f"{name}: {item}" for item in one.verification.differences])
-    show_list(console, "failed", list(map(str, report.failed)))
-    console.print(Text(report.summary(), style="bold red" if report.exit_code == 1 else "bold"))
-
-
-def show_verification(console: Console, report: VerificationReport) -> None:
-    """Print every difference, and the summary."""
-    from rich.text import Text
-
-    show_list(console, "differs", list(map(str, report.differences)))
-    console.print(Text(report.summary(), style="bold green" if report.equal else "bold red"))
-
-
-def show_list(console: Console, title: str, lines: list[str]) -> None:
-    """Print lines, each after a title."""
-    from rich.text import Text
-
+    width, used = console.width, 0
+    words = cache(name_options)  # there are many facts and few reasons
+    digest = replace(digest, sections=tuple(section.reword(words) for section in digest.sections))
+    styles = ("bold red" if digest.failed else "bold", "bold red" if digest.failed else "bold green")
+    for line, style in zip((digest.summary, digest.verdict), styles, strict=True):
+        for part in fold_phrases(name_options(line), width) if line else ():
+            console.print(Text(part, style=style))
+            used += count_rows(part, width)
+    table, lines = digest.table, [line for section in digest.sections for line in section.list_all()]
+    if not verbose:
+        table, lines = choose_rows(digest, height=SCREEN_ROWS - used, width=width)
+    if table.rows:
+        console.print(make_table(table, width, fold=verbose))
     for line in lines:
-        console.print(Text(f"{title}: {name_options(line)}", style=STYLES[title]))
+        console.print(Text(line, style=STYLES.get(line.partition(":")[0], "default")))
+    if table is not digest.table or (not verbose and any("…" in line for line in lines)):
+        console.print(Text("--verbose lists all", style="dim"))
+
+
+def choose_rows(digest: Digest, *, height: int, width: int) -> tuple[Table, list[str]]:
+    """Return the table and the lines that fit on a screen: each array has a row if there are few."""
+    height -= 1  # the line that names --verbose
+    few = [cut(line, 2 * width) for section in digest.sections for line in section.list_lines(FEW_REMARKS)]
+    rows = len(digest.table.rows) + HEAD_ROWS + sum(count_rows(line, width) for line in few)
+    table = digest.table if len(digest.table.rows) <= FEW_ARRAYS and rows <= height else digest.totals
+    used = len(table.rows) + HEAD_ROWS if table.rows else 0
+    return table, fit_sections(digest.sections, height=height - used, width=width)
+
+
+def make_table(table: Table, width: int, *, fold: bool) -> RichTable:
+    """Return a table that is as wide as the terminal at most: long names are folded, or cut in the middle."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    columns = list(zip(table.columns, *table.rows, strict=True))
+    for number, column in enumerate(columns):
+        shown.add_column(
+            column[0], justify="left" if number < table.texts else "right", no_wrap=number > 0, overflow="fold"
+        )
+    others = sum(max(map(len, column)) + COLUMN_GAP for column in columns[1:])
+    for name, *cells in table.rows:
+        first = name if fold else cut(name, max(width - others, MIN_NAME_WIDTH))
+        shown.add_row(
+            Text(first, style=STYLES.get(first, "default")),
+            *(Text(cell, style=STYLES.get(cell, "default")) for cell in cells),
+        )
+    return shown

@@ -155,19 +155,19 @@ def convert_command(
     with show_steps(verbose):
         if len(sources) > 1 or is_folder(target, options):
             batch: BatchReport = convert(list(sources), target, **options)
-            return finish_batch(batch, quiet=quiet)
+            return finish_batch(batch, quiet=quiet, verbose=verbose > 0)
         report = convert(sources[0], target, **options)
     if not quiet:
-        show_conversion(make_console(), report)
+        show_conversion(make_console(), report, verbose=verbose > 0)
     if report.verification is not None and not report.verification.equal:
         return fail(f"{target}: {plural(len(report.verification.differences), 'difference')} from {sources[0]}", code=1)
     return report.exit_code
 
 
-def finish_batch(report: BatchReport, *, quiet: bool) -> int:
+def finish_batch(report: BatchReport, *, quiet: bool, verbose: bool) -> int:
     """Print the report of many sources, what failed on stderr, and return the exit code."""
     if not quiet:
-        show_batch(make_console(), report)
+        show_batch(make_console(), report, verbose=verbose)
     if report.exit_code != 1:
         return report.exit_code
     different = sum(one.exit_code == 1 for one in report.conversions)
@@ -176,7 +176,7 @@ def finish_batch(report: BatchReport, *, quiet: bool) -> int:
         if report.failed
         else []
     )
-    counts += [f"{plural(different, 'store')} differ"] if different else []
+    counts += ["1 store differs" if different == 1 else f"{different:,} stores differ"] if different else []
     details = [f"  {item}" for item in report.failed] if quiet else []
     return fail("\n".join([f"{report.target}: {'; '.join(counts)}", *details]), code=1)
 
@@ -206,7 +206,7 @@ def verify_command(source: str, target: str, *, quiet: bool, verbose: int, **opt
     with show_steps(verbose):
         result = verify(source, target, progress=not quiet, **options)
     if not quiet:
-        show_verification(make_console(), result)
+        show_verification(make_console(), result, verbose=verbose > 0)
     return result.exit_code
 
 

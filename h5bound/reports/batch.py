@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from collections import defaultdict
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from h5bound.reports.entries import REPORT_VERSION
-from h5bound.reports.text import format_list, format_nbytes, plural, printable
+from h5bound.reports.conversion import digest_conversion
+from h5bound.reports.digest import Digest, Table
+from h5bound.reports.entries import REPORT_VERSION, count_skipped
+from h5bound.reports.html import render
+from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from h5bound.reports.conversion import ConversionReport
+
+
+COLUMNS = ("arrays", "stored", "written", "skipped")
+"""Columns of a table of files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,34 +91,82 @@ class BatchReport:
         stored, written = sum(a.stored_nbytes for a in arrays), sum(a.written_nbytes for a in arrays)
         total = len(self.conversions) + len(self.failed)
         planned = any(not report.complete for report in self.conversions)
-        skipped = sum(len(report.skipped) for report in self.conversions)
         different = sum(report.exit_code == 1 for report in self.conversions)
         compared = any(report.verification is not None for report in self.conversions)
         parts = [
             f"{len(self.conversions):,} of {plural(total, 'file')} {'can be ' if planned else ''}converted, "
-            f"{plural(len(arrays), 'array')}; {format_nbytes(stored)} stored, {format_nbytes(written)} written "
-            f"in {self.seconds:.2f} s"
+            f"{plural(len(arrays), 'array')}; {format_nbytes(stored)} stored"
+            f"{'' if planned else f', {format_nbytes(written)} written in {self.seconds:.2f} s'}"
         ]
         parts += [f"{plural(len(self.failed), 'file')} failed"] if self.failed else []
-        parts += [f"{plural(skipped, 'thing')} skipped"] if skipped else []
+        parts += count_skipped([item for report in self.conversions for item in report.skipped])
         if compared:
-            parts.append(f"{plural(different, 'store')} differ" if different else "all equal to their sources")
+            differ = "1 store differs" if different == 1 else f"{different:,} stores differ"
+            parts.append(differ if different else "all equal to their sources")
         return "; ".join([*parts, "dry run: nothing written"] if planned else parts)
 
     def __repr__(self) -> str:
-        lines = [f"<BatchReport {printable(self.target)}", f"  {self.summary()}"]
-        lines += format_list("failed", list(map(str, self.failed)))
-        lines += format_list(
-            "skipped",
-            [f"{printable(report.source.path)}: {item}" for report in self.conversions for item in report.skipped],
-        )
-        lines += format_list(
-            "differs",
-            [
-                f"{printable(report.source.path)}: {item}"
-                for report in self.conversions
-                if report.verification is not None
-                for item in report.verification.differences
-            ],
-        )
-        return "\n".join(lines) + ">"
+        return str(digest_batch(self))
+
+    def _repr_html_(self) -> str:
+        return render(digest_batch(self))
+
+
+def digest_batch(report: BatchReport) -> Digest:
+    """Return the report in short."""
+    one = report.conversions[0] if len(report.conversions) == 1 and not report.failed else None
+    if one is not None:
+        return digest_conversion(one)
+    conversions = report.conversions
+    results = {name_result(conversion): None for conversion in conversions}
+    groups = [(result, [item for item in conversions if name_result(item) == result]) for result in results]
+    return Digest(
+        kind="BatchReport",
+        subject=printable(report.target),
+        summary=report.summary(),
+        failed=report.exit_code == 1,
+        table=Table(
+            ("file", "result", *COLUMNS),
+            tuple((printable(item.source.path), name_result(item), *count_all([item])) for item in conversions),
+            texts=2,
+        ),
+        totals=Table(
+            ("result", "files", *COLUMNS),
+            tuple((result, f"{len(group):,}", *count_all(group)) for result, group in groups),
+        ),
+        sections=list_batch_sections(report),
+    )
+
+
+def name_result(report: ConversionReport) -> str:
+    """Return the word for what became of a source."""
+    if report.verification is not None:
+        return "equal" if report.verification.equal else "different"
+    return "converted" if report.complete else "planned"
+
+
+def count_all(reports: Sequence[ConversionReport]) -> tuple[str, ...]:
+    """Return the numbers of `COLUMNS` for all the reports."""
+    arrays = [entry for report in reports for entry in report.arrays]
+    skipped = sum(not item.asked for report in reports for item in report.skipped)
+    return (
+        f"{len(arrays):,}",
+        format_nbytes(sum(entry.stored_nbytes for entry in arrays)),
+        format_nbytes(sum(entry.written_nbytes for entry in arrays)),
+        f"{skipped:,}",
+    )
+
+
+def list_batch_sections(report: BatchReport) -> tuple[Section, ...]:
+    """Return the errors, and the sections of all files by their titles, with the file before each name."""
+    failed = (Fact.of("file", item.source, item.error.removeprefix(f"{item.source}: ")) for item in report.failed)
+    facts: dict[str, list[Fact]] = defaultdict(list)
+    for conversion in report.conversions:
+        file = printable(PurePath(conversion.source.path).name)
+        for section in digest_conversion(conversion).sections:
+            for remark in section.remarks:
+                facts[section.title] += [replace(fact, name=f"{file}: {fact.name}") for fact in remark.facts]
+    return (
+        Section("failed", group_facts(failed)),
+        *(Section(title, group_facts(them)) for title, them in facts.items()),
+    )

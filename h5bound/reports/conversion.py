@@ -7,11 +7,32 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from h5bound.reports.entries import REPORT_VERSION, Converted, Link, ReportNote, Skipped, SourceInfo
-from h5bound.reports.text import format_list, format_nbytes, plural, printable
+from h5bound.reports.digest import Digest, Table
+from h5bound.reports.entries import (
+    REPORT_VERSION,
+    Converted,
+    Link,
+    ReportNote,
+    Skipped,
+    SourceInfo,
+    Strategy,
+    count_skipped,
+)
+from h5bound.reports.html import render
+from h5bound.reports.remarks import ARROW, Fact, Section, group_facts
+from h5bound.reports.text import format_nbytes, plural, printable
+from h5bound.reports.verification import VerificationReport, list_differences
 
 if TYPE_CHECKING:
-    from h5bound.reports.verification import VerificationReport
+    from collections.abc import Iterable, Iterator, Sequence
+
+STRATEGIES: tuple[Strategy, ...] = ("copied", "mixed", "decoded", "metadata")
+"""In the order in which reports have them."""
+
+LINKED = "kept only in _LINKS of the group"
+
+LAYOUTS = {"contiguous": "contiguous in the file, without chunks", "compact": "compact in the file, without chunks"}
+"""Reasons that are a word of HDF5, as people read them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,30 +96,92 @@ class ConversionReport:
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     def summary(self) -> str:
-        """Return one line: the numbers of arrays by strategy and of groups, the bytes and the seconds."""
+        """Return one line: arrays by strategy, groups and links, bytes and seconds, and what is not in the store."""
         arrays = self.arrays
         counts = Counter(entry.how for entry in arrays)
-        strategies = [f"{counts[how]} {how}" for how in ("copied", "mixed", "decoded", "metadata") if counts[how]]
-        stored, written = sum(a.stored_nbytes for a in arrays), sum(a.written_nbytes for a in arrays)
-        counted = f"{plural(len(arrays), 'array')} ({', '.join(strategies)})" if arrays else "no arrays"
-        groups = plural(len(self.converted) - len(arrays), "group")
-        asked = sum(item.asked for item in self.skipped)
-        left_out = f"{plural(asked, 'object')} left out by include or exclude; " if asked else ""
-        skipped = f"{plural(len(self.skipped) - asked, 'thing')} skipped; " if len(self.skipped) > asked else ""
-        if self.complete and self.remark:
-            state = f"{format_nbytes(written)} in the store; {left_out}{skipped}{self.remark}; nothing written"
-            return f"{counted}, {groups}; {format_nbytes(stored)} stored, {state}"
-        state = "complete" if self.complete else "; ".join(["dry run: nothing written", *filter(None, [self.remark])])
-        return (
-            f"{counted}, {groups}; {format_nbytes(stored)} stored, {format_nbytes(written)} written "
-            f"in {self.seconds:.2f} s; {left_out}{skipped}{state}"
-        )
+        strategies = ", ".join(f"{counts[how]:,} {how}" for how in STRATEGIES if counts[how])
+        nodes = [f"{plural(len(arrays), 'array')} ({strategies})" if arrays else "no arrays"]
+        nodes.append(plural(len(self.converted) - len(arrays), "group"))
+        nodes += [plural(len(self.links), "link")] if self.links else []
+        parts = [", ".join(nodes)]
+        resumed = self.complete and self.remark != ""
+        if arrays:
+            stored, written = sum(a.stored_nbytes for a in arrays), sum(a.written_nbytes for a in arrays)
+            done = "in the store" if resumed else f"written in {self.seconds:.2f} s"
+            parts.append(
+                f"{format_nbytes(stored)} stored" + (f", {format_nbytes(written)} {done}" if self.complete else "")
+            )
+        parts += count_skipped(self.skipped)
+        if resumed:
+            return "; ".join([*parts, self.remark, "nothing written"])
+        state = ["complete"] if self.complete else ["dry run: nothing written", *filter(None, [self.remark])]
+        return "; ".join([*parts, *state])
 
     def __repr__(self) -> str:
-        lines = [f"<ConversionReport {printable(self.source.path)} -> {printable(self.target)}", f"  {self.summary()}"]
-        lines += format_list("skipped", [str(item) for item in self.skipped if not item.asked])
-        decoded = [a for a in self.arrays if a.how in ("decoded", "mixed")]
-        lines += format_list("not copied", [f"{printable(a.path)}: {', '.join(a.reasons)}" for a in decoded])
-        if self.verification is not None:
-            lines.append(f"  verified: {self.verification.summary()}")
-        return "\n".join(lines) + ">"
+        return str(digest_conversion(self))
+
+    def _repr_html_(self) -> str:
+        return render(digest_conversion(self))
+
+
+def digest_conversion(report: ConversionReport) -> Digest:
+    """Return the report in short."""
+    compared = report.verification
+    return Digest(
+        kind="ConversionReport",
+        subject=f"{printable(report.source.path)} -> {printable(report.target)}",
+        summary=report.summary(),
+        verdict="" if compared is None else f"verified: {compared.summary()}",
+        failed=report.exit_code == 1,
+        table=Table(
+            ("dataset", "how", *size_columns(report)),
+            tuple((printable(a.path), a.how or "", *describe_sizes(report, [a])) for a in report.arrays),
+            texts=2,
+        ),
+        totals=total_arrays(report),
+        sections=(*([] if compared is None else [list_differences(compared)]), *list_sections(report)),
+    )
+
+
+def total_arrays(report: ConversionReport) -> Table:
+    """Return the table of all arrays, a row for each way in which they were converted."""
+    groups = [[a for a in report.arrays if a.how == how] for how in STRATEGIES]
+    rows = ((arrays[0].how or "", f"{len(arrays):,}", *describe_sizes(report, arrays)) for arrays in groups if arrays)
+    return Table(("how", "arrays", *size_columns(report)), tuple(rows))
+
+
+def size_columns(report: ConversionReport) -> tuple[str, ...]:
+    """Return the titles of `describe_sizes`."""
+    return ("chunks", "stored", "written") if report.complete else ("chunks", "stored")
+
+
+def describe_sizes(report: ConversionReport, arrays: Sequence[Converted]) -> tuple[str, ...]:
+    """Return chunks and bytes of arrays; those written only if they are."""
+    chunks = f"{sum(a.chunks for a in arrays):,}"
+    stored, written = (sum(a.stored_nbytes for a in arrays), sum(a.written_nbytes for a in arrays))
+    return (chunks, format_nbytes(stored), format_nbytes(written))[: len(size_columns(report))]
+
+
+def list_sections(report: ConversionReport) -> tuple[Section, ...]:
+    """Return what was not converted, what looks different in the store, and why chunks were not copied."""
+    # an array counts for each of its reasons
+    decoded = ((a.path, reason) for a in report.arrays if a.how in ("decoded", "mixed") for reason in a.reasons)
+    return (
+        Section("skipped", group_facts(item.to_fact() for item in report.skipped if not item.asked)),
+        Section("note", group_facts(Fact.of("object", item.path, item.note) for item in report.notes)),
+        Section("renamed", group_facts(list_renamed(report.converted))),
+        Section(
+            "links",
+            group_facts(Fact.of(f"{item.kind} link", f"{item.path}{ARROW}{item.to}", LINKED) for item in report.links),
+        ),
+        Section(
+            "not copied", group_facts(Fact.of("array", path, LAYOUTS.get(reason, reason)) for path, reason in decoded)
+        ),
+    )
+
+
+def list_renamed(converted: Iterable[Converted]) -> Iterator[Fact]:
+    """Yield the nodes that have another name in the store."""
+    for entry in converted:
+        if entry.path.rpartition("/")[2] != entry.target.rpartition("/")[2]:
+            yield Fact.of("node", f"{entry.path}{ARROW}{entry.target}", "the name is escaped in the store")

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from h5bound.reports.text import printable
+from h5bound.reports.remarks import Fact
+from h5bound.reports.text import plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 REPORT_VERSION = 1
 """Version of the JSON form. It changes when the meaning of a field changes."""
@@ -89,8 +90,12 @@ class Skipped:
         asked = {"asked": True} if self.asked else {}
         return name_entry(self.path, self.attribute) | {"reason": self.reason} | asked
 
+    def to_fact(self) -> Fact:
+        """Return what the text forms say."""
+        return make_fact(self.path, self.attribute, self.reason)
+
     def __str__(self) -> str:
-        return describe_entry(self.path, self.attribute, self.reason)
+        return str(self.to_fact())
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +131,12 @@ class Difference:
         """Return the JSON object."""
         return name_entry(self.path, self.attribute) | {"what": self.what}
 
+    def to_fact(self) -> Fact:
+        """Return what the text forms say."""
+        return make_fact(self.path, self.attribute, self.what)
+
     def __str__(self) -> str:
-        return describe_entry(self.path, self.attribute, self.what)
+        return str(self.to_fact())
 
 
 def name_entry(path: str, attribute: str | None) -> dict[str, object]:
@@ -135,14 +144,27 @@ def name_entry(path: str, attribute: str | None) -> dict[str, object]:
     return {"path": path} if attribute is None else {"path": path, "attribute": attribute}
 
 
-def describe_entry(path: str, attribute: str | None, text: str) -> str:
-    """Return a line about an object or one of its attributes."""
-    return f"{describe_subject(path, attribute)}: {printable(text)}"
+def make_fact(path: str, attribute: str | None, text: str) -> Fact:
+    """Return what a report says of an object or of one of its attributes."""
+    if attribute is None:
+        return Fact.of("object", path, text)
+    return Fact.of("attribute", f"{attribute!r} of {path}", text)
 
 
-def describe_subject(path: str, attribute: str | None) -> str:
-    """Return the words for an object or one of its attributes."""
-    return printable(path if attribute is None else f"attribute {attribute!r} of {path}")
+def count_skipped(skipped: Sequence[Skipped], by: str = "") -> list[str]:
+    """Return phrases with the numbers of objects and attributes that are not in the store.
+
+    >>> count_skipped([Skipped("/a", "odd"), Skipped("/b", "odd", attribute="units"), Skipped("/c", "", asked=True)])
+    ['1 object left out by include or exclude', '1 object, 1 attribute skipped']
+    """
+    phrases = []
+    for asked, verb in ((True, "left out by include or exclude"), (False, f"skipped{by}")):
+        items = [item for item in skipped if item.asked is asked]
+        attributes = sum(item.attribute is not None for item in items)
+        counts = {"object": len(items) - attributes, "attribute": attributes}
+        counted = ", ".join(plural(count, noun) for noun, count in counts.items() if count)
+        phrases += [f"{counted} {verb}"] if items else []
+    return phrases
 
 
 def list_by_reason(skipped: Iterable[Skipped]) -> list[str]:
@@ -159,5 +181,5 @@ def list_by_reason(skipped: Iterable[Skipped]) -> list[str]:
         if len(items) == 1:
             lines.append(f"  {items[0]}")
         else:
-            lines += [f"  {printable(reason)}:", *(f"    {describe_subject(i.path, i.attribute)}" for i in items)]
+            lines += [f"  {printable(reason)}:", *(f"    {item.to_fact().label}" for item in items)]
     return lines

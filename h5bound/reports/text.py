@@ -1,17 +1,12 @@
-"""Words of the text forms: counts, sizes, names and lists."""
+"""Words of the text forms: counts, sizes and names."""
 
 from __future__ import annotations
 
-MAX_LISTED = 20
-"""Most entries of one list in the text forms, which show only the number of the others."""
+from textwrap import wrap
+from unicodedata import east_asian_width
 
-
-def format_list(title: str, lines: list[str]) -> list[str]:
-    """Return indented lines for one list of a text form, cut off after `MAX_LISTED`."""
-    shown = [f"  {title} {line}" for line in lines[:MAX_LISTED]]
-    if len(lines) > MAX_LISTED:
-        shown.append(f"  {title} … and {len(lines) - MAX_LISTED} more")
-    return shown
+SCREEN_ROWS, SCREEN_WIDTH = 22, 80
+"""Size of what a text form takes: a screen, with room for the command before it and the prompt after it."""
 
 
 def plural(count: int, noun: str) -> str:
@@ -46,3 +41,41 @@ def printable(text: str) -> str:
     'a\\nb\\udcff'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def cut(text: str, width: int) -> str:
+    """Return printable text of at most `width` characters: the middle of a longer one is left out.
+
+    >>> cut("/entry/instrument/detector/data", 20)
+    '/entry/in…ector/data'
+    """
+    if len(text) <= width:
+        return text
+    return f"{text[: (width - 1) // 2]}…{text[-(width // 2) :]}"
+
+
+def fold_phrases(line: str, width: int) -> list[str]:
+    """Return a line cut after semicolons into lines that fit, where that is possible.
+
+    >>> fold_phrases("1 array, 1 group; 8 B stored; complete", 30)
+    ['1 array, 1 group; 8 B stored;', 'complete']
+    """
+    lines = [""]
+    for phrase in line.split("; "):
+        joined = f"{lines[-1]}; {phrase}" if lines[-1] else phrase
+        if lines[-1] and len(joined) >= width:
+            lines[-1] += ";"
+            lines.append(phrase)
+        else:
+            lines[-1] = joined
+    return lines
+
+
+def count_rows(line: str, width: int) -> int:
+    """Return the rows that a line takes on a terminal.
+
+    >>> count_rows("", 80), count_rows("x" * 81, 80), count_rows("値" * 41, 80)
+    (1, 2, 2)
+    """
+    columns = len(line) + sum(east_asian_width(character) in "WF" for character in line)
+    return max(1, -(-columns // width), len(wrap(line, width)))

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from h5bound.reports.entries import REPORT_VERSION, Difference, Skipped
-from h5bound.reports.text import format_list, format_nbytes, plural, printable
+from h5bound.reports.digest import Digest
+from h5bound.reports.entries import REPORT_VERSION, Difference, Skipped, count_skipped
+from h5bound.reports.html import render
+from h5bound.reports.remarks import Section, group_facts
+from h5bound.reports.text import format_nbytes, plural, printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +64,31 @@ class VerificationReport:
             f"{plural(self.arrays, 'array')}, {plural(self.attributes, 'attribute')}, "
             f"{format_nbytes(self.nbytes)} compared in {self.seconds:.2f} s"
         )
-        asked = sum(item.asked for item in self.skipped)
-        skipped = f"; {plural(asked, 'object')} left out by include or exclude" if asked else ""
-        if len(self.skipped) > asked:
-            skipped += f"; {plural(len(self.skipped) - asked, 'thing')} skipped by the conversion"
         verdict = "equal" if self.equal else plural(len(self.differences), "difference")
-        return f"{verdict}; {compared}{skipped}"
+        return "; ".join([verdict, compared, *count_skipped(self.skipped, " by the conversion")])
 
     def __repr__(self) -> str:
-        lines = [f"<VerificationReport {printable(self.source)} vs {printable(self.target)}", f"  {self.summary()}"]
-        lines += format_list("differs", [str(item) for item in self.differences])
-        return "\n".join(lines) + ">"
+        return str(digest_verification(self))
+
+    def _repr_html_(self) -> str:
+        return render(digest_verification(self))
+
+
+def digest_verification(report: VerificationReport) -> Digest:
+    """Return the report in short."""
+    return Digest(
+        kind="VerificationReport",
+        subject=f"{printable(report.target)} compared with {printable(report.source)}",
+        summary="",
+        verdict=report.summary(),
+        failed=not report.equal,
+        sections=(
+            list_differences(report),
+            Section("not compared", group_facts(item.to_fact() for item in report.skipped if not item.asked)),
+        ),
+    )
+
+
+def list_differences(report: VerificationReport) -> Section:
+    """Return what differs."""
+    return Section("differs", group_facts(item.to_fact() for item in report.differences))

@@ -209,7 +209,7 @@ def test_the_demo_says_what_it_made_where_and_what_to_do_next(
     monkeypatch.chdir(tmp_path)
     assert run_command(["demo"]) == 0
     out = capsys.readouterr().out
-    story = ("wrote", "h5bound-demo/demo.h5", "converted", "h5bound-demo/demo.zarr", "/camera/images", "equal", "next")
+    story = ("wrote", "h5bound-demo/demo.h5", "converted", "h5bound-demo/demo.zarr", "equal", "not copied", "next")
     places = [out.index(word) for word in story]
     assert places == sorted(places)
     assert "an earlier demo" not in out
@@ -276,7 +276,7 @@ def test_a_terminal_shows_a_bar_and_a_table_that_fits(columns: int, tmp_path: Pa
     lines = [line for line in out.replace("\r", "\n").splitlines() if line.strip()]
     assert max(map(len, lines)) <= columns
     assert any("converting" in line and "━" in line for line in lines)
-    assert any("/catalogue/spectrum" in line and "copied" in line for line in lines)
+    assert any(line.startswith("copied") for line in lines)
     assert any("equal; 14 arrays" in line for line in lines)
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from h5bound.reports.conversion import ConversionReport
 from h5bound.reports.entries import Converted, Difference, Link, ReportNote, Skipped, SourceInfo
-from h5bound.reports.text import MAX_LISTED, format_nbytes
+from h5bound.reports.html import MAX_HTML
+from h5bound.reports.text import SCREEN_ROWS, SCREEN_WIDTH, count_rows, format_nbytes
 from h5bound.reports.verification import VerificationReport
 
 SOURCE = SourceInfo("scan.h5", 123, 456, "2.0.0")
@@ -87,21 +88,107 @@ def test_the_exit_code_follows_from_the_report(changes: dict[str, object], code:
 
 def test_the_repr_says_what_was_left_out_and_what_was_not_kept() -> None:
     report = conversion(
-        converted=(Converted("/x", "x", "decoded", 1, 10, 12, ("contiguous",)),),
-        skipped=(Skipped("/odd\n", "no Zarr form"),),
+        converted=(
+            Converted("/x", "x", "decoded", 1, 10, 12, ("HDF5's filter lzf",)),
+            Converted("/never", "never", "metadata", reasons=("contiguous",)),
+            Converted("/%", "%25", "copied", 1, 10, 10),
+        ),
+        skipped=(Skipped("/odd\n", "no Zarr form"), Skipped("/raw", "left out by include or exclude", asked=True)),
+        links=(Link("/again", "hard", "/x"),),
+        notes=(ReportNote("/mytype", "committed type"),),
         verification=VERIFIED,
     )
-    text = repr(report)
-    assert "scan.h5 -> scan.zarr" in text
-    assert "skipped /odd\\n: no Zarr form" in text
-    assert "not copied /x: contiguous" in text
-    assert "verified: equal" in text
+    assert repr(report).splitlines() == [
+        "<ConversionReport scan.h5 -> scan.zarr",
+        "  3 arrays (1 copied, 1 decoded, 1 metadata), 0 groups, 1 link; 20 B stored, 22 B written in 1.23 s; "
+        "1 object left out by include or exclude; 1 object skipped; complete",
+        "  verified: equal; 2 arrays, 3 attributes, 4.0 KiB compared in 0.50 s",
+        "  skipped: /odd\\n: no Zarr form",
+        "  note: /mytype: committed type",
+        "  renamed: node /% -> %25: the name is escaped in the store",
+        "  links: hard link /again -> /x: kept only in _LINKS of the group",
+        "  not copied: /x: HDF5's filter lzf>",
+    ]
 
 
-def test_the_repr_cuts_off_a_long_list() -> None:
-    report = conversion(skipped=tuple(Skipped(f"/{i}", "no form") for i in range(MAX_LISTED + 5)))
-    assert "… and 5 more" in repr(report)
-    assert len(repr(report).splitlines()) == MAX_LISTED + 3
+def test_what_is_not_there_is_not_counted() -> None:
+    assert conversion(converted=(Converted("/", ""),)).summary() == "no arrays, 1 group; complete"
+    assert conversion(complete=False).summary() == "1 array (1 copied), 1 group; 380 B stored; dry run: nothing written"
+
+
+def make_large(count: int) -> ConversionReport:
+    """Return a report on so many objects, of each kind that there is."""
+    name = "<script>alert('&')</script>\x1b[31m\udcff " + "n" * 40
+    reasons = [f"reason {number} " + "that takes more than one line on a screen " * 3 for number in range(40)]
+    return conversion(
+        converted=(
+            Converted("/", ""),
+            *(
+                Converted(
+                    f"/{i}{name}",
+                    f"{i}x",
+                    ("copied", "decoded", "mixed", "metadata")[i % 4],
+                    i,
+                    i,
+                    i,
+                    tuple(reasons[i % 40 : i % 40 + 2]),
+                )
+                for i in range(count)
+            ),
+        ),
+        skipped=tuple(
+            Skipped(f"/s{i}{name}", reasons[i % 40], attribute="units" if i % 2 else None, asked=i % 3 == 0)
+            for i in range(count)
+        ),
+        links=tuple(Link(f"/l{i}{name}", ("hard", "soft")[i % 2], f"/{name}") for i in range(count)),
+        notes=tuple(ReportNote(f"/n{i}{name}", f"attribute {name!r} is odd") for i in range(count)),
+        verification=VerificationReport(
+            "a.h5",
+            "a.zarr",
+            count,
+            count,
+            count,
+            0.5,
+            tuple(Difference(f"/d{i}", reasons[i % 7]) for i in range(count)),
+        ),
+    )
+
+
+@pytest.mark.parametrize("count", [2, 30, 1000])
+def test_the_text_form_is_never_longer_than_a_screen(count: int) -> None:
+    report = make_large(count)
+    for text in (repr(report), repr(report.verification)):
+        assert text.isprintable() or set(text) - {"\n"} == {c for c in text if c.isprintable()}
+        assert sum(count_rows(line, SCREEN_WIDTH) for line in text.splitlines()) <= SCREEN_ROWS + 1
+    assert "\x1b" not in repr(report)
+
+
+def test_a_reason_is_named_once_with_its_count() -> None:
+    skipped = tuple(Skipped(f"/{i}", "no Zarr form") for i in range(680))
+    links = tuple(Skipped(f"/e{i}", f"external link to raw{i}.h5:/x: no such file") for i in range(680))
+    text = repr(conversion(skipped=(*skipped, *links)))
+    assert "skipped: 680 objects: no Zarr form (/0, /1, /2, …)" in text
+    assert "skipped: 680 objects: external link: no such file (/e0, /e1, /e2, …)" in text
+    assert "1,360 objects skipped" in text
+
+
+def test_html_escapes_names_and_is_short() -> None:
+    html = make_large(1000)._repr_html_()
+    assert len(html.encode()) <= MAX_HTML
+    assert "<script" not in html
+    assert "\x1b" not in html
+    assert "&lt;script&gt;" in html
+    assert "<details>" in html
+    assert html.isascii() or html.encode()
+
+
+def test_html_shows_few_arrays_at_once_and_many_after_a_click() -> None:
+    few = conversion()._repr_html_()
+    assert "<details>" not in few
+    assert "<td class=text>/x<td class=text>copied<td>148<td>380 B<td>380 B" in few
+    many = conversion(converted=tuple(Converted(f"/{i}", f"{i}", "copied", 1, 2**20, 2**20) for i in range(50)))
+    assert "<td class=text>copied<td>50<td>50<td>50.0 MiB<td>50.0 MiB" in many._repr_html_()
+    assert "<summary>50 datasets</summary>" in many._repr_html_()
 
 
 def test_a_verification_report_lists_differences_by_object_and_attribute() -> None:
@@ -110,7 +197,9 @@ def test_a_verification_report_lists_differences_by_object_and_attribute() -> No
     )
     assert not report.equal
     assert report.exit_code == 1
-    assert "differs attribute 'units' of /x: differs" in repr(report)
+    assert "differs: attribute 'units' of /x: differs" in repr(report)
+    assert "not compared: /y: no form" in repr(report)
+    assert "1 difference" in report._repr_html_()
     entry = json.loads(report.to_json())
     assert entry["differences"] == [{"path": "/x", "attribute": "units", "what": "differs"}]
     assert entry["skipped"] == [{"path": "/y", "reason": "no form"}]

@@ -1,0 +1,168 @@
+"""What a report says of many objects, grouped: each reason once, with its count and a few of the objects."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from h5bound.reports.text import count_rows, cut, plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+EXAMPLES = 3
+"""Things that a line names at most."""
+
+EXAMPLE_WIDTH = 40
+"""Characters of such a name."""
+
+FORMS = (*((limit, examples) for examples in (3, 1) for limit in (10, 7, 5, 4)), (3, 1), (2, 1))
+"""Numbers of remarks of one kind, and of things that each names: what is shown, as far as it fits."""
+
+OWN_WORDS = (
+    (re.compile(r"^[\d,]+ of [\d,]+ chunks "), "some chunks "),
+    (re.compile(r"^(external|soft|user-defined) link (?:to|of) .+?: "), r"\1 link: "),
+    (re.compile(r"^attribute ('[^']*'|\"[^\"]*\") "), "attribute "),
+)
+"""Parts of reasons that differ from object to object, and what stands for them where a line speaks of several."""
+
+
+ARROW = " -> "
+"""Between the path of a link, or of a node that is renamed, and the other one."""
+
+PLAIN = {"array", "file", "object"}
+"""Nouns that are left out before a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What a report says of one thing. All text is printable."""
+
+    noun: str
+    """What it is, like ``attribute``."""
+    name: str
+    reason: str
+
+    @classmethod
+    def of(cls, noun: str, name: str, reason: str) -> Fact:
+        """Return a fact with names and reasons as they are in a report."""
+        return cls(noun, printable(name), printable(reason))
+
+    def abbreviate(self) -> str:
+        """Return a name that is not long, without what a link refers to if that would make it so."""
+        name = self.name if len(self.name) <= EXAMPLE_WIDTH else self.name.partition(ARROW)[0]
+        return cut(name, EXAMPLE_WIDTH)
+
+    @property
+    def label(self) -> str:
+        """The name, after the noun where it says more."""
+        return self.name if self.noun in PLAIN else f"{self.noun} {self.name}"
+
+    def __str__(self) -> str:
+        return f"{self.label}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One reason, and all things of one kind that it holds for."""
+
+    reason: str
+    facts: tuple[Fact, ...]
+
+    def describe(self, examples: int = EXAMPLES) -> str:
+        """Return the line that names so many of the things."""
+        if len(self.facts) == 1:
+            return str(self.facts[0])
+        named = [fact.abbreviate() for fact in self.facts[:examples]]
+        more = ["…"] if len(self.facts) > examples else []
+        return f"{plural(len(self.facts), self.facts[0].noun)}: {self.reason} ({', '.join([*named, *more])})"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """All remarks of one kind."""
+
+    title: str
+    """Like ``skipped``."""
+    remarks: tuple[Remark, ...]
+    """The one with the most objects first."""
+
+    def reword(self, change: Callable[[str], str]) -> Section:
+        """Return the section with changed reasons."""
+        remarks = (
+            Remark(change(remark.reason), tuple(replace(fact, reason=change(fact.reason)) for fact in remark.facts))
+            for remark in self.remarks
+        )
+        return Section(self.title, tuple(remarks))
+
+    def list_lines(self, limit: int, examples: int = EXAMPLES) -> list[str]:
+        """Return a line for each of so many remarks, and one for the others."""
+        lines = [f"{self.title}: {remark.describe(examples)}" for remark in self.remarks[:limit]]
+        rest = self.remarks[limit:]
+        if rest:
+            count = sum(len(remark.facts) for remark in rest)
+            others = plural(len(rest), "other reason" if limit else "reason")
+            lines.append(f"{self.title}: … {'and ' if limit else ''}{count:,} for {others}")
+        return lines
+
+    def list_all(self) -> list[str]:
+        """Return a line for each thing."""
+        return [f"{self.title}: {fact}" for remark in self.remarks for fact in remark.facts]
+
+
+def group_facts(facts: Iterable[Fact]) -> tuple[Remark, ...]:
+    """Return the remarks that facts amount to, the one on the most things first.
+
+    >>> facts = [Fact("object", name, reason) for name, reason in (("/a", "odd"), ("/b", "gone"), ("/c", "odd"))]
+    >>> [remark.describe() for remark in group_facts(facts)]
+    ['2 objects: odd (/a, /c)', '/b: gone']
+    """
+    groups: dict[tuple[str, str], list[Fact]] = defaultdict(list)
+    for fact in facts:
+        groups[fact.noun, generalise(fact.reason)].append(fact)
+    remarks = [
+        Remark(members[0].reason if len({fact.reason for fact in members}) == 1 else general, tuple(members))
+        for (_, general), members in groups.items()
+    ]
+    return tuple(sorted(remarks, key=lambda remark: -len(remark.facts)))
+
+
+def generalise(reason: str) -> str:
+    """Return a reason without the words that it has for one object only.
+
+    >>> generalise("3 of 20 chunks re-encoded"), generalise("external link to a.h5: no such file")
+    ('some chunks re-encoded', 'external link: no such file')
+    """
+    for pattern, words in OWN_WORDS:
+        reason = pattern.sub(words, reason)
+    return reason
+
+
+def fit_sections(sections: Iterable[Section], *, height: int, width: int) -> list[str]:
+    """Return lines that take at most `height` rows of `width` columns, with as many remarks as fit.
+
+    Rather a remark names fewer things than another remark is left out, and rather one of a later section. Each section
+    has at least a line with its numbers.
+    """
+    given = [section for section in sections if section.remarks]
+    lines: list[str] = []
+    for forms in list_forms(len(given)):
+        lines = [
+            cut(line, 2 * width)
+            for section, (limit, examples) in zip(given, forms, strict=True)
+            for line in section.list_lines(limit, examples)
+        ]
+        if sum(count_rows(line, width) for line in lines) <= height:
+            break
+    return lines
+
+
+def list_forms(count: int) -> Iterator[list[tuple[int, int]]]:
+    """Yield the forms of so many sections, from the longest to the shortest."""
+    for form in FORMS:
+        yield [form] * count
+    for longer, shorter in ((FORMS[-1], (1, 1)), ((1, 1), (0, 0))):
+        for kept in reversed(range(count)):
+            yield [longer] * kept + [shorter] * (count - kept)

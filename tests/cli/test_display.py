@@ -1,0 +1,110 @@
+"""What the commands print of a report: at most a screen, or all."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from h5bound.cli.display import show_batch, show_conversion, show_verification
+from h5bound.reports.batch import BatchReport, Failure
+from h5bound.reports.conversion import ConversionReport
+from h5bound.reports.entries import Converted, Difference, Link, ReportNote, Skipped, SourceInfo
+from h5bound.reports.verification import VerificationReport
+
+
+def make_report(count: int, name: str = "scan.h5") -> ConversionReport:
+    """Return a report on a file with so many datasets, and as many of all else."""
+    reasons = [f"reason {number}, " + "which takes more than one line on a screen, " * 3 for number in range(30)]
+    hows = ("copied", "decoded", "mixed", "metadata")
+    return ConversionReport(
+        source=SourceInfo(name, size=1, mtime_ns=1, hdf5="2.0.0"),
+        target="scan.zarr",
+        complete=True,
+        seconds=1.0,
+        h5bound="1",
+        converted=tuple(
+            Converted(
+                path=f"/run/{'instrument/' * 8}{i}",
+                target="",
+                how=hows[i % 4],  # type: ignore[arg-type]  # a Strategy
+                chunks=1,
+                reasons=(reasons[i % 30], "contiguous"),
+            )
+            for i in range(count)
+        ),
+        skipped=tuple(Skipped(f"/skipped{i}", reasons[i % 30]) for i in range(count)),
+        links=tuple(Link(f"/link{i}", "soft", "/x") for i in range(count)),
+        notes=tuple(ReportNote(f"/note{i}", reasons[i % 30]) for i in range(count)),
+        verification=VerificationReport(
+            source=name,
+            target="scan.zarr",
+            arrays=count,
+            attributes=0,
+            nbytes=1,
+            seconds=1.0,
+            differences=tuple(Difference(f"/different{i}", reasons[i % 30]) for i in range(count)),
+            skipped=tuple(Skipped(f"/skipped{i}", reasons[i % 30]) for i in range(count)),
+        ),
+    )
+
+
+def print_lines(report: ConversionReport | VerificationReport | BatchReport, *, verbose: bool = False) -> list[str]:
+    """Return the lines on a terminal of 80 columns."""
+    console = Console(file=StringIO(), width=80, force_terminal=True, color_system=None)
+    if isinstance(report, ConversionReport):
+        show_conversion(console, report, verbose=verbose)
+    elif isinstance(report, VerificationReport):
+        show_verification(console, report, verbose=verbose)
+    else:
+        show_batch(console, report, verbose=verbose)
+    assert isinstance(console.file, StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def make_batch(count: int) -> BatchReport:
+    failed = tuple(
+        Failure(f"/data/bad{i}.h5", f"/out/bad{i}.zarr", f"/data/bad{i}.h5: no HDF5 file") for i in range(count)
+    )
+    conversions = tuple(make_report(3, f"/data/scan{i}.h5") for i in range(count))
+    return BatchReport("/out", 1.0, "1", conversions=conversions, failed=failed)
+
+
+@pytest.mark.parametrize("count", [3, 12, 680])
+@pytest.mark.parametrize("kind", ["conversion", "verification", "batch"])
+def test_a_report_takes_at_most_a_screen(kind: str, count: int) -> None:
+    report = make_report(count)
+    shown = {"conversion": report, "verification": report.verification, "batch": make_batch(count)}[kind]
+    assert shown is not None
+    lines = print_lines(shown)
+    assert 3 <= len(lines) <= 24
+    assert max(map(len, lines)) <= 80
+    assert lines[-1] == "--verbose lists all"
+
+
+def test_verbose_lists_each_array_and_object() -> None:
+    text = "".join(print_lines(make_report(680), verbose=True))
+    for i in (0, 321, 679):
+        for name in (f"/{i} ", f"/skipped{i}:", f"/link{i} ->", f"/note{i}:", f"/different{i}:"):
+            assert name in text
+    assert "--verbose" not in text
+
+
+def test_few_arrays_have_a_row_each_and_a_reason_is_named_once() -> None:
+    report = make_report(0)
+    arrays = tuple(Converted(f"/{name}", name, "decoded", 1, 8, 2**21, ("contiguous",)) for name in "abc")
+    lines = print_lines(ConversionReport(report.source, "a.zarr", True, 1.0, "1", (Converted("/", ""), *arrays)))
+    assert [line.rstrip() for line in lines if "─" not in line] == [
+        "3 arrays (3 decoded), 1 group; 24 B stored, 6.0 MiB written in 1.00 s; complete",
+        "dataset   how       chunks   stored   written",
+        "/a        decoded        1      8 B   2.0 MiB",
+        "/b        decoded        1      8 B   2.0 MiB",
+        "/c        decoded        1      8 B   2.0 MiB",
+        "not copied: 3 arrays: contiguous in the file, without chunks (/a, /b, /c)",
+    ]
+
+
+def test_a_source_that_failed_is_one_line() -> None:
+    lines = print_lines(make_batch(1))
+    assert [line for line in lines if "bad0" in line] == ["failed: /data/bad0.h5: no HDF5 file"]
