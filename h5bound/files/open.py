@@ -20,6 +20,8 @@ def open_file(path: str, view: RawIOBase | None = None) -> h5py.File:
     """
     if view is None and Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for a writer
         description = "a directory" if Path(path).is_dir() else "not a regular file"
+        if any((Path(path) / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
+            description = "a Zarr store"
         raise H5BoundError(f"{path}: this is {description}, not an HDF5 file")
     try:
         return h5py.File(view or path, "r")
@@ -28,12 +30,61 @@ def open_file(path: str, view: RawIOBase | None = None) -> h5py.File:
     except (OSError, RuntimeError, ValueError) as error:
         version = f"HDF5 {h5py.version.hdf5_version}"
         meaning = next((meaning for part, meaning in _MEANINGS.items() if part in str(error)), None)
+        if meaning == NO_HDF5:
+            meaning = explain_content(read_beginning(path, view))
         detail = f"{meaning} (library: {version})" if meaning else f"{version} cannot open the file: {error}"
         raise H5BoundError(f"{path}: {detail}") from error
 
 
+def read_beginning(path: str, view: RawIOBase | None) -> bytes | None:
+    """Return the first bytes of a file, None if they cannot be read."""
+    try:
+        if view is None:
+            with Path(path).open("rb") as file:
+                return file.read(BEGINNING)
+        view.seek(0)
+        return view.read(BEGINNING)
+    except (OSError, ValueError):
+        return None
+
+
+def explain_content(beginning: bytes | None) -> str:
+    r"""Return what a file is that is no HDF5 file, as far as its first bytes tell, and what to do.
+
+    >>> explain_content(b"CDF\x02"), explain_content(b"")
+    ('this is netCDF-3, not an HDF5 file: `nccopy -k nc4 in.nc out.nc` converts it', 'this is empty, not an HDF5 file')
+    """
+    if beginning == b"":
+        return "this is empty, not an HDF5 file"
+    for signatures, name, advice in KINDS:
+        if beginning is not None and beginning.lower().startswith(signatures):
+            return f"this is {name}, not an HDF5 file: {advice}"
+    return NO_HDF5
+
+
+NO_HDF5 = "this is not an HDF5 file"
+
+BEGINNING = 32
+"""Bytes of a file that are compared with those of other formats."""
+
+KINDS: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
+    ((b"cdf\x01", b"cdf\x02", b"cdf\x05"), "netCDF-3", "`nccopy -k nc4 in.nc out.nc` converts it"),
+    ((b"\x0e\x03\x13\x01",), "HDF4", "`h4toh5 in.hdf out.h5` converts it"),
+    ((b"matlab 5.0",), "a MATLAB file before 7.3", "save it in MATLAB with '-v7.3'"),
+    ((b"pk\x03\x04",), "a zip file", "unpack it"),
+    ((b"\x1f\x8b",), "compressed with gzip", "`gunzip` it"),
+    ((b"bzh",), "compressed with bzip2", "`bunzip2` it"),
+    ((b"\xfd7zxz",), "compressed with xz", "`unxz` it"),
+    ((b"\x28\xb5\x2f\xfd",), "compressed with zstd", "`unzstd` it"),
+    ((b"grib",), "GRIB", "xarray opens it with engine='cfgrib'"),
+    ((b"simple  =",), "FITS", "astropy opens it"),
+    ((b"version https://git-lfs",), "a pointer of Git LFS", "`git lfs pull` fetches the file"),
+    ((b"<!doctype html", b"<html"), "a web page", "the download has failed, perhaps it needs a login"),
+)
+"""What the first bytes, in lower case, tell of a file: its format, and what to do."""
+
 _MEANINGS = {
-    "file signature not found": "this is not an HDF5 file",
+    "file signature not found": NO_HDF5,
     "consistency flags": "the file is marked as open for writing. Close the program that writes it, or, if it writes "
     "in SWMR mode, pass h5py.File(FILE, 'r', swmr=True). If no program writes it, one ended without closing the file: "
     "clear the mark with `h5clear -s FILE`",

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
+import zipfile
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pytest
+import zarr
 
 from h5bound import H5Store, convert, from_hdf5, verify
 from h5bound.cli.listing import list_file
@@ -150,12 +153,38 @@ def age(path: Path) -> None:
     path.write_bytes(raw)
 
 
+def write_store(path: Path) -> None:
+    zarr.open_group(path, mode="w")
+
+
+def write_netcdf3(path: Path) -> None:
+    import netCDF4
+
+    netCDF4.Dataset(path, "w", format="NETCDF3_64BIT_OFFSET").close()
+
+
+def write_zip(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("a", "b")
+
+
+def write_gzipped(path: Path) -> None:
+    cut(path, 3000)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        pytest.param(lambda path: path.touch(), rf"not an HDF5 file.*{VERSION}", id="empty"),
+        pytest.param(lambda path: path.touch(), rf"this is empty, not an HDF5 file.*{VERSION}", id="empty"),
         pytest.param(lambda path: path.write_text("text" * 1000), rf"not an HDF5 file.*{VERSION}", id="text"),
         pytest.param(lambda path: path.mkdir(), "a directory, not an HDF5 file", id="folder"),
+        pytest.param(write_store, "a Zarr store, not an HDF5 file", id="store"),
+        pytest.param(write_netcdf3, "netCDF-3, not an HDF5 file: `nccopy -k nc4", id="netCDF-3"),
+        pytest.param(write_gzipped, "compressed with gzip, not an HDF5 file: `gunzip`", id="gzip"),
+        pytest.param(write_zip, "a zip file, not", id="zip"),
+        pytest.param(lambda path: path.write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64"), "'-v7.3'", id="MATLAB"),
+        pytest.param(lambda path: path.write_text("<!DOCTYPE html><html>"), "a web page, not", id="web page"),
         pytest.param(lambda path: cut(path, 3000), rf"truncated: .*fetch it again.*{VERSION}", id="truncated"),
         pytest.param(lambda path: cut(path, 40), rf"{VERSION} cannot open the file", id="truncated in its head"),
         pytest.param(age, rf"{VERSION} cannot open the file: .*superblock version", id="later version"),
