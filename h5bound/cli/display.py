@@ -11,16 +11,13 @@ from h5bound.cli.messages import name_options
 from h5bound.reports.batch import digest_batch
 from h5bound.reports.conversion import digest_conversion
 from h5bound.reports.remarks import fit_sections
-from h5bound.reports.text import SCREEN_ROWS, count_rows, cut, fold_phrases, plural, printable
+from h5bound.reports.text import SCREEN_ROWS, count_rows, cut, fold_phrases
 from h5bound.reports.verification import digest_verification
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from h5bound.cli.listing import Entry
     from h5bound.reports.batch import BatchReport
     from h5bound.reports.conversion import ConversionReport
     from h5bound.reports.digest import Digest, Table
@@ -52,26 +49,6 @@ def make_console() -> Console:
     if sys.stdout.isatty():
         return Console(highlight=False)
     return Console(highlight=False, width=PLAIN_WIDTH, soft_wrap=True)
-
-
-def show_tree(console: Console, title: str, entries: Sequence[Entry]) -> None:
-    """Print the objects and links of a file as a tree, and the number of groups and datasets."""
-    from rich.text import Text
-    from rich.tree import Tree
-
-    root = Tree(Text(printable(title), style="bold"))
-    nodes = {"/": root}
-    styles = {"group": "bold blue", "dataset": "green", "link": "cyan", "type": "magenta", "problem": "red"}
-    for entry in entries:
-        if entry.path == "/":
-            continue
-        parent, _, name = entry.path.rpartition("/")
-        line = Text(printable(name), style=styles[entry.kind])
-        line.append(f"  {printable(entry.text)}" if entry.kind != "group" else "/", style="default")
-        nodes[entry.path] = nodes.get(parent or "/", root).add(line)
-    console.print(root)
-    counts = {kind: sum(entry.kind == kind for entry in entries) for kind in ("group", "dataset")}
-    console.print(f"{plural(counts['group'], 'group')}, {plural(counts['dataset'], 'dataset')}")
 
 
 def show_conversion(console: Console, report: ConversionReport, *, verbose: bool = False) -> None:

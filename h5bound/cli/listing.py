@@ -1,119 +1,153 @@
-"""The tree that `h5bound ls` shows: shapes, types, chunks, filters, sizes, and how each dataset is read."""
+"""The output of `h5bound ls`: a tree with totals, or one JSON object, which ``docs/listing.md`` describes."""
 
 from __future__ import annotations
 
-from contextlib import closing
-from dataclasses import dataclass
-from math import prod
+import json
 from typing import TYPE_CHECKING, Any
 
-import h5py
-import numpy as np
-
-from h5bound.codecs.filters import FILTERS
-from h5bound.errors import H5BoundError
-from h5bound.h5py_compat import READ_ERRORS, describe
-from h5bound.hdf5.hierarchy import read_hierarchy
-from h5bound.hdf5.links import open_object
-from h5bound.reader.dataset_reader import DatasetReader
-from h5bound.reader.source import H5Source
-from h5bound.reports.text import format_nbytes
+from h5bound import __version__
+from h5bound.listing.values import format_value, value_to_json
+from h5bound.listing.words import describe_filter, describe_shape, describe_storage, describe_type
+from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from os import PathLike
+    from collections.abc import Iterator
 
-    from h5bound.codecs.filters import Filter
-    from h5bound.hdf5.dataset import DatasetRecord
-    from h5bound.reader.open_file import OpenFile
+    from rich.console import Console
+    from rich.text import Text
 
+    from h5bound.listing.entries import DatasetEntry, Entry, Listing
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One object or link of a file."""
+JSON_VERSION = 1
+"""Version of the JSON form. It changes when the meaning of a field changes."""
 
-    path: str
-    kind: str  # group, dataset, link, type or problem
-    text: str  # description in one line
+MAX_VALUE = 200
+"""Characters of an attribute's value that are shown on a terminal."""
 
+STYLES = {"group": "bold blue", "dataset": "green", "link": "cyan", "type": "magenta", "problem": "red"}
 
-def list_file(path: str | PathLike[str], *, storage_options: Mapping[str, Any] | None = None) -> list[Entry]:
-    """Return the objects and links of an HDF5 file, sorted by path. The file is closed before this returns.
-
-    >>> import tempfile, pathlib
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.h5"
-    >>> with h5py.File(path, "w") as file:
-    ...     file["x"] = [1.0, 2.0]
-    >>> for entry in list_file(path):
-    ...     print(entry.path, entry.text)
-    / group
-    /x (2) float64, contiguous, 16 B stored of 16 B, read directly
-    """
-    source = H5Source.of(path, storage_options)
-    with source.opened() as opened:
-        hierarchy = read_hierarchy(opened.file)
-        entries = [Entry(path, "group", "group") for path in hierarchy.groups]
-        entries += [Entry(record.path, "dataset", describe_dataset(opened, record)) for record in hierarchy.datasets]
-    entries += [Entry(link.path, "link", f"{link.kind} link to {link.to}") for link in hierarchy.links]
-    entries += [Entry(path, "type", "committed type") for path in hierarchy.committed_types]
-    entries += [Entry(path, "problem", f"cannot be opened: {reason}") for path, reason in hierarchy.problems]
-    return sorted(entries, key=lambda entry: entry.path.rstrip("/").split("/"))
+ACCESS = {"direct": "read directly", "h5py": "read through h5py", "none": "cannot be read here", None: "no elements"}
 
 
-def describe_dataset(opened: OpenFile, record: DatasetRecord) -> str:
-    """Return the description of a dataset."""
-    shape = "null" if record.shape is None else f"({', '.join(map(str, record.shape))})"
-    parts = [f"{shape} {describe_type(record.dtype)}", record.layout]
-    if record.chunks is not None:
-        parts[-1] = f"chunks ({', '.join(map(str, record.chunks))})"
-        parts.append(f"{record.stored_chunks:,} stored")
-    if record.filters:
-        parts.append(" + ".join(map(describe_filter, record.filters)))
-    itemsize = 0 if record.dtype is None or record.shape is None else record.dtype.itemsize
-    nbytes = prod(record.shape or ()) * itemsize
-    of = "" if record.dtype is None or record.dtype.hasobject else f" of {format_nbytes(nbytes)}"
-    parts.append(f"{format_nbytes(record.stored_nbytes)} stored{of}")
-    if record.external_files:
-        parts.append(f"external files: {', '.join(record.external_files)}")
-    parts.append(record.problem or describe_strategy(opened, record))
-    return ", ".join(parts)
+class Footnotes:
+    """Reasons that several lines share, each with the number by which the lines refer to it."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def mark(self, dataset: DatasetEntry) -> str:
+        """Return how a dataset is read, with the number of the reason if there is one."""
+        access = ACCESS[dataset.access]
+        if not dataset.reason:
+            return access
+        # what begins with the name of the filter ends with the way to have it
+        reason, _, way = dataset.reason.partition(": pip ")
+        text = f"{access}: pip {way} ({reason})" if way else f"{access}: {dataset.reason}"
+        self.counts[text] = self.counts.get(text, 0) + 1
+        return f"{access} [{list(self.counts).index(text) + 1}]"
+
+    def lines(self) -> Iterator[str]:
+        """Yield each reason with the number of datasets that it holds for."""
+        for number, (text, count) in enumerate(self.counts.items(), start=1):
+            yield f"[{number}] {text}; {plural(count, 'dataset')}"
 
 
-def describe_type(dtype: np.dtype[Any] | None) -> str:
-    """Return the name of a type: numpy's, or a description where numpy has none."""
-    if dtype is None:
-        return "unknown type"
-    if h5py.check_string_dtype(dtype) is not None and dtype.kind == "O":
-        return "string"
-    if h5py.check_enum_dtype(dtype) is not None:
-        return f"enum of {dtype.base}"
-    sequence = h5py.check_vlen_dtype(dtype)
-    if sequence is not None:
-        return f"sequences of {describe_type(np.dtype(sequence))}"
-    if h5py.check_ref_dtype(dtype) is not None:
-        return "reference"
-    return f"compound of {len(dtype.names)}" if dtype.names else str(dtype)
+def show_tree(console: Console, title: str, listing: Listing) -> None:
+    """Print objects and links as a tree, the reasons that its lines refer to, and totals."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    footnotes = Footnotes()
+    is_part = listing.start != "/"
+    root = Tree(Text(printable(f"{title}: {listing.start}" if is_part else title), style="bold"))
+    nodes: dict[str, Tree] = {}
+    for entry in listing.entries:
+        if entry.path == listing.start and entry.kind == "group":
+            node = root
+        else:
+            parent, _, name = entry.path.rpartition("/")
+            node = nodes.get(parent or "/", root).add(format_entry(entry, name, footnotes))
+        nodes[entry.path] = node
+        for name, value in entry.attributes.items():
+            if entry.dataset is None or name not in entry.dataset.scale_attributes:
+                text = format_value(value, limit=MAX_VALUE if console.is_terminal else None)
+                node.add(Text(printable(f"{name} = {text}"), style="dim"))
+        if any(entry.hidden):
+            groups, datasets = entry.hidden
+            node.add(Text(f"… {plural(groups, 'group')}, {plural(datasets, 'dataset')}", style="dim"))
+    console.print(root)
+    for line in footnotes.lines():
+        console.print(Text(printable(line)))
+    console.print(Text(format_totals(listing)))
 
 
-def describe_filter(item: Filter) -> str:
-    """Return the name of a filter, with its level if it has one.
+def format_entry(entry: Entry, name: str, footnotes: Footnotes) -> Text:
+    """Return the line of an object or link."""
+    from rich.text import Text
 
-    >>> from h5bound.codecs.filters import Filter
-    >>> describe_filter(Filter(1, 0, (4,), "deflate"))
-    'deflate 4'
-    """
-    spec = FILTERS.get(item.id)
-    name = spec.name if spec is not None else item.name or f"filter {item.id}"
-    return f"{name} {item.options[0]}" if name in ("deflate", "bzip2", "zstd") and item.options else name
+    line = Text(printable(name), style=STYLES[entry.kind])
+    if entry.kind == "group":
+        return line.append("/", style="default")
+    text = entry.note or "committed type"
+    if entry.dataset is not None:
+        dtype = describe_type(entry.dataset.record.dtype)
+        first = f"{describe_shape(entry.dataset)} {dtype}"
+        text = ", ".join([first, *describe_storage(entry.dataset), footnotes.mark(entry.dataset)])
+    return line.append(f"  {printable(text)}", style="default")
 
 
-def describe_strategy(opened: OpenFile, record: DatasetRecord) -> str:
-    """Return whether a dataset is read directly or through h5py, with the reason for h5py."""
-    try:
-        dataset = open_object(opened.file, record.path)
-        if not isinstance(dataset, h5py.Dataset) or record.shape is None:
-            return "no elements"
-        with closing(DatasetReader(dataset, opened.bytes)) as reader:
-            return "read directly" if reader.strategy == "direct" else f"read through h5py ({reader.reason})"
-    except (H5BoundError, *READ_ERRORS) as error:
-        return f"cannot be read: {describe(error)}"
+def format_totals(listing: Listing) -> str:
+    """Return the number of objects and links, and the bytes of all datasets."""
+    counts = [plural(listing.counts[kind], kind) for kind in ("group", "dataset")]
+    counts += [plural(listing.counts[kind], kind) for kind in ("link", "type", "problem") if listing.counts[kind]]
+    varying = f" ({plural(listing.varying, 'dataset')} of variable length not counted)" if listing.varying else ""
+    stored, whole = format_nbytes(listing.stored_nbytes), format_nbytes(listing.nbytes)
+    return f"{', '.join(counts)}; {stored} stored of {whole}{varying}"
+
+
+def to_json(listing: Listing) -> str:
+    """Return the JSON object of ``--json``."""
+    document = {
+        "version": JSON_VERSION,
+        "h5bound": __version__,
+        "file": listing.file,
+        "path": listing.start,
+        "groups": listing.counts["group"],
+        "datasets": listing.counts["dataset"],
+        "links": listing.counts["link"],
+        "stored_bytes": listing.stored_nbytes,
+        "bytes": listing.nbytes,
+        "objects": [_entry_to_dict(entry) for entry in listing.entries],
+    }
+    return json.dumps(document, indent=2)
+
+
+def _entry_to_dict(entry: Entry) -> dict[str, Any]:
+    fields: dict[str, Any] = {"path": entry.path, "kind": entry.kind}
+    if entry.note:
+        fields["note"] = entry.note
+    if entry.dataset is not None:
+        fields |= _dataset_to_dict(entry.dataset)
+    if any(entry.hidden):
+        fields["hidden"] = {"groups": entry.hidden[0], "datasets": entry.hidden[1]}
+    if entry.attributes:
+        fields["attributes"] = {name: value_to_json(value) for name, value in entry.attributes.items()}
+    return fields
+
+
+def _dataset_to_dict(dataset: DatasetEntry) -> dict[str, Any]:
+    record = dataset.record
+    return {
+        "shape": record.shape,
+        "dimensions": dataset.dimensions,
+        "type": describe_type(record.dtype),
+        "layout": record.layout,
+        "chunks": record.chunks,
+        "filters": [{"id": item.id, "name": describe_filter(item)} for item in record.filters],
+        "stored_chunks": record.stored_chunks,
+        "stored_bytes": record.stored_nbytes,
+        "bytes": dataset.nbytes,
+        "external_files": record.external_files,
+        "read": dataset.access,
+        "reason": dataset.reason,
+    }

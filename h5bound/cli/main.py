@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h5bound import __version__
-from h5bound.cli.display import make_console, show_batch, show_conversion, show_tree, show_verification
+from h5bound.cli.display import make_console, show_batch, show_conversion, show_verification
 from h5bound.cli.ending import Interruption
 from h5bound.cli.messages import explain, fail
 from h5bound.cli.parameters import (
@@ -43,20 +43,35 @@ def main_group() -> None:
     "ls",
     cls=Command,
     epilog="""
-    # the tree, with shapes, types, chunks, filters and sizes
+    # the tree, with dimensions, types, chunks, filters and sizes
     h5bound ls scan.h5
     h5bound ls scan.h5 | grep lzf
+    # a group or a dataset, with its attributes
+    h5bound ls scan.h5 /entry/data --attributes
+    h5bound ls scan.h5 --depth 1
     h5bound ls https://example.org/scan.h5
+    h5bound ls scan.h5 --json | jq '.objects[].path'
     """,
 )
 @click.argument("file", type=ANY_PATH)
+@click.argument("path", default="/")
+@click.option("-a", "--attributes", is_flag=True, help="Show the attributes.")
+@click.option("--depth", metavar="N", type=click.IntRange(0), help="Show N levels of groups, and count what is below.")
+@click.option("--json", "as_json", is_flag=True, help="Write one JSON object, which docs/listing.md describes.")
 @storage_options
-def list_command(file: str, storage_options: dict[str, Any] | None) -> int:
-    """Show what an HDF5 FILE holds, and how it is stored and read."""
-    from h5bound.cli.listing import list_file
+def list_command(file: str, path: str, *, as_json: bool, **options: Any) -> int:
+    """Show what an HDF5 FILE, or the object at PATH in it, holds, and how it is stored and read.
 
-    entries = list_file(file, storage_options=storage_options)
-    show_tree(make_console(), redact(file) if is_url(file) else file, entries)
+    A number in brackets refers to a reason below the tree.
+    """
+    from h5bound.cli.listing import show_tree, to_json
+    from h5bound.listing.entries import list_file
+
+    listing = list_file(file, path, **options)
+    if as_json:
+        click.echo(to_json(listing))
+    else:
+        show_tree(make_console(), redact(file) if is_url(file) else file, listing)
     return 0
 
 

@@ -179,6 +179,23 @@ FILTERS = {
 """The table, by the numbers that The HDF Group registers (hdf5_plugins, RegisteredFilterPlugins)."""
 
 
+HDF5PLUGIN = frozenset({307, 32001, 32004, 32008, 32013, 32015, 32017, 32018, 32024, 32026, 32028, 32033})
+"""Filters that hdf5plugin registers with HDF5, by their numbers."""
+
+
+def explain_missing(entry: Filter) -> str:
+    """Return that nothing installed undoes a filter, and where it is to be had.
+
+    >>> explain_missing(Filter(305, 0, (), "lzo"))
+    'HDF5 has no filter 305 (lzo), nor has h5bound[filters]: set HDF5_PLUGIN_PATH to a directory with it'
+    """
+    name = FILTERS[entry.id].name if entry.id in FILTERS else entry.name
+    named = f"filter {entry.id} ({name})" if name else f"filter {entry.id}"
+    if entry.id in HDF5PLUGIN or entry.id in FILTERS:
+        return f"HDF5 has no {named}: pip install 'h5bound[filters]'"
+    return f"HDF5 has no {named}, nor has h5bound[filters]: set HDF5_PLUGIN_PATH to a directory with it"
+
+
 def list_codec_names() -> set[str]:
     """Return the names of all Zarr codecs in the table, in both formats. They do not depend on client data values."""
     configs = [spec.codec((1,) * 7) for spec in FILTERS.values() if spec.codec]

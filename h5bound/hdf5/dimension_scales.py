@@ -110,6 +110,15 @@ def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
     )
 
 
+def read_labels(dataset: h5py.Dataset) -> tuple[str | None, ...]:
+    """Return the labels of the dimensions, None where one has none; () if they cannot be read."""
+    try:
+        labels = [h5ds.get_label(dataset.id, axis) for axis in range(len(dataset.shape or ()))]
+    except READ_ERRORS:  # the attribute has another form than H5DSset_label writes
+        return ()
+    return tuple(decode_name(label) or None for label in labels)
+
+
 def _find_names(dataset: h5py.Dataset, details: dict[str, JSON], resolve: Resolve) -> tuple[str | None, ...]:
     own_name = os.fsdecode(dataset.name or "").rsplit("/", 1)[-1]
     ids = details.get("_Netcdf4Coordinates")

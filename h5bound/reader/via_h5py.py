@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 from h5py import h5z
 
+from h5bound.codecs.filters import explain_missing
 from h5bound.errors import CorruptChunkError, H5BoundError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe, restore_byte_order
 from h5bound.hdf5.dataset import read_filters
@@ -59,10 +60,7 @@ def _explain(dataset: h5py.Dataset, start: tuple[Any, ...], error: Exception) ->
     """Return the error that says why h5py could not read a block."""
     for entry in read_filters(dataset.id):
         if not h5z.filter_avail(entry.id):
-            return UnsupportedError(
-                f"{name_of(dataset)}: HDF5 has no filter {entry.id} ({entry.name}); install hdf5plugin, or "
-                "another package that registers it"
-            )
+            return UnsupportedError(f"{name_of(dataset)}: {explain_missing(entry)}")
     converts = "no appropriate function for conversion path" in str(error)
     if isinstance(error, OSError) and not converts:
         return CorruptChunkError(f"{name_of(dataset)}: HDF5 cannot read a chunk of the block at {start}: {error}")

@@ -11,11 +11,12 @@ from h5py import h5a
 
 from h5bound.buffers import same_bits
 from h5bound.h5py_compat import READ_ERRORS
+from h5bound.hdf5.attributes import list_attribute_names
 from h5bound.hdf5.links import decode_name
 from h5bound.reports.entries import Difference
 from h5bound.stores.tree import list_differing_parts, same_json
 from h5bound.zarr_model.attribute_values import read_value, value_from_json
-from h5bound.zarr_model.attributes import H5BOUND_KEY, describe_failure, list_attribute_names
+from h5bound.zarr_model.attributes import H5BOUND_KEY, describe_failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

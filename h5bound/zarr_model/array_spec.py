@@ -15,7 +15,7 @@ import numpy as np
 from h5py import h5z
 
 from h5bound.buffers import raw_dtype
-from h5bound.codecs.filters import list_codec_names, make_decoder, translate_codecs
+from h5bound.codecs.filters import explain_missing, list_codec_names, make_decoder, translate_codecs
 from h5bound.errors import UnsupportedError
 from h5bound.reader.via_h5py import load_plugins
 
@@ -164,9 +164,7 @@ def check_filters_installed(record: DatasetRecord, manifest: ChunkManifest) -> N
     for position, entry in enumerate(record.filters):
         applied = (manifest.masks >> position & 1 == 0).any()
         if applied and not h5z.filter_avail(entry.id):
-            raise UnsupportedError(
-                f"filter {entry.id} ({entry.name}) is not installed; hdf5plugin or another package may have it"
-            )
+            raise UnsupportedError(explain_missing(entry))
 
 
 def _chunk_nbytes(record: DatasetRecord) -> int:

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import h5py
-from h5py import h5, h5a, h5p, h5t
+from h5py import h5a, h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
+from h5bound.hdf5.attributes import list_attribute_names
 from h5bound.hdf5.datatypes import JSON, encode_base64, text_to_json, type_to_json
 from h5bound.hdf5.dimension_scales import is_netcdf, read_dimensions
 from h5bound.hdf5.links import decode_name
@@ -179,18 +180,6 @@ def links_to_json(links: Mapping[str, str]) -> list[JSON]:
     [{'name': 'again', 'source': '.', 'path': '/entry/data'}]
     """
     return [{"name": text_to_json(n), "source": ".", "path": text_to_json(path)} for n, path in links.items()]
-
-
-def list_attribute_names(source: h5py.Group | h5py.Dataset) -> tuple[list[bytes], str]:
-    """Return the names of all attributes, in creation order if the file has it, and why some may be missing, or ""."""
-    names: list[bytes] = []
-    try:
-        order = source.id.get_create_plist().get_attr_creation_order()
-        by = h5.INDEX_CRT_ORDER if order & h5p.CRT_ORDER_TRACKED else h5.INDEX_NAME
-        h5a.iterate(source.id, names.append, index_type=by)
-    except READ_ERRORS as error:
-        return names, f"h5py cannot list the attributes: {describe(error)}"
-    return names, ""
 
 
 def describe_failure(error: BaseException) -> str:

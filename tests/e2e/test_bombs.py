@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from h5bound import H5Store, convert, from_hdf5, verify
-from h5bound.cli.listing import list_file
 from h5bound.hdf5.hierarchy import read_hierarchy
+from h5bound.listing.entries import list_file
 from h5bound.reader.dataset_reader import DatasetReader
 from tests.support.bombs import BOMBS, make_filtered
 from tests.support.worker import Worker

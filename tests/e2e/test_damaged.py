@@ -26,8 +26,8 @@ import pytest
 from zarr.errors import UnstableSpecificationWarning
 
 from h5bound import H5Store, convert, from_hdf5
-from h5bound.cli.listing import list_file
 from h5bound.errors import CorruptChunkError, H5BoundError
+from h5bound.listing.entries import list_file
 from tests.support.bombs import make_filtered
 from tests.support.worker import Worker
 
@@ -189,7 +189,7 @@ def read_arrays(path: Path, names: list[str]) -> dict[str, tuple[bool, str]]:
 
 def list_objects(path: Path) -> int:
     """List a file with `h5bound ls` and `H5Store`."""
-    return len(H5Store(path)) + len(list_file(path))
+    return len(H5Store(path)) + len(list_file(path).entries)
 
 
 def convert_and_verify(path: Path, target: Path) -> tuple[list[str], list[str]]:

@@ -22,7 +22,6 @@ from h5py import h5d, h5p, h5s, h5t
 
 from h5bound import H5Store, convert, from_hdf5, verify
 from h5bound.cli.demo import write_demo
-from h5bound.cli.listing import list_file
 from h5bound.errors import (
     H5BoundError,
     OptionError,
@@ -31,6 +30,7 @@ from h5bound.errors import (
     UnsafeSourceError,
     UnsupportedError,
 )
+from h5bound.listing.entries import list_file
 from h5bound.stores.metadata import quiet_zarr
 from h5bound.zarr_model.array_spec import WRITTEN_CODECS, list_codecs
 from h5bound.zarr_model.codec_options import CODECS

@@ -16,8 +16,8 @@ import pytest
 import zarr
 
 from h5bound import H5Store, convert, from_hdf5, verify
-from h5bound.cli.listing import list_file
 from h5bound.errors import H5BoundError, SourceNotFoundError
+from h5bound.listing.entries import list_file
 from tests.support.worker import Worker
 
 if TYPE_CHECKING:

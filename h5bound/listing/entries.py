@@ -1,0 +1,240 @@
+"""Records of the objects and links of a file, as `h5bound ls` and `H5Store` show them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import h5py
+from h5py import h5z
+
+from h5bound.codecs.filters import explain_missing
+from h5bound.errors import H5BoundError
+from h5bound.h5py_compat import READ_ERRORS, describe
+from h5bound.hdf5.attributes import read_values
+from h5bound.hdf5.dataset import DatasetRecord, read_dataset
+from h5bound.hdf5.dimension_scales import read_dimensions, read_labels
+from h5bound.hdf5.hierarchy import read_hierarchy
+from h5bound.hdf5.links import LinkRecord, open_object
+from h5bound.hdf5.references import Addresses, ReferencePaths
+from h5bound.reader.dataset_reader import DatasetReader
+from h5bound.reader.source import H5Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from os import PathLike
+
+    from h5bound.hdf5.references import Resolve
+    from h5bound.reader.open_file import OpenFile
+
+Kind = Literal["group", "dataset", "link", "type", "problem"]
+
+Access = Literal["direct", "h5py", "none"]
+"""direct: outside HDF5's lock. h5py: by h5py. none: not at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetEntry:
+    """What people want to know of a dataset beside its record."""
+
+    record: DatasetRecord
+    dimensions: tuple[str | None, ...] = ()
+    """Name of each dimension, from its scale or its label; None where it has none."""
+    scale_attributes: frozenset[str] = frozenset()
+    """Names of the attributes that hold `dimensions`."""
+    access: Access | None = None
+    """How it is read; None if it has no elements, or if that was not asked for."""
+    reason: str = ""
+    """Why it is not read directly."""
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes of the values in memory; None if their length varies, or is unknown."""
+        dtype, shape = self.record.dtype, self.record.shape
+        if dtype is None or dtype.hasobject:
+            return None
+        return 0 if shape is None else prod(shape) * dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One object or link of a file."""
+
+    path: str
+    kind: Kind
+    note: str = ""
+    """Where a link leads, or why an object cannot be opened."""
+    dataset: DatasetEntry | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes as plain values; empty if they were not asked for."""
+    hidden: tuple[int, int] = (0, 0)
+    """Groups and datasets below a group that are not listed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """The objects and links of a file, or those below one of its groups."""
+
+    file: str
+    """Path or URL."""
+    start: str
+    """The object that is listed with all below it."""
+    entries: tuple[Entry, ...]
+    """Objects and links, sorted by path."""
+    counts: Mapping[Kind, int]
+    """Number of objects and links of each kind, also those that are not listed."""
+    stored_nbytes: int
+    """Encoded bytes of all datasets."""
+    nbytes: int
+    """Bytes of all values whose length does not vary."""
+    varying: int
+    """Datasets whose values are not in `nbytes`."""
+
+
+class _Found(NamedTuple):
+    """An object or link of a file that is perhaps listed."""
+
+    path: str
+    kind: Kind
+    detail: DatasetRecord | LinkRecord | str | None = None
+
+    @property
+    def parts(self) -> list[str]:
+        """The names on the path."""
+        return split_path(self.path)
+
+
+def list_file(
+    path: str | PathLike[str],
+    start: str = "/",
+    *,
+    storage_options: Mapping[str, Any] | None = None,
+    attributes: bool = False,
+    depth: int | None = None,
+) -> Listing:
+    """Return the objects and links of an HDF5 file, or of its object `start`. The file is closed when this returns.
+
+    `depth` is the number of levels below `start` that are listed; all of them are counted. Raise DatasetNotFoundError
+    if there is no such object.
+
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.h5"
+    >>> with h5py.File(path, "w") as file:
+    ...     file["x"] = [1.0, 2.0]
+    >>> listing = list_file(path)
+    >>> [entry.path for entry in listing.entries], listing.nbytes, listing.entries[1].dataset.access
+    (['/', '/x'], 16, 'direct')
+    """
+    source = H5Source.of(path, storage_options)
+    start = "/" + "/".join(split_path(start))
+    with source.opened() as opened:
+        found, addresses = _find_objects(opened.file, start)
+        last = None if depth is None else len(split_path(start)) + depth
+        hidden = _count_hidden(found, last)
+        reader = EntryReader(opened, ReferencePaths(opened.file, Addresses(addresses)), attributes=attributes)
+        entries = tuple(reader.read(item, hidden) for item in found if len(item.parts[:last]) == len(item.parts))
+    datasets = [DatasetEntry(record=item.detail) for item in found if isinstance(item.detail, DatasetRecord)]
+    sizes = [dataset.nbytes for dataset in datasets]
+    return Listing(
+        file=source.path,
+        start=start,
+        entries=entries,
+        counts=Counter(item.kind for item in found),
+        stored_nbytes=sum(dataset.record.stored_nbytes for dataset in datasets),
+        nbytes=sum(filter(None, sizes)),
+        varying=sizes.count(None),
+    )
+
+
+def split_path(path: str) -> list[str]:
+    """Return the names on a path."""
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _find_objects(file: h5py.File, start: str) -> tuple[list[_Found], Mapping[int, str]]:
+    """Return an object and all below it, sorted by path, and the paths of objects by their addresses."""
+    item = open_object(file, start)
+    if isinstance(item, h5py.Dataset):
+        return [_Found(start, "dataset", read_dataset(item))], {}
+    if isinstance(item, h5py.Datatype):
+        return [_Found(start, "type")], {}
+    hierarchy = read_hierarchy(file, start=start)
+    found = [_Found(path, "group") for path in hierarchy.groups]
+    found += [_Found(record.path, "dataset", record) for record in hierarchy.datasets]
+    found += [_Found(path, "type") for path in hierarchy.committed_types]
+    found += [_Found(link.path, "link", link) for link in hierarchy.links]
+    found += [_Found(path, "problem", reason) for path, reason in hierarchy.problems]
+    return sorted(found, key=lambda item: item.parts), hierarchy.addresses
+
+
+def _count_hidden(found: Iterable[_Found], last: int | None) -> Counter[tuple[str, Kind]]:
+    """Return the number of objects of each kind below the last level that is listed, by the path of their group."""
+    deeper = (item for item in found if last is not None and len(item.parts) > last)
+    return Counter(("/" + "/".join(item.parts[:last]), item.kind) for item in deeper)
+
+
+class EntryReader:
+    """Reads entries from an open file."""
+
+    def __init__(self, opened: OpenFile, resolve: Resolve, *, attributes: bool) -> None:
+        self.opened, self.resolve, self.attributes = opened, resolve, attributes
+
+    def read(self, found: _Found, hidden: Counter[tuple[str, Kind]]) -> Entry:
+        """Return the entry of an object or a link."""
+        path, kind, detail = found
+        if isinstance(detail, LinkRecord):
+            return Entry(path=path, kind=kind, note=f"{detail.kind} link to {detail.to}")
+        if isinstance(detail, str):
+            return Entry(path=path, kind=kind, note=f"cannot be opened: {detail}")
+        item = open_object(self.opened.file, path)
+        return Entry(
+            path=path,
+            kind=kind,
+            dataset=self.read_dataset(item, detail) if isinstance(detail, DatasetRecord) else None,
+            attributes=read_values(item, self.resolve) if self.attributes else {},
+            hidden=(hidden[path, "group"], hidden[path, "dataset"]),
+        )
+
+    def read_dataset(self, dataset: h5py.Dataset, record: DatasetRecord, *, with_access: bool = True) -> DatasetEntry:
+        """Return the entry of a dataset that was opened by its path."""
+        dimensions, scale_attributes = _read_dimensions(dataset, self.resolve)
+        access, reason = _find_access(dataset, record, self.opened) if with_access else (None, "")
+        return DatasetEntry(
+            record=record,
+            dimensions=dimensions,
+            scale_attributes=scale_attributes,
+            access=access,
+            reason=reason,
+        )
+
+
+def _read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> tuple[tuple[str | None, ...], frozenset[str]]:
+    """Return the names of the dimensions, and the attributes that hold them."""
+    try:
+        scales = read_dimensions(dataset, resolve)
+    except (H5BoundError, *READ_ERRORS):
+        return (), frozenset()
+    labels = read_labels(dataset) if None in scales.names else ()
+    if not any(labels):
+        return scales.names, scales.consumed
+    names = tuple(name or label for name, label in zip(scales.names, labels, strict=True))
+    return names, scales.consumed | {"DIMENSION_LABELS"}
+
+
+def _find_access(dataset: h5py.Dataset, record: DatasetRecord, opened: OpenFile) -> tuple[Access | None, str]:
+    """Return how a dataset is read, and why not directly."""
+    if record.problem is not None:
+        return "none", record.problem
+    if record.shape is None:
+        return None, ""
+    try:
+        with closing(DatasetReader(dataset, opened.bytes)) as reader:
+            if reader.strategy == "direct":
+                return "direct", ""
+            missing = next((item for item in record.filters if not h5z.filter_avail(item.id)), None)
+            return ("h5py", reader.reason) if missing is None else ("none", explain_missing(missing))
+    except (H5BoundError, *READ_ERRORS) as error:
+        return "none", describe(error)
