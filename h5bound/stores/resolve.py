@@ -58,7 +58,7 @@ def open_target(
     else:
         store = check_store(place, read_only=read_only)
     if storage_options:
-        raise OptionError("storage_options: they are only for URLs, which fsspec opens")
+        raise OptionError("storage_options, target_options: they are only for URLs, which fsspec opens")
     return make_target(store, zarr_format, url or describe_store(store), read_only=read_only)
 
 

@@ -116,7 +116,7 @@ def read_codec(item: object) -> CodecConfig:
     if isinstance(item, str):
         configs = list_configs(item)
         if not configs:
-            raise OptionError("codecs: 'none' stands for itself, not in a list")
+            raise OptionError("codecs: 'none' is no codec; pass it without a list")
         return configs[0]
     name, given = read_document(item)
     check_name(name)
