@@ -51,11 +51,14 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import h5py
+    import numcodecs.abc
+    import zarr.abc.codec
     from zarr.abc.store import Store
 
     from h5bound.reports.batch import BatchReport
     from h5bound.reports.conversion import ConversionReport
 
+    CodecLike: TypeAlias = str | Mapping[str, Any] | numcodecs.abc.Codec | zarr.abc.codec.Codec
     Source: TypeAlias = str | PathLike[str] | h5py.File
     SourceType = TypeVar("SourceType", bound=Source)
 
@@ -68,7 +71,7 @@ class Options(TypedDict, total=False):
     include: Sequence[str]
     exclude: Sequence[str]
     zarr_format: Literal[2, 3]
-    codecs: str
+    codecs: CodecLike | Sequence[CodecLike]
     chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
     shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None
     window: int | str | None
@@ -106,7 +109,7 @@ def convert(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     zarr_format: Literal[2, 3] = 3,
-    codecs: str = "keep",
+    codecs: CodecLike | Sequence[CodecLike] = "keep",
     chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None,
     shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None = None,
     window: int | str | None = None,
@@ -147,15 +150,16 @@ def convert(
         Options passed to fsspec for `target`; None for those in `storage_options`.
     include, exclude
         Globs of paths to convert or to skip, like ``"/entry/*"``. A glob that matches a group selects everything
-        in it. Objects that are skipped are listed in the report.
+        in it. What is left out is listed in the report, and is no failure.
     zarr_format
         3 or 2.
     codecs
         ``"keep"`` copies stored chunks where possible. ``"zstd:3"``, ``"blosc-zstd:5"``, ``"blosc-lz4:5"``,
-        ``"gzip:5"`` and ``"none"`` encode all data again.
+        ``"gzip:5"`` and ``"none"`` encode all data again, as does a codec of numcodecs or zarr, or a list of them:
+        Blosc, Zstd, GZip, Zlib, BZ2, Shuffle and Fletcher32, which give back every bit.
     chunks
-        Shape of the chunks of datasets with as many axes, or a mapping from globs to shapes; None for the chunks of
-        HDF5.
+        Shape of the chunks of datasets with as many axes, or a mapping from globs to shapes, of which the first that
+        fits applies; None for the chunks of HDF5. Chunks are cut to the shape of the dataset.
     shards
         Size of the shards that chunks are put into (format 3 only): bytes like ``"64 MiB"``, a shape, or a mapping
         from globs to them. Copied chunks are not decoded for that.
@@ -179,7 +183,7 @@ def convert(
     report
         Path of a file to write the report to, as JSON.
     dry_run
-        Return the plan as a report without writing the store.
+        Return the plan as a report without writing the store. Its `remark` says why the conversion would be refused.
     allow_external
         Directories whose files may be read for external storage, virtual datasets and external links.
     max_objects, max_depth, max_chunks
@@ -205,7 +209,8 @@ def convert(
     CorruptChunkError
         Data cannot be read. The store is not complete.
     OptionError
-        An option has an invalid value; or two sources of a list would become one store, or the folder is one.
+        An option has an invalid value, or applies to nothing in the file; or two sources of a list would become one
+        store, or the folder is one. Nothing was written.
     Exception
         What the store or the system raises if it cannot be written, with a note on how to continue.
 
