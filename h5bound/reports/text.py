@@ -40,6 +40,8 @@ def printable(text: str) -> str:
     >>> printable("a\nb\udcff")
     'a\\nb\\udcff'
     """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
