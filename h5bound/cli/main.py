@@ -17,6 +17,7 @@ from h5bound.cli.messages import explain, fail
 from h5bound.cli.parameters import (
     ANY_PATH,
     Command,
+    Group,
     limit,
     option,
     parse_rule_options,
@@ -33,10 +34,25 @@ if TYPE_CHECKING:
     from h5bound.reports.batch import BatchReport
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Group,
+    epilog="""
+    # write an HDF5 file, convert it and verify the result
+    h5bound demo
+    h5bound ls scan.h5
+    h5bound convert scan.h5 scan.zarr
+    h5bound verify scan.h5 scan.zarr
+    # in ~/.bashrc: Tab completes options and paths (or zsh_source, fish_source)
+    eval "$(_H5BOUND_COMPLETE=bash_source h5bound)"
+    """,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(__version__)
 def main_group() -> None:
-    """Inspect HDF5 files, convert them to Zarr without loss, and verify the result."""
+    """Inspect HDF5 files, convert them to Zarr without loss, and verify the result.
+
+    h5bound COMMAND --help says what a command does by default, and what its exit codes mean.
+    """
 
 
 @main_group.command(
@@ -102,7 +118,7 @@ def list_command(file: str, path: str, *, as_json: bool, **options: Any) -> int:
     h5bound convert scan.h5 scan.zip
     """,
 )
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=ANY_PATH)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, type=ANY_PATH)
 @click.argument("target", type=ANY_PATH)
 @option("--include", "GLOB", "Convert only what GLOB matches (repeatable).  [default: all]", multiple=True)
 @option("--exclude", "GLOB", "Leave out what GLOB matches, also of --include (repeatable).", multiple=True)
@@ -118,7 +134,7 @@ def list_command(file: str, path: str, *, as_json: bool, **options: Any) -> int:
 @option(
     "--chunks",
     "[GLOB=]SHAPE",
-    "Shape of chunks, like 64,512 (repeatable).  [default: those of HDF5; about 4 MiB where it has none]",
+    "Shape of chunks, like 64,512, for datasets with as many axes (repeatable).  [default: the chunks of HDF5]",
     multiple=True,
     callback=parse_rule_options,
 )
@@ -137,9 +153,9 @@ def list_command(file: str, path: str, *, as_json: bool, **options: Any) -> int:
     default="raise",
     show_default=True,
 )
-@click.option("--resume", is_flag=True, help="Continue an unfinished conversion.  [default: refuse]")
-@click.option("--overwrite", is_flag=True, help="Replace an existing store.  [default: refuse]")
-@click.option("--verify", is_flag=True, help="Compare the store with the source when done.")
+@click.option("--resume", is_flag=True, help="Continue an unfinished conversion.  [default: it is refused]")
+@click.option("--overwrite", is_flag=True, help="Replace an existing store.  [default: it is refused]")
+@click.option("--verify", is_flag=True, help="Compare the store with the source when done.  [default: not compared]")
 @click.option("--dry-run", is_flag=True, help="Show the plan without writing the store.")
 @share_verbosity
 @share_access
@@ -154,16 +170,21 @@ def convert_command(
     With several sources, or if TARGET ends in / and is no store, TARGET is a folder, and each NAME.h5 becomes NAME.zarr
     in it. A file that fails does not stop the others; --resume converts what is missing.
 
-    A dataset is copied if Zarr can have its chunks and codecs: the stored bytes stay as they are. Else it is decoded
-    and encoded again, by default with Blosc (zstd, level 5, shuffle) in the chunks of HDF5.
+    By default a dataset is copied if Zarr can have its chunks and codecs: the stored bytes stay as they are. Else it is
+    decoded, and encoded again with Blosc (zstd, level 5, shuffle) in the chunks that HDF5 has, or in chunks of about
+    4 MiB where it has none. Chunks that were never written are not written.
 
-    In a GLOB, * also matches /. It begins at the root, like /entry/data, and a group stands for everything in it.
+    A GLOB is a path from the root, like /entry/data. In it * matches anything, also /, and a group stands for all that
+    is in it. What --exclude matches is left out also if --include matches it.
 
-    Exit codes: 0 all converted, 1 failed or different, 2 invalid usage, 3 some objects skipped and listed.
+    Exit codes: 0 all converted (what --include or --exclude leaves out does not count), 1 failed or different, 2
+    invalid usage, 3 some objects skipped and listed. Ctrl-C ends it as it ends any program (130 in a shell).
     """
     from h5bound._convert import convert
     from h5bound.conversion.batch import is_folder
 
+    if not sources:
+        raise click.UsageError(f"Name the HDF5 file and the Zarr store, like `h5bound convert {target} scan.zarr`.")
     options = {name: value for name, value in options.items() if value is not None}
     options["zarr_format"] = 3 if zarr_format == "3" else 2
     options["progress"] = not quiet
@@ -235,8 +256,9 @@ def verify_command(source: str, target: str, *, quiet: bool, verbose: int, **opt
     """,
 )
 @click.argument("directory", default="h5bound-demo", type=click.Path(file_okay=False, path_type=Path))
-def demo_command(directory: Path) -> int:
-    """Write an HDF5 file to DIRECTORY, convert it to Zarr, and verify it.
+@share_verbosity
+def demo_command(directory: Path, *, quiet: bool, verbose: int) -> int:
+    """Write an HDF5 file, convert it to Zarr, and verify it.
 
     DIRECTORY is ./h5bound-demo if it is not given. It then holds demo.h5 (about 60 MB of values) and demo.zarr. Run
     again, the command replaces these two; files that it did not make are never replaced.
@@ -251,15 +273,18 @@ def demo_command(directory: Path) -> int:
     for path in (source, target):
         if path.exists() and not repeated:
             raise TargetError(f"{path}: exists and was not made by h5bound demo; choose another directory")
-    write_demo(source)
     again = ", in place of that of an earlier demo" if repeated else ""
-    click.echo(f"1. wrote the HDF5 file {source} ({format_nbytes(source.stat().st_size)}){again}")
-    report = convert(source, target, overwrite=repeated, verify=True, progress=True)
+    with show_steps(verbose):
+        write_demo(source)
+        if not quiet:
+            click.echo(f"1. wrote the HDF5 file {source} ({format_nbytes(source.stat().st_size)}){again}")
+        report = convert(source, target, overwrite=repeated, verify=True, progress=not quiet)
+    if quiet:
+        return report.exit_code
     click.echo(f"2. converted it to the Zarr store {target} and compared the two:\n")
-    show_conversion(make_console(), report)
+    show_conversion(make_console(), report, verbose=verbose > 0)
     click.echo("\n3. what to try next:\n")
-    for command in list_next_steps(source, target):
-        click.echo(command)
+    click.echo("\n".join(list_next_steps(source, target)))
     return report.exit_code
 
 

@@ -19,8 +19,8 @@ ANY_PATH = click.Path(readable=False)
 """A file, directory or URL: errors about it come from the function."""
 
 
-class Command(click.Command):
-    """A command whose help shows its examples line by line."""
+class Examples(click.Command):
+    """The part of a command that shows its examples in the help."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples without wrapping their lines."""
@@ -28,6 +28,14 @@ class Command(click.Command):
             with formatter.section("Examples"):
                 for line in self.epilog.strip().splitlines():
                     formatter.write(f"{'':>{formatter.current_indent}}{line.strip()}\n")
+
+
+class Command(Examples):
+    """A command with examples."""
+
+
+class Group(Examples, click.Group):
+    """A group of commands with examples."""
 
 
 def read_options(_context: click.Context, _option: click.Parameter, value: str | None) -> dict[str, Any] | None:
@@ -85,7 +93,7 @@ share_access = share(
         "BYTES",
         "Bytes to read before SOURCE is closed, like '256 MiB'.  [default: the dask setting h5bound.window, or 1 GiB]",
     ),
-    limit("--workers", text="Threads; with --scheduler, windows that run at once.  [default: one a CPU]"),
+    limit("--workers", text="Threads; with --scheduler, windows that run at once.  [default: one for each CPU]"),
     option("--scheduler", "ADDRESS", "Run on the dask cluster at ADDRESS.  [default: threads of this process]"),
     json_file("--report", text="Write the report to this file as JSON.  [default: no file]"),
     option(

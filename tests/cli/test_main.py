@@ -280,12 +280,12 @@ def test_a_terminal_shows_a_bar_and_a_table_that_fits(columns: int, tmp_path: Pa
     assert any("equal; 14 arrays" in line for line in lines)
 
 
-@pytest.mark.parametrize("command", ["ls", "convert", "verify", "demo"])
+@pytest.mark.parametrize("command", [[], ["ls"], ["convert"], ["verify"], ["demo"]], ids=" ".join)
 def test_help_fits_a_terminal_of_80_columns(
-    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    assert run_command([command, "--help"]) == 0
+    assert run_command([*command, "--help"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
 
 
@@ -325,3 +325,8 @@ def test_a_target_that_ends_in_a_slash_is_a_folder_unless_it_is_a_store(source: 
     assert run_command(["convert", str(source), f"{store}/", "--resume"]) == 0
     assert run_command(["convert", str(source), str(tmp_path / "new")]) == 0
     assert (tmp_path / "new" / "zarr.json").exists()
+
+
+def test_a_forgotten_target_is_named(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["convert", str(source)]) == 2
+    assert last_line(capsys).startswith("Error: Name the HDF5 file and the Zarr store, like `h5bound convert")
