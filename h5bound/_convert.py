@@ -40,7 +40,7 @@ from h5bound.planning.options import make_settings
 from h5bound.planning.run_options import check_conversion, check_limits, check_run
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse
-from h5bound.progress import show_progress
+from h5bound.progress import show_progress, split_progress
 from h5bound.reader.source import H5Source, share_options
 from h5bound.stores.conflicts import check_external_files, check_report, write_report
 from h5bound.stores.keys import reaching
@@ -189,8 +189,10 @@ def convert(
     max_objects, max_depth, max_chunks
         Refuse a source with more objects and links, deeper groups, or more chunks than this.
     progress
-        True for a bar in a terminal or notebook; or a function that is called now and then with the
-        bytes done and in total; of a list of sources, bytes of their files.
+        True for a bar in a terminal or notebook; or a function that is called in this thread, now and then, with the
+        bytes done and in total: of the data in memory that is in the store by now, and of all that is to be written,
+        which with `resume` is what is missing. With `verify` the total is twice as much, and the second half is the
+        comparison. Of a list of sources, bytes of their files.
 
     Returns
     -------
@@ -260,7 +262,8 @@ def convert(
         remark = judge_target(store, file, resume=resume, overwrite=overwrite, dry_run=dry_run)
     # not with overwrite: no store is deleted while its source is open; not on a cluster: the file is read elsewhere
     keep = not overwrite and runs_on_threads(scheduler)
-    with show_progress(progress) as meter, file.keep_open(keep=keep):
+    converting, comparing = split_progress(progress) if verify else (progress, progress)
+    with show_progress(converting) as meter, file.keep_open(keep=keep):
         meter.begin("planning")
         with file.opened() as opened:
             scan = scan_source(file, opened, settings=settings, limits=limits, allowed=checked.allowed)
@@ -295,7 +298,7 @@ def convert(
             workers=workers,
             scheduler=scheduler,
             allow_external=allow_external,
-            progress=progress,
+            progress=comparing,
         )
         result = replace(result, verification=verification)
     if checked.report is not None:

@@ -26,11 +26,11 @@ from h5bound.reports.entries import Difference
 from h5bound.reports.verification import VerificationReport
 from h5bound.stores.conflicts import check_report, write_report
 from h5bound.stores.keys import reaching
-from h5bound.stores.metadata import quiet_zarr
 from h5bound.stores.resolve import find_target
 from h5bound.stores.tree import compare_copies, read_tree
 from h5bound.verification.tree import compare_tree
 from h5bound.verification.values import COMPARE, list_differences
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,8 +79,8 @@ def verify(
     allow_external
         Directories whose files may be read, as for `convert`.
     progress
-        True for a bar in a terminal or notebook; or a function that is called now and then with the
-        bytes done and in total.
+        True for a bar in a terminal or notebook; or a function that is called in this thread, now and then, with the
+        bytes compared and in total.
 
     Returns
     -------

@@ -96,6 +96,36 @@ def show_progress(progress: Callable[[int, int], None] | bool | None) -> Iterato
         yield Meter(ignore)
 
 
+def split_progress(
+    progress: Callable[[int, int], None] | bool | None,  # noqa: FBT001 - as the user gave it
+) -> tuple[Callable[[int, int], None] | bool | None, Callable[[int, int], None] | bool | None]:
+    """Return the argument `progress` of two phases; a function is told of both as one, each is half of its total.
+
+    The total is twice the bytes of the first phase; where that has none, it is that of the second one.
+
+    >>> first, second = split_progress(lambda done, total: print(done, total))
+    >>> first(1, 3), first(3, 3), second(5, 10), second(10, 10)
+    1 6
+    3 6
+    4 6
+    6 6
+    (None, None, None, None)
+    """
+    if not callable(progress) or isinstance(progress, Meter):
+        return progress, progress
+    told, half = progress, 0
+
+    def tell_first(done: int, total: int) -> None:
+        nonlocal half
+        half = total
+        told(done, 2 * half)
+
+    def tell_second(done: int, total: int) -> None:
+        told(half + done * (half or total) // total, 2 * half or total)
+
+    return tell_first, tell_second
+
+
 def ignore(_step: Step) -> None:
     """Show nothing."""
 

@@ -27,7 +27,7 @@ from h5bound.errors import (
     UnsupportedError,
 )
 from h5bound.stores.lock import MARKER
-from h5bound.stores.metadata import quiet_zarr
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
 from tests.support import odd_files
 from tests.support.recorder import Log, count_files
 from tests.support.strategies import leave_edges_unfiltered

@@ -17,9 +17,10 @@ from h5bound.files.file_state import FileState
 from h5bound.planning.source_values import describe_values
 from h5bound.reports.text import plural
 from h5bound.stores.lock import MARKER
-from h5bound.stores.metadata import describe_array, describe_group, list_items, list_root_items, make_array, quiet_zarr
+from h5bound.stores.metadata import describe_array, describe_group, list_items, list_root_items, make_array
 from h5bound.zarr_model.array_spec import make_codecs
 from h5bound.zarr_model.attributes import merge_metadata
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence

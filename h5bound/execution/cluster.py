@@ -18,6 +18,7 @@ import time
 from collections import deque
 from contextlib import contextmanager, suppress
 from functools import partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -27,12 +28,12 @@ from h5bound.errors import H5BoundError, naming
 from h5bound.lifecycle.handle import worker_address
 from h5bound.lifecycle.session import open_source
 from h5bound.reports.entries import read_version
-from h5bound.reports.text import format_nbytes, plural
+from h5bound.reports.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from h5bound.execution.work import Job, Progress, Result, Work, WorkUnit
+    from h5bound.execution.work import ByteCount, Job, Result, Work, WorkUnit
     from h5bound.lifecycle.session import Source
 
 LOGGER = logging.getLogger(__name__)
@@ -102,7 +103,7 @@ def run_on_cluster(
     sources: Sequence[Source],
     window: int,
     max_windows: int | None,
-    progress: Progress,
+    counted: ByteCount,
 ) -> list[Result]:
     """Run units on the workers of a cluster, as :func:`~h5bound.execution.run.run_units` describes it.
 
@@ -113,15 +114,15 @@ def run_on_cluster(
     from distributed import as_completed
     from distributed.protocol.pickle import dumps
 
-    left, total = deque(units), sum(unit.nbytes for unit in units)
+    left = deque(units)
     name = f"{work.name}-{uuid4().hex}"
     running: dict[Any, tuple[int, int]] = {}  # number and bytes of the window of each future
     results: dict[int, list[Result]] = {}  # by the number of the window
-    finished, sent, done = as_completed(loop=client.loop), 0, 0
+    finished, sent = as_completed(loop=client.loop), 0
     seen: set[str] = set()
     with explaining_losses(), cancelling(client, running, name):
         while left or running:
-            window_nbytes, max_sent = plan_throttle(window, total, list_workers(client, seen))
+            window_nbytes, max_sent = plan_throttle(window, counted.total, list_workers(client, seen))
             while left and len(running) < (max_windows or max_sent):
                 taken = take_window(left, jobs, window_nbytes)
                 used = {unit.array: jobs[unit.array] for unit in taken}
@@ -136,9 +137,8 @@ def run_on_cluster(
             for future, result in zip(batch, client.gather(batch), strict=True):
                 number, nbytes = running.pop(future)
                 results[number] = result
-                done += nbytes
-                progress(done, total)
-            LOGGER.info("%s done: %s of %s", plural(len(results), "window"), format_nbytes(done), format_nbytes(total))
+                counted.add(nbytes)
+            LOGGER.info("%s done: %s", plural(len(results), "window"), counted)
     if units and work.delete_partial is not None:
         work.delete_partial(jobs[units[0].array])
     return [item for number in sorted(results) for item in results[number]]
@@ -254,6 +254,27 @@ def explaining_losses() -> Iterator[None]:
         raise H5BoundError(f"the cluster was restarted, or is gone; {hint}") from error
 
 
+_choosing = Lock()
+
+
+def get_in_force() -> Callable[..., Any] | None:
+    """Return the function of dask's scheduler in force, None for that of threads.
+
+    In a task of a worker, the first call connects a client. Only one thread at a time may do that, and while another
+    one does, dask finds the configuration of the client, but not the client.
+    """
+    with _choosing:
+        try:
+            get: Callable[..., Any] | None = get_scheduler()
+        except RuntimeError:
+            if worker_address() is None:
+                raise
+            from distributed import get_client
+
+            get = get_client().get
+        return get
+
+
 @contextmanager
 def find_client(scheduler: str | None) -> Iterator[Any]:
     """Yield a client of the cluster at an address, or of that in force, or None; raise H5BoundError if none answers."""
@@ -277,7 +298,7 @@ def find_client(scheduler: str | None) -> Iterator[Any]:
         with client:
             yield client
         return
-    client = getattr(get_scheduler(), "__self__", None)
+    client = getattr(get_in_force(), "__self__", None)
     if not isinstance(client, Client):
         yield None
     elif worker_address() is None:

@@ -5,25 +5,33 @@
     open ──► read[unit] ──► close ──► wait_on[unit] ──► use[unit]        (a window of units at a time)
 
 :mod:`h5bound.execution.cluster` does the same in tasks of one window each.
+
+Any number of runs may go on in the threads of a process, also inside the tasks of another compute. Each has threads of
+its own, since a pool that is full of tasks that wait for other tasks never ends. Each passes its callbacks to dask's
+scheduler itself: those that are registered with dask belong to the whole process, and dask loses some of them where
+computes overlap.
 """
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import dask.local
 import dask.threaded
-from dask.callbacks import Callback
-from dask.delayed import Delayed
+from dask.callbacks import Callback, normalize_callback
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.system import CPU_COUNT
 from dask.task_spec import List, Task, TaskRef
 
-from h5bound.execution.cluster import find_client, run_on_cluster
+from h5bound.execution.cluster import find_client, get_in_force, run_on_cluster
+from h5bound.execution.work import ByteCount
+from h5bound.graph.callbacks import compute_watch
 from h5bound.graph.layers import make_graph
 from h5bound.graph.windows import Blocks, Lifecycle
 
@@ -49,11 +57,11 @@ def run_units(
 
     There is one job for each array. Sources are opened one after another, each once for a window of units. `window` is
     the bytes between one open and its close; on a cluster, the bytes that one worker holds. `workers` is the number of
-    threads; on a cluster, of windows that run at the same time. `progress` gets the bytes done and in total.
+    threads; on a cluster, of windows that run at the same time. `progress` is called in this thread with the bytes of
+    the units that were used, and of all units; not at all without units.
     """
     units = sorted(units, key=lambda unit: jobs[unit.array].origin)
-    total = sum(unit.nbytes for unit in units)
-    report = progress or (lambda _done, _total: None)
+    counted = ByteCount(sum(unit.nbytes for unit in units), progress)
     with find_client(scheduler) as client:
         if client is not None:
             return run_on_cluster(
@@ -64,26 +72,19 @@ def run_units(
                 sources=sources,
                 window=window,
                 max_windows=workers,
-                progress=report,
+                counted=counted,
             )
     results: list[Result] = []
-    done = 0
     for origin, group in groupby(units, key=lambda unit: jobs[unit.array].origin):
-        part = list(group)
-
-        def report_part(nbytes: int, before: int = done) -> None:
-            report(before + nbytes, total)
-
         results += run_here(
             sources[origin],
             work,
             jobs,
-            units=part,
+            units=list(group),
             window=window,
             workers=workers,
-            progress=report_part,
+            counted=counted,
         )
-        done += sum(unit.nbytes for unit in part)
     return results
 
 
@@ -95,7 +96,7 @@ def run_here(
     units: Sequence[WorkUnit],
     window: int,
     workers: int | None,
-    progress: Callable[[int], None],
+    counted: ByteCount,
 ) -> list[Result]:
     """Run the units of one source on the local scheduler in force, threads by default."""
     token = uuid4().hex
@@ -120,47 +121,78 @@ def run_here(
         last: MaterializedLayer({last: Task(last, list, List(*map(TaskRef, uses)))}),
     }
     graph = HighLevelGraph(layers, {**reading.dependencies, name: {blocks.name}, last: {name}})
-    sizes = [unit.nbytes for unit in units]
-    with local_options(workers) as options, ByteProgress(sizes, progress, used=name, last=last):
-        (results,) = dask.compute(Delayed(last, graph), **options)
+    end = counted.done + sum(unit.nbytes for unit in units)
+    with local_scheduler(workers) as get:
+        results = get(
+            graph.cull({last}).to_dict(), last, callbacks=list_callbacks(UnitsUsed(name, units, counted=counted))
+        )
+    counted.add(end - counted.done)  # what a scheduler that knows no callbacks has not told
     return list(results)
 
 
 def runs_on_threads(scheduler: str | None) -> bool:
     """Return whether tasks run on threads of this process, not on a cluster at an address or in other processes."""
-    return scheduler is None and dask.base.get_scheduler() in (None, dask.threaded.get, dask.local.get_sync)
+    return scheduler is None and (count_threads() > 0 or get_in_force() is dask.local.get_sync)
 
 
 @contextmanager
-def local_options(workers: int | None) -> Iterator[dict[str, Any]]:
-    """Yield the options of `dask.compute` for the local scheduler in force.
+def local_scheduler(workers: int | None) -> Iterator[Callable[..., Any]]:
+    """Yield a function like `dask.get`, with callbacks, that runs a graph on the local scheduler in force.
 
-    Threads come from a pool that is shut down at the end: dask raises the first error while other tasks still run,
-    and these would still write to the store.
+    Threads come from a pool of this run, which is shut down at the end: dask raises the first error while other tasks
+    still run, and these would still write to the store.
     """
-    if dask.base.get_scheduler() not in (None, dask.threaded.get) or dask.config.get("pool", None) is not None:
-        yield {} if workers is None else {"num_workers": workers}
+    threads = count_threads()
+    if threads:
+        pool = ThreadPoolExecutor(workers or threads)
+        try:
+            yield partial(dask.threaded.get, pool=pool)
+        finally:
+            pool.shutdown(cancel_futures=True)
         return
-    pool = ThreadPoolExecutor(workers or dask.config.get("num_workers", None) or CPU_COUNT)
-    try:
-        yield {"pool": pool}
-    finally:
-        pool.shutdown(cancel_futures=True)
+    get: Any = get_in_force()
+    options = {} if workers is None else {"num_workers": workers}
+    if getattr(get, "func", get).__module__.startswith("dask."):
+        yield partial(get, **options)
+    else:  # a function of the user's, which may not know callbacks
+        yield lambda graph, key, callbacks: get(graph, key, **options)
 
 
-class ByteProgress(Callback):  # type: ignore[misc]  # dask's Callback is untyped
-    """Callback that reports the bytes done: half of a unit's bytes when it was read, half when it was used.
+def count_threads() -> int:
+    """Return the number of threads of the scheduler in force, 0 if it has none in this process.
 
-    dask calls it for every local compute of the process: only the graph of these units has the key `last`. `sizes` has
-    the bytes of each unit by the number in its keys, `used` is the name in the keys of tasks that use units.
+    dask takes a pool or an executor from the user: of a pool of threads only the size is used.
     """
+    get: Any = get_in_force()
+    if get in (None, dask.threaded.get):
+        pool = dask.config.get("pool", None)
+    elif getattr(get, "func", None) is dask.local.get_async:  # an executor is the scheduler
+        pool = getattr(get.args[0], "__self__", None)
+        if not isinstance(pool, ThreadPoolExecutor):
+            return 0
+    else:
+        return 0
+    size = getattr(pool, "_max_workers", None) or getattr(pool, "_processes", None)
+    return int(size or dask.config.get("num_workers", None) or CPU_COUNT)
 
-    def __init__(self, sizes: Sequence[int], progress: Callable[[int], None], *, used: str, last: str) -> None:
-        self.sizes, self.progress, self.used, self.last = sizes, progress, used, last
-        self.halves = 0
+
+def list_callbacks(own: Callback) -> list[tuple[Any, ...]]:
+    """Return the callbacks of a run: its own, that of the lifecycles, and in the main thread those that are in force.
+
+    dask's progress bars and profilers are registered for the whole process, with no word of the thread that they are
+    meant for. Told of several computes at once, some of them fail.
+    """
+    in_force = set(Callback.active) if threading.current_thread() is threading.main_thread() else set()
+    return [*(in_force | {normalize_callback(compute_watch)}), normalize_callback(own)]
+
+
+class UnitsUsed(Callback):  # type: ignore[misc]  # dask's Callback is untyped
+    """Callback of one run that counts the bytes of each unit once it was used; its tasks have keys (`name`, number)."""
+
+    def __init__(self, name: str, units: Sequence[WorkUnit], *, counted: ByteCount) -> None:
+        self.name, self.units, self.counted = name, units, counted
         super().__init__()
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
-        if self.last in dsk and isinstance(key, tuple) and str(key[0]).startswith(("read-", self.used)):
-            self.halves += self.sizes[key[1]]
-            self.progress(self.halves // 2)
+        if isinstance(key, tuple) and key[0] == self.name:
+            self.counted.add(self.units[key[1]].nbytes)

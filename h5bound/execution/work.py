@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from h5bound.reports.text import format_nbytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence, Sized
 
@@ -53,6 +55,31 @@ class UnitResult:
     """Why the unit was not written, or how it differs."""
     unreadable: bool = False
     """Whether the source could not be read."""
+
+
+class ByteCount:
+    """The bytes that a run has done, told to a function by the thread that runs it whenever there are more.
+
+    >>> count = ByteCount(3, print)
+    >>> count.add(1), count.add(2), count.add(0)
+    1 3
+    3 3
+    (None, None, None)
+    """
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self.done = 0
+        self.total = total
+        self.progress = progress
+
+    def add(self, nbytes: int) -> None:
+        """Count bytes."""
+        self.done += nbytes
+        if nbytes and self.progress is not None:
+            self.progress(self.done, self.total)
+
+    def __str__(self) -> str:
+        return f"{format_nbytes(self.done)} of {format_nbytes(self.total)}"
 
 
 def list_problems(jobs: Sequence[Job], results: Iterable[UnitResult]) -> dict[str, str]:

@@ -57,7 +57,8 @@ class NoCollection:
         enabled = gc.isenabled()
         gc.disable()  # before the lock is taken, which the end of a collected object might need
         with self._lock:
-            self._enabled |= enabled
+            self._enabled |= enabled or gc.isenabled()  # the last of the others may have left since
+            gc.disable()
             self._threads += 1
 
     def __exit__(self, *_: object) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.codecs.filters import to_codec_v3
 from h5bound.zarr_model.array_spec import make_codecs, plan_serializer
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,22 +21,6 @@ if TYPE_CHECKING:
 
 
 CONSOLIDATED = "consolidated_metadata"
-
-
-@contextmanager
-def quiet_zarr() -> Iterator[None]:
-    """Silence zarr's warnings about metadata that h5bound makes on purpose.
-
-    Codecs of numcodecs and data types without a specification are written where the source has no exact form without
-    them. Not for use in threads: `warnings` has one list of filters per process.
-    """
-    from zarr.errors import UnstableSpecificationWarning, ZarrUserWarning
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr", category=ZarrUserWarning)
-        warnings.filterwarnings("ignore", message="Object at .* is not recognized", category=ZarrUserWarning)
-        warnings.filterwarnings("ignore", category=UnstableSpecificationWarning)
-        yield
 
 
 def make_array(store: Store, node: ArrayNode, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -18,6 +17,7 @@ from h5bound.h5py_compat import memory_file
 from h5bound.hdf5.datatypes import encode_base64
 from h5bound.zarr_model.byte_layout import read_block
 from h5bound.zarr_model.structured import STRING
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
     from h5bound.hdf5.datatypes import JSON
@@ -98,8 +98,7 @@ def fill_to_json(value: Array, zarr_format: int) -> tuple[JSON, bool]:
     from zarr.dtype import parse_dtype
 
     checked_format: Literal[2, 3] = 2 if zarr_format == 2 else 3
-    with warnings.catch_warnings():  # data types without a specification: the report of a conversion names them
-        warnings.simplefilter("ignore")
+    with quiet_zarr():
         zarr_dtype = parse_dtype("string" if value.dtype == STRING else value.dtype, zarr_format=checked_format)
     usual = cast("JSON", zarr_dtype.to_json_scalar(value[()], zarr_format=checked_format))
     for json in (usual, *_exact_forms(value)):

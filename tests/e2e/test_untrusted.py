@@ -31,9 +31,9 @@ from h5bound.errors import (
     UnsupportedError,
 )
 from h5bound.listing.entries import list_file
-from h5bound.stores.metadata import quiet_zarr
 from h5bound.zarr_model.array_spec import WRITTEN_CODECS, list_codecs
 from h5bound.zarr_model.codec_options import CODECS
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
 from tests.support.odd_files import record_opens
 from tests.support.worker import Worker
 

@@ -2,24 +2,103 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
+from typing import TYPE_CHECKING, Any
 
+import dask
 import h5py
 import numpy as np
+import pytest
+from dask.callbacks import Callback
+from dask.diagnostics import Profiler
 
-from h5bound import convert
-from h5bound.execution.run import ByteProgress
+from h5bound import convert, verify
+from h5bound.execution.run import count_threads, runs_on_threads
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_progress_of_one_run_does_not_count_the_units_of_another(tmp_path: Path) -> None:
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", data=np.arange(100), chunks=(10,))
-    counted: list[int] = []
-    reported: list[tuple[int, int]] = []
-    with ByteProgress([8], counted.append, used="write-other", last="results-other"):
-        convert(tmp_path / "a.h5", tmp_path / "a.zarr", window=400, progress=lambda *at: reported.append(at))
-    assert counted == []
-    assert reported[-1] == (800, 800)
+        file.create_dataset("y", data=np.arange(100), chunks=(10,), compression="gzip")
+    return tmp_path / "a.h5"
+
+
+def test_progress_counts_what_is_in_the_store(source: Path) -> None:
+    """Windows of one chunk: at each call the chunks that are counted have been written."""
+    target, told = source.with_suffix(".zarr"), []
+
+    def progress(done: int, total: int) -> None:
+        written = sum(len(list(target.glob(f"{name}/c/*"))) for name in "xy")
+        told.append((done, total, written))
+
+    convert(source, target, codecs="zstd", window=80, workers=1, progress=progress)
+    assert [call[:2] for call in told] == [(80 * n, 1600) for n in range(1, 21)]
+    assert all(80 * written >= done for done, _, written in told)
+    assert told[0][2] < 20
+
+
+def test_a_verification_is_the_second_half_of_one_progress(source: Path) -> None:
+    told: list[tuple[int, int]] = []
+    convert(source, source.with_suffix(".zarr"), verify=True, progress=lambda *at: told.append(at))
+    assert told == sorted(told)
+    assert {total for _, total in told} == {told[-1][0]}
+    whole, told[:] = told[-1], []
+    convert(source, source.with_suffix(".zarr"), verify=True, resume=True, progress=lambda *at: told.append(at))
+    assert told == sorted(told)
+    assert told[-1] == (1600, 1600)  # nothing was written, all was compared
+    assert whole[1] < 3200  # copied chunks count as they are stored
+
+
+def test_callbacks_of_the_user_hear_of_a_conversion_in_the_main_thread_alone(source: Path) -> None:
+    with Profiler() as profiler:
+        convert(source, source.with_suffix(".zarr"))
+    assert {str(result.key[0])[:5] for result in profiler.results if isinstance(result.key, tuple)} >= {
+        "read-",
+        "write",
+    }
+    with Profiler() as profiler, ThreadPoolExecutor(1) as pool:
+        assert pool.submit(verify, source, source.with_suffix(".zarr")).result().equal
+    assert not profiler.results
+
+
+def test_a_conversion_leaves_the_callbacks_of_the_process_as_they_are(source: Path) -> None:
+    seen = []
+
+    def progress(_done: int, _total: int) -> None:
+        seen.append(set(Callback.active))
+
+    convert(source, source.with_suffix(".zarr"), progress=progress)
+    with Callback() as own:
+        before = set(Callback.active)
+        convert(source, source.with_suffix(".zarr"), overwrite=True, progress=progress)
+    assert own._callback in before  # noqa: SLF001 - dask names a callback in its set so
+    assert seen[-1] == before
+
+
+def test_a_scheduler_that_knows_no_callbacks_is_told_of_at_the_end(source: Path) -> None:
+    def get(graph: Any, keys: Any) -> Any:
+        return dask.get(graph, keys)
+
+    told: list[tuple[int, int]] = []
+    with dask.config.set(scheduler=get):
+        assert not runs_on_threads(None)
+        convert(source, source.with_suffix(".zarr"), progress=lambda *at: told.append(at))
+    assert told[-1][0] == told[-1][1] > 0
+    assert verify(source, source.with_suffix(".zarr")).equal
+
+
+def test_of_a_pool_of_the_user_the_size_is_used() -> None:
+    with ThreadPoolExecutor(3) as executor, ThreadPool(5) as pool:
+        for setting in ({"scheduler": executor}, {"pool": executor}, {"num_workers": 3}):
+            with dask.config.set(setting):
+                assert count_threads() == 3
+                assert runs_on_threads(None)
+        with dask.config.set(pool=pool):
+            assert count_threads() == 5
+    with dask.config.set(scheduler="processes"):
+        assert count_threads() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -35,7 +36,7 @@ from h5bound.errors import (
     UnsafeSourceError,
 )
 from h5bound.files.prefetch import CONCURRENT_NBYTES, PIECE_NBYTES, Pieces
-from h5bound.files.remote_file import BLOCK_NBYTES
+from h5bound.files.remote_file import BLOCK_NBYTES, NoCollection
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.reader.source import H5Source
 from tests.support.http_server import Behaviour, RangeServer, serve
@@ -827,3 +828,24 @@ assert gc.isenabled()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
+
+
+def test_garbage_is_not_collected_though_another_request_ends_while_this_one_begins() -> None:
+    context = NoCollection()
+    lock = context._lock  # noqa: SLF001 - the moment between two lines
+
+    class Late:
+        def __enter__(self) -> None:
+            context._lock = lock  # noqa: SLF001
+            context.__exit__()
+            lock.__enter__()
+
+        def __exit__(self, *_: object) -> None:
+            lock.__exit__(None, None, None)
+
+    context.__enter__()
+    context._lock = Late()  # type: ignore[assignment]  # noqa: SLF001
+    context.__enter__()
+    assert not gc.isenabled()
+    context.__exit__()
+    assert gc.isenabled()

@@ -11,7 +11,7 @@ import zarr
 
 from h5bound import convert, verify
 from h5bound.errors import SourceChangedError, UnsafeSourceError, UnsupportedError
-from h5bound.stores.metadata import quiet_zarr
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
 from tests.support import odd_files
 
 if TYPE_CHECKING:

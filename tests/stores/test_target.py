@@ -25,9 +25,9 @@ from h5bound.errors import CorruptChunkError, OptionError, TargetError
 from h5bound.stores.keys import run_each
 from h5bound.stores.local import DirectoryKeys
 from h5bound.stores.lock import MARKER
-from h5bound.stores.metadata import quiet_zarr
 from h5bound.stores.resolve import open_target
 from h5bound.stores.zarr_internals import run
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
 from tests.support import stores
 from tests.support.servers import KEY, SECRET, serve_folder, serve_s3
 from tests.support.stores import PLACES, assert_reads_as, put, read_keys, s3_store, write_source

@@ -21,8 +21,8 @@ from h5bound import convert
 from h5bound.errors import TargetError
 from h5bound.hdf5.datatypes import text_from_json
 from h5bound.hdf5.links import decode_name
-from h5bound.stores.metadata import quiet_zarr
 from h5bound.zarr_model.node_names import EMPTY, HASHED, escape, escape_siblings
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
