@@ -92,7 +92,7 @@ def show_digest(console: Console, digest: Digest, *, verbose: bool) -> None:
 def choose_rows(digest: Digest, *, height: int, width: int) -> tuple[Table, list[str]]:
     """Return the table and the lines that fit on a screen: each array has a row if there are few."""
     height -= 1  # the line that names --verbose
-    few = [cut(line, 2 * width) for section in digest.sections for line in section.list_lines(FEW_REMARKS)]
+    few = [line for section in digest.sections for line in section.list_lines(FEW_REMARKS, width)]
     rows = len(digest.table.rows) + HEAD_ROWS + sum(count_rows(line, width) for line in few)
     table = digest.table if len(digest.table.rows) <= FEW_ARRAYS and rows <= height else digest.totals
     used = len(table.rows) + HEAD_ROWS if table.rows else 0

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-import click
 
 from h5bound.cli.messages import name_options
 from h5bound.reports.text import printable
@@ -23,7 +22,7 @@ class StepHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record in one line."""
-        click.echo(printable(name_options(self.format(record))), err=True)
+        print(printable(name_options(self.format(record))), file=sys.stderr)  # the bar's, which click would go past
 
 
 @contextmanager

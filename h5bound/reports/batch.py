@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from h5bound.reports.conversion import ConversionReport
 
 
-COLUMNS = ("arrays", "stored", "written", "skipped")
-"""Columns of a table of files."""
+COLUMNS = ("arrays", "skipped", "stored", "written")
+"""Columns of a table of files; the last one only if all stores are complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ class BatchReport:
         parts += count_skipped([item for report in self.conversions for item in report.skipped])
         if compared:
             differ = "1 store differs" if different == 1 else f"{different:,} stores differ"
-            parts.append(differ if different else "all equal to their sources")
+            parts.append(differ if different else "all stores equal to their sources")
         return "; ".join([*parts, "dry run: nothing written"] if planned else parts)
 
     def __repr__(self) -> str:
@@ -119,6 +119,7 @@ def digest_batch(report: BatchReport) -> Digest:
         return digest_conversion(one)
     conversions = report.conversions
     results = {name_result(conversion): None for conversion in conversions}
+    end = len(COLUMNS) if all(conversion.complete for conversion in conversions) else len(COLUMNS) - 1
     groups = [(result, [item for item in conversions if name_result(item) == result]) for result in results]
     return Digest(
         kind="BatchReport",
@@ -126,13 +127,13 @@ def digest_batch(report: BatchReport) -> Digest:
         summary=report.summary(),
         failed=report.exit_code == 1,
         table=Table(
-            ("file", "result", *COLUMNS),
-            tuple((printable(item.source.path), name_result(item), *count_all([item])) for item in conversions),
+            ("file", "result", *COLUMNS[:end]),
+            tuple((printable(item.source.path), name_result(item), *count_all([item])[:end]) for item in conversions),
             texts=2,
         ),
         totals=Table(
-            ("result", "files", *COLUMNS),
-            tuple((result, f"{len(group):,}", *count_all(group)) for result, group in groups),
+            ("result", "files", *COLUMNS[:end]),
+            tuple((result, f"{len(group):,}", *count_all(group)[:end]) for result, group in groups),
         ),
         sections=list_batch_sections(report),
     )
@@ -151,15 +152,18 @@ def count_all(reports: Sequence[ConversionReport]) -> tuple[str, ...]:
     skipped = sum(not item.asked for report in reports for item in report.skipped)
     return (
         f"{len(arrays):,}",
+        f"{skipped:,}",
         format_nbytes(sum(entry.stored_nbytes for entry in arrays)),
         format_nbytes(sum(entry.written_nbytes for entry in arrays)),
-        f"{skipped:,}",
     )
 
 
 def list_batch_sections(report: BatchReport) -> tuple[Section, ...]:
     """Return the errors, and the sections of all files by their titles, with the file before each name."""
-    failed = (Fact.of("file", item.source, item.error.removeprefix(f"{item.source}: ")) for item in report.failed)
+    failed = (
+        Fact.of("file", item.source, item.error.removeprefix(f"{item.source}: ").partition("\n")[0])
+        for item in report.failed
+    )
     facts: dict[str, list[Fact]] = defaultdict(list)
     for conversion in report.conversions:
         file = printable(PurePath(conversion.source.path).name)

@@ -71,13 +71,14 @@ class Remark:
     reason: str
     facts: tuple[Fact, ...]
 
-    def describe(self, examples: int = EXAMPLES) -> str:
-        """Return the line that names so many of the things."""
+    def describe(self, examples: int = EXAMPLES, width: int | None = None) -> str:
+        """Return the line that names so many of the things, fewer if it is wider than `width` otherwise."""
         if len(self.facts) == 1:
             return str(self.facts[0])
         named = [fact.abbreviate() for fact in self.facts[:examples]]
         more = ["…"] if len(self.facts) > examples else []
-        return f"{plural(len(self.facts), self.facts[0].noun)}: {self.reason} ({', '.join([*named, *more])})"
+        line = f"{plural(len(self.facts), self.facts[0].noun)}: {self.reason} ({', '.join([*named, *more])})"
+        return line if width is None or len(line) <= width or examples == 1 else self.describe(examples - 1, width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,10 @@ class Section:
         )
         return Section(self.title, tuple(remarks))
 
-    def list_lines(self, limit: int, examples: int = EXAMPLES) -> list[str]:
-        """Return a line for each of so many remarks, and one for the others."""
-        lines = [f"{self.title}: {remark.describe(examples)}" for remark in self.remarks[:limit]]
+    def list_lines(self, limit: int, width: int, examples: int = EXAMPLES) -> list[str]:
+        """Return a line for each of so many remarks, and one for the others; a line takes two rows at most."""
+        room = 2 * width - len(self.title) - 2
+        lines = [f"{self.title}: {cut(remark.describe(examples, room), room)}" for remark in self.remarks[:limit]]
         rest = self.remarks[limit:]
         if rest:
             count = sum(len(remark.facts) for remark in rest)
@@ -150,9 +152,9 @@ def fit_sections(sections: Iterable[Section], *, height: int, width: int) -> lis
     lines: list[str] = []
     for forms in list_forms(len(given)):
         lines = [
-            cut(line, 2 * width)
+            line
             for section, (limit, examples) in zip(given, forms, strict=True)
-            for line in section.list_lines(limit, examples)
+            for line in section.list_lines(limit, width, examples)
         ]
         if sum(count_rows(line, width) for line in lines) <= height:
             break
