@@ -131,7 +131,7 @@ def digest_conversion(report: ConversionReport) -> Digest:
         kind="ConversionReport",
         subject=f"{printable(report.source.path)} -> {printable(report.target)}",
         summary=report.summary(),
-        verdict="" if compared is None else f"verified: {compared.summary()}",
+        verdict="" if compared is None else f"verified: {compared.describe_values()}",
         failed=report.exit_code == 1,
         table=Table(
             ("dataset", "how", *size_columns(report)),

@@ -24,6 +24,7 @@ FORMS = (*((limit, examples) for examples in (3, 1) for limit in (10, 7, 5, 4)),
 OWN_WORDS = (
     (re.compile(r"^[\d,]+ of [\d,]+ chunks "), "some chunks "),
     (re.compile(r"^(external|soft|user-defined) link (?:to|of) .+?: "), r"\1 link: "),
+    (re.compile(r"^(external storage|virtual source) '.+?': "), r"\1: "),
     (re.compile(r"^attribute ('[^']*'|\"[^\"]*\") "), "attribute "),
 )
 """Parts of reasons that differ from object to object, and what stands for them where a line speaks of several."""

@@ -59,13 +59,17 @@ class VerificationReport:
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     def summary(self) -> str:
-        """Return one line: equal or not, and what was compared."""
+        """Return one line: equal or not, what was compared, and what the conversion skipped."""
+        return "; ".join([self.describe_values(), *count_skipped(self.skipped, " by the conversion")])
+
+    def describe_values(self) -> str:
+        """Return whether all is equal, and what was compared."""
         compared = (
             f"{plural(self.arrays, 'array')}, {plural(self.attributes, 'attribute')}, "
             f"{format_nbytes(self.nbytes)} compared in {self.seconds:.2f} s"
         )
         verdict = "equal" if self.equal else plural(len(self.differences), "difference")
-        return "; ".join([verdict, compared, *count_skipped(self.skipped, " by the conversion")])
+        return f"{verdict}; {compared}"
 
     def __repr__(self) -> str:
         return str(digest_verification(self))
