@@ -13,9 +13,9 @@ import zarr
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
 from h5bound import OptionError, TargetError, convert, verify
-from h5bound.stores.metadata import quiet_zarr
 from h5bound.zarr_model.array_spec import WRITTEN_CODECS, list_codecs
 from h5bound.zarr_model.codec_options import PARAMETERS, parse_codecs, plan_chain
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
     from pathlib import Path
