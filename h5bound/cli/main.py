@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h5bound import __version__
-from h5bound.cli.display import make_console, show_batch, show_conversion, show_verification
 from h5bound.cli.ending import Interruption
 from h5bound.cli.messages import explain, fail
 from h5bound.cli.parameters import (
@@ -27,7 +26,6 @@ from h5bound.cli.parameters import (
 )
 from h5bound.cli.steps import show_steps
 from h5bound.errors import H5BoundError, OptionError
-from h5bound.files.urls import is_url, redact
 from h5bound.reports.text import format_nbytes, plural
 
 if TYPE_CHECKING:
@@ -80,7 +78,9 @@ def list_command(file: str, path: str, *, as_json: bool, **options: Any) -> int:
 
     A number in brackets refers to a reason below the tree.
     """
+    from h5bound.cli.display import make_console
     from h5bound.cli.listing import show_tree, to_json
+    from h5bound.files.urls import is_url, redact
     from h5bound.listing.entries import list_file
 
     listing = list_file(file, path, **options)
@@ -181,6 +181,7 @@ def convert_command(
     invalid usage, 3 some objects skipped and listed. Ctrl-C ends it as it ends any program (130 in a shell).
     """
     from h5bound._convert import convert
+    from h5bound.cli.display import make_console, show_conversion
     from h5bound.conversion.batch import is_folder
 
     if not sources:
@@ -202,6 +203,8 @@ def convert_command(
 
 def finish_batch(report: BatchReport, *, quiet: bool, verbose: bool) -> int:
     """Print the report of many sources, what failed on stderr, and return the exit code."""
+    from h5bound.cli.display import make_console, show_batch
+
     if not quiet:
         show_batch(make_console(), report, verbose=verbose)
     if report.exit_code != 1:
@@ -238,6 +241,7 @@ def verify_command(source: str, target: str, *, quiet: bool, verbose: int, **opt
     Exit codes, as those of cmp: 0 equal, 1 different, 2 they cannot be compared, or invalid usage.
     """
     from h5bound._verify import verify
+    from h5bound.cli.display import make_console, show_verification
 
     with show_steps(verbose):
         result = verify(source, target, progress=not quiet, **options)
@@ -265,6 +269,7 @@ def demo_command(directory: Path, *, quiet: bool, verbose: int) -> int:
     """
     from h5bound._convert import convert
     from h5bound.cli.demo import is_demo, list_next_steps, write_demo
+    from h5bound.cli.display import make_console, show_conversion
     from h5bound.errors import TargetError
 
     directory.mkdir(parents=True, exist_ok=True)
