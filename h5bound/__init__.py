@@ -34,11 +34,12 @@ from h5bound.errors import (
 if TYPE_CHECKING:
     from h5bound._convert import convert
     from h5bound._verify import verify
-    from h5bound.array import H5Store, from_hdf5
+    from h5bound.array import from_hdf5
+    from h5bound.h5store import H5Store
     from h5bound.resource import from_resource
 else:
     _MODULES = {
-        "H5Store": "array",
+        "H5Store": "h5store",
         "convert": "_convert",
         "from_hdf5": "array",
         "from_resource": "resource",

@@ -1,23 +1,21 @@
-"""HDF5 datasets as plain dask arrays: `from_hdf5` for one, `H5Store` for all of a file."""
+"""HDF5 datasets as plain dask arrays."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import h5py
 from dask.base import tokenize
 
-from h5bound.errors import H5BoundError, OptionError, UnsafeSourceError, UnsupportedError, naming
+from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError, UnsafeSourceError, UnsupportedError, naming
 from h5bound.graph.block_shapes import block_bounds, plan_block_sizes
 from h5bound.graph.collection import make_dask_array, make_lifecycle
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset
 from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS, check_external_files
 from h5bound.hdf5.external_files import MAX_HOPS, find_file, resolve_directories
-from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import find_external
 from h5bound.reader.open_file import (
     DatasetKey,
@@ -31,11 +29,14 @@ from h5bound.reader.open_file import (
 from h5bound.reader.source import H5Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from os import PathLike
     from pathlib import Path
 
+    import dask.array as da
+
     from h5bound.graph.windows import Lifecycle
+    from h5bound.reader.open_file import OpenFile
 
 
 def from_hdf5(
@@ -124,10 +125,11 @@ def from_hdf5(
     path, name = locate_object(path, name)
     source = H5Source.of(path, storage_options)
     allowed = resolve_directories(allow_external)
-    source, record = _find_dataset(source, name, allowed)
-    return _dataset_array(
-        make_lifecycle(source, window, barrier=barrier), source, record, chunks=chunks, allowed=allowed
-    )
+    try:
+        source, record = find_dataset(source, name, allowed)
+    except DatasetNotFoundError as error:
+        raise DatasetNotFoundError(str(error)) from None  # its traceback would hide the message
+    return make_array(make_lifecycle(source, window, barrier=barrier), source, record, chunks=chunks, allowed=allowed)
 
 
 def locate_object(place: Any, name: str | None) -> tuple[Any, str]:
@@ -149,93 +151,27 @@ def locate_object(place: Any, name: str | None) -> tuple[Any, str]:
     return place.file, f"{os.fsdecode(place.name)}/{name or ''}".rstrip("/")
 
 
-class H5Store(Mapping[str, da.Array]):
-    """All datasets of an HDF5 file as dask arrays that share one open and one close per compute.
+@contextmanager
+def follow_links(source: H5Source, name: str, allowed: tuple[Path, ...]) -> Iterator[tuple[H5Source, OpenFile, str]]:
+    """Open the file of an object, perhaps another one after following external links to `allowed` files.
 
-    The file is open while its metadata is read, and closed when the store is made. The keys are the paths of the
-    datasets. Iteration yields each dataset once, by its first path in name order; other links to it are keys as well.
-    A dataset that h5py cannot read is among the keys; accessing it raises what `from_hdf5` raises.
-
-    Parameters
-    ----------
-    path, chunks, window, barrier, allow_external, storage_options
-        See `from_hdf5`. They apply to all arrays.
-
-    Raises
-    ------
-    SourceNotFoundError
-        If the file does not exist.
-    H5BoundError
-        If the file cannot be opened, or its server refuses access.
-    OptionError
-        If `window` or `storage_options` have no valid value.
-
-    Examples
-    --------
-    >>> import dask, h5py, tempfile, pathlib
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.h5"
-    >>> with h5py.File(path, "w") as file:
-    ...     file["x"] = [1, 2, 3]
-    ...     file["group/y"] = [0.5, 1.5]
-    >>> store = H5Store(path)
-    >>> sorted(store)
-    ['group/y', 'x']
-    >>> [float(value) for value in dask.compute(store["x"].sum(), store["group/y"].mean())]
-    [6.0, 1.0]
+    Yield its source, the open file and the path of the object in it.
     """
-
-    def __init__(
-        self,
-        path: str | PathLike[str] | h5py.File,
-        *,
-        chunks: Any = None,
-        window: int | str | None = None,
-        barrier: bool = True,
-        allow_external: Sequence[str | PathLike[str]] = (),
-        storage_options: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._source = H5Source.of(path, storage_options)
-        with self._source.opened() as opened:
-            hierarchy = read_hierarchy(opened.file, count=False)
-        self._records = {record.path.strip("/"): record for record in hierarchy.datasets}
-        self._make_lifecycle = partial(make_lifecycle, window=window, barrier=barrier)
-        self._lifecycle = self._make_lifecycle(self._source)
-        self._chunks = chunks
-        self._allowed = resolve_directories(allow_external)
-
-    def __getitem__(self, name: str) -> da.Array:
-        source, record = self._source, self._records.get(name.strip("/"))
-        if record is None or record.layout in EXTERNAL_LAYOUTS:  # a link, or a dataset that needs other files
-            source, record = _find_dataset(source, name, self._allowed)
-        lifecycle = self._lifecycle if source is self._source else self._make_lifecycle(source)
-        return _dataset_array(lifecycle, source, record, chunks=self._chunks, allowed=self._allowed)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._records)
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and (name.strip("/") in self._records or super().__contains__(name))
-
-    __eq__ = object.__eq__  # the one of Mapping would compare arrays
-    __hash__ = object.__hash__
-
-    def __repr__(self) -> str:
-        return f"<H5Store of {self._source.path}: {len(self)} datasets>"
-
-
-def _find_dataset(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tuple[H5Source, DatasetRecord]:
-    """Return a dataset's record and its file, perhaps another one after following external links to `allowed` files."""
     for _ in range(MAX_HOPS):
         with source.opened() as opened:
             link = find_external(opened.file, name) if allowed else None
             if link is None:
-                return source, _read_record(opened.file, name, allowed)
+                yield source, opened, name
+                return
         with naming(f"{name!r} of {source.path} is an external link to {link[0]}:{link[1]}"):
             source, name = H5Source.of(find_file(source.path, link[0], "link", allowed=allowed)), link[1]
     raise UnsafeSourceError(f"{name!r} of {source.path}: the path follows more than {MAX_HOPS} external links")
+
+
+def find_dataset(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tuple[H5Source, DatasetRecord]:
+    """Return a dataset's record and its file. Raise DatasetNotFoundError if there is none."""
+    with follow_links(source, name, allowed) as (found, opened, path):
+        return found, _read_record(opened.file, path, allowed)
 
 
 def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> DatasetRecord:
@@ -249,7 +185,7 @@ def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> Datas
     return read_dataset(dataset, open_sources=True, count=False)
 
 
-def _dataset_array(
+def make_array(
     lifecycle: Lifecycle, source: H5Source, record: DatasetRecord, chunks: Any, *, allowed: tuple[Path, ...]
 ) -> da.Array:
     """Return the array of one dataset."""

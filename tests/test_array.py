@@ -641,7 +641,6 @@ def test_a_store_is_a_mapping_of_paths(path: Path) -> None:
     assert len(store) == 2
     assert "x" in store
     assert "/x" in store
-    assert "group" not in store
     assert 3 not in store  # type: ignore[comparison-overlap]
     assert store["/x"].name == store["x"].name
     assert store == store

@@ -32,12 +32,13 @@ def list_attribute_names(source: Item) -> tuple[list[bytes], str]:
     return names, ""
 
 
-def read_values(item: Item, resolve: Resolve | None = None) -> dict[str, Any]:
+def read_values(item: Item, resolve: Resolve | None = None, *, only: bytes | None = None) -> dict[str, Any]:
     """Return the attributes of an object that was opened by its path: numbers, numpy arrays, text, or lists of these.
 
     Text is `str` (UTF-8, else Windows-1252) and a reference the path of its target, "" for a null reference. A null
     dataspace is None. A compound with text or references is a dictionary, else as numpy has it. What cannot be read
-    is the text ``<cannot be read: reason>``. `resolve` returns the path of a reference's target.
+    is the text ``<cannot be read: reason>``. `resolve` returns the path of a reference's target; `only` is the name of
+    the one attribute to read.
 
     >>> with h5py.File("x.h5", "w", driver="core", backing_store=False) as file:
     ...     file.attrs.update({"units": np.bytes_("m"), "axes": ["x", "y"], "root": file.ref, "null": h5py.Empty("f4")})
@@ -47,6 +48,8 @@ def read_values(item: Item, resolve: Resolve | None = None) -> dict[str, Any]:
     resolve = resolve or ReferencePaths(item.file)
     values: dict[str, Any] = {}
     for name in list_attribute_names(item)[0]:
+        if only not in (None, name):
+            continue
         try:
             values[decode_name(name)] = _to_plain(_read_value(item, name), item.file, resolve)
         except READ_ERRORS as error:

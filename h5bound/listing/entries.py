@@ -224,6 +224,11 @@ def _read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> tuple[tuple[str
     return names, scales.consumed | {"DIMENSION_LABELS"}
 
 
+def read_dimension_names(dataset: h5py.Dataset, resolve: Resolve) -> tuple[str | None, ...]:
+    """Return the name of each dimension, from its scale or its label; None where it has none."""
+    return _read_dimensions(dataset, resolve)[0] or (None,) * len(dataset.shape or ())
+
+
 def _find_access(dataset: h5py.Dataset, record: DatasetRecord, opened: OpenFile) -> tuple[Access | None, str]:
     """Return how a dataset is read, and why not directly."""
     if record.problem is not None:

@@ -1,0 +1,237 @@
+"""All datasets of an HDF5 file as dask arrays: a mapping of paths."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Mapping
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
+
+import dask.array as da
+import h5py
+
+from h5bound.array import find_dataset, follow_links, locate_object, make_array
+from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError
+from h5bound.graph.collection import make_lifecycle
+from h5bound.hdf5.attributes import read_values
+from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS
+from h5bound.hdf5.external_files import resolve_directories
+from h5bound.hdf5.hierarchy import read_hierarchy
+from h5bound.hdf5.links import SUGGESTION_LENGTH, SUGGESTIONS, open_object
+from h5bound.hdf5.references import ReferencePaths
+from h5bound.listing.entries import DatasetEntry, EntryReader, read_dimension_names, split_path
+from h5bound.listing.reprs import MAX_LINES, MAX_ROWS, Row, read_row, render_html, render_text
+from h5bound.reader.open_file import open_dataset
+from h5bound.reader.source import H5Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from os import PathLike
+
+    from h5bound.hdf5.dataset import DatasetRecord
+
+CLOSE = 0.8
+"""Least similarity of paths, which share the names of groups."""
+
+
+class H5Store(Mapping[str, da.Array]):
+    """All datasets of an HDF5 file as dask arrays that share one open and one close per compute.
+
+    The file is open while its metadata is read, and closed when the store is made. The keys are the paths of the
+    datasets. Iteration yields each dataset once, by its first path in name order; other links to it are keys as well.
+    A dataset that h5py cannot read is among the keys; accessing it raises what `from_hdf5` raises. The path of a group
+    is a key as well, which iteration does not yield: it gives the `H5Store` of that group. As in h5py, paths are
+    relative to the group of the store, and a path that begins with a slash starts at the root of the file.
+
+    Parameters
+    ----------
+    path
+        As for `from_hdf5`: a path, a URL, an `h5py.File`, or an `h5py.Group` for the datasets below it.
+    chunks, window, barrier, allow_external, storage_options
+        See `from_hdf5`. They apply to all arrays.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If the file does not exist.
+    H5BoundError
+        If the file cannot be opened, or its server refuses access.
+    OptionError
+        If `window` or `storage_options` have no valid value, or `path` is a dataset.
+
+    Examples
+    --------
+    >>> import dask, h5py, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "a.h5"
+    >>> with h5py.File(path, "w") as file:
+    ...     file["x"] = [1, 2, 3]
+    ...     file["group/y"] = [0.5, 1.5]
+    ...     file["group/y"].attrs["units"] = "K"
+    >>> store = H5Store(path)
+    >>> sorted(store), store.groups()
+    (['group/y', 'x'], ['group'])
+    >>> [float(value) for value in dask.compute(store["x"].sum(), store["group/y"].mean())]
+    [6.0, 1.0]
+    >>> store["group"].attrs("y"), store["group"].dims("y")
+    ({'units': 'K'}, (None,))
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str] | h5py.Group,
+        *,
+        chunks: Any = None,
+        window: int | str | None = None,
+        barrier: bool = True,
+        allow_external: Sequence[str | PathLike[str]] = (),
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        if isinstance(path, h5py.Dataset):
+            raise OptionError(f"{path!r} is one dataset: pass it to from_hdf5, or its file or a group to H5Store")
+        path, root = locate_object(path, "")
+        self._make_lifecycle = partial(make_lifecycle, window=window, barrier=barrier)
+        self._chunks = chunks
+        self._allowed = resolve_directories(allow_external)
+        self._read(H5Source.of(path, storage_options), normalize(root))
+
+    def _read(self, source: H5Source, root: str) -> None:
+        """Read what is in a group."""
+        with source.opened() as opened:
+            hierarchy = read_hierarchy(opened.file, start=root, count=False)
+        self._source, self._root = source, root
+        self._lifecycle = self._make_lifecycle(source)
+        self._records = {record.path: record for record in hierarchy.datasets}
+        self._groups = dict.fromkeys(hierarchy.groups)
+
+    def __getitem__(self, name: str) -> Any:  # an array, or a store for the path of a group
+        path = self._locate(name)
+        if path in self._groups:
+            return self._enter(self._source, path)
+        source, record = self._source, self._records.get(path)
+        try:
+            if record is None:  # a link, perhaps to another file
+                with follow_links(source, path, self._allowed) as (found, opened, inner):
+                    is_group = isinstance(open_object(opened.file, inner), h5py.Group)
+                if is_group:
+                    return self._enter(found, inner)
+            if record is None or record.layout in EXTERNAL_LAYOUTS:
+                source, record = find_dataset(source, path, self._allowed)
+        except DatasetNotFoundError as error:
+            raise self._explain(name, error) from None
+        lifecycle = self._lifecycle if source is self._source else self._make_lifecycle(source)
+        return make_array(lifecycle, source, record, chunks=self._chunks, allowed=self._allowed)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(self._relative, self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, name: object) -> bool:
+        if not isinstance(name, str):
+            return False
+        path = self._locate(name)
+        return path in self._records or path in self._groups or super().__contains__(name)
+
+    __eq__ = object.__eq__  # the one of Mapping would compare arrays
+    __hash__ = object.__hash__
+
+    def groups(self) -> list[str]:
+        """Return the paths of all groups below this one."""
+        return [self._relative(path) for path in self._groups if path != self._root]
+
+    def attrs(self, name: str = "") -> dict[str, Any]:
+        """Return the attributes of a dataset or group, by default those of the group of the store.
+
+        The values are numbers, numpy arrays and text, or lists of them. A reference is the path of its target, "" for
+        a null reference; a null dataspace is None. What cannot be read is the text ``<cannot be read: reason>``.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            If there is no such object.
+        """
+        try:
+            with follow_links(self._source, self._locate(name), self._allowed) as (_, opened, path):
+                return read_values(open_object(opened.file, path))
+        except DatasetNotFoundError as error:
+            raise self._explain(name, error) from None
+
+    def dims(self, name: str) -> tuple[str | None, ...]:
+        """Return the names of a dataset's dimensions, from its dimension scales or labels; None where it has none.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            If there is no such dataset.
+        """
+        try:
+            with follow_links(self._source, self._locate(name), self._allowed) as (_, opened, path):
+                return read_dimension_names(open_dataset(opened.file, path), ReferencePaths(opened.file))
+        except DatasetNotFoundError as error:
+            raise self._explain(name, error) from None
+
+    def __repr__(self) -> str:
+        rows = [Row(self._relative(path), DatasetEntry(record=record)) for path, record in self._first(MAX_LINES)]
+        return render_text(self._describe(), rows, count=len(self), groups=len(self._groups) - 1)
+
+    def _repr_html_(self) -> str:
+        problem = ""
+        try:
+            with self._source.opened() as opened:
+                reader = EntryReader(opened, ReferencePaths(opened.file), attributes=False)
+                rows = [read_row(reader, self._relative(path), record) for path, record in self._first(MAX_ROWS)]
+        except H5BoundError as error:
+            rows = [Row(self._relative(path), DatasetEntry(record=record)) for path, record in self._first(MAX_ROWS)]
+            problem = str(error)
+        groups = len(self._groups) - 1
+        return render_html(self._describe(), rows, count=len(self), groups=groups, problem=problem)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return sorted([*self, *self.groups()])
+
+    def _first(self, limit: int) -> list[tuple[str, DatasetRecord]]:
+        """Return the first datasets."""
+        return list(islice(self._records.items(), limit))
+
+    def _describe(self) -> str:
+        """Return the name of the file, and of the group if that is not the root."""
+        return self._source.path if self._root == "/" else f"{self._source.path}: {self._root}"
+
+    def _locate(self, name: str) -> str:
+        """Return a path from the root of the file. Raise DatasetNotFoundError if the key is no path."""
+        if not isinstance(name, str):
+            raise DatasetNotFoundError(f"{name!r}: the keys of an H5Store are paths, such as 'entry/data'")
+        return normalize(name if name.startswith("/") else f"{self._root}/{name}")
+
+    def _relative(self, path: str) -> str:
+        """Return a path below the group of the store."""
+        return path[len(self._root) :].lstrip("/")
+
+    def _enter(self, source: H5Source, path: str) -> Self:
+        """Return the store of a group, with the same options."""
+        store = copy.copy(self)
+        H5Store._read(store, source, normalize(path))
+        return store
+
+    def _explain(self, name: str, error: DatasetNotFoundError) -> DatasetNotFoundError:
+        """Return an error with the names in the whole store that are close to a name, without a long traceback."""
+        names = [*self, *self.groups()][:SUGGESTIONS]
+        last = split_path(name)[-1:]
+        close = [other for other in names if split_path(other)[-1:] == last]
+        if not close and len(name) <= SUGGESTION_LENGTH:
+            short = [other for other in names if len(other) <= SUGGESTION_LENGTH]
+            close = difflib.get_close_matches(name, short, cutoff=CLOSE)
+        if not close or name in close:
+            return DatasetNotFoundError(str(error))
+        similar = ", ".join(map(repr, close[:3]))
+        return DatasetNotFoundError(
+            f"{name!r} in {self._describe()}: no such dataset or group; similar names: {similar}"
+        )
+
+
+def normalize(path: str) -> str:
+    """Return a path from the root of the file, without what HDF5 ignores."""
+    return "/" + "/".join(split_path(path))

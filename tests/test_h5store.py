@@ -1,0 +1,335 @@
+"""H5Store in the hand: its reprs, key completion, attributes, dimensions, groups, and the error of a misspelled key."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+
+import dask
+import h5py
+import numpy as np
+import pytest
+from h5py import h5s, h5t
+
+import h5bound
+from h5bound import DatasetNotFoundError, H5Store, OptionError, SourceNotFoundError, UnsafeSourceError
+from tests.conftest import open_objects
+from tests.support import odd_files
+from tests.support.recorder import Log, count_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a file with groups, named dimensions and attributes of many types."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        entry = file.create_group("entry")
+        entry.attrs["title"] = "cooling"
+        time = entry.create_dataset("time", data=np.arange(3.0))
+        time.make_scale("time")
+        data = entry.create_dataset("temperature", data=np.ones((3, 40), ">f4"), chunks=(1, 40))
+        data.dims[0].attach_scale(time)
+        data.dims[1].label = "x"
+        data.attrs["units"] = "K"
+        entry["detector/counts"] = np.arange(5)
+        entry["detector/<b>odd & name"] = ["a"]
+        file["alias"] = h5py.SoftLink("/entry/detector")
+        file["same"] = entry["detector/counts"]
+    return path
+
+
+def test_the_repr_is_a_line_for_each_dataset(path: Path) -> None:
+    assert repr(H5Store(path)).splitlines() == [
+        f"<H5Store of {path}: 4 datasets, 2 groups",
+        "  entry/detector/<b>odd & name  (1) text",
+        "  entry/detector/counts         (5) int64",
+        "  entry/temperature             (3, 40) float32 big-endian",
+        "  entry/time                    (3) float64>",
+    ]
+    assert repr(H5Store(path)["entry/detector"]).startswith(f"<H5Store of {path}: /entry/detector: 2 datasets\n")
+
+
+class TextOfCells(HTMLParser):
+    """Reads the text of cells, and which tags and attributes there are."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.cells: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.tags.add(tag)
+        if tag in ("td", "th"):
+            self.cells.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.cells:
+            self.cells[-1] += data
+
+
+def test_the_html_is_a_table_with_dimensions_and_units(path: Path) -> None:
+    html = H5Store(path)._repr_html_()
+    read = TextOfCells(html)
+    rows = [read.cells[i : i + 6] for i in range(0, len(read.cells), 6)]
+    assert rows == [
+        ["dataset", "shape", "type", "chunks", "units", "size"],
+        ["entry/detector/<b>odd & name", "(1)", "text", "contiguous", "", ""],
+        ["entry/detector/counts", "(5)", "int64", "contiguous", "", "40 B"],
+        ["entry/temperature", "(time=3, x=40)", "float32 big-endian", "(1, 40)", "K", "480 B"],
+        ["entry/time", "(time=3)", "float64", "contiguous", "", "24 B"],
+    ]
+    assert not read.tags & {"script", "b>odd"}
+    assert "4 datasets, 2 groups" in html
+    assert open_objects() == 0
+
+
+def test_a_store_of_a_thousand_datasets_is_a_screen_and_50_kilobytes(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for i in range(1000):
+            made = file.create_dataset(f"{'long <name>' * 20}/{'x' * 90}{i}", (1 << 40, 3, 4), "f8", chunks=(64, 3, 4))
+            made.attrs["units"] = "<i>" * 100
+    store = H5Store(tmp_path / "a.h5")
+    text, html = repr(store), store._repr_html_()
+    assert len(text.splitlines()) <= 24
+    assert max(map(len, text.splitlines()[1:])) <= 80
+    assert "… and 980 more" in text
+    assert len(html.encode()) <= 50_000
+    assert re.search(r"… and \d+ more", html)
+    assert "1,000 datasets" in html
+    assert "<name>" not in html
+    assert "<i>" not in html
+
+
+def test_the_html_of_a_file_that_is_gone_says_so(path: Path) -> None:
+    store = H5Store(path)
+    path.unlink()
+    html = store._repr_html_()
+    assert "no such file" in html
+    assert "entry/temperature" in html
+
+
+def test_keys_complete_to_datasets_and_groups(path: Path) -> None:
+    assert H5Store(path)._ipython_key_completions_() == [
+        "entry",
+        "entry/detector",
+        "entry/detector/<b>odd & name",
+        "entry/detector/counts",
+        "entry/temperature",
+        "entry/time",
+    ]
+    assert "counts" in H5Store(path)["entry/detector"]._ipython_key_completions_()
+
+
+# Groups.
+
+
+def test_a_group_is_a_store_that_shares_the_open(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = H5Store(path, chunks={0: -1})
+    assert store.groups() == ["entry", "entry/detector"]
+    entry = store["entry"]
+    assert isinstance(entry, H5Store)
+    assert entry.groups() == ["detector"]
+    assert list(entry) == ["detector/<b>odd & name", "detector/counts", "temperature", "time"]
+    assert entry["temperature"].name == store["entry/temperature"].name
+    assert entry["temperature"].chunksize == (3, 40)
+    log = Log(tmp_path / "log")
+    count_files(monkeypatch, log)
+    assert dask.compute(entry["time"].sum(), store["entry/detector/counts"].sum()) == (3.0, 10)
+    assert (log.count("open"), log.count("close")) == (1, 1)
+
+
+def test_paths_with_a_slash_first_begin_at_the_root(path: Path) -> None:
+    detector = H5Store(path)["entry"]["detector"]
+    assert detector["counts"].name == detector["/entry/detector/counts"].name == detector["./counts"].name
+    assert "/entry/time" in detector
+    assert "entry/time" not in detector
+    assert H5Store(path)["/"].groups() == H5Store(path).groups()
+
+
+def test_groups_are_keys_that_iteration_does_not_yield(path: Path) -> None:
+    store = H5Store(path)
+    assert "entry" in store
+    assert "entry" not in list(store)
+    assert len(store) == len(list(store)) == 4
+    assert isinstance(store.get("entry/detector"), H5Store)
+    assert store.get("nothing") is None
+
+
+def test_a_group_behind_a_link_lists_all_below_it(path: Path) -> None:
+    assert sorted(H5Store(path)["alias"]) == ["<b>odd & name", "counts"]
+    assert H5Store(path)["alias"]["counts"].sum().compute() == 10
+    assert "alias" in H5Store(path)
+    with h5py.File(path, "r+") as file:
+        file.create_group("links")["far"] = file["entry/time"]
+    assert list(H5Store(path)["links"]) == ["far"], "its own name, though it has an earlier one elsewhere"
+
+
+def test_a_group_of_another_file_is_a_store_of_that_file(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["group/x"] = np.arange(4)
+        file["group/x"].attrs["units"] = "m"
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["far"] = h5py.ExternalLink("other.h5", "/group")
+    store = H5Store(tmp_path / "a.h5", allow_external=[tmp_path])
+    assert list(store["far"]) == ["x"]
+    assert store["far"]["x"].sum().compute() == store["far/x"].sum().compute() == 6
+    assert store.attrs("far/x") == {"units": "m"}
+    with pytest.raises(UnsafeSourceError):
+        H5Store(tmp_path / "a.h5")["far"]
+
+
+@pytest.mark.parametrize("closed", [False, True], ids=["open", "closed"])
+def test_an_open_group_is_a_store(path: Path, closed: bool) -> None:
+    with h5py.File(path) as file:
+        store = H5Store(file["entry"])
+        if not closed:
+            assert store["time"].sum().compute() == 3
+            assert file
+    assert sorted(store) == sorted(H5Store(path)["entry"])
+    assert store["time"].name == H5Store(path)["entry/time"].name
+    assert store["time"].sum().compute() == 3
+
+
+def test_an_open_dataset_is_no_store(path: Path) -> None:
+    with h5py.File(path) as file, pytest.raises(OptionError, match="from_hdf5"):
+        H5Store(file["entry/time"])
+
+
+# Attributes and dimensions.
+
+
+def test_attributes_are_a_dictionary_of_plain_values(path: Path) -> None:
+    store = H5Store(path)
+    assert store.attrs("entry") == store["entry"].attrs() == {"title": "cooling"}
+    assert store.attrs() == store.attrs("/") == {}
+    assert store["entry"].attrs("temperature")["units"] == "K"
+    assert open_objects() == 0
+
+
+def write_attribute(file: h5py.File, tid: h5t.TypeID, value: Any) -> None:
+    space = h5s.create(h5s.SCALAR)
+    h5py.h5a.create(file.id, b"a", tid, space).write(np.asarray(value), tid)
+
+
+ATTRIBUTES: dict[str, tuple[Any, object]] = {
+    "text": ("grüße", "grüße"),
+    "bytes": (np.bytes_("°C".encode()), "°C"),
+    "latin": (np.bytes_(b"\xb0C"), "°C"),
+    "texts": (["a", "bb"], ["a", "bb"]),
+    "fixed": (np.array([[b"a", b"b"]]), [["a", "b"]]),
+    "int": (np.int16(3), 3),
+    "big-endian": (np.array([1, 2], ">i4"), [1, 2]),
+    "bool": (True, True),
+    "complex": (1 + 2j, 1 + 2j),
+    "null": (h5py.Empty("f4"), None),
+    "compound": (np.array((1, b"x"), [("n", "i4"), ("t", "S1")]), {"n": 1, "t": "x"}),
+}
+
+
+@pytest.mark.parametrize(("value", "expected"), ATTRIBUTES.values(), ids=ATTRIBUTES)
+def test_an_attribute_of_each_type_is_plain(tmp_path: Path, value: Any, expected: object) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["a"] = value
+    found = H5Store(tmp_path / "a.h5").attrs()["a"]
+    assert (found.tolist() if isinstance(found, np.ndarray) else found) == expected
+
+
+def test_references_are_paths(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.arange(3)
+        file.attrs.create("one", file["x"].ref, dtype=h5py.ref_dtype)
+        file.attrs.create("none", h5py.Reference(), dtype=h5py.ref_dtype)
+        file.attrs.create("many", [file["x"].ref, file.ref], dtype=h5py.ref_dtype)
+        file.attrs.create("region", file["x"].regionref[:2], dtype=h5py.regionref_dtype)
+        rows = np.empty(1, object)
+        rows[0] = np.array([1, 2], ">i4")
+        file.attrs.create("rows", rows, dtype=h5py.vlen_dtype(">i4"))
+    attributes = H5Store(tmp_path / "a.h5").attrs()
+    (sequence,) = attributes.pop("rows")
+    assert attributes == {"one": "/x", "none": "", "many": ["/x", "/"], "region": "/x"}
+    assert sequence.tolist() == [1, 2], "big-endian sequences too"
+
+
+def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["good"] = 1
+        h5py.h5a.create(file.id, b"odd", h5t.UNIX_D32LE, h5s.create(h5s.SCALAR))
+    attributes = H5Store(tmp_path / "a.h5").attrs()
+    assert attributes["good"] == 1
+    assert attributes["odd"].startswith("<cannot be read: ")
+
+
+def test_dimensions_have_the_names_of_scales_and_labels(path: Path) -> None:
+    store = H5Store(path)
+    assert store.dims("entry/temperature") == ("time", "x")
+    assert store["entry"].dims("time") == ("time",)
+    assert store.dims("same") == (None,)
+    with pytest.raises(DatasetNotFoundError, match="a group"):
+        store.dims("entry")
+
+
+# A key that is not there.
+
+
+def close_names(call: Callable[[], object]) -> str:
+    """Return the message of a DatasetNotFoundError, whose traceback is short."""
+    with pytest.raises(DatasetNotFoundError) as caught:
+        call()
+    lines = traceback.format_exception(caught.value)
+    assert len(traceback.extract_tb(caught.value.__traceback__)) <= 4, "".join(lines)
+    assert sum(line.count("Traceback") for line in lines) == 1
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "close"),
+    [
+        ("entry/temprature", "similar names: 'entry/temperature'$"),
+        ("temperature", "similar names: 'entry/temperature'$"),
+        ("counts", "similar names: 'entry/detector/counts'$"),
+        ("entri", "similar names: 'entry'"),
+        ("nothing/like/it", "its group holds 'alias', 'entry', 'same'"),
+        ("entry/time/wavelength", "is not a group"),
+    ],
+)
+def test_a_misspelled_key_is_a_short_error_with_close_names(path: Path, name: str, close: str) -> None:
+    store = H5Store(path)
+    for call in (lambda: store[name], lambda: store.attrs(name), lambda: store.dims(name)):
+        message = close_names(call)
+        assert re.search(close, message), message
+        assert "a.h5" in message
+    assert name not in store
+
+
+def test_at_most_three_names_are_suggested(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for i in range(50):
+            file[f"group{i}/counts"] = i
+    message = close_names(lambda: H5Store(tmp_path / "a.h5")["counts"])
+    assert message.count("/counts") == 3
+
+
+def test_the_error_of_an_array_is_short_too(path: Path) -> None:
+    assert "'temperature'" in close_names(lambda: h5bound.from_hdf5(path, "entry/temprature"))
+    assert "paths" in close_names(lambda: H5Store(path)[3])  # type: ignore[index]
+    with pytest.raises(SourceNotFoundError):
+        H5Store(path.with_name("none.h5"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [odd_files.write_odd_names, odd_files.write_unreadable_types, odd_files.write_damaged_object],
+)
+def test_reprs_of_odd_files_show_all_datasets(make: Callable[[Path], None], tmp_path: Path) -> None:
+    make(tmp_path / "a.h5")
+    store = H5Store(tmp_path / "a.h5")
+    assert len(repr(store).splitlines()) == len(store) + 1
+    assert store._repr_html_().count("<tr>") == len(store) + 1
