@@ -238,6 +238,8 @@ def convert(
     check_conversion(on_unsupported, resume=resume, overwrite=overwrite, verify=verify, dry_run=dry_run)
     limits = check_limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks)
     checked = check_run(
+        source,
+        target,
         window=window,
         workers=workers,
         scheduler=scheduler,

@@ -110,8 +110,8 @@ def verify(
     """
     started = time.perf_counter()
     checked = check_run(
-        window=window, workers=workers, scheduler=scheduler, allow_external=allow_external, report=report,
-        storage_options=storage_options, target_options=target_options, progress=progress,
+        source, target, window=window, workers=workers, scheduler=scheduler, allow_external=allow_external,
+        report=report, storage_options=storage_options, target_options=target_options, progress=progress,
     )  # fmt: skip
     nbytes = checked.window
     file_options, store_options = share_options(

@@ -186,6 +186,8 @@ def convert_command(
 
     if not sources:
         raise click.UsageError(f"Name the HDF5 file and the Zarr store, like `h5bound convert {target} scan.zarr`.")
+    if target.startswith("memory:"):
+        raise click.UsageError(f"{target}: a store in memory ends with the command; name a directory or another URL.")
     options = {name: value for name, value in options.items() if value is not None}
     options["zarr_format"] = 3 if zarr_format == "3" else 2
     options["progress"] = not quiet

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +38,22 @@ FORM_ERRORS = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
 """What reading JSON of another form raises."""
 
 
+@dataclass(frozen=True, slots=True)
+class SourceStamp:
+    """What the provenance knows of the source."""
+
+    path: str
+    """Its name, without a directory."""
+    size: int
+    mtime_ns: int
+    """Time of the last modification, in nanoseconds since 1970."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Provenance:
     """The root attribute ``_h5bound``."""
 
-    source: Mapping[str, Any]
-    """Name, size and modification time of the source."""
+    source: SourceStamp
     settings: Settings
     limits: Limits
     details: Mapping[str, Mapping[str, Any]]
@@ -89,7 +100,7 @@ def parse_provenance(target: Target, provenance: Mapping[str, Any]) -> Provenanc
     try:
         check_form(provenance)
         return Provenance(
-            source=dict(provenance["source"]),
+            source=stamp_from_json(provenance["source"]),
             settings=settings_from_json(provenance["settings"], target.zarr_format),
             limits=Limits(**provenance["limits"]),
             details=provenance["details"],
@@ -100,15 +111,21 @@ def parse_provenance(target: Target, provenance: Mapping[str, Any]) -> Provenanc
 
 
 def describe_other_source(provenance: Provenance, scan: SourceScan) -> str:
-    """Return the sentence that a store was made from a source of another size, "" if the size is the same."""
-    hierarchy, source = scan.hierarchy, provenance.source
-    if source.get("size") == hierarchy.size:
+    """Return the sentence that a store was made from another file, "" if this one has its size, and name or time."""
+    there, here = provenance.source, scan.hierarchy
+    if there.size == here.size and (there.mtime_ns == here.mtime_ns or there.path == Path(here.file).name):
         return ""
-    name = text_from_json(source.get("path"))
-    return (
-        f"the store was made from {name!r} with {source.get('size'):,} bytes, and {hierarchy.file} has "
-        f"{hierarchy.size:,}: it is another file, or was changed"
-    )
+    made, found = (f"{file.size:,} bytes of {format_time(file.mtime_ns)}" for file in (there, here))
+    return f"the store was made from {there.path!r}, {made}; {here.file} has {found}: another file, or changed"
+
+
+def format_time(ns: int) -> str:
+    """Return a time in nanoseconds since 1970 as text.
+
+    >>> format_time(1_700_000_000_000_000_000), format_time(0)
+    ('2023-11-14 22:13:20 UTC', 'unknown time')
+    """
+    return f"{datetime.fromtimestamp(ns // 10**9, UTC):%Y-%m-%d %H:%M:%S} UTC" if ns else "unknown time"
 
 
 def unusable(target: Target, error: Exception) -> TargetError:
@@ -155,6 +172,14 @@ def check_form(provenance: Mapping[str, Any]) -> None:
         raise TypeError(f"not limits of a conversion: {limits}")
     if not isinstance(details, dict) or not all(isinstance(item, dict) for item in details.values()):
         raise TypeError(f"not details of nodes: {details}")
+
+
+def stamp_from_json(json: Any) -> SourceStamp:
+    """Return the source from its entry; raise TypeError if it is not one."""
+    path, size, mtime_ns = text_from_json(json["path"]), json["size"], json["mtime_ns"]
+    if not isinstance(path, str) or type(size) is not int or type(mtime_ns) is not int or not 0 <= mtime_ns < 2**63:
+        raise TypeError(f"not a source: {json}")
+    return SourceStamp(path, size, mtime_ns)
 
 
 def settings_from_json(json: Any, zarr_format: int) -> Settings:

@@ -13,6 +13,7 @@ import numpy as np
 
 from h5bound.errors import OptionError
 from h5bound.files.paths import expand_path
+from h5bound.files.urls import is_url, redact
 from h5bound.graph.windows import window_nbytes
 from h5bound.hdf5.external_files import resolve_directories
 from h5bound.hdf5.hierarchy import Limits
@@ -39,6 +40,8 @@ class RunOptions:
 
 
 def check_run(
+    source: object,
+    target: object,
     *,
     window: object,
     workers: object,
@@ -50,6 +53,8 @@ def check_run(
     progress: Callable[[int, int], None] | bool | None,
 ) -> RunOptions:
     """Return the options that `convert` and `verify` share. Raise OptionError if one has an invalid value."""
+    check_url(source, "source")
+    check_url(target, "target")
     for name, options in (("storage_options", storage_options), ("target_options", target_options)):
         if options is not None and not isinstance(options, Mapping):
             raise OptionError(f"{name}: pass a mapping of options of fsspec, not {type(options).__name__}")
@@ -87,6 +92,26 @@ def check_count(value: Any, option: str) -> int:
     if not is_whole(value) or value < 1:
         raise OptionError(f"{option}={value!r}: it must be a whole number, at least 1")
     return int(value)
+
+
+def check_url(place: object, option: str) -> None:
+    """Raise OptionError for a URL whose package is not installed."""
+    if not is_url(place):
+        return
+    from fsspec import get_filesystem_class
+
+    url = str(place)
+    for part in url.split("::"):  # of a chain
+        try:
+            get_filesystem_class(part.partition("://")[0])
+        except ValueError:  # not a URL that fsspec knows: whoever opens it says so
+            return
+        except ImportError as error:
+            words = " ".join(str(error).split())
+            raise OptionError(
+                f"{option}={redact(url)!r}: no installed package knows this kind of URL ({words}); "
+                "pip install 'h5bound[remote]' brings those for s3:// and https://"
+            ) from error
 
 
 def check_address(scheduler: object) -> str | None:

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from h5py import is_hdf5
+
 from h5bound.errors import OptionError, TargetError
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import USER, quote_url, redact, redact_all
@@ -91,6 +93,10 @@ def find_target(place: StoreLike, storage_options: Mapping[str, Any] | None = No
     Raise OptionError and TargetError as `open_target` does.
     """
     target = open_target(place, 3, storage_options, read_only=True)
+    root = target.keys.root if isinstance(target, LocalTarget) else None
+    if root is not None and root.exists() and not root.is_dir():
+        kind = "an HDF5 file" if is_hdf5(root) else "a file"
+        raise TargetError(f"{target.url}: this is {kind}, not a Zarr store; name the source first, then the store")
     with reaching(target.url):
         return target if target.keys.read(".zgroup") is None else replace(target, zarr_format=2)
 
@@ -148,8 +154,8 @@ def check_store(store: object, *, read_only: bool) -> Store:
 
     if not isinstance(store, Store):
         raise OptionError(
-            f"target: a path, a URL or a Zarr store, not {type(store).__name__}; "
-            "of an icechunk repository pass writable_session(branch).store"
+            f"target: a path, a URL or a Zarr store, not {type(store).__name__}; of an icechunk repository pass "
+            "writable_session(branch).store, for a store of obstore zarr.storage.ObjectStore(store)"
         )
     if not read_only and (store.read_only or not store.supports_writes):
         raise TargetError(f"{describe_store(store)}: nothing can be written to it, it is opened read-only")

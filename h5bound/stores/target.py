@@ -131,7 +131,7 @@ class LocalTarget(Target):
     def check_free(self, source: str) -> None:
         """Raise TargetError if a conversion is writing now, or a file is at the path."""
         root = self.keys.root
-        if root.is_file():
+        if root.exists() and not root.is_dir():
             name = "the source itself" if str(root.resolve()) == source else "a file"
             raise TargetError(f"{self.url}: this is {name}, not a directory for a store; name another target")
         if is_locked(root / MARKER):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import pytest
 import zarr
 from zarr.codecs import BytesCodec
 
-from h5bound import OptionError, convert, from_hdf5, verify
+from h5bound import OptionError, TargetError, convert, from_hdf5, verify
 from h5bound.cli.main import run_command
 from h5bound.planning.array_options import find_unmatched, name_close
 from h5bound.planning.options import Settings
@@ -229,7 +231,7 @@ def test_what_was_left_out_on_purpose_is_counted_and_no_failure(
     target = str(tmp_path / "a.zarr")
     assert run_command(["convert", str(folder / "a.h5"), target, "--exclude", "/entry/*", "--exclude", "/table"]) == 0
     shown = capsys.readouterr().out
-    assert "3 objects left out by include or exclude" in shown
+    assert "3 objects left out by --include or --exclude" in shown
     assert "/entry/image" not in shown
     report = convert(folder / "a.h5", target, exclude=["/entry/*", "/table"], resume=True)
     assert [entry for entry in report.to_dict()["skipped"] if entry["path"] == "/table"] == [  # type: ignore[attr-defined]
@@ -258,3 +260,59 @@ def test_globs_are_judged_by_names_alone() -> None:
     assert list(find_unmatched(paths, settings)) == [("include", "data"), ("chunks", "/x")]
     assert name_close("/completely/else/where", paths) == ""
     assert name_close("/d", [f"/d{i}" for i in range(100_000)]).count(",") == 2
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_a_url_whose_package_is_missing_names_the_extra(
+    role: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    places = {"source": folder / "a.h5", "target": tmp_path / "a.zarr", role: "s3://key:hush@bucket/a"}
+    with pytest.raises(OptionError, match=rf"{role}='s3://.*pip install 'h5bound\[remote\]'") as caught:
+        convert(**places)  # type: ignore[call-overload]  # as a mapping has them
+    assert "hush" not in str(caught.value)
+    assert not (tmp_path / "a.zarr").exists()
+
+
+def test_a_store_in_memory_is_for_python_only(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    url = f"memory://{tmp_path.name}/a.zarr"
+    assert run_command(["convert", str(folder / "a.h5"), url]) == 2
+    assert "a store in memory ends with the command" in capsys.readouterr().err
+    assert convert(folder / "a.h5", url).complete
+    assert verify(folder / "a.h5", url).equal
+
+
+def test_what_is_no_store_is_named_by_a_verification(folder: Path, tmp_path: Path) -> None:
+    source, target = folder / "a.h5", folder / "done.zarr"
+    (tmp_path / "b.h5").write_bytes(source.read_bytes())
+    with h5py.File(tmp_path / "b.h5", "a") as file:
+        file["new"] = np.zeros(1000)
+    (tmp_path / "text").write_text("text")
+    for place, message in (
+        (source, r"a\.h5: this is an HDF5 file, not a Zarr store; name the source first"),
+        (tmp_path / "text", "this is a file, not a Zarr store"),
+        (tmp_path, "no Zarr store"),
+        (tmp_path / "none", "missing or empty"),
+    ):
+        with pytest.raises(TargetError, match=message):
+            verify(source, place)
+    found = verify(tmp_path / "b.h5", target).differences
+    assert re.fullmatch(
+        r"the store was made from 'a\.h5', [\d,]+ bytes of 2.* UTC; .*b\.h5 has [\d,]+ .*", found[0].what
+    )
+    assert ("/new", "not in the store") in [(item.path, item.what) for item in found[1:]]
+
+
+def test_a_source_that_settings_do_not_fit_is_another_one(tmp_path: Path) -> None:
+    for name, chunks in (("a.h5", (2, 5)), ("b.h5", (4, 4))):
+        with h5py.File(tmp_path / name, "w") as file:
+            file.create_dataset("x", data=np.ones((20, 20)), chunks=chunks)
+    convert(tmp_path / "a.h5", tmp_path / "a.zarr", shards=(10, 10), include=["/x"])
+    with pytest.raises(TargetError, match=r"the store was made from 'a\.h5'.*not whole chunks"):
+        verify(tmp_path / "b.h5", tmp_path / "a.zarr")
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="no devices")
+def test_a_device_is_no_target(folder: Path) -> None:
+    with pytest.raises(TargetError, match="this is a file, not a directory for a store"):
+        convert(folder / "a.h5", "/dev/null")
