@@ -19,6 +19,7 @@ is kept out. A crash of the machine is not covered: nothing is flushed to the di
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import replace
 from functools import partial
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
     CodecLike: TypeAlias = str | Mapping[str, Any] | numcodecs.abc.Codec | zarr.abc.codec.Codec
     Source: TypeAlias = str | PathLike[str] | h5py.File
     SourceType = TypeVar("SourceType", bound=Source)
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Options(TypedDict, total=False):
@@ -288,6 +291,7 @@ def convert(
             )
     result = make_report(scan, plan, store, written=written, failed=failed, complete=not dry_run)
     result = replace(result, seconds=time.perf_counter() - started, remark=remark)
+    LOGGER.info("%s: converted to %s: %s", result.source.path, result.target, result.summary())
     if verify:
         from h5bound._verify import verify as compare
 

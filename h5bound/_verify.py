@@ -9,6 +9,7 @@ again. As in a conversion, the file is open for one window of memory at a time.
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 
     from h5bound.execution.work import UnitResult
     from h5bound.verification.tree import Comparison
+
+LOGGER = logging.getLogger(__name__)
 
 
 def verify(
@@ -164,6 +167,7 @@ def verify(
         differences=tuple(list_all_differences(comparison, results, other)),
         skipped=provenance.skipped,
     )
+    LOGGER.info("%s: compared with %s: %s", result.target, result.source, result.summary())
     if checked.report is not None:
         write_report(checked.report, result.to_json())
     return result

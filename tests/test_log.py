@@ -35,7 +35,10 @@ def test_the_steps_are_messages_of_the_logger(source: Path, caplog: pytest.LogCa
         "a.h5: found 2 groups, 2 datasets",
         "plan: 1 array to copy, 1 to decode, 808 B",
         "a.zarr: start; 2 of 2 units to write",
+        "window 1 of 1 was read",
         "the store is complete",
+        "a.zarr: 2 arrays (1 copied, 1 decoded), 2 groups; ",
+        "a.h5: equal; 2 arrays",
     )
     places = [text.index(step) for step in steps]
     assert places == sorted(places)

@@ -14,6 +14,7 @@ computes overlap.
 
 from __future__ import annotations
 
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
     from h5bound.execution.work import Job, Progress, Result, Work, WorkUnit
     from h5bound.lifecycle.session import Source
+
+LOGGER = logging.getLogger(__name__)
 
 
 def run_units(
@@ -191,8 +194,22 @@ class UnitsUsed(Callback):  # type: ignore[misc]  # dask's Callback is untyped
 
     def __init__(self, name: str, units: Sequence[WorkUnit], *, counted: ByteCount) -> None:
         self.name, self.units, self.counted = name, units, counted
+        self.windows = self.closed = 0
         super().__init__()
+
+    def _start(self, dsk: Any) -> None:
+        self.windows = sum(map(is_close, dsk))
 
     def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
         if isinstance(key, tuple) and key[0] == self.name:
             self.counted.add(self.units[key[1]].nbytes)
+        elif is_close(key):
+            self.closed += 1
+            LOGGER.info(
+                "window %d of %d was read, and the file closed; %s done", self.closed, self.windows, self.counted
+            )
+
+
+def is_close(key: Any) -> bool:
+    """Return whether a key is that of the task that closes the source at the end of a window."""
+    return isinstance(key, str) and key.startswith("close-")
