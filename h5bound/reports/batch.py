@@ -36,9 +36,14 @@ class Failure:
     error: str
     """The message, perhaps with a line for each thing that cannot be converted."""
 
+    def describe_error(self) -> str:
+        """Return the error without the name of the source: of several lines the first two, which are one example."""
+        first, *details = self.error.removeprefix(f"{self.source}: ").splitlines() or [""]
+        example = [details[0].strip()] if details else []
+        return ": ".join([first, *example]) + ("; …" if len(details) > 1 else "")
+
     def __str__(self) -> str:
-        prefix = "" if self.error.startswith(self.source) else f"{self.source}: "
-        return printable(f"{prefix}{self.error.partition(chr(10))[0]}")
+        return str(Fact.of("file", self.source, self.describe_error()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,10 +165,7 @@ def count_all(reports: Sequence[ConversionReport]) -> tuple[str, ...]:
 
 def list_batch_sections(report: BatchReport) -> tuple[Section, ...]:
     """Return the errors, and the sections of all files by their titles, with the file before each name."""
-    failed = (
-        Fact.of("file", item.source, item.error.removeprefix(f"{item.source}: ").partition("\n")[0])
-        for item in report.failed
-    )
+    failed = (Fact.of("file", item.source, item.describe_error()) for item in report.failed)
     facts: dict[str, list[Fact]] = defaultdict(list)
     for conversion in report.conversions:
         file = printable(PurePath(conversion.source.path).name)

@@ -45,7 +45,8 @@ def render(digest: Digest) -> str:
 def render_entries(digest: Digest, limit: int) -> str:
     """Return the HTML with so many entries of each list."""
     parts = [f"<div><b>{digest.kind}</b> {show(digest.subject, 2 * NAME_WIDTH)}</div>"]
-    parts += [f"<div>{show(line, 2 * NAME_WIDTH)}</div>" for line in digest.list_lines()]
+    lines = [show(line, 2 * NAME_WIDTH) for line in digest.list_lines()]
+    parts += [f"<div>{f'<b>{line}</b>' if digest.failed else line}</div>" for line in lines]
     table = render_table(digest.table, limit)
     if len(digest.table.rows) > MAX_ROWS:
         rows = plural(len(digest.table.rows), digest.table.columns[0])

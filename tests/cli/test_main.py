@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -244,7 +245,6 @@ def run_on_a_terminal(arguments: list[str], *, columns: int, directory: Path) ->
     """Run a command on a terminal of so many columns in a directory, and return its output without colours."""
     import fcntl
     import pty
-    import re
     import struct
     import termios
 
@@ -330,3 +330,12 @@ def test_a_target_that_ends_in_a_slash_is_a_folder_unless_it_is_a_store(source: 
 def test_a_forgotten_target_is_named(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["convert", str(source)]) == 2
     assert last_line(capsys).startswith("Error: Name the HDF5 file and the Zarr store, like `h5bound convert")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals")
+def test_the_steps_of_verbose_are_lines_above_the_bar(source: Path) -> None:
+    arguments = ["convert", str(source), str(source.with_suffix(".zarr")), "--verbose"]
+    out = run_on_a_terminal(arguments, columns=200, directory=source.parent)
+    (line,) = [line for line in out.replace("\r", "\n").splitlines() if "plan: " in line]
+    assert re.match(r"\d\d:\d\d:\d\d plan: ", line)
