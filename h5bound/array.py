@@ -11,6 +11,7 @@ import h5py
 from dask.base import tokenize
 
 from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError, UnsafeSourceError, UnsupportedError, naming
+from h5bound.files.urls import is_url, redact
 from h5bound.graph.block_shapes import block_bounds, plan_block_sizes
 from h5bound.graph.collection import make_dask_array, make_lifecycle
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset
@@ -143,7 +144,8 @@ def locate_object(place: Any, name: str | None) -> tuple[Any, str]:
     if isinstance(place, h5py.Dataset) and name is not None:
         raise OptionError(f"name={name!r}: the dataset {place.name!r} was passed itself; leave the name out")
     if name is None and not isinstance(place, h5py.Dataset):
-        raise OptionError(f"name=None: pass the path of a dataset in {place!r}, or an h5py.Dataset instead of both")
+        file = redact(place) if is_url(place) else place
+        raise OptionError(f"name=None: pass the path of a dataset in {file!r}, or an h5py.Dataset instead of both")
     if not isinstance(place, (h5py.Dataset, h5py.Group)) or isinstance(place, h5py.File):
         return place, name or ""
     if place.name is None:

@@ -446,6 +446,9 @@ def test_a_dataset_and_its_name_are_not_passed_both_or_not_at_all(path: Path) ->
             from_hdf5(file["group"], "z")
     with pytest.raises(OptionError, match=r"name=None.*a\.h5"):
         from_hdf5(path)
+    with pytest.raises(OptionError, match=r"name=None.*a\.h5") as caught:
+        from_hdf5("https://user:secret@example.org/a.h5?sig=secret")
+    assert "secret" not in str(caught.value)
     with pytest.raises(H5BoundError, match=r"the h5py\.Dataset is closed.*pass its path"):
         from_hdf5(dataset)
     with h5py.File(path, "r+") as file:

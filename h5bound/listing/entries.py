@@ -12,13 +12,13 @@ import h5py
 from h5py import h5z
 
 from h5bound.codecs.filters import explain_missing
-from h5bound.errors import H5BoundError
+from h5bound.errors import H5BoundError, UnsafeSourceError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.attributes import read_values
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset
 from h5bound.hdf5.dimension_scales import read_dimensions, read_labels
 from h5bound.hdf5.hierarchy import read_hierarchy
-from h5bound.hdf5.links import LinkRecord, open_object
+from h5bound.hdf5.links import LinkRecord, find_external, open_object
 from h5bound.hdf5.references import Addresses, ReferencePaths
 from h5bound.reader.dataset_reader import DatasetReader
 from h5bound.reader.source import H5Source
@@ -156,6 +156,9 @@ def split_path(path: str) -> list[str]:
 
 def _find_objects(file: h5py.File, start: str) -> tuple[list[_Found], Mapping[int, str]]:
     """Return an object and all below it, sorted by path, and the paths of objects by their addresses."""
+    outside = find_external(file, start)
+    if outside is not None:
+        raise UnsafeSourceError(f"{start!r} in {file.filename} is in another file: list {outside[1]} of {outside[0]}")
     item = open_object(file, start)
     if isinstance(item, h5py.Dataset):
         return [_Found(start, "dataset", read_dataset(item))], {}

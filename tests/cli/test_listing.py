@@ -120,6 +120,15 @@ def test_a_path_that_does_not_exist_names_close_ones(path: Path, capsys: pytest.
     assert "nothing is at '/entry/temprature'; similar names: 'temperature'" in err
 
 
+def test_a_path_into_another_file_names_that_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd_files.write_external_links(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["far"] = h5py.ExternalLink("other.h5", "/group")
+    err = run(tmp_path / "a.h5", "far/x", capsys=capsys, code=1)
+    assert "'/far/x' in" in err
+    assert "is in another file: list /group/x of other.h5" in err
+
+
 def test_json_is_one_object_with_all_that_the_tree_shows(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(run(path, "--json", "--attributes", capsys=capsys))
     assert (document["version"], document["groups"], document["datasets"], document["links"]) == (1, 4, 5, 1)
