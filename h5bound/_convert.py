@@ -276,7 +276,14 @@ def convert(
         check_report(checked.report, store, [file.path, *scan.list_external_files()])
         check_applied(scan, settings)
         plan = plan_store(scan, settings, limits, window=nbytes)
-        run = partial(run_units, sources=scan.sources, window=nbytes, workers=checked.workers, scheduler=scheduler)
+        run = partial(
+            run_units,
+            sources=scan.sources,
+            window=nbytes,
+            workers=checked.workers,
+            scheduler=scheduler,
+            direct=not (store.remote or file.remote),
+        )
         if not skip:
             refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, run=run, window=nbytes)])
         store.keys.check_lengths(list_longest(scan, plan))

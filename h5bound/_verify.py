@@ -116,7 +116,6 @@ def verify(
         source, target, window=window, workers=workers, scheduler=scheduler, allow_external=allow_external,
         report=report, storage_options=storage_options, target_options=target_options, progress=progress,
     )  # fmt: skip
-    nbytes = checked.window
     file_options, store_options = share_options(
         source, target, storage_options=storage_options, target_options=target_options
     )
@@ -135,13 +134,13 @@ def verify(
         check_report(checked.report, store, scan.list_external_files())
         other = describe_other_source(provenance, scan)
         with naming(other or "the settings of the store", OptionError, raising=TargetError):
-            plan = plan_store(scan, settings, limits, window=nbytes)
+            plan = plan_store(scan, settings, limits, window=checked.window)
         with quiet_zarr():
             tree = read_tree(store)
             comparison = compare_tree(scan, plan, tree, provenance=provenance)
             for node, difference in compare_copies(store, tree.nodes):
                 comparison.add(comparison.path_of(node), difference)
-        units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, nbytes)
+        units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, checked.window)
         file.keeps_open = False
         meter.begin("comparing")
         results = run_units(
@@ -149,9 +148,10 @@ def verify(
             comparison.jobs,
             units,
             sources=scan.sources,
-            window=nbytes,
+            window=checked.window,
             workers=checked.workers,
             scheduler=scheduler,
+            direct=not (store.remote or file.remote),
             progress=meter,
         )
     check_unchanged(scan)

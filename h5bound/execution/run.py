@@ -35,6 +35,7 @@ from h5bound.execution.work import ByteCount
 from h5bound.graph.callbacks import compute_watch
 from h5bound.graph.layers import make_graph
 from h5bound.graph.windows import Blocks, Lifecycle
+from h5bound.lifecycle.session import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
     from h5bound.lifecycle.session import Source
 
 LOGGER = logging.getLogger(__name__)
+
+DIRECT_NBYTES = 2**20
+"""Most bytes of all units of a source that are run without a graph. Threads then save less time than they take."""
 
 
 def run_units(
@@ -54,14 +58,16 @@ def run_units(
     window: int,
     workers: int | None = None,
     scheduler: str | None = None,
+    direct: bool = False,
     progress: Progress | None = None,
 ) -> list[Result]:
     """Read all units, use each once its source is closed, and return the results, grouped by source.
 
     There is one job for each array. Sources are opened one after another, each once for a window of units. `window` is
     the bytes between one open and its close; on a cluster, the bytes that one worker holds. `workers` is the number of
-    threads; on a cluster, of windows that run at the same time. `progress` is called in this thread with the bytes of
-    the units that were used, and of all units; not at all without units.
+    threads; on a cluster, of windows that run at the same time. With `direct`, where no unit waits for a server, a few
+    small units run in this thread. `progress` is called in this thread with the bytes of the units that were used, and
+    of all units; not at all without units.
     """
     units = sorted(units, key=lambda unit: jobs[unit.array].origin)
     counted = ByteCount(sum(unit.nbytes for unit in units), progress)
@@ -79,15 +85,33 @@ def run_units(
             )
     results: list[Result] = []
     for origin, group in groupby(units, key=lambda unit: jobs[unit.array].origin):
-        results += run_here(
-            sources[origin],
-            work,
-            jobs,
-            units=list(group),
-            window=window,
-            workers=workers,
-            counted=counted,
-        )
+        part = list(group)
+        few = sum(unit.nbytes for unit in part) <= min(window, DIRECT_NBYTES) and workers in (None, 1)
+        if direct and few and runs_on_threads(scheduler) and not users_callbacks():
+            results += run_directly(sources[origin], work, jobs, units=part, counted=counted)
+        else:
+            results += run_here(
+                sources[origin],
+                work,
+                jobs,
+                units=part,
+                window=window,
+                workers=workers,
+                counted=counted,
+            )
+    return results
+
+
+def run_directly(
+    source: Source, work: Work[Result], jobs: Sequence[object], *, units: Sequence[WorkUnit], counted: ByteCount
+) -> list[Result]:
+    """Run units of one source in this thread: a graph and its threads take longer than a few small units."""
+    with open_source(source) as opened:
+        parts = [work.read(opened, jobs[unit.array], unit) for unit in units]
+    results = []
+    for unit, part in zip(units, parts, strict=True):
+        results.append(work.use(jobs[unit.array], unit, part))
+        counted.add(unit.nbytes)
     return results
 
 
@@ -185,8 +209,13 @@ def list_callbacks(own: Callback) -> list[tuple[Any, ...]]:
     dask's progress bars and profilers are registered for the whole process, with no word of the thread that they are
     meant for. Told of several computes at once, some of them fail.
     """
-    in_force = set(Callback.active) if threading.current_thread() is threading.main_thread() else set()
-    return [*(in_force | {normalize_callback(compute_watch)}), normalize_callback(own)]
+    return [*(users_callbacks() | {normalize_callback(compute_watch)}), normalize_callback(own)]
+
+
+def users_callbacks() -> set[tuple[Any, ...]]:
+    """Return the callbacks that the user put in force for this thread: only the main thread has any."""
+    is_main = threading.current_thread() is threading.main_thread()
+    return set(Callback.active) - {normalize_callback(compute_watch)} if is_main else set()
 
 
 class UnitsUsed(Callback):  # type: ignore[misc]  # dask's Callback is untyped

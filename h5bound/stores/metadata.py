@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.codecs.filters import to_codec_v3
@@ -10,7 +11,7 @@ from h5bound.zarr_model.array_spec import make_codecs, plan_serializer
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Hashable, Iterator, Mapping
 
     import zarr
     from zarr.abc.store import Store
@@ -22,9 +23,32 @@ if TYPE_CHECKING:
 
 CONSOLIDATED = "consolidated_metadata"
 
+MAX_KNOWN = 1024
+"""Most arrays whose metadata are kept."""
+
+known_metadata: dict[Hashable, Any] = {}
+"""Metadata of arrays by all that decides them: files of one kind have the same arrays, and zarr takes long to make one.
+
+They are immutable, and hold no attributes.
+"""
+
 
 def make_array(store: Store, node: ArrayNode, zarr_format: Literal[2, 3]) -> zarr.Array[Any]:
     """Return the Zarr array of a node, ready for chunks to be written. Its metadata document is not written."""
+    form = (
+        zarr_format, node.dtype, node.shape, node.chunks, node.shards, node.dimension_names,
+        str(node.fill.value) if node.dtype.kind == "T" else node.fill.value.tobytes(), json.dumps(asdict(node.chain)),
+    )  # fmt: skip
+    metadata = known_metadata.get(form)
+    if metadata is None:
+        if len(known_metadata) >= MAX_KNOWN:
+            known_metadata.clear()
+        metadata = known_metadata[form] = make_metadata(node, zarr_format)
+    return bind(metadata, store, node.target)
+
+
+def make_metadata(node: ArrayNode, zarr_format: Literal[2, 3]) -> Any:
+    """Return the metadata of a node as zarr makes them, without attributes."""
     import zarr
     from zarr.storage import MemoryStore
 
@@ -43,7 +67,7 @@ def make_array(store: Store, node: ArrayNode, zarr_format: Literal[2, 3]) -> zar
         MemoryStore(), shape=node.shape, chunks=node.chunks, dtype=dtype, fill_value=node.fill.value[()],
         zarr_format=zarr_format, **options,
     )  # fmt: skip
-    return bind(template.metadata, store, node.target)
+    return template.metadata
 
 
 def bind(metadata: Any, store: Store, path: str) -> zarr.Array[Any]:

@@ -52,6 +52,8 @@ class Target:
     """Name in reports and errors."""
     marker = MARKER
     """Key of an unfinished conversion; "" where nothing can be seen before a conversion is complete."""
+    remote = True
+    """Whether each key may be a request to a server."""
     takes_arrays_first = False
     """Whether the metadata document of an array has to be there before its chunks."""
 
@@ -117,6 +119,7 @@ class LocalTarget(Target):
     """A directory, written file by file under a locked marker."""
 
     store: LocalStore
+    remote = False
     resumable = True
 
     @property

@@ -26,6 +26,7 @@ class ZipTarget(Target):
 
     store: ZipStore
     marker = ""
+    remote = False
     resumable = False
 
     @property

@@ -14,6 +14,7 @@ from dask.callbacks import Callback
 from dask.diagnostics import Profiler
 
 from h5bound import convert, verify
+from h5bound.execution import run
 from h5bound.execution.run import count_threads, runs_on_threads
 
 if TYPE_CHECKING:
@@ -102,3 +103,27 @@ def test_of_a_pool_of_the_user_the_size_is_used() -> None:
             assert count_threads() == 5
     with dask.config.set(scheduler="processes"):
         assert count_threads() == 0
+
+
+def test_a_few_small_units_run_without_a_graph_and_write_the_same_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(100), chunks=(10,))
+        file["y"] = np.arange(50.0)
+    graphs: list[object] = []
+    run_here = run.run_here
+
+    def count(*args: Any, **options: Any) -> list[Any]:
+        graphs.append(args)
+        return run_here(*args, **options)
+
+    monkeypatch.setattr(run, "run_here", count)
+    stores: list[dict[str, bytes]] = []
+    for workers in (None, 4):
+        target = tmp_path / f"{workers}.zarr"
+        convert(tmp_path / "a.h5", target, workers=workers, verify=True)
+        assert len(graphs) == (0 if workers is None else 2)
+        files = [path for path in target.rglob("*") if path.is_file()]
+        stores.append({path.relative_to(target).as_posix(): path.read_bytes() for path in files})
+    assert stores[0] == stores[1]
