@@ -19,6 +19,7 @@ from h5bound.errors import H5BoundError, OptionError
 from h5bound.execution.cluster import using_cluster
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import is_url, redact, strip_local
+from h5bound.planning.batch_options import spread_options
 from h5bound.progress import show_progress
 from h5bound.reports.batch import BatchReport, Failure
 from h5bound.reports.entries import read_version
@@ -69,13 +70,14 @@ def convert_all(
     report = options["report"]
     if report is not None:
         check_batch_report(report, pairs, folder=folder, options=options)
+    own_options = spread_options(sources, options)
     conversions: list[ConversionReport] = []
     failed: list[Failure] = []
     with show_progress(options["progress"]) as meter, using_cluster(options["scheduler"]):
         meter.begin("converting")
         progress = BatchProgress(pairs, meter)
-        for pair in pairs:
-            shared = {**options, **choose_options(pair, options), "report": None, "scheduler": None}
+        for pair, own in zip(pairs, own_options, strict=True):
+            shared = {**options, **choose_options(pair, options), **own, "report": None, "scheduler": None}
             try:
                 conversions.append(convert(pair.source, pair.target, **{**shared, "progress": progress.update}))
             except Exception as error:  # noqa: BLE001 - the others are converted, whatever it is
