@@ -30,6 +30,8 @@ SUBJECT = re.compile(rf"^({'|'.join(KEYWORDS)})(?=: )|^(source|target)=")
 
 PHRASES = {
     "(64, 512)": "64,512",
+    "allow_external=[its directory]": "--allow-external with its directory",
+    ", or, if it writes in SWMR mode, pass h5py.File(FILE, 'r', swmr=True)": "",
     "left out by include or exclude": "left out by --include or --exclude",
     ", or what dask.config.set(scheduler=...) says": "",
     ", or set dask.config.set(scheduler='threads')": "",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import h5py
 import pytest
 
 import h5bound
 from h5bound.cli.main import convert_command, run_command, verify_command
-from h5bound.cli.messages import KEYWORDS, name_options
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from h5bound.cli.messages import KEYWORDS, PHRASES, name_options
 
 
 def test_every_parameter_that_is_an_option_is_translated() -> None:
@@ -42,6 +40,17 @@ def test_every_parameter_that_is_an_option_is_translated() -> None:
 def test_a_parameter_in_a_message_is_an_option(keyword: str, form: str, typed: str) -> None:
     option = f"--{keyword.replace('_', '-')}"
     assert name_options(form.format(keyword, keyword)) == typed.format(option, option)
+
+
+def test_the_phrases_of_python_that_are_replaced_are_in_messages() -> None:
+    texts = []
+    for path in (Path(h5bound.__file__).parent).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if path.stem != "messages" and isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+            if isinstance(node, ast.JoinedStr):
+                texts.append("".join(str(item.value) for item in node.values if isinstance(item, ast.Constant)))
+    assert [phrase for phrase in PHRASES if not any(phrase in text for text in texts)] == []
 
 
 def test_other_words_stay_as_they_are() -> None:
