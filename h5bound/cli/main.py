@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from signal import SIGINT
 from typing import TYPE_CHECKING, Any
@@ -297,6 +298,9 @@ def demo_command(directory: Path, *, quiet: bool, verbose: int) -> int:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with its exit code, or by the signal that interrupted it."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # names of any language on a terminal or in a pipe that has not all
+            stream.reconfigure(errors="backslashreplace")
     with Interruption() as interruption:
         code = run_command(sys.argv[1:] if arguments is None else arguments)
     interruption.end(code)

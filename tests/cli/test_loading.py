@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import h5py
 import pytest
 
 import h5bound
@@ -59,6 +60,21 @@ def test_modules_that_run_are_the_command(module: str) -> None:
     done = subprocess.run([sys.executable, "-m", module, "--version"], capture_output=True, text=True, check=True)
     assert h5bound.__version__ in done.stdout
     assert done.stdout.startswith("h5bound")
+
+
+def test_output_that_cannot_be_encoded_is_escaped(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["größe"] = [1]
+    for arguments in (["ls", "a.h5"], ["convert", "a.h5", "a.zarr", "--verify"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "h5bound", *arguments],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONIOENCODING": "ascii"},
+            cwd=tmp_path,
+            check=True,
+        )
+        assert r"gr\xf6\xdfe" in done.stdout
 
 
 @pytest.mark.parametrize(
