@@ -158,7 +158,7 @@ def draw_in_terminal(console: Console) -> Iterator[Draw]:
     text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(BAR_WIDTH), text)
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=None, text="")
+        task = bar.add_task("starting", total=None, text="")
 
         def draw(step: Step) -> None:
             bar.update(task, description=step.phase, completed=step.done, total=step.total, text=step.describe())

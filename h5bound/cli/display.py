@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from h5bound.cli.messages import name_options
 from h5bound.reports.batch import digest_batch
@@ -100,22 +100,24 @@ def choose_rows(digest: Digest, *, height: int, width: int) -> tuple[Table, list
 
 
 def make_table(table: Table, width: int, *, fold: bool) -> RichTable:
-    """Return a table that is as wide as the terminal at most: long names are folded, or cut in the middle."""
+    """Return a table that is as wide as the terminal at most: long names are folded, or cut in the middle.
+
+    Where even that does not fit, the last columns are left out.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     columns = list(zip(table.columns, *table.rows, strict=True))
-    for number, column in enumerate(columns):
-        shown.add_column(
-            column[0], justify="left" if number < table.texts else "right", no_wrap=number > 0, overflow="fold"
-        )
-    others = sum(max(map(len, column)) + COLUMN_GAP for column in columns[1:])
+    widths = [max(map(len, column)) + COLUMN_GAP for column in columns[1:]]
+    while sum(widths) > max(width - MIN_NAME_WIDTH, 0):
+        widths.pop()
+    shown = RichTable(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for number, title in enumerate(table.columns[: len(widths) + 1]):
+        side: Literal["left", "right"] = "left" if number < table.texts else "right"
+        shown.add_column(title, justify=side, no_wrap=number > 0, overflow="fold")
     for name, *cells in table.rows:
-        first = name if fold else cut(name, max(width - others, MIN_NAME_WIDTH))
-        shown.add_row(
-            Text(first, style=STYLES.get(first, "default")),
-            *(Text(cell, style=STYLES.get(cell, "default")) for cell in cells),
-        )
+        first = name if fold else cut(name, max(width - sum(widths), MIN_NAME_WIDTH))
+        texts = [first, *cells[: len(widths)]]
+        shown.add_row(*(Text(text, style=STYLES.get(text, "default")) for text in texts))
     return shown

@@ -50,9 +50,11 @@ def make_report(count: int, name: str = "scan.h5") -> ConversionReport:
     )
 
 
-def print_lines(report: ConversionReport | VerificationReport | BatchReport, *, verbose: bool = False) -> list[str]:
-    """Return the lines on a terminal of 80 columns."""
-    console = Console(file=StringIO(), width=80, force_terminal=True, color_system=None)
+def print_lines(
+    report: ConversionReport | VerificationReport | BatchReport, *, verbose: bool = False, width: int = 80
+) -> list[str]:
+    """Return the lines on a terminal of so many columns."""
+    console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
     if isinstance(report, ConversionReport):
         show_conversion(console, report, verbose=verbose)
     elif isinstance(report, VerificationReport):
@@ -103,6 +105,16 @@ def test_few_arrays_have_a_row_each_and_a_reason_is_named_once() -> None:
         "/c        decoded        1      8 B   2.0 MiB",
         "not copied: 3 arrays: contiguous in the file, without chunks (/a, /b, /c)",
     ]
+
+
+@pytest.mark.parametrize("width", [20, 40, 60])
+def test_on_a_narrow_terminal_names_come_first(width: int) -> None:
+    report = make_report(0)
+    arrays = tuple(Converted(f"/array{i}", f"array{i}", "decoded", 1000, 2**30, 2**30) for i in range(3))
+    lines = print_lines(ConversionReport(report.source, "a.zarr", True, 1.0, "1", arrays), width=width)
+    assert max(map(len, lines)) <= width
+    assert [line.split()[0] for line in lines[-3:]] == ["/array0", "/array1", "/array2"]
+    assert any("/array0" in line and "1.0 GiB" in line for line in lines) == (width > 20)
 
 
 def test_a_source_that_failed_is_one_line() -> None:
