@@ -114,7 +114,7 @@ def test_on_a_narrow_terminal_names_come_first(width: int) -> None:
     lines = print_lines(ConversionReport(report.source, "a.zarr", True, 1.0, "1", arrays), width=width)
     assert max(map(len, lines)) <= width
     assert [line.split()[0] for line in lines[-3:]] == ["/array0", "/array1", "/array2"]
-    assert any("/array0" in line and "1.0 GiB" in line for line in lines) == (width > 20)
+    assert any("/array0" in line and "1.0 GiB" in line for line in lines) == (width > 40)
 
 
 def test_a_source_that_failed_is_one_line() -> None:
