@@ -31,6 +31,8 @@ STRATEGIES: tuple[Strategy, ...] = ("copied", "mixed", "decoded", "metadata")
 
 LINKED = "kept only in _LINKS of the group"
 
+UNWRITTEN = "no values are stored"
+
 LAYOUTS = {"contiguous": "contiguous in the file, without chunks", "compact": "compact in the file, without chunks"}
 """Reasons that are a word of HDF5, as people read them."""
 
@@ -176,6 +178,9 @@ def list_sections(report: ConversionReport) -> tuple[Section, ...]:
         ),
         Section(
             "not copied", group_facts(Fact.of("array", path, LAYOUTS.get(reason, reason)) for path, reason in decoded)
+        ),
+        Section(
+            "metadata", group_facts(Fact.of("array", a.path, UNWRITTEN) for a in report.arrays if a.how == "metadata")
         ),
     )
 

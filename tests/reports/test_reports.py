@@ -107,7 +107,8 @@ def test_the_repr_says_what_was_left_out_and_what_was_not_kept() -> None:
         "  note: /mytype: committed type",
         "  renamed: node /% -> %25: the name is escaped in the store",
         "  links: hard link /again -> /x: kept only in _LINKS of the group",
-        "  not copied: /x: HDF5's filter lzf>",
+        "  not copied: /x: HDF5's filter lzf",
+        "  metadata: /never: no values are stored>",
     ]
 
 
