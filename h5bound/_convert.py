@@ -271,6 +271,7 @@ def convert(
     with show_progress(converting) as meter, file.keep_open(keep=keep):
         meter.begin("planning")
         with file.opened() as opened:
+            opened.refresh()
             scan = scan_source(file, opened, settings=settings, limits=limits, allowed=checked.allowed)
         check_external_files(store, scan.list_external_files())
         check_report(checked.report, store, [file.path, *scan.list_external_files()])

@@ -108,6 +108,9 @@ def from_hdf5(
     caller held the File open for writing, closing it changes the file as well; then only another file, or another shape
     or type of the dataset, is noticed. External files are not watched.
 
+    A file that another program appends to in SWMR mode is read through ``h5py.File(path, "r", swmr=True)``. The array
+    has the shape that was flushed when it was made, or the one that h5py shows if the caller holds the dataset open.
+
     ``to_delayed()`` merges the blocks into one graph, so each delayed block reads all of them. Use
     ``to_delayed(optimize_graph=False)`` to read only one.
 
@@ -178,7 +181,7 @@ def find_dataset(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tupl
 
 def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> DatasetRecord:
     """Return the record of a dataset, after checking that it needs only allowed files."""
-    dataset = open_dataset(file, name)
+    dataset = open_dataset(file, name, refresh=True)
     record = read_dataset(dataset, count=False)
     if record.layout not in EXTERNAL_LAYOUTS:
         return record

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 import h5py
 import numpy as np
-from h5py import h5f, h5i, h5p
+from h5py import h5f, h5i, h5o, h5p
 from h5py._objects import phil
 
 if TYPE_CHECKING:
@@ -108,6 +108,20 @@ def _h5py_drops_order() -> bool:
         dataset = file.create_dataset("d", (1,), h5py.vlen_dtype(order))
         dataset[0] = np.ones(1, order)
         return int(dataset[0][0]) != 1
+
+
+def refresh(dataset: h5py.Dataset) -> None:
+    """Have what a program that writes in SWMR mode has flushed, unless the dataset is open twice in this process.
+
+    HDF5 2.0 then reads wrong chunks through both after ``H5Drefresh``: the first chunk in place of others.
+    """
+    with phil:
+        address = h5o.get_info(dataset.id).addr
+        opened = h5f.get_obj_ids(h5i.get_file_id(dataset.id), h5f.OBJ_DATASET)
+        count = sum(h5o.get_info(item).addr == address for item in opened)
+        del opened  # HDF5 refreshes no dataset to which there are two references
+        if count == 1:
+            dataset.refresh()
 
 
 def find_open_file(identifier: int) -> h5py.File | None:

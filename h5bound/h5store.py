@@ -99,6 +99,7 @@ class H5Store(Mapping[str, da.Array]):
     def _read(self, source: H5Source, root: str) -> None:
         """Read what is in a group."""
         with source.opened() as opened:
+            opened.refresh()
             hierarchy = read_hierarchy(opened.file, start=root, count=False)
         self._source, self._root = source, root
         self._lifecycle = self._make_lifecycle(source)

@@ -6,7 +6,8 @@ the tasks; a unit holds its chunks as arrays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from h5bound.buffers import DamagedError, past_end
 from h5bound.chunk_grid import region_of
 from h5bound.errors import CorruptChunkError, TargetError
 from h5bound.execution.work import UnitResult, Work
+from h5bound.files.open import is_live
 from h5bound.planning.source_values import ReadResult, read_chunks, read_or_explain, read_region, read_sequences
 from h5bound.reader.open_file import open_dataset
 from h5bound.stores.lock import MARKER, parse_marker
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.buffers import Bytes
+    from h5bound.files.protocols import FileBytes
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.planning.plan import Strategy
     from h5bound.planning.source_values import SourceValues
@@ -125,18 +128,20 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
     assert manifest is not None
     check_copies(opened, job, manifest)
     coords = manifest.chunk_coords
-    reencoded: dict[int, bytes] = {}
+    held: dict[int, bytes] = {}  # by row: the chunks that are in memory
+    if opened.bytes is None:
+        held, manifest = read_through_hdf5(opened, job, manifest)
     for row in np.flatnonzero(manifest.masks).tolist():
         region = region_of(tuple(coords[row].tolist()), job.node.shape, job.node.chunks)
-        reencoded[row] = encode_elements(job, read_region(opened, job.values, region))
+        held[row] = encode_elements(job, read_region(opened, job.values, region))
     sizes = manifest.nbytes.copy()
-    for row, data in reencoded.items():
+    for row, data in held.items():
         sizes[row] = len(data)
-    read_into = open_encoded(opened, job, manifest)
+    read_into = open_encoded(opened.bytes, manifest) if opened.bytes is not None else None
     chunks = EncodedChunks(sizes)
     for row, out in enumerate(chunks):
-        if row in reencoded:
-            out[:] = np.frombuffer(reencoded[row], np.uint8)
+        if row in held or read_into is None:
+            out[:] = np.frombuffer(held[row], np.uint8)
             continue
         try:
             read_into(row, out)
@@ -148,10 +153,11 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
 def check_copies(opened: OpenFile, job: Job, manifest: ChunkManifest) -> None:
     """Raise CorruptChunkError, before memory is allocated, if a chunk to copy extends past the end of the file.
 
-    A chunk of an array without codecs must also have as many bytes as its elements.
+    A chunk of an array without codecs must also have as many bytes as its elements. A file that is written to in SWMR
+    mode may be longer than HDF5 knows.
     """
     coords, offsets, nbytes = manifest.chunk_coords, manifest.offsets, manifest.nbytes
-    is_copied, end = manifest.masks == 0, opened.file.id.get_filesize()
+    is_copied, end = manifest.masks == 0, sys.maxsize if is_live(opened.file) else opened.file.id.get_filesize()
     for row in np.flatnonzero(is_copied & (offsets > end - nbytes))[:1]:
         error = past_end(int(offsets[row]), int(nbytes[row]), end)
         raise CorruptChunkError(f"the chunk at {tuple(coords[row].tolist())}: {error}")
@@ -162,22 +168,26 @@ def check_copies(opened: OpenFile, job: Job, manifest: ChunkManifest) -> None:
             raise CorruptChunkError(f"the chunk at {where} has {nbytes[row]} bytes in place of {declared}")
 
 
-def open_encoded(opened: OpenFile, job: Job, manifest: ChunkManifest) -> Callable[[int, Bytes], None]:
-    """Return a function that reads the encoded bytes of the chunk in a row of the manifest into an array.
+def open_encoded(file_bytes: FileBytes, manifest: ChunkManifest) -> Callable[[int, Bytes], None]:
+    """Return a function that reads the encoded bytes of the chunk in a row of the manifest from the file."""
+    offsets, sizes = manifest.offsets.tolist(), manifest.nbytes.tolist()
+    source = file_bytes.gather([(offsets[row], sizes[row]) for row in np.flatnonzero(manifest.masks == 0)])
+    return lambda row, out: source.read_into(offsets[row], out)
 
-    It reads the file itself, or asks HDF5 if HDF5 may have bytes that are not in the file yet.
+
+def read_through_hdf5(opened: OpenFile, job: Job, manifest: ChunkManifest) -> tuple[dict[int, bytes], ChunkManifest]:
+    """Return the encoded bytes of each chunk without a filter mask by its row, and the manifest with masks as they are.
+
+    HDF5 may have bytes that are not in the file yet, and a chunk of a file that is written to may have been moved.
     """
-    if opened.bytes is not None:
-        offsets, sizes = manifest.offsets.tolist(), manifest.nbytes.tolist()
-        source = opened.bytes.gather([(offsets[row], sizes[row]) for row in np.flatnonzero(manifest.masks == 0)])
-        return lambda row, out: source.read_into(offsets[row], out)
     dataset = open_dataset(opened.file, job.values.inside)
     starts = (manifest.chunk_coords[:, : dataset.ndim] * np.asarray(dataset.chunks)).tolist()
-
-    def read_into(row: int, out: Bytes) -> None:
-        out[:] = np.frombuffer(dataset.id.read_direct_chunk(tuple(starts[row]))[1], np.uint8)
-
-    return read_into
+    held, masks = {}, manifest.masks.copy()
+    for row, start in enumerate(starts):
+        masks[row], encoded = dataset.id.read_direct_chunk(tuple(start))
+        if not masks[row]:
+            held[row] = encoded
+    return held, replace(manifest, masks=masks)
 
 
 def cut_planned(_opened: OpenFile, job: Job, unit: Unit) -> list[Block]:

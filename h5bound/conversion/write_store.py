@@ -169,7 +169,7 @@ def check_origin(origin: Origin) -> None:
     if file and file.mode != "r":
         file.flush()
     source.check_unchanged()
-    if not hierarchy.mtime_ns or source.state is None or source.remote:
+    if not hierarchy.mtime_ns or source.state is None or source.remote or source.live:
         return
     now = FileState.of(source.path)
     if (source.strict_state or file) and (now.size, now.mtime_ns) != (hierarchy.size, hierarchy.mtime_ns):

@@ -92,6 +92,8 @@ class LocalLocation:
 
     path: str
     """The real path."""
+    swmr: bool = False
+    """Whether another program may write to the file in SWMR mode while it is read."""
 
     @property
     def key(self) -> Hashable:
@@ -104,4 +106,4 @@ class LocalLocation:
 
     def open(self, _state: FileState) -> tuple[h5py.File, None]:
         """Open the file for reading."""
-        return open_file(self.path), None
+        return open_file(self.path, swmr=self.swmr), None

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from io import RawIOBase
 
 
-def open_file(path: str, view: RawIOBase | None = None) -> h5py.File:
+def open_file(path: str, view: RawIOBase | None = None, *, swmr: bool = False) -> h5py.File:
     """Open an HDF5 file for reading, through a Python file `view` if it is remote.
 
+    With `swmr`, another program may write to it in SWMR mode.
     Raise SourceNotFoundError if there is no file, H5BoundError if it cannot be opened.
     """
     if view is None and Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for a writer
@@ -24,7 +25,7 @@ def open_file(path: str, view: RawIOBase | None = None) -> h5py.File:
             description = "a Zarr store"
         raise H5BoundError(f"{path}: this is {description}, not an HDF5 file")
     try:
-        return h5py.File(view or path, "r")
+        return h5py.File(view or path, "r", swmr=swmr)
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"{path}: no such file") from error
     except (OSError, RuntimeError, ValueError) as error:
@@ -34,6 +35,11 @@ def open_file(path: str, view: RawIOBase | None = None) -> h5py.File:
             meaning = explain_content(read_beginning(path, view))
         detail = f"{meaning} (library: {version})" if meaning else f"{version} cannot open the file: {error}"
         raise H5BoundError(f"{path}: {detail}") from error
+
+
+def is_live(file: h5py.File) -> bool:
+    """Return whether another program may write to an open file meanwhile: it is read in SWMR mode."""
+    return bool(file.mode == "r" and file.swmr_mode)
 
 
 def read_beginning(path: str, view: RawIOBase | None) -> bytes | None:

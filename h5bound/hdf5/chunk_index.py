@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from h5py import h5d, h5i, h5s
+from h5py import h5d, h5f, h5i, h5s
 
 from h5bound.errors import CorruptChunkError
 from h5bound.h5py_compat import READ_ERRORS, call_getter, read_chunk_sizes
@@ -53,6 +53,10 @@ class ChunkManifest:
         return np.where(partial, mask, self.masks)
 
 
+MAX_ADDED = 10_000
+"""Chunks that a writer in SWMR mode may have added, beyond as many again, until the index is not read as a whole."""
+
+
 def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | None:
     """Return the manifest of all stored chunks in C order. It takes about 1.5 µs a chunk, under HDF5's lock.
 
@@ -61,12 +65,14 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
 
     Return None if the list of HDF5 cannot be trusted. HDF5 2.0 and before list wrong coordinates where the index is an
     extensible array and the only unlimited axis is not the first one: every chunk is listed at 0 along the axes before
-    it. A list with any other position there is correct.
+    it. A list with any other position there is correct. In a file that is read in SWMR mode, chunks that a writer has
+    added outside of the grid are left out.
 
     Raise CorruptChunkError if the index is damaged.
     """
     origins, rows = array.array("q"), array.array("q")
-    limit = 3 * math.prod(grid.counts)  # a damaged index may list a chunk again and again
+    is_live = h5i.get_file_id(dataset).get_intent() & h5f.ACC_SWMR_READ  # a writer may have added chunks
+    limit = 3 * (2 * math.prod(grid.counts) + MAX_ADDED if is_live else math.prod(grid.counts))  # against damage
 
     def add_row(info: h5d.StoreInfo) -> bool | None:
         origins.extend(info.chunk_offset)
@@ -81,6 +87,11 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
     if len(unlimited) == 1 and unlimited[0] and not chunk_coords[:, : unlimited[0]].any():
         return None
     table = np.frombuffer(rows, np.int64).reshape(-1, 3)
+    if is_live:
+        if len(rows) > limit:
+            return None
+        inside = (chunk_coords < np.array(grid.counts, np.int64)).all(axis=1)
+        chunk_coords, table = chunk_coords[inside], table[inside]
     if call_getter("H5Dget_chunk_index_type", dataset) == BTREE_1:
         check_btree(dataset, chunk_origins, table[:, 1])
     numbers = chunk_coords @ np.array(grid.strides, np.int64)

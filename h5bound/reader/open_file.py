@@ -10,14 +10,17 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import h5py
 
 from h5bound.errors import DatasetNotFoundError, SourceChangedError, UnsupportedError, naming
 from h5bound.files.local import LocalFile
+from h5bound.files.open import is_live
+from h5bound.h5py_compat import refresh as refresh_dataset
 from h5bound.hdf5.external_check import check_external_files
+from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import open_object
 from h5bound.reader.chunked import EncodedBlock
 from h5bound.reader.dataset_reader import DatasetReader
@@ -61,7 +64,7 @@ class OpenFile:
         self._readers: dict[str, DatasetReader] = {}
         self._checked: set[DatasetKey] = set()
         self._checked_files: set[str] = set()  # datasets whose external files were checked
-        self._lock = Lock()
+        self._lock = RLock()
         self.bytes = file_bytes
         if file_bytes is None:
             with suppress(UnsupportedError):  # each reader says why
@@ -82,13 +85,17 @@ class OpenFile:
         The dataset is checked once: the caller may have written to the file since the array was made.
         Raise SourceChangedError if the dataset is gone, or has another shape or type.
         """
-        if key in self._checked:
-            return self.reader(key.path)
+        with self._lock:  # one thread opens it
+            return self.reader(key.path) if key in self._checked else self._check(key)
+
+    def _check(self, key: DatasetKey) -> DatasetReader:
+        """Return the reader of a dataset once it was checked."""
         now = None
         try:
-            dataset = open_dataset(self.file, key.path)
+            dataset = open_dataset(self.file, key.path, refresh=True)
             self.check_external_files(key.path, key.allowed, dataset)
-            now = DatasetKey(path=key.path, shape=dataset.shape, dtype=str(dataset.dtype), allowed=key.allowed)
+            shape = key.shape if self._has_grown(dataset, key.shape) else dataset.shape
+            now = DatasetKey(path=key.path, shape=shape, dtype=str(dataset.dtype), allowed=key.allowed)
         except DatasetNotFoundError:
             pass
         if now != key:
@@ -98,6 +105,19 @@ class OpenFile:
             )
         self._checked.add(key)
         return self.reader(key.path, dataset)
+
+    def _has_grown(self, dataset: h5py.Dataset, before: tuple[int, ...]) -> bool:
+        """Return whether a program that writes in SWMR mode has only added to a dataset of the shape `before`."""
+        same = is_live(self.file) and len(dataset.shape or ()) == len(before)
+        return same and all(now >= then for now, then in zip(dataset.shape or (), before, strict=True))
+
+    def refresh(self) -> None:
+        """Have all that was flushed so far by a program that writes in SWMR mode; other files do not change.
+
+        HDF5 shows the same shapes and chunks from then on, until a dataset is refreshed again.
+        """
+        for record in read_hierarchy(self.file, count=False).datasets if is_live(self.file) else ():
+            open_dataset(self.file, record.path, refresh=True)
 
     def check_external_files(
         self, name: str, allowed: tuple[Path, ...] | None, dataset: h5py.Dataset | None = None
@@ -139,14 +159,17 @@ class OpenFile:
                 self.file.close()
 
 
-def open_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+def open_dataset(file: h5py.File, name: str, *, refresh: bool = False) -> h5py.Dataset:
     """Return the dataset at a path, following no link out of the file.
 
+    With `refresh`, it has what a program that writes in SWMR mode has flushed so far; else what was seen before.
     Raise DatasetNotFoundError if there is none, UnsafeSourceError if a link on the path leads out of the file,
     UnsupportedError if h5py cannot open it.
     """
     item = open_object(file, name)
     if isinstance(item, h5py.Dataset):
+        if refresh and is_live(file):
+            refresh_dataset(item)
         return item
     subject = f"{name!r} in {file.filename}"
     if isinstance(item, h5py.Group):

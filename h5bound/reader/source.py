@@ -16,6 +16,7 @@ from h5py import check_string_dtype, check_vlen_dtype
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
 from h5bound.files.file_state import FileState
 from h5bound.files.local import LocalLocation
+from h5bound.files.open import is_live
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import Address, is_url, strip_local
 from h5bound.h5py_compat import find_open_file
@@ -38,9 +39,10 @@ class H5Source:
     """An HDF5 file by its location, or one that the caller holds open.
 
     `state` is the state of the file when the array was made, None if it has no path (in memory, a Python file
-    object). If the caller held the file open for writing, `strict_state` is False: closing it changes its time stamp,
-    so only the inode is compared. `caller_file` returns the caller's `h5py.File`, or None once that is gone.
-    While `keeps_open`, a file that is closed is set aside for the next open; in another process it is not.
+    object). If the caller held the file open for writing, or another program writes to it in SWMR mode, `strict_state`
+    is False: its size and time stamp change, so only the inode is compared. `caller_file` returns the caller's
+    `h5py.File`, or None once that is gone. While `keeps_open`, a file that is closed is set aside for the next open; in
+    another process it is not.
     """
 
     __slots__ = ("_idle", "caller_file", "exclusive", "keeps_open", "key", "location", "state", "strict_state")
@@ -67,6 +69,11 @@ class H5Source:
     def path(self) -> str:
         """The path or URL for messages and reports."""
         return self.location.path
+
+    @property
+    def live(self) -> bool:
+        """Whether another program may write to the file, in SWMR mode, while it is read."""
+        return isinstance(self.location, LocalLocation) and self.location.swmr
 
     @property
     def remote(self) -> bool:
@@ -96,8 +103,10 @@ class H5Source:
             raise SourceChangedError(f"{path}: the file was replaced after it was opened; open it again")
         if file.mode != "r":
             file.flush()
+        location = LocalLocation(path, swmr=is_live(file))
+        strict_state = file.mode == "r" and not location.swmr
         held = partial(find_open_file, file.id.id)
-        return cls(LocalLocation(path), FileState.of(path), strict_state=file.mode == "r", caller_file=held)
+        return cls(location, FileState.of(path), strict_state=strict_state, caller_file=held)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.state is None:
@@ -150,7 +159,7 @@ class H5Source:
     def check(self, opened: OpenFile) -> None:
         """Raise SourceChangedError or SourceNotFoundError if the file changed since it was opened."""
         if opened.state is not None:
-            self._compare(opened.state, self.location.read_state(), strict=True)
+            self._compare(opened.state, self.location.read_state(), strict=not self.live)
         if opened.bytes is not None:
             opened.bytes.check()
 

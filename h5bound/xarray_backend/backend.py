@@ -135,6 +135,7 @@ def _open(
     )
     handle = Handle(source)
     with handle.reading(ONLY_WINDOW) as opened:
+        opened.refresh()
         check_whole_file(opened.file, variables.allowed)
         options = {"phony_dims": phony_dims, "decode_vlen_strings": decode_vlen_strings}
         with h5netcdf.File(opened.file, "r", **options) as root:

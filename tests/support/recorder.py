@@ -109,9 +109,9 @@ def install_counters(log: Log, replace: Callable[[object, str, object], None] = 
     close, read, read_encoded = OpenFile.close, DatasetReader.read, DatasetReader.read_encoded
     reading = threading.local()  # one of them may call the other
 
-    def counted_open(path: str, view: RawIOBase | None = None) -> h5py.File:
+    def counted_open(path: str, view: RawIOBase | None = None, **options: bool) -> h5py.File:
         log.add("open", path)
-        return open_file(path, view)
+        return open_file(path, view, **options)
 
     def counted_close(opened: OpenFile) -> None:
         if opened.owned:
