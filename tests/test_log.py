@@ -71,6 +71,36 @@ def test_verbose_prints_the_steps_on_stderr(source: Path, capsys: pytest.Capture
     assert capsys.readouterr().err == ""
 
 
+class Damage(logging.Handler):
+    """A handler that changes a chunk of a store as soon as it is complete."""
+
+    def __init__(self, chunk: Path) -> None:
+        super().__init__()
+        self.chunk = chunk
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Overwrite the chunk once the conversion is done."""
+        if "converted to" in record.getMessage():
+            self.chunk.write_bytes(bytes(self.chunk.stat().st_size))
+
+
+@pytest.mark.parametrize("options", [[], ["--quiet"]], ids=["shown", "quiet"])
+def test_a_difference_after_a_conversion_is_an_error(
+    options: list[str], source: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = source.with_suffix(".zarr")
+    handler = Damage(target / "g/x/c/1")
+    logging.getLogger("h5bound").addHandler(handler)
+    try:
+        with caplog.at_level(logging.INFO, logger="h5bound"):
+            assert run_command(["convert", str(source), str(target), "--verify", *options]) == 1
+    finally:
+        logging.getLogger("h5bound").removeHandler(handler)
+    shown = capsys.readouterr()
+    assert shown.err.splitlines()[-1] == f"h5bound: error: {target}: 1 difference from {source}"
+    assert bool(options) == (shown.out == "")
+
+
 def test_quiet_prints_nothing_but_errors(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = str(source.with_suffix(".zarr"))
     assert run_command(["convert", str(source), target, "--quiet", "--verify"]) == 0

@@ -108,6 +108,7 @@ def run_directly(
     """Run units of one source in this thread: a graph and its threads take longer than a few small units."""
     with open_source(source) as opened:
         parts = [work.read(opened, jobs[unit.array], unit) for unit in units]
+    log_window(1, 1, counted)
     results = []
     for unit, part in zip(units, parts, strict=True):
         results.append(work.use(jobs[unit.array], unit, part))
@@ -234,9 +235,12 @@ class UnitsUsed(Callback):  # type: ignore[misc]  # dask's Callback is untyped
             self.counted.add(self.units[key[1]].nbytes)
         elif is_close(key):
             self.closed += 1
-            LOGGER.info(
-                "window %d of %d was read, and the file closed; %s done", self.closed, self.windows, self.counted
-            )
+            log_window(self.closed, self.windows, self.counted)
+
+
+def log_window(number: int, windows: int, counted: ByteCount) -> None:
+    """Log that the source was read for a window, and closed."""
+    LOGGER.info("window %d of %d was read, and the file closed; %s done", number, windows, counted)
 
 
 def is_close(key: Any) -> bool:
