@@ -134,7 +134,13 @@ class H5Store(Mapping[str, da.Array]):
         if not isinstance(name, str):
             return False
         path = self._locate(name)
-        return path in self._records or path in self._groups or super().__contains__(name)
+        if path in self._records or path in self._groups:
+            return True
+        try:
+            with follow_links(self._source, path, self._allowed) as (_, opened, inner):
+                return not isinstance(open_object(opened.file, inner), h5py.Datatype)
+        except H5BoundError:  # there is nothing, or it is in a file that is not allowed
+            return False
 
     __eq__ = object.__eq__  # the one of Mapping would compare arrays
     __hash__ = object.__hash__

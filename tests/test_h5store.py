@@ -161,6 +161,15 @@ def test_groups_are_keys_that_iteration_does_not_yield(path: Path) -> None:
     assert len(store) == len(list(store)) == 4
     assert isinstance(store.get("entry/detector"), H5Store)
     assert store.get("nothing") is None
+    with h5py.File(path, "r+") as file:
+        file.update(
+            {"far": h5py.ExternalLink("none.h5", "/x"), "dangling": h5py.SoftLink("/x"), "type": np.dtype("i4")}
+        )
+    store = H5Store(path)
+    assert [name for name in ("far", "dangling", "type", "alias", "alias/counts") if name in store] == [
+        "alias",
+        "alias/counts",
+    ]
 
 
 def test_a_group_behind_a_link_lists_all_below_it(path: Path) -> None:

@@ -242,7 +242,23 @@ def _find_access(dataset: h5py.Dataset, record: DatasetRecord, opened: OpenFile)
         with closing(DatasetReader(dataset, opened.bytes)) as reader:
             if reader.strategy == "direct":
                 return "direct", ""
-            missing = next((item for item in record.filters if not h5z.filter_avail(item.id)), None)
-            return ("h5py", reader.reason) if missing is None else ("none", explain_missing(missing))
+            for position, item in enumerate(record.filters):
+                if not h5z.filter_avail(item.id) and _is_applied(dataset, position):
+                    return "none", explain_missing(item)
+            return "h5py", reader.reason
     except (H5BoundError, *READ_ERRORS) as error:
         return "none", describe(error)
+
+
+def _is_applied(dataset: h5py.Dataset, position: int) -> bool:
+    """Return whether a stored chunk went through this filter of the pipeline."""
+    applied = []
+
+    def look(chunk: Any) -> bool | None:
+        """Stop at the first one."""
+        if not chunk.filter_mask >> position & 1:
+            applied.append(chunk)
+        return bool(applied) or None
+
+    dataset.id.chunk_iter(look)
+    return bool(applied)

@@ -165,8 +165,8 @@ def test_json_counts_what_depth_hides(path: Path, capsys: pytest.CaptureFixture[
     assert document["datasets"] == 5
 
 
-def write_filtered(path: Path, number: int, name: str, **options: Any) -> None:
-    """Write a chunk of a filter that HDF5 need not have."""
+def write_filtered(path: Path, number: int, name: str, *, mask: int | None = 0, **options: Any) -> None:
+    """Write a chunk of a filter that HDF5 need not have, with this filter mask."""
     with h5py.File(path, "a") as file:
         if options:
             file.create_dataset(name, data=np.arange(64), chunks=(8,), **options)
@@ -175,7 +175,8 @@ def write_filtered(path: Path, number: int, name: str, **options: Any) -> None:
         plist.set_chunk((2,))
         plist.set_filter(number, h5z.FLAG_OPTIONAL, (1, 2))
         h5d.create(file.id, name.encode(), h5t.STD_I32LE, h5s.create_simple((4,)), plist)
-        file[name].id.write_direct_chunk((0,), b"12345678")
+        if mask is not None:
+            file[name].id.write_direct_chunk((0,), b"12345678", mask)
 
 
 def test_a_filter_that_nothing_has_makes_a_dataset_unreadable(
@@ -187,6 +188,16 @@ def test_a_filter_that_nothing_has_makes_a_dataset_unreadable(
     assert out.count("cannot be read here [1]") == 2
     assert "[1] cannot be read here: HDF5 has no filter 305, nor has h5bound[filters]: set HDF5_PLUGIN_PATH" in out
     assert "read through h5py" not in out
+
+
+def test_chunks_that_skipped_a_filter_are_read_without_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_filtered(tmp_path / "a.h5", 305, "skipped", mask=1)
+    write_filtered(tmp_path / "a.h5", 305, "unwritten", mask=None)
+    out = run(tmp_path / "a.h5", capsys=capsys)
+    assert out.count("read through h5py [1]") == 2
+    assert "cannot be read" not in out
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert [len(file[name][()]) for name in file] == [4, 4]
 
 
 def test_a_filter_of_the_extra_names_the_extra(tmp_path: Path) -> None:
