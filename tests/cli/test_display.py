@@ -120,3 +120,19 @@ def test_on_a_narrow_terminal_names_come_first(width: int) -> None:
 def test_a_source_that_failed_is_one_line() -> None:
     lines = print_lines(make_batch(1))
     assert [line for line in lines if "bad0" in line] == ["failed: /data/bad0.h5: no HDF5 file"]
+
+
+def test_a_source_that_failed_for_many_reasons_names_the_first() -> None:
+    error = "/data/odd.h5: 2 things cannot be converted (on_unsupported='skip' skips and lists them)\n  /a: b\n  /c: d"
+    report = BatchReport("/out", 1.0, "1", failed=(Failure("/data/odd.h5", "/out/odd.zarr", error),))
+    lines = print_lines(report, width=200)
+    way_out = "--on-unsupported skip skips and lists them"
+    assert lines[1] == f"failed: /data/odd.h5: 2 things cannot be converted ({way_out}): /a: b; …"
+
+
+def test_html_of_many_sources_has_a_row_for_each_and_the_errors() -> None:
+    html = make_batch(2)._repr_html_()
+    assert html.count("<td class=text>different") == 2
+    assert "<td class=text>/data/scan1.h5" in html
+    assert "failed: 2 files: no HDF5 file" in html
+    assert "<li>/data/bad1.h5" in html
