@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import h5py
@@ -87,6 +88,15 @@ def _read_unwritten(dataset: h5py.Dataset) -> Array:
         return read_block(copy, (slice(0, 1),))[0:1].reshape(copy.dtype.shape)
 
 
+@lru_cache(1024)
+def find_zarr_type(dtype: DType | str, zarr_format: Literal[2, 3]) -> Any:
+    """Return zarr's object for a data type; it asks all that it knows, so it is asked once for each."""
+    from zarr.dtype import parse_dtype
+
+    with quiet_zarr():
+        return parse_dtype(dtype, zarr_format=zarr_format)
+
+
 def fill_to_json(value: Array, zarr_format: int) -> tuple[JSON, bool]:
     """Return a fill value as JSON for Zarr metadata, and whether zarr-python reads the same bits from it.
 
@@ -95,11 +105,8 @@ def fill_to_json(value: Array, zarr_format: int) -> tuple[JSON, bool]:
     >>> fill_to_json(np.array(0x7FC00001, "<u4").view("<f4"), 2)
     ('NaN', False)
     """
-    from zarr.dtype import parse_dtype
-
     checked_format: Literal[2, 3] = 2 if zarr_format == 2 else 3
-    with quiet_zarr():
-        zarr_dtype = parse_dtype("string" if value.dtype == STRING else value.dtype, zarr_format=checked_format)
+    zarr_dtype = find_zarr_type("string" if value.dtype == STRING else value.dtype, checked_format)
     usual = cast("JSON", zarr_dtype.to_json_scalar(value[()], zarr_format=checked_format))
     for json in (usual, *_exact_forms(value)):
         try:
