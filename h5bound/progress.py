@@ -139,7 +139,8 @@ def show_bar() -> Iterator[Draw]:
     if console.is_jupyter:
         with draw_in_notebook() as draw:
             yield draw
-    elif console.is_terminal and terminal_in_use.acquire(blocking=False):
+    # not console.is_terminal, which FORCE_COLOR sets for a pipe
+    elif console.file.isatty() and not console.is_dumb_terminal and terminal_in_use.acquire(blocking=False):
         try:
             with draw_in_terminal(console) as draw:
                 yield draw

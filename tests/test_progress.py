@@ -57,8 +57,9 @@ None
 
 
 def test_where_neither_a_terminal_nor_a_notebook_is_nothing_is_shown(
-    source: Path, capfd: pytest.CaptureFixture[str]
+    source: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
     target = source.with_suffix(".zarr")
     assert convert(source, target, progress=True, verify=True).exit_code == 0
     assert verify(source, target, progress=True).equal
