@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from h5bound.chunk_grid import count_chunks, plan_shards
 from h5bound.errors import OptionError
-from h5bound.planning.selection import find_rule, matches
+from h5bound.planning.selection import find_rule, is_selected, matches
 from h5bound.reports.text import format_nbytes
 from h5bound.zarr_model.array_spec import estimate_itemsize
 
@@ -95,6 +95,8 @@ def check_applied(scan: SourceScan, settings: Settings) -> None:
         f"{option}={glob!r}: matches nothing in {file}{name_close(glob, scan.paths)}"
         for option, glob in find_unmatched(scan.paths, settings)
     ]
+    if not problems and settings.include and not any(is_selected(path, settings) for path in scan.paths):
+        problems.append(f"exclude={list(settings.exclude)}: nothing is left of what include selects in {file}")
     if not problems:
         for option, rules in (("chunks", settings.chunks), ("shards", settings.shards)):
             problems += list_unused(option, rules, scan)

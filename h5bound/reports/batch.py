@@ -97,12 +97,17 @@ class BatchReport:
         total = len(self.conversions) + len(self.failed)
         planned = any(not report.complete for report in self.conversions)
         different = sum(report.exit_code == 1 for report in self.conversions)
+        already = sum(report.complete and report.remark != "" for report in self.conversions)
+        refused = [report for report in self.conversions if report.remark and not report.complete]
+        done = "in the stores" if already else f"written in {self.seconds:.2f} s"
         compared = any(report.verification is not None for report in self.conversions)
         parts = [
             f"{len(self.conversions):,} of {plural(total, 'file')} {'can be ' if planned else ''}converted, "
             f"{plural(len(arrays), 'array')}; {format_nbytes(stored)} stored"
-            f"{'' if planned else f', {format_nbytes(written)} written in {self.seconds:.2f} s'}"
+            f"{'' if planned else f', {format_nbytes(written)} {done}'}"
         ]
+        parts += [f"{already:,} already complete"] if already else []
+        parts += [f"{plural(len(refused), 'file')}: {refused[0].remark}"] if refused else []
         parts += [f"{plural(len(self.failed), 'file')} failed"] if self.failed else []
         parts += count_skipped([item for report in self.conversions for item in report.skipped])
         if compared:
@@ -148,6 +153,8 @@ def name_result(report: ConversionReport) -> str:
     """Return the word for what became of a source."""
     if report.verification is not None:
         return "equal" if report.verification.equal else "different"
+    if report.remark:
+        return "already complete" if report.complete else "refused"
     return "converted" if report.complete else "planned"
 
 

@@ -56,6 +56,9 @@ def test_what_applies_to_one_source_is_no_failure_of_the_others(sources: list[Pa
     assert stores[2]["events/values"].chunks == (2,)
     again = convert(sources, tmp_path / "out", resume=True, **options)
     assert all("already complete" in item.summary() for item in again.conversions)
+    assert "in the stores; 3 already complete" in again.summary()
+    planned = convert(sources, tmp_path / "out", dry_run=True)
+    assert "3 files: the conversion would be refused: " in planned.summary()
 
 
 def test_a_source_that_has_nothing_of_what_is_included_fails_alone(sources: list[Path], tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"include": ["/entry", "nosuch"]}, "include='nosuch': matches nothing"),
     ({"exclude": ["data"]}, "exclude='data': .* close to it: /entry/data"),
     ({"include": ["/alias/x"]}, "close to it: /alias"),
+    ({"include": ["/entry/data"], "exclude": ["/entry"]}, "nothing is left of what include selects"),
     ({"chunks": {"/entry/imge": (2, 2)}}, "chunks='/entry/imge': .* close to it: /entry/image"),
     ({"shards": {"/nosuch": "1 MiB"}}, "shards='/nosuch': matches nothing"),
     ({"chunks": (10,)}, r"no dataset that it matches has 1 axis; /entry/data has shape \(148, 75\)"),
