@@ -111,7 +111,7 @@ def _h5py_drops_order() -> bool:
 
 
 def refresh(dataset: h5py.Dataset) -> None:
-    """Have what a program that writes in SWMR mode has flushed, unless the dataset is open twice in this process.
+    """Receive what a program that writes in SWMR mode has flushed, unless the dataset is open twice in this process.
 
     HDF5 2.0 then reads wrong chunks through both after ``H5Drefresh``: the first chunk in place of others.
     """

@@ -112,7 +112,7 @@ class OpenFile:
         return same and all(now >= then for now, then in zip(dataset.shape or (), before, strict=True))
 
     def refresh(self) -> None:
-        """Have all that was flushed so far by a program that writes in SWMR mode; other files do not change.
+        """Receive all that was flushed so far by a program that writes in SWMR mode; other files do not change.
 
         HDF5 shows the same shapes and chunks from then on, until a dataset is refreshed again.
         """
