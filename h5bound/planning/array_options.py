@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from h5bound.chunk_grid import count_chunks, plan_shards
 from h5bound.errors import OptionError
 from h5bound.planning.selection import find_rule, is_selected, matches
-from h5bound.reports.text import format_nbytes
+from h5bound.reports.text import format_nbytes, printable
 from h5bound.zarr_model.array_spec import estimate_itemsize
 
 if TYPE_CHECKING:
@@ -124,14 +124,18 @@ def name_close(glob: str, paths: Sequence[str]) -> str:
     same_name = [path for path in some if path.rpartition("/")[2] == name]
     close = get_close_matches(f"/{glob.strip('/')}", some, MAX_CLOSE)
     found = list(dict.fromkeys([*same_name, *close]))[:MAX_CLOSE]
-    return f"; close to it: {', '.join(found)}" if found else ""
+    return f"; close to it: {', '.join(map(printable, found))}" if found else ""
 
 
 def list_unused(option: str, rules: Rules, scan: SourceScan) -> Iterator[str]:
     """Yield a sentence for each rule that gives no dataset its chunks or shards."""
     skipped = [item.path for item in scan.skipped if item.attribute is None and not item.asked]
     fitting = [item for item in scan.datasets if option == "chunks" or takes_shards(item)]
-    used = {find_rule(rules, item.record.path, ndim) for item in fitting for ndim in list_ndims(item)}
+    used: set[int | None] = set()
+    for item in fitting:
+        if len(used - {None}) == len(rules):
+            break
+        used |= {find_rule(rules, item.record.path, ndim) for ndim in list_ndims(item)}
     for number, (glob, size) in enumerate(rules):
         if number in used or any(matches(path, glob) for path in skipped):  # which shape that has is not known
             continue

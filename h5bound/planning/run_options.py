@@ -6,6 +6,7 @@ import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +54,8 @@ def check_run(
     progress: Callable[[int, int], None] | bool | None,
 ) -> RunOptions:
     """Return the options that `convert` and `verify` share. Raise OptionError if one has an invalid value."""
+    if isinstance(source, (str, bytes, PathLike)):
+        expand_path(source, "source")
     check_url(source, "source")
     check_url(target, "target")
     for name, options in (("storage_options", storage_options), ("target_options", target_options)):
