@@ -37,10 +37,11 @@ class Failure:
     """The message, perhaps with a line for each thing that cannot be converted."""
 
     def describe_error(self) -> str:
-        """Return the error without the name of the source: of several lines the first two, which are one example."""
-        first, *details = self.error.removeprefix(f"{self.source}: ").splitlines() or [""]
-        example = [details[0].strip()] if details else []
-        return ": ".join([first, *example]) + ("; …" if len(details) > 1 else "")
+        """Return the error without the name of the source: of several lines the first one, and one example."""
+        first, *details = map(str.strip, self.error.removeprefix(f"{self.source}: ").splitlines() or [""])
+        if details and details[0].endswith(":"):  # a reason, with the objects in the lines below it
+            details[:2] = [" ".join(details[:2])]
+        return ": ".join([first, *details[:1]]) + ("; …" if len(details) > 1 else "")
 
     def __str__(self) -> str:
         return str(Fact.of("file", self.source, self.describe_error()))

@@ -122,12 +122,14 @@ def test_a_source_that_failed_is_one_line() -> None:
     assert [line for line in lines if "bad0" in line] == ["failed: /data/bad0.h5: no HDF5 file"]
 
 
-def test_a_source_that_failed_for_many_reasons_names_the_first() -> None:
-    error = "/data/odd.h5: 2 things cannot be converted (on_unsupported='skip' skips and lists them)\n  /a: b\n  /c: d"
+@pytest.mark.parametrize("details", ["  /a: b\n  /c: d", "  b:\n    /a\n    /c"], ids=["two reasons", "one reason"])
+def test_a_source_that_failed_for_many_reasons_names_the_first(details: str) -> None:
+    error = f"/data/odd.h5: 2 things cannot be converted (on_unsupported='skip' skips and lists them)\n{details}"
     report = BatchReport("/out", 1.0, "1", failed=(Failure("/data/odd.h5", "/out/odd.zarr", error),))
     lines = print_lines(report, width=200)
     way_out = "--on-unsupported skip skips and lists them"
-    assert lines[1] == f"failed: /data/odd.h5: 2 things cannot be converted ({way_out}): /a: b; …"
+    example = "/a: b" if details.startswith("  /a") else "b: /a"
+    assert lines[1] == f"failed: /data/odd.h5: 2 things cannot be converted ({way_out}): {example}; …"
 
 
 def test_html_of_many_sources_has_a_row_for_each_and_the_errors() -> None:
