@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+import shlex
 from pathlib import Path
 
 import h5py
@@ -57,6 +58,61 @@ def test_other_words_stay_as_they_are() -> None:
     assert name_options("target='-': a pipe") == "TARGET '-': a pipe"
     text = "/data/chunks=3/max_depth.h5: 3 chunks; verify the report, include all; 'window' of x=4"
     assert name_options(text) == text
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--include nosuch --exclude /nothing",
+        "--include ''",
+        "--chunks /nosuch=3",
+        "--chunks 3,4",
+        "--chunks 0",
+        "--chunks '*=4x4'",
+        "--shards 3",
+        "--shards 7",
+        "--shards /x=none",
+        "--shards 2 --zarr-format 2",
+        "--codecs zstd:99",
+        "--codecs zip",
+        "--codecs ''",
+        "--window none",
+        "--window 0",
+        "--scheduler ''",
+        "--scheduler threads",
+        "--resume --overwrite",
+        "--dry-run --verify",
+        "--report -",
+        "--report ''",
+        "--report {source}",
+        "--allow-external nosuch",
+        "--allow-external ''",
+        "--storage-options {options}",
+        "--target-options {options}",
+        "--storage-options {source}",
+    ],
+)
+def test_a_bad_option_ends_with_2_and_is_named_as_it_is_typed(
+    options: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=range(10), chunks=(2,))
+    (tmp_path / "o.json").write_text('{"anon": true}')
+    words = [word.format(source=tmp_path / "a.h5", options=tmp_path / "o.json") for word in shlex.split(options)]
+    command = ["convert", str(tmp_path / "a.h5"), str(tmp_path / "a.zarr"), *words]
+    assert run_command(command) == 2
+    err = capsys.readouterr().err
+    assert re.search(r"--[a-z]", err.splitlines()[-1])
+    assert not re.search(rf"(?<![\w-])({'|'.join(KEYWORDS)})=|[a-z]_[a-z]|=True|None", err.replace(str(tmp_path), ""))
+    assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["", "b.zarr"], ["-", "b.zarr"], ["a.h5", "-"], ["a.h5", ""], ["a.h5", "memory://x"]]
+)
+def test_a_bad_path_ends_with_2_and_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["convert", *arguments]) == 2
+    assert not re.search("source=|target=", capsys.readouterr().err)
 
 
 @pytest.fixture
