@@ -23,6 +23,7 @@ from h5bound.planning.batch_options import spread_options
 from h5bound.progress import show_progress
 from h5bound.reports.batch import BatchReport, Failure
 from h5bound.reports.entries import read_version
+from h5bound.reports.text import plural
 from h5bound.stores.conflicts import check_report, write_report
 from h5bound.stores.keys import reaching
 from h5bound.stores.lock import MARKER
@@ -83,8 +84,8 @@ def convert_all(
             except Exception as error:  # noqa: BLE001 - the others are converted, whatever it is
                 failed.append(Failure(pair.name, pair.target, describe_error(error)))
             except BaseException as error:
-                left = f"{len(conversions):,} of {len(pairs):,} sources were converted before"
-                error.add_note(f"{left}; convert again with resume=True to do the rest")
+                done = f"{len(conversions):,} of {plural(len(pairs), 'source')} converted"
+                error.add_note(f"{done}; resume=True converts the rest")
                 raise
             progress.end_source()
     result = BatchReport(
@@ -198,7 +199,8 @@ def check_folder(folder: Any, options: Mapping[str, Any]) -> None:
     for parent in (path, *path.parents) if path is not None else ():
         if parent.exists():
             if not parent.is_dir():
-                raise OptionError(f"{place}: {parent} is a file; many sources need a folder")
+                subject = "this" if parent == path else str(parent)
+                raise OptionError(f"{place}: {subject} is a file; many sources need a folder")
             break
     if holds_store(place, store_options(place, options)):
         raise OptionError(f"{place}: this is a Zarr store; many sources need a folder that is none")

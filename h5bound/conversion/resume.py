@@ -55,7 +55,7 @@ UNFINISHED = "this is an unfinished conversion; resume=True goes on with it, ove
 REFUSALS = {
     "unfinished": UNFINISHED,
     "condemned": UNFINISHED,
-    "store": "this store exists; overwrite=True replaces it",
+    "store": "this store exists; resume=True accepts it if it is complete, overwrite=True replaces it",
     "other": "not a Zarr store, so overwrite=True does not touch it; choose another target or delete it",
 }
 

@@ -86,9 +86,7 @@ def test_an_interruption_leaves_one_unfinished_store_and_says_how_to_go_on(tmp_p
 
     with pytest.raises(KeyboardInterrupt) as caught:
         convert(sources, tmp_path / "out", progress=interrupt, workers=1)
-    assert "1 of 3 sources were converted before; convert again with resume=True to do the rest" in str(
-        caught.value.__notes__
-    )
+    assert caught.value.__notes__[-1] == "1 of 3 sources converted; resume=True converts the rest"
     out = tmp_path / "out"
     assert [(out / f"{name}.zarr" / "zarr.json").exists() for name in "abc"] == [True, False, False]
     assert (out / "b.zarr" / MARKER).exists()
@@ -198,3 +196,27 @@ def test_a_relative_folder_may_be_that_of_the_sources(
     monkeypatch.chdir(tmp_path / "in")
     assert convert([source.name for source in sources], ".").complete
     assert sorted(os.listdir()) == sorted(f"{name}.{kind}" for name in "abc" for kind in ("h5", "zarr"))  # noqa: PTH208
+
+
+@pytest.mark.slow
+def test_a_cluster_has_one_client_for_all_sources(
+    tmp_path: Path, sources: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributed = pytest.importorskip("distributed")
+    clients = []
+
+    class Counted(distributed.Client):  # type: ignore[misc, name-defined]
+        """A client that is counted."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            clients.append(self)
+            super().__init__(*args, **options)
+
+    with distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=True, dashboard_address=":0") as cluster:
+        monkeypatch.setattr(distributed, "Client", Counted)
+        out = tmp_path / "out"
+        report = convert([*sources, tmp_path / "no.h5"], out, scheduler=cluster.scheduler_address, verify=True)
+    assert [Path(item.source).name for item in report.failed] == ["no.h5"]
+    assert [read(out / f"{name}.zarr") for name in "abc"] == [0, 1, 2]
+    assert all(item.verification is not None and item.verification.equal for item in report.conversions)
+    assert len(clients) == 1
