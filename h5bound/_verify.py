@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from h5bound.execution.work import UnitResult
+    from h5bound.stores.target import Target
     from h5bound.verification.tree import Comparison
 
 LOGGER = logging.getLogger(__name__)
@@ -155,8 +156,7 @@ def verify(
             progress=meter,
         )
     check_unchanged(scan)
-    if read_provenance(store) != document:
-        raise TargetError(f"{store.url}: the store was replaced during the comparison; compare again")
+    check_same_store(store, document)
     result = VerificationReport(
         source=file.path,
         target=store.url,
@@ -164,13 +164,20 @@ def verify(
         attributes=comparison.attributes,
         nbytes=sum(item.nbytes for item in results),
         seconds=time.perf_counter() - started,
-        differences=tuple(list_all_differences(comparison, results, other)),
+        differences=(differences := tuple(list_all_differences(comparison, results, other))),
         skipped=provenance.skipped,
+        remark=other if differences else "",
     )
     LOGGER.info("%s: compared with %s: %s", result.target, result.source, result.summary())
     if checked.report is not None:
         write_report(checked.report, result.to_json())
     return result
+
+
+def check_same_store(store: Target, document: Mapping[str, Any]) -> None:
+    """Raise TargetError if a store is not the one with this provenance any more."""
+    if read_provenance(store) != document:
+        raise TargetError(f"{store.url}: the store was replaced during the comparison; compare again")
 
 
 def list_all_differences(comparison: Comparison, results: Sequence[UnitResult], other: str) -> Iterator[Difference]:

@@ -28,6 +28,8 @@ class VerificationReport:
     differences: tuple[Difference, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     """Objects and attributes that the conversion skipped; they were not compared."""
+    remark: str = ""
+    """That the source is another file than the store was made from: also the first of the differences."""
 
     @property
     def equal(self) -> bool:
@@ -83,7 +85,7 @@ def digest_verification(report: VerificationReport) -> Digest:
     return Digest(
         kind="VerificationReport",
         subject=f"{printable(report.target)} compared with {printable(report.source)}",
-        summary="",
+        summary=report.remark,
         verdict=report.summary(),
         failed=not report.equal,
         sections=(
@@ -95,4 +97,4 @@ def digest_verification(report: VerificationReport) -> Digest:
 
 def list_differences(report: VerificationReport) -> Section:
     """Return what differs."""
-    return Section("differs", group_facts(item.to_fact() for item in report.differences))
+    return Section("differs", group_facts(item.to_fact() for item in report.differences if item.what != report.remark))

@@ -297,7 +297,9 @@ def test_what_is_no_store_is_named_by_a_verification(folder: Path, tmp_path: Pat
     ):
         with pytest.raises(TargetError, match=message):
             verify(source, place)
-    found = verify(tmp_path / "b.h5", target).differences
+    report = verify(tmp_path / "b.h5", target)
+    found = report.differences
+    assert repr(report).splitlines()[1].strip().startswith("the store was made from 'a.h5'")
     assert re.fullmatch(
         r"the store was made from 'a\.h5', [\d,]+ bytes of 2.* UTC; .*b\.h5 has [\d,]+ .*", found[0].what
     )
