@@ -65,6 +65,9 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+VERIFY_OPTIONS = ("storage_options", "target_options", "window", "workers", "scheduler", "allow_external")
+"""Options that a verification after the conversion shares with it."""
+
 
 class Options(TypedDict, total=False):
     """The keywords of `convert`, for its overloads."""
@@ -241,17 +244,9 @@ def convert(
     check_conversion(on_unsupported, resume=resume, overwrite=overwrite, verify=verify, dry_run=dry_run)
     limits = check_limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks)
     checked = check_run(
-        source,
-        target,
-        window=window,
-        workers=workers,
-        scheduler=scheduler,
-        allow_external=allow_external,
-        report=report,
-        storage_options=storage_options,
-        target_options=target_options,
-        progress=progress,
-    )
+        source, target, window=window, workers=workers, scheduler=scheduler, allow_external=allow_external,
+        report=report, storage_options=storage_options, target_options=target_options, progress=progress,
+    )  # fmt: skip
     skip, nbytes = on_unsupported == "skip", checked.window
     if isinstance(source, (list, tuple)):
         return convert_all(source, target, {**options, "report": checked.report}, convert=convert)
@@ -278,13 +273,9 @@ def convert(
         check_applied(scan, settings)
         plan = plan_store(scan, settings, limits, window=nbytes)
         run = partial(
-            run_units,
-            sources=scan.sources,
-            window=nbytes,
-            workers=checked.workers,
-            scheduler=scheduler,
+            run_units, sources=scan.sources, window=nbytes, workers=checked.workers, scheduler=scheduler,
             direct=not (store.remote or file.remote),
-        )
+        )  # fmt: skip
         if not skip:
             refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, run=run, window=nbytes)])
         store.keys.check_lengths(list_longest(scan, plan))
@@ -303,18 +294,8 @@ def convert(
     if verify:
         from h5bound._verify import verify as compare
 
-        verification = compare(
-            source,
-            target,
-            storage_options=storage_options,
-            target_options=target_options,
-            window=window,
-            workers=workers,
-            scheduler=scheduler,
-            allow_external=allow_external,
-            progress=comparing,
-        )
-        result = replace(result, verification=verification)
+        shared = {name: options[name] for name in VERIFY_OPTIONS}
+        result = replace(result, verification=compare(source, target, **shared, progress=comparing))
     if checked.report is not None:
         write_report(checked.report, result.to_json())
     return result

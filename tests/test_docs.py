@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,9 +174,16 @@ def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     (block,) = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     commands = [shlex.split(line.removeprefix("$ h5bound "), comments=True) for line in block.splitlines()]
+    (tmp_path / "in").mkdir()
+    for name in ("a.h5", "b.h5"):
+        shutil.copy(tmp_path / "scan.h5", tmp_path / "in" / name)
     codes = []
-    for number, arguments in enumerate(commands):
+    for number, words in enumerate(commands):
+        arguments = [
+            name for word in words for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+        ]
         again = ["--overwrite"] if arguments[0] == "convert" and number > 1 else []
         codes.append(run_command([*arguments, *again]))
-    assert codes == [0] * 4
+    assert codes == [0] * 5
+    assert (tmp_path / "out" / "b.zarr" / "zarr.json").exists()
     assert json.loads((tmp_path / "scan.json").read_text())["verification"]["equal"]
