@@ -102,7 +102,8 @@ class Section:
     def list_lines(self, limit: int, width: int, examples: int = EXAMPLES) -> list[str]:
         """Return a line for each of so many remarks, and one for the others; a line takes two rows at most."""
         room = 2 * width - len(self.title) - 2
-        lines = [f"{self.title}: {cut(remark.describe(examples, room), room)}" for remark in self.remarks[:limit]]
+        remarks = [remark.describe(examples, room) for remark in self.remarks[:limit]]
+        lines = [f"{self.title}: {text if len(text) <= room else f'{text[: room - 1]}…'}" for text in remarks]
         rest = self.remarks[limit:]
         if rest:
             count = sum(len(remark.facts) for remark in rest)
