@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import json
+import logging
 import os
 import re
 import signal
@@ -544,14 +545,18 @@ class Once:
             self.act()
 
 
-def test_a_worker_killed_in_mid_conversion_changes_nothing(mortal: Client, source: Path, tmp_path: Path) -> None:
+def test_a_worker_killed_in_mid_conversion_changes_nothing(
+    mortal: Client, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     target, kill = tmp_path / "a.zarr", Once(lambda: kill_one(mortal))
 
     def die_while_writing(done: int, total: int) -> None:
         kill(done, total)
         (target / "x/c/0a1b.partial").write_bytes(b"what a worker leaves that dies while it writes")
 
-    assert convert(source, target, window=WINDOW, progress=die_while_writing).complete
+    with caplog.at_level(logging.INFO, logger="h5bound"):
+        assert convert(source, target, window=WINDOW, progress=die_while_writing).complete
+    assert "is lost: others repeat its windows" in caplog.text
     assert_equal(source, target)
     assert holders(source) == []
     mortal.wait_for_workers(2)
