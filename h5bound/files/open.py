@@ -97,6 +97,7 @@ _MEANINGS = {
     "is already open": "the file is open for writing in this process: pass the open h5py.File itself, or close it",
     "truncated file": "the file is truncated: it is shorter than HDF5 recorded; fetch it again",
     "Permission denied": "this user may not read the file: `chmod +r FILE`, or ask its owner",
+    "Too many open files": "this process may open no more files: close some, or raise the limit with `ulimit -n`",
     "unable to lock file": "the file is locked by a program that writes to it, perhaps this one: close it there, or "
     "set HDF5_USE_FILE_LOCKING=FALSE where the file system has no locks",
 }

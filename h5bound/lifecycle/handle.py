@@ -110,10 +110,11 @@ class Handle:
         return session
 
     def open(self, window: Window) -> None:
-        """Open the source before the first block needs it, until the window is closed."""
+        """Open the source before the first block needs it, if there is room, until the window is closed."""
         session = self.session(window)
-        session.acquire((self.name, window.name))
-        session.release()
+        if session.has_room():
+            session.acquire((self.name, window.name))
+            session.release()
 
     @contextmanager
     def reading(self, window: Window, block: Hashable = None) -> Iterator[Any]:

@@ -22,6 +22,9 @@ A handle keeps the source open from a window's first read to its close task. If 
 task, so the holds of the handle are released at once and the last active reader closes the source. A block that still
 runs, or is tried again, then opens the source for itself. The holds are also released when the compute ends in an error
 of another kind, such as Ctrl-C, and when the handle is garbage collected.
+
+A source that is held, but not read at this moment, may be closed for another one (:mod:`h5bound.lifecycle.open_limit`).
+The next reader opens it again. It is checked first, so what was read from it is as good as after a close.
 """
 
 from __future__ import annotations
@@ -32,6 +35,8 @@ import weakref
 from collections import deque
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
+
+from h5bound.lifecycle.open_limit import are_exhausted, open_limit
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -47,6 +52,7 @@ class Source(Protocol):
         """Equal for the sources of one process that share one open."""
 
     exclusive: bool  # whether it can be open only once in a process
+    # A source that is closed for another one while it is held has `descriptors: int` too: how many it takes while open.
 
     def open(self) -> Any:
         """Open the source and return the open object."""
@@ -69,6 +75,7 @@ class Session:
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._descriptors: int = getattr(source, "descriptors", 0)
         self._opened: Any = None
         self._is_open = False
         self.holds: set[Hold] = set()
@@ -82,8 +89,8 @@ class Session:
         """Return the opened source to one reader, and keep it open under `hold`; each call needs one `release`."""
         with self._locked():
             if not self._is_open:
-                self._opened = self._source.open()
-                self._is_open = True
+                self._open()
+            open_limit.use(self)
             self._readers += 1
             if hold is not None:
                 self.holds.add(hold)
@@ -130,6 +137,30 @@ class Session:
             self._collected.append(handle)
             self._release_collected()
 
+    def has_room(self) -> bool:
+        """Return whether the source is open, or can be opened without closing another one."""
+        return self._is_open or open_limit.has_room(self._descriptors)
+
+    def suspend(self) -> bool:
+        """Close the source until its next reader, unless it is being read; return whether it was closed.
+
+        It stays open if it changed: the release of a hold has to raise that.
+        """
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if not self._is_open or self._readers:
+                return False
+            try:
+                self.check()
+            except Exception:  # noqa: BLE001 - this may be the thread of another compute
+                return False
+            self._close()
+            return True
+        finally:
+            self._lock.release()
+            self._release_collected()
+
     def check(self) -> None:
         """Raise if the opened source changed."""
         if self._is_open:
@@ -141,8 +172,29 @@ class Session:
     def _close_if_idle(self) -> None:
         needed = self.holds or self._readers or any(expected.total() for expected in self._expected)
         if self._is_open and not needed:
-            opened, self._opened, self._is_open = self._opened, None, False
+            self._close()
+
+    def _open(self) -> None:
+        """Open the source; if no descriptors are left, close all that are idle and try once more."""
+        open_limit.make_room(self, self._descriptors)
+        try:
+            try:
+                self._opened = self._source.open()
+            except Exception as error:
+                if not (are_exhausted(error) and open_limit.suspend_all()):
+                    raise
+                self._opened = self._source.open()
+        except BaseException:
+            open_limit.forget(self)
+            raise
+        self._is_open = True
+
+    def _close(self) -> None:
+        opened, self._opened, self._is_open = self._opened, None, False
+        try:
             self._source.close(opened)
+        finally:
+            open_limit.forget(self)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -202,6 +254,14 @@ def open_source(source: Source, around: Callable[[], AbstractContextManager[None
                 session.check()
     finally:
         session.release()
+
+
+def suspend_session(key: Hashable) -> None:
+    """Close the source with this key in this process, unless it is being read; what holds it opens it again."""
+    with _sessions_lock:
+        session = _sessions.get(key)
+    if session is not None:
+        session.suspend()
 
 
 def release_hold(hold: Hold) -> Exception | None:

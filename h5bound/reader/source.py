@@ -76,6 +76,11 @@ class H5Source:
         return isinstance(self.location, LocalLocation) and self.location.swmr
 
     @property
+    def descriptors(self) -> int:
+        """Number of descriptors that the open file takes: that of HDF5, and that of `LocalFile`."""
+        return 0 if self.remote else 2
+
+    @property
     def remote(self) -> bool:
         """Whether each read is a request to a server."""
         return not isinstance(self.location, LocalLocation)
@@ -140,7 +145,11 @@ class H5Source:
         self._compare(self.state, state)
         file, file_bytes = self.location.open(state)
         LOGGER.debug("%s: opened", self.path)
-        return OpenFile(file, state, owned=True, file_bytes=file_bytes)
+        try:
+            return OpenFile(file, state, owned=True, file_bytes=file_bytes)
+        except BaseException:
+            file.close()
+            raise
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError unless the file is in the state of this source; the file is not opened."""

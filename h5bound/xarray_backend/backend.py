@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -23,9 +24,11 @@ from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE, NOT_A_VARIABLE
 from h5bound.hdf5.external_check import check_whole_file
 from h5bound.hdf5.external_files import resolve_directories
 from h5bound.lifecycle.handle import Handle
+from h5bound.lifecycle.session import suspend_session
 from h5bound.reader.open_file import DatasetKey
 from h5bound.reader.source import H5Source
-from h5bound.xarray_backend.backend_array import ONLY_WINDOW, VariableArray, VariableSpec, index_lazily
+from h5bound.xarray_backend.backend_array import VariableArray, VariableSpec, index_lazily
+from h5bound.xarray_backend.worker_files import ONLY_WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,9 +43,10 @@ MAX_LOADED = 1 << 20
 class Engine(BackendEntrypoint):
     """The engine that ``engine="h5bound"`` selects.
 
-    No file is open when `xarray.open_dataset` returns, and ``close`` does nothing. The file is opened when values are
-    read, and closed afterwards: once for each variable that is loaded, or with ``chunks=`` once for each compute. A
-    read raises `SourceChangedError` if the file changed since.
+    No file is open when `xarray.open_dataset` returns. The file is opened when values are read, and closed afterwards:
+    once for each variable that is loaded, or with ``chunks=`` once for each compute. ``close`` closes it in this
+    process while a compute holds it; what is read later opens it again. A read raises `SourceChangedError` if the file
+    changed since.
 
     Examples
     --------
@@ -174,17 +178,13 @@ def _walk(group: h5netcdf.Group, path: PurePosixPath) -> Iterator[PurePosixPath]
 def _decode(store: Store, decoders: Mapping[str, Any]) -> xr.Dataset:
     """Return the dataset of a group as xarray decodes it, with the values of small dimension coordinates loaded."""
     dataset = StoreBackendEntrypoint().open_dataset(store, **decoders)
-    dataset.set_close(_close_nothing)
+    dataset.set_close(partial(suspend_session, store.options.source.key))
     if store.options.source.remote:
         dataset.encoding["source"] = store.options.name  # xarray has put the URL there
     for name, variable in dataset.variables.items():
         if variable.dims == (name,) and variable.nbytes <= MAX_LOADED:
             variable.load()
     return dataset
-
-
-def _close_nothing() -> None:
-    """Do nothing: no file is open. `xarray.open_mfdataset` needs a function that closes each of its datasets."""
 
 
 @dataclass(frozen=True, slots=True)

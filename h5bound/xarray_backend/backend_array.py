@@ -8,13 +8,13 @@ where               who opens                                    who closes
 ==================  ===========================================  ============================================
 without dask        every read                                   the same read
 in this process     the first read of the compute                the compute, before it returns
-on a cluster        the first read of a variable on each worker  the worker, `LINGER` seconds after the last
-                                                                 read
+on a cluster        the first read on each worker                the last read that the worker knows of
+                                                                 (:mod:`h5bound.xarray_backend.worker_files`)
 in a process pool   every read                                   the same read
 ==================  ===========================================  ============================================
 
-Readers that overlap share one `Session`. Every read opens and closes its file in a compute of more than `MAX_HELD`
-files, and if the variables are hidden inside the tasks (``inline_array=True``).
+Readers that overlap share one `Session`. Every read opens and closes its file if the variables are hidden inside the
+tasks: with ``inline_array=True``, in a function that a task calls, and on a cluster for a variable of one block.
 
 `LazilyIndexedArray` and two names here come from the private module ``xarray.core.indexing``. xarray's guide to new
 backends documents them, and there is no public path to them. If xarray changes them,
@@ -24,9 +24,9 @@ backends documents them, and there is no public path to them. If xarray changes 
 from __future__ import annotations
 
 import threading
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,9 +36,10 @@ from xarray.core.indexing import IndexingSupport, LazilyIndexedArray, explicit_i
 
 from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
-from h5bound.lifecycle.handle import Handle, Window, worker_address
+from h5bound.lifecycle.handle import Handle
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.via_h5py import load_plugins, reading
+from h5bound.xarray_backend.worker_files import ONLY_WINDOW, WorkerFile, find_block_reads, find_source
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -51,15 +52,6 @@ if TYPE_CHECKING:
     from h5bound.reader.source import H5Source
 
     Pick: TypeAlias = int | np.integer[Any] | slice | NDArray[np.integer[Any]]
-
-
-MAX_HELD = 64
-"""Files that one compute keeps open; some systems limit a process to 256."""
-
-LINGER = 1.0
-"""Seconds that a worker keeps a file open after a read, since dask does not tell it when a compute ends."""
-
-ONLY_WINDOW = Window("xarray", only_window=True, clustered=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,67 +73,47 @@ def index_lazily(array: BackendArray) -> Any:
 class VariableArray(BackendArray):
     """The values of one variable, read when indexed. Along unlimited dimensions `shape` may exceed the dataset's."""
 
-    __slots__ = ("_on_worker", "dtype", "shape", "source", "spec")
+    __slots__ = ("_file", "dtype", "shape", "source", "spec", "travelled")
 
-    def __init__(self, source: H5Source, spec: VariableSpec, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self,
+        source: H5Source,
+        spec: VariableSpec,
+        shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        *,
+        travelled: bool = False,
+    ) -> None:
         self.source = source
         self.spec = spec
         self.shape = shape
         self.dtype = dtype
-        self._on_worker = Lingering(source)
+        self.travelled = travelled  # whether it was unpickled, as the variables in the graph of a cluster
+        self._file: WorkerFile | None = None  # kept, so that it lives as long as one of its variables
         _holder.register()  # here, since the array may come from another process
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.source, self.spec, self.shape, self.dtype)
+        return partial(type(self), travelled=True), (self.source, self.spec, self.shape, self.dtype)
 
     def __getitem__(self, key: ExplicitIndexer) -> Any:
         return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER_1VECTOR, self._read)
 
     def _read(self, key: tuple[Pick, ...]) -> Any:
         """Return the values at integers, slices, and at most one array of ascending integers."""
-        on_worker = worker_address() is not None
-        shared = self._on_worker.handle() if on_worker else _holder.find(self.source)
-        handle = shared or Handle(self.source)
+        held = _holder.find(self.source)
+        reads = find_block_reads(self.source) if held is None and self.travelled else None
+        if reads is not None:
+            self._file = self._file or WorkerFile.of(self.source)
+            with self._file.reading(reads) as file:
+                return read_values(file, self.spec, key)
+        handle = held or Handle(self.source)
         with handle.reading(ONLY_WINDOW) as file:
             values = read_values(file, self.spec, key)
-        if shared is None:
+        if held is None:
             handle.close(ONLY_WINDOW)
-        elif on_worker or not self.source.remote:  # for a remote source, the close checks
+        elif not self.source.remote:  # for a remote source, the close checks
             handle.session(ONLY_WINDOW).check()
         return values
-
-
-class Lingering:
-    """A file that stays open from one read to the next, until none follows for `LINGER` seconds."""
-
-    def __init__(self, source: H5Source) -> None:
-        self._source = source
-        self._handle: Handle | None = None
-        self._until = 0.0
-        self._lock = threading.Lock()
-
-    def handle(self) -> Handle:
-        """Return the handle for the next read."""
-        with self._lock:
-            self._until = time.monotonic() + LINGER
-            if self._handle is None:
-                self._handle = Handle(self._source)
-                self._wait(LINGER)
-            return self._handle
-
-    def _wait(self, seconds: float) -> None:
-        timer = threading.Timer(seconds, self._release_if_idle)
-        timer.daemon = True
-        timer.start()
-
-    def _release_if_idle(self) -> None:
-        with self._lock:
-            remaining = self._until - time.monotonic()
-            if remaining > 0:
-                self._wait(remaining)
-            elif self._handle is not None:
-                self._handle.release()
-                self._handle = None
 
 
 def read_values(opened: OpenFile, spec: VariableSpec, key: tuple[Pick, ...]) -> Any:
@@ -197,13 +169,12 @@ class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
         self.register()  # again: dask loses registered callbacks when computes overlap in several threads
 
     def _start_state(self, _graph: object, state: dict[str, Any]) -> None:
-        sources = {source.key: source for source in map(_find_source, state["cache"].values()) if source is not None}
-        if len(sources) <= MAX_HELD:
-            self._sources[id(state)] = list(sources.values())
-            with self._lock:
-                for key, source in sources.items():
-                    handle, computes = self._held.get(key) or (Handle(source), 0)
-                    self._held[key] = handle, computes + 1
+        sources = {source.key: source for source in map(find_source, state["cache"].values()) if source is not None}
+        self._sources[id(state)] = list(sources.values())
+        with self._lock:
+            for key, source in sources.items():
+                handle, computes = self._held.get(key) or (Handle(source), 0)
+                self._held[key] = handle, computes + 1
 
     def _finish(self, _graph: object, state: dict[str, Any], errored: bool) -> None:  # noqa: FBT001 - called by dask
         with ExitStack() as stack:
@@ -217,10 +188,3 @@ class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
 
 
 _holder = _FileHolder()
-
-
-def _find_source(value: object) -> H5Source | None:
-    """Return the file of a variable that is inside xarray's wrappers for decoding and indexing."""
-    while type(value).__module__.startswith(("xarray.core.indexing", "xarray.coding.")):
-        value = getattr(value, "array", None)
-    return value.source if isinstance(value, VariableArray) else None

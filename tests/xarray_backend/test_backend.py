@@ -19,7 +19,7 @@ import xarray as xr
 from distributed import Client, LocalCluster
 
 from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError, UnsafeSourceError, UnsupportedError
-from h5bound.xarray_backend import backend_array as variable
+from h5bound.lifecycle import open_limit
 from tests.conftest import open_objects
 from tests.support.http_server import Behaviour, serve
 from tests.support.netcdf_files import NETCDF_FILES
@@ -27,6 +27,7 @@ from tests.support.odd_files import write_external_links
 from tests.support.recorder import Log, count_files, eventually, install_counters
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of xarray and h5netcdf, about odd files
@@ -239,18 +240,18 @@ def test_a_compute_that_does_not_show_its_variables_opens_the_file_for_each_bloc
 
 
 def test_many_files_are_not_held_open_at_once(tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(variable, "MAX_HELD", 3)
-    for i in range(4):
-        xr.Dataset({"a": (("time", "x"), np.full((2, 3), i))}).to_netcdf(tmp_path / f"{i}.nc", engine="h5netcdf")
     paths = [tmp_path / f"{i}.nc" for i in range(4)]
-    options: dict[str, Any] = {"engine": "h5bound", "combine": "nested", "concat_dim": "time"}
-    few = xr.open_mfdataset(paths[:3], chunks={"time": 1}, **options)
-    many = xr.open_mfdataset(paths, chunks={"time": 1}, **options)
+    for i, path in enumerate(paths):
+        xr.Dataset({"a": (("time", "x"), np.full((2, 3), i))}).to_netcdf(path, engine="h5netcdf")
+    dataset = xr.open_mfdataset(paths, engine="h5bound", combine="nested", concat_dim="time", chunks={"time": 1})
     counts(log)
-    assert int(few.a.sum(dim=None).compute(scheduler="sync")) == 6 * 3
-    assert counts(log) == (3, 3, 6)
-    assert int(many.a.sum().compute(scheduler="sync")) == 6 * 6
-    assert counts(log) == (8, 8, 8)
+    assert int(dataset.a.sum().compute(scheduler="sync")) == 6 * 6
+    assert counts(log) == (4, 4, 8)
+    monkeypatch.setattr(open_limit, "MOST_DESCRIPTORS", 2 * 3)
+    assert int(dataset.a.sum().compute(scheduler="sync")) == 6 * 6
+    opened = np.cumsum([{"open": 1, "close": -1}.get(event, 0) for event in log.order()])
+    assert opened.max() == 3
+    assert counts(log)[2] == 8
 
 
 @pytest.mark.parametrize("scheduler", ["sync", "threads"])
@@ -342,6 +343,65 @@ def test_every_worker_opens_the_file_and_closes_it(path: Path, tmp_path: Path, c
     assert log.count("read") == 3 * BLOCKS
     assert log.processes("open") == log.processes("close")
     assert len(log.processes("open")) < BLOCKS  # one a worker, unless it paused
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def read_in_a_task(path: Path, how: str, given: xr.Dataset) -> float:
+    """Read one variable in one of the ways of a task's own code, and write to the file at once."""
+    if how == "given":
+        total = float(given.a.values.sum())
+    elif how == "plain":
+        with xr.open_dataset(path, engine="h5bound") as dataset:
+            total = float(dataset.a.values.sum())
+    else:
+        total = float(xr.open_dataset(path, engine="h5bound", chunks={}).a.load(scheduler=how).sum())
+    with h5py.File(path, "a") as file:
+        file.attrs["total"] = total
+    return total
+
+
+@pytest.mark.parametrize("how", ["plain", "given", "sync", "threads"])
+def test_a_file_that_a_task_reads_itself_can_be_written_at_once(path: Path, client: Client, how: str) -> None:
+    given = xr.open_dataset(path, engine="h5bound")
+    total = client.submit(read_in_a_task, path, how, given).result()
+    assert total == pytest.approx(float(xr.open_dataset(path, engine="h5bound").a.sum()))
+
+
+def test_the_result_of_a_cluster_comes_after_the_close_in_every_compute(path: Path, client: Client, log: Log) -> None:
+    computes: list[Callable[[xr.Dataset], object]] = [
+        lambda dataset: dataset.compute(),
+        lambda dataset: dataset.a.sum("time").compute(),
+        lambda dataset: (dataset.b - dataset.c.mean()).compute(),
+    ]
+    for compute in 5 * computes:
+        compute(xr.open_dataset(path, engine="h5bound", chunks={}))
+        with h5py.File(path, "a") as file:
+            file.attrs["seen"] = 1
+    assert log.count("open") == log.count("close") < log.count("read")
+
+
+def test_close_closes_a_file_that_a_compute_holds(path: Path, log: Log) -> None:
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={})
+    expected = dataset.a.mean("time").load()
+    others = [xr.open_dataset(path, engine="h5bound") for _ in range(BLOCKS)]
+    counts(log)
+
+    def close(block: Any) -> Any:
+        others.pop().close()  # a dataset calls what closes it only once
+        assert open_objects() == 0
+        return block
+
+    closing = dataset.a.copy(data=dataset.a.data.map_blocks(close, dtype=float, meta=np.empty((0, 0, 0))))
+    xr.testing.assert_identical(closing.mean("time").compute(scheduler="sync"), expected)
+    assert counts(log) == (BLOCKS, BLOCKS, BLOCKS)
 
 
 # What may be opened.

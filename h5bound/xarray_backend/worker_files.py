@@ -1,0 +1,146 @@
+"""Files that block tasks of a dask worker read: open from the first read to the last one that the worker knows of.
+
+dask does not tell a worker when a compute ends. But the worker knows which tasks it was given, and a task that reads
+blocks of a variable depends on it, since with ``chunks=`` the variable is a task of its own. So each read looks for
+another task that will read the same file. If there is none, the file is closed before the read returns: when the client
+has its result, no worker has the file open. A later task opens it again.
+
+A file that waits for a task that was moved to another worker is closed with the last of its variables.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+import weakref
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from h5bound.lifecycle.handle import Handle, Window
+from h5bound.reader.source import H5Source
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from dask.typing import Key
+
+    from h5bound.reader.open_file import OpenFile
+
+
+ONLY_WINDOW = Window("xarray", only_window=True, clustered=True)
+
+
+PATIENCE = 0.02
+"""Seconds that a worker without other work keeps a file for its next task, which the scheduler may be sending."""
+
+
+class BlockReads(NamedTuple):
+    """A task of a worker that reads blocks of a variable that it depends on."""
+
+    worker: Any
+    task: Key
+
+
+def find_block_reads(source: H5Source) -> BlockReads | None:
+    """Return the running task of a worker if it depends on a variable of this file, else None."""
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+        task = worker.state.tasks[worker.get_current_task()]
+    except (ValueError, KeyError):
+        return None
+    depends = any(_is_variable(worker, dependency, source) for dependency in list(task.dependencies))
+    return BlockReads(worker, task.key) if depends else None
+
+
+def _is_variable(worker: Any, task: Any, source: H5Source) -> bool:
+    """Return whether the result of a task, which the worker has, is a variable of this file."""
+    if not _is_wrapper(task.type):
+        return False
+    found = find_source(worker.data.get(task.key))
+    return found is not None and found.key == source.key
+
+
+class WorkerFile:
+    """A file that tasks of this process read; see the module."""
+
+    def __init__(self, source: H5Source) -> None:
+        self._source = source
+        self._handle = Handle(source)
+        self._ended: set[Key] = set()  # running tasks that have read
+        self._lock = threading.Lock()
+
+    @classmethod
+    def of(cls, source: H5Source) -> WorkerFile:
+        """Return the one of this process, which lives as long as the variables that keep it."""
+        with _lock:
+            file = _files.get(source.key)
+            if file is None:
+                file = _files[source.key] = cls(source)
+            return file
+
+    @contextmanager
+    def reading(self, reads: BlockReads) -> Iterator[OpenFile]:
+        """Yield the open file; check it at the end, and close it if no other task will read it."""
+        with ExitStack() as stack:
+            with self._lock:
+                opened = stack.enter_context(self._handle.reading(ONLY_WINDOW))
+            yield opened
+        self._wait_for_task(reads)
+        with self._lock:
+            if self._is_wanted(reads):
+                self._handle.session(ONLY_WINDOW).check()
+            else:
+                self._handle.close(ONLY_WINDOW)
+
+    def _wait_for_task(self, reads: BlockReads) -> None:
+        """Wait a little for the next task, unless there is one."""
+        end = time.monotonic() + PATIENCE
+        while not (self._is_wanted(reads) or reads.worker.state.ready) and time.monotonic() < end:
+            time.sleep(PATIENCE / 20)
+
+    def _is_wanted(self, reads: BlockReads) -> bool:
+        """Return whether another task that this worker knows of has not read the file yet."""
+        state = reads.worker.state
+        with suppress(RuntimeError):  # the worker's thread may change them meanwhile
+            running = list(state.executing)
+            self._ended = (self._ended | {reads.task}) & {task.key for task in running}
+            return any(
+                task.key not in self._ended
+                and any(_is_variable(reads.worker, other, self._source) for other in list(task.dependencies))
+                for task in chain(running, list(state.ready), list(state.constrained), list(state.waiting))
+            )
+        return True
+
+
+_files: weakref.WeakValueDictionary[Hashable, WorkerFile] = weakref.WeakValueDictionary()
+
+_lock = threading.Lock()
+
+
+def _forget_files() -> None:
+    """Forget the files of the parent process, and a lock that one of its threads may have held."""
+    global _files, _lock
+    _files, _lock = weakref.WeakValueDictionary(), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_files)
+
+
+def find_source(value: object) -> H5Source | None:
+    """Return the file of a variable that is inside xarray's wrappers for decoding and indexing."""
+    while _is_wrapper(type(value)):
+        value = getattr(value, "array", None)
+    source = getattr(value, "source", None)
+    return source if isinstance(source, H5Source) else None
+
+
+def _is_wrapper(kind: type | None) -> bool:
+    return kind is not None and kind.__module__.startswith(("xarray.core.indexing", "xarray.coding."))
