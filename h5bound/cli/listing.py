@@ -62,6 +62,9 @@ def show_tree(console: Console, title: str, listing: Listing) -> None:
     root = Tree(Text(printable(f"{title}: {listing.start}" if is_part else title), style="bold"))
     nodes: dict[str, Tree] = {}
     for entry in listing.entries:
+        if entry.path in nodes:  # a problem of a group that could be opened
+            nodes[entry.path].add(Text(printable(entry.note), style=STYLES[entry.kind]))
+            continue
         if entry.path == listing.start and entry.kind == "group":
             node = root
         else:
@@ -100,7 +103,9 @@ def format_totals(listing: Listing) -> str:
     """Return the number of objects and links, and the bytes of all datasets."""
     counts = [plural(listing.counts[kind], kind) for kind in ("group", "dataset")]
     counts += [plural(listing.counts[kind], kind) for kind in ("link", "type", "problem") if listing.counts[kind]]
-    varying = f" ({plural(listing.varying, 'dataset')} of variable length not counted)" if listing.varying else ""
+    varying = (
+        f" ({plural(listing.varying, 'dataset')} of variable or unknown length not counted)" if listing.varying else ""
+    )
     stored, whole = format_nbytes(listing.stored_nbytes), format_nbytes(listing.nbytes)
     return f"{', '.join(counts)}; {stored} stored of {whole}{varying}"
 

@@ -88,6 +88,8 @@ def describe_storage(entry: DatasetEntry) -> list[str]:
         parts.append(stored)
     elif entry.nbytes is None:  # what is stored are references to values elsewhere in the file
         parts.append(f"{stored} + {'text' if h5py.check_string_dtype(record.dtype) else 'values'}")
+    elif record.layout == "virtual":  # stored in other datasets
+        parts.append(format_nbytes(entry.nbytes))
     elif record.chunks is None and entry.nbytes == record.stored_nbytes:
         parts.append(stored)
     else:

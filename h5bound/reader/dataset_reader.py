@@ -135,8 +135,10 @@ class DatasetReader:
 def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> ChunkedReader | ContiguousReader:
     """Return the direct reader of a dataset; raise UnsupportedError with the reason if it has none."""
     plist = dataset.id.get_create_plist()
-    if dataset.is_virtual or plist.get_external_count() or dataset.shape is None:
-        raise UnsupportedError("it has no data space, is virtual, or is stored in other files")
+    if dataset.is_virtual or plist.get_external_count():
+        raise UnsupportedError("it is virtual" if dataset.is_virtual else "it is stored in other files")
+    if dataset.shape is None:
+        raise UnsupportedError("it has no elements")
     if dataset.dtype.hasobject:
         raise UnsupportedError("text, sequences and references become Python objects")
     if not _same_in_memory(dataset):

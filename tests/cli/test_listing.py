@@ -80,7 +80,8 @@ def test_the_last_line_has_the_totals(path: Path, capsys: pytest.CaptureFixture[
         stored = sum(file[name].id.get_storage_size() for name in H5Store(path))
     for options in ([], ["--depth", "0"], ["--depth", "1"]):
         assert run(path, *options, capsys=capsys).splitlines()[-1] == (
-            f"4 groups, 5 datasets, 1 link; {stored} B stored of 504 B (3 datasets of variable length not counted)"
+            f"4 groups, 5 datasets, 1 link; {stored} B stored of 504 B "
+            "(3 datasets of variable or unknown length not counted)"
         )
 
 
@@ -223,6 +224,20 @@ def test_sizes_of_variable_length_are_not_compared(tmp_path: Path, capsys: pytes
     assert line_of("rows", out).startswith("rows  (2) sequences of int32 big-endian, contiguous, 0 B + values, ")
     assert line_of("refs", out).startswith("refs  (1) reference, contiguous, 8 B, ")
     assert "13 B" in out.splitlines()[-1].split(" stored of ")[1]
+
+
+def test_a_virtual_dataset_has_the_size_of_its_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd_files.write_virtual(tmp_path / "a.h5")
+    out = run(tmp_path / "a.h5", capsys=capsys)
+    assert line_of("inside", out) == "inside  (4, 5) int64, virtual, 160 B, read through h5py [1]"
+    assert "[1] read through h5py: it is virtual; 8 datasets\n" in out
+
+
+def test_a_problem_of_a_group_does_not_hide_what_is_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd_files.write_unreachable_links(tmp_path / "a.h5")
+    lines = run(tmp_path / "a.h5", capsys=capsys).splitlines()
+    assert any(line.startswith("├── cannot be opened: several links") for line in lines)
+    assert any(line.endswith("── c1/") and line[0] in "├└" for line in lines)
 
 
 @pytest.mark.slow
