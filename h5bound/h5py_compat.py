@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import multiprocessing
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +17,16 @@ from uuid import uuid4
 
 import h5py
 import numpy as np
-from h5py import h5f, h5i, h5o, h5p
+from h5py import h5f, h5fd, h5i, h5o, h5p
 from h5py._objects import phil
 
 if TYPE_CHECKING:
     from h5py import h5d
     from numpy.typing import NDArray
+
+
+PROCESS = os.getpid()
+"""Process that imported this module; a child made by ``os.fork`` has another number."""
 
 
 def call_getter(
@@ -111,17 +117,21 @@ def _h5py_drops_order() -> bool:
 
 
 def refresh(dataset: h5py.Dataset) -> None:
-    """Receive what a program that writes in SWMR mode has flushed, unless the dataset is open twice in this process.
+    """Refresh a dataset that another program writes to in SWMR mode, unless it is open twice in this process.
 
     HDF5 2.0 then reads wrong chunks through both after ``H5Drefresh``: the first chunk in place of others.
     """
     with phil:
+        if len(list_handles(dataset)) == 1:
+            dataset.refresh()
+
+
+def list_handles(dataset: h5py.Dataset) -> list[int]:
+    """Return the numbers (``dataset.id.id``) under which a dataset is open in this process."""
+    with phil:
         address = h5o.get_info(dataset.id).addr
         opened = h5f.get_obj_ids(h5i.get_file_id(dataset.id), h5f.OBJ_DATASET)
-        count = sum(h5o.get_info(item).addr == address for item in opened)
-        del opened  # HDF5 refreshes no dataset to which there are two references
-        if count == 1:
-            dataset.refresh()
+        return [item.id for item in opened if h5o.get_info(item).addr == address]
 
 
 def find_open_file(identifier: int) -> h5py.File | None:
@@ -135,6 +145,23 @@ def find_open_file(identifier: int) -> h5py.File | None:
             return None
         h5i.inc_ref(held)  # for `held`, which gives it back
         return h5py.File(held)
+
+
+def find_writer(path: str) -> h5py.File | None:
+    """Return the local file at a path if h5py has it open for writing in this process, else None.
+
+    A child process has copies of its parent's handles, which are no longer those of the file; there, return None.
+    """
+    if os.getpid() != PROCESS or multiprocessing.parent_process() is not None:
+        return None
+    stat = Path(path).stat()
+    with phil:
+        for file in h5f.get_obj_ids(h5f.OBJ_ALL, h5f.OBJ_FILE):
+            if file.get_intent() & h5f.ACC_RDWR and file.get_access_plist().get_driver() == h5fd.SEC2:
+                opened = os.fstat(file.get_vfd_handle())
+                if (opened.st_dev, opened.st_ino) == (stat.st_dev, stat.st_ino):
+                    return h5py.File(file)
+    return None
 
 
 @functools.cache

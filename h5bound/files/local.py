@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import h5py
@@ -84,6 +86,20 @@ class LocalFile:
         """Close the descriptor; nothing may read from it afterwards."""
         self._descriptor = -1
         self._close()
+
+
+def is_written_here(path: str) -> bool:
+    """Return whether this process has a file open for writing, with whatever library; False where no system tells."""
+    with suppress(OSError, ImportError):
+        import fcntl
+
+        actual = Path(path).stat()
+        for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+            with suppress(OSError):  # the list has its own descriptor, which is closed
+                flags = fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
+                if flags and os.path.samestat(os.fstat(number), actual):
+                    return True
+    return False
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ class DatasetReader:
     `strategy` is "direct", or "h5py" where every read goes through h5py; `reason` then says why.
     """
 
-    __slots__ = ("_is_remote", "_parts", "reason", "strategy")
+    __slots__ = ("__weakref__", "_is_remote", "_parts", "reason", "strategy")
 
     def __init__(self, dataset: h5py.Dataset, file_bytes: FileBytes | None = None) -> None:
         self.strategy, self.reason = "direct", ""

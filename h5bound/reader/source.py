@@ -15,11 +15,11 @@ from h5py import check_string_dtype, check_vlen_dtype
 
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
 from h5bound.files.file_state import FileState
-from h5bound.files.local import LocalLocation
+from h5bound.files.local import LocalLocation, is_written_here
 from h5bound.files.open import is_live
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import Address, is_url, strip_local
-from h5bound.h5py_compat import find_open_file
+from h5bound.h5py_compat import find_open_file, find_writer
 from h5bound.lifecycle.session import open_source
 from h5bound.reader.open_file import OpenFile
 
@@ -97,7 +97,9 @@ class H5Source:
             else:
                 refuse_options(storage_options)
                 location = LocalLocation(os.path.realpath(strip_local(expand_path(file))))
-            return cls(location, location.read_state())
+            state = location.read_state()
+            writer = find_writer(location.path) if isinstance(location, LocalLocation) else None
+            return cls(location, state) if writer is None else cls.of(writer)
         refuse_options(storage_options)
         if not file:
             raise H5BoundError("the h5py.File is closed, so h5bound cannot find out which file it is: pass its path")
@@ -126,7 +128,7 @@ class H5Source:
         return self.key
 
     def open(self) -> OpenFile:
-        """Open the file for reading, or take the one that the caller holds.
+        """Open the file for reading, or take the one that the caller holds, or that h5py has open for writing here.
 
         Raise SourceChangedError or SourceNotFoundError if it is not the file that the array was made from.
         """
@@ -142,7 +144,11 @@ class H5Source:
                 "the compute ends"
             )
         state = self.location.read_state()
-        self._compare(self.state, state)
+        writer = None if self.remote or self.live else find_writer(self.path)
+        if writer is not None:  # what is written may be the result of this very compute
+            self._compare(self.state, state, only_inode=True)
+            return OpenFile(writer, None, owned=False, borrowed=True)
+        self._compare(self.state, state, only_inode=not self.strict_state)
         file, file_bytes = self.location.open(state)
         LOGGER.debug("%s: opened", self.path)
         try:
@@ -155,7 +161,7 @@ class H5Source:
         """Raise SourceChangedError unless the file is in the state of this source; the file is not opened."""
         file = self.caller_file()
         if self.state is not None and (not file or file.mode == "r"):
-            self._compare(self.state, self.location.read_state())
+            self._compare(self.state, self.location.read_state(), only_inode=not self.strict_state)
 
     def opened(self) -> AbstractContextManager[OpenFile]:
         """Return a context in which the file is open; at its end the file is checked and closed."""
@@ -168,7 +174,7 @@ class H5Source:
     def check(self, opened: OpenFile) -> None:
         """Raise SourceChangedError or SourceNotFoundError if the file changed since it was opened."""
         if opened.state is not None:
-            self._compare(opened.state, self.location.read_state(), strict=not self.live)
+            self._compare(opened.state, self.location.read_state(), only_inode=self.live)
         if opened.bytes is not None:
             opened.bytes.check()
 
@@ -210,13 +216,18 @@ class H5Source:
         if opened.owned:
             LOGGER.debug("%s: closed", self.path)
 
-    def _compare(self, before: FileState, now: FileState, *, strict: bool = False) -> None:
+    def _compare(self, before: FileState, now: FileState, *, only_inode: bool) -> None:
         # a remote file has no inode: only an unchanged file is known to be the same
-        only_inode = not strict and not self.strict_state and before.inode is not None
-        if before.inode != now.inode if only_inode else before != now:
+        if before.inode != now.inode if only_inode and before.inode is not None else before != now:
+            advice = "make the array again"
+            if not self.remote and is_written_here(self.path):
+                advice = (
+                    "this process has it open for writing, not with h5py: where that is netCDF4, write with "
+                    "engine='h5netcdf', or load the values before they are written"
+                )
             raise SourceChangedError(
-                f"{self.path}: the file changed after the array was made from it ({before.describe_change(now)}); make "
-                "the array again"
+                f"{self.path}: the file changed after the array was made from it ({before.describe_change(now)}); "
+                f"{advice}"
             )
 
 
