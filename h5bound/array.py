@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager
 from functools import partial
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -136,7 +137,7 @@ def from_hdf5(
     return make_array(make_lifecycle(source, window, barrier=barrier), source, record, chunks=chunks, allowed=allowed)
 
 
-def locate_object(place: Any, name: str | None) -> tuple[Any, str]:
+def locate_object(place: Any, name: str | bytes | None) -> tuple[Any, str]:
     """Return the file of an `h5py.Dataset` or `h5py.Group`, or any other `place` as it is, and the path in the file.
 
     Raise OptionError if there is no name, or one too many, and H5BoundError if the object is closed.
@@ -149,11 +150,14 @@ def locate_object(place: Any, name: str | None) -> tuple[Any, str]:
     if name is None and not isinstance(place, h5py.Dataset):
         file = redact(place) if is_url(place) else place
         raise OptionError(f"name=None: pass the path of a dataset in {file!r}, or an h5py.Dataset instead of both")
+    if not isinstance(name, (str, bytes, NoneType)):
+        raise OptionError(f"name={name!r}: the path of a dataset is text, such as 'entry/data'")
+    name = os.fsdecode(name or "")
     if not isinstance(place, (h5py.Dataset, h5py.Group)) or isinstance(place, h5py.File):
-        return place, name or ""
+        return place, name
     if place.name is None:
         raise OptionError(f"{place!r} has no path in its file, and h5bound opens what it reads by its path")
-    return place.file, f"{os.fsdecode(place.name)}/{name or ''}".rstrip("/")
+    return place.file, name if name.startswith("/") else f"{os.fsdecode(place.name)}/{name}".rstrip("/")
 
 
 @contextmanager

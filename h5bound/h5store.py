@@ -160,9 +160,10 @@ class H5Store(Mapping[str, da.Array]):
         DatasetNotFoundError
             If there is no such object.
         """
+        path = self._locate(name)
         try:
-            with follow_links(self._source, self._locate(name), self._allowed) as (_, opened, path):
-                return read_values(open_object(opened.file, path))
+            with follow_links(self._source, path, self._allowed) as (_, opened, inner):
+                return read_values(open_object(opened.file, inner))
         except DatasetNotFoundError as error:
             raise self._explain(name, error) from None
 
@@ -174,9 +175,10 @@ class H5Store(Mapping[str, da.Array]):
         DatasetNotFoundError
             If there is no such dataset.
         """
+        path = self._locate(name)
         try:
-            with follow_links(self._source, self._locate(name), self._allowed) as (_, opened, path):
-                return read_dimension_names(open_dataset(opened.file, path), ReferencePaths(opened.file))
+            with follow_links(self._source, path, self._allowed) as (_, opened, inner):
+                return read_dimension_names(open_dataset(opened.file, inner), ReferencePaths(opened.file))
         except DatasetNotFoundError as error:
             raise self._explain(name, error) from None
 

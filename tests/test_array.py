@@ -413,6 +413,7 @@ def test_an_open_dataset_is_read_through_the_file_of_the_caller(path: Path, mode
     with h5py.File(path, mode) as file:
         array, other = from_hdf5(file["group/y"]), from_hdf5(file["group"], "y")
         assert array.name == other.name == from_hdf5(file, "group/y").name
+        assert array.name == from_hdf5(file["group"], "/group/y").name == from_hdf5(file, b"group/y").name  # type: ignore[arg-type]
         if not closed:
             np.testing.assert_array_equal(array.compute(), file["group/y"][()])
             assert file
@@ -446,6 +447,8 @@ def test_a_dataset_and_its_name_are_not_passed_both_or_not_at_all(path: Path) ->
             from_hdf5(file["group"], "z")
     with pytest.raises(OptionError, match=r"name=None.*a\.h5"):
         from_hdf5(path)
+    with pytest.raises(OptionError, match=r"name=3: the path of a dataset is text"):
+        from_hdf5(path, 3)  # type: ignore[arg-type]
     with pytest.raises(OptionError, match=r"name=None.*a\.h5") as caught:
         from_hdf5("https://user:secret@example.org/a.h5?sig=secret")
     assert "secret" not in str(caught.value)

@@ -329,6 +329,7 @@ def test_at_most_three_names_are_suggested(tmp_path: Path) -> None:
 def test_the_error_of_an_array_is_short_too(path: Path) -> None:
     assert "'temperature'" in close_names(lambda: h5bound.from_hdf5(path, "entry/temprature"))
     assert "paths" in close_names(lambda: H5Store(path)[3])  # type: ignore[index]
+    assert "paths" in close_names(lambda: H5Store(path).attrs(3))  # type: ignore[arg-type]
     with pytest.raises(SourceNotFoundError):
         H5Store(path.with_name("none.h5"))
 
