@@ -314,6 +314,8 @@ def test_the_default_window_is_a_dask_setting(path: Path, log: Log) -> None:
     assert log.count("open") == 4
     with pytest.raises(ValueError, match="window=0"):
         from_hdf5(path, "x", window=0)
+    with dask.config.set({"h5bound.window": "much"}), pytest.raises(OptionError, match=r"^h5bound.window='much' is no"):
+        from_hdf5(path, "x")
 
 
 @pytest.mark.slow

@@ -128,7 +128,9 @@ def name_requests(lifecycle: Lifecycle, requests: Sequence[BlockRequest]) -> str
 
 def window_nbytes(window: object) -> int:
     """Return the bytes of a window: those passed, or those of the dask setting ``h5bound.window``."""
-    return parse_nbytes(dask.config.get("h5bound.window", DEFAULTS["window"]) if window is None else window, "window")
+    if window is None:
+        return parse_nbytes(dask.config.get("h5bound.window", DEFAULTS["window"]), "h5bound.window")
+    return parse_nbytes(window, "window")
 
 
 def parse_nbytes(value: object, option: str) -> int:
