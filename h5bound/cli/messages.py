@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from ast import literal_eval
+from itertools import groupby, islice
 
 import click
 
@@ -40,6 +41,9 @@ PHRASES = {
 
 MAX_LINES = 20
 """Most lines of details of an error."""
+
+MAX_ITEMS = 3
+"""Most lines of a list in them, if not all lines are shown."""
 
 
 def name_options(message: str) -> str:
@@ -94,13 +98,24 @@ def fail(message: str, code: int) -> int:
     The last line on stderr is always the error, in one line.
     """
     first, *details = name_options(message).strip().splitlines() or [""]
-    for line in details[:MAX_LINES]:
+    shown = details if len(details) <= MAX_LINES else shorten(details)[:MAX_LINES]
+    for line in shown:
         click.echo(printable(line), err=True)
-    if len(details) > MAX_LINES:
-        more = len(details) - MAX_LINES
+    if len(shown) < len(details):
+        more = len(details) - len(shown)
         click.echo(f"  … and {more:,} more; --dry-run --on-unsupported skip --verbose lists all", err=True)
     click.echo(f"h5bound: error: {printable(' '.join(first.split()))}", err=True)
     return code
+
+
+def shorten(details: list[str]) -> list[str]:
+    """Return the lines of details with at most three of each list, whose lines are indented further.
+
+    >>> shorten(["  odd:", "    /a", "    /b", "    /c", "    /d", "  /x: gone"])
+    ['  odd:', '    /a', '    /b', '    /c', '  /x: gone']
+    """
+    runs = groupby(details, key=lambda line: line.startswith("    "))
+    return [line for is_list, run in runs for line in islice(run, MAX_ITEMS if is_list else None)]
 
 
 def explain(error: BaseException, message: str | None = None) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from h5bound.reports.remarks import Fact
+from h5bound.reports.remarks import Fact, group_facts
 from h5bound.reports.text import plural, printable
 
 if TYPE_CHECKING:
@@ -173,13 +173,13 @@ def list_by_reason(skipped: Iterable[Skipped]) -> list[str]:
     >>> list_by_reason([Skipped("/a", "odd"), Skipped("/b", "gone"), Skipped("/c", "odd")])
     ['  odd:', '    /a', '    /c', '  /b: gone']
     """
-    by_reason: dict[str, list[Skipped]] = {}
-    for item in skipped:
-        by_reason.setdefault(item.reason, []).append(item)
     lines = []
-    for reason, items in by_reason.items():
-        if len(items) == 1:
-            lines.append(f"  {items[0]}")
-        else:
-            lines += [f"  {printable(reason)}:", *(f"    {item.to_fact().label}" for item in items)]
+    for remark in group_facts(Fact("object", item.to_fact().label, printable(item.reason)) for item in skipped):
+        same = all(fact.reason == remark.reason for fact in remark.facts)
+        members = [fact.label if same else str(fact) for fact in remark.facts]
+        lines += (
+            [f"  {remark.describe()}"]
+            if len(members) == 1
+            else [f"  {remark.reason}:", *(f"    {text}" for text in members)]
+        )
     return lines
