@@ -17,6 +17,7 @@ from h5bound import OptionError, convert
 from h5bound._convert import Options
 from h5bound.conversion.batch import name_stem
 from h5bound.stores.lock import MARKER
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,8 @@ def write(path: Path, value: int = 1) -> Path:
 
 
 def read(store: Path) -> int:
-    return int(zarr.open_group(store, mode="r")["x"][0, 0])  # type: ignore[index, arg-type]
+    with quiet_zarr():
+        return int(zarr.open_group(store, mode="r")["x"][0, 0])  # type: ignore[index, arg-type]
 
 
 @pytest.fixture
