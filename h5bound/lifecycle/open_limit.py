@@ -11,13 +11,7 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
+from typing import Protocol
 
 MOST_DESCRIPTORS = 256
 """Descriptors of all open sources where the system would allow many more; a local HDF5 file takes two."""
@@ -34,46 +28,47 @@ class Suspendable(Protocol):
 
 
 class OpenLimit:
-    """The open sources that take descriptors, in the order of their last use."""
+    """The open sources that take descriptors, the least recently used first.
+
+    There is no lock: whoever calls `make_room`, `use` or `forget` has the lock of that source, and each changes the
+    dict in single steps. A finalizer in any thread may close a source, and must not wait here while it has HDF5's lock.
+    """
 
     def __init__(self) -> None:
-        self._open: OrderedDict[Suspendable, int] = OrderedDict()  # with the descriptors of each
-        self._lock = threading.RLock()  # a finalizer may run, and close a source, while this thread has the lock
+        self._open: dict[Suspendable, int] = {}  # with the descriptors of each
 
     def has_room(self, descriptors: int) -> bool:
         """Return whether a source can be opened without closing another."""
-        with self._lock:
-            return sum(list(self._open.values())) + descriptors <= most_descriptors()
+        return sum(list(self._open.values())) + descriptors <= most_descriptors()
 
     def make_room(self, opening: Suspendable, descriptors: int) -> None:
         """Count a source that is about to be opened, and close idle ones if there are too many."""
         if not descriptors:
             return
-        for candidate in self._candidates():
-            if self.has_room(descriptors):
+        candidates = list(self._open)
+        self._open[opening] = descriptors
+        for candidate in candidates:
+            if self.has_room(0):
                 break
             candidate.suspend()
-        with self._lock:
-            self._open[opening] = descriptors
 
     def suspend_all(self) -> int:
         """Close all idle sources; return how many were closed."""
-        return sum(candidate.suspend() for candidate in self._candidates())
+        return sum(candidate.suspend() for candidate in list(self._open))
 
     def use(self, opened: Suspendable) -> None:
         """Note that a source is used."""
-        with self._lock:
-            if opened in self._open:
-                self._open.move_to_end(opened)
+        descriptors = self._open.pop(opened, 0)
+        if descriptors:
+            self._open[opened] = descriptors
 
     def forget(self, closed: Suspendable) -> None:
         """Stop counting a source."""
-        with self._lock:
-            self._open.pop(closed, None)
+        self._open.pop(closed, None)
 
-    def _candidates(self) -> Iterator[Suspendable]:
-        with self._lock:
-            return iter(list(self._open))
+    def forget_all(self) -> None:
+        """Stop counting the sources of the parent process: a child has none of them open."""
+        self._open = {}
 
 
 def most_descriptors() -> int:
@@ -99,10 +94,5 @@ open_limit = OpenLimit()
 """The limit of this process."""
 
 
-def _forget_all() -> None:
-    """Forget the sources of the parent process, and a lock that one of its threads may have held."""
-    open_limit.__init__()  # type: ignore[misc]
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=open_limit.forget_all)

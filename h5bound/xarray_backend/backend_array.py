@@ -73,7 +73,7 @@ def index_lazily(array: BackendArray) -> Any:
 class VariableArray(BackendArray):
     """The values of one variable, read when indexed. Along unlimited dimensions `shape` may exceed the dataset's."""
 
-    __slots__ = ("_file", "dtype", "shape", "source", "spec", "travelled")
+    __slots__ = ("_files", "dtype", "shape", "source", "spec", "travelled")
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class VariableArray(BackendArray):
         self.shape = shape
         self.dtype = dtype
         self.travelled = travelled  # whether it was unpickled, as the variables in the graph of a cluster
-        self._file: WorkerFile | None = None  # kept, so that it lives as long as one of its variables
+        self._files: dict[str, WorkerFile] = {}  # by worker; they live as long as one of the variables that keep them
         _holder.register()  # here, since the array may come from another process
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -103,8 +103,9 @@ class VariableArray(BackendArray):
         held = _holder.find(self.source)
         reads = find_block_reads(self.source) if held is None and self.travelled else None
         if reads is not None:
-            self._file = self._file or WorkerFile.of(self.source)
-            with self._file.reading(reads) as file:
+            worker = str(reads.worker.address)
+            worker_file = self._files.setdefault(worker, WorkerFile.of(self.source, worker))
+            with worker_file.reading(reads) as file:
                 return read_values(file, self.spec, key)
         handle = held or Handle(self.source)
         with handle.reading(ONLY_WINDOW) as file:

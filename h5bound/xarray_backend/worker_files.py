@@ -16,7 +16,6 @@ import threading
 import time
 import weakref
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from h5bound.lifecycle.handle import Handle, Window
@@ -68,21 +67,21 @@ def _is_variable(worker: Any, task: Any, source: H5Source) -> bool:
 
 
 class WorkerFile:
-    """A file that tasks of this process read; see the module."""
+    """A file that tasks of one worker read; see the module."""
 
     def __init__(self, source: H5Source) -> None:
         self._source = source
         self._handle = Handle(source)
-        self._ended: set[Key] = set()  # running tasks that have read
+        self._ended: set[Key] = set()  # tasks that have read, while they run
         self._lock = threading.Lock()
 
     @classmethod
-    def of(cls, source: H5Source) -> WorkerFile:
-        """Return the one of this process, which lives as long as the variables that keep it."""
+    def of(cls, source: H5Source, worker: str) -> WorkerFile:
+        """Return the one of a worker in this process, which lives as long as the variables that keep it."""
         with _lock:
-            file = _files.get(source.key)
+            file = _files.get((worker, source.key))
             if file is None:
-                file = _files[source.key] = cls(source)
+                file = _files[worker, source.key] = cls(source)
             return file
 
     @contextmanager
@@ -102,24 +101,31 @@ class WorkerFile:
     def _wait_for_task(self, reads: BlockReads) -> None:
         """Wait a little for the next task, unless there is one."""
         end = time.monotonic() + PATIENCE
-        while not (self._is_wanted(reads) or reads.worker.state.ready) and time.monotonic() < end:
+        while not reads.worker.state.ready and time.monotonic() < end:
+            with self._lock:
+                if self._is_wanted(reads):
+                    return
             time.sleep(PATIENCE / 20)
 
     def _is_wanted(self, reads: BlockReads) -> bool:
         """Return whether another task that this worker knows of has not read the file yet."""
-        state = reads.worker.state
-        with suppress(RuntimeError):  # the worker's thread may change them meanwhile
-            running = list(state.executing)
-            self._ended = (self._ended | {reads.task}) & {task.key for task in running}
-            return any(
-                task.key not in self._ended
-                and any(_is_variable(reads.worker, other, self._source) for other in list(task.dependencies))
-                for task in chain(running, list(state.ready), list(state.constrained), list(state.waiting))
-            )
-        return True
+        tasks = _list_tasks(reads.worker.state)
+        self._ended = (self._ended | {reads.task}) & {task.key for task in tasks}
+        return any(
+            task.key not in self._ended
+            and any(_is_variable(reads.worker, other, self._source) for other in list(task.dependencies))
+            for task in tasks
+        )
 
 
-_files: weakref.WeakValueDictionary[Hashable, WorkerFile] = weakref.WeakValueDictionary()
+def _list_tasks(state: Any) -> list[Any]:
+    """Return the tasks that a worker will run or runs; in this order, none is missed that moves on meanwhile."""
+    while True:
+        with suppress(RuntimeError):  # the thread of the worker has changed one of them
+            return [*state.waiting, *state.constrained, *state.ready, *state.executing]
+
+
+_files: weakref.WeakValueDictionary[tuple[str, Hashable], WorkerFile] = weakref.WeakValueDictionary()
 
 _lock = threading.Lock()
 

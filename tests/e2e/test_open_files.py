@@ -1,0 +1,32 @@
+"""Many files at once under a real limit of descriptors, in a process of its own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.open_files import measure_alone
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")]
+
+
+@pytest.mark.parametrize(
+    ("case", "limit", "files"),
+    [
+        ("two-computes", 64, 80),
+        ("threads-arrays", 64, 80),
+        ("worker", 256, 130),
+        ("worker-task", 256, 130),
+    ],
+)
+def test_files_beyond_the_limit_are_read_right_and_in_a_quarter_of_it(
+    case: str, limit: int, files: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[2])
+    found = measure_alone(case, "h5bound", "--limit", str(limit), "--files", str(files))
+    assert found.get("right"), found
+    assert found["descriptors"] <= limit // 4 + 16  # and those of dask, and of the files that threads are reading
+    assert found.get("writable", True)
+    assert found["threads"] <= 8 + 2
