@@ -7,7 +7,7 @@ import json
 import pytest
 
 from h5bound.reports.conversion import ConversionReport
-from h5bound.reports.entries import Converted, Difference, Link, ReportNote, Skipped, SourceInfo
+from h5bound.reports.entries import Converted, Difference, Link, ReportNote, Skipped, SourceInfo, list_by_reason
 from h5bound.reports.html import MAX_HTML
 from h5bound.reports.text import SCREEN_ROWS, SCREEN_WIDTH, count_rows, format_nbytes
 from h5bound.reports.verification import VerificationReport
@@ -209,3 +209,13 @@ def test_a_verification_report_lists_differences_by_object_and_attribute() -> No
 @pytest.mark.parametrize(("nbytes", "text"), [(1023, "1023 B"), (1024, "1.0 KiB"), (2**50, "1.0 PiB")])
 def test_sizes_are_readable(nbytes: int, text: str) -> None:
     assert format_nbytes(nbytes) == text
+
+
+def test_refusals_of_one_kind_are_one_list_though_each_has_its_own_words() -> None:
+    links = [Skipped(f"/e{i}", f"external link to raw{i}.h5:/x: no such file") for i in range(2)]
+    assert list_by_reason([*links, Skipped("/a", "odd", attribute="units")]) == [
+        "  external link: no such file:",
+        "    /e0: external link to raw0.h5:/x: no such file",
+        "    /e1: external link to raw1.h5:/x: no such file",
+        "  attribute 'units' of /a: odd",
+    ]
