@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import shlex
 import signal
 import subprocess
@@ -61,7 +60,6 @@ def test_a_second_signal_ends_at_once_and_the_store_can_be_resumed(source: Path,
     script = f"""
 import signal, time
 from h5bound.cli import main, messages
-from h5bound.conversion import transfer
 
 def explain(*_):  # what is done after the first signal takes for ever
     print("stuck", flush=True)
@@ -82,42 +80,39 @@ main.main(["convert", {str(source)!r}, {str(target)!r}, *{OPTIONS!r}])
 
 
 def test_control_c_ends_the_loop_of_a_shell(source: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    terminal = os.ttyname(theirs)
     loop = f"""
+exec < {terminal} > {terminal} 2>&1  # the terminal that a session opens first is the one whose Ctrl-C it gets
 for i in 1 2 3; do
   echo "begin $i"
   {sys.executable} -m h5bound convert {source} {source.parent}/$i.zarr {shlex.join(OPTIONS)}
 done
 echo "after the loop"
 """
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execvp("bash", ["bash", "-c", loop])
-    process = subprocess.Popen(["sleep", "60"], text=True)  # a limit for the wait
-    wait_for(source.parent / "1.zarr" / "x", process)
-    process.kill()
-    process.wait()
-    os.write(terminal, b"\x03")
-    written = b""
-    try:
-        while piece := os.read(terminal, 65_536):
-            written += piece
-    except OSError:  # raised on Linux once nobody has the terminal open
-        pass
-    os.close(terminal)
-    _, status = os.waitpid(child, 0)
+    shell = subprocess.Popen(["bash", "-c", loop], start_new_session=True, text=True)
+    wait_for(source.parent / "1.zarr" / "x", shell)
+    os.write(ours, b"\x03")
+    shell.wait(timeout=60)
+    os.set_blocking(ours, False)
+    written = os.read(ours, 65_536)
+    os.close(theirs)
+    os.close(ours)
     assert b"1.zarr is unfinished" in written
     assert b"begin 1" in written
     assert b"begin 2" not in written
     assert b"after the loop" not in written
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGINT
+    assert shell.returncode == -signal.SIGINT
 
 
 def test_what_is_ignored_stays_ignored(source: Path) -> None:
     target = source.with_suffix(".zarr")
     command = [sys.executable, "-m", "h5bound", "convert", str(source), str(target), "--codecs", "gzip:1"]
-    process = subprocess.Popen(
-        command, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN) and None
-    )
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a child inherits that
+    process = subprocess.Popen(command, text=True)
+    signal.signal(signal.SIGINT, before)
     wait_for(target / "x", process)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
