@@ -14,8 +14,12 @@ from dask.array.core import normalize_chunks
 from dask.utils import parse_bytes
 
 from h5bound.errors import OptionError, UnsafeSourceError
+from h5bound.reports.text import cut
 
 MAX_BLOCKS = 1_000_000
+
+MAX_SHOWN = 100
+"""Characters of the option in an error."""
 
 
 def plan_block_sizes(
@@ -49,8 +53,8 @@ def plan_block_sizes(
         if count <= MAX_BLOCKS:
             return sizes
     raise UnsafeSourceError(
-        f"{subject}: chunks={given!r} gives {count:,} blocks, more than the {MAX_BLOCKS:,} that a graph can hold; "
-        'use chunks="auto" or larger chunks'
+        f"{subject}: chunks={shorten(given)} gives {count:,} blocks, more than the {MAX_BLOCKS:,} that a graph can "
+        'hold; use chunks="auto" or larger chunks'
     )
 
 
@@ -97,7 +101,7 @@ def _by_axis(shape: tuple[int, ...], chunks: Any, subject: str) -> list[Any]:
     wanted = [chunks] * ndim
     if isinstance(chunks, dict):
         unknown = ", ".join(sorted(map(repr, chunks.keys() - set(range(-ndim, ndim)))))
-        problem = f"there is no axis {unknown} in the shape {shape}" if unknown else None
+        problem = f"there is no axis {unknown} in the shape {shape}, and axes are numbers" if unknown else None
         wanted = [chunks.get(axis, chunks.get(axis - ndim)) for axis in range(ndim)]
     elif isinstance(chunks, (tuple, list)):
         explicit = ndim == 1 < len(chunks) and all(map(_is_size, chunks))
@@ -109,8 +113,8 @@ def _by_axis(shape: tuple[int, ...], chunks: Any, subject: str) -> list[Any]:
     problem = problem or next(filter(None, map(_find_problem, wanted, shape)), None)
     if problem is not None:
         raise OptionError(
-            f"{subject}: chunks={chunks!r}: {problem}; pass elements along each axis, as (64, 512) or {{0: 64}}, -1 "
-            "for a whole axis, a size like '64 MiB', 'auto', or {} for the stored chunks"
+            f"{subject}: chunks={shorten(chunks)}: {problem}; pass elements along each axis, as (64, 512) or {{0: 64}}, "
+            "-1 for a whole axis, a size like '64 MiB', 'auto', or {} for the stored chunks"
         )
     pairs = zip(wanted, shape, strict=False)
     return [min(int(want), max(length, 1)) if _is_size(want) else want for want, length in pairs]
@@ -127,11 +131,16 @@ def _find_problem(want: Any, length: int) -> str | None:
         return f"{want!r} is not a size in bytes"
     if isinstance(want, (tuple, list)):
         if not all(_is_size(size) and size >= 0 for size in want):
-            return f"{want!r} are not sizes of blocks"
-        return None if sum(want) == length else f"the blocks {want!r} add up to {sum(want)}"
+            return f"{shorten(want)} are not sizes of blocks"
+        return None if sum(want) == length else f"the blocks {shorten(want)} add up to {sum(want)}, not to {length}"
     if _is_size(want) and (want == -1 or want >= min(length, 1)):
         return None
     return f"{want!r} is neither 1 or more, nor -1 for the whole axis"
+
+
+def shorten(value: object) -> str:
+    """Return the repr of a value, without the middle of a long one."""
+    return cut(repr(value), MAX_SHOWN)
 
 
 def _is_size(value: object) -> bool:

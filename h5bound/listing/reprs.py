@@ -62,17 +62,21 @@ def read_row(reader: EntryReader, name: str, record: DatasetRecord) -> Row:
 
 def render_text(title: str, rows: Sequence[Row], *, count: int, groups: int) -> str:
     """Return the number of datasets and groups, and a line for each of the first datasets."""
-    counted = plural(count, "dataset") + (f", {plural(groups, 'group')}" if groups else "")
     shown = rows[:MAX_LINES]
     names = [cut(printable(row.name), MAX_NAME) for row in shown]
     width = max(map(len, names), default=0)
-    lines = [f"<H5Store of {printable(title)}: {counted}"]
+    lines = [f"<H5Store of {printable(title)}: {count_objects(count, groups)}"]
     for name, row in zip(names, shown, strict=True):
         described = f"{describe_shape(row.dataset)} {describe_type(row.dataset.record.dtype)}"
         lines.append(cut(f"  {name:<{width}}  {printable(described)}", MAX_LINE))
     if count > len(shown):
         lines.append(f"  … and {count - len(shown):,} more")
     return "\n".join(lines) + ">"
+
+
+def count_objects(datasets: int, groups: int) -> str:
+    """Return the number of datasets, and of groups if there are any."""
+    return plural(datasets, "dataset") + (f", {plural(groups, 'group')}" if groups else "")
 
 
 def render_html(title: str, rows: Sequence[Row], *, count: int, groups: int, problem: str = "") -> str:
@@ -91,8 +95,7 @@ def _render_rows(title: str, rows: Sequence[Row], *, count: int, groups: int, pr
         cells.append((f"… and {count - len(rows):,} more", "", "", "", "", ""))
     columns = ("dataset", "shape", "type", "chunks", "units", "size")
     table = render_table(Table(columns=columns, rows=tuple(cells), texts=5), len(cells))
-    counted = f"{plural(count, 'dataset')}, {plural(groups, 'group')}"
-    head = f"<b>H5Store</b> {escape(cut(printable(title), 240))}: {counted}"
+    head = f"<b>H5Store</b> {escape(cut(printable(title), 240))}: {count_objects(count, groups)}"
     body = fold(plural(count, "dataset"), table) if len(cells) > MAX_OPEN_ROWS else table
     note = f"<div>{escape(cut(printable(problem), 360))}</div>" if problem else ""
     return f'{STYLE}<div class="h5bound-report"><div>{head}</div>{note}{body}</div>'

@@ -115,6 +115,12 @@ def test_unknown_sizes_and_axes_are_refused_by_name(chunks: Any) -> None:
         plan_block_sizes((10, 20), chunks, itemsize=8, chunk_shape=(5, 5), subject="dataset '/x' of a.h5")
 
 
+def test_long_options_are_shortened_in_errors() -> None:
+    with pytest.raises(OptionError) as caught:
+        plan_block_sizes((10,), (tuple(range(100_000)),), itemsize=8, chunk_shape=None, subject="x")
+    assert len(str(caught.value)) < 600
+
+
 @pytest.mark.parametrize(
     ("stored", "sizes"), [((4, 7), ((4, 4, 2), (7,))), (None, ((10,), (7,))), ((64, 64), ((10,), (7,)))], ids=str
 )
