@@ -220,7 +220,7 @@ def finish_batch(report: BatchReport, *, quiet: bool, verbose: bool) -> int:
     )
     counts += ["1 store differs" if different == 1 else f"{different:,} stores differ"] if different else []
     details = [f"  {item}" for item in report.failed] if quiet else []
-    return fail("\n".join([f"{report.target}: {'; '.join(counts)}", *details]), code=1)
+    return fail("\n".join([f"{report.target}: {'; '.join(counts)}", *details]), code=1, lists_all="--report")
 
 
 @main_group.command(

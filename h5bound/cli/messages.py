@@ -92,10 +92,10 @@ def join(value: object) -> str:
     return str(value) or "''"
 
 
-def fail(message: str, code: int) -> int:
+def fail(message: str, code: int, *, lists_all: str = "--dry-run --on-unsupported skip --verbose") -> int:
     """Print an error on stderr and return the exit code. Details, which follow the first line, are printed before it.
 
-    The last line on stderr is always the error, in one line.
+    The last line on stderr is always the error, in one line. `lists_all` are the options that list all details.
     """
     first, *details = name_options(message).strip().splitlines() or [""]
     shown = details if len(details) <= MAX_LINES else shorten(details)[:MAX_LINES]
@@ -103,7 +103,7 @@ def fail(message: str, code: int) -> int:
         click.echo(printable(line), err=True)
     if len(shown) < len(details):
         more = len(details) - len(shown)
-        click.echo(f"  … and {more:,} more; --dry-run --on-unsupported skip --verbose lists all", err=True)
+        click.echo(f"  … and {more:,} more; {lists_all} lists all", err=True)
     click.echo(f"h5bound: error: {printable(' '.join(first.split()))}", err=True)
     return code
 
