@@ -113,8 +113,8 @@ def _by_axis(shape: tuple[int, ...], chunks: Any, subject: str) -> list[Any]:
     problem = problem or next(filter(None, map(_find_problem, wanted, shape)), None)
     if problem is not None:
         raise OptionError(
-            f"{subject}: chunks={shorten(chunks)}: {problem}; pass elements along each axis, as (64, 512) or {{0: 64}}, "
-            "-1 for a whole axis, a size like '64 MiB', 'auto', or {} for the stored chunks"
+            f"{subject}: chunks={shorten(chunks)}: {problem}; pass elements along each axis, as (64, 512) or {{0: 64}}"
+            ", -1 for a whole axis, a size like '64 MiB', 'auto', or {} for the stored chunks"
         )
     pairs = zip(wanted, shape, strict=False)
     return [min(int(want), max(length, 1)) if _is_size(want) else want for want, length in pairs]
