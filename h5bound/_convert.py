@@ -171,8 +171,9 @@ def convert(
         from globs to them. Copied chunks are not decoded for that.
     window
         Bytes that are read between one open and its close, at most, but at least one chunk; None for the dask setting
-        ``h5bound.window``, by default 1 GiB. Memory stays below about two windows. On a cluster this is the memory of
-        each worker, whose threads share the window.
+        ``h5bound.window``, by default 1 GiB. Memory stays below about two windows. Windows are smaller, a sixteenth of
+        the data but no less than 32 MiB, so that keys are written from the beginning. On a cluster this is the memory
+        of each worker, whose threads share the window.
     workers
         Number of threads; on a cluster the number of windows that are processed at once. None for dask's default.
     scheduler
@@ -281,7 +282,7 @@ def convert(
         store.keys.check_lengths(list_longest(scan, plan))
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in plan.units]
         failed: dict[str, str] = {}
-        file.keeps_open = False
+        file.keeps_open = keep and file.remote  # each open of a remote file takes several requests
         if not dry_run:
             inputs, transfer = list_inputs(scan, settings, limits), partial(run, TRANSFER, progress=meter)
             meter.begin("converting")

@@ -142,7 +142,7 @@ def verify(
             for node, difference in compare_copies(store, tree.nodes):
                 comparison.add(comparison.path_of(node), difference)
         units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, checked.window)
-        file.keeps_open = False
+        file.keeps_open = file.keeps_open and file.remote
         meter.begin("comparing")
         results = run_units(
             COMPARE,

@@ -49,6 +49,22 @@ DIRECT_NBYTES = 2**20
 """Most bytes of all units of a source that are run without a graph. Threads then save less time than they take."""
 
 
+WINDOWS = 16
+"""Least number of windows, so that the first keys are written soon, and an interruption loses little."""
+
+MIN_WINDOW = 32 * 2**20
+"""Bytes below which no window is made smaller: each opens the source."""
+
+
+def choose_window(window: int, total: int) -> int:
+    """Return the bytes of a window: a share of `total`, at most `window`.
+
+    >>> choose_window(2**30, 10**8), choose_window(2**30, 10**10), choose_window(2**30, 10**12), choose_window(400, 800)
+    (33554432, 625000000, 1073741824, 400)
+    """
+    return min(window, max(total // WINDOWS, MIN_WINDOW))
+
+
 def run_units(
     work: Work[Result],
     jobs: Sequence[Job],
@@ -64,13 +80,14 @@ def run_units(
     """Read all units, use each once its source is closed, and return the results, grouped by source.
 
     There is one job for each array. Sources are opened one after another, each once for a window of units. `window` is
-    the bytes between one open and its close; on a cluster, the bytes that one worker holds. `workers` is the number of
+    the most bytes between one open and its close; on a cluster, those that one worker holds. `workers` is the number of
     threads; on a cluster, of windows that run at the same time. With `direct`, where no unit waits for a server, a few
     small units run in this thread. `progress` is called in this thread with the bytes of the units that were used, and
     of all units; not at all without units.
     """
     units = sorted(units, key=lambda unit: jobs[unit.array].origin)
     counted = ByteCount(sum(unit.nbytes for unit in units), progress)
+    window = choose_window(window, counted.total)
     with find_client(scheduler) as client:
         if client is not None:
             return run_on_cluster(

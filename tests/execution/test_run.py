@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,9 @@ import pytest
 from dask.callbacks import Callback
 from dask.diagnostics import Profiler
 
+import h5bound._convert as convert_module
 from h5bound import convert, verify
+from h5bound.conversion.transfer import TRANSFER
 from h5bound.execution import run
 from h5bound.execution.run import count_threads, runs_on_threads
 
@@ -127,3 +130,23 @@ def test_a_few_small_units_run_without_a_graph_and_write_the_same_store(
         files = [path for path in target.rglob("*") if path.is_file()]
         stores.append({path.relative_to(target).as_posix(): path.read_bytes() for path in files})
     assert stores[0] == stores[1]
+
+
+def test_keys_are_written_long_before_all_is_read(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """96 MiB in units of 8: by default a window has 32 MiB, far less than the setting."""
+    with h5py.File(source, "w") as file:
+        file["x"] = np.zeros((12, 2**20))
+    events: list[str] = []
+
+    def noted(name: str, function: Any) -> Any:
+        def act(*args: Any) -> Any:
+            events.append(name)
+            return function(*args)
+
+        return act
+
+    noting = replace(TRANSFER, read=noted("read", TRANSFER.read), use=noted("write", TRANSFER.use))
+    monkeypatch.setattr(convert_module, "TRANSFER", noting)
+    convert(source, source.with_suffix(".zarr"), codecs="none", workers=2)
+    assert events.count("read") == events.count("write") == 12
+    assert events.index("write") < 8
