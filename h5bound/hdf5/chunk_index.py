@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from h5bound.buffers import Region
     from h5bound.chunk_grid import Box, ChunkCoords, ChunkGrid, Overlap
 
+    Tables = tuple[NDArray[np.int64], NDArray[np.int64]]  # as `ChunkIndex` has them: the numbers and the rows
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChunkManifest:
@@ -141,7 +143,8 @@ class ChunkIndex:
     """The chunk index of one dataset, for any number of threads.
 
     `rule` says when all chunks are indexed; it is None where the file may change. `edge_mask` is the filter mask
-    of partial chunks where HDF5 leaves these unfiltered without recording it in their masks; else 0.
+    of partial chunks where HDF5 leaves these unfiltered without recording it in their masks; else 0. `found` is a list
+    for the tables of all chunks: those that readers of the same state of the file share are found once.
     """
 
     def __init__(self, dataset: h5d.DatasetID, rule: IndexingRule | None, edge_mask: int) -> None:
@@ -151,6 +154,7 @@ class ChunkIndex:
         self._numbers = np.zeros(0, np.int64)  # of the chunks, counted in C order of the grid
         self._rows = np.zeros((0, 3), np.int64)  # offset, nbytes and mask of each, and a row for chunks never written
         self._lock = threading.Lock()
+        self.found: list[Tables] = []
 
     def note_access(self, grid: ChunkGrid, regions: Iterable[Region], *, again: bool = False) -> None:
         """Count the chunks of regions that will be read, and index all chunks once that saves time.
@@ -162,12 +166,23 @@ class ChunkIndex:
         accessed = self._accessed + sum(map(grid.count, regions))
         if not again:
             self._accessed = accessed
-        if math.prod(grid.counts) <= max(self._rule.size, self._rule.share * (accessed - 1)):
+        if self.found or math.prod(grid.counts) <= max(self._rule.size, self._rule.share * (accessed - 1)):
             with self._lock:
                 if self._rule is not None and not self.is_indexed:
                     self._index(grid)
 
     def _index(self, grid: ChunkGrid) -> None:
+        if not self.found:
+            tables = self._find(grid)
+            if tables is None:
+                self._rule = None
+                return
+            self.found.append(tables)
+        self._numbers, self._rows = self.found[0]
+        self.is_indexed = True
+
+    def _find(self, grid: ChunkGrid) -> Tables | None:
+        """Return the tables of all chunks, None if HDF5's list of them cannot be used."""
         try:
             manifest = index_chunks(self._dataset, grid)
         except CorruptChunkError:
@@ -175,12 +190,10 @@ class ChunkIndex:
         except READ_ERRORS:  # a part of the index is damaged; HDF5 may still find chunks in the rest of it
             manifest = None
         if manifest is None:
-            self._rule = None
-            return
+            return None
         masks = manifest.mask_partial(grid.shape, grid.chunks, self._edge_mask) if self._edge_mask else manifest.masks
-        self._numbers = np.append(manifest.chunk_coords @ np.array(grid.strides, np.int64), -1)
-        self._rows = np.vstack([np.stack([manifest.offsets, manifest.nbytes, masks], axis=1), [[-1, 0, 0]]])
-        self.is_indexed = True
+        numbers = np.append(manifest.chunk_coords @ np.array(grid.strides, np.int64), -1)
+        return numbers, np.vstack([np.stack([manifest.offsets, manifest.nbytes, masks], axis=1), [[-1, 0, 0]]])
 
     def locate(self, grid: ChunkGrid, box: Box) -> NDArray[np.int64]:
         """Return the offset, encoded bytes and filter mask of each chunk of a box, a row for each, in C order.

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from h5bound.codecs.filters import Decoder
     from h5bound.files.protocols import FileBytes, Readable
+    from h5bound.hdf5.chunk_index import Tables
 
 
 REQUEST_NBYTES = 64 << 20
@@ -137,6 +138,10 @@ class ChunkedReader:
         rule = None if file_bytes is None else REMOTE_INDEXING if file_bytes.is_remote else INDEXING
         self._index = ChunkIndex(dataset.id, rule, self._unfiltered_mask if edge_unfiltered else 0)
         reuse_freed(3 * self._decoder.nbytes)
+
+    def share_index(self, found: list[Tables]) -> None:
+        """Take the chunk index that another reader has found, or leave it for others: `ChunkIndex` says how."""
+        self._index.found = found
 
     def read(self, region: Region) -> Block:
         """Return a region that is not empty."""

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from h5bound.buffers import Block, Region
     from h5bound.files.protocols import FileBytes
+    from h5bound.hdf5.chunk_index import Tables
     from h5bound.reader.allocation_guard import Guard
     from h5bound.reader.chunked import EncodedBlock
 
@@ -68,6 +69,12 @@ class DatasetReader:
             load_plugins(read_filters(dataset.id))
         self._is_remote = file_bytes is not None and file_bytes.is_remote
         self._parts: _Parts | None = dataset, direct, guard
+
+    def share_index(self, found: list[Tables]) -> None:
+        """Take the chunk index that another reader of the dataset has found, or leave it in the list for others."""
+        direct = self._get_parts()[1]
+        if isinstance(direct, ChunkedReader):
+            direct.share_index(found)
 
     def read(self, region: Region) -> Block:
         """Return ``dataset[region]`` as a new writable C-contiguous array.

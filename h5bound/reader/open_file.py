@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from h5bound.buffers import Block, Region
     from h5bound.files.file_state import FileState
     from h5bound.files.protocols import FileBytes
+    from h5bound.hdf5.chunk_index import Tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class OpenFile:
 
     `state` is the state that the file must still have at the close, None if the caller may write to it. `close`
     closes the file if it is `owned`. `file_bytes` are those of a remote file. If the file is `borrowed`, h5py has it
-    open for writing, and the caller has not passed it.
+    open for writing, and the caller has not passed it. `indexes` are the chunk indexes that other opens of the same
+    state have found, by dataset; None if it has none to share.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class OpenFile:
         owned: bool,
         borrowed: bool = False,
         file_bytes: FileBytes | None = None,
+        indexes: dict[str, list[Tables]] | None = None,
     ) -> None:
         self.file = file
         self.state = state
@@ -80,6 +83,7 @@ class OpenFile:
         self._checked_files: set[str] = set()  # datasets whose external files were checked
         self._lock = RLock()
         self.bytes = file_bytes
+        self._indexes = indexes
         if file_bytes is None:
             with suppress(UnsupportedError):  # each reader says why
                 self.bytes = LocalFile(file.id)
@@ -91,6 +95,8 @@ class OpenFile:
             if reader is None:
                 dataset = open_dataset(self.file, name) if dataset is None else dataset
                 reader = self._readers[name] = DatasetReader(dataset, self.bytes)
+                if self._indexes is not None:
+                    reader.share_index(self._indexes.setdefault(name, []))
             return reader
 
     def dataset(self, key: DatasetKey) -> DatasetReader:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from h5bound.files.protocols import FileLocation
+    from h5bound.hdf5.chunk_index import Tables
 
 LOGGER = logging.getLogger(__name__)
 
@@ -45,7 +46,17 @@ class H5Source:
     another process it is not.
     """
 
-    __slots__ = ("_idle", "caller_file", "exclusive", "keeps_open", "key", "location", "state", "strict_state")
+    __slots__ = (
+        "_idle",
+        "_indexes",
+        "caller_file",
+        "exclusive",
+        "keeps_open",
+        "key",
+        "location",
+        "state",
+        "strict_state",
+    )
 
     def __init__(
         self,
@@ -64,6 +75,7 @@ class H5Source:
         self.key: Hashable = (location.key, state or uuid4().hex)
         self.keeps_open = False
         self._idle: list[OpenFile] = []  # the file that was set aside
+        self._indexes: dict[str, list[Tables]] | None = None  # that the opens of a conversion share
 
     @property
     def path(self) -> str:
@@ -152,7 +164,7 @@ class H5Source:
         file, file_bytes = self.location.open(state)
         LOGGER.debug("%s: opened", self.path)
         try:
-            return OpenFile(file, state, owned=True, file_bytes=file_bytes)
+            return OpenFile(file, state, owned=True, file_bytes=file_bytes, indexes=self._indexes)
         except BaseException:
             file.close()
             raise
@@ -201,13 +213,15 @@ class H5Source:
     def keep_open(self, *, keep: bool) -> Iterator[None]:
         """Keep the file open between its uses if `keep`: until the first use after `keeps_open` was set to False.
 
-        Each use still checks the file at its end. No file is open at the end of the context.
+        Each use still checks the file at its end. No file is open at the end of the context. In the context, chunks are
+        located once for all opens of the file, unless it may change.
         """
         self.keeps_open = keep
+        self._indexes = {} if self.strict_state else None
         try:
             yield
         finally:
-            self.keeps_open = False
+            self.keeps_open, self._indexes = False, None
             while self._idle:
                 self._close(self._idle.pop())
 

@@ -19,6 +19,7 @@ from h5bound import convert, verify
 from h5bound.conversion.transfer import TRANSFER
 from h5bound.execution import run
 from h5bound.execution.run import count_threads, runs_on_threads
+from h5bound.hdf5 import chunk_index
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -150,3 +151,16 @@ def test_keys_are_written_long_before_all_is_read(source: Path, monkeypatch: pyt
     convert(source, source.with_suffix(".zarr"), codecs="none", workers=2)
     assert events.count("read") == events.count("write") == 12
     assert events.index("write") < 8
+
+
+def test_chunks_are_located_once_for_all_windows(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    located, index_chunks = [], chunk_index.index_chunks
+
+    def note(*args: Any) -> Any:
+        located.append(args)
+        return index_chunks(*args)
+
+    monkeypatch.setattr(chunk_index, "index_chunks", note)
+    convert(source, source.with_suffix(".zarr"), codecs="zstd", window=160, workers=1)
+    assert len(located) == 2  # of two datasets, beside the scan
+    assert verify(source, source.with_suffix(".zarr")).equal
