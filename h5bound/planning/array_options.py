@@ -140,7 +140,7 @@ def list_unused(option: str, rules: Rules, scan: SourceScan) -> Iterator[str]:
         if number in used or any(matches(path, glob) for path in skipped):  # which shape that has is not known
             continue
         found = [item for item in scan.datasets if matches(item.record.path, glob)]
-        if not found or isinstance(size, tuple):
+        if isinstance(size, tuple) or (not found and glob != "*"):  # bytes may be asked for without a look at the file
             yield f"{option}={size} for {glob!r}: {explain_unused(size, found, fitting)}"
 
 

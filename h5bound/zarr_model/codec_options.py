@@ -67,10 +67,9 @@ def parse_codecs(value: object) -> Codecs:
     >>> parse_codecs({"id": "zstd", "level": 3}), parse_codecs([{"id": "shuffle"}, {"id": "zlib", "level": 9}])
     ('zstd:3', ({'id': 'shuffle', 'elementsize': 4}, {'id': 'zlib', 'level': 9}))
     """
-    if value == "keep":
-        return "keep"
     if isinstance(value, str):
-        list_configs(value)
+        if value != "keep":
+            list_configs(value)
         return value
     items = list(value) if isinstance(value, (list, tuple)) else [value]
     configs = tuple(map(read_codec, items))

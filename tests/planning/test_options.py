@@ -49,7 +49,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"codecs": "gzip:12"}, "the level of gzip is 0 to 9"),
     ({"codecs": "blosc-zstd:10"}, "the level of blosc-zstd is 0 to 9"),
     *(({"codecs": value}, "codecs=.* with a level like") for value in ("zip", "", "zstd:", "zstd:1.5", ["keep"])),
-    *(({"codecs": value}, "codecs=.* codec of numcodecs or zarr") for value in (3, None, b"zstd", numcodecs.Zstd)),
+    *(
+        ({"codecs": value}, "codecs=.* codec of numcodecs or zarr")
+        for value in (np.zeros(2), 3, None, b"zstd", numcodecs.Zstd)
+    ),
     ({"codecs": "none:3"}, "none has no level"),
     ({"codecs": numcodecs.Zstd(99)}, "the level of zstd is -131072 to 22, not 99"),
     ({"codecs": numcodecs.Quantize(2, "<f4")}, "quantize does not give back every bit; use blosc, zstd"),
@@ -224,6 +227,15 @@ def test_both_arrays_of_sequences_take_chunks_of_one_axis(tmp_path: Path) -> Non
     assert [store[f"x/{name}"].chunks for name in ("values", "offsets")] == [(16,), (16,)]
     with pytest.raises(OptionError, match="no dataset that it matches has 2 axes"):
         convert(tmp_path / "a.h5", tmp_path / "b.zarr", chunks=(2, 2))
+
+
+def test_bytes_of_shards_may_be_asked_for_where_nothing_can_have_them(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_group("empty")
+    assert convert(tmp_path / "a.h5", tmp_path / "a.zarr", shards="1 MiB").exit_code == 0
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["scalar"] = 1
+    assert convert(tmp_path / "a.h5", tmp_path / "b.zarr", shards="1 MiB").exit_code == 0
 
 
 def test_what_was_left_out_on_purpose_is_counted_and_no_failure(
