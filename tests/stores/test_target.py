@@ -202,7 +202,7 @@ def test_an_interrupted_conversion_writes_only_the_missing_keys(
 def test_keys_that_others_deleted_from_a_bucket_are_missing(tmp_path: Path, s3: str, source: Path) -> None:
     place = stores.s3_url(tmp_path, s3)
     convert(source, place.open(), **place.options)
-    with pytest.raises(TargetError, match="exists; overwrite=True"):
+    with pytest.raises(TargetError, match="exists; resume=True"):
         convert(source, place.open(), **place.options)
     assert place.beside is not None
     run(place.beside().clear())
@@ -442,7 +442,7 @@ def test_an_icechunk_conversion_is_one_commit_and_none_if_it_fails(tmp_path: Pat
     assert commits()[0] == f"h5bound: {source}"
     assert len(commits()) == 2
     other = repository.writable_session("main")
-    with pytest.raises(TargetError, match="exists; overwrite=True"):
+    with pytest.raises(TargetError, match="exists; resume=True"):
         convert(source, other.store)
     with pytest.raises(CorruptChunkError):
         convert(damaged, other.store, codecs="none", overwrite=True)
