@@ -32,12 +32,13 @@ if TYPE_CHECKING:
     Read = Callable[[Sequence[Path], str], float]
 
 SHAPE = (64, 64)
+CHUNKS = (32, 64)
 VALUES = np.arange(64.0 * 64).reshape(SHAPE)
 
 
 def make_files(directory: Path, count: int, variables: int) -> list[Path]:
     """Write files with some variables in two chunks each, all with the same values."""
-    variable = xr.Variable(("t", "x"), VALUES, encoding={"chunksizes": (32, 64), "zlib": True})
+    variable = xr.Variable(("t", "x"), VALUES, encoding={"chunksizes": CHUNKS, "zlib": True})
     paths = [directory / f"{i:04}.nc" for i in range(count)]
     xr.Dataset({f"v{i}": variable for i in range(variables)}).to_netcdf(paths[0], engine="h5netcdf")
     for path in paths[1:]:
@@ -52,12 +53,12 @@ def sum_dataset(paths: Sequence[Path], reader: str) -> float:
 
 
 def sum_stacked(paths: Sequence[Path], reader: str) -> float:
-    """Return the sum of arrays that dask has stacked."""
+    """Return the sum of arrays that dask has stacked, block by block across all files, so that all files are in use."""
     if reader == "h5py":
-        arrays = [da.from_array(h5py.File(path)["v0"]) for path in paths]
+        arrays = [da.from_array(h5py.File(path)["v0"], chunks=CHUNKS) for path in paths]
     else:
-        arrays = [h5bound.from_hdf5(path, "v0", chunks={}) for path in paths]
-    return float(da.stack(arrays).mean(axis=0).sum().compute()) * len(paths)
+        arrays = [h5bound.from_hdf5(path, "v0", chunks=CHUNKS, barrier=False) for path in paths]
+    return float(da.stack(arrays).rechunk({0: len(paths)}).map_blocks(np.sum, axis=0, drop_axis=0).sum().compute())
 
 
 def sum_each(paths: Sequence[Path], reader: str) -> float:
