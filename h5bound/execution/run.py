@@ -232,8 +232,12 @@ def list_callbacks(own: Callback) -> list[tuple[Any, ...]]:
 
 def users_callbacks() -> set[tuple[Any, ...]]:
     """Return the callbacks that the user put in force for this thread: only the main thread has any."""
-    is_main = threading.current_thread() is threading.main_thread()
-    return set(Callback.active) - {normalize_callback(compute_watch)} if is_main else set()
+    if threading.current_thread() is not threading.main_thread():
+        return set()
+    modules = {
+        callback: [getattr(function, "__module__", "") for function in callback] for callback in set(Callback.active)
+    }
+    return {callback for callback, names in modules.items() if not any(name.startswith("h5bound.") for name in names)}
 
 
 class UnitsUsed(Callback):  # type: ignore[misc]  # dask's Callback is untyped

@@ -53,11 +53,12 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture
 def switching() -> Iterator[None]:
-    """Let threads take turns after 10 µs in place of 5 ms."""
-    before = sys.getswitchinterval()
+    """Let threads take turns after 10 µs in place of 5 ms. dask may then lose or keep callbacks of the user's."""
+    before, callbacks = sys.getswitchinterval(), set(Callback.active)
     sys.setswitchinterval(1e-5)
     yield
     sys.setswitchinterval(before)
+    Callback.active = callbacks
 
 
 @dataclass
@@ -85,8 +86,8 @@ def convert_and_check(source: Path, target: Path) -> list[tuple[int, int]]:
     report = convert(source, target, verify=True, progress=told, workers=2 if int(source.stem) % 2 else None)
     assert report.verification is not None
     assert report.verification.equal
-    store: Any = zarr.open_group(target, mode="r")
     with h5py.File(source) as file, quiet_zarr():
+        store: Any = zarr.open_group(target, mode="r")
         for name, dataset in file.items():
             assert np.array_equal(store[name][:], dataset[:])
     total = told.calls[0][1]
