@@ -11,6 +11,7 @@ import os
 import time
 import unicodedata
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -134,7 +135,11 @@ def check_names(pairs: Iterable[Pair]) -> None:
 
 def name_source(source: Any) -> str:
     """Return the path or URL of a source: a path, a URL, or an open file with a name. Raise OptionError without one."""
-    for name in (source, getattr(source, "filename", None), getattr(source, "full_name", None)):
+    names = [source]
+    for attribute in ("filename", "full_name", "name"):  # of h5py.File, fsspec's OpenFile, Python's files
+        with suppress(ValueError):  # of a closed h5py.File
+            names.append(getattr(source, attribute, None))
+    for name in names:
         if isinstance(name, (str, bytes, os.PathLike)) and name:
             return expand_path(name)
     raise OptionError(f"source: {source!r} has no name to call its store by; convert it without others")

@@ -133,6 +133,10 @@ def test_a_target_that_is_no_folder_is_refused(tmp_path: Path, sources: list[Pat
             convert(sources, target)
     with pytest.raises(OptionError, match="at least one"):
         convert([], tmp_path / "out")
+    with h5py.File(sources[0]) as closed:
+        pass
+    with pytest.raises(OptionError, match="no name"):
+        convert([closed, sources[1]], tmp_path / "out")
     with pytest.raises(OptionError, match="no name"):
         convert([3, sources[0]], tmp_path / "out")
     assert not (tmp_path / "out").exists()
