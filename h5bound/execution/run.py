@@ -235,7 +235,8 @@ def users_callbacks() -> set[tuple[Any, ...]]:
     if threading.current_thread() is not threading.main_thread():
         return set()
     modules = {
-        callback: [getattr(function, "__module__", "") for function in callback] for callback in set(Callback.active)
+        callback: [str(getattr(function, "__module__", "")) for function in callback]
+        for callback in set(Callback.active)
     }
     return {callback for callback, names in modules.items() if not any(name.startswith("h5bound.") for name in names)}
 
