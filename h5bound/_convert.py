@@ -142,9 +142,10 @@ def convert(
     Parameters
     ----------
     source
-        The HDF5 file: a path, a URL that fsspec supports, or an open `h5py.File`, which is left open. Or a list of
-        them, converted one after another: then `target` is a folder, and each ``NAME.h5`` becomes ``NAME.zarr`` in it.
-        A file that fails does not stop the others. Run again with `resume` to convert what is missing.
+        The HDF5 file: a path, a URL that fsspec supports, an open `h5py.File`, which is left open, or a binary file
+        object, as for `from_hdf5`. Or a list of them, converted one after another: then `target` is a folder, and each
+        ``NAME.h5`` becomes ``NAME.zarr`` in it. A file that fails does not stop the others. Run again with `resume` to
+        convert what is missing.
     target
         The store: a path, a URL that fsspec supports, or a Zarr store object, for example of obstore. A path that ends
         in ``.zip`` becomes one zip file, which appears once it is complete. The store of a writable icechunk session

@@ -65,7 +65,8 @@ def verify(
     Parameters
     ----------
     source
-        The HDF5 file: a path, a URL that fsspec supports, or an open `h5py.File`, which is left open.
+        The HDF5 file: a path, a URL that fsspec supports, an open `h5py.File`, which is left open, or a
+        binary file object, as for `from_hdf5`.
     target
         A store that `convert` wrote: a path, a URL that fsspec supports, or a Zarr store object.
     storage_options

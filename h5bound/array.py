@@ -60,9 +60,10 @@ def from_hdf5(
     Parameters
     ----------
     path
-        Path, URL that fsspec supports (``https://…``, ``s3://…``), or an open `h5py.File`, `h5py.Group` or
-        `h5py.Dataset`. A File that is open when the blocks are read is used and left open. One that was closed since
-        is opened by its path, and closed.
+        Path, URL that fsspec supports (``https://…``, ``s3://…``), an open `h5py.File`, `h5py.Group` or
+        `h5py.Dataset`, or a binary file object. A File that is open when the blocks are read is used and left open; one
+        that was closed since is opened by its path, and closed. A file object of Python or fsspec stands for its path
+        or URL; one that has none, such as an `io.BytesIO`, can be read in this process only.
     name
         Path of the dataset in the file, or in the group. Leave it out for an `h5py.Dataset`.
     chunks

@@ -48,7 +48,7 @@ class H5Store(Mapping[str, da.Array]):
     Parameters
     ----------
     path
-        As for `from_hdf5`: a path, a URL, an `h5py.File`, or an `h5py.Group` for the datasets below it.
+        As for `from_hdf5`: a path, a URL, a file object, an `h5py.File`, or an `h5py.Group` for the datasets below it.
     chunks, window, barrier, allow_external, storage_options
         See `from_hdf5`. They apply to all arrays.
 

@@ -25,7 +25,7 @@ def open_file(path: str, view: RawIOBase | None = None, *, swmr: bool = False) -
             description = "a Zarr store"
         raise H5BoundError(f"{path}: this is {description}, not an HDF5 file")
     try:
-        return h5py.File(view or path, "r", swmr=swmr)
+        return h5py.File(path if view is None else view, "r", swmr=swmr)
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"{path}: no such file") from error
     except (OSError, RuntimeError, ValueError) as error:

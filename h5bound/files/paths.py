@@ -31,7 +31,7 @@ def expand_path(place: object, option: str = "") -> str:
         raise OptionError(f"{prefix}{place!r}: give a path, not {type(place).__name__}")
     path = os.fsdecode(place)
     if not path or "\0" in path:
-        raise OptionError(f"{prefix}{path!r}: this is not a path{ADVICE.get(option, '')}")
+        raise OptionError(f"{prefix}{path[:80]!r}: this is not a path{ADVICE.get(option, '')}")
     if path in STREAMS:
         raise OptionError(f"{prefix}{path!r}: standard streams cannot be used; give a path (a file named - is ./-)")
     return os.path.expanduser(path)  # noqa: PTH111 - a Path would change URLs

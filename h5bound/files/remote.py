@@ -46,6 +46,7 @@ class RemoteLocation:
         """
         system, path = self.find_system()
         system.invalidate_cache(path)  # fsspec may answer from an old listing
+        system = getattr(system, "fs", system) if is_cache(system) else system
         info: dict[str, Any] = attempt(self.address, system.info, path)
         if info.get("type") == "directory":
             raise H5BoundError(f"{self.path}: this is a directory, not an HDF5 file")
@@ -76,6 +77,13 @@ class RemoteLocation:
         }
         system, path = attempt(self.address, url_to_fs, self.address.url, **options)
         return system, path
+
+
+def is_cache(system: AbstractFileSystem) -> bool:
+    """Return whether a file system of fsspec caches files of another one."""
+    from fsspec.implementations.cached import CachingFileSystem
+
+    return isinstance(system, CachingFileSystem)
 
 
 def attempt(address: Address, function: Callable[..., Result], *args: Any, **options: Any) -> Result:

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 OVERDUE = 20
 """Multiple of Python's own threshold at which garbage is collected even if requests follow without a pause."""
 
-NO_RANGES = "the server does not send parts of files (HTTP ranges); download the file first"
+NO_RANGES = (
+    "the server does not send parts of files (HTTP ranges); put simplecache:: before the URL, which first loads the "
+    "whole file, or download it"
+)
 
 BLOCK_NBYTES = 256 << 10
 """Size of a cached block in bytes."""
@@ -102,7 +105,9 @@ class RemoteFile:
             self._pin = {"headers": {**system.kwargs.get("headers", {}), "Accept-Encoding": "identity", **match}}
         elif "s3" in protocols and stamps.get("VersionId", "null") != "null":
             self._pin = {"version_id": stamps["VersionId"]}
-        self._turns = nullcontext() if system.async_impl else threading.Lock()  # other file systems know no threads
+        cached = protocols & {"filecache", "blockcache"}
+        threaded = system.async_impl and not cached
+        self._turns = nullcontext() if threaded else threading.Lock()  # other file systems know no threads
         self._pieces = Pieces()
         self._failure: H5BoundError | None = None
 

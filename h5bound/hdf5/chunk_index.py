@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from h5py import h5d, h5f, h5i, h5s
+from h5py import h5d, h5f, h5fd, h5i, h5s
 
 from h5bound.errors import CorruptChunkError
 from h5bound.h5py_compat import READ_ERRORS, call_getter, read_chunk_sizes
@@ -68,12 +68,16 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
     Return None if the list of HDF5 cannot be trusted. HDF5 2.0 and before list wrong coordinates where the index is an
     extensible array and the only unlimited axis is not the first one: every chunk is listed at 0 along the axes before
     it. A list with any other position there is correct. In a file that is read in SWMR mode, chunks that a writer has
-    added outside of the grid are left out.
+    added outside of the grid are left out. In a file of several parts (the drivers split and multi) a chunk has no
+    position in a file.
 
     Raise CorruptChunkError if the index is damaged.
     """
     origins, rows = array.array("q"), array.array("q")
-    is_live = h5i.get_file_id(dataset).get_intent() & h5f.ACC_SWMR_READ  # a writer may have added chunks
+    file = h5i.get_file_id(dataset)
+    if file.get_access_plist().get_driver() == h5fd.MULTI:
+        return None
+    is_live = file.get_intent() & h5f.ACC_SWMR_READ  # a writer may have added chunks
     limit = 3 * (2 * math.prod(grid.counts) + MAX_ADDED if is_live else math.prod(grid.counts))  # against damage
 
     def add_row(info: h5d.StoreInfo) -> bool | None:

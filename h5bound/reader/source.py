@@ -14,6 +14,7 @@ import h5py
 from h5py import check_string_dtype, check_vlen_dtype
 
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
+from h5bound.files.file_objects import ObjectLocation, resolve_object
 from h5bound.files.file_state import FileState
 from h5bound.files.local import LocalLocation, is_written_here
 from h5bound.files.open import is_live
@@ -26,7 +27,6 @@ from h5bound.reader.open_file import OpenFile
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
-    from os import PathLike
 
     import numpy as np
 
@@ -95,14 +95,19 @@ class H5Source:
     @property
     def remote(self) -> bool:
         """Whether each read is a request to a server."""
-        return not isinstance(self.location, LocalLocation)
+        return not isinstance(self.location, (LocalLocation, ObjectLocation))
 
     @classmethod
-    def of(cls, file: str | PathLike[str] | h5py.File, storage_options: Mapping[str, Any] | None = None) -> Self:
-        """Return the source for a path, a URL with its options of fsspec, or an open `h5py.File`."""
+    def of(cls, file: Any, storage_options: Mapping[str, Any] | None = None) -> Self:
+        """Return the source for a path, a URL with its options of fsspec, an open `h5py.File`, or a file object."""
         if not isinstance(file, h5py.File):
             location: FileLocation
-            if is_url(file):
+            file, found = resolve_object(file)
+            storage_options = storage_options or found
+            if isinstance(file, ObjectLocation):
+                refuse_options(storage_options)
+                location = file
+            elif is_url(file):
                 from h5bound.files.remote import RemoteLocation
 
                 location = RemoteLocation(Address(url=str(file), options=storage_options or {}))
@@ -156,7 +161,8 @@ class H5Source:
                 "the compute ends"
             )
         state = self.location.read_state()
-        writer = None if self.remote or self.live else find_writer(self.path)
+        is_path = isinstance(self.location, LocalLocation) and not self.live
+        writer = find_writer(self.path) if is_path else None
         if writer is not None:  # what is written may be the result of this very compute
             self._compare(self.state, state, only_inode=True)
             return OpenFile(writer, None, owned=False, borrowed=True)

@@ -7,6 +7,7 @@ the engine by its entry point; nothing else imports this module, or xarray.
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +19,7 @@ import xarray as xr
 from h5py import h5ds
 from xarray.backends import BackendEntrypoint, H5NetCDFStore, StoreBackendEntrypoint
 
-from h5bound.errors import UnsupportedError
+from h5bound.errors import OptionError
 from h5bound.files.urls import is_url, strip_local
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE, NOT_A_VARIABLE
 from h5bound.hdf5.external_check import check_whole_file
@@ -65,7 +66,7 @@ class Engine(BackendEntrypoint):
     open_dataset_parameters: ClassVar[tuple[str, ...] | None] = (
         "filename_or_obj", "drop_variables", "mask_and_scale", "decode_times", "concat_characters", "decode_coords",
         "use_cftime", "decode_timedelta", "group", "phony_dims", "decode_vlen_strings", "storage_options",
-        "allow_external",
+        "allow_external", "lock", "invalid_netcdf", "format", "driver", "driver_kwds",
     )  # fmt: skip
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
@@ -78,7 +79,8 @@ class Engine(BackendEntrypoint):
         Parameters
         ----------
         filename_or_obj
-            Path, URL that fsspec supports, or `h5py.File`, which is used and left open.
+            Path, URL that fsspec supports, `h5py.File`, which is used and left open, a binary file object, or the bytes
+            of a file.
         drop_variables, mask_and_scale, decode_times, concat_characters, decode_coords, use_cftime, decode_timedelta
             See `xarray.open_dataset`.
         group
@@ -89,6 +91,8 @@ class Engine(BackendEntrypoint):
             Options passed to fsspec for a URL, such as credentials.
         allow_external
             Directories from which external storage and sources of virtual datasets may be read.
+        lock, invalid_netcdf, format, driver, driver_kwds
+            Taken for ``engine="h5netcdf"``: the first two make no difference here, the others must be the defaults.
 
         Raises
         ------
@@ -96,8 +100,8 @@ class Engine(BackendEntrypoint):
             If the file has an external link, which h5netcdf would follow, or needs a file that is not allowed.
         SourceNotFoundError, H5BoundError
             If the file does not exist, or cannot be opened.
-        UnsupportedError
-            If `filename_or_obj` is something else.
+        OptionError
+            If `filename_or_obj` is something else, or an option has a value that makes no sense here.
         OSError
             If the file does not have the group.
         """
@@ -125,11 +129,21 @@ def _open(
     decode_vlen_strings: bool = True,
     storage_options: Mapping[str, Any] | None = None,
     allow_external: Sequence[str | os.PathLike[str]] = (),
+    lock: object = None,
+    invalid_netcdf: object = None,
+    format: str | None = None,
+    driver: str | None = None,
+    driver_kwds: Mapping[str, Any] | None = None,
     **decoders: Any,
 ) -> dict[PurePosixPath, xr.Dataset]:
     """Return a group, and all groups below it if `nested`, by path; the file is open while their metadata is read."""
     import h5netcdf
 
+    if format not in (None, "NETCDF4") or driver not in (None, "sec2") or driver_kwds:
+        raise OptionError(
+            f"format={format!r}, driver={driver!r}: engine h5bound opens netCDF-4 and HDF5 files, with HDF5's default "
+            "driver; for another one pass h5py.File(path, driver=…)"
+        )
     source, name = _find_source(filename_or_obj, storage_options)
     variables = VariableOptions(
         source=source,
@@ -152,16 +166,15 @@ def _open(
 
 def _find_source(filename_or_obj: Any, storage_options: Mapping[str, Any] | None) -> tuple[H5Source, str]:
     """Return the source, and its name as ``encoding["source"]`` has it: with links, and without credentials."""
-    if isinstance(filename_or_obj, (str, os.PathLike)) and not is_url(filename_or_obj):
+    if isinstance(filename_or_obj, bytes):  # the content of a file, as for h5netcdf
+        filename_or_obj = io.BytesIO(filename_or_obj)
+    if isinstance(filename_or_obj, (str, Path)) and not is_url(filename_or_obj):
         local = Path(strip_local(os.fspath(filename_or_obj))).expanduser()
         filename_or_obj = os.path.abspath(local)  # noqa: PTH100 - as xarray does
-    elif not isinstance(filename_or_obj, (str, h5py.File)):
-        raise UnsupportedError(
-            f"engine h5bound cannot open an object of type {type(filename_or_obj).__name__}; give a path, a URL or an "
-            "h5py.File"
-        )
     source = H5Source.of(filename_or_obj, storage_options)
-    return source, source.path if source.remote else getattr(filename_or_obj, "filename", filename_or_obj)
+    if isinstance(filename_or_obj, (str, h5py.File)) and not source.remote:
+        return source, getattr(filename_or_obj, "filename", filename_or_obj)
+    return source, source.path
 
 
 def _parse_group(group: str | None) -> PurePosixPath:

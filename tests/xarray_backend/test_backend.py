@@ -18,7 +18,14 @@ import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
 
-from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError, UnsafeSourceError, UnsupportedError
+from h5bound.errors import (
+    H5BoundError,
+    OptionError,
+    SourceChangedError,
+    SourceNotFoundError,
+    UnsafeSourceError,
+    UnsupportedError,
+)
 from h5bound.lifecycle import open_limit
 from tests.conftest import open_objects
 from tests.support.http_server import Behaviour, serve
@@ -465,10 +472,12 @@ def test_a_file_that_is_held_open_may_change_but_not_its_variables(tmp_path: Pat
             dataset.x.load()
 
 
-def test_an_object_that_is_no_path_is_refused(path: Path) -> None:
-    for thing in (path.read_bytes(), io.BytesIO(path.read_bytes())):
-        with pytest.raises(UnsupportedError, match="give a path"):
-            xr.open_dataset(thing, engine="h5bound")
+def test_the_bytes_of_a_file_are_read_and_what_is_no_file_is_refused(path: Path) -> None:
+    expected = xr.open_dataset(path, engine="h5bound")
+    for content in (path.read_bytes(), io.BytesIO(path.read_bytes())):
+        assert xr.open_dataset(content, engine="h5bound").identical(expected)
+    with pytest.raises(OptionError, match="give a path"):
+        xr.open_dataset(5, engine="h5bound")  # type: ignore[arg-type]
     with pytest.raises(FileNotFoundError, match="no such file"):
         xr.open_dataset(path.with_name("none.nc"), engine="h5bound")
     path.write_bytes(b"no HDF5 at all")
