@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.codecs.filters import to_codec_v3
@@ -37,7 +36,7 @@ def make_array(store: Store, node: ArrayNode, zarr_format: Literal[2, 3]) -> zar
     """Return the Zarr array of a node, ready for chunks to be written. Its metadata document is not written."""
     form = (
         zarr_format, node.dtype, node.shape, node.chunks, node.shards, node.dimension_names,
-        str(node.fill.value) if node.dtype.kind == "T" else node.fill.value.tobytes(), json.dumps(asdict(node.chain)),
+        str(node.fill.value) if node.dtype.kind == "T" else node.fill.value.tobytes(), repr(node.chain),
     )  # fmt: skip
     metadata = known_metadata.get(form)
     if metadata is None:
