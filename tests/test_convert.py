@@ -1036,3 +1036,11 @@ def test_a_chunk_that_is_encoded_again_by_blosc_has_the_element_size_of_its_meta
     np.testing.assert_array_equal(array[:], values)
     blosc = json.loads((tmp_path / "a.zarr" / "x" / "zarr.json").read_text())["codecs"][-1]["configuration"]
     assert [(tmp_path / "a.zarr" / "x" / "c" / str(i)).read_bytes()[3] for i in (0, 1)] == [blosc["typesize"]] * 2
+
+
+def test_the_order_of_elements_is_that_of_hdf5_whatever_zarr_is_set_to(tmp_path: Path) -> None:
+    values = np.arange(3 * 41).reshape(3, 41)
+    source = write(tmp_path / "a.h5", dataset(values, chunks=(2, 20)))
+    with zarr.config.set({"array.order": "F"}):
+        assert convert(source, tmp_path / "a.zarr", zarr_format=2).converted[1].how == "copied"
+    np.testing.assert_array_equal(zarr.open_group(tmp_path / "a.zarr", mode="r")["x"][:], values)

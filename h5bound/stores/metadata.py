@@ -55,6 +55,7 @@ def make_metadata(node: ArrayNode, zarr_format: Literal[2, 3]) -> Any:
     options: dict[str, Any]
     if zarr_format == 2:
         options = {"filters": make_codecs(chain.filters) or None, "compressors": make_codecs(chain.compressors) or None}
+        options["order"] = "C"  # as HDF5 stores it, whatever zarr's setting array.order says
     else:
         options = {"shards": node.shards, "dimension_names": node.dimension_names or None}
         options |= {"filters": (), "compressors": tuple(map(to_codec_v3, chain.compressors))}
