@@ -139,12 +139,12 @@ def record(log: Log) -> None:
 def recorded(log: Log, function: Any, what: str, *, held: bool = True) -> Any:
     """Return the function with its begin and end logged, each with the thread and the bytes of its unit."""
 
-    def call(*args: Any) -> Any:
+    def call(*args: Any, **options: Any) -> Any:
         position = {"get": 2, "use": 1}.get(what) if held else None
         unit = None if position is None else args[position]
         detail = f"{threading.get_ident()} {getattr(unit, 'nbytes', 0)}"
         log.add(what, detail)
-        result = function(*args)
+        result = function(*args, **options)
         log.add(f"{what}-end", detail)
         return result
 
