@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ONLY_WINDOW = Window("xarray", only_window=True, clustered=True)
 
 
-PATIENCE = 0.02
+PATIENCE = 0.05
 """Seconds that a worker without other work keeps a file for its next task, which the scheduler may be sending."""
 
 
@@ -105,7 +105,7 @@ class WorkerFile:
             with self._lock:
                 if self._is_wanted(reads):
                     return
-            time.sleep(PATIENCE / 20)
+            time.sleep(0.001)
 
     def _is_wanted(self, reads: BlockReads) -> bool:
         """Return whether another task that this worker knows of has not read the file yet."""
