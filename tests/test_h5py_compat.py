@@ -13,6 +13,7 @@ from h5py import h5p
 
 from h5bound import convert, from_hdf5
 from h5bound.h5py_compat import call_getter, find_library, read_chunk_sizes, read_file_end
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -76,8 +77,8 @@ def make_sequences(*values: list[complex], order: str = ">i4") -> NDArray[np.obj
 
 BIG_ENDIAN = {
     "integers": (SEQUENCE, make_sequences([1, 2], [])),
-    "floats": (h5py.vlen_dtype(np.dtype(">f8")), make_sequences([0.5], [1.5, 2], order=">f8")),
-    "complex": (h5py.vlen_dtype(np.dtype(">c8")), make_sequences([0.5], [1j, 2], order=">c8")),
+    "floats": (h5py.vlen_dtype(np.dtype(">f8")), make_sequences([0.5, 1], [1.5], order=">f8")),
+    "complex": (h5py.vlen_dtype(np.dtype(">c8")), make_sequences([0.5, 1], [1j, 2, 3], order=">c8")),
     "array type": (np.dtype((SEQUENCE, (2,))), make_sequences([1], [2, 3], [4], []).reshape(2, 2)),
     "compound": (np.dtype([("a", ">i2"), ("s", SEQUENCE)]), make_sequences([1, 2], [3])),
 }
@@ -111,9 +112,10 @@ def test_big_endian_sequences_are_right_in_conversions_attributes_and_in_xarray(
     verification = convert(path, tmp_path / "a.zarr", verify=True).verification
     assert verification is not None
     assert verification.equal
-    group: Any = zarr.open_group(tmp_path / "a.zarr", mode="r")
-    assert group["sequences/values"][:].tolist() == [1, 2, 3]
-    assert "[[1], [2, 3]]" in str(dict(group.attrs) | dict(group["x"].attrs))
+    with quiet_zarr():
+        group: Any = zarr.open_group(tmp_path / "a.zarr", mode="r")
+        assert group["sequences/values"][:].tolist() == [1, 2, 3]
+        assert "[[1], [2, 3]]" in str(dict(group.attrs) | dict(group["x"].attrs))
     dataset = xr.open_dataset(path, engine="h5bound", phony_dims="sort", decode_cf=False)
     assert list_items(dataset.sequences.values) == [[1], [2, 3]]
     assert list_items(dataset.sequences[1:].values) == [[2, 3]]

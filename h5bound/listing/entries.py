@@ -203,7 +203,8 @@ class EntryReader:
 
     def read_dataset(self, dataset: h5py.Dataset, record: DatasetRecord, *, with_access: bool = True) -> DatasetEntry:
         """Return the entry of a dataset that was opened by its path."""
-        dimensions, scale_attributes = _read_dimensions(dataset, self.resolve)
+        grows = record.layout == "virtual" and record.external_files  # HDF5 would open these to find the shape
+        dimensions, scale_attributes = ((), frozenset()) if grows else _read_dimensions(dataset, self.resolve)
         access, reason = _find_access(dataset, record, self.opened) if with_access else (None, "")
         return DatasetEntry(
             record=record,
