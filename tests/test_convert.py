@@ -1043,4 +1043,5 @@ def test_the_order_of_elements_is_that_of_hdf5_whatever_zarr_is_set_to(tmp_path:
     source = write(tmp_path / "a.h5", dataset(values, chunks=(2, 20)))
     with zarr.config.set({"array.order": "F"}):
         assert convert(source, tmp_path / "a.zarr", zarr_format=2).converted[1].how == "copied"
-    np.testing.assert_array_equal(zarr.open_group(tmp_path / "a.zarr", mode="r")["x"][:], values)
+    group: Any = zarr.open_group(tmp_path / "a.zarr", mode="r")
+    np.testing.assert_array_equal(group["x"][:], values)
