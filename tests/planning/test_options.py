@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
+from fsspec.registry import known_implementations
 from zarr.codecs import BytesCodec
 
 from h5bound import OptionError, TargetError, convert, from_hdf5, verify
@@ -279,9 +279,10 @@ def test_globs_are_judged_by_names_alone() -> None:
 def test_a_url_whose_package_is_missing_names_the_extra(
     role: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    places = {"source": folder / "a.h5", "target": tmp_path / "a.zarr", role: "s3://key:hush@bucket/a"}
-    with pytest.raises(OptionError, match=rf"{role}='s3://.*pip install 'h5bound\[remote\]'") as caught:
+    absent = {"class": "a_package_that_is_absent.FileSystem", "err": "Install a-package-that-is-absent"}
+    monkeypatch.setitem(known_implementations, "absent", absent)
+    places = {"source": folder / "a.h5", "target": tmp_path / "a.zarr", role: "absent://key:hush@bucket/a"}
+    with pytest.raises(OptionError, match=rf"{role}='absent://.*pip install 'h5bound\[remote\]'") as caught:
         convert(**places)  # type: ignore[call-overload]  # as a mapping has them
     assert "hush" not in str(caught.value)
     assert not (tmp_path / "a.zarr").exists()
