@@ -5,7 +5,8 @@ blocks of a variable depends on it, since with ``chunks=`` the variable is a tas
 another task that will read the same file. If there is none, the file is closed before the read returns: when the client
 has its result, no worker has the file open. A later task opens it again.
 
-A file that waits for a task that was moved to another worker is closed with the last of its variables.
+A task that is awaited may never come: another one failed, the compute was cancelled, or the task was moved to another
+worker. So a thread of the worker looks now and then at a file that a read left open.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import weakref
 from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from h5bound.errors import SourceChangedError, SourceNotFoundError
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.reader.source import H5Source
 
@@ -34,6 +36,10 @@ ONLY_WINDOW = Window("xarray", only_window=True, clustered=True)
 
 PATIENCE = 0.05
 """Seconds that a worker without other work keeps a file for its next task, which the scheduler may be sending."""
+
+
+INTERVAL = 0.2
+"""Seconds after which a worker looks again whether a task still awaits a file that is open."""
 
 
 class BlockReads(NamedTuple):
@@ -73,6 +79,7 @@ class WorkerFile:
         self._source = source
         self._handle = Handle(source)
         self._ended: set[Key] = set()  # tasks that have read, while they run
+        self._is_watched = False
         self._lock = threading.Lock()
 
     @classmethod
@@ -93,27 +100,47 @@ class WorkerFile:
             yield opened
         self._wait_for_task(reads)
         with self._lock:
-            if self._is_wanted(reads):
-                self._handle.session(ONLY_WINDOW).check()
-            else:
+            self._ended.add(reads.task)
+            if not self._is_wanted(reads.worker):
                 self._handle.close(ONLY_WINDOW)
+                return
+            self._handle.session(ONLY_WINDOW).check()
+            if not self._is_watched:
+                self._is_watched = True
+                self._watch_later(reads.worker)
 
     def _wait_for_task(self, reads: BlockReads) -> None:
         """Wait a little for the next task, unless there is one."""
         end = time.monotonic() + PATIENCE
         while not reads.worker.state.ready and time.monotonic() < end:
             with self._lock:
-                if self._is_wanted(reads):
+                self._ended.add(reads.task)
+                if self._is_wanted(reads.worker):
                     return
             time.sleep(0.001)
 
-    def _is_wanted(self, reads: BlockReads) -> bool:
-        """Return whether another task that this worker knows of has not read the file yet."""
-        tasks = _list_tasks(reads.worker.state)
-        self._ended = (self._ended | {reads.task}) & {task.key for task in tasks}
+    def _watch_later(self, worker: Any) -> None:
+        worker.loop.add_callback(
+            worker.loop.call_later, INTERVAL, worker.loop.run_in_executor, None, self._watch, worker
+        )
+
+    def _watch(self, worker: Any) -> None:
+        """Close the file if no task awaits it any more, else look again later."""
+        with self._lock:
+            self._is_watched = self._is_wanted(worker)
+            if self._is_watched:
+                self._watch_later(worker)
+                return
+            with suppress(SourceChangedError, SourceNotFoundError):  # each read has checked
+                self._handle.close(ONLY_WINDOW)
+
+    def _is_wanted(self, worker: Any) -> bool:
+        """Return whether a task that this worker knows of has not read the file yet."""
+        tasks = _list_tasks(worker.state)
+        self._ended &= {task.key for task in tasks}
         return any(
             task.key not in self._ended
-            and any(_is_variable(reads.worker, other, self._source) for other in list(task.dependencies))
+            and any(_is_variable(worker, other, self._source) for other in list(task.dependencies))
             for task in tasks
         )
 

@@ -338,7 +338,12 @@ def test_every_worker_opens_the_file_and_closes_it(path: Path, tmp_path: Path, c
     log = Log(tmp_path / "log")
     dataset = xr.open_dataset(path, engine="h5bound", chunks={})
     expected = dataset.compute()
+    known_at_once = {
+        "distributed.scheduler.worker-saturation": float("inf"),
+        "distributed.scheduler.work-stealing": False,
+    }
     with (
+        dask.config.set(known_at_once),  # a worker knows of all blocks that it will read of a variable before the first
         LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
@@ -349,7 +354,7 @@ def test_every_worker_opens_the_file_and_closes_it(path: Path, tmp_path: Path, c
         assert eventually(lambda: not any(client.run(open_objects).values()))
     assert log.count("read") == 3 * BLOCKS
     assert log.processes("open") == log.processes("close")
-    assert len(log.processes("open")) < BLOCKS  # one a worker, unless it paused
+    assert len(log.processes("open")) < BLOCKS  # one a worker, or one for each variable if these come one by one
 
 
 @pytest.fixture
@@ -393,6 +398,18 @@ def test_the_result_of_a_cluster_comes_after_the_close_in_every_compute(path: Pa
         with h5py.File(path, "a") as file:
             file.attrs["seen"] = 1
     assert log.count("open") == log.count("close") < log.count("read")
+
+
+def test_a_worker_closes_a_file_that_it_keeps_for_tasks_which_never_run(path: Path, client: Client) -> None:
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={})
+
+    def fail(block: Any) -> Any:
+        raise ZeroDivisionError
+
+    failed = client.compute(xr.apply_ufunc(fail, dataset.a, dask="parallelized", output_dtypes=["f8"]))
+    assert isinstance(failed.exception(), ZeroDivisionError)
+    assert eventually(lambda: open_objects() == 0)
+    assert failed.status == "error"  # with its traceback, the future keeps what the tasks have used
 
 
 def test_close_closes_a_file_that_a_compute_holds(path: Path, log: Log) -> None:
