@@ -198,9 +198,9 @@ def convert(
         Refuse a source with more objects and links, deeper groups, or more chunks than this.
     progress
         True for a bar in a terminal or notebook; or a function that is called in this thread, now and then, with the
-        bytes done and in total: of the data in memory that is in the store by now, and of all that is to be written,
-        which with `resume` is what is missing. With `verify` the total is twice as much, and the second half is the
-        comparison. Of a list of sources, bytes of their files.
+        bytes done and in total: of the data that is in the store by now, as it was held in memory (stored bytes where
+        chunks are copied), and of all that is to be written, which with `resume` is what is missing. With `verify` the
+        total is twice as much, and the second half is the comparison. Of a list of sources, bytes of their files.
 
     Returns
     -------

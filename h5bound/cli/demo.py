@@ -6,8 +6,10 @@ and with chunks that were never written, a table with text and flags, a soft lin
 
 from __future__ import annotations
 
+import os
 import shlex
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
@@ -15,7 +17,6 @@ import numpy as np
 
 if TYPE_CHECKING:
     from os import PathLike
-    from pathlib import Path
 
 
 FRAMES, HEIGHT, WIDTH = 96, 512, 512
@@ -53,9 +54,12 @@ def list_next_steps(source: Path, target: Path) -> list[str]:
 
 
 def write_demo(path: str | PathLike[str], *, frames: int = FRAMES, seed: int = 20261122) -> None:
-    """Write the file, about 60 MB of values, and replace an existing one. Equal seeds give equal values."""
-    random = np.random.default_rng(seed)
-    with h5py.File(path, "w") as file:
+    """Write the file, about 60 MB of values, and replace an existing one. Equal seeds give equal values.
+
+    It appears under its name once it is whole.
+    """
+    random, unfinished = np.random.default_rng(seed), Path(f"{os.fspath(path)}.unfinished")
+    with h5py.File(unfinished, "w") as file:
         file.attrs["title"] = TITLE
         file.attrs["Conventions"] = "CF-1.10"
         file.attrs["revision"] = np.int32(3)
@@ -64,6 +68,7 @@ def write_demo(path: str | PathLike[str], *, frames: int = FRAMES, seed: int = 2
         write_catalogue(file.create_group("catalogue"), random)
         file["latest"] = h5py.SoftLink("/camera/images")
         file["catalogue/stars"] = file["catalogue/sources"]
+    unfinished.replace(path)
 
 
 def write_camera(group: h5py.Group, random: np.random.Generator, frames: int) -> None:

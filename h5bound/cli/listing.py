@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from h5bound import __version__
+from h5bound.hdf5.type_names import describe_type
 from h5bound.listing.values import format_value, value_to_json
-from h5bound.listing.words import describe_filter, describe_shape, describe_storage, describe_type
+from h5bound.listing.words import describe_filter, describe_shape, describe_storage
 from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ MAX_VALUE = 200
 
 STYLES = {"group": "bold blue", "dataset": "green", "link": "cyan", "type": "magenta", "problem": "red"}
 
-ACCESS = {"direct": "read directly", "h5py": "read through h5py", "none": "cannot be read here", None: "no elements"}
+ACCESS = {"direct": "", "h5py": "read through h5py", "none": "cannot be read here", None: "no elements"}
+"""How a dataset is read; the usual way is not named."""
 
 
 class Footnotes:
@@ -36,7 +38,7 @@ class Footnotes:
         self.counts: dict[str, int] = {}
 
     def mark(self, dataset: DatasetEntry) -> str:
-        """Return how a dataset is read, with the number of the reason if there is one."""
+        """Return what a line says of how a dataset is read: a reason is named by its number."""
         access = ACCESS[dataset.access]
         if not dataset.reason:
             return access
@@ -44,7 +46,8 @@ class Footnotes:
         reason, _, way = dataset.reason.partition(": pip ")
         text = f"{access}: pip {way} ({reason})" if way else f"{access}: {dataset.reason}"
         self.counts[text] = self.counts.get(text, 0) + 1
-        return f"{access} [{list(self.counts).index(text) + 1}]"
+        number = f"[{list(self.counts).index(text) + 1}]"
+        return f"{access} {number}" if dataset.access == "none" else number
 
     def lines(self) -> Iterator[str]:
         """Yield each reason with the number of datasets that it holds for."""
@@ -95,7 +98,7 @@ def format_entry(entry: Entry, name: str, footnotes: Footnotes) -> Text:
     if entry.dataset is not None:
         dtype = describe_type(entry.dataset.record.dtype)
         first = f"{describe_shape(entry.dataset)} {dtype}"
-        text = ", ".join([first, *describe_storage(entry.dataset), footnotes.mark(entry.dataset)])
+        text = ", ".join(filter(None, [first, *describe_storage(entry.dataset), footnotes.mark(entry.dataset)]))
     return line.append(f"  {printable(text)}", style="default")
 
 
@@ -103,11 +106,13 @@ def format_totals(listing: Listing) -> str:
     """Return the number of objects and links, and the bytes of all datasets."""
     counts = [plural(listing.counts[kind], kind) for kind in ("group", "dataset")]
     counts += [plural(listing.counts[kind], kind) for kind in ("link", "type", "problem") if listing.counts[kind]]
-    varying = (
-        f" ({plural(listing.varying, 'dataset')} of variable or unknown length not counted)" if listing.varying else ""
-    )
-    stored, whole = format_nbytes(listing.stored_nbytes), format_nbytes(listing.nbytes)
-    return f"{', '.join(counts)}; {stored} stored of {whole}{varying}"
+    sizes = f"{format_nbytes(listing.stored_nbytes)} stored of {format_nbytes(listing.nbytes)}"
+    if listing.varying:  # what is stored of these may be more than all other values
+        sizes = (
+            f"{format_nbytes(listing.stored_nbytes)} stored; values of {format_nbytes(listing.nbytes)}, "
+            f"without {plural(listing.varying, 'dataset')} of variable or unknown length"
+        )
+    return f"{', '.join(counts)}; {sizes}"
 
 
 def to_json(listing: Listing) -> str:

@@ -13,7 +13,7 @@ import click
 
 from h5bound import __version__
 from h5bound.cli.ending import Interruption
-from h5bound.cli.messages import explain, fail
+from h5bound.cli.messages import explain, fail, fail_usage
 from h5bound.cli.parameters import (
     ANY_PATH,
     Command,
@@ -77,7 +77,8 @@ def main_group() -> None:
 def list_command(file: str, path: str, *, as_json: bool, **options: Any) -> int:
     """Show what an HDF5 FILE, or the object at PATH in it, holds, and how it is stored and read.
 
-    A number in brackets refers to a reason below the tree.
+    A number in brackets refers to a reason below the tree. Datasets without one are read directly, outside HDF5's
+    lock.
     """
     from h5bound.cli.display import make_console
     from h5bound.cli.listing import show_tree, to_json
@@ -310,10 +311,9 @@ def run_command(arguments: list[str]) -> int:
     """Run the command line and return its exit code. The last line on stderr is the error, if there is one."""
     failed = 2 if arguments[:1] == ["verify"] else 1  # of verify, 1 is the result that they differ
     try:
-        return int(main_group.main(arguments, prog_name="h5bound", standalone_mode=False) or 0)
+        return int(main_group.main(arguments or ["--help"], prog_name="h5bound", standalone_mode=False) or 0)
     except click.ClickException as error:
-        error.show()
-        return 2
+        return fail_usage(error)
     except OptionError as error:
         return fail(explain(error), code=2)
     except (KeyboardInterrupt, click.Abort) as error:

@@ -108,6 +108,13 @@ def fail(message: str, code: int, *, lists_all: str = "--dry-run --on-unsupporte
     return code
 
 
+def fail_usage(error: click.ClickException) -> int:
+    """Print how a command is used, and what is wrong, and return the exit code."""
+    context = getattr(error, "ctx", None)
+    usage = [context.get_usage(), f"Try `{context.command_path} --help`."] if context is not None else []
+    return fail("\n".join([" ".join(error.format_message().split()), *usage]), code=2)
+
+
 def shorten(details: list[str]) -> list[str]:
     """Return the lines of details with at most three of each list, whose lines are indented further.
 

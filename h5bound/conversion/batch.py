@@ -126,11 +126,13 @@ def check_names(pairs: Iterable[Pair]) -> None:
     for group in same.values():
         names = list(dict.fromkeys(pair.name for pair in group))
         if len(group) > 1 and len(names) == 1:
-            problems.append(f"{names[0]} is named {len(group)} times")
+            problems.append(f"{names[0]} is named {len(group)} times; name it once")
         elif len(group) > 1:
-            problems.append(f"{' and '.join(names)} would become one store, {group[0].target}")
+            problems.append(
+                f"{' and '.join(names)} would become one store, {group[0].target}: convert them into different folders"
+            )
     if problems:
-        raise OptionError(f"{'; '.join(problems)}: convert them into different folders")
+        raise OptionError("; ".join(problems))
 
 
 def name_source(source: Any) -> str:

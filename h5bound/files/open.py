@@ -29,11 +29,10 @@ def open_file(path: str, view: RawIOBase | None = None, *, swmr: bool = False) -
     except FileNotFoundError as error:
         raise SourceNotFoundError(f"{path}: no such file") from error
     except (OSError, RuntimeError, ValueError) as error:
-        version = f"HDF5 {h5py.version.hdf5_version}"
         meaning = next((meaning for part, meaning in _MEANINGS.items() if part in str(error)), None)
         if meaning == NO_HDF5:
             meaning = explain_content(read_beginning(path, view))
-        detail = f"{meaning} (library: {version})" if meaning else f"{version} cannot open the file: {error}"
+        detail = meaning or f"HDF5 {h5py.version.hdf5_version} cannot open the file: {error}"
         raise H5BoundError(f"{path}: {detail}") from error
 
 

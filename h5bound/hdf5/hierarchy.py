@@ -18,6 +18,7 @@ from h5bound.errors import H5BoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.dataset import MAX_SLOTS, DatasetRecord, read_record
 from h5bound.hdf5.links import LinkRecord, count_as_links, join_path, list_names, open_object, read_link
+from h5bound.reports.text import cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 MAX_OBJECTS = 1_000_000
 MAX_DEPTH = 64
 MAX_CHUNKS = 10_000_000
+
+WAY_ON = "name a group below the root, or raise convert's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,13 +154,13 @@ class _Walk:
         self.count += sum(count_as_links(name, path) for name in names)
         if self.count > self.max_objects:
             raise UnsafeSourceError(
-                f"{self.file}: more than {self.max_objects:,} objects and links (limit reached in {path!r}); raise "
-                "max_objects to read them"
+                f"{self.file}: more than {self.max_objects:,} objects and links (limit reached in {cut(path, 80)!r}); "
+                f"{WAY_ON} max_objects"
             )
         if names and len(self.stack) >= self.max_depth:
             raise UnsafeSourceError(
-                f"{self.file}: paths of more than {self.max_depth} components (below {path!r}); raise max_depth to "
-                "read them"
+                f"{self.file}: paths of more than {self.max_depth} components (below {cut(path, 80)!r}); {WAY_ON} "
+                "max_depth"
             )
         unique = sorted(set(names))
         if len(unique) < len(names):

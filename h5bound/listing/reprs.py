@@ -10,9 +10,10 @@ from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.attributes import read_values
 from h5bound.hdf5.links import open_object
+from h5bound.hdf5.type_names import describe_type
 from h5bound.listing.entries import DatasetEntry
 from h5bound.listing.values import format_value
-from h5bound.listing.words import describe_shape, describe_type
+from h5bound.listing.words import describe_shape
 from h5bound.reports.digest import Table
 from h5bound.reports.html import MAX_HTML, STYLE, fold, render_table
 from h5bound.reports.text import cut, format_nbytes, plural, printable

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 
 from h5bound.errors import OptionError
@@ -56,6 +57,10 @@ def check_run(
     """Return the options that `convert` and `verify` share. Raise OptionError if one has an invalid value."""
     if isinstance(source, (str, bytes, PathLike)):
         expand_path(source, "source")
+    elif isinstance(source, Iterable) and not (
+        isinstance(source, (list, tuple, h5py.Group)) or hasattr(source, "read")
+    ):
+        raise OptionError(f"source={source!r}: give a path, or a list of paths to convert many files")
     check_url(source, "source")
     check_url(target, "target")
     for name, options in (("storage_options", storage_options), ("target_options", target_options)):

@@ -15,11 +15,10 @@ from h5bound.codecs.filters import explain_missing
 from h5bound.errors import CorruptChunkError, H5BoundError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe, restore_byte_order
 from h5bound.hdf5.dataset import read_filters
+from h5bound.hdf5.type_names import describe_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import numpy as np
 
     from h5bound.buffers import Block, Region
     from h5bound.codecs.filters import Filter
@@ -68,25 +67,6 @@ def _explain(dataset: h5py.Dataset, start: tuple[Any, ...], error: Exception) ->
         f"{name_of(dataset)}: h5py cannot read values of the type {describe_type(dataset.dtype)} in the block at "
         f"{start} ({describe(error)}); HDF5's own h5dump prints them"
     )
-
-
-def describe_type(dtype: np.dtype[Any]) -> str:
-    """Return a type as h5py reads it, with what sequences are made of.
-
-    >>> import numpy as np
-    >>> describe_type(h5py.vlen_dtype(np.dtype([("x", "i4"), ("t", h5py.string_dtype())])))
-    'sequence of (x: int32, t: text)'
-    """
-    if dtype.names is not None:
-        return f"({', '.join(f'{name}: {describe_type(dtype[name])}' for name in dtype.names)})"
-    if dtype.subdtype is not None:
-        return f"{describe_type(dtype.base)} {dtype.shape}"
-    base = h5py.check_vlen_dtype(dtype)
-    if base in (str, bytes):
-        return "text"
-    if base is not None:
-        return f"sequence of {describe_type(base)}"
-    return "reference" if dtype.hasobject else str(dtype)
 
 
 def load_plugins(filters: tuple[Filter, ...]) -> None:

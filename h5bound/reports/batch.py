@@ -93,21 +93,23 @@ class BatchReport:
 
     def summary(self) -> str:
         """Return one line: the numbers of files and arrays, the bytes and the seconds, and what is missing."""
-        arrays = [entry for report in self.conversions for entry in report.arrays]
+        refused = [report for report in self.conversions if name_result(report) == "refused"]
+        ready = [report for report in self.conversions if name_result(report) != "refused"]
+        arrays = [entry for report in ready for entry in report.arrays]
         stored, written = sum(a.stored_nbytes for a in arrays), sum(a.written_nbytes for a in arrays)
         total = len(self.conversions) + len(self.failed)
         planned = any(not report.complete for report in self.conversions)
         different = sum(report.exit_code == 1 for report in self.conversions)
         already = sum(report.complete and report.remark != "" for report in self.conversions)
-        refused = [report for report in self.conversions if report.remark and not report.complete]
         done = "in the stores" if already else f"written in {self.seconds:.2f} s"
         compared = any(report.verification is not None for report in self.conversions)
         parts = [
-            f"{len(self.conversions):,} of {plural(total, 'file')} {'can be ' if planned else ''}converted, "
+            f"{len(ready):,} of {plural(total, 'file')} {'can be ' if planned else ''}converted, "
             f"{plural(len(arrays), 'array')}; {format_nbytes(stored)} stored"
             f"{'' if planned else f', {format_nbytes(written)} {done}'}"
         ]
         parts += [f"{already:,} already complete"] if already else []
+        parts += ["nothing written"] if 0 < already == total else []
         parts += [f"{plural(len(refused), 'file')}: {refused[0].remark}"] if refused else []
         parts += [f"{plural(len(self.failed), 'file')} failed"] if self.failed else []
         parts += count_skipped([item for report in self.conversions for item in report.skipped])

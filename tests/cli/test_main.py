@@ -8,12 +8,13 @@ import re
 import shlex
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pytest
 
+from h5bound.cli import demo
 from h5bound.cli.main import run_command
 from h5bound.stores.lock import MARKER
 from tests.support import odd_files
@@ -49,7 +50,7 @@ def test_ls_shows_how_everything_is_stored_and_read(source: Path, capsys: pytest
     out = capsys.readouterr().out
     for text in ("group/", "(100) int64", "chunks (30)", "shuffle + deflate 4", "soft link to /group/x"):
         assert text in out
-    assert "stored of 800 B" in out
+    assert " of 800 B" in out
     assert "read through h5py" in out
     assert "2 groups, 2 datasets" in out
 
@@ -159,7 +160,7 @@ def test_invalid_usage_exits_with_2(options: list[str], source: Path, capsys: py
         (["--shards", "1,0"], "or a size like '64 MiB', or GLOB=SIZE"),
         (["--zarr-format", "2", "--shards", "2"], "use --zarr-format 3"),
         (["--resume", "--overwrite"], "--resume and --overwrite exclude each other"),
-        (["--max-objects", "1"], "raise --max-objects to read them"),
+        (["--max-objects", "1"], "raise convert's --max-objects"),
         (["--scheduler", "nowhere"], "--scheduler nowhere: "),
     ],
 )
@@ -224,6 +225,20 @@ def test_the_demo_says_what_it_made_where_and_what_to_do_next(
         assert subprocess.run(command_line, capture_output=True, check=True).stdout
     assert run_command(["demo"]) == 0
     assert "an earlier demo" in capsys.readouterr().out
+
+
+def test_a_demo_that_was_killed_while_it_wrote_is_no_file_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "write_weather", fail)
+    assert run_command(["demo", str(tmp_path)]) == 130
+    assert not (tmp_path / "demo.h5").exists()
+    monkeypatch.undo()
+    assert run_command(["demo", str(tmp_path), "--quiet"]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo.h5", "demo.zarr"]
 
 
 @pytest.mark.parametrize("name", ["demo.h5", "demo.zarr"])
@@ -329,7 +344,35 @@ def test_a_target_that_ends_in_a_slash_is_a_folder_unless_it_is_a_store(source: 
 
 def test_a_forgotten_target_is_named(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["convert", str(source)]) == 2
-    assert last_line(capsys).startswith("Error: Name the HDF5 file and the Zarr store, like `h5bound convert")
+    begin = "h5bound: error: Name the HDF5 file and the Zarr store, like `h5bound convert"
+    assert last_line(capsys).startswith(begin)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["conver"], "No such command 'conver'"),
+        (["ls"], "Missing argument 'FILE'"),
+        (["convert", "a.h5", "a.zarr", "--chunk", "2"], "No such option '--chunk'"),
+        (["verify", "a.h5", "a.zarr", "--workers", "0"], "Invalid value for '--workers'"),
+        (["convert", "a.h5", "a.zarr", "--zarr-format", "4"], "Invalid value for '--zarr-format'"),
+        (["verify", "a.h5", "a.zarr", "--storage-options", "none.json"], "Invalid value for '--storage-options'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_bad_use_ends_as_every_error_does_below_the_usage(
+    arguments: list[str], error: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(arguments) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("Usage: h5bound")
+    assert lines[-1].replace(":", "").startswith(f"h5bound error {error}".replace(":", ""))
+    assert "Error: " not in lines[-1]
+
+
+def test_without_arguments_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([]) == 0
+    assert "Commands:" in capsys.readouterr().out
 
 
 @pytest.mark.slow

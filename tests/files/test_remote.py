@@ -509,7 +509,7 @@ FAILURES = [
     Failure("cut", H5BoundError, "an answer was cut short", Behaviour(cut=100)),
     Failure("cut later", H5BoundError, "an answer was cut short", Behaviour(cut=100, after=7)),
     Failure("no ranges", H5BoundError, "put simplecache:: before the URL", Behaviour(ranges=False)),
-    Failure("no HDF5", H5BoundError, "not an HDF5 file", url="{url}/text.h5"),
+    Failure("no HDF5", H5BoundError, "this is not an HDF5 file", url="{url}/text.h5"),
     Failure("empty", H5BoundError, "this is empty, not an HDF5 file", url="{url}/empty.h5"),
     Failure("refused", H5BoundError, "no connection to the server", url="http://127.0.0.1:9/a.h5"),
     Failure("no such host", H5BoundError, "no connection to the server", url="http://nowhere.invalid/a.h5"),

@@ -56,15 +56,24 @@ def test_what_applies_to_one_source_is_no_failure_of_the_others(sources: list[Pa
     assert stores[2]["events/values"].chunks == (2,)
     again = convert(sources, tmp_path / "out", resume=True, **options)
     assert all("already complete" in item.summary() for item in again.conversions)
-    assert "in the stores; 3 already complete" in again.summary()
+    assert "in the stores; 3 already complete; nothing written; " in again.summary()
     planned = convert(sources, tmp_path / "out", dry_run=True)
+    assert planned.summary().startswith("0 of 3 files can be converted, 0 arrays; ")
     assert "3 files: the conversion would be refused: " in planned.summary()
+
+
+def test_sources_that_are_no_list_are_refused_with_the_way_to_pass_them(sources: list[Path], tmp_path: Path) -> None:
+    some: Any = (iter(sources), (path for path in sources), set(sources))
+    for source in some:
+        with pytest.raises(OptionError, match="give a path, or a list of paths to convert many files"):
+            convert(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_source_that_has_nothing_of_what_is_included_fails_alone(sources: list[Path], tmp_path: Path) -> None:
     sources[1].write_bytes(b"damaged")
     report = convert(sources, tmp_path / "out", include=["/image", "/log"])
     assert [item.target for item in report.conversions] == [str(tmp_path / "out" / "a.zarr")]
-    assert "not an HDF5 file" in report.failed[0].error
+    assert report.failed[0].error.endswith("b.h5: this is not an HDF5 file")
     assert "include='/image': matches nothing in" in report.failed[1].error
     assert not (tmp_path / "out" / "c.zarr").exists()
