@@ -1,22 +1,25 @@
 """A dask callback: the closes that a local compute will run, and whether it failed.
 
-One callback for the whole process watches every local compute. Two promises need it:
+One callback for the whole process watches every local compute. Three promises need it:
 
 - A compute that fails closes the source when its last block in flight ends. If it fails outside of a block, as by
   Ctrl-C, no task of h5bound runs any more, and an interactive session keeps the handle in its traceback.
 - Arrays of one source in one compute share one open. Culling ensures this, except if a graph was not culled, or
   holds two copies of an array: ``dask.compute(array, dask.delayed(f)(array))``. Such a graph has several closes of one
   source, which need not overlap, so the session is told how many it will get.
+- A compute does not read what it has overwritten (:mod:`h5bound.graph.overwriting`).
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dask.callbacks import Callback
 from dask.task_spec import Task, TaskRef
 
+from h5bound.graph.overwriting import Target, list_leaves, refuse_overwriting
 from h5bound.graph.tasks import close_here, make_handle
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.lifecycle.session import find_session
@@ -36,8 +39,9 @@ class _ComputeWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyp
         self._expected: dict[int, list[tuple[Session, Counter[str]]]] = {}
         super().__init__()
 
-    def _start(self, graph: Mapping[Key, object]) -> None:
+    def _start(self, graph: Mapping[Key, Any]) -> None:
         self.register()  # again: dask loses registered callbacks when computes overlap in several threads
+        refuse_overwriting(graph, partial(_find_readers, graph))
         several = [(source, windows) for source, windows in count_closes(graph) if windows.total() > 1]
         expected = [(find_session(source, source.key), windows) for source, windows in several]
         for session, windows in expected:
@@ -62,6 +66,18 @@ def count_closes(graph: Mapping[Key, object]) -> list[tuple[Source, Counter[str]
     for source, window in _windows(graph):
         counts.setdefault(source.key, (source, Counter()))[1][window.name] += 1
     return list(counts.values())
+
+
+def _find_readers(graph: Mapping[Key, Any]) -> dict[Target, set[Key]]:
+    """Return the tasks that read datasets."""
+    opened = {key: task for key, task in ((key, _unwrap(node)) for key, node in graph.items()) if task is not None}
+    files = {key: str(getattr(task.args[0], "path", "")) for key, task in opened.items() if task.func is make_handle}
+    readers: dict[Target, set[Key]] = defaultdict(set)
+    for key, node in graph.items():
+        for opens in files.keys() & node.dependencies:
+            for name in {getattr(leaf, "path", None) for leaf in list_leaves(node)}:  # of a dataset
+                readers[Target(files[opens], str(name))].add(key)
+    return readers
 
 
 def _windows(graph: Mapping[Key, object]) -> Iterator[tuple[Source, Window]]:

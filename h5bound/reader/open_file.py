@@ -12,14 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from threading import RLock
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 import h5py
 
 from h5bound.errors import DatasetNotFoundError, SourceChangedError, UnsupportedError, naming
 from h5bound.files.local import LocalFile
 from h5bound.files.open import is_live
-from h5bound.h5py_compat import list_handles
 from h5bound.h5py_compat import refresh as refresh_dataset
 from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.hierarchy import read_hierarchy
@@ -51,17 +49,12 @@ class DatasetKey:
     """Real paths of the directories whose files it may read from; None if it reads from no other file."""
 
 
-_held: WeakValueDictionary[int, DatasetReader] = WeakValueDictionary()
-"""Readers of datasets in files that h5py has open for writing, by the number of the dataset's handle."""
-
-
 class OpenFile:
     """An open HDF5 file and the readers of the datasets used so far.
 
     `state` is the state that the file must still have at the close, None if the caller may write to it. `close`
-    closes the file if it is `owned`. `file_bytes` are those of a remote file. If the file is `borrowed`, h5py has it
-    open for writing, and the caller has not passed it. `indexes` are the chunk indexes that other opens of the same
-    state have found, by dataset; None if it has none to share.
+    closes the file if it is `owned`. `file_bytes` are those of a remote file. `indexes` are the chunk indexes that
+    other opens of the same state have found, by dataset; None if it has none to share.
     """
 
     def __init__(
@@ -70,14 +63,12 @@ class OpenFile:
         state: FileState | None,
         *,
         owned: bool,
-        borrowed: bool = False,
         file_bytes: FileBytes | None = None,
         indexes: dict[str, list[Tables]] | None = None,
     ) -> None:
         self.file = file
         self.state = state
         self.owned = owned
-        self.borrowed = borrowed
         self._readers: dict[str, DatasetReader] = {}
         self._checked: set[DatasetKey] = set()
         self._checked_files: set[str] = set()  # datasets whose external files were checked
@@ -125,24 +116,6 @@ class OpenFile:
             )
         self._checked.add(key)
         return self.reader(key.path, dataset)
-
-    def refuse_overwriting(self, key: DatasetKey) -> None:
-        """Raise SourceChangedError if a dataset of a borrowed file is open elsewhere in this process.
-
-        It may be the target of the compute that reads it: blocks would be read after they were overwritten.
-        """
-        if not self.borrowed or key in self._checked:
-            return
-        with self._lock:
-            dataset = open_dataset(self.file, key.path)
-            others = set(list_handles(dataset)) - {dataset.id.id} - set(_held)
-            if others:
-                raise SourceChangedError(
-                    f"dataset {key.path!r} of {self.file.filename}: it is open for writing elsewhere in this process, "
-                    "perhaps to be overwritten by what is computed from it; write to another dataset, or pass the open "
-                    "h5py.File in place of its path if nothing is overwritten"
-                )
-            _held[dataset.id.id] = self.reader(key.path, dataset)
 
     def _has_grown(self, dataset: h5py.Dataset, before: tuple[int, ...]) -> bool:
         """Return whether a program that writes in SWMR mode has only added to a dataset of the shape `before`."""
@@ -228,13 +201,11 @@ def locate_block(
 
 def read_region(file: OpenFile, key: DatasetKey, region: Region) -> Block:
     """Return a region of a dataset."""
-    file.refuse_overwriting(key)
     return file.dataset(key).read(region)
 
 
 def read_encoded(file: OpenFile, key: DatasetKey, region: Region) -> Block | EncodedBlock:
     """Return the input of `decode_region`: the encoded chunks where they take less memory than the region."""
-    file.refuse_overwriting(key)
     return file.dataset(key).read_encoded(region)
 
 

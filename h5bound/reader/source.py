@@ -16,7 +16,7 @@ from h5py import check_string_dtype, check_vlen_dtype
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
 from h5bound.files.file_objects import ObjectLocation, resolve_object
 from h5bound.files.file_state import FileState
-from h5bound.files.local import LocalLocation, is_written_here
+from h5bound.files.local import OTHER_WRITER, LocalLocation, is_written_here
 from h5bound.files.open import is_live
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import Address, is_url, strip_local
@@ -165,7 +165,7 @@ class H5Source:
         writer = find_writer(self.path) if is_path else None
         if writer is not None:  # what is written may be the result of this very compute
             self._compare(self.state, state, only_inode=True)
-            return OpenFile(writer, None, owned=False, borrowed=True)
+            return OpenFile(writer, None, owned=False)
         self._compare(self.state, state, only_inode=not self.strict_state)
         file, file_bytes = self.location.open(state)
         LOGGER.debug("%s: opened", self.path)
@@ -241,10 +241,7 @@ class H5Source:
         if before.inode != now.inode if only_inode and before.inode is not None else before != now:
             advice = "make the array again"
             if not self.remote and is_written_here(self.path):
-                advice = (
-                    "this process has it open for writing, not with h5py: where that is netCDF4, write with "
-                    "engine='h5netcdf', or load the values before they are written"
-                )
+                advice = OTHER_WRITER
             raise SourceChangedError(
                 f"{self.path}: the file changed after the array was made from it ({before.describe_change(now)}); "
                 f"{advice}"

@@ -24,6 +24,7 @@ backends documents them, and there is no public path to them. If xarray changes 
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -34,17 +35,19 @@ from dask.callbacks import Callback
 from xarray.backends import BackendArray
 from xarray.core.indexing import IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
 
+from h5bound.graph.overwriting import Target, refuse_overwriting
 from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
 from h5bound.lifecycle.handle import Handle
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.via_h5py import load_plugins, reading
-from h5bound.xarray_backend.worker_files import ONLY_WINDOW, WorkerFile, find_block_reads, find_source
+from h5bound.xarray_backend.worker_files import ONLY_WINDOW, WorkerFile, find_block_reads, find_source, unwrap
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Mapping
     from typing import TypeAlias
 
+    from dask.typing import Key
     from numpy.typing import NDArray
     from xarray.core.indexing import ExplicitIndexer
 
@@ -91,6 +94,11 @@ class VariableArray(BackendArray):
         self.travelled = travelled  # whether it was unpickled, as the variables in the graph of a cluster
         self._files: dict[str, WorkerFile] = {}  # by worker; they live as long as one of the variables that keep them
         _holder.register()  # here, since the array may come from another process
+
+    @property
+    def target(self) -> Target:
+        """The variable as the target of a write."""
+        return Target(self.source.path, f"{self.spec.group.rstrip('/')}/{self.spec.name}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), travelled=True), (self.source, self.spec, self.shape, self.dtype)
@@ -152,6 +160,16 @@ def _slice(pick: Pick, length: int) -> slice:
     return slice(indices.start, max(indices.start, indices.stop))
 
 
+def _find_readers(state: dict[str, Any]) -> dict[Target, set[Key]]:
+    """Return the tasks of a compute that read variables."""
+    readers: dict[Target, set[Key]] = defaultdict(set)
+    for key, value in state["cache"].items():
+        variable = unwrap(value)
+        if isinstance(variable, VariableArray):
+            readers[variable.target] |= state["dependents"][key]
+    return readers
+
+
 class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
     """The files that local computes read, open until these end."""
 
@@ -169,7 +187,8 @@ class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
     def _start(self, _graph: object) -> None:
         self.register()  # again: dask loses registered callbacks when computes overlap in several threads
 
-    def _start_state(self, _graph: object, state: dict[str, Any]) -> None:
+    def _start_state(self, graph: Mapping[Key, object], state: dict[str, Any]) -> None:
+        refuse_overwriting(graph, partial(_find_readers, state))
         sources = {source.key: source for source in map(find_source, state["cache"].values()) if source is not None}
         self._sources[id(state)] = list(sources.values())
         with self._lock:

@@ -169,10 +169,15 @@ if hasattr(os, "register_at_fork"):
 
 def find_source(value: object) -> H5Source | None:
     """Return the file of a variable that is inside xarray's wrappers for decoding and indexing."""
+    source = getattr(unwrap(value), "source", None)
+    return source if isinstance(source, H5Source) else None
+
+
+def unwrap(value: Any) -> Any:
+    """Return what is inside xarray's wrappers."""
     while _is_wrapper(type(value)):
         value = getattr(value, "array", None)
-    source = getattr(value, "source", None)
-    return source if isinstance(source, H5Source) else None
+    return value
 
 
 def _is_wrapper(kind: type | None) -> bool:

@@ -1,0 +1,170 @@
+"""The order of reads and writes in a compute that writes into a file that it reads from.
+
+A block must not be read after it was overwritten: a task that reads it has to be the one that writes to it, or one that
+this depends on. The order makes no difference at different blocks, nor if what is written was read at the same place:
+xarray writes the coordinates of a variable again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+from dask.core import reverse_dict
+from dask.task_spec import DataNode, Task
+
+from h5bound.errors import SourceChangedError
+from h5bound.files.local import OTHER_WRITER, list_written
+from h5bound.h5py_compat import find_writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+
+    from dask.typing import Key
+
+STORE = "load_store_chunk"
+"""Function of dask that writes a block."""
+
+COPYING = {"_execute_subgraph", "getter", "getter_inline", "getter_nofancy", STORE, "to_container"}
+"""Functions of tasks that store what they read, block by block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A variable that tasks write to."""
+
+    file: str
+    """Real path."""
+    variable: str
+    """Path in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A task that writes to a variable."""
+
+    region: str | None
+    """The only region that the task names, so that it reads and writes there; None if it names several."""
+    is_copy: bool
+    """Whether it writes what it reads, if it reads this variable."""
+
+
+def _find_writes(graph: Mapping[Key, object]) -> dict[Target, dict[Key, Write]]:
+    """Return the tasks that write to variables of HDF5 files: targets of xarray, and `h5py.Dataset`."""
+    writes: dict[Target, dict[Key, Write]] = defaultdict(dict)
+    for key, node in graph.items():
+        leaves = list(list_leaves(node))
+        functions = {getattr(leaf, "__name__", "") for leaf in leaves if callable(leaf)}
+        for target in filter(None, map(_find_target, leaves)) if STORE in functions else ():
+            writes[target][key] = Write(region=_find_region(leaves), is_copy=functions <= COPYING)
+    return writes
+
+
+def refuse_overwriting(graph: Mapping[Key, Any], find_readers: Callable[[], Mapping[Target, Set[Key]]]) -> None:
+    """Raise SourceChangedError if a compute might read what it has overwritten.
+
+    `find_readers` returns the tasks that read variables; it is called if this process has a file open for writing.
+    Variables that are hidden in objects inside the tasks are not seen, nor computes on a cluster.
+    """
+    written = list_written()
+    readers = {} if written == set() else find_readers()
+    files = {file for file in {target.file for target in readers} if _is_written(file, written)}
+    if not files:
+        return
+    dependents = reverse_dict({key: node.dependencies for key, node in graph.items()})
+    for target, writes in _find_writes(graph).items():
+        if target.file not in files:
+            continue
+        if find_writer(target.file) is None:
+            raise SourceChangedError(
+                f"{target.file}: variables are computed from this file and written to it; {OTHER_WRITER}"
+            )
+        regions = {key: _find_region(list_leaves(graph[key])) for key in readers.get(target, ())}
+        if not _are_ordered(regions, writes, dependents):
+            raise SourceChangedError(
+                f"variable {target.variable!r} of {target.file}: it would be overwritten while values are computed "
+                "from it; load them first, or write to another variable or another file"
+            )
+
+
+def _is_written(path: str, written: set[tuple[int, int]] | None) -> bool:
+    """Return whether this process has a file open for writing; `written` is what the system tells."""
+    try:
+        stat = Path(path).stat()
+    except OSError:  # it is gone, or a URL
+        return False
+    return find_writer(path) is not None if written is None else (stat.st_dev, stat.st_ino) in written
+
+
+def _are_ordered(
+    readers: Mapping[Key, str | None], writes: Mapping[Key, Write], dependents: Mapping[Key, Set[Key]]
+) -> bool:
+    """Return whether each task that reads a variable ends before a task begins that overwrites what it reads.
+
+    `readers` are the tasks that read, with the only region that each names.
+    """
+    if all(write.is_copy and write.region and key in readers for key, write in writes.items()):
+        return True
+    at: dict[str | None, set[Key]] = defaultdict(set)
+    for key, write in writes.items():
+        at[write.region].add(key)
+    for reader, region in readers.items():
+        known = region is not None and region in at
+        later = (at[region] | at[None] if known else set(writes)) - {reader}
+        if not _all_follow(later, reader, dependents):
+            return False
+    return True
+
+
+def _all_follow(later: set[Key], key: Key, dependents: Mapping[Key, Set[Key]]) -> bool:
+    """Return whether the tasks `later` depend on the task `key`."""
+    found: set[Key] = set()
+    new = {key}
+    while new and not later <= found:
+        new = {after for before in new for after in dependents[before]} - found
+        found |= new
+    return later <= found
+
+
+def list_leaves(value: object) -> Iterator[object]:
+    """Yield the functions and arguments of a task, and of those that dask has fused with it."""
+    if isinstance(value, DataNode):
+        yield from list_leaves(value.value)
+    elif isinstance(value, Task):
+        yield value.func
+        yield from list_leaves((*value.kwargs.values(), value.args))
+    elif isinstance(value, dict):
+        yield from list_leaves([*value.values()])
+    elif isinstance(value, (list, tuple)) and not _is_region(value):
+        for item in value:
+            yield from list_leaves(item)
+    else:
+        yield value
+
+
+def _is_region(value: object) -> bool:
+    """Return whether a value selects a part of an array."""
+    picks = (int, slice, np.integer, np.ndarray, type(None), type(...))
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(item, picks) for item in value)
+
+
+def _find_region(leaves: Iterable[object]) -> str | None:
+    """Return the only region among the leaves, else None."""
+    regions = {str(tuple(leaf)) for leaf in leaves if isinstance(leaf, (list, tuple)) and _is_region(leaf)}
+    return regions.pop() if len(regions) == 1 else None
+
+
+def _find_target(leaf: Any) -> Target | None:
+    """Return the variable that an object writes to, None if it is no such object."""
+    if isinstance(leaf, h5py.Dataset):
+        return Target(os.path.realpath(leaf.file.filename), leaf.name) if leaf and leaf.name else None
+    store = getattr(leaf, "datastore", None)  # as in what xarray writes to for h5netcdf and netCDF4
+    file, group = getattr(store, "_filename", None), getattr(store, "_group", None)
+    if not isinstance(file, str):
+        return None
+    return Target(os.path.realpath(file), f"{'/' + (group or '').strip('/')}/{leaf.variable_name}".replace("//", "/"))
