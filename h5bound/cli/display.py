@@ -8,21 +8,26 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from h5bound.cli.messages import name_options
-from h5bound.reports.batch import digest_batch
-from h5bound.reports.conversion import digest_conversion
+from h5bound.reports.batch import BatchReport, digest_batch
+from h5bound.reports.conversion import ConversionReport, digest_conversion
 from h5bound.reports.remarks import fit_sections
 from h5bound.reports.text import SCREEN_ROWS, count_rows, cut, fold_phrases
-from h5bound.reports.verification import digest_verification
+from h5bound.reports.verification import VerificationReport, digest_verification
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    from h5bound.reports.batch import BatchReport
-    from h5bound.reports.conversion import ConversionReport
     from h5bound.reports.digest import Digest, Table
-    from h5bound.reports.verification import VerificationReport
 
+
+DIGESTS: dict[type, Callable[..., Digest]] = {
+    BatchReport: digest_batch,
+    ConversionReport: digest_conversion,
+    VerificationReport: digest_verification,
+}
 
 FEW_ARRAYS, FEW_REMARKS = 12, 3
 """Arrays of a conversion that have a row each, if so many remarks of each kind fit below them."""
@@ -51,27 +56,15 @@ def make_console() -> Console:
     return Console(highlight=False, width=PLAIN_WIDTH, soft_wrap=True)
 
 
-def show_conversion(console: Console, report: ConversionReport, *, verbose: bool = False) -> None:
-    """Print the summary, the arrays, what was skipped or looks different, and why chunks were not copied."""
-    show_digest(console, digest_conversion(report), verbose=verbose)
-
-
-def show_verification(console: Console, report: VerificationReport, *, verbose: bool = False) -> None:
-    """Print the result, the differences, and what was not compared."""
-    show_digest(console, digest_verification(report), verbose=verbose)
-
-
-def show_batch(console: Console, report: BatchReport, *, verbose: bool = False) -> None:
-    """Print the summary, the files, and what was skipped or failed; of one source, all about it."""
-    show_digest(console, digest_batch(report), verbose=verbose)
-
-
-def show_digest(console: Console, digest: Digest, *, verbose: bool) -> None:
+def show_report(
+    console: Console, report: ConversionReport | VerificationReport | BatchReport, *, verbose: bool = False
+) -> None:
     """Print a report: of many arrays or objects the numbers, at most a screen, or with `verbose` each of them."""
     from rich.text import Text
 
     width, used = console.width, 0
     words = cache(name_options)  # there are many facts and few reasons
+    digest: Digest = DIGESTS[type(report)](report)
     digest = replace(digest, sections=tuple(section.reword(words) for section in digest.sections))
     styles = ("bold red" if digest.failed else "bold", "bold red" if digest.failed else "bold green")
     for line, style in zip((digest.summary, digest.verdict), styles, strict=True):

@@ -183,7 +183,7 @@ def convert_command(
     invalid usage, 3 some objects skipped and listed. Ctrl-C ends it as it ends any program (130 in a shell).
     """
     from h5bound._convert import convert
-    from h5bound.cli.display import make_console, show_conversion
+    from h5bound.cli.display import make_console, show_report
     from h5bound.conversion.batch import is_folder
 
     if not sources:
@@ -199,7 +199,7 @@ def convert_command(
             return finish_batch(batch, quiet=quiet, verbose=verbose > 0)
         report = convert(sources[0], target, **options)
     if not quiet:
-        show_conversion(make_console(), report, verbose=verbose > 0)
+        show_report(make_console(), report, verbose=verbose > 0)
     if report.verification is not None and not report.verification.equal:
         return fail(f"{target}: {plural(len(report.verification.differences), 'difference')} from {sources[0]}", code=1)
     return report.exit_code
@@ -207,10 +207,10 @@ def convert_command(
 
 def finish_batch(report: BatchReport, *, quiet: bool, verbose: bool) -> int:
     """Print the report of many sources, what failed on stderr, and return the exit code."""
-    from h5bound.cli.display import make_console, show_batch
+    from h5bound.cli.display import make_console, show_report
 
     if not quiet:
-        show_batch(make_console(), report, verbose=verbose)
+        show_report(make_console(), report, verbose=verbose)
     if report.exit_code != 1:
         return report.exit_code
     different = sum(one.exit_code == 1 for one in report.conversions)
@@ -245,12 +245,12 @@ def verify_command(source: str, target: str, *, quiet: bool, verbose: int, **opt
     Exit codes, as those of cmp: 0 equal, 1 different, 2 they cannot be compared, or invalid usage.
     """
     from h5bound._verify import verify
-    from h5bound.cli.display import make_console, show_verification
+    from h5bound.cli.display import make_console, show_report
 
     with show_steps(verbose):
         result = verify(source, target, progress=not quiet, **options)
     if not quiet:
-        show_verification(make_console(), result, verbose=verbose > 0)
+        show_report(make_console(), result, verbose=verbose > 0)
     return result.exit_code
 
 
@@ -273,7 +273,7 @@ def demo_command(directory: Path, *, quiet: bool, verbose: int) -> int:
     """
     from h5bound._convert import convert
     from h5bound.cli.demo import is_demo, list_next_steps, write_demo
-    from h5bound.cli.display import make_console, show_conversion
+    from h5bound.cli.display import make_console, show_report
     from h5bound.errors import TargetError
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -291,7 +291,7 @@ def demo_command(directory: Path, *, quiet: bool, verbose: int) -> int:
     if quiet:
         return report.exit_code
     click.echo(f"2. converted it to the Zarr store {target} and compared the two:\n")
-    show_conversion(make_console(), report, verbose=verbose > 0)
+    show_report(make_console(), report, verbose=verbose > 0)
     click.echo("\n3. what to try next:\n")
     click.echo("\n".join(list_next_steps(source, target)))
     return report.exit_code

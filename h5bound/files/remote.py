@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError
+from h5bound.errors import H5BoundError, OptionError, SourceChangedError, SourceNotFoundError
 from h5bound.files.file_state import FileState, parse_state
 from h5bound.files.open import open_file
 from h5bound.files.remote_file import NO_RANGES, RemoteFile, RemoteView
@@ -118,8 +118,8 @@ MEANINGS: tuple[tuple[type[H5BoundError], str, set[object]], ...] = (
     ),
     (H5BoundError, "this is a directory, not an HDF5 file", {"IsADirectoryError"}),
     (
-        H5BoundError,
-        "no installed package knows this kind of URL; h5bound[remote] installs those for s3:// and https://",
+        OptionError,
+        "no installed package knows this kind of URL; pip install 'h5bound[remote]' brings those for s3:// and https://",
         {"ImportError"},
     ),
     (SourceNotFoundError, "no such file", {404, 410, "FileNotFoundError"}),

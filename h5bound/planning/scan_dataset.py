@@ -44,6 +44,12 @@ if TYPE_CHECKING:
     from h5bound.zarr_model.fill_values import FillValue
 
 
+FORM_NOTES = {
+    "vlen": "a dataset of sequences is a group with the arrays values and offsets",
+    "object_reference": "references are text: paths of their targets",
+}
+"""What looks different in the store, by the form of the values."""
+
 LENGTHS_AT_ONCE = 65_536
 """Variable-length sequences whose lengths are read at once."""
 
@@ -173,6 +179,8 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         copy_chain, no_copy_reason = None, "HDF5 returns a wrong chunk index"
     if zarr_format == 2 and attributes.fill is None and fill.exact and has_unwritten(record, manifest):
         note_masking(context, record, fill=fill, attributes=attributes)
+    if zarr_type.form in FORM_NOTES:
+        context.log.note(record.path, FORM_NOTES[zarr_type.form])
     context.log.add_attributes(record.path, attributes)
     context.log.add_details(record.path, zarr_type.details)
     return DatasetScan(

@@ -7,7 +7,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from h5bound.cli.display import show_batch, show_conversion, show_verification
+from h5bound.cli.display import show_report
 from h5bound.reports.batch import BatchReport, Failure
 from h5bound.reports.conversion import ConversionReport
 from h5bound.reports.entries import Converted, Difference, Link, ReportNote, Skipped, SourceInfo
@@ -55,12 +55,7 @@ def print_lines(
 ) -> list[str]:
     """Return the lines on a terminal of so many columns."""
     console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
-    if isinstance(report, ConversionReport):
-        show_conversion(console, report, verbose=verbose)
-    elif isinstance(report, VerificationReport):
-        show_verification(console, report, verbose=verbose)
-    else:
-        show_batch(console, report, verbose=verbose)
+    show_report(console, report, verbose=verbose)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue().splitlines()
 

@@ -573,7 +573,7 @@ h5bound.from_hdf5({url!r}, "x")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stderr.splitlines()[-1].startswith(
-        f"h5bound.errors.H5BoundError: {url}: no installed package knows this kind of URL"
+        f"h5bound.errors.OptionError: {url}: no installed package knows this kind of URL"
     )
     assert "h5bound[remote]" in done.stderr
 
