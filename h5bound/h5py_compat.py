@@ -74,7 +74,7 @@ def memory_file() -> h5py.File:
     return h5py.File(f"h5bound-{uuid4()}", "w", driver="core", backing_store=False)
 
 
-def restore_byte_order(values: NDArray[Any] | np.void, dtype: np.dtype[Any]) -> NDArray[Any]:
+def restore_byte_order(values: NDArray[Any] | np.generic, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return an array or a scalar that h5py read as `dtype`, with the byte order of the file in its sequences.
 
     h5py 3.16 returns a sequence of a big-endian type unswapped under a native type: 1 as int16 reads 256. Sequences in

@@ -15,12 +15,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import h5py
+import numpy as np
 import xarray as xr
 from h5py import h5ds
 from xarray.backends import BackendEntrypoint, H5NetCDFStore, StoreBackendEntrypoint
 
 from h5bound.errors import OptionError
 from h5bound.files.urls import is_url, strip_local
+from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE, NOT_A_VARIABLE
 from h5bound.hdf5.external_check import check_whole_file
 from h5bound.hdf5.external_files import resolve_directories
@@ -226,6 +228,7 @@ class Store(H5NetCDFStore):
         variable: xr.Variable = super().open_store_variable(name, var)  # type: ignore[no-untyped-call]
         path = self._dataset_path(name)
         dataset = self._file[path]
+        variable.attrs = restore_attributes(dataset, variable.attrs)
         dtype = dataset.dtype
         spec = VariableSpec(
             group=str(self._group),
@@ -242,6 +245,11 @@ class Store(H5NetCDFStore):
         values = VariableArray(self.options.source, spec, shape=variable.shape, dtype=variable.dtype)
         return xr.Variable(variable.dims, index_lazily(values), variable.attrs, variable.encoding)
 
+    def get_attrs(self) -> Mapping[str, Any]:
+        """Return the attributes of the group."""
+        attributes: Mapping[str, Any] = super().get_attrs()  # type: ignore[no-untyped-call]
+        return restore_attributes(self._file[str(self._group)], attributes)
+
     def _dataset_path(self, name: str) -> str:
         """Return the path of a variable's dataset, which netCDF renames if a dimension without values has its name."""
         parent = str(self._group).rstrip("/")
@@ -251,6 +259,15 @@ class Store(H5NetCDFStore):
         ):
             return renamed
         return f"{parent}/{name}"
+
+
+def restore_attributes(item: h5py.Group | h5py.Dataset, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return attributes that h5netcdf read, with the byte order of the file in sequences."""
+    restored = dict(attributes)
+    for name, value in attributes.items():
+        if isinstance(value, (np.ndarray, np.generic)) and (dtype := item.attrs.get_id(name).dtype).hasobject:
+            restored[name] = restore_byte_order(value, dtype)[() if isinstance(value, np.generic) else ...]
+    return restored
 
 
 def _is_bare(dataset: h5py.Dataset) -> bool:

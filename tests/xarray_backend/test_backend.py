@@ -190,6 +190,30 @@ def test_text_may_be_left_as_bytes(tmp_path: Path) -> None:
         assert_same(xr.open_dataset(tmp_path / "a.h5", engine="h5bound", **options), expected)
 
 
+@pytest.mark.parametrize("chunks", [None, {}])
+def test_sequences_in_attributes_have_the_values_of_the_file_in_each_byte_order(
+    tmp_path: Path, chunks: dict[str, int] | None
+) -> None:
+    xr.Dataset({"a": ("x", [1, 2])}).to_netcdf(tmp_path / "a.h5", engine="h5netcdf")
+    sequence = h5py.vlen_dtype(np.dtype(">i4"))
+    compound = np.zeros(1, np.dtype([("n", ">i4"), ("s", sequence)]))
+    compound[0] = 5, np.array([1, 2], ">i4")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        for item in (file, file["a"]):
+            for name, values in (("two", [[1, 2], [3]]), ("one", [[1, 2]]), ("single", [[7]])):
+                sequences = np.empty(len(values), object)
+                sequences[:] = [np.array(value, ">i4") for value in values]
+                item.attrs.create(name, sequences, dtype=sequence)
+            item.attrs["compound"] = compound
+            item.attrs["plain"] = np.array([1, 2], ">i4")
+    dataset = xr.open_dataset(tmp_path / "a.h5", engine="h5bound", chunks=chunks)
+    for attributes in (dataset.attrs, dataset["a"].attrs):
+        assert [value.tolist() for value in attributes["two"]] == [[1, 2], [3]]
+        assert (attributes["one"].tolist(), attributes["single"].tolist()) == ([1, 2], [7])
+        assert (attributes["compound"]["n"], attributes["compound"]["s"].tolist()) == (5, [1, 2])
+        assert attributes["plain"].tolist() == [1, 2]
+
+
 # When the file is open.
 
 
