@@ -123,6 +123,19 @@ def test_a_variable_is_not_overwritten_while_another_is_computed_from_it(path: P
     np.testing.assert_array_equal(read(path), VALUES)
 
 
+@pytest.mark.parametrize("mask", [False, True])
+def test_a_file_that_is_written_anew_is_not_read_as_what_it_was(path: Path, *, mask: bool) -> None:
+    values = np.random.default_rng(0).normal(size=(40, 10))
+    encoding = {"a": {"chunksizes": (4, 10), "zlib": True}}
+    xr.Dataset({"a": (("t", "x"), values)}).to_netcdf(path, engine="h5netcdf", encoding=encoding)
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={})
+    dataset["c"] = dataset.a * 2
+    if mask:
+        dataset["a"] = dataset.a.copy(data=np.zeros(dataset.a.shape))
+    with pytest.raises(SourceChangedError, match="size"):
+        dataset.to_netcdf(path, engine="h5netcdf")
+
+
 def test_a_dataset_that_dask_reads_from_the_open_file_is_no_target(path: Path) -> None:
     with h5py.File(path, "a") as file:
         result = from_hdf5(path, "a", barrier=False)[::-1] + da.from_array(file["a"], chunks=(4, 10))
