@@ -11,10 +11,9 @@ the first window takes over the file that the scan opened. No chunk is written w
 
 A process may be killed at any point, a disk may be full, a store may fail: the root's metadata document is written
 last, so a store that opens is complete. `verify` refuses an unfinished store, and `convert` does unless it resumes or
-overwrites. A
-resumed conversion writes what is missing, and its store is byte for byte that of an uninterrupted one by the same
-versions of the codecs: see :mod:`h5bound.conversion.resume`, and :mod:`h5bound.stores.lock` for how a second conversion
-is kept out. A crash of the machine is not covered: nothing is flushed to the disk (fsync).
+overwrites. A resumed conversion writes what is missing, and its store is byte for byte that of an uninterrupted one by
+the same versions of the codecs: see :mod:`h5bound.conversion.resume`, and :mod:`h5bound.stores.lock` for how a second
+conversion is kept out. A crash of the machine is not covered: nothing is flushed to the disk (fsync).
 """
 
 from __future__ import annotations

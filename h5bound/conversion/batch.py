@@ -97,6 +97,8 @@ def convert_all(
         failed=tuple(failed),
     )
     if report is not None:
+        if not is_url(folder):  # it may be in the folder, and all have failed
+            Path(strip_local(folder)).mkdir(parents=True, exist_ok=True)
         write_report(report, result.to_json())
     return result
 
@@ -228,13 +230,12 @@ def choose_options(pair: Pair, options: Mapping[str, Any]) -> dict[str, Any]:
 def check_batch_report(report: Path, pairs: Iterable[Pair], *, folder: str, options: Mapping[str, Any]) -> None:
     """Raise OptionError or TargetError if the report could not be written, or would overwrite a file or a store.
 
-    It may be in the folder, which is then made if it does not exist.
+    It may be in the folder, which may not exist yet.
     """
-    if not is_url(folder) and not options["dry_run"] and Path(report).absolute().parent == Path(folder).absolute():
-        Path(folder).mkdir(parents=True, exist_ok=True)
+    made = None if is_url(folder) or options["dry_run"] else Path(strip_local(folder))
     for pair in pairs:
         target = open_target(pair.target, 3, store_options(pair.target, options))
-        check_report(report, target, [pair.name])
+        check_report(report, target, [pair.name], new_folder=made)
 
 
 def describe_error(error: Exception) -> str:

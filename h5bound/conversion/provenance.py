@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 PROVENANCE_VERSION = 1
 """Version of the form of the root attribute ``_h5bound``."""
 
+PLANNING = 2
+"""Number of the rules by which inputs decide the keys. An unfinished store of other rules is not resumed: its keys may
+be chunks of other shapes, though the version is the same between two releases.
+"""
+
 PROVENANCE_KEYS = frozenset(
     {"version", "h5bound", "source", "external", "settings", "limits", "complete", "details", "skipped"}
 )
@@ -87,7 +92,8 @@ def file_to_json(path: str, size: int, mtime_ns: int) -> dict[str, Any]:
 
 def fingerprint(inputs: Mapping[str, Any]) -> str:
     """Return the hash of the inputs of a conversion."""
-    return hashlib.blake2b(json.dumps(inputs, sort_keys=True).encode(), digest_size=16).hexdigest()
+    text = json.dumps([PLANNING, inputs], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def skipped_to_json(item: Skipped) -> dict[str, Any]:

@@ -154,7 +154,8 @@ def prepare_target(target: Target, marker: Marker, *, description: Mapping[str, 
 
 def other_conversion(target: Target, there: Mapping[str, Any], here: Mapping[str, Any]) -> TargetError:
     """Return the error for the work of another conversion, with the differences."""
-    parts = list(list_differing(there, json.loads(json.dumps(here)))) or ["other objects skipped"]
+    parts = list(list_differing(there, json.loads(json.dumps(here))))
+    parts = parts or ["other objects skipped, or a version between two releases"]
     return TargetError(
         f"{target.url}: cannot resume: the store was begun with {'; '.join(parts)}; repeat the first source and "
         "options, or overwrite=True replaces it"

@@ -30,8 +30,17 @@ def expand_path(place: object, option: str = "") -> str:
     if not isinstance(place, (str, bytes, PathLike)):
         raise OptionError(f"{prefix}{place!r}: give a path, not {type(place).__name__}")
     path = os.fsdecode(place)
-    if not path or "\0" in path:
+    if not path or "\0" in path or not is_encodable(path):
         raise OptionError(f"{prefix}{path[:80]!r}: this is not a path{ADVICE.get(option, '')}")
     if path in STREAMS:
         raise OptionError(f"{prefix}{path!r}: standard streams cannot be used; give a path (a file named - is ./-)")
     return os.path.expanduser(path)  # noqa: PTH111 - a Path would change URLs
+
+
+def is_encodable(path: str) -> bool:
+    """Return whether the file system can have the text as a name: not with halves of UTF-16 pairs."""
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 
 from h5bound.errors import OptionError
 from h5bound.files.paths import expand_path
-from h5bound.files.urls import is_url, redact
+from h5bound.files.urls import is_url, redact, strip_local
 from h5bound.graph.windows import window_nbytes
 from h5bound.hdf5.external_files import resolve_directories
 from h5bound.hdf5.hierarchy import Limits
@@ -66,15 +67,40 @@ def check_run(
     for name, options in (("storage_options", storage_options), ("target_options", target_options)):
         if options is not None and not isinstance(options, Mapping):
             raise OptionError(f"{name}: pass a mapping of options of fsspec, not {type(options).__name__}")
-    if not (progress is None or isinstance(progress, bool) or callable(progress)):
+    if not (progress is None or isinstance(progress, bool) or takes_progress(progress)):
         raise OptionError(f"progress={progress!r}: pass a function of the bytes done and in total, or True")
     return RunOptions(
         window=window_nbytes(window),
         workers=None if workers is None else check_count(workers, "workers"),
         scheduler=check_address(scheduler),
         allowed=resolve_directories(allow_external),
-        report=None if report is None else Path(expand_path(report, "report")),
+        report=None if report is None else check_report_path(report),
     )
+
+
+def check_report_path(report: object) -> Path:
+    """Return the path of a report. Raise OptionError if it is none, or a URL."""
+    path = strip_local(expand_path(report, "report"))
+    if is_url(path):
+        raise OptionError(f"report={redact(path)!r}: the report is a local file; name a path")
+    return Path(path)
+
+
+def takes_progress(progress: object) -> bool:
+    """Return whether a function can be called with the bytes done and in total, as far as its signature tells.
+
+    >>> takes_progress(print), takes_progress(lambda done: None)
+    (True, False)
+    """
+    if not callable(progress):
+        return False
+    try:
+        inspect.signature(progress).bind(0, 1)
+    except TypeError:
+        return False
+    except ValueError:  # it has none
+        return True
+    return True
 
 
 def check_conversion(on_unsupported: object, **flags: object) -> None:

@@ -61,8 +61,11 @@ def find_path(target: Target) -> Path | None:
     return next((path for path in candidates if isinstance(path, Path)), None)
 
 
-def check_report(report: Path | None, target: Target, paths: Iterable[str]) -> None:
-    """Raise OptionError if the report could not be written at the end, or would overwrite the target or these files."""
+def check_report(report: Path | None, target: Target, paths: Iterable[str], *, new_folder: Path | None = None) -> None:
+    """Raise OptionError if the report could not be written at the end, or would overwrite the target or these files.
+
+    `new_folder` is a folder that will be made before that.
+    """
     if report is None:
         return
     path = report.absolute()
@@ -71,7 +74,10 @@ def check_report(report: Path | None, target: Target, paths: Iterable[str]) -> N
     directory = find_path(target)
     if directory is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
         raise OptionError(f"report={str(path)!r}: the report would be inside the target; name a file outside of it")
-    if path.is_dir() or not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
+    place = path.parent
+    if new_folder is not None and place == new_folder.absolute() and not place.exists():
+        place = next(parent for parent in place.parents if parent.exists())
+    if path.is_dir() or not os.access(place, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
         raise OptionError(f"report={str(path)!r}: no report can be written there; name a file in a writable directory")
 
 

@@ -150,11 +150,12 @@ def read_document(item: Any) -> tuple[str, dict[str, Any]]:
         read = getattr(item, "get_config", None) or getattr(item, "to_dict", None)  # of numcodecs, of zarr
         document = read() if callable(read) else None
     name = document.get("id", document.get("name")) if isinstance(document, Mapping) else None
-    if not isinstance(name, str):
+    given = document.get("configuration") or {} if isinstance(document, Mapping) else None
+    if not isinstance(name, str) or not isinstance(given, Mapping):
         raise OptionError(f"codecs={item!r}: pass text like 'zstd:3', or a codec of numcodecs or zarr")
     if "id" in document:
         return name, {parameter: value for parameter, value in document.items() if parameter != "id"}
-    name, given = name.removeprefix("numcodecs."), dict(document.get("configuration") or {})
+    name, given = name.removeprefix("numcodecs."), dict(given)
     if name == "blosc":
         given.pop("typesize", None)  # always that of the array
         shuffle = given.get("shuffle")

@@ -145,10 +145,19 @@ def test_a_target_that_is_no_folder_is_refused(tmp_path: Path, sources: list[Pat
 def test_options_and_the_report_are_judged_before_the_first_source(tmp_path: Path, sources: list[Path]) -> None:
     with pytest.raises(OptionError, match="codecs"):
         convert(sources, tmp_path / "out", codecs="nosuch")
-    for report in (sources[1], tmp_path / "out" / "b.zarr" / "report.json", tmp_path / "none" / "report.json"):
+    out = tmp_path / "out"
+    for report in (sources[1], out / "b.zarr" / "report.json", out / "b.zarr", tmp_path / "none" / "report.json"):
         with pytest.raises(OptionError, match="report"):
-            convert(sources, tmp_path / "out", report=report)
-    assert not (tmp_path / "out").exists()
+            convert(sources, out, report=report)
+    with pytest.raises(OptionError, match="matches nothing"):
+        convert(sources, out, include=["nosuch"], report=out / "report.json")
+    assert not out.exists()
+
+
+def test_the_report_may_be_in_the_folder_though_all_fail(tmp_path: Path) -> None:
+    report = convert([tmp_path / "none.h5"], tmp_path / "out", report=tmp_path / "out" / "report.json")
+    assert report.exit_code == 1
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["complete"] is False
 
 
 def test_a_dry_run_lists_all_and_writes_nothing(tmp_path: Path, sources: list[Path]) -> None:

@@ -189,6 +189,16 @@ def test_work_of_another_version_is_refused(source: Path, target: Path) -> None:
         convert(source, target, resume=True)
 
 
+def test_work_by_other_rules_of_the_same_version_is_refused(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("h5bound.conversion.provenance.PLANNING", 1)
+    interrupt(source, target)
+    monkeypatch.undo()
+    with pytest.raises(TargetError, match=r"cannot resume: .* a version between two releases"):
+        convert(source, target, resume=True)
+
+
 def test_a_conversion_with_other_external_files_is_another_one(tmp_path: Path, target: Path) -> None:
     np.arange(4, dtype="<i4").tofile(tmp_path / "raw.bin")
     source = write_source(tmp_path / "a.h5")

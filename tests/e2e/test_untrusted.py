@@ -366,7 +366,7 @@ def test_external_storage_that_is_too_short_is_refused(folders: Folders) -> None
     for name in ("x", "unlimited"):
         with pytest.raises(UnsupportedError, match="the file has fewer than 32 bytes"):
             from_hdf5(folders.main / "a.h5", name, allow_external=[folders.near])
-    with pytest.raises(UnsupportedError, match=r"/unlimited: .* fewer than 32 bytes.*/x: .* fewer than 32 bytes"):
+    with pytest.raises(UnsupportedError, match=r"fewer than 32 bytes[^:]*:\s+/unlimited\s+/x$"):
         convert(folders.main / "a.h5", folders.main / "a.zarr", allow_external=[folders.near])
 
 
@@ -384,7 +384,9 @@ def test_a_folder_whose_name_only_begins_like_an_allowed_one_is_not_allowed(fold
     with h5py.File(folders.main / "a.h5", "w") as file:
         map_source(file, "x", "bc/d.h5")
         map_source(file, "y", "b/../bc/d.h5")
-    for allowed in (folders.main / "b", folders.main / "B", folders.main / "bc" / "d", folders.main / "b" / "..."):
+    others = [folders.main / name for name in ("b", "B", "bc/d", "b/...")]
+    for allowed in others:
+        allowed.mkdir(exist_ok=True)
         for name in "xy":
             with pytest.raises(UnsafeSourceError, match="not under allow_external"):
                 from_hdf5(folders.main / "a.h5", name, allow_external=[allowed])

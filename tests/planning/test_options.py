@@ -51,7 +51,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     *(({"codecs": value}, "codecs=.* with a level like") for value in ("zip", "", "zstd:", "zstd:1.5", ["keep"])),
     *(
         ({"codecs": value}, "codecs=.* codec of numcodecs or zarr")
-        for value in (np.zeros(2), 3, None, b"zstd", numcodecs.Zstd)
+        for value in (np.zeros(2), 3, None, b"zstd", numcodecs.Zstd, {"name": "zstd", "configuration": 3})
     ),
     ({"codecs": "none:3"}, "none has no level"),
     ({"codecs": numcodecs.Zstd(99)}, "the level of zstd is -131072 to 22, not 99"),
@@ -81,8 +81,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"allow_external": ["/nope"]}, "allow_external='/nope': there is no such directory"),
     *(({"allow_external": value}, "allow_external=") for value in (None, 3, [3], [__file__])),
     *(({"report": value}, "report='-?': ") for value in ("-", "")),
+    ({"report": "s3://bucket/report.json"}, "the report is a local file"),
+    ({"report": "a\ud800"}, "this is not a path"),
     *(({name: value}, name) for name in ("storage_options", "target_options") for value in (3, "x", {"a": 1})),
-    *(({"progress": value}, "progress=") for value in (3, "x")),
+    *(({"progress": value}, "progress=") for value in (3, "x", lambda: None)),
     *(
         ({name: "no"}, f"{name}='no': it must be True or False")
         for name in ("resume", "overwrite", "verify", "dry_run")
@@ -154,7 +156,7 @@ def test_the_command_ends_with_2_before_it_writes(
 NO_PATH = r"standard streams|not a path"
 
 
-@pytest.mark.parametrize("place", ["", "-", "/dev/stdin", "a\0b"])
+@pytest.mark.parametrize("place", ["", "-", "/dev/stdin", "a\0b", "a\ud800"])
 def test_a_text_that_is_no_path_is_refused(place: str, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=NO_PATH):
         convert(place, tmp_path / "a.zarr")
