@@ -179,9 +179,11 @@ def follow_links(source: H5Source, name: str, allowed: tuple[Path, ...]) -> Iter
 
 
 def find_dataset(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tuple[H5Source, DatasetRecord]:
-    """Return a dataset's record and its file. Raise DatasetNotFoundError if there is none."""
+    """Return a dataset's file and record. Raise DatasetNotFoundError if there is none."""
     with follow_links(source, name, allowed) as (found, opened, path):
-        return found, _read_record(opened.file, path, allowed)
+        record = _read_record(opened.file, path, allowed)
+    found.make_exclusive_for([record.dtype])
+    return found, record
 
 
 def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> DatasetRecord:
@@ -204,7 +206,6 @@ def make_array(
         raise UnsupportedError(f"{subject}: h5py cannot read it: {record.problem}")
     if record.shape is None:
         raise UnsupportedError(f"{subject}: it has no elements (a null dataspace)")
-    source.make_exclusive_for([record.dtype])
     inner: tuple[int, ...] = ()
     dtype = record.dtype
     while dtype.subdtype is not None:  # the elements of an array type may be arrays again

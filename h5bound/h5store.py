@@ -101,6 +101,7 @@ class H5Store(Mapping[str, da.Array]):
         with source.opened() as opened:
             opened.refresh()
             hierarchy = read_hierarchy(opened.file, start=root, count=False)
+        source.make_exclusive_for(record.dtype for record in hierarchy.datasets)
         self._source, self._root = source, root
         self._lifecycle = self._make_lifecycle(source)
         self._records = {record.path: record for record in hierarchy.datasets}

@@ -24,9 +24,12 @@ MAX_LABEL = 30
 
 
 def make_lifecycle(source: Source, window: int | str | None, *, barrier: bool, token: str = "") -> Lifecycle:
-    """Return the lifecycle that all arrays with this source and these options share."""
+    """Return the lifecycle that all arrays with this source and these options share.
+
+    Of tasks with one name dask runs any, so an exclusive source shares none with one that is not.
+    """
     nbytes = window_nbytes(window)
-    name = "open-" + tokenize(token or source.key, nbytes, barrier, dask.get_annotations())
+    name = "open-" + tokenize(token or source.key, source.exclusive, nbytes, barrier, dask.get_annotations())
     return Lifecycle(name, source=source, window=nbytes, barrier=barrier)
 
 

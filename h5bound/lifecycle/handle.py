@@ -109,6 +109,10 @@ class Handle:
             self._sessions[window.name] = session, weakref.finalize(self, session.release_handle, self.name)
         return session
 
+    def keeps(self, window: Window) -> bool:
+        """Return whether a window was read in this process, and not closed since."""
+        return window.name in self._sessions
+
     def open(self, window: Window) -> None:
         """Open the source before the first block needs it, if there is room, until the window is closed."""
         session = self.session(window)
@@ -136,7 +140,7 @@ class Handle:
                     session.check()
             except BaseException as error:
                 self._failed.add(block)
-                self._release_failed(session, error)
+                self._release_failed(session, opened, error)
                 raise
             self._failed.discard(block)
             session.release(failed=self.name if self._failed else None)  # another block may have failed
@@ -161,11 +165,12 @@ class Handle:
         for session, _ in list(self._sessions.values()):
             session.release_handle(self.name)
 
-    def _release_failed(self, session: Session, error: BaseException) -> None:
-        """End a reader that failed; if the source changed, raise that as the reason."""
+    def _release_failed(self, session: Session, opened: Any, error: BaseException) -> None:
+        """End a reader that failed; if the source changed or was closed, raise that as the reason."""
         try:
             if isinstance(error, Exception):
                 session.check()
+                self.source.reader(opened)
         except (SourceChangedError, SourceNotFoundError) as changed:
             raise changed from error
         finally:

@@ -58,7 +58,10 @@ class Source(Protocol):
         """Open the source and return the open object."""
 
     def reader(self, opened: Any) -> Any:
-        """Return the object that blocks are read from; sources with equal keys share the opened one."""
+        """Return the object that blocks are read from; sources with equal keys share the opened one.
+
+        Raise SourceChangedError if it can no longer be read from.
+        """
 
     def check(self, opened: Any) -> None:
         """Raise SourceChangedError if the source is no longer what the array was made from."""
@@ -237,13 +240,17 @@ def find_session(source: Source, key: Hashable) -> Session:
 
 
 @contextmanager
-def open_source(source: Source, around: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[Any]:
+def open_source(
+    source: Source, around: Callable[[], AbstractContextManager[None]] = nullcontext, *, shared: bool = False
+) -> Iterator[Any]:
     """Open a source and yield the object to read from; check it and close it at the end, after an error as well.
+
+    It is opened once with all that share it if it is exclusive, or if this is `shared`.
 
     Raise SourceChangedError or SourceNotFoundError if the source changed while it was open: that explains an error of
     the read. The source is opened and checked inside `around`, which does not see the errors of a read.
     """
-    session = find_session(source, source.key) if source.exclusive else Session(source)
+    session = find_session(source, source.key) if source.exclusive or shared else Session(source)
     with around():
         opened = session.acquire(None)
     try:

@@ -165,7 +165,8 @@ class H5Source:
         writer = find_writer(self.path) if is_path else None
         if writer is not None:  # what is written may be the result of this very compute
             self._compare(self.state, state, only_inode=state.size >= self.state.size)  # HDF5 never makes it shorter
-            return OpenFile(writer, None, owned=False)
+            with suppress(ValueError):  # another thread closes it at this moment
+                return OpenFile(writer, None, owned=False)
         self._compare(self.state, state, only_inode=not self.strict_state)
         file, file_bytes = self.location.open(state)
         LOGGER.debug("%s: opened", self.path)
@@ -182,11 +183,19 @@ class H5Source:
             self._compare(self.state, self.location.read_state(), only_inode=not self.strict_state)
 
     def opened(self) -> AbstractContextManager[OpenFile]:
-        """Return a context in which the file is open; at its end the file is checked and closed."""
-        return open_source(self)
+        """Return a context in which the file is open; at its end the file is checked and closed.
+
+        It is open once with the computes that read it: until the types of its datasets are known, it may be exclusive.
+        """
+        return open_source(self, shared=not self.live)
 
     def reader(self, opened: OpenFile) -> OpenFile:
-        """Return the open file."""
+        """Return the open file; raise SourceChangedError if somebody else has closed it."""
+        if not opened.file:
+            raise SourceChangedError(
+                f"{self.path}: this process closed the file while it was read; keep it open until the compute ends, or "
+                "compute again"
+            )
         return opened
 
     def check(self, opened: OpenFile) -> None:

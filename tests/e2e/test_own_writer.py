@@ -154,6 +154,26 @@ def test_the_path_of_a_file_that_is_open_for_writing_is_that_file(path: Path, tm
     assert from_hdf5(path, "a")[0].compute().tolist() == [8] * 10
 
 
+@pytest.mark.parametrize("passed", [False, True])
+def test_a_file_that_is_closed_in_the_middle_of_a_compute_is_named(path: Path, *, passed: bool) -> None:
+    array = None if passed else from_hdf5(path, "a", chunks=(4, 10), barrier=False)
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={})
+    file = h5py.File(path, "a")
+    if array is None:
+        array = from_hdf5(file, "a", chunks=(4, 10), barrier=False)
+
+    def close(block: Any) -> Any:
+        file.close()
+        return block
+
+    for read in (array, dataset.a.data):
+        file = file or h5py.File(path, "a")
+        with file:
+            closing = read.map_blocks(close, dtype=float, meta=np.empty((0, 0)))
+            with pytest.raises(SourceChangedError, match=r"a\.nc: this process closed the file while it was read"):
+                closing.compute(scheduler="sync")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which files are open")
 def test_another_library_that_writes_in_this_process_is_named_with_the_way_out(path: Path) -> None:
     pytest.importorskip("netCDF4")

@@ -80,7 +80,7 @@ def test_what_stands_around_sees_the_open_and_the_check_and_not_the_read(path: P
 def test_a_file_that_is_kept_open_is_opened_once_and_holds_no_dataset_between_its_uses(path: Path) -> None:
     source = H5Source.of(path)
     with source.keep_open(keep=True):
-        with source.opened() as second, source.opened() as first:
+        with open_source(source) as second, open_source(source) as first:
             assert first is not second
         assert first.file
         assert not second.file  # one file at most is set aside
