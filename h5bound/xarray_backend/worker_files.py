@@ -6,7 +6,7 @@ another task that will read the same file. If there is none, the file is closed 
 has its result, no worker has the file open. A later task opens it again.
 
 A task that is awaited may never come: another one failed, the compute was cancelled, or the task was moved to another
-worker. So a thread of the worker looks now and then at a file that a read left open.
+worker. So the worker looks now and then at a file that a read left open.
 """
 
 from __future__ import annotations
@@ -120,18 +120,26 @@ class WorkerFile:
             time.sleep(0.001)
 
     def _watch_later(self, worker: Any) -> None:
-        worker.loop.add_callback(
-            worker.loop.call_later, INTERVAL, worker.loop.run_in_executor, None, self._watch, worker
-        )
+        worker.loop.add_callback(worker.loop.call_later, INTERVAL, self._watch, worker)
 
     def _watch(self, worker: Any) -> None:
-        """Close the file if no task awaits it any more, else look again later."""
-        with self._lock:
-            self._is_watched = self._is_wanted(worker)
-            if self._is_watched:
-                self._watch_later(worker)
-                return
-            with suppress(SourceChangedError, SourceNotFoundError):  # each read has checked
+        """Have the file closed if no task awaits it any more, else look again later; in the worker's event loop."""
+        if not self._lock.acquire(blocking=False):  # a task opens or closes the file
+            self._watch_later(worker)
+            return
+        try:
+            is_kept = self._handle.keeps(ONLY_WINDOW)
+            self._is_watched = is_kept and self._is_wanted(worker)
+        finally:
+            self._lock.release()
+        if self._is_watched:
+            self._watch_later(worker)
+        elif is_kept:
+            worker.loop.run_in_executor(None, self._close_unless_wanted, worker)
+
+    def _close_unless_wanted(self, worker: Any) -> None:
+        with self._lock, suppress(SourceChangedError, SourceNotFoundError):  # each read has checked
+            if not self._is_wanted(worker):
                 self._handle.close(ONLY_WINDOW)
 
     def _is_wanted(self, worker: Any) -> bool:
