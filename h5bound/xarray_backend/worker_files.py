@@ -123,7 +123,7 @@ class WorkerFile:
         worker.loop.add_callback(worker.loop.call_later, INTERVAL, self._watch, worker)
 
     def _watch(self, worker: Any) -> None:
-        """Have the file closed if no task awaits it any more, else look again later; in the worker's event loop."""
+        """Close the file if no task awaits it any more, else look again later; in the worker's event loop."""
         if not self._lock.acquire(blocking=False):  # a task opens or closes the file
             self._watch_later(worker)
             return
