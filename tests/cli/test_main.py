@@ -353,7 +353,7 @@ def test_a_forgotten_target_is_named(source: Path, capsys: pytest.CaptureFixture
     [
         (["conver"], "No such command 'conver'"),
         (["ls"], "Missing argument 'FILE'"),
-        (["convert", "a.h5", "a.zarr", "--chunk", "2"], "No such option '--chunk'"),
+        (["convert", "a.h5", "a.zarr", "--chunk", "2"], "No such option"),
         (["verify", "a.h5", "a.zarr", "--workers", "0"], "Invalid value for '--workers'"),
         (["convert", "a.h5", "a.zarr", "--zarr-format", "4"], "Invalid value for '--zarr-format'"),
         (["verify", "a.h5", "a.zarr", "--storage-options", "none.json"], "Invalid value for '--storage-options'"),
@@ -366,8 +366,7 @@ def test_bad_use_ends_as_every_error_does_below_the_usage(
     assert run_command(arguments) == 2
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].startswith("Usage: h5bound")
-    assert lines[-1].replace(":", "").startswith(f"h5bound error {error}".replace(":", ""))
-    assert "Error: " not in lines[-1]
+    assert lines[-1].startswith(f"h5bound: error: {error}")
 
 
 def test_without_arguments_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
