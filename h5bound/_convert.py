@@ -31,6 +31,7 @@ from h5bound.conversion.resume import judge_target
 from h5bound.conversion.summary import make_report
 from h5bound.conversion.transfer import TRANSFER
 from h5bound.conversion.write_store import list_longest, write_store
+from h5bound.errors import shorten_tracebacks
 from h5bound.execution.cluster import check_scheduler
 from h5bound.execution.run import run_units, runs_on_threads
 from h5bound.execution.work import UnitResult
@@ -105,6 +106,7 @@ def convert(
 def convert(source: Source, target: str | PathLike[str] | Store, **options: Unpack[Options]) -> ConversionReport: ...
 
 
+@shorten_tracebacks
 def convert(
     source: str | PathLike[str] | h5py.File | list[Any] | tuple[Any, ...],
     target: str | PathLike[str] | Store,

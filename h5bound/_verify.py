@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from h5bound.conversion.provenance import describe_other_source, parse_provenance, read_provenance
 from h5bound.conversion.write_store import check_unchanged
-from h5bound.errors import OptionError, TargetError, naming
+from h5bound.errors import OptionError, TargetError, naming, shorten_tracebacks
 from h5bound.execution.run import run_units, runs_on_threads
 from h5bound.planning.run_options import check_run
 from h5bound.planning.scan import scan_source
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 
+@shorten_tracebacks
 def verify(
     source: str | PathLike[str] | h5py.File,
     target: str | PathLike[str] | Store,

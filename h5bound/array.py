@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 from dask.base import tokenize
 
-from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError, UnsafeSourceError, UnsupportedError, naming
+from h5bound.errors import H5BoundError, OptionError, UnsafeSourceError, UnsupportedError, naming, shorten_tracebacks
 from h5bound.files.urls import is_url, redact
 from h5bound.graph.block_shapes import block_bounds, plan_block_sizes
 from h5bound.graph.collection import make_dask_array, make_lifecycle
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from h5bound.reader.open_file import OpenFile
 
 
+@shorten_tracebacks
 def from_hdf5(
     path: str | PathLike[str] | h5py.Group | h5py.Dataset,
     name: str | None = None,
@@ -131,10 +132,7 @@ def from_hdf5(
     path, name = locate_object(path, name)
     source = H5Source.of(path, storage_options)
     allowed = resolve_directories(allow_external)
-    try:
-        source, record = find_dataset(source, name, allowed)
-    except DatasetNotFoundError as error:
-        raise DatasetNotFoundError(str(error)) from None  # its traceback would hide the message
+    source, record = find_dataset(source, name, allowed)
     return make_array(make_lifecycle(source, window, barrier=barrier), source, record, chunks=chunks, allowed=allowed)
 
 

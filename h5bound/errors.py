@@ -15,11 +15,18 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+LOGGER = logging.getLogger(__name__)
 
 
 class H5BoundError(Exception):
@@ -78,3 +85,23 @@ def naming(
         yield
     except errors as error:
         raise (raising or type(error))(f"{subject}: {error}") from error
+
+
+def shorten_tracebacks(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Return a public function whose errors are not buried by the steps in h5bound that led to them.
+
+    Other errors keep their tracebacks, and so do all while the logger ``h5bound`` shows details (DEBUG). A cause is
+    kept if the message does not contain its text.
+    """
+
+    @wraps(function)
+    def call(*args: Parameters.args, **keywords: Parameters.kwargs) -> Result:
+        try:
+            return function(*args, **keywords)
+        except H5BoundError as error:
+            if LOGGER.isEnabledFor(logging.DEBUG):
+                raise
+            cause = error.__cause__
+            raise error.with_traceback(None) from None if cause is None or str(cause) in str(error) else cause
+
+    return call

@@ -13,7 +13,7 @@ import dask.array as da
 import h5py
 
 from h5bound.array import find_dataset, follow_links, locate_object, make_array
-from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError
+from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError, shorten_tracebacks
 from h5bound.graph.collection import make_lifecycle
 from h5bound.hdf5.attributes import read_values
 from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS
@@ -78,6 +78,7 @@ class H5Store(Mapping[str, da.Array]):
     ({'units': 'K'}, (None,))
     """
 
+    @shorten_tracebacks
     def __init__(
         self,
         path: str | PathLike[str] | h5py.Group,
@@ -107,6 +108,7 @@ class H5Store(Mapping[str, da.Array]):
         self._records = {record.path: record for record in hierarchy.datasets}
         self._groups = dict.fromkeys(hierarchy.groups)
 
+    @shorten_tracebacks
     def __getitem__(self, name: str) -> Any:  # an array, or a store for the path of a group
         path = self._locate(name)
         if path in self._groups:
@@ -150,6 +152,7 @@ class H5Store(Mapping[str, da.Array]):
         """Return the paths of all groups below this one."""
         return [self._relative(path) for path in self._groups if path != self._root]
 
+    @shorten_tracebacks
     def attrs(self, name: str = "") -> dict[str, Any]:
         """Return the attributes of a dataset or group, by default those of the group of the store.
 
@@ -168,6 +171,7 @@ class H5Store(Mapping[str, da.Array]):
         except DatasetNotFoundError as error:
             raise self._explain(name, error) from None
 
+    @shorten_tracebacks
     def dims(self, name: str) -> tuple[str | None, ...]:
         """Return the names of a dataset's dimensions, from its dimension scales or labels; None where it has none.
 

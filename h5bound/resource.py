@@ -11,7 +11,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.utils import has_keyword
 
-from h5bound.errors import OptionError
+from h5bound.errors import OptionError, shorten_tracebacks
 from h5bound.graph.block_shapes import block_bounds
 from h5bound.graph.collection import make_dask_array, make_lifecycle
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from h5bound.graph.windows import BlockIndex, BlockSizes
 
 
+@shorten_tracebacks
 def from_resource(
     resource: Any,
     read: Callable[..., Any],

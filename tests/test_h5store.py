@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from functools import partial
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,19 @@ import dask
 import h5py
 import numpy as np
 import pytest
+import xarray as xr
 from h5py import h5s, h5t
 
 import h5bound
-from h5bound import DatasetNotFoundError, H5Store, OptionError, SourceNotFoundError, UnsafeSourceError
+from h5bound import (
+    DatasetNotFoundError,
+    H5BoundError,
+    H5Store,
+    OptionError,
+    SourceNotFoundError,
+    TargetError,
+    UnsafeSourceError,
+)
 from tests.conftest import open_objects
 from tests.support import odd_files
 from tests.support.recorder import Log, count_files
@@ -288,12 +298,12 @@ def test_dimensions_have_the_names_of_scales_and_labels(path: Path) -> None:
 # A key that is not there.
 
 
-def close_names(call: Callable[[], object]) -> str:
-    """Return the message of a DatasetNotFoundError, whose traceback is short."""
-    with pytest.raises(DatasetNotFoundError) as caught:
+def short_error(call: Callable[[], object], kind: type[H5BoundError] = DatasetNotFoundError, most: int = 4) -> str:
+    """Return the message of an error whose traceback has few steps, and no other one above it."""
+    with pytest.raises(kind) as caught:
         call()
     lines = traceback.format_exception(caught.value)
-    assert len(traceback.extract_tb(caught.value.__traceback__)) <= 4, "".join(lines)
+    assert len(traceback.extract_tb(caught.value.__traceback__)) <= most, "".join(lines)
     assert sum(line.count("Traceback") for line in lines) == 1
     return str(caught.value)
 
@@ -309,10 +319,10 @@ def close_names(call: Callable[[], object]) -> str:
         ("entry/time/wavelength", "is not a group"),
     ],
 )
-def test_a_misspelled_key_is_a_short_error_with_close_names(path: Path, name: str, close: str) -> None:
+def test_a_misspelled_key_is_a_short_error_with_short_error(path: Path, name: str, close: str) -> None:
     store = H5Store(path)
     for call in (lambda: store[name], lambda: store.attrs(name), lambda: store.dims(name)):
-        message = close_names(call)
+        message = short_error(call)
         assert re.search(close, message), message
         assert "a.h5" in message
     assert name not in store
@@ -322,14 +332,14 @@ def test_at_most_three_names_are_suggested(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         for i in range(50):
             file[f"group{i}/counts"] = i
-    message = close_names(lambda: H5Store(tmp_path / "a.h5")["counts"])
+    message = short_error(lambda: H5Store(tmp_path / "a.h5")["counts"])
     assert message.count("/counts") == 3
 
 
 def test_the_error_of_an_array_is_short_too(path: Path) -> None:
-    assert "'temperature'" in close_names(lambda: h5bound.from_hdf5(path, "entry/temprature"))
-    assert "paths" in close_names(lambda: H5Store(path)[3])  # type: ignore[index]
-    assert "paths" in close_names(lambda: H5Store(path).attrs(3))  # type: ignore[arg-type]
+    assert "'temperature'" in short_error(lambda: h5bound.from_hdf5(path, "entry/temprature"))
+    assert "paths" in short_error(lambda: H5Store(path)[3])  # type: ignore[index]
+    assert "paths" in short_error(lambda: H5Store(path).attrs(3))  # type: ignore[arg-type]
     with pytest.raises(SourceNotFoundError):
         H5Store(path.with_name("none.h5"))
 
@@ -343,3 +353,24 @@ def test_reprs_of_odd_files_show_all_datasets(make: Callable[[Path], None], tmp_
     store = H5Store(tmp_path / "a.h5")
     assert len(repr(store).splitlines()) == len(store) + 1
     assert store._repr_html_().count("<tr>") == len(store) + 1
+
+
+def test_no_public_function_buries_the_message_of_an_error(path: Path, tmp_path: Path) -> None:
+    text, missing, store = tmp_path / "a.txt", tmp_path / "no.h5", tmp_path / "a.zarr"
+    text.write_text("no HDF5")
+    for call in (partial(h5bound.from_hdf5, name="x"), H5Store, partial(h5bound.convert, target=store)):
+        assert "no such file" in short_error(partial(call, missing), SourceNotFoundError)
+        assert "not an HDF5 file" in short_error(partial(call, text), H5BoundError)
+    engine = partial(xr.open_dataset, engine="h5bound")
+    assert "no such file" in short_error(partial(engine, missing), SourceNotFoundError, most=5)
+    assert "no Zarr store" in short_error(partial(h5bound.verify, path, store), TargetError)
+    for call in (partial(h5bound.from_hdf5, name="entry/temperature"), partial(h5bound.convert, target=store)):
+        assert "chunks='x'" in short_error(partial(call, path, chunks="x"), OptionError)
+
+
+def test_the_steps_to_an_error_are_kept_for_who_looks_for_details(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG", "h5bound"), pytest.raises(SourceNotFoundError) as caught:
+        H5Store(tmp_path / "no.h5")
+    assert len(traceback.extract_tb(caught.value.__traceback__)) > 4

@@ -41,8 +41,8 @@ class FileState:
         """Return the state of a local file now; raise SourceNotFoundError if there is no file."""
         try:
             stat = Path(path).stat()
-        except FileNotFoundError as error:
-            raise SourceNotFoundError(f"{path}: no such file") from error
+        except FileNotFoundError:
+            raise SourceNotFoundError(f"{path}: no such file") from None
         except OSError as error:
             raise H5BoundError(f"{path}: the file cannot be accessed: {error.strerror}") from error
         return cls(size=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)

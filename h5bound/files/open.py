@@ -26,14 +26,14 @@ def open_file(path: str, view: RawIOBase | None = None, *, swmr: bool = False) -
         raise H5BoundError(f"{path}: this is {description}, not an HDF5 file")
     try:
         return h5py.File(path if view is None else view, "r", swmr=swmr)
-    except FileNotFoundError as error:
-        raise SourceNotFoundError(f"{path}: no such file") from error
+    except FileNotFoundError:
+        raise SourceNotFoundError(f"{path}: no such file") from None
     except (OSError, RuntimeError, ValueError) as error:
         meaning = next((meaning for part, meaning in _MEANINGS.items() if part in str(error)), None)
         if meaning == NO_HDF5:
             meaning = explain_content(read_beginning(path, view))
         detail = meaning or f"HDF5 {h5py.version.hdf5_version} cannot open the file: {error}"
-        raise H5BoundError(f"{path}: {detail}") from error
+        raise H5BoundError(f"{path}: {detail}") from None  # HDF5 says no more
 
 
 def is_live(file: h5py.File) -> bool:

@@ -20,7 +20,7 @@ import xarray as xr
 from h5py import h5ds
 from xarray.backends import BackendEntrypoint, H5NetCDFStore, StoreBackendEntrypoint
 
-from h5bound.errors import OptionError
+from h5bound.errors import OptionError, shorten_tracebacks
 from h5bound.files.urls import is_url, strip_local
 from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE, NOT_A_VARIABLE
@@ -75,6 +75,7 @@ class Engine(BackendEntrypoint):
         """Return False: xarray selects this engine by its name only, since netcdf4 and h5netcdf open the same files."""
         return False
 
+    @shorten_tracebacks
     def open_dataset(self, filename_or_obj: Any, **options: Any) -> xr.Dataset:
         """Return one group of a file.
 
@@ -110,6 +111,7 @@ class Engine(BackendEntrypoint):
         (dataset,) = _open(filename_or_obj, nested=False, **options).values()
         return dataset
 
+    @shorten_tracebacks
     def open_groups_as_dict(
         self, filename_or_obj: Any, *, group: str | None = None, **options: Any
     ) -> dict[str, xr.Dataset]:
