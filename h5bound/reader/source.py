@@ -190,8 +190,8 @@ class H5Source:
         return open_source(self, shared=not self.live)
 
     def reader(self, opened: OpenFile) -> OpenFile:
-        """Return the open file; raise SourceChangedError if somebody else has closed it."""
-        if not opened.file:
+        """Return the open file; raise SourceChangedError if the caller has closed it, and no bytes can be read."""
+        if opened.bytes is None and not opened.file:
             raise SourceChangedError(
                 f"{self.path}: this process closed the file while it was read; keep it open until the compute ends, or "
                 "compute again"

@@ -154,6 +154,18 @@ def test_the_path_of_a_file_that_is_open_for_writing_is_that_file(path: Path, tm
     assert from_hdf5(path, "a")[0].compute().tolist() == [8] * 10
 
 
+def test_a_file_that_is_closed_in_the_middle_of_a_compute_is_read_on_where_it_is_not_written(path: Path) -> None:
+    file = h5py.File(path)
+    array = from_hdf5(file, "a", chunks=(4, 10), barrier=False)
+
+    def close(block: Any) -> Any:
+        file.close()
+        return block
+
+    found = array.map_blocks(close, dtype=float, meta=np.empty((0, 0))).compute(scheduler="sync")
+    np.testing.assert_array_equal(found, VALUES)
+
+
 @pytest.mark.parametrize("passed", [False, True])
 def test_a_file_that_is_closed_in_the_middle_of_a_compute_is_named(path: Path, *, passed: bool) -> None:
     array = None if passed else from_hdf5(path, "a", chunks=(4, 10), barrier=False)
