@@ -300,5 +300,5 @@ def convert(
         shared = {name: options[name] for name in VERIFY_OPTIONS}
         result = replace(result, verification=compare(source, target, **shared, progress=comparing))
     if checked.report is not None:
-        write_report(checked.report, result.to_json())
+        write_report(checked.report, result.to_json(), result.summary())
     return result

@@ -172,7 +172,7 @@ def verify(
     )
     LOGGER.info("%s: compared with %s: %s", result.target, result.source, result.summary())
     if checked.report is not None:
-        write_report(checked.report, result.to_json())
+        write_report(checked.report, result.to_json(), result.summary())
     return result
 
 

@@ -97,9 +97,7 @@ def convert_all(
         failed=tuple(failed),
     )
     if report is not None:
-        if not is_url(folder):  # it may be in the folder, and all have failed
-            Path(strip_local(folder)).mkdir(parents=True, exist_ok=True)
-        write_report(report, result.to_json())
+        write_report(report, result.to_json(), result.summary())
     return result
 
 

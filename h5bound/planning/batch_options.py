@@ -31,23 +31,27 @@ class Choices:
     applied: frozenset[Choice]
     paths: tuple[str, ...]
     """Some of its paths, for messages."""
+    open_ended: bool
+    """Whether there may be more behind external links that are followed."""
 
 
 def spread_options(sources: Sequence[Any], options: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return for each source the options that differ from `options`: without globs and rules that do not apply to it.
 
     Each source is opened once for that, if there are any. One that cannot be read, or without anything to convert,
-    keeps all: its conversion says why it fails. Raise OptionError if something applies to none of the sources.
+    keeps all: its conversion says why it fails. So does one with external links that are followed. Raise OptionError
+    if something applies to none of the sources.
     """
     names = ("zarr_format", "codecs", "chunks", "shards", "include", "exclude")
     settings = make_settings(**{name: options[name] for name in names})
     asked = list_choices(settings)
-    if not asked or options["allow_external"]:  # behind external links there may be more
+    if not asked:
         return [{} for _ in sources]
     found = [find_choices(source, options, settings) for source in sources]
     read = [item for item in found if item is not None]
-    refuse_unused([choice for choice in asked if not any(choice in item.applied for item in read)], read)
-    return [{} if item is None else trim(settings, item.applied) for item in found]
+    if not any(item.open_ended for item in read):
+        refuse_unused([choice for choice in asked if not any(choice in item.applied for item in read)], read)
+    return [{} if item is None or item.open_ended else trim(settings, item.applied) for item in found]
 
 
 def list_choices(settings: Settings) -> list[Choice]:
@@ -70,7 +74,8 @@ def find_choices(source: Any, options: Mapping[str, Any], settings: Settings) ->
     paths = list_names(hierarchy)
     selected = [record for record in hierarchy.datasets if is_selected(record.path, settings)]
     applied = frozenset(choice for choice in list_choices(settings) if applies(choice, paths, selected))
-    return Choices(applied, tuple(paths[:MAX_COMPARED]))
+    followed = bool(options["allow_external"]) and any(link.kind == "external" for link in hierarchy.links)
+    return Choices(applied=applied, paths=tuple(paths[:MAX_COMPARED]), open_ended=followed)
 
 
 def applies(choice: Choice, paths: Iterable[str], selected: Iterable[DatasetRecord]) -> bool:

@@ -11,7 +11,6 @@ from h5bound.stores.zarr_internals import unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from os import PathLike
 
     from h5bound.reader.source import H5Source
     from h5bound.stores.target import Target
@@ -89,11 +88,10 @@ def _is_same(path: Path, other: str) -> bool:
         return False
 
 
-def write_report(report: str | PathLike[str], text: str) -> None:
-    """Write the report; if that fails, raise a TargetError that says that the conversion succeeded."""
+def write_report(report: Path, text: str, outcome: str) -> None:
+    """Write the report, in a folder that is made if need be; if that fails, raise a TargetError with the outcome."""
     try:
-        Path(report).write_text(text, encoding="utf-8")
+        report.parent.mkdir(parents=True, exist_ok=True)
+        report.write_text(text, encoding="utf-8")
     except OSError as error:
-        raise TargetError(
-            f"{report}: the conversion succeeded, but the report cannot be written: {error.strerror}"
-        ) from error
+        raise TargetError(f"{report}: the report cannot be written: {error.strerror}; {outcome}") from error

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zarr
 
-from h5bound import OptionError, convert
+from h5bound import OptionError, TargetError, convert
 from h5bound._convert import Options
 from h5bound.conversion.batch import name_stem
 from h5bound.stores.lock import MARKER
@@ -158,6 +158,16 @@ def test_the_report_may_be_in_the_folder_though_all_fail(tmp_path: Path) -> None
     report = convert([tmp_path / "none.h5"], tmp_path / "out", report=tmp_path / "out" / "report.json")
     assert report.exit_code == 1
     assert json.loads((tmp_path / "out" / "report.json").read_text())["complete"] is False
+
+
+def test_a_report_that_cannot_be_written_is_no_success_of_those_that_failed(
+    tmp_path: Path, sources: list[Path]
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is full")
+    sources[1].write_bytes(b"")
+    with pytest.raises(TargetError, match=r"No space left on device; 2 of 3 files converted, .*; 1 file failed"):
+        convert(sources, tmp_path / "out", report="/dev/full")
 
 
 def test_a_dry_run_lists_all_and_writes_nothing(tmp_path: Path, sources: list[Path]) -> None:

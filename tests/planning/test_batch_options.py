@@ -62,6 +62,21 @@ def test_what_applies_to_one_source_is_no_failure_of_the_others(sources: list[Pa
     assert "3 files: the conversion would be refused: " in planned.summary()
 
 
+def test_only_what_links_out_of_its_file_keeps_globs_that_match_nothing_in_it(
+    sources: list[Path], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"exclude": ["/log"], "allow_external": [tmp_path]}
+    assert convert(sources, tmp_path / "out", **options).exit_code == 0
+    with pytest.raises(OptionError, match="exclude='/none': matches nothing in any of 3 files"):
+        convert(sources, tmp_path / "none", exclude=["/none"], allow_external=[tmp_path])
+    with h5py.File(sources[1], "a") as file:
+        file["there"] = h5py.ExternalLink("a.h5", "/")
+    report = convert(sources, tmp_path / "links", exclude=["/there/log"], allow_external=[tmp_path])
+    assert report.failed == ()
+    assert set(zarr.open_group(tmp_path / "links" / "b.zarr", mode="r")) == {"image", "there"}
+    assert not (tmp_path / "links" / "b.zarr" / "there" / "log").exists()
+
+
 def test_sources_that_are_no_list_are_refused_with_the_way_to_pass_them(sources: list[Path], tmp_path: Path) -> None:
     some: Any = (iter(sources), (path for path in sources), set(sources))
     for source in some:
