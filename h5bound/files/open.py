@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 import h5py
 
@@ -21,7 +23,7 @@ def open_file(path: str, view: RawIOBase | None = None, *, swmr: bool = False) -
     """
     if view is None and Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for a writer
         description = "a directory" if Path(path).is_dir() else "not a regular file"
-        if any((Path(path) / name).exists() for name in ("zarr.json", ".zgroup", ".zarray")):
+        if any((Path(path) / name).exists() for name in STORE_DOCUMENTS):
             description = "a Zarr store"
         raise H5BoundError(f"{path}: this is {description}, not an HDF5 file")
     try:
@@ -32,6 +34,10 @@ def open_file(path: str, view: RawIOBase | None = None, *, swmr: bool = False) -
         meaning = next((meaning for part, meaning in _MEANINGS.items() if part in str(error)), None)
         if meaning == NO_HDF5:
             meaning = explain_content(read_beginning(path, view))
+            if meaning == ZIP_FILE and is_zip_store(path if view is None else view):
+                meaning = "this is a Zarr store in a zip file, not an HDF5 file"
+        elif meaning in (TRUNCATED, SEVERAL):
+            meaning = explain_members(path, read_beginning(path, view) or b"", meaning)
         detail = meaning or f"HDF5 {h5py.version.hdf5_version} cannot open the file: {error}"
         raise H5BoundError(f"{path}: {detail}") from None  # HDF5 says no more
 
@@ -67,10 +73,49 @@ def explain_content(beginning: bytes | None) -> str:
     return NO_HDF5
 
 
+def explain_members(path: str, beginning: bytes, meaning: str) -> str:
+    """Return what to do with a file that ends early: it may be one of several that are one HDF5 file together.
+
+    The driver information of HDF5 File Format Specification, II.B, names the driver; HDF5 1.6 wrote none for a family.
+    """
+    if b"NCSAfami" in beginning:
+        return f"this is {FAMILY}"
+    if b"NCSAmult" in beginning or meaning == SEVERAL:
+        return SEVERAL
+    return f"{meaning}, or, if it is {FAMILY}" if re.search(r"(?<!\d)00+\.\w+$", path) else meaning
+
+
+def is_zip_store(file: str | RawIOBase) -> bool:
+    """Return whether a zip file holds a Zarr store."""
+    try:
+        with zipfile.ZipFile(cast("IO[bytes]", file)) as opened:
+            return not STORE_DOCUMENTS.isdisjoint(opened.namelist())
+    except (OSError, ValueError, RuntimeError, zipfile.BadZipFile):
+        return False
+
+
 NO_HDF5 = "this is not an HDF5 file"
 
-BEGINNING = 32
-"""Bytes of a file that are compared with those of other formats."""
+TRUNCATED = "the file is truncated: it is shorter than HDF5 recorded; fetch it again"
+
+FAMILY = (
+    "a member of a family of files, which HDF5 opens as one: pass h5py.File('NAME%05d.h5', 'r', driver='family', "
+    "memb_size=0), with %05d for the number as it is in the names, or `h5repart -family_to_sec2 NAME%05d.h5 FILE` "
+    "writes one file"
+)
+
+SEVERAL = (
+    "this is one of several files that HDF5 opens as one: pass h5py.File(NAME, 'r', driver='split', "
+    "meta_ext=b'-m.h5', raw_ext=b'-r.h5'), with the ends of their names"
+)
+
+ZIP_FILE = "this is a zip file, not an HDF5 file: unpack it"
+
+STORE_DOCUMENTS = frozenset({"zarr.json", ".zgroup", ".zarray"})
+"""Files of which a Zarr store has one in its root."""
+
+BEGINNING = 1024
+"""Bytes of a file that are compared with those of other formats, and searched for the driver."""
 
 KINDS: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
     ((b"cdf\x01", b"cdf\x02", b"cdf\x05"), "netCDF-3", "`nccopy -k nc4 in.nc out.nc` converts it"),
@@ -94,7 +139,8 @@ _MEANINGS = {
     "in SWMR mode, pass h5py.File(FILE, 'r', swmr=True). If no program writes it, one ended without closing the file: "
     "clear the mark with `h5clear -s FILE`",
     "is already open": "the file is open for writing in this process: pass the open h5py.File itself, or close it",
-    "truncated file": "the file is truncated: it is shorter than HDF5 recorded; fetch it again",
+    "truncated file": TRUNCATED,
+    "driver should be used": SEVERAL,
     "Permission denied": "this user may not read the file: `chmod +r FILE`, or ask its owner",
     "Too many open files": "this process may open no more files: close some, or raise the limit with `ulimit -n`",
     "unable to lock file": "the file is locked by a program that writes to it, perhaps this one: close it there, or "

@@ -71,7 +71,7 @@ def check_refused(path: Path, message: str) -> None:
 
 def test_a_file_that_another_process_writes_names_the_lock(tmp_path: Path) -> None:
     with writing(tmp_path / "a.h5"):
-        check_refused(tmp_path / "a.h5", rf"close it there, or set HDF5_USE_FILE_LOCKING=FALSE .*{VERSION}")
+        check_refused(tmp_path / "a.h5", r"close it there, or set HDF5_USE_FILE_LOCKING=FALSE")
 
 
 @pytest.mark.parametrize("swmr", [False, True], ids=["", "swmr"])
@@ -79,7 +79,7 @@ def test_the_mark_of_a_writer_that_was_killed_names_h5clear(tmp_path: Path, swmr
     path = tmp_path / "a.h5"
     with writing(path, swmr=swmr):
         pass
-    check_refused(path, rf"swmr=True.*h5clear -s FILE.*{VERSION}")
+    check_refused(path, r"swmr=True.*h5clear -s FILE")
 
 
 def test_a_file_that_is_written_for_readers_is_read_as_the_message_says(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_file_that_may_not_be_read_names_the_permission(tmp_path: Path) -> Non
     path.chmod(0)
     open_above(tmp_path)
     with unprivileged():
-        check_refused(path, rf"chmod \+r FILE.*{VERSION}")
+        check_refused(path, r"chmod \+r FILE")
 
 
 def cut(path: Path, size: int) -> None:
@@ -168,6 +168,13 @@ def write_zip(path: Path) -> None:
         file.writestr("a", "b")
 
 
+def write_zip_store(path: Path) -> None:
+    with h5py.File(path, "w") as file:
+        file["x"] = np.arange(1000)
+    convert(path, path.with_suffix(".zip"))
+    path.with_suffix(".zip").rename(path)
+
+
 def write_gzipped(path: Path) -> None:
     cut(path, 3000)
     path.write_bytes(gzip.compress(path.read_bytes()))
@@ -176,16 +183,17 @@ def write_gzipped(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        pytest.param(lambda path: path.touch(), rf"this is empty, not an HDF5 file.*{VERSION}", id="empty"),
-        pytest.param(lambda path: path.write_text("text" * 1000), rf"not an HDF5 file.*{VERSION}", id="text"),
+        pytest.param(lambda path: path.touch(), r"this is empty, not an HDF5 file", id="empty"),
+        pytest.param(lambda path: path.write_text("text" * 1000), r"not an HDF5 file", id="text"),
         pytest.param(lambda path: path.mkdir(), "a directory, not an HDF5 file", id="folder"),
         pytest.param(write_store, "a Zarr store, not an HDF5 file", id="store"),
         pytest.param(write_netcdf3, "netCDF-3, not an HDF5 file: `nccopy -k nc4", id="netCDF-3"),
         pytest.param(write_gzipped, "compressed with gzip, not an HDF5 file: `gunzip`", id="gzip"),
-        pytest.param(write_zip, "a zip file, not", id="zip"),
+        pytest.param(write_zip, "a zip file, not an HDF5 file: unpack it", id="zip"),
+        pytest.param(write_zip_store, "a Zarr store in a zip file, not an HDF5 file$", id="zip store"),
         pytest.param(lambda path: path.write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64"), "'-v7.3'", id="MATLAB"),
         pytest.param(lambda path: path.write_text("<!DOCTYPE html><html>"), "a web page, not", id="web page"),
-        pytest.param(lambda path: cut(path, 3000), rf"truncated: .*fetch it again.*{VERSION}", id="truncated"),
+        pytest.param(lambda path: cut(path, 3000), r"truncated: .*fetch it again", id="truncated"),
         pytest.param(lambda path: cut(path, 40), rf"{VERSION} cannot open the file", id="truncated in its head"),
         pytest.param(age, rf"{VERSION} cannot open the file: .*superblock version", id="later version"),
     ],
@@ -195,6 +203,30 @@ def test_what_is_no_whole_file_is_refused_with_its_reason(
 ) -> None:
     make(tmp_path / "a.h5")
     check_refused(tmp_path / "a.h5", message)
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_a_member_of_a_family_names_the_way_to_open_all(tmp_path: Path, libver: str) -> None:
+    with h5py.File(tmp_path / "a_%d.h5", "w", driver="family", memb_size=1024, libver=libver) as file:
+        file["x"] = np.arange(1000)
+    check_refused(tmp_path / "a_0.h5", r"a member of a family.*driver='family', memb_size=0\)")
+    with h5py.File(tmp_path / "a_%d.h5", "r", driver="family", memb_size=0) as file:
+        assert from_hdf5(file, "x")[-1].compute() == 999
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_a_file_of_a_split_pair_names_the_way_to_open_both(tmp_path: Path, libver: str) -> None:
+    extensions = {"meta_ext": b"-s.h5", "raw_ext": b"-r.h5"}
+    with h5py.File(tmp_path / "a", "w", driver="split", libver=libver, **extensions) as file:
+        file["x"] = np.arange(1000)
+    check_refused(tmp_path / "a-s.h5", r"one of several files .*driver='split'")
+    with h5py.File(tmp_path / "a", "r", driver="split", **extensions) as file:
+        assert from_hdf5(file, "x")[-1].compute() == 999
+
+
+def test_a_file_with_the_number_zero_that_ends_early_may_be_one_of_a_family(tmp_path: Path) -> None:
+    cut(tmp_path / "a_00000.h5", 3000)
+    check_refused(tmp_path / "a_00000.h5", r"truncated: .*fetch it again, or, if it .*driver='family'")
 
 
 def test_a_symbolic_link_to_nowhere_names_what_is_missing(tmp_path: Path) -> None:
