@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 import sys
 import weakref
 from contextlib import suppress
@@ -96,27 +95,17 @@ OTHER_WRITER = (
 """What is wrong with a file that another HDF5 library writes in this process, and what to do."""
 
 
-def list_written() -> set[tuple[int, int]] | None:
-    """Return device and inode of each file that this process has open for writing; None where no system tells."""
-    written = set()
+def is_written_here(path: str) -> bool:
+    """Return whether this process has a file open for writing, with whatever library; False where no system tells."""
     with suppress(OSError, ImportError):
         import fcntl
 
+        actual = Path(path).stat()
         for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
             with suppress(OSError):  # the list has its own descriptor, which is closed
-                found = os.fstat(number)
                 flags = fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
-                if flags and stat.S_ISREG(found.st_mode):
-                    written.add((found.st_dev, found.st_ino))
-        return written
-    return None
-
-
-def is_written_here(path: str) -> bool:
-    """Return whether this process has a file open for writing, with whatever library; False where no system tells."""
-    with suppress(OSError):
-        actual = Path(path).stat()
-        return (actual.st_dev, actual.st_ino) in (list_written() or ())
+                if flags and os.path.samestat(os.fstat(number), actual):
+                    return True
     return False
 
 

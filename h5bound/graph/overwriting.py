@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -19,7 +18,7 @@ from dask.core import reverse_dict
 from dask.task_spec import DataNode, Task
 
 from h5bound.errors import SourceChangedError
-from h5bound.files.local import OTHER_WRITER, list_written
+from h5bound.files.local import OTHER_WRITER, is_written_here
 from h5bound.h5py_compat import find_writer
 
 if TYPE_CHECKING:
@@ -27,10 +26,16 @@ if TYPE_CHECKING:
 
     from dask.typing import Key
 
+STORE_KEY = "store-map"
+"""Part of the keys of tasks that dask makes to write blocks."""
+
 STORE = "load_store_chunk"
 """Function of dask that writes a block."""
 
-COPYING = {"_execute_subgraph", "getter", "getter_inline", "getter_nofancy", STORE, "to_container"}
+WRAPPING = {"_execute_subgraph", "_identity", "to_container"}
+"""Functions of tasks that dask wraps around others, or around values."""
+
+COPYING = {*WRAPPING, "getter", "getter_inline", "getter_nofancy", STORE}
 """Functions of tasks that store what they read, block by block."""
 
 
@@ -57,48 +62,45 @@ class Write:
 def _find_writes(graph: Mapping[Key, object]) -> dict[Target, dict[Key, Write]]:
     """Return the tasks that write to variables of HDF5 files: targets of xarray, and `h5py.Dataset`."""
     writes: dict[Target, dict[Key, Write]] = defaultdict(dict)
+    targets: dict[int, Target | None] = {}  # by the objects that are written to
     for key, node in graph.items():
         leaves = list(list_leaves(node))
-        functions = {getattr(leaf, "__name__", "") for leaf in leaves if callable(leaf)}
-        for target in filter(None, map(_find_target, leaves)) if STORE in functions else ():
-            writes[target][key] = Write(region=_find_region(leaves), is_copy=functions <= COPYING)
+        functions = name_functions(leaves)
+        for leaf in leaves if STORE in functions else ():
+            target = targets[id(leaf)] if id(leaf) in targets else targets.setdefault(id(leaf), _find_target(leaf))
+            if target is not None:
+                writes[target][key] = Write(region=_find_region(leaves), is_copy=functions <= COPYING)
     return writes
+
+
+def name_functions(leaves: Iterable[object]) -> set[str]:
+    """Return the names of the functions among the leaves."""
+    return {getattr(leaf, "__name__", "") for leaf in leaves if callable(leaf)}
 
 
 def refuse_overwriting(graph: Mapping[Key, Any], find_readers: Callable[[], Mapping[Target, Set[Key]]]) -> None:
     """Raise SourceChangedError if a compute might read what it has overwritten.
 
-    `find_readers` returns the tasks that read variables; it is called if this process has a file open for writing.
-    Variables that are hidden in objects inside the tasks are not seen, nor computes on a cluster.
+    `find_readers` returns the tasks that read variables; it is called if the compute stores something.
+    Computes on a cluster are not seen.
     """
-    written = list_written()
-    readers = {} if written == set() else find_readers()
-    files = {file for file in {target.file for target in readers} if _is_written(file, written)}
-    if not files:
+    if not any(STORE_KEY in str(key[0] if isinstance(key, tuple) else key) for key in graph):
         return
-    dependents = reverse_dict({key: node.dependencies for key, node in graph.items()})
-    for target, writes in _find_writes(graph).items():
-        if target.file not in files:
-            continue
-        if find_writer(target.file) is None:
+    readers = find_readers()
+    files = {target.file for target in readers}
+    writes = {target: tasks for target, tasks in (_find_writes(graph) if files else {}).items() if target.file in files}
+    dependents = reverse_dict({key: node.dependencies for key, node in graph.items()}) if writes else {}
+    for target, tasks in writes.items():
+        if find_writer(target.file) is None and is_written_here(target.file):
             raise SourceChangedError(
                 f"{target.file}: variables are computed from this file and written to it; {OTHER_WRITER}"
             )
         regions = {key: _find_region(list_leaves(graph[key])) for key in readers.get(target, ())}
-        if not _are_ordered(regions, writes, dependents):
+        if not _are_ordered(regions, tasks, dependents):
             raise SourceChangedError(
                 f"variable {target.variable!r} of {target.file}: it would be overwritten while values are computed "
                 "from it; load them first, or write to another variable or another file"
             )
-
-
-def _is_written(path: str, written: set[tuple[int, int]] | None) -> bool:
-    """Return whether this process has a file open for writing; `written` is what the system tells."""
-    try:
-        stat = Path(path).stat()
-    except OSError:  # it is gone, or a URL
-        return False
-    return find_writer(path) is not None if written is None else (stat.st_dev, stat.st_ino) in written
 
 
 def _are_ordered(

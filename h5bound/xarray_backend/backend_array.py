@@ -35,7 +35,7 @@ from dask.callbacks import Callback
 from xarray.backends import BackendArray
 from xarray.core.indexing import IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
 
-from h5bound.graph.overwriting import Target, refuse_overwriting
+from h5bound.graph.overwriting import WRAPPING, Target, list_leaves, name_functions, refuse_overwriting
 from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
 from h5bound.lifecycle.handle import Handle
@@ -160,13 +160,14 @@ def _slice(pick: Pick, length: int) -> slice:
     return slice(indices.start, max(indices.start, indices.stop))
 
 
-def _find_readers(state: dict[str, Any]) -> dict[Target, set[Key]]:
+def _find_readers(graph: Mapping[Key, object], dependents: Mapping[Key, set[Key]]) -> dict[Target, set[Key]]:
     """Return the tasks of a compute that read variables."""
     readers: dict[Target, set[Key]] = defaultdict(set)
-    for key, value in state["cache"].items():
-        variable = unwrap(value)
-        if isinstance(variable, VariableArray):
-            readers[variable.target] |= state["dependents"][key]
+    for key, node in graph.items():
+        leaves = list(list_leaves(node))
+        for variable in map(unwrap, leaves):
+            if isinstance(variable, VariableArray):
+                readers[variable.target] |= dependents[key] if name_functions(leaves) <= WRAPPING else {key}
     return readers
 
 
@@ -188,7 +189,7 @@ class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
         self.register()  # again: dask loses registered callbacks when computes overlap in several threads
 
     def _start_state(self, graph: Mapping[Key, object], state: dict[str, Any]) -> None:
-        refuse_overwriting(graph, partial(_find_readers, state))
+        refuse_overwriting(graph, partial(_find_readers, graph, state["dependents"]))
         sources = {source.key: source for source in map(find_source, state["cache"].values()) if source is not None}
         self._sources[id(state)] = list(sources.values())
         with self._lock:

@@ -136,6 +136,20 @@ def test_a_file_that_is_written_anew_is_not_read_as_what_it_was(path: Path, *, m
         dataset.to_netcdf(path, engine="h5netcdf")
 
 
+@pytest.mark.parametrize(("inline", "later"), [(True, False), (False, True)])
+@pytest.mark.parametrize(("compute", "ordered"), [IN_PLACE["elementwise"], IN_PLACE["reversed"]])
+def test_variables_that_are_hidden_in_tasks_are_seen(
+    path: Path, compute: Callable[[Any], Any], *, ordered: bool, inline: bool, later: bool
+) -> None:
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={}, inline_array=inline)
+    dataset["a"] = compute(dataset.a)
+    with nullcontext() if ordered else pytest.raises(SourceChangedError, match="it would be overwritten"):
+        write = dataset.to_netcdf(path, mode="a", engine="h5netcdf", compute=not later)
+        if write is not None:
+            write.compute()
+    np.testing.assert_array_equal(read(path), compute(VALUES) if ordered else VALUES)
+
+
 def test_a_dataset_that_dask_reads_from_the_open_file_is_no_target(path: Path) -> None:
     with h5py.File(path, "a") as file:
         result = from_hdf5(path, "a", barrier=False)[::-1] + da.from_array(file["a"], chunks=(4, 10))
