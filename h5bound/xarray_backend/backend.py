@@ -11,6 +11,7 @@ import io
 import os
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -68,7 +69,7 @@ class Engine(BackendEntrypoint):
     open_dataset_parameters: ClassVar[tuple[str, ...] | None] = (
         "filename_or_obj", "drop_variables", "mask_and_scale", "decode_times", "concat_characters", "decode_coords",
         "use_cftime", "decode_timedelta", "group", "phony_dims", "decode_vlen_strings", "storage_options",
-        "allow_external", "lock", "invalid_netcdf", "format", "driver", "driver_kwds",
+        "allow_external", "lock", "invalid_netcdf", "autoclose", "clobber", "mode", "format", "driver", "driver_kwds",
     )  # fmt: skip
 
     def guess_can_open(self, filename_or_obj: Any) -> bool:
@@ -94,8 +95,9 @@ class Engine(BackendEntrypoint):
             Options passed to fsspec for a URL, such as credentials.
         allow_external
             Directories from which external storage and sources of virtual datasets may be read.
-        lock, invalid_netcdf, format, driver, driver_kwds
-            Taken for ``engine="h5netcdf"``: the first two make no difference here, the others must be the defaults.
+        lock, invalid_netcdf, autoclose, clobber, mode, format, driver, driver_kwds
+            Taken for ``engine="h5netcdf"`` or ``"netcdf4"``: the first four make no difference here, the others must be
+            the defaults.
 
         Raises
         ------
@@ -135,14 +137,18 @@ def _open(
     allow_external: Sequence[str | os.PathLike[str]] = (),
     lock: object = None,
     invalid_netcdf: object = None,
+    autoclose: object = None,
+    clobber: object = None,
+    mode: str = "r",
     format: str | None = None,
     driver: str | None = None,
     driver_kwds: Mapping[str, Any] | None = None,
     **decoders: Any,
 ) -> dict[PurePosixPath, xr.Dataset]:
     """Return a group, and all groups below it if `nested`, by path; the file is open while their metadata is read."""
-    import h5netcdf
-
+    h5netcdf = import_h5netcdf()
+    if mode != "r":
+        raise OptionError(f"mode={mode!r}: engine h5bound only reads; leave it out, or pass mode='r'")
     if format not in (None, "NETCDF4") or driver not in (None, "sec2") or driver_kwds:
         raise OptionError(
             f"format={format!r}, driver={driver!r}: engine h5bound opens netCDF-4 and HDF5 files, with HDF5's default "
@@ -166,6 +172,14 @@ def _open(
             datasets = {path: _decode(Store(root, opened.file, variables, group=path), decoders) for path in paths}
     handle.close(ONLY_WINDOW)
     return datasets
+
+
+def import_h5netcdf() -> Any:
+    """Return the package that reads the metadata. Raise ImportError that says how to have it."""
+    try:
+        return import_module("h5netcdf")
+    except ImportError as error:
+        raise ImportError(f"engine h5bound needs h5netcdf: pip install 'h5bound[xarray]' ({error})") from None
 
 
 def _find_source(filename_or_obj: Any, storage_options: Mapping[str, Any] | None) -> tuple[H5Source, str]:

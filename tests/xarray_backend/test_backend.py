@@ -526,6 +526,21 @@ def test_the_bytes_of_a_file_are_read_and_what_is_no_file_is_refused(path: Path)
         xr.open_dataset(path, engine="h5bound")
 
 
+def test_options_of_other_engines_are_taken_where_they_make_no_difference(path: Path) -> None:
+    expected = xr.open_dataset(path, engine="h5bound")
+    assert xr.open_dataset(path, engine="h5bound", mode="r", autoclose=True, clobber=False).identical(expected)
+    with pytest.raises(OptionError, match=r"mode='a': engine h5bound only reads"):
+        xr.open_dataset(path, engine="h5bound", mode="a")
+    with pytest.raises(TypeError, match="diskfull"):
+        xr.open_dataset(path, engine="h5bound", diskfull=True)
+
+
+def test_without_h5netcdf_the_error_names_what_to_install(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5netcdf", None)  # as Python does for a package that cannot be imported
+    with pytest.raises(ImportError, match=r"h5netcdf: pip install 'h5bound\[xarray\]'"):
+        xr.open_dataset(path, engine="h5bound")
+
+
 def test_a_link_out_of_the_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.h5"
     write_external_links(path)
