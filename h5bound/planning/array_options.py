@@ -119,10 +119,12 @@ def name_close(glob: str, paths: Sequence[str]) -> str:
     >>> name_close("/entry/dta", ["/", "/entry", "/entry/data"]), name_close("data", ["/entry/data"])
     ('; close to it: /entry/data, /entry', '; close to it: /entry/data')
     """
-    name = glob.rstrip("/").rpartition("/")[2]
-    some = paths[:MAX_COMPARED]
-    same_name = [path for path in some if path.rpartition("/")[2] == name]
-    close = get_close_matches(f"/{glob.strip('/')}", some, MAX_CLOSE)
+    asked = f"/{glob.strip('/')}"
+    above, _, name = asked.rpartition("/")
+    beside = [path for path in paths if path.startswith(f"{above}/")]  # of many paths, those in the same group first
+    some = list(dict.fromkeys([*beside[:MAX_COMPARED], *paths[:MAX_COMPARED]]))[:MAX_COMPARED]
+    same_name = [path for path in some if path.rpartition("/")[2].casefold() == name.casefold()]
+    close = get_close_matches(asked, some, MAX_CLOSE)
     found = list(dict.fromkeys([*same_name, *close]))[:MAX_CLOSE]
     return f"; close to it: {', '.join(map(printable, found))}" if found else ""
 

@@ -95,6 +95,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"include": ["/entry/dta"]}, r"include='/entry/dta': matches nothing in .*a\.h5; close to it: /entry/data"),
     ({"include": ["/entry", "nosuch"]}, "include='nosuch': matches nothing"),
     ({"exclude": ["data"]}, "exclude='data': .* close to it: /entry/data"),
+    ({"exclude": ["/DATA"]}, "exclude='/DATA': .* close to it: /entry/data"),
     ({"include": ["/alias/x"]}, "close to it: /alias"),
     ({"include": ["/entry/data"], "exclude": ["/entry"]}, "nothing is left of what include selects"),
     ({"chunks": {"/entry/imge": (2, 2)}}, "chunks='/entry/imge': .* close to it: /entry/image"),
@@ -275,6 +276,8 @@ def test_globs_are_judged_by_names_alone() -> None:
     assert list(find_unmatched(paths, settings)) == [("include", "data"), ("chunks", "/x")]
     assert name_close("/completely/else/where", paths) == ""
     assert name_close("/d", [f"/d{i}" for i in range(100_000)]).count(",") == 2
+    far = [f"/{group}/d{i}" for group in "ab" for i in range(15_000)]
+    assert re.findall("/([ab])/d1499", name_close("/b/d1499x", far)) == ["b"] * 3
 
 
 @pytest.mark.parametrize("role", ["source", "target"])
