@@ -30,7 +30,7 @@ from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.resume import judge_target
 from h5bound.conversion.summary import make_report
 from h5bound.conversion.transfer import TRANSFER
-from h5bound.conversion.write_store import list_longest, write_store
+from h5bound.conversion.write_store import judge_resumed, list_longest, write_store
 from h5bound.errors import shorten_tracebacks
 from h5bound.execution.cluster import check_scheduler
 from h5bound.execution.run import run_units, runs_on_threads
@@ -43,6 +43,7 @@ from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse
 from h5bound.progress import show_progress, split_progress
 from h5bound.reader.source import H5Source, share_options
+from h5bound.reports.conversion import ALREADY_COMPLETE
 from h5bound.stores.conflicts import check_external_files, check_report, write_report
 from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import open_target
@@ -285,8 +286,11 @@ def convert(
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in plan.units]
         failed: dict[str, str] = {}
         file.keeps_open = keep and file.remote  # each open of a remote file takes several requests
+        inputs = list_inputs(scan, settings, limits)
+        if dry_run and resume and remark in ("", ALREADY_COMPLETE):
+            remark = judge_resumed(store, scan, plan, inputs=inputs, skip=skip) or remark
         if not dry_run:
-            inputs, transfer = list_inputs(scan, settings, limits), partial(run, TRANSFER, progress=meter)
+            transfer = partial(run, TRANSFER, progress=meter)
             meter.begin("converting")
             written, failed = write_store(
                 store, scan, plan, inputs=inputs, transfer=transfer, skip=skip, resume=resume, overwrite=overwrite

@@ -20,8 +20,10 @@ from h5bound.conversion.provenance import parse_provenance, read_provenance, ski
 from h5bound.conversion.transfer import key_of
 from h5bound.errors import TargetError
 from h5bound.execution.work import UnitResult
+from h5bound.files.file_state import FileState
 from h5bound.hdf5.datatypes import text_from_json
 from h5bound.planning.store_plan import select_chunks
+from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED
 from h5bound.stores.conflicts import check_source
 from h5bound.stores.lock import MARKER, parse_marker
 from h5bound.zarr_model.array_spec import shard_counts
@@ -92,8 +94,13 @@ def judge_target(target: Target, source: H5Source, *, resume: bool, overwrite: b
     except TargetError as error:
         if not dry_run:
             raise
-        return f"the conversion would be refused: {error}"
-    return "already complete" if action == "done" else ""
+        return would_be_refused(error)
+    return ALREADY_COMPLETE if action == "done" else ""
+
+
+def would_be_refused(error: TargetError) -> str:
+    """Return what the report of a dry run says of an error."""
+    return f"{REFUSED}{error}"
 
 
 def check_target_state(target: Target, source: H5Source, *, resume: bool, overwrite: bool) -> Action:
@@ -134,10 +141,16 @@ def decide_action(
         if not marker.content:  # this conversion has just created it, or found it empty
             marker.delete()
         raise
-    there = parse_marker(marker.content)
-    if action == "continue" and there["fingerprint"] != description["fingerprint"]:
-        raise other_conversion(target, there, description)
+    if action == "continue":
+        check_begun(target, marker.content, description)
     return action
+
+
+def check_begun(target: Target, marker: bytes | None, description: Mapping[str, Any]) -> None:
+    """Raise TargetError if the unfinished work of a marker is that of another conversion than is described."""
+    there = parse_marker(marker)
+    if there["fingerprint"] != description["fingerprint"]:
+        raise other_conversion(target, there, description)
 
 
 def prepare_target(target: Target, marker: Marker, *, description: Mapping[str, Any], action: Action) -> list[str]:
@@ -154,28 +167,73 @@ def prepare_target(target: Target, marker: Marker, *, description: Mapping[str, 
 
 def other_conversion(target: Target, there: Mapping[str, Any], here: Mapping[str, Any]) -> TargetError:
     """Return the error for the work of another conversion, with the differences."""
-    parts = list(list_differing(there, json.loads(json.dumps(here))))
-    parts = parts or ["other objects skipped, or a version between two releases"]
+    now = json.loads(json.dumps(here))
+    changed = list(list_changed_files(there, now))
+    if changed:
+        files = " and ".join(changed)
+        return TargetError(
+            f"{target.url}: cannot resume: {files} since the store was begun; convert again with overwrite=True"
+        )
+    parts = list(list_differing(there, now)) or ["other objects skipped, or a version between two releases"]
     return TargetError(
         f"{target.url}: cannot resume: the store was begun with {'; '.join(parts)}; repeat the first source and "
         "options, or overwrite=True replaces it"
     )
 
 
+def list_changed_files(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how the source and external files of the same names differ between two descriptions of conversions.
+
+    >>> before, now = ({"source": {"path": "a.h5", "size": size, "mtime_ns": 1}} for size in (4296, 6352))
+    >>> list(list_changed_files(before, now))
+    ['the source a.h5 changed (size 4,296 → 6,352 bytes)']
+    """
+    for role, ones, others in (
+        ("source", [there.get("source")], [here["source"]]),
+        ("external file", there.get("external", []), here.get("external", [])),
+    ):
+        known = {str(one.get("path")): one for one in ones if isinstance(one, dict)}
+        for other in others:
+            if other not in ones and str(other["path"]) in known:
+                change = describe_file_change(known[str(other["path"])], other)
+                yield f"the {role} {text_from_json(other['path'])} changed{change}"
+
+
+def describe_file_change(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Return the differences of two entries of a file in brackets, "" if one is damaged."""
+    try:
+        before, now = (
+            FileState(entry["size"], entry["mtime_ns"], stamps=tuple(sorted(entry.get("stamps", {}).items())))
+            for entry in (one, other)
+        )
+        return f" ({before.describe_change(now)})"
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        return ""
+
+
 def list_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the differences between two descriptions of conversions in JSON.
+    """Yield the differences between two descriptions of conversions in JSON, of files only their names.
 
     >>> list(list_differing({"version": 1, "limits": {"a": 1, "b": 2}}, {"version": 1, "limits": {"a": 3}}))
     ['a=1, now a=3', 'b=2, now b=None']
     """
-    for name in (name for name in here if name != "fingerprint"):
-        one, other = there.get(name), here[name]
+    for name in (name for name in dict.fromkeys([*here, "external"]) if name != "fingerprint"):
+        one, other = name_files(name, there.get(name)), name_files(name, here.get(name))
         if isinstance(one, dict) and isinstance(other, dict):
             parts = [part for part in other | one if one.get(part) != other.get(part)]
             prefix = "" if name in ("settings", "limits") else f"{name}."
             yield from (f"{prefix}{part}={one.get(part)}, now {prefix}{part}={other.get(part)}" for part in parts)
         elif one != other:
             yield f"{name}={one}, now {name}={other}"
+
+
+def name_files(name: str, value: Any) -> Any:
+    """Return the names of files in place of their entries; any other value as it is."""
+    if name == "source" and isinstance(value, dict):
+        return value.get("path")
+    if name == "external" and isinstance(value, list):
+        return [entry.get("path") if isinstance(entry, dict) else entry for entry in value]
+    return value
 
 
 def find_done(
@@ -191,7 +249,8 @@ def find_done(
     except TargetError as error:
         raise TargetError(f"{error}; it cannot be resumed; overwrite=True replaces it") from error
     planned = [skipped_to_json(item) for item in plan.skipped]
-    differs = any(list_differing(provenance, json.loads(json.dumps(inputs))))
+    now = json.loads(json.dumps(inputs))
+    differs = any(provenance.get(name) != now.get(name) for name in (*now, "external"))
     if differs or provenance["skipped"][: len(planned)] != planned:
         raise other_conversion(target, provenance, inputs)
     failed = {str(text_from_json(item["path"])): item["reason"] for item in provenance["skipped"][len(planned) :]}

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from h5bound.chunk_grid import count_chunks
 from h5bound.conversion.provenance import fingerprint, skipped_to_json
-from h5bound.conversion.resume import decide_action, delete_keys, find_done, find_state, prepare_target, split_written
+from h5bound.conversion.resume import (
+    check_begun,
+    decide_action,
+    delete_keys,
+    find_done,
+    find_state,
+    prepare_target,
+    split_written,
+    would_be_refused,
+)
 from h5bound.conversion.summary import list_skipped
 from h5bound.conversion.transfer import Job
 from h5bound.errors import SourceChangedError, TargetError
@@ -106,6 +115,20 @@ def write_store(
             nodes = describe_nodes(started.zarr_format, scan, jobs, failed=failed, skipped=skipped, inputs=inputs)
             finish(started, marker, scan, nodes=nodes)
     return results, failed
+
+
+def judge_resumed(target: Target, scan: SourceScan, plan: StorePlan, *, inputs: dict[str, Any], skip: bool) -> str:
+    """Return what a dry run with resume says of the work that the target holds, "" if it would be taken over."""
+    content = target.keys.read(MARKER)
+    state = find_state(target, content)
+    try:
+        if state == "store":
+            find_done(target, scan, plan, jobs=make_jobs(target, scan, plan, skip=skip), inputs=inputs)
+        elif state == "unfinished":
+            check_begun(target, content, {"fingerprint": fingerprint(inputs), **inputs})
+    except TargetError as error:
+        return would_be_refused(error)
+    return ""
 
 
 def finish(target: Target, marker: Marker, scan: SourceScan, nodes: Mapping[str, Document]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from h5bound.reports.conversion import digest_conversion
+from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED, digest_conversion
 from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, count_skipped
 from h5bound.reports.html import render
@@ -37,8 +37,10 @@ class Failure:
     """The message, perhaps with a line for each thing that cannot be converted."""
 
     def describe_error(self) -> str:
-        """Return the error without the name of the source: of several lines the first one, and one example."""
-        first, *details = map(str.strip, self.error.removeprefix(f"{self.source}: ").splitlines() or [""])
+        """Return the error without the names of source and store: of several lines the first one, and one example."""
+        error = self.error.removeprefix(f"{self.source}: ").removeprefix(f"{self.target}: ")
+        error = error.replace(self.target, "the store").replace(f"source {self.source}", "source")
+        first, *details = map(str.strip, error.splitlines() or [""])
         if details and details[0].endswith(":"):  # a reason, with the objects in the lines below it
             details[:2] = [" ".join(details[:2])]
         return ": ".join([first, *details[:1]]) + ("; …" if len(details) > 1 else "")
@@ -100,17 +102,18 @@ class BatchReport:
         total = len(self.conversions) + len(self.failed)
         planned = any(not report.complete for report in self.conversions)
         different = sum(report.exit_code == 1 for report in self.conversions)
-        already = sum(report.complete and report.remark != "" for report in self.conversions)
+        already = sum(report.remark == ALREADY_COMPLETE for report in self.conversions)
         done = "in the stores" if already else f"written in {self.seconds:.2f} s"
         compared = any(report.verification is not None for report in self.conversions)
+        converted = f"{len(ready) - already:,} of {plural(total, 'file')} {'can be ' if planned else ''}converted"
+        counts = [f"{plural(total, 'file')} {ALREADY_COMPLETE}"] if 0 < already == total else [converted]
+        counts += [f"{already:,} {ALREADY_COMPLETE}"] if 0 < already < total else []
         parts = [
-            f"{len(ready):,} of {plural(total, 'file')} {'can be ' if planned else ''}converted, "
-            f"{plural(len(arrays), 'array')}; {format_nbytes(stored)} stored"
+            f"{', '.join(counts)}, {plural(len(arrays), 'array')}; {format_nbytes(stored)} stored"
             f"{'' if planned else f', {format_nbytes(written)} {done}'}"
         ]
-        parts += [f"{already:,} already complete"] if already else []
-        parts += ["nothing written"] if 0 < already == total else []
-        parts += [f"{plural(len(refused), 'file')}: {refused[0].remark}"] if refused else []
+        parts += ["nothing written"] if 0 < already == total and not planned else []
+        parts += [f"{plural(len(refused), 'file')} would be refused"] if refused else []
         parts += [f"{plural(len(self.failed), 'file')} failed"] if self.failed else []
         parts += count_skipped([item for report in self.conversions for item in report.skipped])
         if compared:
@@ -157,7 +160,7 @@ def name_result(report: ConversionReport) -> str:
     if report.verification is not None:
         return "equal" if report.verification.equal else "different"
     if report.remark:
-        return "already complete" if report.complete else "refused"
+        return ALREADY_COMPLETE if report.complete or report.remark == ALREADY_COMPLETE else "refused"
     return "converted" if report.complete else "planned"
 
 
@@ -175,7 +178,11 @@ def count_all(reports: Sequence[ConversionReport]) -> tuple[str, ...]:
 
 def list_batch_sections(report: BatchReport) -> tuple[Section, ...]:
     """Return the errors, and the sections of all files by their titles, with the file before each name."""
-    failed = (Fact.of("file", item.source, item.describe_error()) for item in report.failed)
+    refused = (
+        Failure(item.source.path, item.target, item.remark.removeprefix(REFUSED))
+        for item in report.conversions
+        if name_result(item) == "refused"
+    )
     facts: dict[str, list[Fact]] = defaultdict(list)
     for conversion in report.conversions:
         file = printable(PurePath(conversion.source.path).name)
@@ -183,6 +190,9 @@ def list_batch_sections(report: BatchReport) -> tuple[Section, ...]:
             for remark in section.remarks:
                 facts[section.title] += [replace(fact, name=f"{file}: {fact.name}") for fact in remark.facts]
     return (
-        Section("failed", group_facts(failed)),
+        *(
+            Section(title, group_facts(Fact.of("file", item.source, item.describe_error()) for item in items))
+            for title, items in (("failed", report.failed), ("refused", refused))
+        ),
         *(Section(title, group_facts(them)) for title, them in facts.items()),
     )

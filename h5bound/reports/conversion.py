@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 STRATEGIES: tuple[Strategy, ...] = ("copied", "mixed", "decoded", "metadata")
 """In the order in which reports have them."""
 
+ALREADY_COMPLETE = "already complete"
+"""The remark of a conversion that finds its store complete."""
+
+REFUSED = "the conversion would be refused: "
+"""Begins the remark of a dry run, before the error."""
+
 LINKED = "kept only in _LINKS of the group"
 
 UNWRITTEN = "no values are stored"

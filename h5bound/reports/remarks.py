@@ -25,6 +25,8 @@ OWN_WORDS = (
     (re.compile(r"^[\d,]+ of [\d,]+ chunks "), "some chunks "),
     (re.compile(r"^(external|soft|user-defined) link (?:to|of) .+?: "), r"\1 link: "),
     (re.compile(r"^(external storage|virtual source) '.+?': "), r"\1: "),
+    (re.compile(r"^cannot resume: the (source|external file) .+? changed \(.+?\) "), r"cannot resume: the \1 changed "),
+    (re.compile(r"^the store is complete, but .+? (is|are) missing"), "the store is complete, but keys are missing"),
     (re.compile(r"^attribute ('[^']*'|\"[^\"]*\") "), "attribute "),
 )
 """Parts of reasons that differ from object to object, and what stands for them where a line speaks of several."""

@@ -97,6 +97,22 @@ def test_an_interruption_leaves_one_unfinished_store_and_says_how_to_go_on(tmp_p
     assert [read(out / f"{name}.zarr") for name in "abc"] == [0, 1, 2]
 
 
+def test_failures_of_one_reason_are_one_line(tmp_path: Path, sources: list[Path]) -> None:
+    out = tmp_path / "out"
+    convert(sources[:2], out)
+    report = convert(sources, out, resume=True)
+    assert report.summary().startswith("1 of 3 files converted, 2 already complete, 3 arrays; ")
+    there = convert(sources, out)
+    assert "failed: 3 files: this store exists; resume=True accepts it if it is complete" in repr(there)
+    for number, source in enumerate(sources, 1):
+        source.write_bytes(source.read_bytes() + bytes(number))
+        os.utime(source, (number, number))
+    for planned, title in ((False, "failed"), (True, "refused")):
+        changed = repr(convert(sources, out, resume=True, dry_run=planned))
+        line = f"{title}: 3 files: cannot resume: the source changed since the store was begun; convert again with "
+        assert line in " ".join(changed.split())
+
+
 @pytest.mark.parametrize(
     ("names", "words"),
     [
