@@ -25,7 +25,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
-from h5bound.conversion.batch import convert_all
+from h5bound.conversion.batch import convert_all, place_store
 from h5bound.conversion.preflight import find_unsupported
 from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.resume import judge_target
@@ -147,10 +147,11 @@ def convert(
     source
         The HDF5 file: a path, a URL that fsspec supports, an open `h5py.File`, which is left open, or a binary file
         object, as for `from_hdf5`. Or a list of them, converted one after another: then `target` is a folder, and each
-        ``NAME.h5`` becomes ``NAME.zarr`` in it. A file that fails does not stop the others. Run again with `resume` to
-        convert what is missing.
+        ``NAME.h5`` becomes ``NAME.zarr`` in it. A file that fails does not stop the others, and raises nothing: look at
+        `complete` or `failed` of the report. Run again with `resume` to convert what is missing.
     target
-        The store: a path, a URL that fsspec supports, or a Zarr store object, for example of obstore. A path that ends
+        The store: a path, a URL that fsspec supports, or a Zarr store object, for example of obstore. Text that ends in
+        a slash and is no store is a folder, in which ``NAME.h5`` becomes ``NAME.zarr``. A path that ends
         in ``.zip`` becomes one zip file, which appears once it is complete. The store of a writable icechunk session
         gets one commit, only if the conversion succeeds.
     storage_options
@@ -255,6 +256,7 @@ def convert(
     skip, nbytes = on_unsupported == "skip", checked.window
     if isinstance(source, (list, tuple)):
         return convert_all(source, target, {**options, "report": checked.report}, convert=convert)
+    target = place_store(source, target, options)
     file_options, store_options = share_options(
         source, target, storage_options=storage_options, target_options=target_options
     )

@@ -73,7 +73,8 @@ def from_hdf5(
         `dask.array.from_array` takes. ``"auto"`` gives whole multiples of HDF5 chunks.
     window
         Bytes of blocks between one open and its close, as a number or text like ``"512 MiB"``. None for the dask
-        setting ``h5bound.window`` (in the environment ``DASK_H5BOUND__WINDOW``), which is 1 GiB by default. A compute
+        setting ``h5bound.window`` when the array is made, not when it is computed (in the environment
+        ``DASK_H5BOUND__WINDOW``); 1 GiB by default. A compute
         that needs more is split into windows, each with its own open and close, so that memory stays bounded.
     barrier
         If False, blocks flow downstream as they are read, without windows, and the file is closed after the last read,

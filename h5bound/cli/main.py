@@ -170,7 +170,8 @@ def convert_command(
     """Convert the HDF5 file SOURCE to the Zarr store TARGET. Values and attributes keep all their bits.
 
     With several sources, or if TARGET ends in / and is no store, TARGET is a folder, and each NAME.h5 becomes NAME.zarr
-    in it. A file that fails does not stop the others; --resume converts what is missing.
+    in it. End a folder with / also after *.h5, which may match one file only. A file that fails does not stop the
+    others; --resume converts what is missing.
 
     By default a dataset is copied if Zarr can have its chunks and codecs: the stored bytes stay as they are. Else it is
     decoded, and encoded again with Blosc (zstd, level 5, shuffle) in the chunks that HDF5 has, or in chunks of about
@@ -240,7 +241,8 @@ def finish_batch(report: BatchReport, *, quiet: bool, verbose: bool) -> int:
 def verify_command(source: str, target: str, *, quiet: bool, verbose: int, **options: Any) -> int:
     """Compare the Zarr store TARGET with the HDF5 file SOURCE. Values and attributes are equal if all bits are.
 
-    What the conversion skipped is listed and not compared.
+    What the conversion skipped is listed and not compared. `h5bound convert SOURCE... FOLDER/ --resume --verify`
+    compares many files with their stores, and converts those that are missing.
 
     Exit codes, as those of cmp: 0 equal, 1 different, 2 they cannot be compared, or invalid usage.
     """

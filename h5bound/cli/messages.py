@@ -66,6 +66,8 @@ def name_option(keyword: str, value: str) -> str:
 
     >>> name_option("shards", "{'/a': (1, 2), '*': '1 MiB'}"), name_option("resume", "True")
     ('--shards /a=1,2 --shards 1 MiB', '--resume')
+    >>> name_option("chunks", "{'/a': ''}")
+    '--chunks /a='
     >>> name_option("chunks", "[['/a', [1, 2]]]"), name_option("include", "[]"), name_option("codecs", "''")
     ('--chunks /a=1,2', 'no --include', "--codecs ''")
     """
@@ -86,7 +88,7 @@ def join(value: object) -> str:
     """Return a shape, a glob with a shape, or another value as it is typed."""
     match value:
         case (str(glob), size):
-            return join(size) if glob == "*" else f"{glob}={join(size)}"
+            return join(size) if glob == "*" else f"{glob}={join(size) if size != '' else ''}"
         case tuple() | list():
             return ",".join(map(str, value))
     return str(value) or "''"

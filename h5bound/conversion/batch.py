@@ -40,6 +40,9 @@ if TYPE_CHECKING:
 NODE_DOCUMENTS = ("zarr.json", ".zgroup", ".zarray")
 """Keys that make a folder a store."""
 
+RESUMABLE = ": convert again with resume=True or overwrite=True"
+"""End of the note on an unfinished store, which that on all sources says as well."""
+
 UNKNOWN_NBYTES = 2**20
 """Bytes that the progress counts for each source if no size is known before a source is opened."""
 
@@ -86,7 +89,8 @@ def convert_all(
                 failed.append(Failure(pair.name, pair.target, describe_error(error)))
             except BaseException as error:
                 done = f"{len(conversions):,} of {plural(len(pairs), 'source')} converted"
-                error.add_note(f"{done}; resume=True converts the rest")
+                notes = [note.removesuffix(RESUMABLE) for note in getattr(error, "__notes__", ())]
+                error.__notes__ = [*notes, f"{done}; resume=True converts the rest"]
                 raise
             progress.end_source()
     result = BatchReport(
@@ -144,7 +148,9 @@ def name_source(source: Any) -> str:
     for name in names:
         if isinstance(name, (str, bytes, os.PathLike)) and name:
             return expand_path(name)
-    raise OptionError(f"source: {source!r} has no name to call its store by; convert it without others")
+    raise OptionError(
+        f"source: {source!r} has no name to call its store by; convert it alone, into a store with a name"
+    )
 
 
 def show_name(name: str) -> str:
@@ -194,7 +200,16 @@ def holds_store(folder: Any, storage_options: Mapping[str, Any] | None) -> bool:
 
 def is_folder(target: str, options: Mapping[str, Any]) -> bool:
     """Return whether the target of one source is meant as a folder: it ends in a slash, and is not a store."""
-    return target.endswith(("/", os.sep)) and not holds_store(target, store_options(target, options))
+    if not target.endswith(("/", os.sep)) or target.rstrip("/" + os.sep).endswith(".zip"):
+        return False
+    return not holds_store(target, store_options(target, options))
+
+
+def place_store(source: Any, target: Any, options: Mapping[str, Any]) -> Any:
+    """Return the target of one source: where it is meant as a folder, the store of the source's name in it."""
+    if not isinstance(target, str) or not is_folder(target, options):
+        return target
+    return join(target, f"{name_stem(name_source(source))}.zarr")
 
 
 def check_folder(folder: Any, options: Mapping[str, Any]) -> None:

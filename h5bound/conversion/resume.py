@@ -58,8 +58,11 @@ REFUSALS = {
     "unfinished": UNFINISHED,
     "condemned": UNFINISHED,
     "store": "this store exists; resume=True accepts it if it is complete, overwrite=True replaces it",
-    "other": "not a Zarr store, so overwrite=True does not touch it; choose another target or delete it",
+    "other": "this is a folder that is not a Zarr store; end it with a slash to make a store in it, or choose another "
+    "target",
 }
+
+UNTOUCHED = "not a Zarr store, so overwrite=True does not touch it; choose another target or delete it"
 
 ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata", ".zattrs")
 """Metadata documents of the root; the first three make it a node."""
@@ -80,7 +83,7 @@ def choose_action(target: Target, state: State, *, resume: bool, overwrite: bool
     """Return the action for a state; raise TargetError instead of *refuse*."""
     action = ACTIONS[state][1 if resume else 2 if overwrite else 0]
     if action == "refuse":
-        raise TargetError(f"{target.url}: {REFUSALS[state]}")
+        raise TargetError(f"{target.url}: {UNTOUCHED if overwrite and state == 'other' else REFUSALS[state]}")
     return action
 
 

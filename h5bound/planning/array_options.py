@@ -95,8 +95,8 @@ def check_applied(scan: SourceScan, settings: Settings) -> None:
         f"{option}={glob!r}: matches nothing in {file}{name_close(glob, scan.paths)}"
         for option, glob in find_unmatched(scan.paths, settings)
     ]
-    if not problems and settings.include and not any(is_selected(path, settings) for path in scan.paths):
-        problems.append(f"exclude={list(settings.exclude)}: nothing is left of what include selects in {file}")
+    if not problems and not any(is_selected(path, settings) for path in scan.paths):
+        problems.append(f"exclude={list(settings.exclude)}: leaves nothing to convert in {file}")
     if not problems:
         for option, rules in (("chunks", settings.chunks), ("shards", settings.shards)):
             problems += list_unused(option, rules, scan)
@@ -143,7 +143,18 @@ def list_unused(option: str, rules: Rules, scan: SourceScan) -> Iterator[str]:
             continue
         found = [item for item in scan.datasets if matches(item.record.path, glob)]
         if isinstance(size, tuple) or (not found and glob != "*"):  # bytes may be asked for without a look at the file
-            yield f"{option}={size} for {glob!r}: {explain_unused(size, found, fitting)}"
+            yield f"{name_rule(option, glob, size)}: {explain_unused(size, found, fitting)}"
+
+
+def name_rule(option: str, glob: str, size: Shape | int | None) -> str:
+    """Return a rule as it is given: a glob without a size, or a size for all, or for what a glob matches.
+
+    >>> [name_rule("chunks", glob, (2,)) for glob in ("*", "/a")], name_rule("include", "/b", None)
+    (['chunks=(2,)', "chunks={'/a': (2,)}"], "include='/b'")
+    """
+    if size is None:
+        return f"{option}={glob!r}"
+    return f"{option}={size}" if glob == "*" else f"{option}={{{glob!r}: {size}}}"
 
 
 def list_ndims(dataset: DatasetScan) -> set[int]:

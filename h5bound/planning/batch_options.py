@@ -9,7 +9,7 @@ import h5py
 
 from h5bound.errors import OptionError
 from h5bound.hdf5.hierarchy import read_hierarchy
-from h5bound.planning.array_options import MAX_COMPARED, name_close
+from h5bound.planning.array_options import MAX_COMPARED, name_close, name_rule
 from h5bound.planning.options import make_settings
 from h5bound.planning.selection import is_selected, list_names, matches
 from h5bound.reader.source import H5Source
@@ -101,9 +101,9 @@ def refuse_unused(unused: Sequence[Choice], read: Sequence[Choices]) -> None:
     paths = list(dict.fromkeys(path for item in read[:10] for path in item.paths))
     where = f"any of {plural(len(read), 'file')}"
     sentences = (
-        f"{option}={glob!r}: matches nothing in {where}{name_close(glob, paths)}"
+        f"{name_rule(option, glob, size if glob == '*' else None)}: matches nothing in {where}{name_close(glob, paths)}"
         if not isinstance(size, tuple)
-        else f"{option}={size} for {glob!r}: no dataset that it matches in {where} has as many axes"
+        else f"{name_rule(option, glob, size)}: no dataset that it matches in {where} has as many axes"
         for option, glob, size in unused
     )
     raise OptionError("; ".join(sentences))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -90,17 +91,21 @@ def parse_rules(value: object, option: str, *, sizes: bool) -> Rules:
     if value is None:
         return ()
     rules = value if isinstance(value, Mapping) else {"*": value}
-    return tuple((check_glob(glob, option), parse_size(size, option, sizes=sizes)) for glob, size in rules.items())
+    return tuple(
+        (check_glob(glob, option), parse_size(size, option, glob, sizes=sizes)) for glob, size in rules.items()
+    )
 
 
-def parse_size(value: object, option: str, *, sizes: bool) -> Shape | int:
+def parse_size(value: object, option: str, glob: str, *, sizes: bool) -> Shape | int:
     """Return a shape, or bytes if `sizes`. Raise OptionError if the value is neither."""
     if isinstance(value, (tuple, list)) and all(is_whole(size) and size > 0 for size in value):
         return tuple(map(int, value))
     if sizes and isinstance(value, (int, str, np.integer)):
-        return parse_nbytes(value, option)
+        with suppress(OptionError):
+            return parse_nbytes(value, option)
+    given = repr(value) if glob == "*" else repr({glob: value})
     form = "a shape like (64, 512)" + (" or a size like '64 MiB'" if sizes else "")
-    raise OptionError(f"{option}={value!r}: give {form}, or {{GLOB: {'SIZE' if sizes else 'SHAPE'}}}")
+    raise OptionError(f"{option}={given}: give {form}, or {{GLOB: {'SIZE' if sizes else 'SHAPE'}}}")
 
 
 def is_whole(value: object) -> bool:

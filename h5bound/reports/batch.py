@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
@@ -39,7 +40,8 @@ class Failure:
     def describe_error(self) -> str:
         """Return the error without the names of source and store: of several lines the first one, and one example."""
         error = self.error.removeprefix(f"{self.source}: ").removeprefix(f"{self.target}: ")
-        error = error.replace(self.target, "the store").replace(f"source {self.source}", "source")
+        error = error.replace(self.target, "the store")
+        error = re.sub(rf"(?:the source |the )?{re.escape(self.source)}(?![\w.-])", "the source", error)
         first, *details = map(str.strip, error.splitlines() or [""])
         if details and details[0].endswith(":"):  # a reason, with the objects in the lines below it
             details[:2] = [" ".join(details[:2])]

@@ -88,7 +88,10 @@ def test_an_interruption_leaves_one_unfinished_store_and_says_how_to_go_on(tmp_p
 
     with pytest.raises(KeyboardInterrupt) as caught:
         convert(sources, tmp_path / "out", progress=interrupt, workers=1)
-    assert caught.value.__notes__[-1] == "1 of 3 sources converted; resume=True converts the rest"
+    assert caught.value.__notes__ == [
+        f"{tmp_path / 'out' / 'b.zarr'} is unfinished",
+        "1 of 3 sources converted; resume=True converts the rest",
+    ]
     out = tmp_path / "out"
     assert [(out / f"{name}.zarr" / "zarr.json").exists() for name in "abc"] == [True, False, False]
     assert (out / "b.zarr" / MARKER).exists()
@@ -104,6 +107,8 @@ def test_failures_of_one_reason_are_one_line(tmp_path: Path, sources: list[Path]
     assert report.summary().startswith("1 of 3 files converted, 2 already complete, 3 arrays; ")
     there = convert(sources, out)
     assert "failed: 3 files: this store exists; resume=True accepts it if it is complete" in repr(there)
+    nothing = convert(sources, tmp_path / "none", exclude=["*"])
+    assert "failed: 3 files: exclude=['*']: leaves nothing to convert in the source (" in repr(nothing)
     for number, source in enumerate(sources, 1):
         source.write_bytes(source.read_bytes() + bytes(number))
         os.utime(source, (number, number))
@@ -111,6 +116,34 @@ def test_failures_of_one_reason_are_one_line(tmp_path: Path, sources: list[Path]
         changed = repr(convert(sources, out, resume=True, dry_run=planned))
         line = f"{title}: 3 files: cannot resume: the source changed since the store was begun; convert again with "
         assert line in " ".join(changed.split())
+
+
+def test_the_target_of_one_source_that_ends_in_a_slash_is_a_folder_unless_it_is_a_store(
+    tmp_path: Path, sources: list[Path]
+) -> None:
+    out, store = f"{tmp_path / 'out'}/", tmp_path / "out" / "b.zarr"
+    report = convert(sources[1], out, verify=True)
+    assert Path(report.target) == store
+    assert report.verification is not None
+    assert report.verification.equal
+    assert convert(sources[1], f"{store}/", resume=True).remark == "already complete"
+    assert convert(sources[1], out, resume=True).remark == "already complete"
+    assert Path(convert(sources[1], f"{tmp_path / 'b.zip'}/").target) == tmp_path / "b.zip"
+    (store / "zarr.json").rename(store / MARKER)  # unfinished
+    with pytest.raises(TargetError, match="unfinished conversion"):
+        convert(sources[1], f"{store}/")
+    assert Path(convert(sources[1], "memory://one-source/").target.partition("//")[2]) == Path("one-source/b.zarr")
+
+
+def test_a_folder_without_a_store_is_named_with_the_way_to_convert_into_it(tmp_path: Path, sources: list[Path]) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("keep")
+    for options in ({}, {"resume": True}):
+        with pytest.raises(TargetError, match=r"out: this is a folder that is not a Zarr store; end it with a slash"):
+            convert(sources[0], tmp_path / "out", **options)  # type: ignore[call-overload]  # as a mapping has them
+    with pytest.raises(TargetError, match="overwrite=True does not touch it"):
+        convert(sources[0], tmp_path / "out", overwrite=True)
+    assert convert(sources[0], f"{tmp_path / 'out'}/").complete
 
 
 @pytest.mark.parametrize(

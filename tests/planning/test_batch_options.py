@@ -33,7 +33,8 @@ def sources(tmp_path: Path) -> list[Path]:
     [
         ({"include": ["/imge"]}, "include='/imge': matches nothing in any of 3 files; close to it: /image"),
         ({"exclude": ["/log", "/none"]}, "exclude='/none': matches nothing in any of 3 files"),
-        ({"chunks": {"/log": (2, 2)}}, "for '/log': no dataset that it matches in any of 3 files has as many axes"),
+        ({"chunks": {"/log": (2, 2)}}, r"chunks={'/log': \(2, 2\)}: no dataset that it matches in any"),
+        ({"chunks": (2, 2, 2)}, r"^chunks=\(2, 2, 2\): no dataset that it matches in any of 3 files has as many axes"),
         ({"shards": {"/none": "1 KiB"}}, "shards='/none': matches nothing"),
     ],
     ids=str,
