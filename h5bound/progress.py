@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 REDRAW_SECONDS = 0.1
 """Least time between two drawings of a bar in a notebook."""
 
+FIRST_SECONDS, SURE_SECONDS = 2, 30
+"""Seconds before which no time left is estimated, and from which on it is even if less than 5 % are done."""
+
 BAR_WIDTH = 16
 """Columns of the bar in a terminal, which leaves room for the numbers in 80."""
 
@@ -56,7 +59,10 @@ class Step:
         if self.done and self.seconds:
             parts.append(f"{format_nbytes(round(self.done / self.seconds))}/s")
             left = self.seconds * (self.total - self.done) / self.done
-            parts.append(f"{format_time(left)} left" if self.done < self.total else f"{self.seconds:.1f} s")
+            if self.done == self.total:
+                parts.append(f"{self.seconds:.1f} s")
+            elif self.seconds >= FIRST_SECONDS and (20 * self.done >= self.total or self.seconds >= SURE_SECONDS):
+                parts.append(f"{format_time(left)} left")
         return ", ".join(parts)
 
 

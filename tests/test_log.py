@@ -23,6 +23,7 @@ def source(tmp_path: Path) -> Path:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("g/x", data=range(100), chunks=(10,))
         file["y"] = [1.0]
+        file.create_dataset("unwritten", (8,), "f8", chunks=(4,))
     return tmp_path / "a.h5"
 
 
@@ -32,13 +33,13 @@ def test_the_steps_are_messages_of_the_logger(source: Path, caplog: pytest.LogCa
         h5bound.convert(source, target, verify=True)
     text = caplog.text
     steps = (
-        "a.h5: found 2 groups, 2 datasets",
-        "plan: 1 array to copy, 1 to decode, 808 B",
+        "a.h5: found 2 groups, 3 datasets",
+        "plan: 1 array to copy, 1 to decode, 1 without chunks to write, 808 B",
         "a.zarr: start; 2 of 2 units to write",
-        "window 1 of 1 was read",
+        "window 1 of 1 was read, and the file closed\n",
         "the store is complete",
-        "a.zarr: 2 arrays (1 copied, 1 decoded), 2 groups; ",
-        "a.h5: equal; 2 arrays",
+        "a.zarr: 3 arrays (1 copied, 1 decoded, 1 metadata), 2 groups; ",
+        "a.h5: equal; 3 arrays",
     )
     places = [text.index(step) for step in steps]
     assert places == sorted(places)

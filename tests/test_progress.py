@@ -90,6 +90,13 @@ def test_a_function_is_told_only_what_has_a_size() -> None:
             id="half",
         ),
         pytest.param(
+            Step("converting", done=1024, total=2048, seconds=1.0), "1.0 KiB of 2.0 KiB, 1.0 KiB/s", id="too early"
+        ),
+        pytest.param(Step("converting", done=1, total=2048, seconds=10.0), "1 B of 2.0 KiB, 0 B/s", id="too little"),
+        pytest.param(
+            Step("converting", done=100, total=10000, seconds=30.0), "100 B of 9.8 KiB, 3 B/s, 49:30 left", id="slow"
+        ),
+        pytest.param(
             Step("converting", done=2048, total=2048, seconds=2.0), "2.0 KiB of 2.0 KiB, 1.0 KiB/s, 2.0 s", id="done"
         ),
     ],

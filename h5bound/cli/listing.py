@@ -79,8 +79,9 @@ def show_tree(console: Console, title: str, listing: Listing) -> None:
                 text = format_value(value, limit=MAX_VALUE if console.is_terminal else None)
                 node.add(Text(printable(f"{name} = {text}"), style="dim"))
         if any(entry.hidden):
-            groups, datasets = entry.hidden
-            node.add(Text(f"… {plural(groups, 'group')}, {plural(datasets, 'dataset')}", style="dim"))
+            groups, datasets, links = entry.hidden
+            counts = [plural(groups, "group"), plural(datasets, "dataset"), *([plural(links, "link")] if links else [])]
+            node.add(Text(f"… {', '.join(counts)}", style="dim"))
     console.print(root)
     for line in footnotes.lines():
         console.print(Text(printable(line)))
@@ -98,7 +99,9 @@ def format_entry(entry: Entry, name: str, footnotes: Footnotes) -> Text:
     if entry.dataset is not None:
         dtype = describe_type(entry.dataset.record.dtype)
         first = f"{describe_shape(entry.dataset)} {dtype}"
-        text = ", ".join(filter(None, [first, *describe_storage(entry.dataset), footnotes.mark(entry.dataset)]))
+        mark = footnotes.mark(entry.dataset)
+        text = ", ".join([first, *describe_storage(entry.dataset)])
+        text += f"{' ' if mark.startswith('[') else ', '}{mark}" if mark else ""
     return line.append(f"  {printable(text)}", style="default")
 
 
@@ -139,7 +142,7 @@ def _entry_to_dict(entry: Entry) -> dict[str, Any]:
     if entry.dataset is not None:
         fields |= _dataset_to_dict(entry.dataset)
     if any(entry.hidden):
-        fields["hidden"] = {"groups": entry.hidden[0], "datasets": entry.hidden[1]}
+        fields["hidden"] = dict(zip(("groups", "datasets", "links"), entry.hidden, strict=True))
     if entry.attributes:
         fields["attributes"] = {name: value_to_json(value) for name, value in entry.attributes.items()}
     return fields

@@ -33,6 +33,13 @@ class Examples(click.Command):
 class Command(Examples):
     """A command with examples."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the options. Raise UsageError if two of them contradict each other."""
+        rest = super().parse_args(ctx, args)
+        if ctx.params.get("quiet") and ctx.params.get("verbose"):
+            raise click.UsageError("--quiet and --verbose contradict each other; pass one of them.", ctx)
+        return rest
+
 
 class Group(Examples, click.Group):
     """A group of commands with examples."""

@@ -289,7 +289,7 @@ def make_decoder(filters: tuple[Filter, ...], nbytes: int) -> Decoder:
     for entry in filters:
         spec = FILTERS.get(entry.id)
         if spec is None:
-            raise UnsupportedError(f"filter {entry.id} ({entry.name}) can only be decoded by HDF5")
+            raise UnsupportedError(f"filter {entry.name or entry.id} can only be decoded by HDF5")
         if spec.library and importlib.util.find_spec(spec.library) is None:
             raise UnsupportedError(f"filter {spec.name} needs {spec.library}: pip install 'h5bound[filters]'")
         if not spec.accepts(entry.options, nbytes):
@@ -318,7 +318,10 @@ def translate_codecs(filters: tuple[Filter, ...], nbytes: int) -> tuple[tuple[Co
     for entry in filters:
         spec = FILTERS.get(entry.id)
         if spec is None or spec.codec is None:
-            return None, f"no Zarr codec reads what HDF5's filter {spec.name if spec else entry.id} writes"
+            return (
+                None,
+                f"no Zarr codec reads what HDF5's filter {spec.name if spec else entry.name or entry.id} writes",
+            )
         if not spec.accepts(entry.options, nbytes):
             return None, f"no Zarr codec reads HDF5's filter {spec.name} with the settings {entry.options}"
         if spec.name == "shuffle" and (size < 0 or size % entry.options[0]):

@@ -262,7 +262,8 @@ class UnitsUsed(Callback):  # type: ignore[misc]  # dask's Callback is untyped
 
 def log_window(number: int, windows: int, counted: ByteCount) -> None:
     """Log that the source was read for a window, and closed."""
-    LOGGER.info("window %d of %d was read, and the file closed; %s done", number, windows, counted)
+    done = f"; {counted} done so far" if counted.done else ""  # nothing of the first window is written yet
+    LOGGER.info("window %d of %d was read, and the file closed%s", number, windows, done)
 
 
 def is_close(key: Any) -> bool:

@@ -70,8 +70,8 @@ class Entry:
     dataset: DatasetEntry | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Attributes as plain values; empty if they were not asked for."""
-    hidden: tuple[int, int] = (0, 0)
-    """Groups and datasets below a group that are not listed."""
+    hidden: tuple[int, int, int] = (0, 0, 0)
+    """Groups, datasets and links below a group that are not listed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +198,7 @@ class EntryReader:
             kind=kind,
             dataset=self.read_dataset(item, detail) if isinstance(detail, DatasetRecord) else None,
             attributes=read_values(item, self.resolve) if self.attributes else {},
-            hidden=(hidden[path, "group"], hidden[path, "dataset"]),
+            hidden=(hidden[path, "group"], hidden[path, "dataset"], hidden[path, "link"]),
         )
 
     def read_dataset(self, dataset: h5py.Dataset, record: DatasetRecord, *, with_access: bool = True) -> DatasetEntry:

@@ -176,7 +176,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
     if manifest is not None:
         check_filters_installed(record, manifest)
     elif record.layout == "chunked":
-        copy_chain, no_copy_reason = None, "HDF5 returns a wrong chunk index"
+        copy_chain, no_copy_reason = None, "HDF5 does not say reliably where its chunks are"
     if zarr_format == 2 and attributes.fill is None and fill.exact and has_unwritten(record, manifest):
         note_masking(context, record, fill=fill, attributes=attributes)
     if zarr_type.form in FORM_NOTES:

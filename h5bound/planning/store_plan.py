@@ -97,11 +97,13 @@ def plan_store(scan: SourceScan, settings: Settings, limits: Limits, window: int
     for array in arrays:
         LOGGER.debug("%s: %s, %s", array.path, array.strategy, "; ".join(array.reasons) or "as it is stored")
     units = tuple(plan_units(arrays, window))
-    decoded = sum(array.strategy != "copy" for array in arrays)
+    copied = sum(array.strategy == "copy" and len(array.chunk_coords) > 0 for array in arrays)
+    empty = sum(not len(array.chunk_coords) for array in arrays)
     LOGGER.info(
-        "plan: %s to copy, %s to decode, %s",
-        plural(len(arrays) - decoded, "array"),
-        f"{decoded:,}",
+        "plan: %s to copy, %s to decode, %s without chunks to write, %s",
+        plural(copied, "array"),
+        f"{len(arrays) - copied - empty:,}",
+        f"{empty:,}",
         format_nbytes(sum(unit.nbytes for unit in units)),
     )
     return StorePlan(tuple(arrays), units, tuple(skipped))

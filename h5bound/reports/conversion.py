@@ -172,8 +172,11 @@ def describe_sizes(report: ConversionReport, arrays: Sequence[Converted]) -> tup
 
 def list_sections(report: ConversionReport) -> tuple[Section, ...]:
     """Return what was not converted, what looks different in the store, and why chunks were not copied."""
-    # an array counts for each of its reasons
-    decoded = ((a.path, reason) for a in report.arrays if a.how in ("decoded", "mixed") for reason in a.reasons)
+    decoded = [
+        Fact.of("array", a.path, "; ".join(LAYOUTS.get(reason, reason) for reason in a.reasons))
+        for a in report.arrays
+        if a.how in ("decoded", "mixed") and a.reasons
+    ]
     return (
         Section("skipped", group_facts(item.to_fact() for item in report.skipped if not item.asked)),
         Section("note", group_facts(Fact.of("object", item.path, item.note) for item in report.notes)),
@@ -182,9 +185,7 @@ def list_sections(report: ConversionReport) -> tuple[Section, ...]:
             "links",
             group_facts(Fact.of(f"{item.kind} link", f"{item.path}{ARROW}{item.to}", LINKED) for item in report.links),
         ),
-        Section(
-            "not copied", group_facts(Fact.of("array", path, LAYOUTS.get(reason, reason)) for path, reason in decoded)
-        ),
+        Section("not copied", group_facts(decoded)),
         Section(
             "metadata", group_facts(Fact.of("array", a.path, UNWRITTEN) for a in report.arrays if a.how == "metadata")
         ),

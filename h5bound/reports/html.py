@@ -22,10 +22,15 @@ MAX_ROWS = 12
 NAME_WIDTH = 120
 """Characters of a name or reason."""
 
+LONG = 32
+"""Characters of a cell from which on it is folded where the page is narrow."""
+
 STYLE = """<style>
 .h5bound-report table {border-collapse: collapse; margin: .4em 0}
 .h5bound-report th, .h5bound-report td {text-align: right; padding: .1em .8em .1em 0; background: none; color: inherit}
-.h5bound-report .text {text-align: left}
+.h5bound-report th, .h5bound-report td {white-space: nowrap}
+.h5bound-report .text, .h5bound-report .long {text-align: left}
+.h5bound-report .long {white-space: normal; overflow-wrap: anywhere}
 .h5bound-report th {border-bottom: 1px solid; font-weight: 600}
 .h5bound-report summary {cursor: pointer}
 .h5bound-report ul {margin: .2em 0 .4em 0; padding-left: 2em}
@@ -73,7 +78,8 @@ def render_table(table: Table, limit: int) -> str:
 
 def cell(tag: str, text: str, *, left: bool) -> str:
     """Return a cell of a table."""
-    return f"<{tag}{' class=text' if left else ''}>{show(text, NAME_WIDTH)}"
+    kind = " class=long" if left and len(text) > LONG else " class=text" if left else ""
+    return f"<{tag}{kind}>{show(text, NAME_WIDTH)}"
 
 
 def render_section(section: Section, limit: int) -> str:

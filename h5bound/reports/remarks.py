@@ -16,13 +16,13 @@ EXAMPLES = 3
 """Things that a line names at most."""
 
 EXAMPLE_WIDTH = 40
-"""Characters of such a name."""
+"""Characters of such a name, more where lines are long; in a pipe no name is cut."""
 
 FORMS = (*((limit, examples) for examples in (3, 1) for limit in (10, 7, 5, 4)), (3, 1), (2, 1))
 """Numbers of remarks of one kind, and of things that each names: what is shown, as far as it fits."""
 
 OWN_WORDS = (
-    (re.compile(r"^[\d,]+ of [\d,]+ chunks "), "some chunks "),
+    (re.compile(r"(?:^|(?<=; ))[\d,]+ of [\d,]+ chunks "), "some chunks "),
     (re.compile(r"^(external|soft|user-defined) link (?:to|of) .+?: "), r"\1 link: "),
     (re.compile(r"^(external storage|virtual source) '.+?': "), r"\1: "),
     (re.compile(r"^cannot resume: the (source|external file) .+? changed \(.+?\) "), r"cannot resume: the \1 changed "),
@@ -53,10 +53,10 @@ class Fact:
         """Return a fact with names and reasons as they are in a report."""
         return cls(noun, printable(name), printable(reason))
 
-    def abbreviate(self) -> str:
-        """Return a name that is not long, without what a link refers to if that would make it so."""
-        name = self.name if len(self.name) <= EXAMPLE_WIDTH else self.name.partition(ARROW)[0]
-        return cut(name, EXAMPLE_WIDTH)
+    def abbreviate(self, width: int) -> str:
+        """Return a name of at most `width` characters, without what a link refers to if that would make it longer."""
+        name = self.name if len(self.name) <= width else self.name.partition(ARROW)[0]
+        return cut(name, width)
 
     @property
     def label(self) -> str:
@@ -78,7 +78,8 @@ class Remark:
         """Return the line that names so many of the things, fewer if it is wider than `width` otherwise."""
         if len(self.facts) == 1:
             return str(self.facts[0])
-        named = [fact.abbreviate() for fact in self.facts[:examples]]
+        longest = max(EXAMPLE_WIDTH, (width or 0) // (2 * EXAMPLES))
+        named = [fact.abbreviate(longest) for fact in self.facts[:examples]]
         more = ["…"] if len(self.facts) > examples else []
         line = f"{plural(len(self.facts), self.facts[0].noun)}: {self.reason} ({', '.join([*named, *more])})"
         return line if width is None or len(line) <= width or examples == 1 else self.describe(examples - 1, width)
@@ -105,7 +106,7 @@ class Section:
         """Return a line for each of so many remarks, and one for the others; a line takes two rows at most."""
         room = 2 * width - len(self.title) - 2
         remarks = [remark.describe(examples, room) for remark in self.remarks[:limit]]
-        lines = [f"{self.title}: {text if len(text) <= room else f'{text[: room - 1]}…'}" for text in remarks]
+        lines = [f"{self.title}: {cut_end(text, room)}" for text in remarks]
         rest = self.remarks[limit:]
         if rest:
             count = sum(len(remark.facts) for remark in rest)
@@ -116,6 +117,18 @@ class Section:
     def list_all(self) -> list[str]:
         """Return a line for each thing."""
         return [f"{self.title}: {fact}" for remark in self.remarks for fact in remark.facts]
+
+
+def cut_end(text: str, width: int) -> str:
+    """Return text of at most `width` characters; a bracket that is cut is closed.
+
+    >>> cut_end("2 objects: odd (/a, /b)", 21), cut_end("2 objects: odd (/a, /b)", 12)
+    ('2 objects: odd (/a,…)', '2 objects: …')
+    """
+    if len(text) <= width:
+        return text
+    kept = text[: width - 2]
+    return f"{kept}…)" if kept.count("(") > kept.count(")") else f"{text[: width - 1]}…"
 
 
 def group_facts(facts: Iterable[Fact]) -> tuple[Remark, ...]:

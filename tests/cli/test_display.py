@@ -7,10 +7,11 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from h5bound.cli.display import show_report
+from h5bound.cli.display import PLAIN_WIDTH, show_report
 from h5bound.reports.batch import BatchReport, Failure
 from h5bound.reports.conversion import ConversionReport
 from h5bound.reports.entries import Converted, Difference, Link, ReportNote, Skipped, SourceInfo
+from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.verification import VerificationReport
 
 
@@ -110,6 +111,26 @@ def test_on_a_narrow_terminal_names_come_first(width: int) -> None:
     assert max(map(len, lines)) <= width
     assert [line.split()[0] for line in lines[-3:]] == ["/array0", "/array1", "/array2"]
     assert any("/array0" in line and "1.0 GiB" in line for line in lines) == (width > 40)
+
+
+def make_named(count: int, name: str) -> ConversionReport:
+    """Return a report that skipped so many arrays whose names begin in this way."""
+    skipped = tuple(Skipped(f"{name}{i}", "no Zarr form") for i in range(count))
+    return ConversionReport(make_report(0).source, "a.zarr", True, 1.0, "1", (Converted("/", ""),), skipped)
+
+
+def test_in_a_pipe_no_name_is_cut() -> None:
+    name = f"/entry/{'instrument_' * 10}"
+    assert f"{name}0, {name}1)" in "".join(print_lines(make_named(2, name), width=PLAIN_WIDTH))
+    assert "…" in "".join(print_lines(make_named(2, name), width=80))
+
+
+def test_a_list_that_is_cut_ends_with_its_bracket() -> None:
+    facts = [Fact.of("object", f"/value{i}", "odd " * 42) for i in range(2)]
+    (line,) = Section("skipped", group_facts(facts)).list_lines(3, 100)
+    assert line.startswith("skipped: 2 objects: odd odd")
+    assert line.endswith(" (/value0,…)")
+    assert len(line) == 200
 
 
 def test_a_source_that_failed_is_one_line() -> None:

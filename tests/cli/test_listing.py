@@ -64,12 +64,12 @@ def test_a_line_names_dimensions_type_storage_and_access(path: Path, capsys: pyt
         f"temperature  (time=3, x=40) float32 big-endian, 3 chunks (1, 40), deflate 4, {stored} B of 480 B"
     )
     assert line_of("time", out) == "time  (time=3) float64, contiguous, 24 B"
-    assert line_of("title", out) == "title  (2) text, contiguous, 32 B + text, [1]"
+    assert line_of("title", out) == "title  (2) text, contiguous, 32 B + text [1]"
 
 
 def test_a_reason_stands_once_with_its_count(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = run(path, capsys=capsys)
-    assert out.count(", [1]") == 3
+    assert out.count(" [1]\n") == 3
     assert out.count("Python objects") == 1
     assert "[1] read through h5py: text, sequences and references become Python objects; 3 datasets\n" in out
 
@@ -161,8 +161,16 @@ def test_json_is_one_object_with_all_that_the_tree_shows(path: Path, capsys: pyt
 def test_json_counts_what_depth_hides(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     document = json.loads(run(path, "--json", "--depth", "1", capsys=capsys))
     assert [item["path"] for item in document["objects"]] == ["/", "/entry", "/soft"]
-    assert document["objects"][1]["hidden"] == {"groups": 2, "datasets": 5}
+    assert document["objects"][1]["hidden"] == {"groups": 2, "datasets": 5, "links": 0}
     assert document["datasets"] == 5
+
+
+def test_depth_counts_links_that_it_hides(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with h5py.File(path, "a") as file:
+        file["entry/again"] = h5py.SoftLink("/entry")
+    assert "… 2 groups, 5 datasets, 1 link\n" in run(path, "--depth", "1", capsys=capsys)
+    document = json.loads(run(path, "--json", "--depth", "1", capsys=capsys))
+    assert document["objects"][1]["hidden"] == {"groups": 2, "datasets": 5, "links": 1}
 
 
 def write_filtered(path: Path, number: int, name: str, *, mask: int | None = 0, **options: Any) -> None:
@@ -194,7 +202,7 @@ def test_chunks_that_skipped_a_filter_are_read_without_it(tmp_path: Path, capsys
     write_filtered(tmp_path / "a.h5", 305, "skipped", mask=1)
     write_filtered(tmp_path / "a.h5", 305, "unwritten", mask=None)
     out = run(tmp_path / "a.h5", capsys=capsys)
-    assert out.count(", [1]") == 2
+    assert out.count(" [1]\n") == 2
     assert "cannot be read" not in out
     with h5py.File(tmp_path / "a.h5") as file:
         assert [len(file[name][()]) for name in file] == [4, 4]
@@ -218,17 +226,17 @@ def test_sizes_of_variable_length_are_not_compared(tmp_path: Path, capsys: pytes
         file.create_dataset("rows", (2,), h5py.vlen_dtype(">i4"))
         file.create_dataset("refs", data=[file.ref], dtype=h5py.ref_dtype)
     out = run(tmp_path / "a.h5", capsys=capsys)
-    assert line_of("text", out).startswith("text  () text, contiguous, 16 B + text, ")
+    assert line_of("text", out).startswith("text  () text, contiguous, 16 B + text [1]")
     assert line_of("fixed", out).startswith("fixed  () text of 13 B, contiguous, 13 B")
-    assert line_of("rows", out).startswith("rows  (2) sequences of int32 big-endian, contiguous, 0 B + values, ")
-    assert line_of("refs", out).startswith("refs  (1) reference, contiguous, 8 B, ")
+    assert line_of("rows", out).startswith("rows  (2) sequences of int32 big-endian, contiguous, 0 B + values [1]")
+    assert line_of("refs", out).startswith("refs  (1) reference, contiguous, 8 B [1]")
     assert "13 B" in out.splitlines()[-1].partition("; values of ")[2]
 
 
 def test_a_virtual_dataset_has_the_size_of_its_values(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd_files.write_virtual(tmp_path / "a.h5")
     out = run(tmp_path / "a.h5", capsys=capsys)
-    assert line_of("inside", out) == "inside  (4, 5) int64, virtual, 160 B, [1]"
+    assert line_of("inside", out) == "inside  (4, 5) int64, virtual, 160 B [1]"
     assert "[1] read through h5py: it is virtual; 8 datasets\n" in out
 
 

@@ -285,6 +285,18 @@ def run_on_a_terminal(arguments: list[str], *, columns: int, directory: Path) ->
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="pseudo-terminals")
+@pytest.mark.parametrize(
+    "command", [["convert", "a.h5", "a.zarr"], ["verify", "a.h5", "a.zarr"], ["demo"]], ids=" ".join
+)
+def test_quiet_and_verbose_contradict_each_other(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([*command, "-q", "-v"]) == 2
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .endswith("--quiet and --verbose contradict each other; pass one of them.")
+    )
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_terminal_shows_a_bar_and_a_table_that_fits(columns: int, tmp_path: Path) -> None:
     out = run_on_a_terminal(["demo"], columns=columns, directory=tmp_path)

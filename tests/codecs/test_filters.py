@@ -160,6 +160,19 @@ def test_zarr_reads_the_stored_bytes_with_the_codecs_of_the_table(
             assert np.asarray(array[region]).astype(part.dtype).tobytes() == part.tobytes()
 
 
+@pytest.mark.parametrize("name", ["scaleoffset", "nbit"])
+def test_a_filter_that_only_hdf5_undoes_is_named(name: str, tmp_path: Path) -> None:
+    plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    plist.set_chunk((4,))
+    plist.set_scaleoffset(h5py.h5z.SO_INT, 0) if name == "scaleoffset" else plist.set_filter(h5py.h5z.FILTER_NBIT)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        space, number = h5py.h5s.create_simple((4,)), h5py.h5t.STD_I32LE
+        filters = read_filters(h5py.h5d.create(file.id, b"x", number, space, plist))
+    assert translate_codecs(filters, 16) == (None, f"no Zarr codec reads what HDF5's filter {name} writes")
+    with pytest.raises(UnsupportedError, match=rf"^filter {name} can only be decoded by HDF5"):
+        make_decoder(filters, 16)
+
+
 def raw_store(
     values: np.ndarray[Any, Any],
     chunks: tuple[int, ...],

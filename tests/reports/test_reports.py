@@ -112,6 +112,22 @@ def test_the_repr_says_what_was_left_out_and_what_was_not_kept() -> None:
     ]
 
 
+def test_an_array_that_is_not_copied_counts_once() -> None:
+    big, few = "big-endian text", "3 of 20 chunks re-encoded"
+    report = conversion(
+        converted=(
+            Converted("/a", "a", "decoded", 1, 10, 12, ("contiguous", big)),
+            Converted("/b", "b", "decoded", 1, 10, 12, ("contiguous", few)),
+            Converted("/c", "c", "decoded", 1, 10, 12, ("contiguous", "4 of 9 chunks re-encoded")),
+        ),
+    )
+    plain = "contiguous in the file, without chunks"
+    assert [line.strip(" >") for line in repr(report).splitlines() if "not copied" in line] == [
+        f"not copied: 2 arrays: {plain}; some chunks re-encoded (/b, /c)",
+        f"not copied: /a: {plain}; {big}",
+    ]
+
+
 def test_what_is_not_there_is_not_counted() -> None:
     assert conversion(converted=(Converted("/", ""),)).summary() == "no arrays, 1 group; complete"
     assert conversion(complete=False).summary() == "1 array (1 copied), 1 group; 380 B stored; dry run: nothing written"
