@@ -26,6 +26,7 @@ from h5bound.planning.store_plan import select_chunks
 from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED
 from h5bound.stores.conflicts import check_source
 from h5bound.stores.lock import MARKER, parse_marker
+from h5bound.stores.target import LocalTarget
 from h5bound.zarr_model.array_spec import shard_counts
 from h5bound.zarr_model.node_names import RESERVED_KEYS
 
@@ -58,11 +59,12 @@ REFUSALS = {
     "unfinished": UNFINISHED,
     "condemned": UNFINISHED,
     "store": "this store exists; resume=True accepts it if it is complete, overwrite=True replaces it",
-    "other": "this is a folder that is not a Zarr store; end it with a slash to make a store in it, or choose another "
-    "target",
+    "other": "not a Zarr store, so it stays as it is, also with overwrite=True; choose another target or delete it",
 }
 
-UNTOUCHED = "not a Zarr store, so overwrite=True does not touch it; choose another target or delete it"
+FOLDER = (
+    "this is a folder that is not a Zarr store; end it with a slash to make a store in it, or choose another target"
+)
 
 ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata", ".zattrs")
 """Metadata documents of the root; the first three make it a node."""
@@ -83,7 +85,8 @@ def choose_action(target: Target, state: State, *, resume: bool, overwrite: bool
     """Return the action for a state; raise TargetError instead of *refuse*."""
     action = ACTIONS[state][1 if resume else 2 if overwrite else 0]
     if action == "refuse":
-        raise TargetError(f"{target.url}: {UNTOUCHED if overwrite and state == 'other' else REFUSALS[state]}")
+        is_folder = state == "other" and isinstance(target, LocalTarget) and not overwrite
+        raise TargetError(f"{target.url}: {FOLDER if is_folder else REFUSALS[state]}")
     return action
 
 

@@ -54,8 +54,8 @@ class ZipTarget(Target):
         """Raise TargetError if a file without keys is at the path."""
         if self.store.read_only and self.path.exists() and self.keys.is_empty():
             raise TargetError(
-                f"{self.url}: this is a file that is not a Zarr store, and is not touched; choose another target or "
-                "delete it"
+                f"{self.url}: not a Zarr store, so it stays as it is, also with overwrite=True; choose another "
+                "target or delete it"
             )
 
     def begin(self, message: str, *, overwrite: bool) -> AbstractContextManager[tuple[Target, Marker]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,8 +142,12 @@ def test_a_folder_without_a_store_is_named_with_the_way_to_convert_into_it(tmp_p
     for options in ({}, {"resume": True}):
         with pytest.raises(TargetError, match=r"out: this is a folder that is not a Zarr store; end it with a slash"):
             convert(sources[0], tmp_path / "out", **options)  # type: ignore[call-overload]  # as a mapping has them
-    with pytest.raises(TargetError, match="overwrite=True does not touch it"):
+    with pytest.raises(TargetError, match="out: not a Zarr store, so it stays as it is, also with overwrite=True"):
         convert(sources[0], tmp_path / "out", overwrite=True)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as other:
+        other.writestr("notes.txt", "keep")
+    with pytest.raises(TargetError, match=r"a\.zip: not a Zarr store, so it stays as it is"):
+        convert(sources[0], tmp_path / "a.zip")
     assert convert(sources[0], f"{tmp_path / 'out'}/").complete
 
 
