@@ -198,9 +198,10 @@ def list_changed_files(there: Mapping[str, Any], here: Mapping[str, Any]) -> Ite
         ("source", [there.get("source")], [here["source"]]),
         ("external file", there.get("external", []), here.get("external", [])),
     ):
-        known = {str(one.get("path")): one for one in ones if isinstance(one, dict)}
+        before = [one for one in ones if isinstance(one, dict)] if isinstance(ones, list) else []
+        known = {str(one.get("path")): one for one in before}
         for other in others:
-            if other not in ones and str(other["path"]) in known:
+            if other not in before and str(other["path"]) in known:
                 change = describe_file_change(known[str(other["path"])], other)
                 yield f"the {role} {text_from_json(other['path'])} changed{change}"
 

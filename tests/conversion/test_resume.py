@@ -193,6 +193,26 @@ def test_work_of_another_version_is_refused(source: Path, target: Path) -> None:
         convert(source, target, resume=True)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"source": 3},
+        {"source": {"path": "a.h5"}},
+        {"source": {"path": "a.h5", "size": "1", "mtime_ns": 2**80, "stamps": 5}},
+        {"external": 7},
+        {"external": [1, {"path": []}]},
+    ],
+    ids=str,
+)
+def test_a_damaged_marker_is_refused_as_the_work_of_another_conversion(
+    damage: dict[str, Any], source: Path, target: Path
+) -> None:
+    interrupt(source, target)
+    (target / MARKER).write_text(json.dumps({**json.loads((target / MARKER).read_text()), "fingerprint": "", **damage}))
+    with pytest.raises(TargetError, match=r"cannot resume: .*overwrite=True"):
+        convert(source, target, resume=True)
+
+
 def test_work_by_other_rules_of_the_same_version_is_refused(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
