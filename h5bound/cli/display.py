@@ -74,6 +74,8 @@ def show_report(
     table, lines = digest.table, [line for section in digest.sections for line in section.list_all()]
     if not verbose:
         table, lines = choose_rows(digest, height=SCREEN_ROWS - used, width=width)
+        if width >= PLAIN_WIDTH:  # no screen to fill: each reason, with a few of the objects
+            lines = [line for section in digest.sections for line in section.list_lines(len(section.remarks), width)]
     if table.rows:
         console.print(make_table(table, width, fold=verbose))
     for line in lines:

@@ -125,6 +125,18 @@ def test_in_a_pipe_no_name_is_cut() -> None:
     assert "…" in "".join(print_lines(make_named(2, name), width=80))
 
 
+def test_in_a_pipe_and_with_verbose_no_reason_is_left_out() -> None:
+    failed = tuple(Failure(f"/data/{i}.h5", f"/out/{i}.zarr", f"/data/{i}.h5: reason {i}") for i in range(54))
+    report = BatchReport("/out", 1.0, "1", failed=failed)
+    for lines in (print_lines(report, width=PLAIN_WIDTH), print_lines(report, verbose=True)):
+        assert [line for line in lines if "failed: " in line] == [
+            f"failed: /data/{i}.h5: reason {i}" for i in range(54)
+        ]
+    lines = print_lines(report)
+    assert len(lines) <= 24
+    assert lines[-1] == "--verbose lists all"
+
+
 def test_a_list_that_is_cut_ends_with_its_bracket() -> None:
     facts = [Fact.of("object", f"/value{i}", "odd " * 42) for i in range(2)]
     (line,) = Section("skipped", group_facts(facts)).list_lines(3, 100)
