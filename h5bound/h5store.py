@@ -22,7 +22,7 @@ from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import SUGGESTION_LENGTH, SUGGESTIONS, open_object
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.listing.entries import DatasetEntry, EntryReader, read_dimension_names, split_path
-from h5bound.listing.reprs import MAX_LINES, MAX_ROWS, Row, read_row, render_html, render_text
+from h5bound.listing.reprs import MAX_LINES, MAX_ROWS, Count, Row, read_row, render_html, render_text
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.source import H5Source
 
@@ -40,7 +40,8 @@ class H5Store(Mapping[str, da.Array]):
     """All datasets of an HDF5 file as dask arrays that share one open and one close per compute.
 
     The file is open while its metadata is read, and closed when the store is made. The keys are the paths of the
-    datasets. Iteration yields each dataset once, by its first path in name order; other links to it are keys as well.
+    datasets. Iteration yields each dataset once, by its first path in name order; other links to it are keys as well,
+    which key completion offers and iteration does not yield.
     A dataset that h5py cannot read is among the keys; accessing it raises what `from_hdf5` raises. The path of a group
     is a key as well, which iteration does not yield: it gives the `H5Store` of that group. As in h5py, paths are
     relative to the group of the store, and a path that begins with a slash starts at the root of the file.
@@ -107,6 +108,7 @@ class H5Store(Mapping[str, da.Array]):
         self._lifecycle = self._make_lifecycle(source)
         self._records = {record.path: record for record in hierarchy.datasets}
         self._groups = dict.fromkeys(hierarchy.groups)
+        self._links = {link.path: link.kind for link in hierarchy.links}
 
     @shorten_tracebacks
     def __getitem__(self, name: str) -> Any:  # an array, or a store for the path of a group
@@ -189,7 +191,7 @@ class H5Store(Mapping[str, da.Array]):
 
     def __repr__(self) -> str:
         rows = [Row(self._relative(path), DatasetEntry(record=record)) for path, record in self._first(MAX_LINES)]
-        return render_text(self._describe(), rows, count=len(self), groups=len(self._groups) - 1)
+        return render_text(self._describe(), rows, total=self._count())
 
     def _repr_html_(self) -> str:
         problem = ""
@@ -200,11 +202,19 @@ class H5Store(Mapping[str, da.Array]):
         except H5BoundError as error:
             rows = [Row(self._relative(path), DatasetEntry(record=record)) for path, record in self._first(MAX_ROWS)]
             problem = str(error)
-        groups = len(self._groups) - 1
-        return render_html(self._describe(), rows, count=len(self), groups=groups, problem=problem)
+        return render_html(self._describe(), rows, total=self._count(), problem=problem)
 
     def _ipython_key_completions_(self) -> list[str]:
-        return sorted([*self, *self.groups()])
+        return sorted([*self, *self.groups(), *self._list_links()])
+
+    def _list_links(self) -> list[str]:
+        """Return the paths of the links that may be followed."""
+        followed = {"hard", "soft", *(["external"] if self._allowed else [])}
+        return [self._relative(path) for path, kind in self._links.items() if kind in followed]
+
+    def _count(self) -> Count:
+        """Return the numbers that the reprs show."""
+        return Count(datasets=len(self), groups=len(self._groups) - 1, links=len(self._links))
 
     def _first(self, limit: int) -> list[tuple[str, DatasetRecord]]:
         """Return the first datasets."""
@@ -232,7 +242,7 @@ class H5Store(Mapping[str, da.Array]):
 
     def _explain(self, name: str, error: DatasetNotFoundError) -> DatasetNotFoundError:
         """Return an error with the names in the whole store that are close to a name, without a long traceback."""
-        names = [*self, *self.groups()][:SUGGESTIONS]
+        names = [*self, *self.groups(), *self._list_links()][:SUGGESTIONS]
         last = split_path(name)[-1:]
         close = [other for other in names if split_path(other)[-1:] == last]
         if not close and len(name) <= SUGGESTION_LENGTH:

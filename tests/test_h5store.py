@@ -56,7 +56,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_the_repr_is_a_line_for_each_dataset(path: Path) -> None:
     assert repr(H5Store(path)).splitlines() == [
-        f"<H5Store of {path}: 4 datasets, 2 groups",
+        f"<H5Store of {path}: 4 datasets, 2 groups, 2 links",
         "  entry/detector/<b>odd & name  (1) text",
         "  entry/detector/counts         (5) int64",
         "  entry/temperature             (3, 40) float32 big-endian",
@@ -126,15 +126,23 @@ def test_the_html_of_a_file_that_is_gone_says_so(path: Path) -> None:
     assert "entry/temperature" in html
 
 
-def test_keys_complete_to_datasets_and_groups(path: Path) -> None:
-    assert H5Store(path)._ipython_key_completions_() == [
+def test_keys_complete_to_datasets_groups_and_links_that_are_followed(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["entry/outside"] = h5py.ExternalLink("b.h5", "/x")
+    store = H5Store(path)
+    assert store._ipython_key_completions_() == [
+        "alias",
         "entry",
         "entry/detector",
         "entry/detector/<b>odd & name",
         "entry/detector/counts",
         "entry/temperature",
         "entry/time",
+        "same",
     ]
+    assert len(store) == len(list(store)) == 4
+    assert "4 datasets, 2 groups, 3 links" in store._repr_html_()
+    assert "entry/outside" in H5Store(path, allow_external=[path.parent])._ipython_key_completions_()
     assert "counts" in H5Store(path)["entry/detector"]._ipython_key_completions_()
 
 

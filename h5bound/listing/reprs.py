@@ -41,6 +41,20 @@ MAX_OPEN_ROWS = 40
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """Numbers of what is below a group."""
+
+    datasets: int
+    groups: int
+    links: int
+    """Links except the first hard link to each object, as in `Hierarchy`."""
+
+    def __str__(self) -> str:
+        others = [plural(count, noun) for count, noun in ((self.groups, "group"), (self.links, "link")) if count]
+        return ", ".join([plural(self.datasets, "dataset"), *others])
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One dataset of a store."""
 
@@ -61,43 +75,38 @@ def read_row(reader: EntryReader, name: str, record: DatasetRecord) -> Row:
         return Row(name, DatasetEntry(record=record))
 
 
-def render_text(title: str, rows: Sequence[Row], *, count: int, groups: int) -> str:
-    """Return the number of datasets and groups, and a line for each of the first datasets."""
+def render_text(title: str, rows: Sequence[Row], *, total: Count) -> str:
+    """Return the numbers of datasets, groups and links, and a line for each of the first datasets."""
     shown = rows[:MAX_LINES]
     names = [cut(printable(row.name), MAX_NAME) for row in shown]
     width = max(map(len, names), default=0)
-    lines = [f"<H5Store of {printable(title)}: {count_objects(count, groups)}"]
+    lines = [f"<H5Store of {printable(title)}: {total}"]
     for name, row in zip(names, shown, strict=True):
         described = f"{describe_shape(row.dataset)} {describe_type(row.dataset.record.dtype)}"
         lines.append(cut(f"  {name:<{width}}  {printable(described)}", MAX_LINE))
-    if count > len(shown):
-        lines.append(f"  … and {count - len(shown):,} more")
+    if total.datasets > len(shown):
+        lines.append(f"  … and {total.datasets - len(shown):,} more")
     return "\n".join(lines) + ">"
 
 
-def count_objects(datasets: int, groups: int) -> str:
-    """Return the number of datasets, and of groups if there are any."""
-    return plural(datasets, "dataset") + (f", {plural(groups, 'group')}" if groups else "")
-
-
-def render_html(title: str, rows: Sequence[Row], *, count: int, groups: int, problem: str = "") -> str:
+def render_html(title: str, rows: Sequence[Row], *, total: Count, problem: str = "") -> str:
     """Return a table with a row for each dataset, for as many as fit into a bounded size."""
     for limit in (MAX_ROWS, 200, 100, 50, 20, 10):
-        html = _render_rows(title, rows[:limit], count=count, groups=groups, problem=problem)
+        html = _render_rows(title, rows[:limit], total=total, problem=problem)
         if len(html.encode()) <= MAX_HTML:
             break
     return html
 
 
-def _render_rows(title: str, rows: Sequence[Row], *, count: int, groups: int, problem: str) -> str:
+def _render_rows(title: str, rows: Sequence[Row], *, total: Count, problem: str) -> str:
     """Return the HTML of these rows."""
     cells = [_make_cells(row) for row in rows]
-    if count > len(rows):
-        cells.append((f"… and {count - len(rows):,} more", "", "", "", "", ""))
+    if total.datasets > len(rows):
+        cells.append((f"… and {total.datasets - len(rows):,} more", "", "", "", "", ""))
     columns = ("dataset", "shape", "type", "chunks", "units", "size")
     table = render_table(Table(columns=columns, rows=tuple(cells), texts=5), len(cells))
-    head = f"<b>H5Store</b> {escape(cut(printable(title), 240))}: {count_objects(count, groups)}"
-    body = fold(plural(count, "dataset"), table) if len(cells) > MAX_OPEN_ROWS else table
+    head = f"<b>H5Store</b> {escape(cut(printable(title), 240))}: {total}"
+    body = fold(plural(total.datasets, "dataset"), table) if len(cells) > MAX_OPEN_ROWS else table
     note = f"<div>{escape(cut(printable(problem), 360))}</div>" if problem else ""
     return f'{STYLE}<div class="h5bound-report"><div>{head}</div>{note}{body}</div>'
 
