@@ -81,8 +81,8 @@ def convert_all(
     with show_progress(options["progress"]) as meter, using_cluster(options["scheduler"]):
         meter.begin("converting")
         progress = BatchProgress(pairs, meter)
-        for number, (pair, own) in enumerate(zip(pairs, own_options, strict=True)):
-            meter.phase = f"{number:,} of {plural(len(pairs), 'file')}"  # the bytes beside it are those of the files
+        for number, (pair, own) in enumerate(zip(pairs, own_options, strict=True), start=1):
+            meter.phase = f"file {number:,} of {len(pairs):,}"  # the bytes beside it are those of the files
             shared = {**options, **choose_options(pair, options), **own, "report": None, "scheduler": None}
             try:
                 conversions.append(convert(pair.source, pair.target, **{**shared, "progress": progress.update}))

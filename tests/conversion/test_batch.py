@@ -17,6 +17,7 @@ import zarr
 from h5bound import OptionError, TargetError, convert
 from h5bound._convert import Options
 from h5bound.conversion.batch import name_stem
+from h5bound.progress import Meter, Step
 from h5bound.stores.lock import MARKER
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
@@ -239,6 +240,14 @@ def test_the_progress_counts_all_sources_and_never_goes_back(tmp_path: Path, sou
     assert calls == sorted(calls)
     assert {call[1] for call in calls} == {total}
     assert calls[-1] == (total, total)
+
+
+def test_the_bar_says_which_file_is_in_hand(tmp_path: Path, sources: list[Path]) -> None:
+    steps: list[Step] = []
+    convert(sources, tmp_path / "out", progress=Meter(steps.append))
+    phases = [step.phase for step in steps if step.total is not None]
+    assert list(dict.fromkeys(phases)) == [f"file {i} of 3" for i in (1, 2, 3)]
+    assert steps[-1].done == steps[-1].total == sum(path.stat().st_size for path in sources)
 
 
 def test_options_of_a_url_serve_the_sources_that_are_urls(tmp_path: Path, sources: list[Path]) -> None:
