@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from h5bound.errors import OptionError, SourceChangedError, UnsupportedError
+from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
 from h5bound.files.file_state import FileState
 from h5bound.files.open import open_file
 
@@ -45,7 +45,9 @@ class ObjectLocation:
         return FileState(size=self.nbytes, mtime_ns=0)
 
     def open(self, _state: FileState) -> tuple[h5py.File, None]:
-        """Open the file for reading."""
+        """Open the file for reading. Raise H5BoundError if the object is closed: h5py may raise a SystemError."""
+        if getattr(self.file, "closed", False):
+            raise H5BoundError(f"{self.path}: this is a closed file; keep it open until the compute ends")
         return open_file(self.path, self.file), None
 
     def __reduce__(self) -> tuple[Any, ...]:
