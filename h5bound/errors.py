@@ -90,8 +90,8 @@ def naming(
 def shorten_tracebacks(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Return a public function whose errors are not buried by the steps in h5bound that led to them.
 
-    Other errors keep their tracebacks, and so do all while the logger ``h5bound`` shows details (DEBUG). A cause is
-    kept if the message does not contain its text.
+    Other errors keep their tracebacks, and so do all while the logger ``h5bound`` shows details (DEBUG). A cause of ours
+    is not shown, nor the traceback of another one whose text is in the message.
     """
 
     @wraps(function)
@@ -102,6 +102,10 @@ def shorten_tracebacks(function: Callable[Parameters, Result]) -> Callable[Param
             if LOGGER.isEnabledFor(logging.DEBUG):
                 raise
             cause = error.__cause__
-            raise error.with_traceback(None) from None if cause is None or str(cause) in str(error) else cause
+            while isinstance(cause, H5BoundError):
+                cause = cause.__cause__
+            if cause is not None and str(cause) in str(error):
+                cause = cause.with_traceback(None)
+            raise error.with_traceback(None) from cause
 
     return call
