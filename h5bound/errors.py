@@ -90,8 +90,8 @@ def naming(
 def shorten_tracebacks(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Return a public function whose errors are not buried by the steps in h5bound that led to them.
 
-    Other errors keep their tracebacks, and so do all while the logger ``h5bound`` shows details (DEBUG). A cause of ours
-    is not shown, nor the traceback of another one whose text is in the message.
+    Other errors keep their tracebacks, and so do all while the logger ``h5bound`` shows details (DEBUG). A cause of
+    ours is not shown, nor the traceback of another one whose text is in the message.
     """
 
     @wraps(function)
