@@ -87,6 +87,12 @@ def naming(
         raise (raising or type(error))(f"{subject}: {error}") from error
 
 
+def append_notes(error: BaseException, message: str) -> str:
+    """Return a message with the notes of its error in the first line, such as how to continue a conversion."""
+    first, newline, details = message.partition("\n")
+    return "; ".join([first, *getattr(error, "__notes__", ())]) + newline + details
+
+
 def shorten_tracebacks(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Return a public function whose errors are not buried by the steps in h5bound that led to them.
 

@@ -8,6 +8,7 @@ from itertools import groupby, islice
 
 import click
 
+from h5bound.errors import append_notes
 from h5bound.reports.text import printable
 
 KEYWORDS = (
@@ -18,8 +19,10 @@ KEYWORDS = (
 """Parameters of the functions that are options here."""
 
 LIST = r"\[(?:[^\[\]]|\[(?:[^\[\]]|\[[^\[\]]*\])*\])*\]"
+"""Pattern of a list that holds lists of lists at most."""
 
 VALUE = rf"""'[^']*'|"[^"]*"|\([^()]*\)|{LIST}|\{{[^{{}}]*\}}|[^\s`'"()\[\]{{}},;:]+|"""
+"""Pattern of a value as Python shows it; perhaps there is none."""
 
 KEYWORD = re.compile(
     rf"(?<![^ (`])(?<!\w\()({'|'.join(name if '_' in name else f'{name}(?==)' for name in KEYWORDS)})\b(?:=({VALUE}))?"
@@ -128,6 +131,5 @@ def shorten(details: list[str]) -> list[str]:
 
 
 def explain(error: BaseException, message: str | None = None) -> str:
-    """Return the message of an error with its notes, such as how to continue an unfinished conversion."""
-    first, newline, details = (str(error) if message is None else message).partition("\n")
-    return "; ".join([first, *getattr(error, "__notes__", ())]) + newline + details
+    """Return the message of an error, or another one in its place, with its notes."""
+    return append_notes(error, str(error) if message is None else message)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from h5bound.errors import H5BoundError, OptionError
+from h5bound.errors import H5BoundError, OptionError, append_notes
 from h5bound.execution.cluster import using_cluster
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import is_url, redact, strip_local
@@ -253,10 +253,8 @@ def check_batch_report(report: Path, pairs: Iterable[Pair], *, folder: str, opti
 
 
 def describe_error(error: Exception) -> str:
-    """Return an error with its notes, such as how to continue an unfinished conversion."""
-    message = str(error) if isinstance(error, H5BoundError) else f"{type(error).__name__}: {error}"
-    first, newline, details = message.partition("\n")
-    return "; ".join([first, *getattr(error, "__notes__", ())]) + newline + details
+    """Return the message of an error with its notes; it names the type of one that is not ours."""
+    return append_notes(error, str(error) if isinstance(error, H5BoundError) else f"{type(error).__name__}: {error}")
 
 
 class BatchProgress:
