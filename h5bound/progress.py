@@ -25,7 +25,7 @@ REDRAW_SECONDS = 0.1
 """Least time between two drawings of a bar in a notebook."""
 
 FIRST_SECONDS, SURE_SECONDS = 2, 30
-"""Seconds before which no time left is estimated, and from which on it is even if less than 5 % are done."""
+"""The time left is shown after so many seconds if 5 % are done, and after so many whatever is done."""
 
 BAR_WIDTH = 16
 """Columns of the bar in a terminal, which leaves room for the numbers in 80."""

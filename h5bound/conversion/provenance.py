@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 PROVENANCE_VERSION = 1
 """Version of the form of the root attribute ``_h5bound``."""
 
-PLANNING = 2
-"""Number of the rules by which inputs decide the keys. An unfinished store of other rules is not resumed: its keys may
-be chunks of other shapes, though the version is the same between two releases.
+PLANNING_VERSION = 2
+"""Version of the rules by which the inputs decide the keys. An unfinished store of other rules is not resumed: its keys
+may be chunks of other shapes, though the version of h5bound is the same between two releases.
 """
 
 PROVENANCE_KEYS = frozenset(
@@ -50,6 +50,7 @@ class SourceStamp:
     path: str
     """Its name, without a directory."""
     size: int
+    """Size in bytes."""
     mtime_ns: int
     """Time of the last modification, in nanoseconds since 1970."""
 
@@ -92,7 +93,7 @@ def file_to_json(path: str, size: int, mtime_ns: int) -> dict[str, Any]:
 
 def fingerprint(inputs: Mapping[str, Any]) -> str:
     """Return the hash of the inputs of a conversion."""
-    text = json.dumps([PLANNING, inputs], sort_keys=True)
+    text = json.dumps([PLANNING_VERSION, inputs], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 

@@ -100,11 +100,11 @@ def judge_target(target: Target, source: H5Source, *, resume: bool, overwrite: b
     except TargetError as error:
         if not dry_run:
             raise
-        return would_be_refused(error)
+        return describe_refusal(error)
     return ALREADY_COMPLETE if action == "done" else ""
 
 
-def would_be_refused(error: TargetError) -> str:
+def describe_refusal(error: TargetError) -> str:
     """Return what the report of a dry run says of an error."""
     return f"{REFUSED}{error}"
 

@@ -12,11 +12,11 @@ from h5bound.conversion.resume import (
     check_begun,
     decide_action,
     delete_keys,
+    describe_refusal,
     find_done,
     find_state,
     prepare_target,
     split_written,
-    would_be_refused,
 )
 from h5bound.conversion.summary import list_skipped
 from h5bound.conversion.transfer import Job
@@ -127,7 +127,7 @@ def judge_resumed(target: Target, scan: SourceScan, plan: StorePlan, *, inputs: 
         elif state == "unfinished":
             check_begun(target, content, {"fingerprint": fingerprint(inputs), **inputs})
     except TargetError as error:
-        return would_be_refused(error)
+        return describe_refusal(error)
     return ""
 
 

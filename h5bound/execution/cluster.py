@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
-
 WINDOWS_PER_THREAD = 4
 """Least number of windows for each thread of the cluster, so that all threads end at about the same time."""
 

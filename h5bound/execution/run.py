@@ -48,7 +48,6 @@ LOGGER = logging.getLogger(__name__)
 DIRECT_NBYTES = 2**20
 """Most bytes of all units of a source that are run without a graph. Threads then save less time than they take."""
 
-
 WINDOWS = 16
 """Least number of windows, so that the first keys are written soon, and an interruption loses little."""
 

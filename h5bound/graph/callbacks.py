@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from dask.callbacks import Callback
 from dask.task_spec import Task, TaskRef
 
-from h5bound.graph.overwriting import Target, list_leaves, refuse_overwriting
+from h5bound.graph.overwriting import VariablePath, list_leaves, refuse_overwriting
 from h5bound.graph.tasks import close_here, make_handle
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.lifecycle.session import find_session
@@ -68,15 +68,15 @@ def count_closes(graph: Mapping[Key, object]) -> list[tuple[Source, Counter[str]
     return list(counts.values())
 
 
-def _find_readers(graph: Mapping[Key, Any]) -> dict[Target, set[Key]]:
+def _find_readers(graph: Mapping[Key, Any]) -> dict[VariablePath, set[Key]]:
     """Return the tasks that read datasets."""
     opened = {key: task for key, task in ((key, _unwrap(node)) for key, node in graph.items()) if task is not None}
     files = {key: str(getattr(task.args[0], "path", "")) for key, task in opened.items() if task.func is make_handle}
-    readers: dict[Target, set[Key]] = defaultdict(set)
+    readers: dict[VariablePath, set[Key]] = defaultdict(set)
     for key, node in graph.items():
         for opens in files.keys() & node.dependencies:
             for name in {getattr(leaf, "path", None) for leaf in list_leaves(node)}:  # of a dataset
-                readers[Target(files[opens], str(name))].add(key)
+                readers[VariablePath(files[opens], str(name))].add(key)
     return readers
 
 

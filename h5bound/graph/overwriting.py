@@ -40,12 +40,12 @@ COPYING = {*WRAPPING, "getter", "getter_inline", "getter_nofancy", STORE}
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A variable that tasks write to."""
+class VariablePath:
+    """Where a variable is that tasks read or write."""
 
     file: str
     """Real path."""
-    variable: str
+    path: str
     """Path in the file."""
 
 
@@ -59,17 +59,19 @@ class Write:
     """Whether it writes what it reads, if it reads this variable."""
 
 
-def _find_writes(graph: Mapping[Key, object]) -> dict[Target, dict[Key, Write]]:
-    """Return the tasks that write to variables of HDF5 files: targets of xarray, and `h5py.Dataset`."""
-    writes: dict[Target, dict[Key, Write]] = defaultdict(dict)
-    targets: dict[int, Target | None] = {}  # by the objects that are written to
+def _find_writes(graph: Mapping[Key, object]) -> dict[VariablePath, dict[Key, Write]]:
+    """Return the tasks that write to variables of HDF5 files, through xarray or an `h5py.Dataset`."""
+    writes: dict[VariablePath, dict[Key, Write]] = defaultdict(dict)
+    variables: dict[int, VariablePath | None] = {}  # by the objects that are written to
     for key, node in graph.items():
         leaves = list(list_leaves(node))
         functions = name_functions(leaves)
         for leaf in leaves if STORE in functions else ():
-            target = targets[id(leaf)] if id(leaf) in targets else targets.setdefault(id(leaf), _find_target(leaf))
-            if target is not None:
-                writes[target][key] = Write(region=_find_region(leaves), is_copy=functions <= COPYING)
+            variable = (
+                variables[id(leaf)] if id(leaf) in variables else variables.setdefault(id(leaf), _find_variable(leaf))
+            )
+            if variable is not None:
+                writes[variable][key] = Write(region=_find_region(leaves), is_copy=functions <= COPYING)
     return writes
 
 
@@ -78,7 +80,7 @@ def name_functions(leaves: Iterable[object]) -> set[str]:
     return {getattr(leaf, "__name__", "") for leaf in leaves if callable(leaf)}
 
 
-def refuse_overwriting(graph: Mapping[Key, Any], find_readers: Callable[[], Mapping[Target, Set[Key]]]) -> None:
+def refuse_overwriting(graph: Mapping[Key, Any], find_readers: Callable[[], Mapping[VariablePath, Set[Key]]]) -> None:
     """Raise SourceChangedError if a compute might read what it has overwritten.
 
     `find_readers` returns the tasks that read variables; it is called if the compute stores something.
@@ -87,18 +89,20 @@ def refuse_overwriting(graph: Mapping[Key, Any], find_readers: Callable[[], Mapp
     if not any(STORE_KEY in str(key[0] if isinstance(key, tuple) else key) for key in graph):
         return
     readers = find_readers()
-    files = {target.file for target in readers}
-    writes = {target: tasks for target, tasks in (_find_writes(graph) if files else {}).items() if target.file in files}
+    files = {variable.file for variable in readers}
+    writes = {
+        variable: tasks for variable, tasks in (_find_writes(graph) if files else {}).items() if variable.file in files
+    }
     dependents = reverse_dict({key: node.dependencies for key, node in graph.items()}) if writes else {}
-    for target, tasks in writes.items():
-        if find_writer(target.file) is None and is_written_here(target.file):
+    for variable, tasks in writes.items():
+        if find_writer(variable.file) is None and is_written_here(variable.file):
             raise SourceChangedError(
-                f"{target.file}: variables are computed from this file and written to it; {OTHER_WRITER}"
+                f"{variable.file}: variables are computed from this file and written to it; {OTHER_WRITER}"
             )
-        regions = {key: _find_region(list_leaves(graph[key])) for key in readers.get(target, ())}
+        regions = {key: _find_region(list_leaves(graph[key])) for key in readers.get(variable, ())}
         if not _are_ordered(regions, tasks, dependents):
             raise SourceChangedError(
-                f"variable {target.variable!r} of {target.file}: it would be overwritten while values are computed "
+                f"variable {variable.path!r} of {variable.file}: it would be overwritten while values are computed "
                 "from it; load them first, or write to another variable or another file"
             )
 
@@ -161,12 +165,14 @@ def _find_region(leaves: Iterable[object]) -> str | None:
     return regions.pop() if len(regions) == 1 else None
 
 
-def _find_target(leaf: Any) -> Target | None:
+def _find_variable(leaf: Any) -> VariablePath | None:
     """Return the variable that an object writes to, None if it is no such object."""
     if isinstance(leaf, h5py.Dataset):
-        return Target(os.path.realpath(leaf.file.filename), leaf.name) if leaf and leaf.name else None
+        return VariablePath(os.path.realpath(leaf.file.filename), leaf.name) if leaf and leaf.name else None
     store = getattr(leaf, "datastore", None)  # as in what xarray writes to for h5netcdf and netCDF4
     file, group = getattr(store, "_filename", None), getattr(store, "_group", None)
     if not isinstance(file, str):
         return None
-    return Target(os.path.realpath(file), f"{'/' + (group or '').strip('/')}/{leaf.variable_name}".replace("//", "/"))
+    return VariablePath(
+        os.path.realpath(file), f"{'/' + (group or '').strip('/')}/{leaf.variable_name}".replace("//", "/")
+    )

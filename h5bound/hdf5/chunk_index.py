@@ -56,7 +56,7 @@ class ChunkManifest:
 
 
 MAX_ADDED = 10_000
-"""Chunks that a writer in SWMR mode may have added, beyond as many again, until the index is not read as a whole."""
+"""A writer in SWMR mode may add as many chunks as the grid has, and so many more: then the index is not read whole."""
 
 
 def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | None:
@@ -147,8 +147,8 @@ class ChunkIndex:
     """The chunk index of one dataset, for any number of threads.
 
     `rule` says when all chunks are indexed; it is None where the file may change. `edge_mask` is the filter mask
-    of partial chunks where HDF5 leaves these unfiltered without recording it in their masks; else 0. `found` is a list
-    for the tables of all chunks: those that readers of the same state of the file share are found once.
+    of partial chunks where HDF5 leaves these unfiltered without recording it in their masks; else 0. `found` gets the
+    tables of all chunks; readers of the same state of the file share the list, so that these are found once.
     """
 
     def __init__(self, dataset: h5d.DatasetID, rule: IndexingRule | None, edge_mask: int) -> None:

@@ -31,6 +31,7 @@ MAX_DEPTH = 64
 MAX_CHUNKS = 10_000_000
 
 WAY_ON = "name a group below the root, or raise convert's"
+"""What to do about a limit; the name of its option follows."""
 
 
 @dataclass(frozen=True, slots=True)

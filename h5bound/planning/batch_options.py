@@ -11,7 +11,7 @@ from h5bound.errors import OptionError
 from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.planning.array_options import MAX_COMPARED, name_close, name_rule
 from h5bound.planning.options import make_settings
-from h5bound.planning.selection import is_selected, list_names, matches
+from h5bound.planning.selection import is_selected, list_all_paths, matches
 from h5bound.reader.source import H5Source
 from h5bound.reports.text import plural
 
@@ -71,7 +71,7 @@ def find_choices(source: Any, options: Mapping[str, Any], settings: Settings) ->
             hierarchy = read_hierarchy(opened.file, max_objects=options["max_objects"], max_depth=options["max_depth"])
     except Exception:  # noqa: BLE001 - its conversion says why
         return None
-    paths = list_names(hierarchy)
+    paths = list_all_paths(hierarchy)
     selected = [record for record in hierarchy.datasets if is_selected(record.path, settings)]
     applied = frozenset(choice for choice in list_choices(settings) if applies(choice, paths, selected))
     followed = bool(options["allow_external"]) and any(link.kind == "external" for link in hierarchy.links)
@@ -83,11 +83,11 @@ def applies(choice: Choice, paths: Iterable[str], selected: Iterable[DatasetReco
     option, glob, size = choice
     if option in ("include", "exclude"):
         return any(matches(path, glob) for path in paths)
-    fitting = (one for one in selected if not isinstance(size, tuple) or len(size) in list_ndims(one))
+    fitting = (one for one in selected if not isinstance(size, tuple) or len(size) in guess_ndims(one))
     return any(matches(record.path, glob) for record in fitting)
 
 
-def list_ndims(record: DatasetRecord) -> set[int]:
+def guess_ndims(record: DatasetRecord) -> set[int]:
     """Return the numbers of axes that the arrays of a dataset may have: those of its type too, and of sequences one."""
     inner = 0 if record.dtype is None or record.dtype.subdtype is None else len(record.dtype.subdtype[1])
     held = record.dtype is not None and h5py.check_vlen_dtype(record.dtype.base) is not None

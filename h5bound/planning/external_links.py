@@ -24,7 +24,7 @@ from h5bound.hdf5.external_files import MAX_HOPS, find_file
 from h5bound.hdf5.hierarchy import Hierarchy, read_hierarchy
 from h5bound.hdf5.links import LinkRecord, find_external, open_object
 from h5bound.hdf5.references import Addresses
-from h5bound.planning.selection import list_names, list_paths, select_objects
+from h5bound.planning.selection import list_all_paths, list_paths, select_objects
 from h5bound.reader.source import H5Source
 from h5bound.reports.entries import Link
 
@@ -95,7 +95,7 @@ def read_origin(source: H5Source, file: h5py.File, settings: Settings, limits: L
         hierarchy = replace(hierarchy, mtime_ns=source.state.mtime_ns)
     selection, skipped = select_objects(hierarchy, settings)
     log.skipped += skipped
-    log.paths += list_names(hierarchy)
+    log.paths += list_all_paths(hierarchy)
     addresses = Addresses(hierarchy.addresses, complete=True)
     return Origin(source=source, hierarchy=selection, addresses=addresses, netcdf=is_netcdf(file))
 
@@ -187,7 +187,7 @@ class LinkResolver:
         hierarchy = move_hierarchy(self.read_target(file, target, inside=inside, link=link), inside, link.path)
         selection, skipped = select_objects(hierarchy, self.settings)
         self.log.skipped += skipped
-        self.log.paths += list_names(hierarchy)
+        self.log.paths += list_all_paths(hierarchy)
         moved = {address: move(other, inside, link.path) for address, other in hierarchy.addresses.items()}
         addresses = select_addresses(moved, selection)
         origin = Origin(

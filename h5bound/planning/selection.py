@@ -112,7 +112,7 @@ def prefer_selected_names(hierarchy: Hierarchy, settings: Settings) -> Hierarchy
     )
 
 
-def list_names(hierarchy: Hierarchy) -> list[str]:
+def list_all_paths(hierarchy: Hierarchy) -> list[str]:
     """Return the paths of all objects and links that a glob can match."""
     others = [*(link.path for link in hierarchy.links), *hierarchy.committed_types]
     return [*list_paths(hierarchy), *others, *(path for path, _ in hierarchy.problems)]

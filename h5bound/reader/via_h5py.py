@@ -60,8 +60,8 @@ def _explain(dataset: h5py.Dataset, start: tuple[Any, ...], error: Exception) ->
     for entry in read_filters(dataset.id):
         if not h5z.filter_avail(entry.id):
             return UnsupportedError(f"{name_of(dataset)}: {explain_missing(entry)}")
-    converts = "no appropriate function for conversion path" in str(error)
-    if isinstance(error, OSError) and not converts:
+    no_conversion = "no appropriate function for conversion path" in str(error)
+    if isinstance(error, OSError) and not no_conversion:
         return CorruptChunkError(f"{name_of(dataset)}: HDF5 cannot read a chunk of the block at {start}: {error}")
     return UnsupportedError(
         f"{name_of(dataset)}: h5py cannot read values of the type {describe_type(dataset.dtype)} in the block at "

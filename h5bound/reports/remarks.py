@@ -31,7 +31,6 @@ OWN_WORDS = (
 )
 """Parts of reasons that differ from object to object, and what stands for them where a line speaks of several."""
 
-
 ARROW = " -> "
 """Between the path of a link, or of a node that is renamed, and the other one."""
 

@@ -60,7 +60,7 @@ class CompareJob:
         """Whether Zarr's values are turned into h5py's for the comparison; if not, h5py's into Zarr's."""
         return self.values.type.form == "plain" and not self.values.type.source.hasobject
 
-    def read_array(self, region: Region, box: Box | None = None) -> Block:
+    def read_array(self, region: Region, box: StoredBox | None = None) -> Block:
         """Read a region of the array, or take it from a box, in the form in which the source is read."""
         stored = self.arrays[0][region or ...] if box is None else box.cut(region)
         block = np.asarray(stored, self.values.type.dtype)
@@ -68,8 +68,8 @@ class CompareJob:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Box:
-    """Elements of an array that were read at once."""
+class StoredBox:
+    """Elements of an array of the store that were read at once."""
 
     start: tuple[int, ...]
     """First element along each axis."""
@@ -78,7 +78,7 @@ class Box:
     def cut(self, region: Region) -> Block:
         """Return the elements of a region inside.
 
-        >>> Box((2, 0), np.array([[4, 5], [6, 7]])).cut((slice(3, 4), slice(0, 2)))
+        >>> StoredBox((2, 0), np.array([[4, 5], [6, 7]])).cut((slice(3, 4), slice(0, 2)))
         array([[6, 7]])
         """
         parts = zip(region, self.start, strict=True)
@@ -94,7 +94,7 @@ def read_source(opened: OpenFile, job: CompareJob, unit: Unit) -> ReadResult:
     return result if job.arrays else ReadResult(problem=result.problem)
 
 
-def read_box(job: CompareJob, unit: Unit) -> Box | None:
+def read_box(job: CompareJob, unit: Unit) -> StoredBox | None:
     """Read the chunks of a unit from the store at once: zarr takes about 1 ms for each time that it is asked.
 
     Return None if they do not fill a box, or cannot be read: then each is read by itself.
@@ -109,7 +109,7 @@ def read_box(job: CompareJob, unit: Unit) -> Box | None:
     begins, ends = (region_of(tuple(corner.tolist()), array.shape, size) for corner in (first, last))
     box = tuple(slice(begin.start, end.stop) for begin, end in zip(begins, ends, strict=True))
     with suppress(Exception):  # codecs raise errors of their own, like zlib.error
-        return Box(tuple(part.start for part in box), np.asarray(array[box]))
+        return StoredBox(tuple(part.start for part in box), np.asarray(array[box]))
     return None
 
 
@@ -134,7 +134,7 @@ def compare_unit(job: CompareJob, unit: Unit, result: ReadResult) -> UnitResult:
     return UnitResult(unit.array, nbytes=nbytes, chunks=len(problems), problem=problems[0] if problems else "")
 
 
-def compare_chunk(job: CompareJob, coords: tuple[int, ...], block: Block, *, box: Box | None) -> str:
+def compare_chunk(job: CompareJob, coords: tuple[int, ...], block: Block, *, box: StoredBox | None) -> str:
     """Return the difference of a chunk of the store from the elements in the source; "" if it does not."""
     array = job.arrays[0]
     region = region_of(coords, array.shape, job.values.write_shape)

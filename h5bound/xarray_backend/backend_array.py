@@ -35,7 +35,7 @@ from dask.callbacks import Callback
 from xarray.backends import BackendArray
 from xarray.core.indexing import IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
 
-from h5bound.graph.overwriting import WRAPPING, Target, list_leaves, name_functions, refuse_overwriting
+from h5bound.graph.overwriting import WRAPPING, VariablePath, list_leaves, name_functions, refuse_overwriting
 from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
 from h5bound.lifecycle.handle import Handle
@@ -96,9 +96,9 @@ class VariableArray(BackendArray):
         _holder.register()  # here, since the array may come from another process
 
     @property
-    def target(self) -> Target:
-        """The variable as the target of a write."""
-        return Target(self.source.path, f"{self.spec.group.rstrip('/')}/{self.spec.name}")
+    def variable_path(self) -> VariablePath:
+        """The file and the path, by which writes are compared with reads."""
+        return VariablePath(self.source.path, f"{self.spec.group.rstrip('/')}/{self.spec.name}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), travelled=True), (self.source, self.spec, self.shape, self.dtype)
@@ -160,14 +160,14 @@ def _slice(pick: Pick, length: int) -> slice:
     return slice(indices.start, max(indices.start, indices.stop))
 
 
-def _find_readers(graph: Mapping[Key, object], dependents: Mapping[Key, set[Key]]) -> dict[Target, set[Key]]:
+def _find_readers(graph: Mapping[Key, object], dependents: Mapping[Key, set[Key]]) -> dict[VariablePath, set[Key]]:
     """Return the tasks of a compute that read variables."""
-    readers: dict[Target, set[Key]] = defaultdict(set)
+    readers: dict[VariablePath, set[Key]] = defaultdict(set)
     for key, node in graph.items():
         leaves = list(list_leaves(node))
         for variable in map(unwrap, leaves):
             if isinstance(variable, VariableArray):
-                readers[variable.target] |= dependents[key] if name_functions(leaves) <= WRAPPING else {key}
+                readers[variable.variable_path] |= dependents[key] if name_functions(leaves) <= WRAPPING else {key}
     return readers
 
 

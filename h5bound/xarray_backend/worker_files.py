@@ -32,11 +32,10 @@ if TYPE_CHECKING:
 
 
 ONLY_WINDOW = Window("xarray", only_window=True, clustered=True)
-
+"""The one window of all reads of variables: only blocks of a graph of h5bound are cut into several."""
 
 PATIENCE = 0.05
 """Seconds that a worker without other work keeps a file for its next task, which the scheduler may be sending."""
-
 
 INTERVAL = 0.2
 """Seconds after which a worker looks again whether a task still awaits a file that is open."""

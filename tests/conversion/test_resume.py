@@ -216,7 +216,7 @@ def test_a_damaged_marker_is_refused_as_the_work_of_another_conversion(
 def test_work_by_other_rules_of_the_same_version_is_refused(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("h5bound.conversion.provenance.PLANNING", 1)
+    monkeypatch.setattr("h5bound.conversion.provenance.PLANNING_VERSION", 1)
     interrupt(source, target)
     monkeypatch.undo()
     with pytest.raises(TargetError, match=r"cannot resume: .* a version between two releases"):
