@@ -253,7 +253,7 @@ def convert(
         source, target, window=window, workers=workers, scheduler=scheduler, allow_external=allow_external,
         report=report, storage_options=storage_options, target_options=target_options, progress=progress,
     )  # fmt: skip
-    skip, nbytes = on_unsupported == "skip", checked.window
+    skip, window_nbytes = on_unsupported == "skip", checked.window
     if isinstance(source, (list, tuple)):
         return convert_all(source, target, {**options, "report": checked.report}, convert=convert)
     target = place_store(source, target, options)
@@ -278,13 +278,13 @@ def convert(
         check_external_files(store, scan.list_external_files())
         check_report(checked.report, store, [file.path, *scan.list_external_files()])
         check_applied(scan, settings)
-        plan = plan_store(scan, settings, limits, window=nbytes)
+        plan = plan_store(scan, settings, limits, window=window_nbytes)
         run = partial(
-            run_units, sources=scan.sources, window=nbytes, workers=checked.workers, scheduler=scheduler,
+            run_units, sources=scan.sources, window=window_nbytes, workers=checked.workers, scheduler=scheduler,
             direct=not (store.remote or file.remote),
         )  # fmt: skip
         if not skip:
-            refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, run=run, window=nbytes)])
+            refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, run=run, window=window_nbytes)])
         store.keys.check_lengths(list_longest(scan, plan))
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in plan.units]
         failed: dict[str, str] = {}

@@ -62,7 +62,7 @@ class Step:
             if self.done == self.total:
                 parts.append(f"{self.seconds:.1f} s")
             elif self.seconds >= FIRST_SECONDS and (20 * self.done >= self.total or self.seconds >= SURE_SECONDS):
-                parts.append(f"{format_time(left)} left")
+                parts.append(f"{format_duration(left)} left")
         return ", ".join(parts)
 
 
@@ -202,10 +202,10 @@ def draw_in_notebook() -> Iterator[Draw]:
             handle.update(empty, raw=True)
 
 
-def format_time(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Return a duration in hours, minutes and seconds.
 
-    >>> format_time(5.2), format_time(3725)
+    >>> format_duration(5.2), format_duration(3725)
     ('0:05', '1:02:05')
     """
     minutes, rest = divmod(round(seconds), 60)

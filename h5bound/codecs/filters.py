@@ -318,10 +318,8 @@ def translate_codecs(filters: tuple[Filter, ...], nbytes: int) -> tuple[tuple[Co
     for entry in filters:
         spec = FILTERS.get(entry.id)
         if spec is None or spec.codec is None:
-            return (
-                None,
-                f"no Zarr codec reads what HDF5's filter {spec.name if spec else entry.name or entry.id} writes",
-            )
+            name = spec.name if spec else entry.name or entry.id
+            return None, f"no Zarr codec reads what HDF5's filter {name} writes"
         if not spec.accepts(entry.options, nbytes):
             return None, f"no Zarr codec reads HDF5's filter {spec.name} with the settings {entry.options}"
         if spec.name == "shuffle" and (size < 0 or size % entry.options[0]):

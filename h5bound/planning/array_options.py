@@ -14,6 +14,7 @@ from h5bound.errors import OptionError
 from h5bound.planning.selection import find_rule, is_selected, matches
 from h5bound.reports.text import format_nbytes, printable
 from h5bound.zarr_model.array_spec import estimate_itemsize
+from h5bound.zarr_model.codec_options import BLOSC_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from h5bound.planning.scan_dataset import DatasetScan
 
 
-MAX_CHUNK = 2**31 - 16
-"""Most bytes of a chunk that `chunks` may ask for: what codecs encode at once, and readers hold at once."""
+MAX_CHUNK = BLOSC_LIMIT
+"""Most bytes of a chunk that `chunks` may ask for, with whatever codec: readers hold it at once."""
 
 MAX_CLOSE = 3
 """Most paths that an error names as close to a glob."""

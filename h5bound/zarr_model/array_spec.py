@@ -149,8 +149,8 @@ def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], *, fill: NDArray[
 def encode(codec: Codec, data: Any) -> Any:
     """Return the bytes of a buffer as a codec encodes them.
 
-    libdeflate encodes gzip and zlib 2 to 3 times as fast as numcodecs, to 0.97 to 1.04 of the size, without the GIL and
-    without a time stamp. Its levels 0 to 9 are about those of zlib.
+    libdeflate encodes gzip 2.5 to 3.8 times as fast as numcodecs, to about the same size (``docs/benchmarks.md``),
+    without the GIL and without a time stamp. Its levels 0 to 9 are about those of zlib.
     """
     import deflate
 
