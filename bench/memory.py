@@ -58,12 +58,12 @@ def convert(mode: str, source: str, target: str, window: int) -> int:
     """Convert in this process; return the peak memory above that of the imported modules."""
     import zarr.codecs.numcodecs  # noqa: F401 - part of the idle process
 
-    import h5bound
     from h5bound._convert import convert as convert_file
+    from h5bound.array import from_hdf5
 
     idle = peak_nbytes()
     if mode == "to_zarr":
-        h5bound.from_hdf5(source, "x", window=window).to_zarr(target)
+        from_hdf5(source, "x", window=window).to_zarr(target)
     else:
         convert_file(source, target, codecs=mode, window=window)
     return peak_nbytes() - idle
