@@ -98,8 +98,8 @@ share_access = share(
     option(
         "--window",
         "BYTES",
-        "Most bytes to read at once, like '256 MiB'.  [default: a sixteenth of the data, at least 32 MiB, at most the "
-        "dask setting h5bound.window (1 GiB)]",
+        "Most bytes to read at once, like '256 MiB'; at most a sixteenth of the data, or 32 MiB if that is more.  "
+        "[default: the dask setting h5bound.window (1 GiB)]",
     ),
     limit("--workers", text="Threads; with --scheduler, windows that run at once.  [default: one for each CPU]"),
     option("--scheduler", "ADDRESS", "Run on the dask cluster at ADDRESS.  [default: threads of this process]"),
