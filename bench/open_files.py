@@ -192,7 +192,7 @@ def main() -> None:
         sys.stdout.write(json.dumps(measure(chosen.case, chosen.reader, **options)) + "\n")
         return
     for case, (run, read, _, _) in CASES.items():
-        for limit in (1024, 256) if run is on_workers else (1024, 256, 64):
+        for limit in (1024, 256, 64):
             for where in ([], ["--processes"]) if run is on_workers else ([],):
                 for reader in ("h5bound", "h5py" if read is sum_stacked else "h5netcdf"):
                     if reader == "h5py" and run is on_workers:
