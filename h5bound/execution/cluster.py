@@ -22,6 +22,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import dask.config
 from dask.base import get_scheduler
 
 from h5bound.errors import H5BoundError, naming
@@ -259,9 +260,12 @@ _choosing = Lock()
 def get_in_force() -> Callable[..., Any] | None:
     """Return the function of dask's scheduler in force, None for that of threads.
 
-    In a task of a worker, the first call connects a client. Only one thread at a time may do that, and while another
-    one does, dask finds the configuration of the client, but not the client.
+    dask loads distributed to ask it for a client, which takes longer than many a conversion: where nothing else has
+    loaded it, there is none. In a task of a worker, the first call connects a client. Only one thread at a time may do
+    that, and while another one does, dask finds the configuration of the client, but not the client.
     """
+    if "distributed" not in sys.modules and not dask.config.get("scheduler", None):
+        return None
     with _choosing:
         try:
             get: Callable[..., Any] | None = get_scheduler()

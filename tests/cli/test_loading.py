@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import h5py
+import numpy as np
 import pytest
 
 import h5bound
@@ -53,6 +54,20 @@ finally:
     assert done.stdout.splitlines()[-1] == "loaded"
     assert "Traceback" not in done.stderr
     assert len(done.stdout + done.stderr) > len("loaded\n")
+
+
+def test_a_conversion_on_threads_does_not_load_distributed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = np.zeros(2**21, "u1")
+    script = f"""
+import sys
+from h5bound.cli.main import main
+try:
+    main(["convert", {str(tmp_path / "a.h5")!r}, {str(tmp_path / "a.zarr")!r}, "--verify"])
+except SystemExit as end:
+    print("loaded", end.code, *sorted({{"distributed", "zarr"}} & set(sys.modules)))
+"""
+    assert run(script).stdout.splitlines()[-1] == "loaded 0 zarr"
 
 
 @pytest.mark.parametrize("module", ["h5bound", "h5bound.cli", "h5bound.cli.main"])
