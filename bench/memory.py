@@ -1,21 +1,22 @@
 """Peak memory of converting a file of many windows, above that of an idle process.
 
-As a script it makes a file of 2 GB (32-bit floats in chunks of 2.6 MB, gzip and shuffle) and converts it in windows of
-64 and 128 MiB, each in a process of its own; it prints one line for each.
+The file has 2 GB: 32-bit floats in chunks of 2.6 MB, gzip and shuffle. Ratios are of two windows to the peak.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import subprocess
-import sys
-import tempfile
 from math import prod
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
+
+from bench.turns import call_alone
+
+if TYPE_CHECKING:
+    from bench.turns import Ratios, Turns
 
 CHUNKS = (10, 256, 256)
 MODES = ("keep", "zstd:3", "to_zarr")
@@ -54,7 +55,7 @@ def peak_nbytes() -> int:
     raise OSError("this system does not report the peak resident memory of a process")
 
 
-def convert(mode: str, source: str, target: str, window: int) -> int:
+def convert(mode: str, source: Path, window: int) -> int:
     """Convert in this process; return the peak memory above that of the imported modules."""
     import zarr.codecs.numcodecs  # noqa: F401 - part of the idle process
 
@@ -62,45 +63,20 @@ def convert(mode: str, source: str, target: str, window: int) -> int:
     from h5bound.array import from_hdf5
 
     idle = peak_nbytes()
-    if mode == "to_zarr":
-        from_hdf5(source, "x", window=window).to_zarr(target)
-    else:
-        convert_file(source, target, codecs=mode, window=window)
+    with TemporaryDirectory(dir=source.parent) as folder:
+        if mode == "to_zarr":
+            from_hdf5(source, "x", window=window).to_zarr(f"{folder}/x.zarr")
+        else:
+            convert_file(source, f"{folder}/x.zarr", codecs=mode, window=window)
     return peak_nbytes() - idle
 
 
-def measure(mode: str, source: Path, window: int) -> int:
-    """Return the result of `convert` in a process of its own."""
-    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-        command = [sys.executable, __file__, "--mode", mode, "--window", str(window), str(source), f"{folder}/x.zarr"]
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    return int(done.stdout)
-
-
-def main() -> None:
-    """Read the command line and print what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nbytes", type=int, default=2 * 10**9)
-    parser.add_argument("--mode", choices=MODES)
-    parser.add_argument("--window", type=int, default=0)
-    parser.add_argument("files", nargs="*")
-    options = parser.parse_args()
-    if options.files:
-        source, target = options.files
-        print(convert(options.mode, source, target, options.window))
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "source.h5"
-        nbytes = write_file(file, options.nbytes)
-        print(f"{nbytes / 1e9:.2f} GB, {file.stat().st_size / 1e9:.2f} GB stored")
-        for mode in MODES:
-            for window in (64 * 2**20, 128 * 2**20):
-                peak = measure(mode, file, window)
-                print(
-                    f"{mode:8} window {window >> 20:4} MiB: peak {peak / 2**20:5.0f} MiB, {peak / window:.2f} windows"
-                )
-
-
-if __name__ == "__main__":
-    main()
+def measure_memory(turns: Turns) -> Ratios:
+    """Measure two windows in units of the peak of a conversion."""
+    source = turns.folder / "memory.h5"
+    write_file(source, 10**7 if turns.quick else 2 * 10**9)
+    return {
+        f"{mode}, windows of {window >> 20} MiB": 2 * window / call_alone(convert, mode, source, window)
+        for mode in (MODES[:1] if turns.quick else MODES)
+        for window in (64 * 2**20, 128 * 2**20)[: 1 if turns.quick else None]
+    }

@@ -6,15 +6,12 @@ right, ``writable`` whether the first file could be opened for writing at once a
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +22,7 @@ import numpy as np
 import xarray as xr
 
 import h5bound
+from bench.turns import call_alone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -171,36 +169,17 @@ def measure(case: str, reader: str, *, limit: int, processes: bool = False, file
         return {"right": right, **peak, "seconds": round(time.perf_counter() - started, 1)}
 
 
-def measure_alone(case: str, reader: str, *options: str) -> dict[str, Any]:
-    """Return the measurements of a case in a process of its own."""
-    command = [sys.executable, "-W", "ignore", "-m", "bench.open_files", case, reader, *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = done.stdout.splitlines()
-    return dict(json.loads(lines[-1])) if lines else {"error": done.stderr[-200:]}
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("case", nargs="?", choices=CASES)
-    parser.add_argument("reader", nargs="?", choices=["h5bound", "h5netcdf", "h5py"])
-    parser.add_argument("--limit", type=int, default=256)
-    parser.add_argument("--processes", action="store_true")
-    parser.add_argument("--files", type=int, default=0)
-    chosen = parser.parse_args()
-    if chosen.case:
-        options = {"limit": chosen.limit, "processes": chosen.processes, "files": chosen.files}
-        sys.stdout.write(json.dumps(measure(chosen.case, chosen.reader, **options)) + "\n")
-        return
     for case, (run, read, _, _) in CASES.items():
         for limit in (1024, 256, 64):
-            for where in ([], ["--processes"]) if run is on_workers else ([],):
+            for processes in (False, True) if run is on_workers else (False,):
                 for reader in ("h5bound", "h5py" if read is sum_stacked else "h5netcdf"):
                     if reader == "h5py" and run is on_workers:
                         continue  # an open file does not travel
-                    found = measure_alone(case, reader, "--limit", str(limit), *where)
-                    sys.stdout.write(f"{case} {limit} {' '.join(where)} {reader}: {found}\n")
-                    sys.stdout.flush()
+                    found = call_alone(measure, case, reader, limit=limit, processes=processes)
+                    where = " in processes" if processes else ""
+                    print(f"{case} {limit}{where} {reader}: {found}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    import_module("bench.open_files").main()  # workers know its functions by this name

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
-import os
 import resource
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +24,7 @@ from dask.order import order
 from h5py import h5t
 
 import h5bound
+from bench.turns import call_alone
 from h5bound.graph.block_shapes import MAX_BLOCKS
 from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.hdf5.dataset import DatasetRecord
@@ -39,7 +37,7 @@ from h5bound.zarr_model.dtypes import translate_type
 from h5bound.zarr_model.fill_values import FillValue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -232,15 +230,6 @@ def usage() -> tuple[float, int]:
 # The tables.
 
 
-def run(measure: str, *arguments: int) -> Row:
-    """Return the result of one of the functions above, from a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, __file__, "--measure", measure, *map(str, arguments)]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
-    row: Row = json.loads(done.stdout.splitlines()[-1])
-    return row
-
-
 def show(title: str, rows: Iterable[tuple[Row, Row]]) -> list[Row]:
     """Print rows as they come, parameters before measurements; return them."""
     print(f"\n{title}\n", flush=True)
@@ -270,20 +259,20 @@ def graph_rows(totals: Iterable[int], sizes: Iterable[int]) -> Iterator[tuple[Ro
             case = Case(-(-total // size), size)
             if case.blocks <= MAX_BLOCKS:
                 asked = {"GB": total // 10**9, "block, MiB": size / MiB, "blocks": case.blocks}
-                yield asked, run("graph", case.blocks, case.block, case.window)
+                yield asked, call_alone(measure_graph, case)
 
 
-def compute_rows(measure: str, cases: Iterable[Case]) -> Iterator[tuple[Row, Row]]:
+def compute_rows(measure: Callable[[Case], Row], cases: Iterable[Case]) -> Iterator[tuple[Row, Row]]:
     """Yield computes on threads or on a cluster."""
     for case in cases:
         asked = {"blocks": case.blocks, "block, MiB": case.block / MiB, "window, MiB": case.window / MiB}
-        yield asked | {"windows": case.windows}, run(measure, case.blocks, case.block, case.window)
+        yield asked | {"windows": case.windows}, call_alone(measure, case)
 
 
 def plan_rows(counts: Iterable[tuple[int, int]]) -> Iterator[tuple[Row, Row]]:
     """Yield the plans of conversions, by number of chunks and encoded bytes of each chunk."""
     for chunks, stored in counts:
-        yield {"stored chunk, KiB": stored // KiB}, run("plan", chunks, stored)
+        yield {"stored chunk, KiB": stored // KiB}, call_alone(measure_plan, chunks, stored)
 
 
 def project(measured: Row, totals: Iterable[int], sizes: Iterable[int]) -> Iterator[tuple[Row, Row]]:
@@ -301,24 +290,6 @@ def project(measured: Row, totals: Iterable[int], sizes: Iterable[int]) -> Itera
                     "refused": int(case.blocks > MAX_BLOCKS),
                 },
             )
-
-
-MEASURES = {"graph": measure_graph, "threads": measure_threads, "cluster": measure_cluster}
-
-
-def main() -> None:
-    """Read the command line and print what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small arrays, in some seconds")
-    parser.add_argument("--measure", choices=[*MEASURES, "plan"], help="one row, as JSON")
-    parser.add_argument("numbers", nargs="*", type=int, help="of the row")
-    options = parser.parse_args()
-    if options.measure is not None:
-        numbers = options.numbers
-        row = measure_plan(*numbers) if options.measure == "plan" else MEASURES[options.measure](Case(*numbers))
-        print(json.dumps(row))
-        return
-    tabulate(QUICK if options.quick else FULL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,16 +324,23 @@ def tabulate(extent: Extent) -> None:
     sizes = [size * MiB for size in extent.sizes]
     show("Graphs on threads, windows of 1 GiB", graph_rows(extent.totals, sizes))
     by_window = [Case(extent.threads, 16 * MiB, window * MiB) for window in extent.windows]
-    show("Computes on threads, by windows", compute_rows("threads", by_window))
+    show("Computes on threads, by windows", compute_rows(measure_threads, by_window))
     by_blocks = [Case(blocks, 16 * MiB) for blocks in extent.cluster]
-    cluster = show("Computes on a cluster, by blocks", compute_rows("cluster", by_blocks))
+    cluster = show("Computes on a cluster, by blocks", compute_rows(measure_cluster, by_blocks))
     by_window = [Case(extent.windowed, 16 * MiB, window * MiB) for window in extent.windows]
-    show("Computes on a cluster, by windows", compute_rows("cluster", by_window))
+    show("Computes on a cluster, by windows", compute_rows(measure_cluster, by_window))
     projected = project(cluster[-1], extent.totals, sizes)
     show("What a sum asks of the scheduler, projected from the largest of these", projected)
     chunks = [(extent.chunks, 16 * KiB), (extent.chunks, MiB)]
     show("Plans of conversions that keep chunks", plan_rows(chunks))
 
 
+def main() -> None:
+    """Read the command line and print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small arrays, in some seconds")
+    tabulate(QUICK if parser.parse_args().quick else FULL)
+
+
 if __name__ == "__main__":
-    main()
+    import_module("bench.scale").main()  # workers know its functions by this name

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import pytest
 
-from bench.open_files import measure_alone
+from bench.open_files import measure
+from bench.turns import call_alone
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")]
 
@@ -21,11 +21,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reas
         ("worker-task", 256, 130),
     ],
 )
-def test_files_beyond_the_limit_are_read_right_and_in_a_quarter_of_it(
-    case: str, limit: int, files: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(Path(__file__).parents[2])
-    found = measure_alone(case, "h5bound", "--limit", str(limit), "--files", str(files))
+def test_files_beyond_the_limit_are_read_right_and_in_a_quarter_of_it(case: str, limit: int, files: int) -> None:
+    found = call_alone(measure, case, "h5bound", limit=limit, files=files)
     assert found.get("right"), found
     assert found["descriptors"] <= limit // 4 + 16  # and those of dask, and of the files that threads are reading
     assert found.get("writable", True)

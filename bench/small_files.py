@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
+from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pytest
 import xarray as xr
-from zarr.errors import ZarrUserWarning
 
-from bench.conftest import repeat
 from h5bound import convert
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pytest_benchmark.fixture import BenchmarkFixture
+    from bench.turns import Ratios, Turns, Way
 
 
 def convert_each(sources: Sequence[Path], folder: Path) -> None:
@@ -44,7 +44,7 @@ def write_with_xarray(sources: Sequence[Path], folder: Path) -> None:
             dataset.to_zarr(folder / f"{source.stem}.zarr")
 
 
-WRITERS = {
+WRITERS: dict[str, Callable[[Sequence[Path], Path], None]] = {
     "convert in a loop": convert_each,
     "convert of a list": convert_list,
     "convert of a list, verified": convert_verified,
@@ -52,14 +52,12 @@ WRITERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory, *, timed: bool) -> list[Path]:
-    """Write the files, of random temperatures."""
-    directory = tmp_path_factory.mktemp("small")
+def make_files(folder: Path, count: int) -> list[Path]:
+    """Write the files, of random temperatures; return their paths."""
     numbers = np.random.default_rng(0)
     paths = []
-    for file in range(40 if timed else 3):
-        paths.append(directory / f"day{file:02}.nc")
+    for file in range(count):
+        paths.append(folder / f"day{file:02}.nc")
         xr.Dataset(
             {"t2m": (("time", "lat", "lon"), numbers.normal(280, 5, (8, 30, 60)).astype("f4"), {"units": "K"})},
             coords={
@@ -74,23 +72,25 @@ def sources(tmp_path_factory: pytest.TempPathFactory, *, timed: bool) -> list[Pa
     return paths
 
 
-@pytest.mark.parametrize("writer", WRITERS)
-def test_small_files(
-    benchmark: BenchmarkFixture, sources: list[Path], tmp_path: Path, writer: str, *, timed: bool
-) -> None:
-    write: Callable[[Sequence[Path], Path], None] = WRITERS[writer]
-    rounds = iter(range(1000))
-
-    def run() -> Path:
-        folder = tmp_path / str(next(rounds))
-        folder.mkdir()
-        write(sources, folder)
-        return folder
-
-    folder = repeat(benchmark, run, rounds=7 if timed else 1)
+def write_once(writer: str, sources: Sequence[Path], folder: Path) -> float:
+    """Return the seconds that the conversions take."""
+    target = folder / writer
+    target.mkdir()
+    start = perf_counter()
+    WRITERS[writer](sources, target)
+    seconds = perf_counter() - start
     for source in sources[::20]:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ZarrUserWarning)  # older versions warn of codecs of numcodecs
-            dataset = xr.open_zarr(folder / f"{source.stem}.zarr", decode_cf=False).load()
+            warnings.simplefilter("ignore")  # older versions of zarr warn of codecs of numcodecs
+            dataset = xr.open_zarr(target / f"{source.stem}.zarr", decode_cf=False).load()
         with xr.open_dataset(source, engine="h5netcdf", decode_cf=False) as expected:
             assert dataset.equals(expected)
+    shutil.rmtree(target)
+    return seconds
+
+
+def measure_small_files(turns: Turns) -> Ratios:
+    """Measure conversions of small files, beside `open_dataset` and `to_zarr` of xarray."""
+    sources = make_files(turns.folder, 2 if turns.quick else 40)
+    ways: dict[str, Way] = {writer: partial(write_once, writer, sources, turns.folder) for writer in WRITERS}
+    return turns.compare(ways, "xarray")
