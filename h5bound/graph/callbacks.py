@@ -8,6 +8,8 @@ One callback for the whole process watches every local compute. Three promises n
   holds two copies of an array: ``dask.compute(array, dask.delayed(f)(array))``. Such a graph has several closes of one
   source, which need not overlap, so the session is told how many it will get.
 - A compute does not read what it has overwritten (:mod:`h5bound.graph.overwriting`).
+
+It also narrows the reads of blocks that are sliced (:mod:`h5bound.graph.slices`).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dask.callbacks import Callback
 from dask.task_spec import Task, TaskRef
 
 from h5bound.graph.overwriting import VariablePath, list_leaves, refuse_overwriting
+from h5bound.graph.slices import narrow_reads
 from h5bound.graph.tasks import close_here, make_handle
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.lifecycle.session import find_session
@@ -39,7 +42,7 @@ class _ComputeWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyp
         self._expected: dict[int, list[tuple[Session, Counter[str]]]] = {}
         super().__init__()
 
-    def _start(self, graph: Mapping[Key, Any]) -> None:
+    def _start(self, graph: dict[Key, Any]) -> None:
         self.register()  # again: dask loses registered callbacks when computes overlap in several threads
         refuse_overwriting(graph, partial(_find_readers, graph))
         several = [(source, windows) for source, windows in count_closes(graph) if windows.total() > 1]
@@ -47,6 +50,7 @@ class _ComputeWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyp
         for session, windows in expected:
             session.expect(windows)
         self._expected[id(graph)] = expected
+        narrow_reads(graph)
 
     def _finish(self, graph: object, state: dict[str, Any], errored: bool) -> None:  # noqa: FBT001 - called by dask
         for session, windows in self._expected.pop(id(graph), ()):

@@ -97,18 +97,21 @@ def _choose_read(request: BlockRequest, *, is_local: bool) -> Callable[..., Any]
     read = blocks.read_encoded or blocks.read
     if blocks.prefetch is None or len(request.indices) < 2:
         return read
-    return PrefetchingRead(read, blocks.prefetch, request)
+    return PrefetchingRead(read, blocks.prefetch, lambda: list(map(blocks.arguments, request.indices)))
 
 
 class PrefetchingRead:
     """A function that reads a block, and announces all blocks of the request before the first read.
 
-    dask may read the blocks of a window in any order, so they are announced as a set. Pickled to another process, it
-    is the plain `read`: that process does not read all blocks of the request.
+    dask may read the blocks of a window in any order, so they are announced as a set: `list_reads` returns the
+    arguments of all. Pickled to another process, it is the plain `read`: that process does not read all blocks of the
+    request.
     """
 
-    def __init__(self, read: Callable[..., Any], prefetch: Callable[..., None], request: BlockRequest) -> None:
-        self._read, self._prefetch, self._request = read, prefetch, request
+    def __init__(
+        self, read: Callable[..., Any], prefetch: Callable[..., None], list_reads: Callable[[], list[tuple[Any, ...]]]
+    ) -> None:
+        self._read, self._prefetch, self._list_reads = read, prefetch, list_reads
         self._announced_to: Callable[[], Any] = lambda: None
         self._lock = threading.Lock()
 
@@ -116,9 +119,13 @@ class PrefetchingRead:
         """Return a block."""
         with self._lock:
             if self._announced_to() is not reader:
-                self._prefetch(reader, list(map(self._request.blocks.arguments, self._request.indices)))
+                self._prefetch(reader, self._list_reads())
                 self._announced_to = weakref.ref(reader)
         return self._read(reader, *args)
+
+    def announcing(self, reads: list[tuple[Any, ...]]) -> PrefetchingRead:
+        """Return the function for other reads."""
+        return PrefetchingRead(self._read, self._prefetch, lambda: reads)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial, (self._read,)

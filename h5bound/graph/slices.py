@@ -1,0 +1,120 @@
+"""Read only what is sliced out of a block.
+
+dask fuses a block with the slice behind it if nothing else uses the block. Before a local compute begins, the reads of
+such blocks are narrowed to what the slice takes, and the slice is counted from there::
+
+    read(0:1000) ─► wait_on ─► [5, :]     becomes     read(5:6) ─► wait_on ─► [0, :]
+
+All other blocks are read whole: results, blocks that several tasks use, and those that lists or masks pick from. So are
+those on a cluster, whose scheduler makes the graph.
+"""
+
+from __future__ import annotations
+
+import operator
+from itertools import pairwise
+from numbers import Integral
+from typing import TYPE_CHECKING, Any, cast
+
+from dask.array.chunk import getitem
+from dask.task_spec import Task, TaskRef
+
+from h5bound.graph.tasks import PrefetchingRead, read_block, wait_on
+
+if TYPE_CHECKING:
+    from dask.typing import Key
+
+    Index = tuple[Any, ...]
+    Region = tuple[slice, ...]
+
+SLICING = (getitem, operator.getitem)
+"""Functions of tasks that slice a block."""
+
+FUNCTION = 3
+"""Position of the function among the arguments of `read_block`; the region is the last of them."""
+
+
+def narrow_reads(graph: dict[Key, Any]) -> None:
+    """Narrow the reads of a graph that is about to run, and the slices behind them."""
+    prefetching = set()
+    for key, node in list(graph.items()):
+        sliced = _find_slice(node)
+        if sliced is None:
+            continue
+        block, part = sliced
+        read: Any = block if block.func is read_block else graph.get(block.args[0].key)
+        places = plan_part(read.args[-1], part.args[1]) if getattr(read, "func", None) is read_block else None
+        if places is None:
+            continue
+        region, index = places
+        narrowed = _with_arguments(read, *read.args[:-1], region)
+        inner, *others = node.args
+        inner = {**inner, part.key: _with_arguments(part, part.args[0], index)}
+        if read is block:
+            inner[block.key] = narrowed
+        else:
+            graph[read.key] = narrowed
+        graph[key] = _with_arguments(node, inner, *others)
+        if isinstance(read.args[FUNCTION], PrefetchingRead):
+            prefetching.add(read.args[FUNCTION])
+    for function in prefetching:
+        _announce_narrowed(graph, function)
+
+
+def _find_slice(node: object) -> tuple[Task, Task] | None:
+    """Return the task of a block, and that of the slice which dask has fused with it; None if there is none."""
+    if not isinstance(node, Task) or not node.args or not isinstance(node.args[0], dict):
+        return None
+    inner = node.args[0]
+    for block, part in pairwise(inner.values()):
+        if getattr(block, "func", None) in (wait_on, read_block) and getattr(part, "func", None) in SLICING:
+            users = [task.key for task in inner.values() if block.key in task.dependencies]
+            if users == [part.key] and isinstance(part.args[0], TaskRef) and node.args[1] != block.key:
+                return block, part
+    return None
+
+
+def _announce_narrowed(graph: dict[Key, Any], function: PrefetchingRead) -> None:
+    """Make a function announce the narrowed reads in place of those of whole blocks."""
+    reads = [
+        task for task in graph.values() if getattr(task, "func", None) is read_block and task.args[FUNCTION] is function
+    ]
+    narrowed = function.announcing([task.args[FUNCTION + 1 :] for task in reads])
+    for task in reads:
+        graph[task.key] = _with_arguments(task, *task.args[:FUNCTION], narrowed, *task.args[FUNCTION + 1 :])
+
+
+def _with_arguments(task: Task, *arguments: Any) -> Task:
+    """Return a task with other arguments."""
+    return Task(task.key, task.func, *arguments, _data_producer=task.data_producer)
+
+
+def plan_part(region: object, index: object) -> tuple[Region, Index] | None:
+    """Return the part of a region that an index of its block takes, and the same index counted from there.
+
+    Return None if it takes everything, if `region` is no tuple of slices, or if the index has other items than numbers,
+    slices and new axes. A block may have more axes than its region.
+
+    >>> plan_part((slice(1000, 2000), slice(0, 50)), (5, None, slice(10, 0, -3)))
+    ((slice(1005, 1006, None), slice(1, 11, None)), (0, None, slice(None, None, -3)))
+    """
+    if not isinstance(region, tuple) or not isinstance(index, tuple):
+        return None
+    whole = iter(region)
+    part, places = [], []
+    for item in index:
+        axis = None if item is None else next(whole, None)
+        if axis is None:
+            places.append(item)
+            continue
+        if not isinstance(item, (slice, Integral)):
+            return None
+        taken = range(axis.start, axis.stop)[cast("Any", item)]
+        if isinstance(taken, range):
+            part.append(slice(min(taken), max(taken) + 1) if taken else slice(axis.start, axis.start))
+            places.append(slice(None, None, taken.step))
+        else:
+            part.append(slice(taken, taken + 1))
+            places.append(0)
+    part += whole
+    return None if tuple(part) == region else (tuple(part), tuple(places))
