@@ -168,6 +168,41 @@ def region_of(coords: tuple[int, ...], shape: Shape, chunks: Shape) -> tuple[sli
     )
 
 
+def find_starts(groups: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Return the rows where another shard or box begins, for that of each chunk, a row for each chunk.
+
+    >>> find_starts(np.array([[0, 0], [0, 0], [0, 1]])).tolist()
+    [0, 2]
+    """
+    is_start = np.ones(len(groups), dtype=bool)
+    is_start[1:] = (groups[1:] != groups[:-1]).any(axis=1)
+    return np.flatnonzero(is_start)
+
+
+def group_chunks(chunk_coords: ChunkCoords, counts: Shape) -> tuple[ChunkCoords, list[tuple[int, int]]]:
+    """Return chunks in the order of boxes of `counts` chunks along each axis, and the interval of each box.
+
+    >>> coords, intervals = group_chunks(np.array([[0, 0], [0, 1], [0, 2], [1, 1]]), (2, 2))
+    >>> coords.tolist(), intervals
+    ([[0, 0], [0, 1], [1, 1], [0, 2]], [(0, 3), (3, 4)])
+    """
+    boxes = chunk_coords // np.asarray(counts, np.int64)
+    order = np.lexsort(boxes.T[::-1]) if counts else np.arange(len(boxes))  # stable
+    bounds = [*find_starts(boxes[order]).tolist(), len(boxes)]
+    return chunk_coords[order], list(itertools.pairwise(bounds))
+
+
+def bound_chunks(chunk_coords: ChunkCoords, shape: Shape, chunks: Shape) -> tuple[slice, ...]:
+    """Return the region around some chunks, of which there is at least one, up to the end of the array.
+
+    >>> bound_chunks(np.array([[1, 0], [0, 2]]), (10, 10), (4, 4))
+    (slice(0, 8, None), slice(0, 10, None))
+    """
+    first, last = chunk_coords.min(axis=0).tolist(), chunk_coords.max(axis=0).tolist()
+    begins, ends = (region_of(tuple(corner), shape, chunks) for corner in (first, last))
+    return tuple(slice(begin.start, end.stop) for begin, end in zip(begins, ends, strict=True))
+
+
 def cut_batches(sizes: NDArray[np.int64], nbytes: int, count: int) -> list[tuple[int, int]]:
     """Cut a run of sizes into half-open intervals of at most ``nbytes`` and ``count`` members, at least one.
 

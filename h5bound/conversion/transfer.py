@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.buffers import DamagedError, past_end
-from h5bound.chunk_grid import region_of
+from h5bound.chunk_grid import find_starts, region_of
 from h5bound.errors import CorruptChunkError, TargetError
 from h5bound.execution.work import UnitResult, Work
 from h5bound.files.open import is_live
 from h5bound.planning.source_values import ReadResult, read_chunks, read_or_explain, read_region, read_sequences
 from h5bound.reader.open_file import open_dataset
 from h5bound.stores.lock import MARKER, parse_marker
-from h5bound.zarr_model.array_spec import encode_chunk, find_shard_starts, shard_counts
+from h5bound.zarr_model.array_spec import encode_chunk, shard_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -262,7 +262,7 @@ def name_keys(job: Job, unit: Unit, chunks: EncodedChunks) -> Iterator[tuple[str
     counts = shard_counts(job.node)
     shards = chunk_coords // counts
     positions = np.ravel_multi_index(tuple((chunk_coords - shards * counts).T), tuple(counts))
-    starts = find_shard_starts(shards)
+    starts = find_starts(shards)
     for start, stop in pairwise([*starts.tolist(), len(chunk_coords)]):
         shard = chunks.pack_shard(start, stop, positions=positions[start:stop], count=int(prod(counts)))
         yield key_of(job, shards[start].tolist()), shard

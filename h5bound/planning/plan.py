@@ -30,6 +30,7 @@ from h5bound.chunk_grid import (
 from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.planning.array_options import choose_chunks, choose_shards
+from h5bound.planning.read_boxes import plan_rows
 from h5bound.planning.scan_dataset import MAX_RATIO
 from h5bound.zarr_model.array_spec import ArrayNode, estimate_itemsize, shard_counts
 from h5bound.zarr_model.codec_options import describe_codecs, plan_chain
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from h5bound.chunk_grid import ChunkCoords, Shape
     from h5bound.planning.options import Settings
+    from h5bound.planning.read_boxes import ReadBoxes
     from h5bound.planning.scan_dataset import DatasetScan
 
 
@@ -75,6 +77,10 @@ class ArrayPlan:
     """Sequences: where each one ends in `values`."""
     planned_values: NDArray[Any] | None = None
     """Planned: the values themselves."""
+    source_chunks: Shape | None = None
+    """Decoded: shape of what is decoded or read at once; None where HDF5 decides that."""
+    boxes: ReadBoxes | None = None
+    """Decoded: how chunks that overlap the same chunks of the source are read; None if no two do."""
 
 
 def plan_array(dataset_scan: DatasetScan, settings: Settings, limit: int) -> ArrayPlan:
@@ -96,7 +102,15 @@ def plan_array(dataset_scan: DatasetScan, settings: Settings, limit: int) -> Arr
         stored_nbytes=dataset_scan.record.stored_nbytes,
         chunk_coords=chunk_coords,
         manifest=manifest,
+        source_chunks=None if manifest is not None else find_source_chunks(dataset_scan, node),
     )
+
+
+def find_source_chunks(dataset_scan: DatasetScan, node: ArrayNode) -> Shape | None:
+    """Return the shape of what is decoded at once, or of rows that are read at once; None where HDF5 decides that."""
+    if dataset_scan.record.layout == "contiguous":
+        return plan_rows(node.shape, node.write_shape, estimate_itemsize(node.dtype))
+    return dataset_scan.chunks
 
 
 def drop_fill_v2(node: ArrayNode, dataset_scan: DatasetScan, settings: Settings, *, count: int) -> ArrayNode:

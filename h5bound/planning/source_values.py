@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.chunk_grid import cut_batches, region_of
+from h5bound.chunk_grid import bound_chunks, count_chunks, cut_batches, group_chunks, region_of
 from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFoundError, UnsupportedError
 from h5bound.h5py_compat import describe
 from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS
@@ -60,6 +60,8 @@ class SourceValues:
     """Whether h5py reads its type only as bytes."""
     addresses: Addresses
     """Paths of the objects that its references may lead to."""
+    box: Shape | None
+    """Shape of the boxes that target chunks are cut from, since they overlap the same chunks of the source; or None."""
     allowed: tuple[Path, ...] | None
     """Directories of the external files that it may read from; None if it reads from none."""
 
@@ -103,6 +105,7 @@ def describe_values(scan: SourceScan, dataset_scan: DatasetScan, plan: ArrayPlan
         write_shape=write_shape,
         type=dataset_scan.type,
         opaque_only=dataset_scan.opaque_only,
+        box=None if plan.boxes is None else plan.boxes.box,
         addresses=origin.addresses.needed_for(record.dtype),
         allowed=scan.allowed if record.layout in EXTERNAL_LAYOUTS else None,
     )
@@ -120,9 +123,14 @@ def cut_units(values: Sequence[SourceValues], chunk_coords: Sequence[ChunkCoords
     nbytes = choose_unit_nbytes(window, sum(item.chunk_nbytes * len(coords) for item, coords in pairs))
     units = []
     for number, (item, coords) in enumerate(pairs):
-        sizes = np.full(len(coords), item.chunk_nbytes, np.int64)
-        for start, stop in cut_batches(sizes, nbytes, SEQUENCE_ROWS if item.has_sequences else UNIT_CHUNKS):
-            units.append(Unit(number, coords[start:stop], max(item.chunk_nbytes * (stop - start), 1)))
+        if item.box is not None:
+            coords, intervals = group_chunks(coords, count_chunks(item.box, item.write_shape))
+        else:
+            sizes = np.full(len(coords), item.chunk_nbytes, np.int64)
+            intervals = cut_batches(sizes, nbytes, SEQUENCE_ROWS if item.has_sequences else UNIT_CHUNKS)
+        units += [
+            Unit(number, coords[start:stop], max(item.chunk_nbytes * (stop - start), 1)) for start, stop in intervals
+        ]
     return units
 
 
@@ -163,8 +171,14 @@ def read_unit_values(
 def read_chunks(
     opened: OpenFile, values: SourceValues, chunk_coords: ChunkCoords, *, via_h5py: bool = False, convert: bool = True
 ) -> Iterator[Block]:
-    """Yield the elements of target chunks, as :func:`read_region` returns them."""
+    """Yield the elements of target chunks, as :func:`read_region` returns them, or as views of one region."""
     regions = [region_of(tuple(coords), values.array_shape, values.write_shape) for coords in chunk_coords.tolist()]
+    if values.box is not None and len(regions) > 1:
+        box = bound_chunks(chunk_coords, values.array_shape, values.write_shape)
+        block = read_region(opened, values, box, via_h5py=via_h5py, convert=convert)
+        for region in regions:
+            yield block[tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(region, box, strict=True))]
+        return
     opened.prefetch(values.inside, [region[: len(values.shape)] for region in regions])
     for region in regions:
         yield read_region(opened, values, region, via_h5py=via_h5py, convert=convert)

@@ -6,18 +6,19 @@ A work unit is some chunks of one array, read by one task and written by another
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.chunk_grid import cut_batches
+from h5bound.chunk_grid import bound_chunks, cut_batches, find_starts, group_chunks
 from h5bound.errors import UnsafeSourceError, UnsupportedError
 from h5bound.planning.plan import plan_array, plan_sequences
+from h5bound.planning.read_boxes import plan_read_boxes
 from h5bound.reports.entries import Skipped, list_by_reason
 from h5bound.reports.text import format_nbytes, plural
-from h5bound.zarr_model.array_spec import estimate_itemsize, find_shard_starts, shard_counts
+from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -39,6 +40,9 @@ UNIT_NBYTES = 8 * 2**20
 
 MANY_UNITS = 100_000
 """Number of units above which units get larger: dask takes 0.1 ms and 1 KiB for each."""
+
+BOXES = 4
+"""Least number of boxes that fit into a window: two threads read one each while two others are written."""
 
 UNIT_CHUNKS = 4096
 """Most chunks of a unit: each costs a few Python objects while it is read or written."""
@@ -94,6 +98,7 @@ def plan_store(scan: SourceScan, settings: Settings, limits: Limits, window: int
             continue
         left -= sum(len(plan.chunk_coords) for plan in plans)
         arrays += plans
+    arrays = plan_boxes(arrays, window)
     for array in arrays:
         LOGGER.debug("%s: %s, %s", array.path, array.strategy, "; ".join(array.reasons) or "as it is stored")
     units = tuple(plan_units(arrays, window))
@@ -137,15 +142,52 @@ def choose_unit_nbytes(window: int, total: int) -> int:
     return min(max(UNIT_NBYTES, total // MANY_UNITS), max(window // 8, 1))
 
 
+def plan_boxes(arrays: Sequence[ArrayPlan], window: int) -> list[ArrayPlan]:
+    """Return the plans with the boxes in which they are read, and their chunks in the order of these boxes."""
+    nbytes = choose_unit_nbytes(window, sum(int(chunk_nbytes(plan).sum()) for plan in arrays))
+    return [plan_boxes_of(plan, nbytes, window // BOXES) for plan in arrays]
+
+
+def plan_boxes_of(plan: ArrayPlan, nbytes: int, limit: int) -> ArrayPlan:
+    """Return the plan of an array with boxes of about `nbytes`, at most `limit`."""
+    node, source = plan.node, plan.source_chunks
+    if source is None or not len(plan.chunk_coords):
+        return plan
+    itemsize = estimate_itemsize(node.dtype)
+    most = UNIT_CHUNKS * prod(node.write_shape) * itemsize
+    boxes = plan_read_boxes(
+        node.shape,
+        source=source,
+        target=node.write_shape,
+        itemsize=itemsize,
+        nbytes=min(nbytes, most),
+        limit=max(limit, nbytes),
+    )
+    if boxes is None or boxes.cell is not None:
+        return plan
+    return replace(
+        plan, boxes=boxes, chunk_coords=group_chunks(plan.chunk_coords, boxes.count_keys(node.write_shape))[0]
+    )
+
+
 def plan_units(arrays: Sequence[ArrayPlan], window: int) -> list[Unit]:
     """Cut the chunks of all arrays into units; a unit has at least one key of the store. `window` is in bytes."""
     sizes = [chunk_nbytes(plan) for plan in arrays]
     nbytes = choose_unit_nbytes(window, sum(int(item.sum()) for item in sizes))
     return [
-        make_unit(number, plan, start=start, stop=stop, nbytes=int(item[start:stop].sum()))
+        make_unit(number, plan, start=start, stop=stop, nbytes=unit_nbytes(plan, item[start:stop], start=start))
         for number, (plan, item) in enumerate(zip(arrays, sizes, strict=True))
         for start, stop in cut_plan(plan, item, nbytes)
     ]
+
+
+def unit_nbytes(plan: ArrayPlan, sizes: NDArray[np.int64], start: int) -> int:
+    """Return the bytes in memory of chunks of these sizes: those of the box around them if they are read together."""
+    if plan.boxes is None:
+        return int(sizes.sum())
+    box = bound_chunks(plan.chunk_coords[start : start + len(sizes)], plan.node.shape, plan.node.write_shape)
+    count: int = prod(part.stop - part.start for part in box)
+    return count * estimate_itemsize(plan.node.dtype)
 
 
 def chunk_nbytes(plan: ArrayPlan) -> NDArray[np.int64]:
@@ -158,10 +200,15 @@ def chunk_nbytes(plan: ArrayPlan) -> NDArray[np.int64]:
 
 
 def cut_plan(plan: ArrayPlan, sizes: NDArray[np.int64], nbytes: int) -> list[tuple[int, int]]:
-    """Cut the chunks of a plan into half-open intervals; chunks that are copied into one shard stay together."""
+    """Cut the chunks of a plan into half-open intervals.
+
+    Chunks of one box are one interval; chunks that are copied into one shard stay together.
+    """
+    if plan.boxes is not None:
+        return group_chunks(plan.chunk_coords, plan.boxes.count_keys(plan.node.write_shape))[1]
     if plan.manifest is None or plan.node.shards is None:
         return cut_batches(sizes, nbytes, UNIT_CHUNKS)
-    starts = find_shard_starts(plan.chunk_coords // shard_counts(plan.node))
+    starts = find_starts(plan.chunk_coords // shard_counts(plan.node))
     if not starts.size:
         return []
     bounds = np.append(starts, len(plan.chunk_coords))

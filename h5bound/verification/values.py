@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.buffers import same_bits
-from h5bound.chunk_grid import region_of
+from h5bound.chunk_grid import bound_chunks, region_of
 from h5bound.errors import TargetError
 from h5bound.execution.work import UnitResult, Work, list_problems
 from h5bound.h5py_compat import describe
@@ -105,9 +105,8 @@ def read_box(job: CompareJob, unit: Unit) -> StoredBox | None:
     first, last = coords.min(axis=0), coords.max(axis=0)
     if prod((last - first + 1).tolist()) != len(coords):
         return None
-    array, size = job.arrays[0], job.values.write_shape
-    begins, ends = (region_of(tuple(corner.tolist()), array.shape, size) for corner in (first, last))
-    box = tuple(slice(begin.start, end.stop) for begin, end in zip(begins, ends, strict=True))
+    array = job.arrays[0]
+    box = bound_chunks(coords, array.shape, job.values.write_shape)
     with suppress(Exception):  # codecs raise errors of their own, like zlib.error
         return StoredBox(tuple(part.start for part in box), np.asarray(array[box]))
     return None

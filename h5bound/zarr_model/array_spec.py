@@ -74,17 +74,6 @@ def shard_counts(node: ArrayNode) -> NDArray[np.int64]:
     return np.asarray([s // c for s, c in zip(node.write_shape, node.chunks, strict=True)], np.int64)
 
 
-def find_shard_starts(shards: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Return the rows where another shard begins, for the shard of each chunk, a row for each chunk.
-
-    >>> find_shard_starts(np.array([[0, 0], [0, 0], [0, 1]])).tolist()
-    [0, 2]
-    """
-    is_start = np.ones(len(shards), dtype=bool)
-    is_start[1:] = (shards[1:] != shards[:-1]).any(axis=1)
-    return np.flatnonzero(is_start)
-
-
 def estimate_itemsize(dtype: np.dtype[Any]) -> int:
     """Return the bytes of an element in memory, an estimate for text of variable length."""
     return 64 if dtype.kind == "T" else max(int(dtype.itemsize), 1)
