@@ -63,12 +63,12 @@ def copy_file(source: Path, target: Path) -> None:
 
 WRITERS: dict[str, Callable[[Path, Path], None]] = {
     REFERENCE: copy_file,
-    "h5bound": keep,
-    "h5bound, zstd:3": encode,
+    "h5bound convert": keep,
+    "h5bound convert --codecs zstd:3": encode,
     "h5bound, to_zarr": partial(dask_to_zarr, "h5bound"),
-    "from_array": partial(dask_to_zarr, "from_array"),
-    "xarray": xarray_to_zarr,
-    "recipe": partial(dask_to_zarr, "recipe"),
+    "from_array, to_zarr": partial(dask_to_zarr, "from_array"),
+    "xarray, to_zarr": xarray_to_zarr,
+    "recipe, to_zarr": partial(dask_to_zarr, "recipe"),
     "bare loop, zstd:3": encode_in_a_loop,
 }
 
@@ -102,4 +102,4 @@ def measure_conversions(turns: Turns) -> Ratios:
     ways: dict[str, Way] = {
         writer: partial(write_once, writer, source, turns.folder, sample.total) for writer in WRITERS
     }
-    return turns.compare(ways, REFERENCE)
+    return turns.compare(ways, REFERENCE, rounds=3)

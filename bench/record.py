@@ -55,7 +55,7 @@ PACKAGES = ("h5bound", "dask", "distributed", "numpy", "h5py", "zarr", "numcodec
 def measure(name: str, folder: Path, *, quick: bool) -> Ratios:
     """Return the ratios of a measurement; its files are for the others too."""
     module, _, function = MEASUREMENTS[name].partition(":")
-    with Turns(folder, quick=quick, rounds=1 if quick else 5) as turns:
+    with Turns(folder, quick=quick) as turns:
         ratios: Ratios = getattr(import_module(module), function)(turns)
     return {key: float(f"{ratio:.3g}") for key, ratio in ratios.items()}
 
@@ -88,9 +88,9 @@ def read_records() -> Iterator[Record]:
         yield json.loads(path.read_text(encoding="utf-8"))
 
 
-def read_last(name: str) -> Ratios:
-    """Return the ratios of a measurement in the newest record that has it."""
-    return next((record["ratios"][name] for record in read_records() if name in record["ratios"]), {})
+def read_last(name: str) -> Record:
+    """Return the newest record that has a measurement, or one without ratios."""
+    return next((record for record in read_records() if name in record["ratios"]), {"ratios": {name: {}}})
 
 
 def find_worse(last: Ratios, now: Ratios) -> Iterator[str]:
@@ -139,7 +139,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     with TemporaryDirectory() as folder:
         for name in options.names or MEASUREMENTS:
             ratios[name] = measure(name, Path(folder), quick=options.quick)
-            worse += [f"{name}, {line}" for line in find_worse(read_last(name), ratios[name])]
+            worse += [f"{name}, {line}" for line in find_worse(read_last(name)["ratios"][name], ratios[name])]
             print(f"\n{name}", *(f"{key:40} {ratio:8.3g}" for key, ratio in ratios[name].items()), sep="\n", flush=True)
     if not options.quick:
         print(
@@ -149,6 +149,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
         )
     if not options.quick and not options.compare:
         print(write_record(ratios, " ".join(["python -m bench.record", *map(repr, options.names)])).name)
+        import_module("bench.chart").write_all()
 
 
 if __name__ == "__main__":

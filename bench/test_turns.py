@@ -22,8 +22,8 @@ def note(folder: Path, name: str, seconds: float) -> float:
 
 def test_ways_take_turns_in_processes_of_their_own(tmp_path: Path) -> None:
     ways = {"fast": partial(note, tmp_path, "fast", 1.0), "slow": partial(note, tmp_path, "slow", 4.0)}
-    with Turns(tmp_path, rounds=2) as turns:
-        assert turns.compare(ways, "slow") == {"fast": 4}
+    with Turns(tmp_path) as turns:
+        assert turns.compare(ways, "slow", rounds=2) == {"fast": 4}
     fast, slow = ([line.split() for line in (tmp_path / name).read_text().splitlines()] for name in ways)
     assert len({process for process, _ in fast} | {process for process, _ in slow} | {str(os.getpid())}) == 3
     assert [len(fast), len(slow)] == [3, 3]

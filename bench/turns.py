@@ -51,18 +51,16 @@ class Turns:
     folder: Path
     """Its files."""
     quick: bool = False
-    """Small files, and no processes."""
-    rounds: int = 5
-    """How often each way is timed, after one time that does not count."""
+    """Small files, one round, and no processes."""
     _processes: dict[str, ProcessPoolExecutor] = field(default_factory=dict)
 
-    def compare(self, ways: Mapping[str, Way], reference: str) -> Ratios:
+    def compare(self, ways: Mapping[str, Way], reference: str, rounds: int = 5) -> Ratios:
         """Return how many times as fast as the reference each other way is, as the median of the rounds.
 
-        A way of the same name in a later call runs in the same process.
+        One round before them does not count. A way of the same name in a later call runs in the same process.
         """
         seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(self.rounds + 1):
+        for turn in range(1 + (1 if self.quick else rounds)):
             first = turn % len(ways)
             for name in [*ways, *ways][first : first + len(ways)]:
                 way = ways[name]
