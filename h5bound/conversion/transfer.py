@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.buffers import DamagedError, past_end
-from h5bound.chunk_grid import find_starts, region_of
+from h5bound.chunk_grid import count_chunks, find_starts, region_of
 from h5bound.errors import CorruptChunkError, TargetError
 from h5bound.execution.work import UnitResult, Work
 from h5bound.files.open import is_live
@@ -60,8 +60,8 @@ class Job:
     """The Zarr array as it was planned."""
     array: zarr.Array[Any]
     """The Zarr array."""
-    codecs: Sequence[Codec] | None
-    """Codecs that encode a chunk; None where zarr encodes it."""
+    codecs: Sequence[Codec]
+    """Codecs that encode a chunk."""
     target: Target
     """The store."""
     skip: bool
@@ -96,19 +96,21 @@ class EncodedChunks:
         for start, stop in pairwise(self.bounds.tolist()):
             yield self.data[start:stop]
 
-    def pack_shard(self, start: int, stop: int, *, positions: NDArray[np.int64], count: int) -> bytes:
-        """Return a shard of the chunks from `start` to `stop` (half-open), followed by its index and checksum.
 
-        `positions` are those of the chunks in the shard, in C order; `count` is the number of positions in a shard.
-        """
-        import google_crc32c
+def pack_shard(
+    parts: Sequence[Bytes | bytes], sizes: NDArray[np.int64], *, positions: NDArray[np.int64], count: int
+) -> bytes:
+    """Return a shard of encoded chunks, which are end to end in `parts`, followed by its index and checksum.
 
-        bounds = self.bounds[start : stop + 1]
-        index = np.full((count, 2), NO_CHUNK, dtype="<u8")
-        index[positions, 0] = bounds[:-1] - bounds[0]
-        index[positions, 1] = np.diff(bounds)
-        table = index.tobytes()
-        return b"".join([self.data[bounds[0] : bounds[-1]], table, google_crc32c.value(table).to_bytes(4, "little")])
+    `sizes` has the bytes of each chunk, `positions` its place in C order; `count` is the number of places in a shard.
+    """
+    import google_crc32c
+
+    index = np.full((count, 2), NO_CHUNK, dtype="<u8")
+    index[positions, 0] = np.cumsum(sizes) - sizes
+    index[positions, 1] = sizes
+    table = index.tobytes()
+    return b"".join([*parts, table, google_crc32c.value(table).to_bytes(4, "little")])
 
 
 def read_unit(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
@@ -230,25 +232,31 @@ def write_unit(job: Job, unit: Unit, result: ReadResult) -> UnitResult:
     if result.problem:
         return UnitResult(unit.array, problem=result.problem, unreadable=True)
     if isinstance(result.parts, EncodedChunks):
-        nbytes = job.target.keys.write(name_keys(job, unit, result.parts))
-    elif job.codecs is not None:
-        blocks = zip(unit.chunk_coords.tolist(), result.parts, strict=True)
-        nbytes = job.target.keys.write((key_of(job, coords), encode_elements(job, block)) for coords, block in blocks)
+        items = name_keys(job, unit, result.parts)
     else:
-        nbytes = job.target.keys.measure(write_through_zarr(job, unit, result.parts))
-    return UnitResult(unit.array, nbytes=nbytes, chunks=len(unit.chunk_coords))
+        blocks = zip(unit.chunk_coords.tolist(), result.parts, strict=True)
+        items = ((key_of(job, coords), encode_key(job, block)) for coords, block in blocks)
+    return UnitResult(unit.array, nbytes=job.target.keys.write(items), chunks=len(unit.chunk_coords))
 
 
-def write_through_zarr(job: Job, unit: Unit, parts: Sequence[Block]) -> list[str]:
-    """Write the elements of each chunk as zarr encodes them, and return their keys."""
-    for coords, block in zip(unit.chunk_coords.tolist(), parts, strict=True):
-        job.array[region_of(tuple(coords), job.node.shape, job.node.write_shape) or ...] = block
-    return [key_of(job, coords) for coords in unit.chunk_coords.tolist()]
+def encode_key(job: Job, block: Block) -> bytes:
+    """Return the bytes of a key that holds a block: those of a chunk, or of a shard without chunks past its end."""
+    node = job.node
+    if node.shards is None:
+        return encode_elements(job, block)
+    coords = list(np.ndindex(*count_chunks(block.shape, node.chunks)))
+    parts = [encode_elements(job, block[region_of(index, block.shape, node.chunks)]) for index in coords]
+    counts = tuple(shard_counts(node).tolist())
+    return pack_shard(
+        parts,
+        np.array([len(part) for part in parts], np.int64),
+        positions=np.ravel_multi_index(tuple(np.transpose(coords)), counts),
+        count=prod(counts),
+    )
 
 
 def encode_elements(job: Job, block: Block) -> bytes:
     """Return the encoded bytes of one chunk."""
-    assert job.codecs is not None
     return encode_chunk(job.codecs, block, fill=job.node.fill.value, chunks=job.node.chunks)
 
 
@@ -264,7 +272,13 @@ def name_keys(job: Job, unit: Unit, chunks: EncodedChunks) -> Iterator[tuple[str
     positions = np.ravel_multi_index(tuple((chunk_coords - shards * counts).T), tuple(counts))
     starts = find_starts(shards)
     for start, stop in pairwise([*starts.tolist(), len(chunk_coords)]):
-        shard = chunks.pack_shard(start, stop, positions=positions[start:stop], count=int(prod(counts)))
+        bounds = chunks.bounds[start : stop + 1]
+        shard = pack_shard(
+            [chunks.data[bounds[0] : bounds[-1]]],
+            np.diff(bounds),
+            positions=positions[start:stop],
+            count=int(prod(counts)),
+        )
         yield key_of(job, shards[start].tolist()), shard
 
 

@@ -27,18 +27,15 @@ from h5bound.planning.source_values import describe_values
 from h5bound.reports.text import plural
 from h5bound.stores.lock import MARKER
 from h5bound.stores.metadata import describe_array, describe_group, list_items, list_root_items, make_array
-from h5bound.zarr_model.array_spec import make_codecs
+from h5bound.zarr_model.array_spec import make_encoders
 from h5bound.zarr_model.attributes import merge_metadata
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from numcodecs.abc import Codec
-
     from h5bound.execution.work import UnitResult
     from h5bound.planning.external_links import Origin
-    from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan, Unit
     from h5bound.reports.entries import Skipped
@@ -59,21 +56,13 @@ def make_jobs(target: Target, scan: SourceScan, plan: StorePlan, *, skip: bool, 
                 strategy=array.strategy,
                 node=array.node,
                 array=make_array(target.store, array.node, target.zarr_format),
-                codecs=find_codecs(array),
+                codecs=make_encoders(array.node),
                 target=target,
                 skip=skip,
                 owner=owner,
             )
             for array in plan.arrays
         ]
-
-
-def find_codecs(plan: ArrayPlan) -> list[Codec] | None:
-    """Return the codecs that encode a chunk of an array; None if zarr encodes it: text, and shards of new chunks."""
-    node = plan.node
-    if node.dtype.kind == "T" or (node.shards and plan.manifest is None):
-        return None
-    return make_codecs((*node.chain.filters, *node.chain.compressors))
 
 
 def write_store(

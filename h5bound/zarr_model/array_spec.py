@@ -116,6 +116,12 @@ def make_codecs(configs: Iterable[CodecConfig]) -> list[Codec]:
     return [get_codec({name: value for name, value in codec.items() if name != "typesize"}) for codec in configs]
 
 
+def make_encoders(node: ArrayNode) -> list[Codec]:
+    """Return the codecs that encode a chunk of an array; the one of text is in its chain only in format 2."""
+    configs, of_text = (*node.chain.filters, *node.chain.compressors), {"id": "vlen-utf8"}
+    return make_codecs((of_text, *configs) if node.dtype.kind == "T" and of_text not in configs else configs)
+
+
 def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], *, fill: NDArray[Any], chunks: tuple[int, ...]) -> bytes:
     """Return an encoded chunk of shape `chunks`; `fill` (of the array's type) pads a block at the array's end.
 
@@ -126,13 +132,16 @@ def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], *, fill: NDArray[
     if block.shape != chunks or block.dtype != fill.dtype:
         whole = np.full(chunks, fill, fill.dtype)
         whole[tuple(slice(0, size) for size in block.shape)] = block
-    data: Any = np.ascontiguousarray(whole).reshape(-1).view(raw_dtype(fill.dtype))
+    flat = np.ascontiguousarray(whole).reshape(-1)
+    is_text = fill.dtype.kind == "T"
+    element = np.dtype(np.uint8) if is_text else raw_dtype(fill.dtype)
+    data: Any = flat.astype(object) if is_text else flat.view(element)
     for codec in codecs:
         if codec.codec_id == "blosc":  # it takes the size of an element from the buffer, here as the metadata says
             raw = np.frombuffer(data, np.uint8)
-            data = raw.view(raw_dtype(fill.dtype)) if raw.size % fill.dtype.itemsize == 0 else raw
+            data = raw.view(element) if raw.size % element.itemsize == 0 else raw
         data = encode(codec, data)
-    return bytes(data) if codecs else bytes(data.tobytes())
+    return data.tobytes() if isinstance(data, np.ndarray) else bytes(data)
 
 
 def encode(codec: Codec, data: Any) -> Any:

@@ -209,13 +209,14 @@ def plan_chain(codecs: Codecs, dtype: np.dtype[Any], *, chunks: tuple[int, ...],
 def adapt_codecs(configs: Iterable[CodecConfig], dtype: np.dtype[Any], *, nbytes: int) -> Iterator[CodecConfig]:
     """Yield the codecs for an array of this type with chunks of `nbytes` bytes.
 
-    Blosc gets the size of an element. Shuffle is left out where it would not get whole elements: it loses nothing.
+    Blosc gets the size of an element, and does not shuffle text unless asked to. Shuffle is left out where it would not
+    get whole elements: it loses nothing.
     """
     size = -1 if dtype.kind == "T" else nbytes  # before the next codec, -1 for not known
     for config in configs:
         if config["id"] == "blosc":
             one = 1 if dtype.kind == "T" or dtype.itemsize > 255 else dtype.itemsize  # stored in one byte (blosc.h)
-            yield {**config, "typesize": one}
+            yield {**config, "typesize": one} | ({"shuffle": max(config["shuffle"], 0)} if dtype.kind == "T" else {})
         elif config["id"] != "shuffle" or (size >= 0 and size % config["elementsize"] == 0):
             yield config
         if config["id"] == "fletcher32" and size >= 0:
