@@ -209,6 +209,8 @@ def make_array(
     dtype = record.dtype
     while dtype.subdtype is not None:  # the elements of an array type may be arrays again
         dtype, inner = dtype.base, inner + dtype.shape
+    if dtype.isnative and dtype.names is None:
+        dtype = dtype.newbyteorder("=")  # h5py names the order, and netCDF4 then warns that it is not the native one
     sizes = plan_block_sizes(
         record.shape, chunks, itemsize=record.dtype.itemsize, chunk_shape=record.chunks, subject=subject
     )

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import weakref
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import h5py
@@ -16,6 +14,7 @@ from h5py import h5f, h5fd
 
 from h5bound.buffers import Bytes, past_end
 from h5bound.errors import UnsupportedError
+from h5bound.files.beside import is_read_beside
 from h5bound.files.file_state import FileState
 from h5bound.files.open import open_file
 from h5bound.h5py_compat import read_file_end
@@ -88,27 +87,6 @@ class LocalFile:
         self._close()
 
 
-OTHER_WRITER = (
-    "this process has it open for writing, not with h5py: where that is netCDF4, write with engine='h5netcdf', or load "
-    "the values before they are written"
-)
-"""What is wrong with a file that another HDF5 library writes in this process, and what to do."""
-
-
-def is_written_here(path: str) -> bool:
-    """Return whether this process has a file open for writing, with whatever library; False where no system tells."""
-    with suppress(OSError, ImportError):
-        import fcntl
-
-        actual = Path(path).stat()
-        for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
-            with suppress(OSError):  # the list has its own descriptor, which is closed
-                flags = fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
-                if flags and os.path.samestat(os.fstat(number), actual):
-                    return True
-    return False
-
-
 @dataclass(frozen=True, slots=True)
 class LocalLocation:
     """The location of a local file."""
@@ -129,4 +107,4 @@ class LocalLocation:
 
     def open(self, _state: FileState) -> tuple[h5py.File, None]:
         """Open the file for reading."""
-        return open_file(self.path, swmr=self.swmr), None
+        return open_file(self.path, swmr=self.swmr, beside_writer=is_read_beside(self.path)), None

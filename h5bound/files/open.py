@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from io import RawIOBase
 
 
-def open_file(path: str, view: RawIOBase | None = None, *, swmr: bool = False) -> h5py.File:
+def open_file(
+    path: str, view: RawIOBase | None = None, *, swmr: bool = False, beside_writer: bool = False
+) -> h5py.File:
     """Open an HDF5 file for reading, through a Python file `view` if it is remote.
 
-    With `swmr`, another program may write to it in SWMR mode.
+    With `swmr`, another program may write to it in SWMR mode; with `beside_writer`, netCDF4 in this process.
     Raise SourceNotFoundError if there is no file, H5BoundError if it cannot be opened.
     """
     if view is None and Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for a writer
@@ -27,19 +29,28 @@ def open_file(path: str, view: RawIOBase | None = None, *, swmr: bool = False) -
             description = "a Zarr store"
         raise H5BoundError(f"{path}: this is {description}, not an HDF5 file")
     try:
-        return h5py.File(path if view is None else view, "r", swmr=swmr)
+        locking = {"locking": False} if beside_writer else {}
+        return h5py.File(path if view is None else view, "r", swmr=swmr, **locking)
     except FileNotFoundError:
         raise SourceNotFoundError(f"{path}: no such file") from None
     except (OSError, RuntimeError, ValueError) as error:
-        meaning = next((meaning for part, meaning in _MEANINGS.items() if part in str(error)), None)
-        if meaning == NO_HDF5:
-            meaning = explain_content(read_beginning(path, view))
-            if meaning == ZIP_FILE and is_zip_store(path if view is None else view):
-                meaning = "this is a Zarr store in a zip file, not an HDF5 file"
-        elif meaning in (TRUNCATED, SEVERAL):
-            meaning = explain_members(path, read_beginning(path, view) or b"", meaning)
+        meaning = explain_error(str(error), path, view)
+        if meaning == MARKED and beside_writer:
+            meaning = MARKED_HERE
         detail = meaning or f"HDF5 {h5py.version.hdf5_version} cannot open the file: {error}"
         raise H5BoundError(f"{path}: {detail}") from None  # HDF5 says no more
+
+
+def explain_error(error: str, path: str, view: RawIOBase | None) -> str | None:
+    """Return what an error of HDF5 means for a file, and what to do, None if that is not known."""
+    meaning = next((meaning for part, meaning in _MEANINGS.items() if part in error), None)
+    if meaning == NO_HDF5:
+        meaning = explain_content(read_beginning(path, view))
+        if meaning == ZIP_FILE and is_zip_store(path if view is None else view):
+            meaning = "this is a Zarr store in a zip file, not an HDF5 file"
+    elif meaning in (TRUNCATED, SEVERAL):
+        meaning = explain_members(path, read_beginning(path, view) or b"", meaning)
+    return meaning
 
 
 def is_live(file: h5py.File) -> bool:
@@ -109,6 +120,18 @@ SEVERAL = (
     "meta_ext=b'-m.h5', raw_ext=b'-r.h5'), with the ends of their names"
 )
 
+MARKED = (
+    "the file is marked as open for writing. Close the program that writes it, or, if it writes in SWMR mode, pass "
+    "h5py.File(FILE, 'r', swmr=True). If no program writes it, one ended without closing the file: clear the mark with "
+    "`h5clear -s FILE`"
+)
+
+MARKED_HERE = (
+    "netCDF4 has marked the file as open for writing, since it was made with libver='latest' or 'v110', so nothing can "
+    "be read from it meanwhile, and new variables are in the file by now, and empty: write with engine='h5netcdf', or "
+    "load the values before they are written"
+)
+
 ZIP_FILE = "this is a zip file, not an HDF5 file: unpack it"
 
 STORE_DOCUMENTS = frozenset({"zarr.json", ".zgroup", ".zarray"})
@@ -135,9 +158,7 @@ KINDS: tuple[tuple[tuple[bytes, ...], str, str], ...] = (
 
 _MEANINGS = {
     "file signature not found": NO_HDF5,
-    "consistency flags": "the file is marked as open for writing. Close the program that writes it, or, if it writes "
-    "in SWMR mode, pass h5py.File(FILE, 'r', swmr=True). If no program writes it, one ended without closing the file: "
-    "clear the mark with `h5clear -s FILE`",
+    "consistency flags": MARKED,
     "is already open": "the file is open for writing in this process: pass the open h5py.File itself, or close it",
     "truncated file": TRUNCATED,
     "driver should be used": SEVERAL,

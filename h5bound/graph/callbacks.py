@@ -15,15 +15,18 @@ It also narrows the reads of blocks that are sliced (:mod:`h5bound.graph.slices`
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from contextlib import ExitStack
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from dask.callbacks import Callback
 from dask.task_spec import Task, TaskRef
 
-from h5bound.graph.overwriting import VariablePath, list_leaves, refuse_overwriting
+from h5bound.graph.overwriting import list_leaves, prepare_writes
 from h5bound.graph.slices import narrow_reads
-from h5bound.graph.tasks import close_here, make_handle
+from h5bound.graph.targets import VariablePath
+from h5bound.graph.tasks import close_here, find_opened, make_handle
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.lifecycle.session import find_session
 
@@ -36,15 +39,16 @@ if TYPE_CHECKING:
 
 
 class _ComputeWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyped
-    """The callback; sessions by the id of the running graph."""
+    """The callback; what it keeps is by the id of the running graph."""
 
     def __init__(self) -> None:
         self._expected: dict[int, list[tuple[Session, Counter[str]]]] = {}
+        self._written: dict[int, ExitStack] = {}  # the files that the compute writes to
         super().__init__()
 
     def _start(self, graph: dict[Key, Any]) -> None:
         self.register()  # again: dask loses registered callbacks when computes overlap in several threads
-        refuse_overwriting(graph, partial(_find_readers, graph))
+        self._written[id(graph)] = prepare_writes(graph, partial(_find_block_readers, graph))
         several = [(source, windows) for source, windows in count_closes(graph) if windows.total() > 1]
         expected = [(find_session(source, source.key), windows) for source, windows in several]
         for session, windows in expected:
@@ -52,12 +56,14 @@ class _ComputeWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyp
         self._expected[id(graph)] = expected
         narrow_reads(graph)
 
-    def _finish(self, graph: object, state: dict[str, Any], errored: bool) -> None:  # noqa: FBT001 - called by dask
+    def _finish(self, graph: dict[Key, Any], state: dict[str, Any], errored: bool) -> None:  # noqa: FBT001 - dask's
+        self._written.pop(id(graph), ExitStack()).close()
         for session, windows in self._expected.pop(id(graph), ()):
             session.expect_no_more(windows)
-        for value in state.get("cache", {}).values() if errored else ():
-            if isinstance(value, Handle):
-                value.release()
+        if errored:  # the result of an open task may not have arrived
+            handles = [value for value in state.get("cache", {}).values() if isinstance(value, Handle)]
+            for handle in chain(handles, *(find_opened(*opened) for opened in _windows(graph))):
+                handle.release()
 
 
 compute_watch = _ComputeWatch()
@@ -72,8 +78,8 @@ def count_closes(graph: Mapping[Key, object]) -> list[tuple[Source, Counter[str]
     return list(counts.values())
 
 
-def _find_readers(graph: Mapping[Key, Any]) -> dict[VariablePath, set[Key]]:
-    """Return the tasks that read datasets."""
+def _find_block_readers(graph: Mapping[Key, Any]) -> dict[VariablePath, set[Key]]:
+    """Return the tasks that read blocks of datasets: those that depend on an open task."""
     opened = {key: task for key, task in ((key, _unwrap(node)) for key, node in graph.items()) if task is not None}
     files = {key: str(getattr(task.args[0], "path", "")) for key, task in opened.items() if task.func is make_handle}
     readers: dict[VariablePath, set[Key]] = defaultdict(set)

@@ -1,30 +1,38 @@
-"""The order of reads and writes in a compute that writes into a file that it reads from.
+"""Computes that write into a file that they read from.
 
 A block must not be read after it was overwritten: a task that reads it has to be the one that writes to it, or one that
 this depends on. The order makes no difference at different blocks, nor if what is written was read at the same place:
 xarray writes the coordinates of a variable again.
+
+netCDF4 has an HDF5 library of its own, which knows nothing of that of h5py. All variables are defined when a compute
+begins, and netCDF4 is asked to write all of that to the file. From then on it changes nothing but the variables that
+the compute writes, so all others are read beside it (:mod:`h5bound.files.beside`). A variable that it overwrites is
+read before its first write.
 """
 
 from __future__ import annotations
 
 import os
 from collections import defaultdict
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 from dask.core import reverse_dict
 from dask.task_spec import DataNode, Task
 
 from h5bound.errors import SourceChangedError
-from h5bound.files.local import OTHER_WRITER, is_written_here
+from h5bound.files.beside import OTHER_WRITER, is_written_here, reading_beside
+from h5bound.graph.targets import find_target
 from h5bound.h5py_compat import find_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 
     from dask.typing import Key
+
+    from h5bound.graph.targets import Target, VariablePath
 
 STORE_KEY = "store-map"
 """Part of the keys of tasks that dask makes to write blocks."""
@@ -40,16 +48,6 @@ COPYING = {*WRAPPING, "getter", "getter_inline", "getter_nofancy", STORE}
 
 
 @dataclass(frozen=True, slots=True)
-class VariablePath:
-    """Where a variable is that tasks read or write."""
-
-    file: str
-    """Real path."""
-    path: str
-    """Path in the file."""
-
-
-@dataclass(frozen=True, slots=True)
 class Write:
     """A task that writes to a variable."""
 
@@ -59,20 +57,18 @@ class Write:
     """Whether it writes what it reads, if it reads this variable."""
 
 
-def _find_writes(graph: Mapping[Key, object]) -> dict[VariablePath, dict[Key, Write]]:
-    """Return the tasks that write to variables of HDF5 files, through xarray or an `h5py.Dataset`."""
+def _find_writes(graph: Mapping[Key, object]) -> tuple[list[Target], dict[VariablePath, dict[Key, Write]]]:
+    """Return the variables of HDF5 files that tasks write to, and these tasks."""
     writes: dict[VariablePath, dict[Key, Write]] = defaultdict(dict)
-    variables: dict[int, VariablePath | None] = {}  # by the objects that are written to
+    targets: dict[int, Target | None] = {}  # by the objects that are written to
     for key, node in graph.items():
         leaves = list(list_leaves(node))
         functions = name_functions(leaves)
         for leaf in leaves if STORE in functions else ():
-            variable = (
-                variables[id(leaf)] if id(leaf) in variables else variables.setdefault(id(leaf), _find_variable(leaf))
-            )
-            if variable is not None:
-                writes[variable][key] = Write(region=_find_region(leaves), is_copy=functions <= COPYING)
-    return writes
+            target = targets[id(leaf)] if id(leaf) in targets else targets.setdefault(id(leaf), find_target(leaf))
+            if target is not None:
+                writes[target.variable][key] = Write(region=_find_region(leaves), is_copy=functions <= COPYING)
+    return [target for target in targets.values() if target is not None], writes
 
 
 def name_functions(leaves: Iterable[object]) -> set[str]:
@@ -80,31 +76,70 @@ def name_functions(leaves: Iterable[object]) -> set[str]:
     return {getattr(leaf, "__name__", "") for leaf in leaves if callable(leaf)}
 
 
-def refuse_overwriting(graph: Mapping[Key, Any], find_readers: Callable[[], Mapping[VariablePath, Set[Key]]]) -> None:
-    """Raise SourceChangedError if a compute might read what it has overwritten.
+def prepare_writes(
+    graph: Mapping[Key, Any],
+    find_readers: Callable[[], Mapping[VariablePath, Set[Key]]],
+    load: Callable[[VariablePath], bool] = lambda _: False,
+) -> ExitStack:
+    """Prepare a compute to write into files that it reads from; at the end of the compute, close what is returned.
 
-    `find_readers` returns the tasks that read variables; it is called if the compute stores something.
-    Computes on a cluster are not seen.
+    `find_readers` returns the tasks that read variables; it is called if the compute stores something. `load` reads all
+    of a variable now, and returns False if it cannot.
+    Raise SourceChangedError if the compute might read what it has overwritten. Computes on a cluster are not seen.
     """
-    if not any(STORE_KEY in str(key[0] if isinstance(key, tuple) else key) for key in graph):
-        return
-    readers = find_readers()
-    files = {variable.file for variable in readers}
-    writes = {
-        variable: tasks for variable, tasks in (_find_writes(graph) if files else {}).items() if variable.file in files
-    }
-    dependents = reverse_dict({key: node.dependencies for key, node in graph.items()}) if writes else {}
-    for variable, tasks in writes.items():
-        if find_writer(variable.file) is None and is_written_here(variable.file):
+    with ExitStack() as stack:
+        if any(STORE_KEY in str(key[0] if isinstance(key, tuple) else key) for key in graph):
+            readers = find_readers()
+            files = {variable.file for variable in readers}
+            targets, writes = _find_writes(graph) if files else ([], {})
+            beside = _prepare_files([target for target in targets if target.variable.file in files], stack)
+            both = readers.keys() & writes.keys()
+            dependents = reverse_dict({key: node.dependencies for key, node in graph.items()}) if both else {}
+            for variable in both:
+                regions = {key: _find_region(list_leaves(graph[key])) for key in readers[variable]}
+                tasks = writes[variable]
+                if variable.file in beside:
+                    if not (_all_precede(regions, tasks, dependents) or load(variable)):
+                        raise _overwritten(variable, "load them first, write with engine='h5netcdf', or write to")
+                elif not _are_ordered(regions, tasks, dependents):
+                    raise _overwritten(variable, "load them first, or write to")
+        return stack.pop_all()
+
+
+def _prepare_files(targets: Iterable[Target], stack: ExitStack) -> set[str]:
+    """Return the files that netCDF4 writes; let them be read beside it until `stack` is closed.
+
+    Raise SourceChangedError if a file was truncated, or is written by an unknown library.
+    """
+    beside: dict[str, Target] = {}
+    for target in targets:
+        file = target.variable.file
+        if target.is_anew:
             raise SourceChangedError(
-                f"{variable.file}: variables are computed from this file and written to it; {OTHER_WRITER}"
+                f"{file}: it was truncated, to be written anew, before what is computed from it was read; its values "
+                "are lost. Write with mode='a', or to another file"
             )
-        regions = {key: _find_region(list_leaves(graph[key])) for key in readers.get(variable, ())}
-        if not _are_ordered(regions, tasks, dependents):
-            raise SourceChangedError(
-                f"variable {variable.path!r} of {variable.file}: it would be overwritten while values are computed "
-                "from it; load them first, or write to another variable or another file"
-            )
+        if target.netcdf4 is not None and os.name == "posix":  # elsewhere HDF5 locks what it writes from all others
+            beside[file] = target
+        elif find_writer(file) is None and is_written_here(file):
+            raise SourceChangedError(f"{file}: variables are computed from this file and written to it; {OTHER_WRITER}")
+    for file, target in beside.items():
+        target.sync()
+        stack.enter_context(reading_beside(file))
+    return set(beside)
+
+
+def _overwritten(variable: VariablePath, advice: str) -> SourceChangedError:
+    return SourceChangedError(
+        f"variable {variable.path!r} of {variable.file}: it would be overwritten while values are computed from it; "
+        f"{advice} another variable or another file"
+    )
+
+
+def _all_precede(readers: Iterable[Key], writes: Iterable[Key], dependents: Mapping[Key, Set[Key]]) -> bool:
+    """Return whether each task that reads ends before the first task begins that writes."""
+    later = set(writes)
+    return all(reader not in later and _all_follow(later, reader, dependents) for reader in readers)
 
 
 def _are_ordered(
@@ -163,16 +198,3 @@ def _find_region(leaves: Iterable[object]) -> str | None:
     """Return the only region among the leaves, else None."""
     regions = {str(tuple(leaf)) for leaf in leaves if isinstance(leaf, (list, tuple)) and _is_region(leaf)}
     return regions.pop() if len(regions) == 1 else None
-
-
-def _find_variable(leaf: Any) -> VariablePath | None:
-    """Return the variable that an object writes to, None if it is no such object."""
-    if isinstance(leaf, h5py.Dataset):
-        return VariablePath(os.path.realpath(leaf.file.filename), leaf.name) if leaf and leaf.name else None
-    store = getattr(leaf, "datastore", None)  # as in what xarray writes to for h5netcdf and netCDF4
-    file, group = getattr(store, "_filename", None), getattr(store, "_group", None)
-    if not isinstance(file, str):
-        return None
-    return VariablePath(
-        os.path.realpath(file), f"{'/' + (group or '').strip('/')}/{leaf.variable_name}".replace("//", "/")
-    )

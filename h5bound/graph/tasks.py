@@ -131,13 +131,24 @@ class PrefetchingRead:
         return partial, (self._read,)
 
 
+_opened: weakref.WeakValueDictionary[str, Handle] = weakref.WeakValueDictionary()
+"""The handles of open tasks that open their source at once, by name, while they live."""
+
+
 def make_handle(source: Source, preopen: Window | None, *_after: object) -> Handle:
     """Return a new handle; open the source for the window `preopen` if this process will read its blocks."""
     handle = Handle(source)
     # a child process or a worker may not read any of the blocks
     if preopen is not None and multiprocessing.parent_process() is None and worker_address() is None:
+        _opened[handle.name] = handle
         handle.open(preopen)
     return handle
+
+
+def find_opened(source: Source, window: Window) -> list[Handle]:
+    """Return the handles for which open tasks opened a source for a window, or are about to."""
+    handles = [handle for handle in (found() for found in _opened.valuerefs()) if handle is not None]
+    return [handle for handle in handles if handle.source.key == source.key and handle.keeps(window)]
 
 
 def read_block(handle: Handle, window: Window, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:

@@ -118,7 +118,7 @@ class Handle:
         session = self.session(window)
         if session.has_room():
             session.acquire((self.name, window.name))
-            session.release()
+            session.release(failed=self.name if self._failed else None)  # the compute may have ended meanwhile
 
     @contextmanager
     def reading(self, window: Window, block: Hashable = None) -> Iterator[Any]:

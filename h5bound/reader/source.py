@@ -14,13 +14,15 @@ import h5py
 from h5py import check_string_dtype, check_vlen_dtype
 
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
+from h5bound.files.beside import OTHER_WRITER, is_read_beside, is_written_here
 from h5bound.files.file_objects import ObjectLocation, resolve_object
 from h5bound.files.file_state import FileState
-from h5bound.files.local import OTHER_WRITER, LocalLocation, is_written_here
+from h5bound.files.local import LocalLocation
 from h5bound.files.open import is_live
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import Address, is_url, strip_local
 from h5bound.h5py_compat import find_open_file, find_writer
+from h5bound.lifecycle.handle import worker_address
 from h5bound.lifecycle.session import open_source
 from h5bound.reader.open_file import OpenFile
 
@@ -34,6 +36,12 @@ if TYPE_CHECKING:
     from h5bound.hdf5.chunk_index import Tables
 
 LOGGER = logging.getLogger(__name__)
+
+ON_CLUSTER = (
+    "make the array again. If this compute writes to the file, a cluster cannot: its new variables are in the file by "
+    "now, and empty; load the values before they are written, compute on threads, or write to another file"
+)
+"""What to do on a worker, which cannot tell what its own compute has written from what others have."""
 
 
 class H5Source:
@@ -147,6 +155,9 @@ class H5Source:
     def open(self) -> OpenFile:
         """Open the file for reading, or take the one that the caller holds, or that h5py has open for writing here.
 
+        What is written meanwhile may be the result of this very compute, so only the inode is compared then, and the
+        size, which HDF5 never makes less.
+
         Raise SourceChangedError or SourceNotFoundError if it is not the file that the array was made from.
         """
         with suppress(IndexError):
@@ -163,15 +174,17 @@ class H5Source:
         state = self.location.read_state()
         is_path = isinstance(self.location, LocalLocation) and not self.live
         writer = find_writer(self.path) if is_path else None
-        if writer is not None:  # what is written may be the result of this very compute
-            self._compare(self.state, state, only_inode=state.size >= self.state.size)  # HDF5 never makes it shorter
+        may_grow = state.size >= self.state.size
+        if writer is not None:
+            self._compare(self.state, state, only_inode=may_grow)
             with suppress(ValueError):  # another thread closes it at this moment
                 return OpenFile(writer, None, owned=False)
-        self._compare(self.state, state, only_inode=not self.strict_state)
+        beside = is_path and is_read_beside(self.path)
+        self._compare(self.state, state, only_inode=not self.strict_state or (beside and may_grow))
         file, file_bytes = self.location.open(state)
         LOGGER.debug("%s: opened", self.path)
         try:
-            return OpenFile(file, state, owned=True, file_bytes=file_bytes, indexes=self._indexes)
+            return OpenFile(file, None if beside else state, owned=True, file_bytes=file_bytes, indexes=self._indexes)
         except BaseException:
             file.close()
             raise
@@ -249,7 +262,9 @@ class H5Source:
         # a remote file has no inode: only an unchanged file is known to be the same
         if before.inode != now.inode if only_inode and before.inode is not None else before != now:
             advice = "make the array again"
-            if not self.remote and is_written_here(self.path):
+            if worker_address() is not None:
+                advice = ON_CLUSTER
+            elif not self.remote and is_written_here(self.path):
                 advice = OTHER_WRITER
             raise SourceChangedError(
                 f"{self.path}: the file changed after the array was made from it ({before.describe_change(now)}); "

@@ -28,6 +28,7 @@ from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,7 +36,8 @@ from dask.callbacks import Callback
 from xarray.backends import BackendArray
 from xarray.core.indexing import IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
 
-from h5bound.graph.overwriting import WRAPPING, VariablePath, list_leaves, name_functions, refuse_overwriting
+from h5bound.graph.overwriting import WRAPPING, list_leaves, name_functions, prepare_writes
+from h5bound.graph.targets import VariablePath
 from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
 from h5bound.lifecycle.handle import Handle
@@ -55,6 +57,10 @@ if TYPE_CHECKING:
     from h5bound.reader.source import H5Source
 
     Pick: TypeAlias = int | np.integer[Any] | slice | NDArray[np.integer[Any]]
+
+
+LOADED_NBYTES = 64 << 20
+"""Most bytes of a variable that are read before netCDF4 overwrites it, as it does the coordinates of what it writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +112,16 @@ class VariableArray(BackendArray):
     def __getitem__(self, key: ExplicitIndexer) -> Any:
         return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER_1VECTOR, self._read)
 
+    def read_all(self) -> NDArray[Any]:
+        """Return all values."""
+        return np.asarray(self._read((slice(None),) * len(self.shape)))
+
     def _read(self, key: tuple[Pick, ...]) -> Any:
         """Return the values at integers, slices, and at most one array of ascending integers."""
+        loaded = _holder.find_loaded(self)
+        if loaded is not None:
+            whole = tuple(slice(None) if _is_axis(pick) else pick for pick in key)
+            return loaded[whole][tuple(filter(_is_axis, key))].copy()
         held = _holder.find(self.source)
         reads = find_block_reads(self.source) if held is None and self.travelled else None
         if reads is not None:
@@ -145,6 +159,11 @@ def read_values(opened: OpenFile, spec: VariableSpec, key: tuple[Pick, ...]) -> 
     return restore_byte_order(values, dataset.dtype) if isinstance(values, (np.ndarray, np.void)) else values
 
 
+def _is_axis(pick: Pick) -> bool:
+    """Return whether it leaves an axis."""
+    return isinstance(pick, (slice, np.ndarray))
+
+
 def _is_scattered(pick: Pick) -> bool:
     """Return whether it selects elements that are not contiguous."""
     return isinstance(pick, np.ndarray) or (isinstance(pick, slice) and pick.step not in (None, 1))
@@ -160,22 +179,34 @@ def _slice(pick: Pick, length: int) -> slice:
     return slice(indices.start, max(indices.start, indices.stop))
 
 
-def _find_readers(graph: Mapping[Key, object], dependents: Mapping[Key, set[Key]]) -> dict[VariablePath, set[Key]]:
-    """Return the tasks of a compute that read variables."""
+def _find_variables(graph: Mapping[Key, object]) -> dict[Key, list[VariableArray]]:
+    """Return the variables in each task of a compute."""
+    found = {
+        key: [variable for variable in map(unwrap, list_leaves(node)) if isinstance(variable, VariableArray)]
+        for key, node in graph.items()
+    }
+    return {key: variables for key, variables in found.items() if variables}
+
+
+def _find_variable_readers(
+    graph: Mapping[Key, object], dependents: Mapping[Key, set[Key]]
+) -> dict[VariablePath, set[Key]]:
+    """Return the tasks that read variables: those that depend on a variable, or have it inside."""
     readers: dict[VariablePath, set[Key]] = defaultdict(set)
-    for key, node in graph.items():
-        leaves = list(list_leaves(node))
-        for variable in map(unwrap, leaves):
-            if isinstance(variable, VariableArray):
-                readers[variable.variable_path] |= dependents[key] if name_functions(leaves) <= WRAPPING else {key}
+    for key, variables in _find_variables(graph).items():
+        is_wrapped = name_functions(list_leaves(graph[key])) <= WRAPPING
+        for variable in variables:
+            readers[variable.variable_path] |= dependents[key] if is_wrapped else {key}
     return readers
 
 
 class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
-    """The files that local computes read, open until these end."""
+    """The files that local computes read, open until these end; the values that they overwrite."""
 
     def __init__(self) -> None:
         super().__init__()
+        self._written: dict[int, ExitStack] = {}  # the files that a compute writes to, by the id of its state
+        self._loaded: dict[int, dict[Hashable, NDArray[Any]]] = defaultdict(dict)  # by that id
         self._sources: dict[int, list[H5Source]] = {}  # by the id of a compute's state
         self._held: dict[Hashable, tuple[Handle, int]] = {}  # by source key: the handle and the number of computes
         self._lock = threading.Lock()
@@ -185,11 +216,26 @@ class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
         with self._lock:
             return self._held.get(source.key, (None, 0))[0]
 
+    def find_loaded(self, array: VariableArray) -> NDArray[Any] | None:
+        """Return all values of a variable if they were read before a running compute overwrites them."""
+        key = array.source.key, array.spec
+        return next((loaded[key] for loaded in list(self._loaded.values()) if key in loaded), None)
+
+    def _load(self, graph: Mapping[Key, object], state: int, path: VariablePath) -> bool:
+        """Read all values of a variable that a compute will overwrite; return whether they are few enough."""
+        found = [array for arrays in _find_variables(graph).values() for array in arrays if array.variable_path == path]
+        for array in found:
+            if prod(array.shape) * array.dtype.itemsize > LOADED_NBYTES:
+                return False
+            self._loaded[state][array.source.key, array.spec] = array.read_all()
+        return True
+
     def _start(self, _graph: object) -> None:
         self.register()  # again: dask loses registered callbacks when computes overlap in several threads
 
     def _start_state(self, graph: Mapping[Key, object], state: dict[str, Any]) -> None:
-        refuse_overwriting(graph, partial(_find_readers, graph, state["dependents"]))
+        find_readers = partial(_find_variable_readers, graph, state["dependents"])
+        self._written[id(state)] = prepare_writes(graph, find_readers, partial(self._load, graph, id(state)))
         sources = {source.key: source for source in map(find_source, state["cache"].values()) if source is not None}
         self._sources[id(state)] = list(sources.values())
         with self._lock:
@@ -198,7 +244,8 @@ class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
                 self._held[key] = handle, computes + 1
 
     def _finish(self, _graph: object, state: dict[str, Any], errored: bool) -> None:  # noqa: FBT001 - called by dask
-        with ExitStack() as stack:
+        self._loaded.pop(id(state), None)
+        with self._written.pop(id(state), ExitStack()) as stack:
             for source in self._sources.pop(id(state), ()):
                 with self._lock:
                     handle, computes = self._held.pop(source.key)

@@ -18,6 +18,7 @@ import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
 
+from h5bound import from_hdf5
 from h5bound.errors import (
     H5BoundError,
     OptionError,
@@ -630,3 +631,16 @@ def test_more_links_than_are_looked_at_are_refused(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("h5bound.hdf5.external_check.MAX_OBJECTS", 10)
     with pytest.raises(UnsafeSourceError, match=r"a\.h5: more than 10 objects and links"):
         xr.open_dataset(path, engine="h5bound", phony_dims="sort")
+
+
+@pytest.mark.parametrize("writer", ["h5netcdf", "netcdf4"])
+def test_a_cluster_that_writes_to_the_file_that_it_reads_says_what_is_left_and_what_to_do(
+    path: Path, client: Client, writer: Any
+) -> None:
+    assert client.scheduler_info()["workers"]
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={})
+    array = from_hdf5(path, "a")
+    for computed in (dataset.a.variable * 2, xr.Variable(dataset.a.dims, array * 2)):
+        message = r"If this compute writes to the file, a cluster cannot: its new .*, and empty; load the values"
+        with pytest.raises(SourceChangedError, match=message):
+            xr.Dataset({"new": computed}).to_netcdf(path, mode="a", engine=writer)

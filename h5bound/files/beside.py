@@ -1,0 +1,60 @@
+"""Files that another HDF5 library writes in this process, netCDF4 as a rule, and which of them may be read meanwhile.
+
+Each library locks the files that it writes from the others, and knows nothing of what the others have in memory. A file
+may be read without a lock while nothing in it changes but what is not read, as during a compute that has asked netCDF4
+to write all that it has defined (:mod:`h5bound.graph.overwriting`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OTHER_WRITER = (
+    "this process has it open for writing, not with h5py: where that is netCDF4, write with engine='h5netcdf', or load "
+    "the values before they are written"
+)
+"""What is wrong with a file that another HDF5 library writes in this process, and what to do."""
+
+_beside: Counter[str] = Counter()
+"""Number of computes that read a file without a lock, by its real path."""
+
+_lock = threading.Lock()
+
+
+@contextmanager
+def reading_beside(path: str) -> Iterator[None]:
+    """Return a context in which a file is opened without a lock, and may be written meanwhile."""
+    with _lock:
+        _beside[path] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _beside[path] -= 1
+
+
+def is_read_beside(path: str) -> bool:
+    """Return whether a file may be opened without a lock."""
+    return _beside[path] > 0
+
+
+def is_written_here(path: str) -> bool:
+    """Return whether this process has a file open for writing, with whatever library; False where no system tells."""
+    with suppress(OSError, ImportError):
+        import fcntl
+
+        actual = Path(path).stat()
+        for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+            with suppress(OSError):  # the list has its own descriptor, which is closed
+                flags = fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
+                if flags and os.path.samestat(os.fstat(number), actual):
+                    return True
+    return False
