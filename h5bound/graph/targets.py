@@ -37,7 +37,7 @@ class Target:
     """Held while netCDF4 is used, if xarray does."""
 
     def sync(self) -> None:
-        """Let netCDF4 write to the file all that it still has in memory."""
+        """Write to the file all that netCDF4 still has in memory."""
         with self.lock or nullcontext():
             self.netcdf4.sync()
 
