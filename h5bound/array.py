@@ -16,8 +16,7 @@ from h5bound.files.urls import is_url, redact
 from h5bound.graph.block_shapes import block_bounds, plan_block_sizes
 from h5bound.graph.collection import make_dask_array, make_lifecycle
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset
-from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS, check_external_files
-from h5bound.hdf5.external_files import MAX_HOPS, find_file, resolve_directories
+from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS, MAX_HOPS, find_file, resolve_directories
 from h5bound.hdf5.links import find_external
 from h5bound.reader.open_file import (
     DatasetKey,
@@ -191,6 +190,8 @@ def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> Datas
     record = read_dataset(dataset, count=False)
     if record.layout not in EXTERNAL_LAYOUTS:
         return record
+    from h5bound.hdf5.external_check import check_external_files
+
     with naming(f"dataset {name!r} of {file.filename}"):
         check_external_files(file, dataset.id, allowed)
     return read_dataset(dataset, open_sources=True, count=False)

@@ -16,8 +16,7 @@ from h5bound.array import find_dataset, follow_links, locate_object, make_array
 from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError, shorten_tracebacks
 from h5bound.graph.collection import make_lifecycle
 from h5bound.hdf5.attributes import read_values
-from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS
-from h5bound.hdf5.external_files import resolve_directories
+from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS, resolve_directories
 from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import SUGGESTION_LENGTH, SUGGESTIONS, open_object
 from h5bound.hdf5.references import ReferencePaths

@@ -9,7 +9,10 @@ import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 import h5bound
@@ -77,6 +80,30 @@ def test_every_room_says_what_it_is_for() -> None:
 def test_importing_loads_nothing_that_is_not_needed() -> None:
     script = f"import h5bound, sys; print(*[name for name in {HEAVY} if name in sys.modules])"
     assert run(script) == []
+
+
+LOADED = """
+import sys, dask.array, h5py
+dask.array.ones(2).sum().compute(scheduler="sync")  # what dask loads by itself
+before = set(sys.modules)
+import h5bound
+array = h5bound.from_hdf5(sys.argv[1], "x")
+made = set(sys.modules)
+array.sum().compute(scheduler="sync")
+print(*sorted({name.partition(".")[0] for name in sys.modules.keys() - before} - set(sys.stdlib_module_names)))
+print(*sorted(name for name in made - before if name.startswith("h5bound.")))
+"""
+
+
+@pytest.mark.parametrize(("options", "libraries"), [({}, []), ({"compression": "gzip", "shuffle": True}, ["deflate"])])
+def test_an_array_loads_only_what_its_file_needs(options: dict[str, Any], libraries: list[str], tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(100), chunks=(10,), **options)
+    command = [sys.executable, "-c", LOADED, str(tmp_path / "a.h5")]
+    loaded, made = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {*loaded.split()} - {"dask", "h5py", "numpy"} == {"h5bound", *libraries}
+    used_to_read = {"h5bound.codecs.filters", "h5bound.graph.callbacks", "h5bound.reader.chunked"}
+    assert not used_to_read & {*made.split()}
 
 
 def test_every_public_thing_says_what_it_gives() -> None:

@@ -36,25 +36,11 @@ from h5bound.errors import UnsupportedError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from h5bound.codecs.pipeline import Filter, Options
 
-Options: TypeAlias = tuple[int, ...]
-"""Client data values of a filter: unsigned 32-bit integers."""
 
 CodecConfig: TypeAlias = dict[str, Any]
 """A codec as numcodecs and Zarr's format 2 describe it, for Blosc with the ``typesize`` of format 3."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """One filter of a pipeline, as the file describes it."""
-
-    id: int
-    """Number in the registry of HDF5 filters."""
-    flags: int
-    """1 for an optional filter, else 0."""
-    options: Options
-    name: str
-    """Name stored with the filter, often empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +172,7 @@ HDF5PLUGIN = frozenset({307, 32001, 32004, 32008, 32013, 32015, 32017, 32018, 32
 def explain_missing(entry: Filter) -> str:
     """Return that nothing installed undoes a filter, and where it is to be had.
 
+    >>> from h5bound.codecs.pipeline import Filter
     >>> explain_missing(Filter(305, 0, (), "lzo"))
     'HDF5 has no filter 305 (lzo), nor has h5bound[filters]: set HDF5_PLUGIN_PATH to a directory with it'
     """
@@ -309,6 +296,7 @@ def translate_codecs(filters: tuple[Filter, ...], nbytes: int) -> tuple[tuple[Co
     whole pipeline, neither chunks with a filter mask nor unfiltered edge chunks. The specification of format 3 has only
     ``blosc`` of these; zarr-python 3.1 warns of the ``numcodecs.`` ones (`ZarrUserWarning`), 3.4 does not.
 
+    >>> from h5bound.codecs.pipeline import Filter
     >>> gzip = (Filter(2, 1, (4,), "shuffle"), Filter(1, 1, (6,), "deflate"))
     >>> translate_codecs(gzip, 4096)
     (({'id': 'shuffle', 'elementsize': 4}, {'id': 'zlib', 'level': 6}), '')

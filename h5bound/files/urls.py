@@ -18,12 +18,12 @@ HIDDEN = "***"
 SHORTEST_SECRET = 4
 """Shortest secret, in characters, that is searched for in messages of others: shorter ones occur in any text."""
 
-USER = re.compile(r"(?<=://)[^/?#]*@")
+USER = r"(?<=://)[^/?#]*@"
 """User and password: all between the slashes and the last @ before the path (RFC 3986, 3.2.1)."""
 
-QUERY = re.compile(r"[?#].*", re.DOTALL)
+QUERY = r"(?s)[?#].*"
 
-LINK = re.compile(r"[a-z][a-z0-9+.-]*://[^\s'\"<>)\]]+", re.IGNORECASE)
+LINK = r"(?i)[a-z][a-z0-9+.-]*://[^\s'\"<>)\]]+"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Address:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shown", redact(self.url))
-        digest = hashlib.blake2b(USER.sub(f"{HIDDEN}@", self.url).encode(errors="surrogateescape"), digest_size=16)
+        digest = hashlib.blake2b(re.sub(USER, f"{HIDDEN}@", self.url).encode(errors="surrogateescape"), digest_size=16)
         object.__setattr__(self, "token", digest.hexdigest())
 
     def quote_safely(self, text: str) -> str:
@@ -79,7 +79,8 @@ def redact(url: str) -> str:
     'zip://a.h5::ftp://***@host/%C3%BC.zip?***'
     """
     parts = (
-        QUERY.sub(lambda match: f"{match[0][0]}{HIDDEN}", part) for part in USER.sub(f"{HIDDEN}@", url).split("::")
+        re.sub(QUERY, lambda match: f"{match[0][0]}{HIDDEN}", part)
+        for part in re.sub(USER, f"{HIDDEN}@", url).split("::")
     )
     return quote_url("::".join(parts))
 
@@ -95,7 +96,7 @@ def redact_all(text: str) -> str:
     >>> redact_all("GET 'https://host/a?sig=secret' failed")
     "GET 'https://host/a?***' failed"
     """
-    return LINK.sub(lambda match: redact(match[0]), text)
+    return re.sub(LINK, lambda match: redact(match[0]), text)
 
 
 def list_secrets(url: str) -> Iterator[str]:
@@ -104,7 +105,7 @@ def list_secrets(url: str) -> Iterator[str]:
     >>> sorted(list_secrets("https://me:pass@host/a?sig=abc&b"))
     ['abc', 'b', 'me', 'me:pass', 'pass', 'sig=abc&b']
     """
-    for user in USER.findall(url):
+    for user in re.findall(USER, url):
         yield user[:-1]
         yield from user[:-1].split(":", 1)
     for part in url.split("::"):

@@ -40,7 +40,6 @@ from typing import TYPE_CHECKING, Any
 from dask.base import clone_key
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
-from h5bound.graph.callbacks import compute_watch
 from h5bound.graph.tasks import build_open_task, build_tasks
 from h5bound.graph.windows import BlockRequest, Blocks, Lifecycle, name_requests, plan_windows
 from h5bound.lifecycle.handle import Window
@@ -79,7 +78,7 @@ class _LifecycleLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
         return self.tasks[key]
 
     def __iter__(self) -> Iterator[Key]:
-        compute_watch.register()  # again: dask may have lost its callbacks since the tasks were made
+        _watch_computes()  # again: dask may have lost its callbacks since the tasks were made
         return iter(self.tasks)
 
     def __len__(self) -> int:
@@ -87,7 +86,7 @@ class _LifecycleLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
 
     def _make_tasks(self, windows: Sequence[Sequence[BlockRequest]], lifecycle: Lifecycle, opened: str) -> Tasks:
         """Return the tasks for the next compute."""
-        compute_watch.register()
+        _watch_computes()
         return build_tasks(windows, lifecycle, opened=opened, clustered=_may_be_clustered(travelled=self.travelled))
 
 
@@ -183,6 +182,13 @@ def _clone_lifecycle(lifecycle: Lifecycle, keys: set[Key], seed: Hashable, bind_
     if lifecycle.bound_to is not None:
         bound_to = clone_key(lifecycle.bound_to, seed) if lifecycle.bound_to in keys else lifecycle.bound_to
     return replace(lifecycle, name=clone_key(lifecycle.name, seed), bound_to=bound_to)
+
+
+def _watch_computes() -> None:
+    """Register the callback that watches computes, which is loaded for the first one."""
+    from h5bound.graph.callbacks import compute_watch
+
+    compute_watch.register()
 
 
 def _may_be_clustered(*, travelled: bool) -> bool:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from h5py import h5d, h5f, h5g, h5i, h5p, h5s
 
 from h5bound.chunk_grid import count_chunks
-from h5bound.codecs.filters import Filter
+from h5bound.codecs.pipeline import Filter
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, call_getter, describe
 from h5bound.hdf5.datatypes import check_depth
 from h5bound.hdf5.external_files import is_itself
 from h5bound.hdf5.links import LinkRecord, decode_name, encode_name, follow_path
-from h5bound.hdf5.virtual_mappings import is_empty
 
 if TYPE_CHECKING:
     import h5py
@@ -162,6 +161,8 @@ def _list_external_files(dataset: h5d.DatasetID, plist: h5p.PropDCID) -> tuple[s
         plist = pending.pop()
         files |= dict.fromkeys(decode_name(plist.get_external(i)[0]) for i in range(plist.get_external_count()))
         count = plist.get_virtual_count() if plist.get_layout() == h5d.VIRTUAL else 0
+        if count:
+            from h5bound.hdf5.virtual_mappings import is_empty
         for i in range(count):
             file, source = plist.get_virtual_filename(i), plist.get_virtual_dsetname(i)
             if file in files or is_empty(plist.get_virtual_vspace(i)):

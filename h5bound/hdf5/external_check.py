@@ -24,7 +24,7 @@ from h5bound.errors import (
 )
 from h5bound.files.file_state import FileState
 from h5bound.h5py_compat import READ_ERRORS, describe
-from h5bound.hdf5.external_files import MAX_HOPS, find_file, is_itself
+from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS, MAX_HOPS, find_file, is_itself
 from h5bound.hdf5.hierarchy import MAX_OBJECTS, read_hierarchy
 from h5bound.hdf5.links import decode_name, find_external, open_object
 from h5bound.hdf5.virtual_mappings import VirtualMapping, check_selection, read_mappings
@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
     from h5py import h5p, h5s
 
-
-EXTERNAL_LAYOUTS = frozenset({"external", "virtual"})
-"""Layouts of datasets that may read from other files."""
 
 MAX_NESTED = 32
 """Levels of virtual datasets whose sources are virtual."""

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+EXTERNAL_LAYOUTS = frozenset({"external", "virtual"})
+"""Layouts of datasets that may read from other files."""
+
 PREFIXES = {"external": "HDF5_EXTFILE_PREFIX", "virtual": "HDF5_VDS_PREFIX", "link": "HDF5_EXT_PREFIX"}
 """Environment variables with the directories that HDF5 puts before a name."""
 

@@ -10,14 +10,14 @@ from h5bound.codecs.filters import FILTERS
 from h5bound.reports.text import format_nbytes, plural
 
 if TYPE_CHECKING:
-    from h5bound.codecs.filters import Filter
+    from h5bound.codecs.pipeline import Filter
     from h5bound.listing.entries import DatasetEntry
 
 
 def describe_filter(item: Filter) -> str:
     """Return the name of a filter, with its level if it has one.
 
-    >>> from h5bound.codecs.filters import Filter
+    >>> from h5bound.codecs.pipeline import Filter
     >>> describe_filter(Filter(1, 0, (4,), "deflate"))
     'deflate 4'
     """

@@ -16,7 +16,8 @@ from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.chunk_index import ChunkManifest, index_chunks
 from h5bound.hdf5.datatypes import text_to_json
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
-from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS, check_external_files
+from h5bound.hdf5.external_check import check_external_files
+from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.links import open_object
 from h5bound.hdf5.virtual_mappings import list_boxes
 from h5bound.zarr_model.array_spec import check_filters_installed, translate_filters

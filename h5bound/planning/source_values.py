@@ -11,7 +11,7 @@ import numpy as np
 from h5bound.chunk_grid import bound_chunks, count_chunks, cut_batches, group_chunks, region_of
 from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFoundError, UnsupportedError
 from h5bound.h5py_compat import describe
-from h5bound.hdf5.external_check import EXTERNAL_LAYOUTS
+from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.references import Addresses, ReferencePaths
 from h5bound.planning.store_plan import UNIT_CHUNKS, Unit, choose_unit_nbytes
 from h5bound.reader.open_file import open_dataset

@@ -19,11 +19,7 @@ from h5bound.errors import DatasetNotFoundError, SourceChangedError, Unsupported
 from h5bound.files.local import LocalFile
 from h5bound.files.open import is_live
 from h5bound.h5py_compat import refresh as refresh_dataset
-from h5bound.hdf5.external_check import check_external_files
-from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import open_object
-from h5bound.reader.chunked import EncodedBlock
-from h5bound.reader.dataset_reader import DatasetReader
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +29,8 @@ if TYPE_CHECKING:
     from h5bound.files.file_state import FileState
     from h5bound.files.protocols import FileBytes
     from h5bound.hdf5.chunk_index import Tables
+    from h5bound.reader.chunked import EncodedBlock
+    from h5bound.reader.dataset_reader import DatasetReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +82,8 @@ class OpenFile:
         with self._lock:
             reader = self._readers.get(name)
             if reader is None:
+                from h5bound.reader.dataset_reader import DatasetReader
+
                 dataset = open_dataset(self.file, name) if dataset is None else dataset
                 reader = self._readers[name] = DatasetReader(dataset, self.bytes)
                 if self._indexes is not None:
@@ -127,7 +127,11 @@ class OpenFile:
 
         HDF5 shows the same shapes and chunks from then on, until a dataset is refreshed again.
         """
-        for record in read_hierarchy(self.file, count=False).datasets if is_live(self.file) else ():
+        if not is_live(self.file):
+            return
+        from h5bound.hdf5.hierarchy import read_hierarchy
+
+        for record in read_hierarchy(self.file, count=False).datasets:
             open_dataset(self.file, record.path, refresh=True)
 
     def check_external_files(
@@ -140,6 +144,8 @@ class OpenFile:
         """
         if allowed is None or name in self._checked_files:
             return
+        from h5bound.hdf5.external_check import check_external_files
+
         dataset = open_dataset(self.file, name) if dataset is None else dataset
         with naming(f"dataset {name!r} of {self.file.filename}"):
             check_external_files(self.file, dataset.id, allowed)
@@ -211,6 +217,8 @@ def read_encoded(file: OpenFile, key: DatasetKey, region: Region) -> Block | Enc
 
 def decode_region(encoded: Block | EncodedBlock) -> Block:
     """Return a region from what `read_encoded` returned; the file may be closed."""
+    from h5bound.reader.chunked import EncodedBlock
+
     return encoded.decode() if isinstance(encoded, EncodedBlock) else encoded
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from h5bound.buffers import Block, Region
-    from h5bound.codecs.filters import Filter
+    from h5bound.codecs.pipeline import Filter
 
 
 _VARIABLE_LENGTH = threading.Lock()  # reading it through two handles at once can crash: h5py#2920

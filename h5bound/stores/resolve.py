@@ -133,7 +133,7 @@ def has_credentials(url: str) -> bool:
     """
     parts = url.split("::")
     web = [part for part in parts if part.lower().startswith(("http://", "https://"))]
-    passwords = any(":" in user for user in USER.findall(url))
+    passwords = any(":" in user for user in re.findall(USER, url))
     return passwords or any("?" in part for part in parts) or any(redact(part) != quote_url(part) for part in web)
 
 

@@ -23,7 +23,8 @@ from zarr.storage import MemoryStore
 from h5bound.buffers import DamagedError
 from h5bound.codecs import decoders
 from h5bound.codecs.decoders import fletcher32, undo_fletcher32_rows
-from h5bound.codecs.filters import FILTERS, Filter, make_decoder, to_codec_v3, translate_codecs
+from h5bound.codecs.filters import FILTERS, make_decoder, to_codec_v3, translate_codecs
+from h5bound.codecs.pipeline import Filter
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.dataset import read_filters
 from h5bound.zarr_model.array_spec import make_codecs

@@ -15,7 +15,7 @@ import pytest
 from h5py import h5z
 
 from h5bound import h5py_compat as library
-from h5bound.codecs.filters import Filter
+from h5bound.codecs.pipeline import Filter
 from h5bound.errors import DatasetNotFoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import describe
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset, read_edge_unfiltered, read_filters
