@@ -119,9 +119,11 @@ def _prepare_files(targets: Iterable[Target], stack: ExitStack) -> set[str]:
                 f"{file}: it was truncated, to be written anew, before what is computed from it was read; its values "
                 "are lost. Write with mode='a', or to another file"
             )
+        if find_writer(file) is not None:  # netCDF4 may be built with the library of h5py
+            continue
         if target.netcdf4 is not None and os.name == "posix":  # elsewhere HDF5 locks what it writes from all others
             beside[file] = target
-        elif find_writer(file) is None and is_written_here(file):
+        elif is_written_here(file):
             raise SourceChangedError(f"{file}: variables are computed from this file and written to it; {OTHER_WRITER}")
     for file, target in beside.items():
         target.sync()

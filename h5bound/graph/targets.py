@@ -44,6 +44,7 @@ class Target:
 
 def find_target(leaf: Any) -> Target | None:
     """Return what an object writes to, None if it is no variable of an HDF5 file."""
+    leaf = getattr(leaf, "_h5ds", leaf)  # as h5netcdf names the dataset of a variable
     if isinstance(leaf, h5py.Dataset):
         return Target(_locate(leaf.file.filename, "/", leaf.name)) if leaf and leaf.name else None
     if _is_instance(leaf, "netCDF4", "Variable"):

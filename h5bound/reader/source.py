@@ -215,6 +215,11 @@ class H5Source:
         """Raise SourceChangedError or SourceNotFoundError if the file changed since it was opened."""
         if opened.state is not None:
             self._compare(opened.state, self.location.read_state(), only_inode=self.live)
+        elif opened.owned and not is_read_beside(self.path):
+            raise SourceChangedError(
+                f"{self.path}: another compute of this process wrote to the file, with netCDF4, and has ended; make "
+                "the array again"
+            )
         if opened.bytes is not None:
             opened.bytes.check()
 

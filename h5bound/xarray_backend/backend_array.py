@@ -28,6 +28,7 @@ from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,8 @@ if TYPE_CHECKING:
     Pick: TypeAlias = int | np.integer[Any] | slice | NDArray[np.integer[Any]]
 
 
-LOADED_NBYTES = 64 << 20
-"""Most bytes of a variable that are read before netCDF4 overwrites it, as it does the coordinates of what it writes."""
+LOADED_NBYTES = 256 << 20
+"""Most bytes that a compute reads at its start, of variables that netCDF4 overwrites, as it does coordinates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +112,11 @@ class VariableArray(BackendArray):
 
     def __getitem__(self, key: ExplicitIndexer) -> Any:
         return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER_1VECTOR, self._read)
+
+    @property
+    def nbytes(self) -> int:
+        """Number of bytes of all values, without the text that they refer to."""
+        return prod(self.shape) * self.dtype.itemsize
 
     def read_all(self) -> NDArray[Any]:
         """Return all values."""
@@ -222,12 +228,13 @@ class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
         return next((loaded[key] for loaded in list(self._loaded.values()) if key in loaded), None)
 
     def _load(self, graph: Mapping[Key, object], state: int, path: VariablePath) -> bool:
-        """Read all values of a variable that a compute will overwrite; return whether they are few enough."""
-        found = [array for arrays in _find_variables(graph).values() for array in arrays if array.variable_path == path]
-        for array in found:
-            if prod(array.shape) * array.dtype.itemsize > LOADED_NBYTES:
-                return False
-            self._loaded[state][array.source.key, array.spec] = array.read_all()
+        """Read all values of a variable that a compute will overwrite; return False if they are too many."""
+        loaded = self._loaded[state]
+        for array in chain(*_find_variables(graph).values()):
+            if array.variable_path == path:
+                if array.nbytes + sum(values.nbytes for values in loaded.values()) > LOADED_NBYTES:
+                    return False
+                loaded[array.source.key, array.spec] = array.read_all()
         return True
 
     def _start(self, _graph: object) -> None:

@@ -100,7 +100,7 @@ IN_PLACE: dict[str, tuple[Callable[[Any], Any], bool]] = {
 }
 
 
-@pytest.mark.parametrize("write", ["to_hdf5", "to_netcdf"])
+@pytest.mark.parametrize("write", ["to_hdf5", "to_netcdf", "h5netcdf"])
 @pytest.mark.parametrize("options", [*OPTIONS, None])
 @pytest.mark.parametrize(("compute", "ordered"), IN_PLACE.values(), ids=IN_PLACE)
 def test_a_variable_is_overwritten_only_in_an_order_that_gives_right_values(
@@ -116,6 +116,9 @@ def test_a_variable_is_overwritten_only_in_an_order_that_gives_right_values(
     with nullcontext() if ordered else refused:
         if write == "to_hdf5":
             da.to_hdf5(path, "/a", result)
+        elif write == "h5netcdf":
+            with h5netcdf.File(path, "a") as file:
+                da.store(result, file["a"])
         else:
             xr.Dataset({"a": (("t", "x"), result)}).to_netcdf(path, mode="a", engine="h5netcdf")
     np.testing.assert_allclose(read(path), compute(VALUES) if ordered else VALUES)

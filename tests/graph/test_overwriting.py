@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
+import h5netcdf
 import h5py
 import netCDF4
 import numpy as np
@@ -46,6 +47,8 @@ def test_what_is_written_to_is_found_whoever_writes(path: Path, tmp_path: Path) 
     with h5py.File(link, "a") as file:
         assert find(file["g/h/a"]) == (str(path), "/g/h/a", False)
         closed = file["a"]
+    with h5netcdf.File(link, "a") as opened:
+        assert find(opened["g/h"]["a"]) == (str(path), "/g/h/a", False)
     with netCDF4.Dataset(link, "a") as dataset:
         assert find(dataset["g/h"]["a"]) == (str(path), "/g/h/a", True)
         assert find(dataset["a"]) == (str(path), "/a", True)
