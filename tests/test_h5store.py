@@ -27,6 +27,7 @@ from h5bound import (
 )
 from tests.conftest import open_objects
 from tests.support import odd_files
+from tests.support.entry_file import write_entry
 from tests.support.recorder import Log, count_files
 
 if TYPE_CHECKING:
@@ -38,15 +39,8 @@ if TYPE_CHECKING:
 def path(tmp_path: Path) -> Path:
     """Return a file with groups, named dimensions and attributes of many types."""
     path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
-        entry = file.create_group("entry")
-        entry.attrs["title"] = "cooling"
-        time = entry.create_dataset("time", data=np.arange(3.0))
-        time.make_scale("time")
-        data = entry.create_dataset("temperature", data=np.ones((3, 40), ">f4"), chunks=(1, 40))
-        data.dims[0].attach_scale(time)
-        data.dims[1].label = "x"
-        data.attrs["units"] = "K"
+    with write_entry(path) as file:
+        entry = file["entry"]
         entry["detector/counts"] = np.arange(5)
         entry["detector/<b>odd & name"] = ["a"]
         file["alias"] = h5py.SoftLink("/entry/detector")

@@ -18,6 +18,7 @@ from h5bound import H5Store
 from h5bound.cli.main import run_command
 from tests.cli.test_main import run_on_a_terminal
 from tests.support import odd_files
+from tests.support.entry_file import write_entry
 from tests.support.http_server import serve
 
 if TYPE_CHECKING:
@@ -28,15 +29,10 @@ if TYPE_CHECKING:
 def path(tmp_path: Path) -> Path:
     """Return a file with named dimensions, attributes, text, links, and groups in groups."""
     path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
-        entry = file.create_group("entry")
-        entry.attrs["title"] = "cooling"
-        time = entry.create_dataset("time", data=np.arange(3.0))
-        time.make_scale("time")
-        data = entry.create_dataset("temperature", data=np.ones((3, 40), ">f4"), chunks=(1, 40), compression="gzip")
-        data.dims[0].attach_scale(time)
-        data.dims[1].label = "x"
-        data.attrs.update({"units": "K", "range": np.array([0.5, np.inf]), "of": entry.ref, "long": "word " * 200})
+    with write_entry(path) as file:
+        entry = file["entry"]
+        more = {"range": np.array([0.5, np.inf]), "of": entry.ref, "long": "word " * 200}
+        entry["temperature"].attrs.update(more)
         for name in ("title", "comment", "deep/er/name"):
             entry[name] = ["a", "bb"]
         file["soft"] = h5py.SoftLink("/entry/time")
