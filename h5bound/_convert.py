@@ -29,8 +29,8 @@ from h5bound.conversion.batch import convert_all, place_store
 from h5bound.conversion.preflight import find_unsupported
 from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.resume import judge_target
+from h5bound.conversion.spill import check_visible, transfer_units
 from h5bound.conversion.summary import make_report
-from h5bound.conversion.transfer import TRANSFER
 from h5bound.conversion.write_store import judge_resumed, list_longest, write_store
 from h5bound.errors import shorten_tracebacks
 from h5bound.execution.cluster import check_scheduler
@@ -83,6 +83,7 @@ class Options(TypedDict, total=False):
     chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
     shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None
     window: int | str | None
+    temporary: str | PathLike[str] | None
     workers: int | None
     scheduler: str | None
     on_unsupported: Literal["raise", "skip"]
@@ -122,6 +123,7 @@ def convert(
     chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None,
     shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None = None,
     window: int | str | None = None,
+    temporary: str | PathLike[str] | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     on_unsupported: Literal["raise", "skip"] = "raise",
@@ -179,6 +181,11 @@ def convert(
         ``h5bound.window``, by default 1 GiB. Memory stays below about two windows. Windows are smaller, a sixteenth of
         the data but no less than 32 MiB, so that keys are written from the beginning. On a cluster this is the memory
         of each worker, whose threads share the window.
+    temporary
+        Directory for temporary files, which are as large as an array in memory. They are needed where `chunks` or
+        `shards` differ from the chunks of HDF5 so much that no box of whole ones fits into a window: such an array is
+        read in two passes. None for a folder in `target` if that is a directory, else for the system's directory for
+        such files. On a cluster all workers have to reach it. Nothing is left in it.
     workers
         Number of threads; on a cluster the number of windows that are processed at once. None for dask's default.
     scheduler
@@ -252,6 +259,7 @@ def convert(
     checked = check_run(
         source, target, window=window, workers=workers, scheduler=scheduler, allow_external=allow_external,
         report=report, storage_options=storage_options, target_options=target_options, progress=progress,
+        temporary=temporary,
     )  # fmt: skip
     skip, window_nbytes = on_unsupported == "skip", checked.window
     if isinstance(source, (list, tuple)):
@@ -279,6 +287,7 @@ def convert(
         check_report(checked.report, store, [file.path, *scan.list_external_files()])
         check_applied(scan, settings)
         plan = plan_store(scan, settings, limits, window=window_nbytes)
+        check_visible(store, plan, checked.temporary, on_threads=runs_on_threads(scheduler))
         run = partial(
             run_units, sources=scan.sources, window=window_nbytes, workers=checked.workers, scheduler=scheduler,
             direct=not (store.remote or file.remote),
@@ -293,7 +302,7 @@ def convert(
         if dry_run and resume and remark in ("", ALREADY_COMPLETE):
             remark = judge_resumed(store, scan, plan, inputs=inputs, skip=skip) or remark
         if not dry_run:
-            transfer = partial(run, TRANSFER, progress=meter)
+            transfer = partial(transfer_units, run=run, plan=plan, temporary=checked.temporary, progress=meter)
             meter.begin("converting")
             written, failed = write_store(
                 store, scan, plan, inputs=inputs, transfer=transfer, skip=skip, resume=resume, overwrite=overwrite

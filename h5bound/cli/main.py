@@ -148,6 +148,13 @@ def list_command(file: str, path: str, *, as_json: bool, **options: Any) -> int:
     callback=parse_rule_options,
 )
 @option(
+    "--temporary",
+    "DIR",
+    "Where to put temporary files if --chunks takes two passes; it needs room for an array in memory.  "
+    "[default: TARGET if it is a directory, else that of the system]",
+    type=click.Path(file_okay=False, writable=True),
+)
+@option(
     "--on-unsupported",
     "[raise|skip]",
     "raise: refuse a file with objects that cannot be converted; skip: skip and list them.",

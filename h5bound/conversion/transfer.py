@@ -26,6 +26,7 @@ from h5bound.zarr_model.array_spec import encode_chunk, shard_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     import zarr
     from numcodecs.abc import Codec
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.planning.plan import Strategy
     from h5bound.planning.source_values import SourceValues
+    from h5bound.planning.spill_layout import SpillLayout
     from h5bound.planning.store_plan import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.target import Target
@@ -68,6 +70,10 @@ class Job:
     """Whether a dataset that cannot be read is skipped and reported; if not, it ends the conversion."""
     owner: str = ""
     """Name of the conversion in the marker of a store that has no locks."""
+    layout: SpillLayout | None = None
+    """Two passes: where the elements are between them."""
+    folder: Path | None = None
+    """Two passes: the directory of the files of the spill."""
 
     @property
     def path(self) -> str:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from h5bound.planning.options import Settings
     from h5bound.planning.read_boxes import ReadBoxes
     from h5bound.planning.scan_dataset import DatasetScan
+    from h5bound.planning.spill_layout import SpillLayout
 
 
 Strategy = Literal["copy", "decode", "sequences", "planned"]
@@ -79,8 +80,12 @@ class ArrayPlan:
     """Planned: the values themselves."""
     source_chunks: Shape | None = None
     """Decoded: shape of what is decoded or read at once; None where HDF5 decides that."""
+    source_coords: ChunkCoords | None = None
+    """Decoded: coordinates of `source_chunks` that are stored; None for all of them."""
     boxes: ReadBoxes | None = None
     """Decoded: how chunks that overlap the same chunks of the source are read; None if no two do."""
+    spill: SpillLayout | None = None
+    """Decoded in two passes: where the elements are between them."""
 
 
 def plan_array(dataset_scan: DatasetScan, settings: Settings, limit: int) -> ArrayPlan:
@@ -102,15 +107,18 @@ def plan_array(dataset_scan: DatasetScan, settings: Settings, limit: int) -> Arr
         stored_nbytes=dataset_scan.record.stored_nbytes,
         chunk_coords=chunk_coords,
         manifest=manifest,
-        source_chunks=None if manifest is not None else find_source_chunks(dataset_scan, node),
+        **({} if manifest is not None else find_source_chunks(dataset_scan, node)),
     )
 
 
-def find_source_chunks(dataset_scan: DatasetScan, node: ArrayNode) -> Shape | None:
-    """Return the shape of what is decoded at once, or of rows that are read at once; None where HDF5 decides that."""
+def find_source_chunks(dataset_scan: DatasetScan, node: ArrayNode) -> dict[str, Any]:
+    """Return the fields of a plan that say what is decoded at once, or which rows are read at once."""
     if dataset_scan.record.layout == "contiguous":
-        return plan_rows(node.shape, node.write_shape, estimate_itemsize(node.dtype))
-    return dataset_scan.chunks
+        return {"source_chunks": plan_rows(node.shape, node.write_shape, estimate_itemsize(node.dtype))}
+    if dataset_scan.chunks is None or dataset_scan.manifest is None:
+        return {"source_chunks": dataset_scan.chunks}
+    coords = widen(dataset_scan.manifest.chunk_coords, len(node.shape))
+    return {"source_chunks": dataset_scan.chunks, "source_coords": coords}
 
 
 def drop_fill_v2(node: ArrayNode, dataset_scan: DatasetScan, settings: Settings, *, count: int) -> ArrayNode:

@@ -40,6 +40,8 @@ class RunOptions:
     """Real paths of directories whose files may be read."""
     report: Path | None
     """File to write the report to."""
+    temporary: Path | None
+    """Directory for temporary files; None for the default of the target."""
 
 
 def check_run(
@@ -54,6 +56,7 @@ def check_run(
     storage_options: object,
     target_options: object,
     progress: Callable[[int, int], None] | bool | None,
+    temporary: object = None,
 ) -> RunOptions:
     """Return the options that `convert` and `verify` share. Raise OptionError if one has an invalid value."""
     if isinstance(source, (str, bytes, PathLike)):
@@ -75,7 +78,16 @@ def check_run(
         scheduler=check_address(scheduler),
         allowed=resolve_directories(allow_external),
         report=None if report is None else check_report_path(report),
+        temporary=None if temporary is None else check_directory(temporary, "temporary"),
     )
+
+
+def check_directory(path: object, option: str) -> Path:
+    """Return the path of a directory. Raise OptionError if there is none."""
+    directory = Path(strip_local(expand_path(path, option)))
+    if not directory.is_dir():
+        raise OptionError(f"{option}={str(path)!r}: no such directory; make it, or name another one")
+    return directory.resolve()
 
 
 def check_report_path(report: object) -> Path:

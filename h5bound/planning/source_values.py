@@ -19,7 +19,7 @@ from h5bound.zarr_model.array_spec import estimate_itemsize
 from h5bound.zarr_model.byte_layout import read_block
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -176,12 +176,17 @@ def read_chunks(
     if values.box is not None and len(regions) > 1:
         box = bound_chunks(chunk_coords, values.array_shape, values.write_shape)
         block = read_region(opened, values, box, via_h5py=via_h5py, convert=convert)
-        for region in regions:
-            yield block[tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(region, box, strict=True))]
+        yield from cut_block(block, box, regions)
         return
     opened.prefetch(values.inside, [region[: len(values.shape)] for region in regions])
     for region in regions:
         yield read_region(opened, values, region, via_h5py=via_h5py, convert=convert)
+
+
+def cut_block(block: Block, box: Region, regions: Iterable[Region]) -> Iterator[Block]:
+    """Yield views of a block of the region `box`, for regions inside it."""
+    for region in regions:
+        yield block[tuple(slice(s.start - b.start, s.stop - b.start) for s, b in zip(region, box, strict=True))]
 
 
 def read_region(

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.chunk_grid import bound_chunks, cut_batches, find_starts, group_chunks
+from h5bound.chunk_grid import bound_chunks, count_chunks, cut_batches, find_starts, group_chunks, list_chunk_coords
 from h5bound.errors import UnsafeSourceError, UnsupportedError
 from h5bound.planning.plan import plan_array, plan_sequences
-from h5bound.planning.read_boxes import plan_read_boxes
+from h5bound.planning.read_boxes import measure, plan_read_boxes
+from h5bound.planning.spill_layout import SpillLayout, number_chunks
 from h5bound.reports.entries import Skipped, list_by_reason
 from h5bound.reports.text import format_nbytes, plural
 from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from h5bound.chunk_grid import ChunkCoords
+    from h5bound.chunk_grid import ChunkCoords, Shape
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
+    from h5bound.zarr_model.array_spec import ArrayNode
 
 LOGGER = logging.getLogger(__name__)
 
@@ -163,11 +165,43 @@ def plan_boxes_of(plan: ArrayPlan, nbytes: int, limit: int) -> ArrayPlan:
         nbytes=min(nbytes, most),
         limit=max(limit, nbytes),
     )
-    if boxes is None or boxes.cell is not None:
+    if boxes is None or (boxes.cell is not None and not can_spill(node, boxes.cell)):
         return plan
-    return replace(
-        plan, boxes=boxes, chunk_coords=group_chunks(plan.chunk_coords, boxes.count_keys(node.write_shape))[0]
+    ordered, _ = group_chunks(plan.chunk_coords, boxes.count_keys(node.write_shape))
+    plan = replace(plan, boxes=boxes, chunk_coords=ordered)
+    return plan if boxes.cell is None else replace(plan, spill=plan_spill(plan, boxes.box, boxes.cell))
+
+
+def can_spill(node: ArrayNode, cell: Shape) -> bool:
+    """Return whether elements have a fixed size in memory, and boxes and cells can be numbered."""
+    is_fixed = node.dtype.kind != "T" and not node.dtype.hasobject
+    return is_fixed and all(prod(count_chunks(node.shape, size)) < 2**62 for size in (cell, node.write_shape))
+
+
+def plan_spill(plan: ArrayPlan, box: Shape, cell: Shape) -> SpillLayout:
+    """Return where the elements of an array are between two passes."""
+    node, source = plan.node, plan.source_chunks
+    assert source is not None
+    if plan.source_coords is None:
+        coords = list_chunk_coords(node.shape, cell, MANY_UNITS * UNIT_CHUNKS)
+    else:
+        coords = np.unique(plan.source_coords // np.asarray(count_chunks(cell, source), np.int64), axis=0)
+    return SpillLayout(
+        shape=node.shape,
+        cell=cell,
+        box=box,
+        cells=number_chunks(coords, node.shape, cell),
+        boxes=number_chunks(plan.chunk_coords // np.asarray(count_chunks(box, node.write_shape)), node.shape, box),
     )
+
+
+def plan_cells(number: int, plan: ArrayPlan) -> list[Unit]:
+    """Return the units of the first of two passes over an array: a cell each."""
+    layout, itemsize = plan.spill, estimate_itemsize(plan.node.dtype)
+    assert layout is not None
+    coords = np.stack(np.unravel_index(layout.cells, count_chunks(layout.shape, layout.cell)), axis=1)
+    nbytes = measure(layout.cell, layout.shape, itemsize)
+    return [Unit(number, coords[row : row + 1], nbytes) for row in range(len(coords))]
 
 
 def plan_units(arrays: Sequence[ArrayPlan], window: int) -> list[Unit]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING, Any
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -12,9 +16,7 @@ import zarr
 
 from h5bound import convert, verify
 from h5bound.codecs.filters import Decoder
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from h5bound.errors import OptionError, TargetError
 
 SHAPE = (8, 256, 256)
 STORED = (1, 256, 256)  # chunks that are large enough to be decoded one by one
@@ -40,8 +42,13 @@ def write(path: Path, **options: Any) -> None:
         file.create_dataset("x", data=VALUES, **options)
 
 
-def read(path: Path) -> Any:
+def read(path: Any) -> Any:
     return zarr.open_group(path, mode="r")["x"][...]  # type: ignore[index]
+
+
+def convert_in_two_passes(path: Path | str, target: Any, **options: Any) -> Any:
+    """Convert the dataset to keys of 8 x 16 x 16 in windows that are smaller than all of it."""
+    return convert(path, target, **{"chunks": (8, 16, 16), "window": 2**20, "workers": 2, **options})
 
 
 def list_files(folder: Path) -> dict[str, bytes]:
@@ -71,15 +78,41 @@ def test_each_stored_chunk_is_decoded_once(tmp_path: Path, decoded: list[int], o
     assert verify(tmp_path / "a.h5", tmp_path / "a.zarr").equal
 
 
-def test_only_keys_that_hold_stored_data_are_written(tmp_path: Path, decoded: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("window", "options"),
+    [
+        (2**16, {"chunks": (8, 32, 32)}),
+        (2**20, {"chunks": (8, 16, 16)}),
+        (2**18, {"chunks": (5, 13, 99)}),
+        (2**18, {"chunks": (8, 16, 16), "shards": (8, 64, 32)}),
+    ],
+    ids=str,
+)
+def test_two_passes_decode_each_stored_chunk_once(
+    tmp_path: Path, decoded: list[int], window: int, options: dict[str, Any]
+) -> None:
+    write(tmp_path / "a.h5", chunks=STORED, compression="gzip")
+    convert_in_two_passes(tmp_path / "a.h5", tmp_path / "a.zarr", window=window, **options)
+    assert len(decoded) == SHAPE[0]
+    np.testing.assert_array_equal(read(tmp_path / "a.zarr"), VALUES)
+    assert verify(tmp_path / "a.h5", tmp_path / "a.zarr").equal
+    convert(tmp_path / "a.h5", tmp_path / "b.zarr", **options)
+    assert list_files(tmp_path / "a.zarr") == list_files(tmp_path / "b.zarr"), "the window changes the store"
+
+
+@pytest.mark.parametrize("fill", [7, None])
+def test_only_keys_that_hold_stored_data_are_written(tmp_path: Path, decoded: list[int], fill: int | None) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        dataset = file.create_dataset("x", SHAPE, "<i4", chunks=STORED, compression="gzip", fillvalue=7)
+        dataset = file.create_dataset("x", SHAPE, "<i4", chunks=STORED, compression="gzip", fillvalue=fill)
         dataset[3], dataset[6] = 1, 2
         expected = dataset[...]
-    report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", chunks=(2, 128, 128))
-    assert len(decoded) == 2
-    assert report.arrays[0].chunks == 8
-    np.testing.assert_array_equal(read(tmp_path / "a.zarr"), expected)
+    for window, passes in ((2**30, 1), (2**20, 2)):
+        decoded.clear()
+        target = tmp_path / f"{passes}.zarr"
+        report = convert(tmp_path / "a.h5", target, chunks=(2, 128, 128), window=window)
+        assert len(decoded) == 2
+        assert report.arrays[0].chunks == 8
+        np.testing.assert_array_equal(read(target), expected)
 
 
 def test_a_contiguous_dataset_is_read_in_whole_rows(tmp_path: Path) -> None:
@@ -99,6 +132,94 @@ def test_a_resumed_conversion_writes_only_the_keys_that_are_missing(tmp_path: Pa
         (tmp_path / "a.zarr" / key).unlink(missing_ok=True)
     convert(tmp_path / "a.h5", tmp_path / "a.zarr", chunks=(8, 16, 16), resume=True)
     assert list_files(tmp_path / "a.zarr") == whole
+
+
+def test_a_failed_second_pass_leaves_no_spill_and_is_resumed(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", chunks=STORED, compression="gzip")
+    source, target, whole = tmp_path / "a.h5", tmp_path / "a.zarr", tmp_path / "whole.zarr"
+    convert_in_two_passes(source, whole)
+
+    def stop(done: int, total: int) -> None:
+        if done > 0.8 * total:
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        convert_in_two_passes(source, target, progress=stop)
+    begun = list_files(target)
+    assert 1 < len(begun) < len(list_files(whole))
+    assert begun.keys() - list_files(whole).keys() == {"h5bound-unfinished.json"}
+    convert_in_two_passes(source, target, resume=True, window=2**19)
+    assert list_files(target) == list_files(whole)
+
+
+KILLED = """
+import os, signal, sys
+from h5bound import convert
+def stop(done, total):
+    if done > {share} * total:
+        os.kill(os.getpid(), signal.SIGKILL)
+convert({source!r}, {target!r}, chunks=(8, 16, 16), window=2**20, workers=2, temporary={temporary!r}, progress=stop)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("share", [0.2, 0.7])
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest.mark.parametrize("again", [{"resume": True}, {"overwrite": True}], ids=str)
+def test_nothing_of_a_killed_conversion_is_left(
+    tmp_path: Path, share: float, elsewhere: bool, again: dict[str, bool]
+) -> None:
+    write(tmp_path / "a.h5", chunks=STORED, compression="gzip")
+    source, target, temporary = (str(tmp_path / name) for name in ("a.h5", "a.zarr", "temporary"))
+    Path(temporary).mkdir()
+    place = temporary if elsewhere else None
+    code = KILLED.format(share=share, source=source, target=target, temporary=place)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert len(list(Path(place or target).rglob("*"))) > 1
+    convert_in_two_passes(source, target, temporary=place, **again)
+    assert list(Path(temporary).iterdir()) == []
+    convert(source, tmp_path / "whole.zarr", chunks=(8, 16, 16))
+    assert list_files(Path(target)) == list_files(tmp_path / "whole.zarr")
+    np.testing.assert_array_equal(read(Path(target)), VALUES)
+
+
+@pytest.mark.parametrize("name", ["a.zarr.zip", "memory"])
+def test_a_spill_is_beside_a_target_that_is_no_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write(tmp_path / "a.h5", chunks=STORED, compression="gzip")
+    for folder in ("system", "named"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "system"))
+    seen: dict[str, set[str]] = {"system": set(), "named": set()}
+
+    def look(_done: int, _total: int) -> None:
+        for folder, files in seen.items():
+            files.update(path.name for path in (tmp_path / folder).rglob("*"))
+
+    for temporary in (None, tmp_path / "named"):
+        target: Any = zarr.storage.MemoryStore() if name == "memory" else tmp_path / name
+        convert_in_two_passes(tmp_path / "a.h5", target, temporary=temporary, progress=look, overwrite=True)
+        store: Any = target if name == "memory" else zarr.storage.ZipStore(target, mode="r")
+        np.testing.assert_array_equal(read(store), VALUES)
+        store.close()
+    assert all(len(files) > 5 for files in seen.values())
+    assert [list((tmp_path / folder).iterdir()) for folder in seen] == [[], []]
+
+
+def test_a_spill_that_is_deleted_ends_the_conversion(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", chunks=STORED, compression="gzip")
+    (tmp_path / "temporary").mkdir()
+
+    def delete(_done: int, _total: int) -> None:
+        for path in (tmp_path / "temporary").rglob("[0-9]"):
+            if path.is_file():
+                path.unlink()
+
+    with pytest.raises(TargetError, match="a file of this conversion was deleted while it ran"):
+        convert_in_two_passes(tmp_path / "a.h5", tmp_path / "a.zarr", temporary=tmp_path / "temporary", progress=delete)
+    with pytest.raises(OptionError, match="no such directory"):
+        convert_in_two_passes(tmp_path / "a.h5", tmp_path / "b.zarr", temporary=tmp_path / "nowhere")
 
 
 def fail(_done: int, _total: int) -> None:
