@@ -24,9 +24,7 @@ from h5bound.errors import UnsupportedError
 from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.dataset import read_filters
-from h5bound.reader.allocation_guard import make_guard
 from h5bound.reader.byte_ranges import ContiguousReader
-from h5bound.reader.chunked import ChunkedReader
 from h5bound.reader.via_h5py import load_plugins, read_through_h5py
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from h5bound.files.protocols import FileBytes
     from h5bound.hdf5.chunk_index import Tables
     from h5bound.reader.allocation_guard import Guard
-    from h5bound.reader.chunked import EncodedBlock
+    from h5bound.reader.chunked import ChunkedReader, EncodedBlock
 
     _Parts = tuple[h5py.Dataset, ChunkedReader | ContiguousReader | None, Guard | None]
 
@@ -64,6 +62,8 @@ class DatasetReader:
         try:
             direct = _choose_reader(dataset, file_bytes)
         except READ_ERRORS as error:
+            from h5bound.reader.allocation_guard import make_guard
+
             self.strategy, self.reason = "h5py", str(error)
             guard = make_guard(dataset, file_bytes)
             load_plugins(read_filters(dataset.id))
@@ -73,7 +73,7 @@ class DatasetReader:
     def share_index(self, found: list[Tables]) -> None:
         """Take the chunk index that another reader of the dataset has found, or leave it in the list for others."""
         direct = self._get_parts()[1]
-        if isinstance(direct, ChunkedReader):
+        if direct is not None and not isinstance(direct, ContiguousReader):
             direct.share_index(found)
 
     def read(self, region: Region) -> Block:
@@ -152,6 +152,8 @@ def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Chunk
         raise UnsupportedError("its values take another form in memory than in the file")
     layout = plist.get_layout()
     if layout == h5d.CHUNKED:
+        from h5bound.reader.chunked import ChunkedReader
+
         return ChunkedReader(dataset, file_bytes)
     # With a user block HDF5 returns an offset even for data never written.
     if layout == h5d.CONTIGUOUS and dataset.id.get_storage_size():

@@ -14,6 +14,7 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 import h5py
+import numpy as np
 
 from h5bound.errors import DatasetNotFoundError, SourceChangedError, UnsupportedError, naming
 from h5bound.files.local import LocalFile
@@ -217,9 +218,7 @@ def read_encoded(file: OpenFile, key: DatasetKey, region: Region) -> Block | Enc
 
 def decode_region(encoded: Block | EncodedBlock) -> Block:
     """Return a region from what `read_encoded` returned; the file may be closed."""
-    from h5bound.reader.chunked import EncodedBlock
-
-    return encoded.decode() if isinstance(encoded, EncodedBlock) else encoded
+    return encoded if isinstance(encoded, np.ndarray) else encoded.decode()
 
 
 def prefetch_regions(file: OpenFile, reads: list[tuple[DatasetKey, Region]]) -> None:
