@@ -34,12 +34,14 @@ MEASUREMENTS = {
     "read": "bench.reads:measure_reads",
     "auto blocks": "bench.reads:measure_auto_blocks",
     "slices": "bench.reads:measure_slices",
+    "parts": "bench.parts:measure_parts",
     "small chunks": "bench.reads:measure_small_chunks",
     "graph": "bench.graphs:measure_graphs",
     "lock": "bench.cores:measure_lock",
     "convert": "bench.conversions:measure_conversions",
     "small files": "bench.small_files:measure_small_files",
     "memory": "bench.memory:measure_memory",
+    "beginnings": "bench.beginnings:measure_beginnings",
 }
 """Functions of `Turns` that return ratios. What is measured in a process is imported in that process only."""
 
