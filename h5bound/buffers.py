@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
 
@@ -24,6 +27,59 @@ Region: TypeAlias = tuple[slice, ...]
 
 class DamagedError(Exception):
     """Encoded bytes do not decode to the declared size; the reader adds the name of the chunk."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pieces:
+    """Bytes of several chunks, which are pieces of one buffer in any order."""
+
+    source: Bytes
+    starts: NDArray[np.int64]
+    """Offset of each piece in the buffer."""
+    sizes: NDArray[np.int64]
+    """Bytes of each piece."""
+
+    def __iter__(self) -> Iterator[Bytes]:
+        """Yield the pieces."""
+        source = self.source
+        return (source[a:b] for a, b in zip(self.starts.tolist(), (self.starts + self.sizes).tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return self.sizes.size
+
+    @classmethod
+    def of(cls, rows: Rows) -> Self:
+        """Return the rows of a C-contiguous array as pieces."""
+        count, nbytes = rows.shape
+        return cls(
+            source=rows.reshape(-1), starts=np.arange(0, count * nbytes, nbytes), sizes=np.full(count, nbytes, np.int64)
+        )
+
+    @classmethod
+    def copy_of(cls, parts: Sequence[Bytes]) -> Self:
+        """Return arrays as pieces."""
+        sizes = np.fromiter((part.size for part in parts), np.int64, len(parts))
+        return cls(source=np.concatenate(parts), starts=np.cumsum(sizes) - sizes, sizes=sizes)
+
+    def join(self) -> Bytes:
+        """Return all bytes one after another, as a view if they are so."""
+        if (self.starts[:-1] + self.sizes[:-1] == self.starts[1:]).all():
+            return self.source[int(self.starts[0]) : int(self.starts[-1] + self.sizes[-1])]
+        return np.concatenate(list(self))
+
+    def rows(self, nbytes: int, *, head: bool = False) -> Rows:
+        """Return pieces of so many bytes in a row each, or their first bytes (`head`).
+
+        Raise DamagedError if a piece has another size, or is shorter than its head.
+        """
+        wrong = self.sizes < nbytes if head else self.sizes != nbytes
+        if wrong.any():
+            raise DamagedError(f"{self.sizes[wrong][0]} bytes where {nbytes} are declared")
+        step = int(self.starts[1] - self.starts[0]) if len(self) > 1 else nbytes
+        if step > 0 and (np.diff(self.starts) == step).all():
+            shape, start = (len(self), nbytes), int(self.starts[0])
+            return np.ndarray(shape, np.uint8, self.source, start, (step, 1))
+        return np.ndarray((self.source.size - nbytes + 1, nbytes), np.uint8, self.source, 0, (1, 1))[self.starts]
 
 
 def past_end(offset: int, nbytes: int, end: int) -> DamagedError:

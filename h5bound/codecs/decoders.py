@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from h5bound.buffers import Bytes, DamagedError, Rows
-from h5bound.codecs.lz4_blocks import find_frames, join_frames, unpack_full, unpack_one_by_one
+from h5bound.codecs.lz4_blocks import find_frames, unpack_full, unpack_one_by_one
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence, Sized
+    from collections.abc import Iterator, Sized
+
+    from h5bound.codecs.lz4_blocks import Frames
 
 
 class FilterInput(NamedTuple):
@@ -46,7 +48,7 @@ class FilterInput(NamedTuple):
 
 
 @contextmanager
-def _damaged(problem: str) -> Iterator[None]:
+def damaged(problem: str) -> Iterator[None]:
     """Turn the errors of codec libraries into DamagedError."""
     try:
         yield
@@ -68,7 +70,7 @@ def undo_deflate(step: FilterInput) -> Bytes:
 
 def _decompress_stream(unpacker: Any, source: Bytes, *, limit: int, name: str) -> Bytes:
     """Decompress a stream of at most `limit` bytes, without allocating more than one byte beyond."""
-    with _damaged(f"is not a {name} stream"):
+    with damaged(f"is not a {name} stream"):
         data = unpacker.decompress(source, limit + 1)
     if len(data) > limit or not unpacker.eof:
         raise DamagedError(f"is not a {name} stream of at most {limit} bytes")
@@ -109,22 +111,6 @@ def undo_fletcher32(step: FilterInput) -> Bytes:
     swapped = (computed & 0x00FF00FF) << 8 | (computed & 0xFF00FF00) >> 8
     if stored not in (computed, swapped):
         raise DamagedError(f"has the Fletcher-32 checksum {computed:#010x} where {stored:#010x} is stored")
-    return data
-
-
-def undo_fletcher32_rows(source: Rows) -> Rows:
-    """Check and remove the checksums of small chunks, a row each. The error does not name the damaged chunk."""
-    data, stored = source[:, :-4], np.ascontiguousarray(source[:, -4:])
-    words = np.ascontiguousarray(data[:, : data.shape[1] // 2 * 2]).view("<u2").astype(np.float64)
-    first = words.sum(axis=1).astype(np.int64) * 256  # exact: below 2**53
-    weights = np.arange(words.shape[1], 0, -1.0)
-    second = np.einsum("ij,j->i", words, weights).astype(np.int64) * 256  # `@` starts the threads of a BLAS
-    if data.shape[1] % 2:
-        first += data[:, -1].astype(np.int64) << 8
-        second += first
-    high, low = (np.where(total, (total - 1) % 65535 + 1, 0) for total in (second, first))
-    if source.shape[1] < 4 or (stored.view("<u4")[:, 0] != high << 16 | low).any():
-        raise DamagedError("has another checksum than is stored")
     return data
 
 
@@ -180,25 +166,25 @@ def undo_zstd(step: FilterInput) -> Bytes:
     from numcodecs import zstd
 
     problem = f"is not a Zstandard frame of {step.nbytes} bytes"
-    if _zstd_nbytes(step.source[:18].tobytes()) != step.nbytes:
+    if zstd_header(step.source[:18].tobytes())[1] != step.nbytes:
         raise DamagedError(problem)
     out = step.target()
-    with _damaged(problem):
+    with damaged(problem):
         zstd.decompress(step.source, out)
     return out
 
 
-def _zstd_nbytes(head: bytes) -> int:
-    """Return the content size in a Zstandard frame's header, -1 if it has none (RFC 8878, section 3.1.1.1)."""
+def zstd_header(head: bytes) -> tuple[int, int]:
+    """Return the bytes of a Zstandard frame's header, and its content size (RFC 8878, section 3.1.1.1), -1 if none."""
     if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
-        return -1
+        return 0, -1
     single, flag = head[4] & 0x20, head[4] >> 6
     width = (1 if single else 0, 2, 4, 8)[flag]
     start = 5 + (0 if single else 1) + (0, 1, 2, 4)[head[4] & 3]
     size = head[start : start + width]
     if not width or len(size) < width:
-        return -1
-    return int.from_bytes(size, "little") + (256 if width == 2 else 0)
+        return 0, -1
+    return start + width, int.from_bytes(size, "little") + (256 if width == 2 else 0)
 
 
 def undo_bzip2(step: FilterInput) -> Bytes:
@@ -219,7 +205,7 @@ def undo_blosc(step: FilterInput) -> Bytes:
             f"stored for {step.nbytes}"
         )
     out = step.target()
-    with _damaged("does not decompress"):
+    with damaged("does not decompress"):
         blosc.decompress(step.source, out)
     return out
 
@@ -227,10 +213,14 @@ def undo_blosc(step: FilterInput) -> Bytes:
 def undo_lz4(step: FilterInput) -> Bytes:
     """Decompress HDF5's LZ4 framing. A block as long as its content is stored uncompressed (H5Zlz4.c)."""
     out = step.target()
-    frames = find_frames(step.source, out.size, out.size)
+    unpack_lz4(find_frames(step.source, out.size, out.size), out)
+    return out
+
+
+def unpack_lz4(frames: Frames, out: Bytes) -> None:
+    """Decompress the blocks of HDF5's LZ4 framing."""
     done = unpack_full(frames, out, plain=True) if len(frames.lengths) > 1 and has_imagecodecs() else 0
     unpack_one_by_one(frames, out, _unpack_lz4, plain=True, done=done)
-    return out
 
 
 @cache
@@ -258,8 +248,6 @@ def undo_bitshuffle(step: FilterInput) -> Bytes:
     Bits are shuffled in groups of eight elements. Elements after the last group follow unchanged (bitshuffle.c).
     Compressed data have the framing of LZ4 (bshuf_h5filter.c).
     """
-    import imagecodecs
-
     _, _, size, elements, packer = (*step.options, 0)[:5]
     nbytes = step.source.size if step.nbytes < 0 else step.nbytes
     packed = nbytes // (8 * size) * (8 * size)
@@ -268,24 +256,30 @@ def undo_bitshuffle(step: FilterInput) -> Bytes:
         frames = find_frames(step.source, nbytes, packed)
         bits, rest = np.empty(packed, np.uint8), step.source[frames.end(len(frames.lengths)) :]
         elements = frames.block // size
-        if packer == 2:
-            unpack_one_by_one(frames, bits, _unpack_lz4, done=unpack_full(frames, bits))
-        else:
-            unpack_one_by_one(frames, bits, _unpack_zstd)
+        unpack_shuffled(frames, bits, packer)
     if bits.size + rest.size != nbytes:
         raise DamagedError(f"has {bits.size + rest.size} bytes where {nbytes} are declared")
     out = step.target()
     out[packed:] = rest
-    element = f"V{size}"
-    with _damaged("does not unshuffle"):
-        imagecodecs.bitshuffle_decode(bits.view(element), blocksize=elements, out=out[:packed].view(element))
+    unshuffle_bits(bits, out[:packed], size=size, elements=elements)
     return out
 
 
-def join_bitshuffle(parts: Sequence[Bytes], nbytes: int, options: tuple[int, ...]) -> Bytes | None:
-    """Return one bitshuffle buffer for several chunks of `nbytes`; None where their framing does not allow it."""
-    _, _, size, _, packer = (*options, 0)[:5]
-    return join_frames(parts, nbytes) if packer and nbytes % (8 * size) == 0 else None
+def unpack_shuffled(frames: Frames, bits: Bytes, packer: int) -> None:
+    """Decompress the blocks of a bitshuffle buffer: of LZ4 if `packer` is 2, else of Zstandard."""
+    if packer == 2:
+        unpack_one_by_one(frames, bits, _unpack_lz4, done=unpack_full(frames, bits))
+    else:
+        unpack_one_by_one(frames, bits, _unpack_zstd)
+
+
+def unshuffle_bits(bits: Bytes, out: Bytes, *, size: int, elements: int) -> None:
+    """Unshuffle the bits of elements of `size` bytes, in blocks of so many elements."""
+    import imagecodecs
+
+    element = f"V{size}"
+    with damaged("does not unshuffle"):
+        imagecodecs.bitshuffle_decode(bits.view(element), blocksize=elements, out=out.view(element))
 
 
 def undo_lzf(step: FilterInput) -> Bytes:
@@ -293,7 +287,7 @@ def undo_lzf(step: FilterInput) -> Bytes:
     import imagecodecs
 
     out = step.target()
-    with _damaged("is not an LZF stream"):
+    with damaged("is not an LZF stream"):
         data = imagecodecs.lzf_decode(step.source, out=memoryview(out))
     return _check_full(data, out)
 
@@ -306,7 +300,7 @@ def undo_szip(step: FilterInput) -> Bytes:
     if step.source.size < 5 or int.from_bytes(step.source[:4].tobytes(), "little") != out.size:
         raise DamagedError(f"is not a SZIP buffer of {out.size} bytes")
     mask, per_block, bits, per_line = step.options
-    with _damaged("is not a SZIP stream"):
+    with damaged("is not a SZIP stream"):
         data = imagecodecs.szip_decode(step.source[4:], mask, per_block, bits, per_line, out=memoryview(out))
     return _check_full(data, out)
 

@@ -11,30 +11,32 @@ import importlib.util
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-
-from h5bound.buffers import Bytes, DamagedError, Rows
+from h5bound.buffers import Bytes, DamagedError, Pieces, Rows
+from h5bound.codecs.batches import (
+    check_all,
+    decompress_blosc,
+    decompress_lz4,
+    decompress_zstd,
+    undo_bitshuffle_all,
+    unshuffle_all,
+)
 from h5bound.codecs.decoders import (
     FilterInput,
-    join_bitshuffle,
     undo_bitshuffle,
     undo_blosc,
     undo_bzip2,
     undo_deflate,
     undo_fletcher32,
-    undo_fletcher32_rows,
     undo_lz4,
     undo_lzf,
     undo_shuffle,
     undo_szip,
     undo_zstd,
-    unshuffle,
 )
-from h5bound.codecs.lz4_blocks import join_frames
 from h5bound.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from h5bound.codecs.pipeline import Filter, Options
 
@@ -61,8 +63,8 @@ class FilterSpec:
     """Whether the decoder must know the decoded size; if not, it may follow another compressor."""
     library: str | None = None
     """Optional dependency that the decoder imports."""
-    join: Callable[[Sequence[Bytes], int, Options], Bytes | None] | None = None
-    """Function that joins encoded chunks into one, given their decoded size and the client data values."""
+    undo_all: Callable[[Pieces, int, Options], Pieces | None] | None = None
+    """Decoder of many chunks at once, given their decoded size; it returns None where it cannot decode them."""
 
 
 def to_codec_v3(codec: CodecConfig) -> CodecConfig:
@@ -115,6 +117,7 @@ FILTERS = {
     2: FilterSpec(
         name="shuffle",
         undo=undo_shuffle,
+        undo_all=unshuffle_all,
         growth=0,
         accepts=lambda options, nbytes: len(options) == 1 and 0 < options[0] <= nbytes,
         codec=lambda options: {"id": "shuffle", "elementsize": options[0]},
@@ -122,6 +125,7 @@ FILTERS = {
     3: FilterSpec(
         name="fletcher32",
         undo=undo_fletcher32,
+        undo_all=check_all,
         growth=4,
         codec=lambda _: {"id": "fletcher32"},
     ),
@@ -142,22 +146,24 @@ FILTERS = {
     32001: FilterSpec(
         name="blosc",
         undo=undo_blosc,
+        undo_all=decompress_blosc,
         growth=None,
         accepts=lambda options, _: len(options) < 7 or options[6] in BLOSC_PACKERS,
         codec=_blosc_filter_codec,
     ),
-    32004: FilterSpec(name="lz4", undo=undo_lz4, growth=None, join=lambda parts, nbytes, _: join_frames(parts, nbytes)),
+    32004: FilterSpec(name="lz4", undo=undo_lz4, growth=None, undo_all=decompress_lz4),
     32008: FilterSpec(
         name="bitshuffle",
         undo=undo_bitshuffle,
         growth=None,
         accepts=_accepts_bitshuffle,
         library="imagecodecs",
-        join=join_bitshuffle,
+        undo_all=undo_bitshuffle_all,
     ),
     32015: FilterSpec(
         name="zstd",
         undo=undo_zstd,
+        undo_all=decompress_zstd,
         growth=None,
         codec=lambda options: {"id": "zstd", "level": _level(options, 3)},
     ),
@@ -218,33 +224,19 @@ class Decoder:
         if data is not out:
             out[:] = data
 
-    def decode_all(self, encoded: Sequence[Bytes], out: Rows, mask: int = 0) -> None:
-        """Decode chunks of one filter mask, each into a row of `out`: one filter of all chunks, then the next.
+    def decode_all(self, encoded: Pieces, mask: int = 0) -> Rows:
+        """Return the chunks of one filter mask, a row each: one filter of all chunks is undone, then the next.
 
         Raise DamagedError as `decode` does, without the name of the filter.
         """
-        steps = self._applied(mask)
         data = encoded
-        while steps:
-            spec, options, nbytes = steps.pop()
-            if spec.undo is undo_shuffle and not steps:
-                for chunk in data:
-                    self._check(chunk)
-                unshuffle(np.concatenate(data).reshape(out.shape), out, options[0])
-                return
-            if spec.undo is undo_fletcher32 and len({chunk.size for chunk in data}) == 1:
-                data = list(undo_fletcher32_rows(np.stack(data)))
-                continue
-            joined = spec.join(data, nbytes, options) if spec.join is not None and nbytes > 0 else None
-            if joined is None:
+        for spec, options, nbytes in reversed(self._applied(mask)):
+            done = None if spec.undo_all is None else spec.undo_all(data, nbytes, options)
+            if done is None:
                 inputs = [FilterInput(chunk, nbytes, out=None, options=options, limit=self._limit) for chunk in data]
-                data = list(map(spec.undo, inputs))
-            else:
-                whole = FilterInput(joined, nbytes * len(data), out=None, options=options)
-                data = np.split(spec.undo(whole), len(data))
-        for chunk in data:
-            self._check(chunk)
-        np.concatenate(data, out=out.reshape(-1))
+                done = Pieces.copy_of(list(map(spec.undo, inputs)))
+            data = done
+        return data.rows(self.nbytes)
 
     @property
     def _limit(self) -> int:

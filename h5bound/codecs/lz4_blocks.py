@@ -14,7 +14,7 @@ import numpy as np
 from h5bound.buffers import Bytes, DamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 
 HEAD = struct.Struct(">QI")
@@ -57,20 +57,6 @@ def find_frames(source: Bytes, nbytes: int, packed: int) -> Frames:
     if offset > source.size or 0 in lengths:
         raise DamagedError("ends within a block")
     return Frames(source, block, lengths)
-
-
-def join_frames(parts: Sequence[Bytes], nbytes: int) -> Bytes | None:
-    """Return one framed buffer for several of `nbytes` decoded bytes; None if their blocks differ in size.
-
-    None also if a last block is shorter than the others. Raise DamagedError as `find_frames` does.
-    """
-    buffers = [find_frames(part, nbytes, nbytes) for part in parts]
-    sizes = {min(frames.block, nbytes) for frames in buffers}
-    block = sizes.pop()
-    if sizes or nbytes % block or any(frames.end(len(frames.lengths)) != frames.source.size for frames in buffers):
-        return None
-    head = np.frombuffer(HEAD.pack(nbytes * len(parts), block), np.uint8)
-    return np.concatenate([head, *(part[HEAD.size :] for part in parts)])
 
 
 def unpack_one_by_one(

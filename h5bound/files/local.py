@@ -20,7 +20,7 @@ from h5bound.files.open import open_file
 from h5bound.h5py_compat import read_file_end
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Hashable, Iterable, Sequence
 
     from h5bound.files.protocols import Range
 
@@ -71,6 +71,16 @@ class LocalFile:
             if not count:
                 raise past_end(offset, len(view), os.fstat(self._descriptor).st_size)
             view, offset = view[count:], offset + count
+
+    def read_parts(self, offset: int, parts: Sequence[Bytes]) -> None:
+        """Fill at most 1024 arrays, one after another; raise DamagedError if the file ends before."""
+        nbytes = sum(part.size for part in parts)
+        if offset + nbytes > self._end:
+            raise past_end(offset, nbytes, self._end)
+        if os.preadv(self._descriptor, parts, offset) != nbytes:
+            for part in parts:
+                self.read_into(offset, part)
+                offset += part.size
 
     def read(self, offset: int, nbytes: int) -> Bytes:
         """Return `nbytes` bytes from `offset` on; raise DamagedError, before it allocates, if there are fewer."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from h5bound.buffers import DamagedError
+from h5bound.buffers import DamagedError, Pieces, reuse_freed
 from h5bound.chunk_grid import cut_boxes
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from h5bound.buffers import Block, Bytes, Region
     from h5bound.chunk_grid import Box, ChunkGrid
     from h5bound.codecs.filters import Decoder
-    from h5bound.files.protocols import Readable
+    from h5bound.files.local import LocalFile
     from h5bound.hdf5.chunk_index import ChunkIndex
 
 
@@ -43,6 +43,9 @@ ENCODED_NBYTES = 8 << 20
 GAP_NBYTES = 4096
 """Largest gap in bytes between encoded chunks that are read at once."""
 
+MAX_PARTS = 1000
+"""Most buffers that are filled at once; POSIX systems allow 1024."""
+
 MAX_AXES = 16
 """A box of chunks has two axes for each of the dataset's, and numpy at least 32."""
 
@@ -53,7 +56,7 @@ def is_small(grid: ChunkGrid, region: Region, nbytes: int) -> bool:
 
 
 def read_small_chunks(
-    file_bytes: Readable,
+    file: LocalFile,
     *,
     index: ChunkIndex,
     grid: ChunkGrid,
@@ -68,46 +71,57 @@ def read_small_chunks(
     indexed. `raw_view` is the block with one raw element for each of its elements. Raise DamagedError if a chunk does
     not decode to its declared size: reading the chunks one by one finds which.
     """
-    for box in cut_boxes(grid.box(region), min(BOX_NBYTES // max(decoder.nbytes, 1), BOX_CHUNKS)):
+    if raw_view.nbytes > BOX_NBYTES:
+        reuse_freed(3 * BOX_NBYTES)
+    for box in cut_boxes(grid.box(region), max(min(BOX_NBYTES // max(decoder.nbytes, 1), BOX_CHUNKS), 1)):
         offsets, nbytes, masks = index.locate(grid, box).T
-        decoded = np.empty((offsets.size, decoder.nbytes), np.uint8)
-        missing = offsets < 0
-        if missing.any():
-            if fill is None:
-                return False
-            decoded.view(raw_view.dtype)[missing] = fill
-        for mask in np.unique(masks[~missing]).tolist():
-            same = np.flatnonzero(~missing & (masks == mask))
-            encoded = read_ranges(file_bytes, offsets[same], nbytes[same])
-            if same.size == offsets.size:
-                decoder.decode_all(encoded, decoded, mask)
-            else:
-                part = np.empty((same.size, decoder.nbytes), np.uint8)
-                decoder.decode_all(encoded, part, mask)
-                decoded[same] = part
+        stored = offsets >= 0
+        if stored.all() and (masks == masks[0]).all():
+            decoded = decoder.decode_all(read_ranges(file, offsets, nbytes), int(masks[0]))
+        elif fill is None and not stored.all():
+            return False
+        else:
+            decoded = np.empty((offsets.size, decoder.nbytes), np.uint8)
+            if fill is not None:
+                decoded.view(raw_view.dtype)[~stored] = fill
+            for mask in np.unique(masks[stored]).tolist():
+                same = np.flatnonzero(stored & (masks == mask))
+                decoded[same] = decoder.decode_all(read_ranges(file, offsets[same], nbytes[same]), mask)
         _copy_box(decoded.view(raw_view.dtype), grid, box, region=region, raw_view=raw_view)
     return True
 
 
-def read_ranges(file_bytes: Readable, offsets: NDArray[np.int64], nbytes: NDArray[np.int64]) -> list[Bytes]:
-    """Return the bytes of ranges, in their order; those that lie close together are read at once.
+def read_ranges(file: LocalFile, offsets: NDArray[np.int64], nbytes: NDArray[np.int64]) -> Pieces:
+    """Return the bytes of ranges; those that lie close together are read at once, without the bytes between them.
 
     Raise DamagedError if they have far more bytes than small chunks can have, or the file ends before.
     """
     total = int(nbytes.sum())
     if total > ENCODED_NBYTES:
         raise DamagedError(f"{total} bytes are stored")
-    order = np.argsort(offsets, kind="stable")
-    starts = offsets[order]
-    stops = np.maximum.accumulate(starts + nbytes[order])
-    pieces: list[Bytes] = [np.empty(0, np.uint8)] * offsets.size
-    for run in np.split(order, np.flatnonzero(starts[1:] - stops[:-1] > GAP_NBYTES) + 1):
-        positions = offsets[run] - offsets[run[0]]
-        data = file_bytes.read(int(offsets[run[0]]), int((positions + nbytes[run]).max()))
-        data.flags.writeable = False  # a codec may write to it, and damaged chunks may share bytes
-        for i, position, size in zip(run.tolist(), positions.tolist(), nbytes[run].tolist(), strict=True):
-            pieces[i] = data[position : position + size]
-    return pieces
+    in_order = (offsets[1:] >= offsets[:-1]).all()
+    order = slice(None) if in_order else np.argsort(offsets, kind="stable")
+    starts, sizes = offsets[order], nbytes[order]
+    places = np.cumsum(sizes) - sizes
+    gaps = starts[1:] - starts[:-1] - sizes[:-1]
+    buffer, unused = np.empty(total, np.uint8), np.empty(GAP_NBYTES, np.uint8)
+    parts: list[Bytes] = []
+    begin = int(starts[0])
+    cuts = np.flatnonzero(gaps)
+    stops = places[cuts + 1].tolist()
+    for gap, start, stop, after in zip(
+        gaps[cuts].tolist(), [0, *stops], stops, starts[cuts + 1].tolist(), strict=False
+    ):
+        parts.append(buffer[start:stop])
+        if 0 < gap <= GAP_NBYTES and len(parts) < MAX_PARTS:
+            parts.append(unused[:gap])
+        else:
+            file.read_parts(begin, parts)
+            parts, begin = [], after
+    file.read_parts(begin, [*parts, buffer[stops[-1] if stops else 0 :]])
+    moved = np.empty_like(places)
+    moved[order] = places
+    return Pieces(source=buffer, starts=moved, sizes=nbytes)
 
 
 def _copy_box(chunks: Block, grid: ChunkGrid, box: Box, *, region: Region, raw_view: Block) -> None:
@@ -115,11 +129,17 @@ def _copy_box(chunks: Block, grid: ChunkGrid, box: Box, *, region: Region, raw_v
     ndim = len(box)
     apart = chunks.reshape(*map(len, box), *grid.chunks)
     axes = [axis for pair in zip(range(ndim), range(ndim, 2 * ndim), strict=True) for axis in pair]
-    whole = apart.transpose(axes).reshape([len(places) * c for places, c in zip(box, grid.chunks, strict=True)])
-    in_box, in_block = [], []
+    in_box, in_block, whole = [], [], True
     for positions, chunk, wanted in zip(box, grid.chunks, region, strict=True):
         origin = positions.start * chunk
         start, stop = max(origin, wanted.start), min(positions.stop * chunk, wanted.stop)
         in_box.append(slice(start - origin, stop - origin))
         in_block.append(slice(start - wanted.start, stop - wanted.start))
-    raw_view[tuple(in_block)] = whole[tuple(in_box)]
+        whole = whole and stop - start == len(positions) * chunk
+    target = raw_view[tuple(in_block)]
+    if whole:
+        pairs = [size for positions, chunk in zip(box, grid.chunks, strict=True) for size in (len(positions), chunk)]
+        target.reshape(pairs)[...] = apart.transpose(axes)  # a view: axes are only split
+    else:
+        together = apart.transpose(axes).reshape([len(places) * c for places, c in zip(box, grid.chunks, strict=True)])
+        target[...] = together[tuple(in_box)]

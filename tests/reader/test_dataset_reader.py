@@ -342,14 +342,14 @@ def test_close_lets_go_of_everything_once_the_last_read_has_ended(tmp_path: Path
     file = h5py.File(tmp_path / "x.h5")
     reader = DatasetReader(file["x"])
     entered, go = threading.Event(), threading.Event()
-    original = LocalFile.read
+    original = os.preadv
 
-    def slow(self: LocalFile, offset: int, nbytes: int) -> Any:
+    def slow(descriptor: int, parts: Any, offset: int) -> int:
         entered.set()
         assert go.wait(10)
-        return original(self, offset, nbytes)
+        return original(descriptor, parts, offset)
 
-    with patch.object(LocalFile, "read", slow), ThreadPoolExecutor(1) as pool:
+    with patch.object(os, "preadv", slow), ThreadPoolExecutor(1) as pool:
         reading = pool.submit(reader.read, np.s_[0:11, 0:13])
         assert entered.wait(10)
         reader.close()

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from h5bound.codecs import decoders
-from h5bound.codecs import lz4_blocks as frames
+from h5bound.codecs.lz4_blocks import find_frames
 from h5bound.errors import CorruptChunkError
 from h5bound.files.local import LocalFile
 from h5bound.reader import small_chunks
@@ -98,7 +98,7 @@ def test_small_chunks_are_read_at_once_where_they_lie_together(tmp_path: Path) -
     with (
         opened(tmp_path / "x.h5") as (_, reader),
         patch.object(small_chunks, "SMALL_NBYTES", 64 << 10),
-        patch.object(LocalFile, "read", autospec=True, side_effect=LocalFile.read) as asked,
+        patch.object(LocalFile, "read_parts", autospec=True, side_effect=LocalFile.read_parts) as asked,
     ):
         check(reader.read(np.s_[1:199, 2:70]), values[1:199, 2:70])
         assert 1 <= asked.call_count < 10  # of 700 chunks
@@ -133,15 +133,12 @@ def test_small_framed_chunks_are_decoded_as_one_where_their_blocks_are_of_one_si
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("x", data=values, chunks=(chunk,), **options)
     monkeypatch.setattr(small_chunks, "SMALL_NBYTES", 64 << 10)
-    find_frames = frames.find_frames
     with (
         opened(tmp_path / "x.h5") as (dataset, reader),
-        patch.object(frames, "find_frames", side_effect=find_frames) as met,
         patch.object(decoders, "find_frames", side_effect=find_frames) as asked,
     ):
         check(reader.read((slice(0, 20 * chunk),)), dataset[:])
-        assert asked.call_count == (1 if joined else 20)
-        assert met.call_count == (0 if chunk == 67 else 20)
+        assert asked.call_count == (0 if joined else 20)
 
 
 def test_a_damaged_chunk_among_joined_ones_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,7 +202,7 @@ def test_small_chunks_that_say_they_are_large_in_the_file_are_read_one_by_one(
     monkeypatch.setattr(small_chunks, "BOX_CHUNKS", 2)
     with (
         opened(tmp_path / "x.h5") as (dataset, reader),
-        patch.object(LocalFile, "read", autospec=True, side_effect=LocalFile.read) as asked,
+        patch.object(LocalFile, "read_parts", autospec=True, side_effect=LocalFile.read_parts) as asked,
     ):
         check_all(dataset, reader)
         assert all(call.args[2] <= 100 for call in asked.call_args_list)
