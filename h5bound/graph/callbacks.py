@@ -8,6 +8,7 @@ One callback for the whole process watches every local compute. Three promises n
   holds two copies of an array: ``dask.compute(array, dask.delayed(f)(array))``. Such a graph has several closes of one
   source, which need not overlap, so the session is told how many it will get.
 - A compute does not read what it has overwritten (:mod:`h5bound.graph.overwriting`).
+- A graph that holds handles as data may be computed more than once, so each compute gets handles of its own.
 
 It also narrows the reads of blocks that are sliced (:mod:`h5bound.graph.slices`).
 """
@@ -21,7 +22,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from dask.callbacks import Callback
-from dask.task_spec import Task, TaskRef
+from dask.task_spec import DataNode, Task, TaskRef
 
 from h5bound.graph.overwriting import list_leaves, prepare_writes
 from h5bound.graph.slices import narrow_reads
@@ -56,6 +57,10 @@ class _ComputeWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyp
         self._expected[id(graph)] = expected
         narrow_reads(graph)
 
+    def _start_state(self, graph: object, state: dict[str, Any]) -> None:
+        cache = state["cache"]
+        cache.update({key: value.renew() for key, value in cache.items() if isinstance(value, Handle)})
+
     def _finish(self, graph: dict[Key, Any], state: dict[str, Any], errored: bool) -> None:  # noqa: FBT001 - dask's
         self._written.pop(id(graph), ExitStack()).close()
         for session, windows in self._expected.pop(id(graph), ()):
@@ -80,8 +85,8 @@ def count_closes(graph: Mapping[Key, object]) -> list[tuple[Source, Counter[str]
 
 def _find_block_readers(graph: Mapping[Key, Any]) -> dict[VariablePath, set[Key]]:
     """Return the tasks that read blocks of datasets: those that depend on an open task."""
-    opened = {key: task for key, task in ((key, _unwrap(node)) for key, node in graph.items()) if task is not None}
-    files = {key: str(getattr(task.args[0], "path", "")) for key, task in opened.items() if task.func is make_handle}
+    opened = {key: found[0] for key, found in ((key, _find_open(node)) for key, node in graph.items()) if found}
+    files = {key: str(getattr(source, "path", "")) for key, source in opened.items()}
     readers: dict[VariablePath, set[Key]] = defaultdict(set)
     for key, node in graph.items():
         for opens in files.keys() & node.dependencies:
@@ -93,21 +98,29 @@ def _find_block_readers(graph: Mapping[Key, Any]) -> dict[VariablePath, set[Key]
 def _windows(graph: Mapping[Key, object]) -> Iterator[tuple[Source, Window]]:
     """Yield the window of each open task that has one, else of each close task, which dask may have fused."""
     for node in graph.values():
+        opened = _find_open(node)
+        if opened is not None and opened[1] is not None:
+            yield opened[0], opened[1]
         task = _unwrap(node)
-        if task is None:
-            continue
-        if task.func is make_handle and task.args[1] is not None:
-            yield task.args[:2]
-        elif task.func is close_here:
+        if isinstance(task, Task) and task.func is close_here:
             handle, window = task.args[:2]
-            opened = _unwrap(graph.get(handle.key)) if isinstance(handle, TaskRef) else None
-            if window.only_window and opened is not None and opened.func is make_handle and opened.args[1] is None:
-                yield opened.args[0], window
+            opened = _find_open(graph.get(handle.key)) if isinstance(handle, TaskRef) else None
+            if window.only_window and opened is not None and opened[1] is None:
+                yield opened[0], window
 
 
-def _unwrap(node: object) -> Task | None:
-    """Return a task, or the task that dask wrapped to copy it (ProhibitReuse)."""
+def _find_open(node: object) -> tuple[Source, Window | None] | None:
+    """Return the source of an open task, or of a handle that is data, and its window if it has only one."""
+    inner = _unwrap(node)
+    if isinstance(inner, DataNode):
+        handle = inner.value
+        return (handle.source, handle.only_window) if isinstance(handle, Handle) else None
+    return inner.args[:2] if inner is not None and inner.func is make_handle else None
+
+
+def _unwrap(node: object) -> Task | DataNode | None:
+    """Return a task or data, or what dask wrapped in a task to copy it (ProhibitReuse)."""
     if not isinstance(node, Task):
-        return None
+        return node if isinstance(node, DataNode) else None
     only = node.args[0] if len(node.args) == 1 else None
-    return only if isinstance(only, Task) else node
+    return only if isinstance(only, (Task, DataNode)) else node

@@ -28,9 +28,9 @@ def make_lifecycle(source: Source, window: int | str | None, *, barrier: bool, t
 
     Of tasks with one name dask runs any, so an exclusive source shares none with one that is not.
     """
-    nbytes = window_nbytes(window)
-    name = "open-" + tokenize(token or source.key, source.exclusive, nbytes, barrier, dask.get_annotations())
-    return Lifecycle(name, source=source, window=nbytes, barrier=barrier)
+    nbytes, default = window_nbytes(window), window is None
+    name = "open-" + tokenize(token or source.key, source.exclusive, nbytes, default, barrier, dask.get_annotations())
+    return Lifecycle(name, source=source, window=nbytes, barrier=barrier, default_window=default)
 
 
 def make_dask_array(

@@ -12,7 +12,7 @@ import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dask.task_spec import Task, TaskRef
+from dask.task_spec import DataNode, Task, TaskRef
 
 from h5bound.graph.windows import name_requests
 from h5bound.lifecycle.handle import Handle, Window, worker_address
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from h5bound.graph.windows import BlockRequest, Lifecycle
     from h5bound.lifecycle.session import Source
 
-    Tasks = dict[Key, Task]
+    Tasks = dict[Key, Task | DataNode]
 
 
 def build_tasks(
@@ -53,6 +53,20 @@ def build_open_task(key: str, lifecycle: Lifecycle, *, preopen: Window | None) -
     """Return the task that makes the handle; it opens the source at once for the window `preopen`."""
     after = () if lifecycle.bound_to is None else (TaskRef(lifecycle.bound_to),)
     return Task(key, make_handle, lifecycle.source, preopen, *after)
+
+
+def build_open_data(key: str, lifecycle: Lifecycle, *, only_window: Window | None) -> DataNode:
+    """Return the handle as data; `h5bound.graph.callbacks` gives each compute a handle of its own."""
+    return DataNode(key, Handle(lifecycle.source, only_window))
+
+
+def reads_stand_alone(windows: Sequence[Sequence[BlockRequest]], lifecycle: Lifecycle) -> bool:
+    """Return whether reads may run before others of their source, and nothing has to run before the first one.
+
+    A single read is left out: dask fuses it with what it depends on.
+    """
+    several = len(windows) > 1 or (not lifecycle.barrier and sum(len(request.indices) for request in windows[0]) > 1)
+    return several and lifecycle.bound_to is None
 
 
 def _add_blocks(

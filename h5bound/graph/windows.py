@@ -36,9 +36,10 @@ class Lifecycle:
 
     name: str  # of the open layer, and of the open task in a graph that is not culled
     source: Source
-    window: int  # bytes of blocks between one open and its close
+    window: int  # most bytes of blocks between one open and its close
     barrier: bool  # whether blocks wait for the close
     bound_to: Key | None = None  # task that must run before the open, from dask.graph_manipulation.bind
+    default_window: bool = False  # whether nobody asked for this window, so that a share of it may do
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -72,8 +73,30 @@ class BlockRequest:
     indices: Sequence[BlockIndex]
 
 
+WINDOWS = 16
+"""Least number of windows of a compute where nobody asked for their size."""
+
+MIN_WINDOW = 64 * 2**20
+"""Bytes below which no window is made smaller then: each opens the source, and ends with fewer blocks in flight."""
+
+
+def choose_window(lifecycle: Lifecycle, total: int) -> int:
+    """Return the bytes of a window of a compute that reads `total` bytes.
+
+    The memory of small windows is used again, and that of one large window comes from the system page by page: without
+    filters that takes longer than to read.
+
+    >>> lifecycle = Lifecycle("open-f", source=None, window=2**30, barrier=True, default_window=True)
+    >>> choose_window(lifecycle, 10**8), choose_window(lifecycle, 10**10), choose_window(lifecycle, 10**12)
+    (67108864, 625000000, 1073741824)
+    """
+    if not lifecycle.default_window:
+        return lifecycle.window
+    return min(lifecycle.window, max(total // WINDOWS, MIN_WINDOW))
+
+
 def plan_windows(requests: Sequence[BlockRequest], lifecycle: Lifecycle) -> list[list[BlockRequest]]:
-    """Split the requested blocks into windows of at most `lifecycle.window` bytes, at least one block each.
+    """Split the requested blocks into windows of `choose_window` bytes at most, at least one block each.
 
     Without a barrier there is a single window. Arrays advance together, each by the position of a block in its own
     array: an operation on the first blocks of two arrays finds both in one window.
@@ -95,17 +118,20 @@ def plan_windows(requests: Sequence[BlockRequest], lifecycle: Lifecycle) -> list
         ((position, order, index) for order, request in enumerate(requests) for position, index in _positions(request)),
         key=lambda place: place[:2],
     )
-    blocks = [request.blocks for request in requests]
+    sizes = [requests[order].blocks.nbytes(index) for _, order, index in placed]
+    most = choose_window(lifecycle, sum(sizes))
     windows: list[dict[int, list[BlockIndex]]] = []
     room = -1
-    for _, order, index in placed:
-        nbytes = blocks[order].nbytes(index)
+    for (_, order, index), nbytes in zip(placed, sizes, strict=True):
         if not windows or nbytes > room:
             windows.append({})
-            room = lifecycle.window
+            room = most
         windows[-1].setdefault(order, []).append(index)
         room -= nbytes
-    return [[BlockRequest(blocks[order], indices) for order, indices in sorted(window.items())] for window in windows]
+    return [
+        [BlockRequest(requests[order].blocks, indices) for order, indices in sorted(window.items())]
+        for window in windows
+    ]
 
 
 def _positions(request: BlockRequest) -> Iterator[tuple[float, BlockIndex]]:

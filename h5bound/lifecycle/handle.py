@@ -79,8 +79,9 @@ class Handle:
     threads, so each opens the source for itself, unless that is exclusive.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, only_window: Window | None = None) -> None:
         self.source = source
+        self.only_window = only_window  # where it is known before the first read
         self.name = uuid4().hex
         self._travelled = False
         self._reset()
@@ -90,11 +91,16 @@ class Handle:
         # These are by the name of the window:
         self._sessions: dict[str, tuple[Session, weakref.finalize[..., Handle]]] = {}
         self._finished: Counter[str] = Counter()  # blocks read in this process
+        self._shared = getattr(self.source, "share", lambda: None)()  # kept for the next windows
         self._lock = threading.Lock()
         self._throttle = WindowThrottle()
 
+    def renew(self) -> Handle:
+        """Return another handle on the same source, for the next compute."""
+        return Handle(self.source, self.only_window)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {"source": self.source, "name": self.name}
+        return {"source": self.source, "only_window": self.only_window, "name": self.name}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _travelled=True)

@@ -52,6 +52,7 @@ class Source(Protocol):
         """Equal for the sources of one process that share one open."""
 
     exclusive: bool  # whether it can be open only once in a process
+    # A source whose opens share what they find has `share() -> object`: they do while that object is kept.
     # A source that is closed for another one while it is held has `descriptors: int` too: how many it takes while open.
 
     def open(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import weakref
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,10 @@ ON_CLUSTER = (
 """What to do on a worker, which cannot tell what its own compute has written from what others have."""
 
 
+class ChunkIndexes(dict[str, "list[Tables]"]):
+    """Where the chunks of datasets are, by path; can be referred to weakly."""
+
+
 class H5Source:
     """An HDF5 file by its location, or one that the caller holds open.
 
@@ -57,6 +62,7 @@ class H5Source:
     __slots__ = (
         "_idle",
         "_indexes",
+        "_shared",
         "caller_file",
         "exclusive",
         "keeps_open",
@@ -84,6 +90,7 @@ class H5Source:
         self.keeps_open = False
         self._idle: list[OpenFile] = []  # the file that was set aside
         self._indexes: dict[str, list[Tables]] | None = None  # that the opens of a conversion share
+        self._shared: Callable[[], ChunkIndexes | None] = lambda: None  # those of a compute
 
     @property
     def path(self) -> str:
@@ -179,15 +186,27 @@ class H5Source:
             self._compare(self.state, state, only_inode=may_grow)
             with suppress(ValueError):  # another thread closes it at this moment
                 return OpenFile(writer, None, owned=False)
+        indexes = self._shared() if self._indexes is None else self._indexes
         beside = is_path and is_read_beside(self.path)
         self._compare(self.state, state, only_inode=not self.strict_state or (beside and may_grow))
         file, file_bytes = self.location.open(state)
         LOGGER.debug("%s: opened", self.path)
         try:
-            return OpenFile(file, None if beside else state, owned=True, file_bytes=file_bytes, indexes=self._indexes)
+            known = (None, None) if beside else (state, indexes)
+            return OpenFile(file, known[0], owned=True, file_bytes=file_bytes, indexes=known[1])
         except BaseException:
             file.close()
             raise
+
+    def share(self) -> ChunkIndexes | None:
+        """Return what all opens of the file share while it is kept: where chunks are; None if the file may change."""
+        if not self.strict_state:
+            return None
+        shared = self._shared()
+        if shared is None:
+            shared = ChunkIndexes()
+            self._shared = weakref.ref(shared)
+        return shared
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError unless the file is in the state of this source; the file is not opened."""

@@ -1,0 +1,161 @@
+"""How large windows are, and what they and the blocks of several files keep in memory."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any
+
+import dask
+import dask.array as da
+import h5py
+import numpy as np
+import pytest
+
+from h5bound import from_hdf5, from_resource
+from h5bound.hdf5 import chunk_index
+from tests.support.recorder import FileReader, Log, count_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+MiB = 2**20
+FILES, BLOCKS = 12, 32
+
+
+class Counted:
+    """A file, and a dataset of it, whose blocks are counted while they are in memory."""
+
+    dtype = np.dtype(float)
+    shape = (BLOCKS, 8)
+    ndim = 2
+    live = peak = 0
+    lock = threading.Lock()
+
+    def open(self) -> None: ...
+    def close(self) -> None: ...
+
+    def __dask_tokenize__(self) -> int:
+        return id(self)
+
+    def read(self) -> Any:
+        block = np.ones((1, 8))
+        self.count(1)
+        weakref.finalize(block, self.count, -1)
+        return block
+
+    def __getitem__(self, _region: object) -> Any:
+        return self.read()
+
+    @classmethod
+    def count(cls, step: int) -> None:
+        with cls.lock:
+            cls.live += step
+            cls.peak = max(cls.peak, cls.live)
+
+
+class Sink:
+    """A target that keeps nothing."""
+
+    def __setitem__(self, region: object, block: object) -> None: ...
+
+
+def mean_of_blocks(x: da.Array) -> da.Array:
+    return x.rechunk({0: FILES}).map_blocks(lambda block: block.mean(axis=0), drop_axis=0, dtype=float)
+
+
+COMBINED: dict[str, Callable[[da.Array], da.Array]] = {
+    "mean of blocks": mean_of_blocks,
+    "anomalies": lambda x: x - x.mean(axis=0),
+    "climatology": lambda x: da.stack([x[month::12].mean(axis=0) for month in range(12)]),
+}
+
+
+def count_live(make: Callable[[Counted], da.Array], combine: Callable[[da.Array], da.Array], threads: int) -> int:
+    """Return the most blocks that are in memory while blocks of several files are combined and stored."""
+    Counted.live = Counted.peak = 0
+    result = combine(da.stack([make(Counted()) for _ in range(FILES)]))
+    with dask.config.set(scheduler="threads", num_workers=threads):
+        da.store(result, Sink(), lock=False)
+    return Counted.peak
+
+
+@pytest.mark.parametrize("options", [{"window": 64}, {"barrier": False}], ids=str)
+@pytest.mark.parametrize("combine", COMBINED.values(), ids=COMBINED)
+def test_blocks_of_several_files_are_read_in_the_order_in_which_they_are_combined(
+    combine: Callable[[da.Array], da.Array], options: dict[str, Any]
+) -> None:
+    def from_file(file: Counted) -> da.Array:
+        return from_resource(file, file.read, chunks=((1,) * BLOCKS, (8,)), dtype=float, **options)
+
+    expected = count_live(lambda file: da.from_array(file, chunks=(1, 8)), combine, 2)
+    assert count_live(from_file, combine, 2) <= 2 * expected
+
+
+def test_windows_hold_their_blocks_of_each_file_only() -> None:
+    def from_file(file: Counted) -> da.Array:
+        return from_resource(file, file.read, chunks=((1,) * BLOCKS, (8,)), dtype=float, window=4 * 64)
+
+    assert count_live(from_file, mean_of_blocks, 2) <= FILES * 4 + 12
+
+
+def test_a_compute_of_a_prepared_graph_that_failed_can_be_repeated(tmp_path: Path) -> None:
+    reader = FileReader(tmp_path / "log", fail_at=(3, 3))
+    array = from_resource(reader, reader.read_block, chunks=((2,) * 8, (3,) * 8), dtype="int64", window=4 * 48)
+    (prepared,) = dask.optimize(array)
+    with pytest.raises(ZeroDivisionError):
+        prepared.compute(scheduler="threads")
+    reader.fail_at = None
+    for _ in range(2):
+        assert prepared.sum().compute(scheduler="threads") == 2 * 3 * sum(i + j for i in range(8) for j in range(8))
+        assert reader.log.count("open") == reader.log.count("close")
+    reader.log.clear()
+    assert prepared[0, 0].compute(scheduler="threads") == 0
+    assert (reader.log.count("open"), reader.log.count("close")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "options", "windows"),
+    [
+        (64 * MiB, {}, 1),
+        (66 * MiB, {}, 2),
+        (66 * MiB, {"window": "1 GiB"}, 1),
+        (32 * 64 * MiB, {}, 16),
+        (32 * 2048 * MiB, {}, 64),
+        (66 * MiB, {"barrier": False}, 1),
+    ],
+)
+def test_the_default_window_is_a_share_of_what_a_compute_reads(
+    nbytes: int, options: dict[str, Any], windows: int, tmp_path: Path
+) -> None:
+    reader = FileReader(tmp_path / "log")
+    sizes = (nbytes // MiB,)
+    count = sizes[0] // 2 if sizes[0] < 10_000 else sizes[0] // 64
+    array = from_resource(reader, reader.read_block, chunks=((nbytes // count,) * count,), dtype="u1", **options)
+    (graph,) = dask.optimize(array)
+    assert sum(str(key).startswith("close") for key in graph.__dask_graph__()) == windows
+
+
+def test_the_chunks_of_a_dataset_are_located_once_for_all_windows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(4096), chunks=(16,))
+    array = from_hdf5(tmp_path / "a.h5", "x", chunks=256, window=2048)
+    found: list[int] = []
+    find = chunk_index.index_chunks
+
+    def find_counted(*args: Any) -> Any:
+        found.append(1)
+        return find(*args)
+
+    monkeypatch.setattr(chunk_index, "index_chunks", find_counted)
+    log = Log(tmp_path / "log")
+    count_files(monkeypatch, log)
+    for scheduler in ("sync", "threads"):
+        log.clear()
+        found.clear()
+        assert array.sum().compute(scheduler=scheduler) == 4096 * 4095 // 2
+        assert log.count("open") == log.count("close") == 16
+        assert len(found) == 1
