@@ -30,7 +30,7 @@ def make_lifecycle(source: Source, window: int | str | None, *, barrier: bool, t
     """
     nbytes, default = window_nbytes(window), window is None
     name = "open-" + tokenize(token or source.key, source.exclusive, nbytes, default, barrier, dask.get_annotations())
-    return Lifecycle(name, source=source, window=nbytes, barrier=barrier, default_window=default)
+    return Lifecycle(name=name, source=source, window=nbytes, barrier=barrier, default_window=default)
 
 
 def make_dask_array(

@@ -86,7 +86,7 @@ def choose_window(lifecycle: Lifecycle, total: int) -> int:
     The memory of small windows is used again, and that of one large window comes from the system page by page: without
     filters that takes longer than to read.
 
-    >>> lifecycle = Lifecycle("open-f", source=None, window=2**30, barrier=True, default_window=True)
+    >>> lifecycle = Lifecycle(name="open-f", source=None, window=2**30, barrier=True, default_window=True)
     >>> choose_window(lifecycle, 10**8), choose_window(lifecycle, 10**10), choose_window(lifecycle, 10**12)
     (67108864, 625000000, 1073741824)
     """
