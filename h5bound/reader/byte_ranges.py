@@ -36,6 +36,9 @@ LONG_NBYTES = 32 << 10
 SHORT_NBYTES = 4096
 """Spans that contribute fewer bytes are faster in HDF5: each costs a system call, and some 3 µs of Python."""
 
+FAR_NBYTES = 64 << 10
+"""Unless their starts lie so far apart: HDF5 then reads so many bytes for each (H5Pset_sieve_buf_size)."""
+
 
 class Spans(NamedTuple):
     """The spans that are read for a region, in C order. Each is a run of rows: positions along one axis.
@@ -60,6 +63,8 @@ def plan_spans(region: tuple[slice, ...], *, offset: int, shape: tuple[int, ...]
     [(80100, 60000), (160100, 60000)]
     >>> plan_spans((slice(1, 3), slice(0, 6000)), offset=100, shape=(3, 8000), itemsize=1)
     Spans(ranges=[(8100, 14000)], row=6000, extents=(6000,), strides=(8000, 1))
+    >>> plan_spans((slice(0, 3), slice(7, 8)), offset=100, shape=(3, 80000), itemsize=1).ranges
+    [(107, 1), (80107, 1), (160107, 1)]
     """
     extents = [s.stop - s.start for s in region] or [1]
     strides = [math.prod(shape[axis + 1 :]) * itemsize for axis in range(len(shape))] or [itemsize]
@@ -74,7 +79,8 @@ def plan_spans(region: tuple[slice, ...], *, offset: int, shape: tuple[int, ...]
         if fit < min(extents[axis - 1], 2) or fit * wanted * SPARSE < wider:
             break
         axis, rows, row, wanted, span = axis - 1, fit, span, fit * wanted, wider
-    if wanted < min(SHORT_NBYTES, math.prod(extents) * itemsize):
+    apart = rows * strides[axis] if rows < extents[axis] else strides[max(axis - 1, 0)]
+    if wanted < min(SHORT_NBYTES, math.prod(extents) * itemsize) and apart < FAR_NBYTES:
         return None
     region_offset = offset + sum(s.start * stride for s, stride in zip(region, strides, strict=False))
     ranges = []

@@ -86,6 +86,12 @@ def test_rows_that_lie_near_are_read_together_and_long_ones_one_by_one() -> None
 
 
 def test_few_bytes_here_and_there_are_not_for_spans() -> None:
-    assert plan_spans(np.s_[0:400, 170:171, 170:171], offset=0, shape=(400, 512, 512), itemsize=4) is None
+    assert plan_spans(np.s_[0:400, 70:71, 70:71], offset=0, shape=(400, 100, 100), itemsize=4) is None
     assert plan_spans(np.s_[0:400, 0:512, 170:171], offset=0, shape=(400, 512, 512), itemsize=4) is None
     assert plan_spans(np.s_[5:6, 170:171, 170:171], offset=0, shape=(400, 512, 512), itemsize=4) is not None
+
+
+def test_few_bytes_far_apart_are_for_spans() -> None:
+    plan = plan_spans(np.s_[0:400, 170:171, 170:171], offset=0, shape=(400, 512, 512), itemsize=4)
+    assert plan is not None
+    assert [nbytes for _, nbytes in plan.ranges] == [4] * 400
