@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ import numpy as np
 import xarray as xr
 
 import h5bound
+from bench.beside_writers import read_swmr, set_limit, write_back
+from bench.peak import Peak
 from bench.turns import call_alone
 
 if TYPE_CHECKING:
@@ -92,37 +95,6 @@ def on_workers(read: Read, paths: Sequence[Path], reader: str, *, processes: boo
         return total, {**peak, "writable": is_writable(paths[0])}
 
 
-class Peak:
-    """The highest numbers of descriptors and of threads of this process, beyond those at the start."""
-
-    def __init__(self) -> None:
-        self._before = self._now()
-        self._highest = self._before
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def start(self) -> Peak:
-        self._thread.start()
-        return self
-
-    def stop(self) -> dict[str, int]:
-        self._ended.set()
-        self._thread.join()
-        descriptors, threads = (high - low for high, low in zip(self._highest, self._before, strict=True))
-        return {"descriptors": descriptors, "threads": threads - 1}
-
-    def _watch(self) -> None:
-        while not self._ended.wait(0.001):
-            self._highest = tuple(map(max, self._highest, self._now()))
-
-    @staticmethod
-    def _now() -> tuple[int, ...]:
-        try:
-            return sum(1 for _ in Path("/proc/self/fd").iterdir()), threading.active_count()
-        except OSError:  # no descriptor is left to look with
-            return 0, threading.active_count()
-
-
 def start_peak(dask_worker: Any) -> None:
     dask_worker.peak = Peak().start()
 
@@ -151,14 +123,22 @@ CASES: dict[str, tuple[Any, Read, int, int]] = {  # where, what, files, variable
 }
 
 
+BESIDE: dict[str, Callable[..., dict[str, Any]]] = {
+    "swmr": read_swmr,
+    "write back with h5netcdf": partial(write_back, writer="h5netcdf"),
+    "write back with netCDF4": partial(write_back, writer="netcdf4"),
+    "write back with h5netcdf on a worker": partial(write_back, writer="h5netcdf", clustered=True),
+    "write back with netCDF4 on a worker": partial(write_back, writer="netcdf4", clustered=True),
+}
+"""What is read beside a writer."""
+
+
 def measure(case: str, reader: str, *, limit: int, processes: bool = False, files: int = 0) -> dict[str, Any]:
     """Return the measurements of a case in this process, or the error that ended it."""
-    import resource
-
     run, read, count, variables = CASES[case]
     with tempfile.TemporaryDirectory() as directory:
         paths = make_files(Path(directory), files or count, variables)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        set_limit(limit)
         options = {"processes": processes} if run is on_workers else {}
         started = time.perf_counter()
         try:
@@ -179,6 +159,9 @@ def main() -> None:
                     found = call_alone(measure, case, reader, limit=limit, processes=processes)
                     where = " in processes" if processes else ""
                     print(f"{case} {limit}{where} {reader}: {found}", flush=True)
+    for limit, name in product((256, 64), BESIDE):
+        for reader in ("h5bound", "h5py" if name == "swmr" else "h5netcdf"):
+            print(f"{name} {limit} {reader}: {call_alone(BESIDE[name], reader, limit=limit)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from bench.beside_writers import write_back
 from bench.open_files import measure
 from bench.turns import call_alone
 
@@ -27,3 +28,10 @@ def test_files_beyond_the_limit_are_read_right_and_in_a_quarter_of_it(case: str,
     assert found["descriptors"] <= limit // 4 + 16  # and those of dask, and of the files that threads are reading
     assert found.get("writable", True)
     assert found["threads"] <= 8 + 2
+
+
+def test_a_file_is_written_back_within_the_limit() -> None:
+    found = call_alone(write_back, "h5bound", "netcdf4", limit=64)
+    assert found["written"]
+    assert found["source is the same"]
+    assert found["descriptors"] <= 4  # two of h5bound, one of netCDF4, one of the proof of writing
