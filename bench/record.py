@@ -37,7 +37,7 @@ MEASUREMENTS = {
     "parts": "bench.parts:measure_parts",
     "small chunks": "bench.reads:measure_small_chunks",
     "graph": "bench.graphs:measure_graphs",
-    "lock": "bench.cores:measure_lock",
+    "cores": "bench.cores:measure_cores",
     "convert": "bench.conversions:measure_conversions",
     "small files": "bench.small_files:measure_small_files",
     "memory": "bench.memory:measure_memory",
