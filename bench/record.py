@@ -39,6 +39,7 @@ MEASUREMENTS = {
     "graph": "bench.graphs:measure_graphs",
     "cores": "bench.cores:measure_cores",
     "convert": "bench.conversions:measure_conversions",
+    "limits": "bench.limits:measure_limits",
     "small files": "bench.small_files:measure_small_files",
     "memory": "bench.memory:measure_memory",
     "beginnings": "bench.beginnings:measure_beginnings",

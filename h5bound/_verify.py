@@ -4,7 +4,8 @@ The file is scanned and planned again with the options of the conversion: the st
 all attributes, the shape, type, fill value and dimension names of every array, and the consolidated metadata are
 compared, then all values that the file or the store holds, and one element of each array that has none. Values are read
 by h5py itself where it has the filters and the file is local. Datasets that the store lists as unreadable are tried
-again. As in a conversion, the file is open for one window of memory at a time.
+again. As in a conversion, the file is open for one window at a time; values are compared while it is, and what is found
+counts once the close has found the file unchanged.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from h5bound.buffers import Bytes, DamagedError, Pieces, Rows
@@ -212,6 +213,20 @@ class Decoder:
         bytes do not decode to `nbytes` bytes or a checksum does not match.
         """
         steps = self._applied(mask)
+        data = self._undo(steps, encoded, out)
+        self._check(data)
+        if data is not out:
+            out[:] = data
+
+    def check(self, encoded: Bytes, mask: int = 0) -> None:
+        """Raise DamagedError if a chunk does not decode to `nbytes` bytes; only its compressors are undone."""
+        steps = self._applied(mask)
+        kept = list(takewhile(lambda step: step[0].growth is not None, steps))
+        data = self._undo(steps[len(kept) :], encoded)
+        self._check(data, grown=sum(spec.growth or 0 for spec, _, _ in kept))
+
+    def _undo(self, steps: list[tuple[FilterSpec, Options, int]], encoded: Bytes, out: Bytes | None = None) -> Bytes:
+        """Undo filters from the last to the first, which may decode into `out`."""
         data = encoded
         while steps:
             spec, options, nbytes = steps.pop()
@@ -220,9 +235,7 @@ class Decoder:
                 data = spec.undo(FilterInput(data, nbytes, out=target, options=options, limit=self._limit))
             except DamagedError as error:
                 raise DamagedError(f"{spec.name}: it {error}") from error.__cause__
-        self._check(data)
-        if data is not out:
-            out[:] = data
+        return data
 
     def decode_all(self, encoded: Pieces, mask: int = 0) -> Rows:
         """Return the chunks of one filter mask, a row each: one filter of all chunks is undone, then the next.
@@ -252,9 +265,9 @@ class Decoder:
                 nbytes = -1 if nbytes < 0 or spec.growth is None else nbytes + spec.growth
         return applied
 
-    def _check(self, data: Bytes) -> None:
-        if data.size != self.nbytes:
-            raise DamagedError(f"it decodes to {data.size} bytes where {self.nbytes} are declared")
+    def _check(self, data: Bytes, grown: int = 0) -> None:
+        if data.size - grown != self.nbytes:
+            raise DamagedError(f"it decodes to {data.size - grown} bytes where {self.nbytes} are declared")
 
 
 def make_decoder(filters: tuple[Filter, ...], nbytes: int) -> Decoder:

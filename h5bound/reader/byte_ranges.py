@@ -136,6 +136,10 @@ class ContiguousReader:
 
     read_encoded = read  # nothing is encoded
 
+    def check(self, region: Region) -> None:
+        """Raise CorruptChunkError if the file ends before the end of a region that is not empty."""
+        self.read(region)
+
     def prefetch(self, regions: Sequence[Region]) -> None:
         """Announce regions that will be read, each once."""
         plans = map(self._plan, regions)

@@ -183,6 +183,23 @@ class ChunkedReader:
             except DamagedError as error:
                 raise corrupt(self._name, overlap, error) from error
 
+    def check(self, region: Region) -> None:
+        """Raise CorruptChunkError if a stored chunk of a region that is not empty has another size than declared.
+
+        It is decoded only as far as that takes.
+        """
+        grid = self._grid
+        if self._bytes is None or is_small(grid, region, self._decoder.nbytes):
+            self.read(region)
+            return
+        self._index.note_access(grid, (region,))
+        for overlap, chunk in self._locate(grid, region):
+            try:
+                if chunk is not None and not self._is_unfiltered(chunk):
+                    self._decoder.check(chunk.source.read(chunk.offset, chunk.nbytes), chunk.mask)
+            except DamagedError as error:
+                raise corrupt(self._name, overlap, error) from error
+
     def read_encoded(self, region: Region) -> Block | EncodedBlock:
         """Return the encoded chunks of a region that is not empty, or the region itself where it is not larger."""
         grid, file_bytes = self._grid, self._bytes

@@ -104,17 +104,18 @@ class DatasetReader:
         return self.read(region)
 
     def read_via_h5py(self, region: Region) -> Block:
-        """Read through h5py itself, after a read that checks all sizes: HDF5 would decode a bomb.
+        """Read through h5py itself, after a check of all sizes: HDF5 would decode a bomb.
 
         For a remote file, or if HDF5 does not have a filter, do as `read` does. Raise the errors of `read`.
         """
-        block = self.read(region)
         dataset, direct, _ = self._get_parts()
-        if direct is not None and not self._is_remote:
-            load_plugins(read_filters(dataset.id))
-            with suppress(UnsupportedError):
-                return read_through_h5py(dataset, region)
-        return block
+        if direct is None or self._is_remote or any(s.start == s.stop for s in region):
+            return self.read(region)
+        direct.check(region)
+        load_plugins(read_filters(dataset.id))
+        with suppress(UnsupportedError):
+            return read_through_h5py(dataset, region)
+        return direct.read(region)
 
     def check(self, region: Region) -> None:
         """Raise CorruptChunkError or UnsafeSourceError if h5py would take more memory for a region than is declared."""

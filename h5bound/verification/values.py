@@ -112,8 +112,13 @@ def read_box(job: CompareJob, unit: Unit) -> StoredBox | None:
     return None
 
 
-def compare_unit(job: CompareJob, unit: Unit, result: ReadResult) -> UnitResult:
-    """Compare the values of a unit with those of the store; the result has the first difference."""
+def compare_unit(opened: OpenFile, job: CompareJob, unit: Unit) -> UnitResult:
+    """Compare the values of a unit with those of the store; the result has the first difference.
+
+    The source is open meanwhile: no values wait for its close, and a thread decodes what the store has while HDF5,
+    which reads under one lock, serves another one.
+    """
+    result = read_source(opened, job, unit)
     if result.problem:
         problem = f"the source cannot be read: {result.problem}"
         return UnitResult(unit.array, chunks=1, problem=problem, unreadable=True)
@@ -131,6 +136,11 @@ def compare_unit(job: CompareJob, unit: Unit, result: ReadResult) -> UnitResult:
     ]
     nbytes = sum(block.nbytes for block in result.parts)
     return UnitResult(unit.array, nbytes=nbytes, chunks=len(problems), problem=problems[0] if problems else "")
+
+
+def report_unit(_job: CompareJob, _unit: Unit, result: UnitResult) -> UnitResult:
+    """Return the result of a comparison, now that the source was found unchanged at its close."""
+    return result
 
 
 def compare_chunk(job: CompareJob, coords: tuple[int, ...], block: Block, *, box: StoredBox | None) -> str:
@@ -209,5 +219,5 @@ def check_store(job: CompareJob) -> None:
             raise TargetError(f"{array.store_path}: this process finds no array there; name a store that all can reach")
 
 
-COMPARE = Work("compare", read=read_source, use=compare_unit, check=check_store)
+COMPARE = Work("compare", read=compare_unit, use=report_unit, check=check_store)
 """The work of a verification."""

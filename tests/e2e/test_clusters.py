@@ -132,8 +132,8 @@ def record(log: Log) -> None:
     preflight.report_unit = recorded(log, preflight.report_unit, "use", held=False)
     transfer.read_unit = recorded(log, transfer.read_unit, "get")
     transfer.write_unit = recorded(log, transfer.write_unit, "use")
-    comparison.read_source = recorded(log, comparison.read_source, "get")
-    comparison.compare_unit = recorded(log, comparison.compare_unit, "use")
+    comparison.compare_unit = recorded(log, comparison.compare_unit, "get")
+    comparison.report_unit = recorded(log, comparison.report_unit, "use")
 
 
 def recorded(log: Log, function: Any, what: str, *, held: bool = True) -> Any:
