@@ -90,13 +90,13 @@ def _with_arguments(task: Task, *arguments: Any) -> Task:
 
 
 def plan_part(region: object, index: object) -> tuple[Region, Index] | None:
-    """Return the part of a region that an index of its block takes, and the same index counted from there.
+    """Return the part of a region that an index of its block takes, with steps, and the same index counted from there.
 
     Return None if it takes everything, if `region` is no tuple of slices, or if the index has other items than numbers,
     slices and new axes. A block may have more axes than its region.
 
     >>> plan_part((slice(1000, 2000), slice(0, 50)), (5, None, slice(10, 0, -3)))
-    ((slice(1005, 1006, None), slice(1, 11, None)), (0, None, slice(None, None, -3)))
+    ((slice(1005, 1006, None), slice(1, 11, 3)), (0, None, slice(None, None, -1)))
     """
     if not isinstance(region, tuple) or not isinstance(index, tuple):
         return None
@@ -111,8 +111,10 @@ def plan_part(region: object, index: object) -> tuple[Region, Index] | None:
             return None
         taken = range(axis.start, axis.stop)[cast("Any", item)]
         if isinstance(taken, range):
-            part.append(slice(min(taken), max(taken) + 1) if taken else slice(axis.start, axis.start))
-            places.append(slice(None, None, taken.step))
+            first, last = sorted((taken[0], taken[-1])) if taken else (axis.start, axis.start - 1)
+            step = abs(taken.step) if last > first else 1
+            part.append(slice(first, last + 1, step if step > 1 else None))
+            places.append(slice(None, None, 1 if taken.step > 0 else -1))
         else:
             part.append(slice(taken, taken + 1))
             places.append(0)

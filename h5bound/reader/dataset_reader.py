@@ -25,6 +25,7 @@ from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.dataset import read_filters
 from h5bound.reader.byte_ranges import ContiguousReader
+from h5bound.reader.steps import join_steps, split_steps
 from h5bound.reader.via_h5py import load_plugins, read_through_h5py
 
 if TYPE_CHECKING:
@@ -92,6 +93,13 @@ class DatasetReader:
         if guard is not None:
             guard.check(region)
         return read_through_h5py(dataset, region)
+
+    def read_steps(self, region: Region) -> Block:
+        """Return ``dataset[region]`` for a region with steps; raise the errors of `read`."""
+        dataset, _, _ = self._get_parts()
+        unit = dataset.chunks or (1,) * dataset.ndim
+        parts, axis = split_steps(region, dataset.shape, unit=unit, itemsize=dataset.dtype.itemsize)
+        return join_steps(self.read, region, parts=parts, axis=axis)
 
     def read_encoded(self, region: Region) -> Block | EncodedBlock:
         """Return the block, or an `EncodedBlock`, which takes less memory and is decoded without the file.

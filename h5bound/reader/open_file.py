@@ -207,13 +207,14 @@ def locate_block(
 
 
 def read_region(file: OpenFile, key: DatasetKey, region: Region) -> Block:
-    """Return a region of a dataset."""
-    return file.dataset(key).read(region)
+    """Return a region of a dataset; its slices may have steps."""
+    reader = file.dataset(key)
+    return reader.read_steps(region) if _has_steps(region) else reader.read(region)
 
 
 def read_encoded(file: OpenFile, key: DatasetKey, region: Region) -> Block | EncodedBlock:
     """Return the input of `decode_region`: the encoded chunks where they take less memory than the region."""
-    return file.dataset(key).read_encoded(region)
+    return read_region(file, key, region) if _has_steps(region) else file.dataset(key).read_encoded(region)
 
 
 def decode_region(encoded: Block | EncodedBlock) -> Block:
@@ -222,7 +223,11 @@ def decode_region(encoded: Block | EncodedBlock) -> Block:
 
 
 def prefetch_regions(file: OpenFile, reads: list[tuple[DatasetKey, Region]]) -> None:
-    """Announce the regions of one dataset that will be read, each once."""
+    """Announce the regions of one dataset that will be read, each once, but for those with steps."""
     key = reads[0][0]
     file.dataset(key)
-    file.prefetch(key.path, [region for _, region in reads])
+    file.prefetch(key.path, [region for _, region in reads if not _has_steps(region)])
+
+
+def _has_steps(region: Region) -> bool:
+    return any(s.step not in (None, 1) for s in region)

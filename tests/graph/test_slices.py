@@ -62,7 +62,17 @@ def nbytes_read(compute: Callable[[], object]) -> int:
 @pytest.mark.parametrize("name", ["contiguous", "tiny"])
 @pytest.mark.parametrize(
     "index",
-    [np.s_[5], np.s_[-1], np.s_[490:510], np.s_[7, 1000], np.s_[7:8, None, ::-3], np.s_[509:490:-1], np.s_[3:3]],
+    [
+        np.s_[5],
+        np.s_[-1],
+        np.s_[490:510],
+        np.s_[7, 1000],
+        np.s_[7:8, None, ::-3],
+        np.s_[509:490:-1],
+        np.s_[3:3],
+        np.s_[::100],
+        np.s_[-1::-77, 5:9],
+    ],
     ids=str,
 )
 def test_a_slice_reads_no_more_than_it_takes(path: Path, name: str, index: Any, *, barrier: bool) -> None:
