@@ -35,8 +35,6 @@ run in the order of dask.order (26 blocks).
 
 from __future__ import annotations
 
-import sys
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -44,6 +42,7 @@ from typing import TYPE_CHECKING, Any
 from dask.base import clone_key
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
+from h5bound.graph.clusters import largest_window, may_be_clustered
 from h5bound.graph.tasks import build_open_data, build_open_task, build_tasks, reads_stand_alone
 from h5bound.graph.windows import BlockRequest, Blocks, Lifecycle, name_requests, plan_windows
 from h5bound.lifecycle.handle import Window
@@ -88,10 +87,16 @@ class _LifecycleLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
     def __len__(self) -> int:
         return len(self.tasks)
 
+    def _plan_windows(self, requests: Sequence[BlockRequest], lifecycle: Lifecycle) -> list[list[BlockRequest]]:
+        """Return the windows of the next compute; those of a cluster fit into the memory of each worker."""
+        most = largest_window(travelled=self.travelled) if lifecycle.barrier else None
+        window = lifecycle.window if most is None else min(lifecycle.window, most)
+        return plan_windows(requests, replace(lifecycle, window=window))
+
     def _make_tasks(self, windows: Sequence[Sequence[BlockRequest]], lifecycle: Lifecycle, opened: str) -> Tasks:
         """Return the tasks for the next compute, without the open task."""
         _watch_computes()
-        return build_tasks(windows, lifecycle, opened=opened, clustered=_may_be_clustered(travelled=self.travelled))
+        return build_tasks(windows, lifecycle, opened=opened, clustered=may_be_clustered(travelled=self.travelled))
 
 
 class OpenLayer(_LifecycleLayer):
@@ -119,10 +124,10 @@ class OpenLayer(_LifecycleLayer):
         requests.sort(key=lambda request: request.blocks.name)
         token = name_requests(self.lifecycle, requests)
         opened = f"open-{token}"
-        windows = plan_windows(requests, self.lifecycle)
+        windows = self._plan_windows(requests, self.lifecycle)
         tasks = self._make_tasks(windows, self.lifecycle, opened)
         only_window = Window(token, only_window=True) if len(windows) == 1 else None
-        if reads_stand_alone(windows, self.lifecycle) and not _may_be_clustered(travelled=self.travelled):
+        if reads_stand_alone(windows, self.lifecycle) and not may_be_clustered(travelled=self.travelled):
             tasks[opened] = build_open_data(opened, self.lifecycle, only_window=only_window)
         else:
             tasks[opened] = build_open_task(opened, self.lifecycle, preopen=only_window)
@@ -149,7 +154,7 @@ class BlockLayer(_LifecycleLayer):
     def tasks(self) -> Tasks:
         """The tasks that read all blocks."""
         lifecycle = self.blocks.lifecycle
-        windows = plan_windows([BlockRequest(self.blocks, list(self.blocks.indices()))], lifecycle)
+        windows = self._plan_windows([BlockRequest(self.blocks, list(self.blocks.indices()))], lifecycle)
         return self._make_tasks(windows, lifecycle, lifecycle.name)
 
     def get_output_keys(self) -> Set[Key]:
@@ -196,17 +201,6 @@ def _watch_computes() -> None:
     from h5bound.graph.callbacks import compute_watch
 
     compute_watch.register()
-
-
-def _may_be_clustered(*, travelled: bool) -> bool:
-    """Return whether tasks may run on a dask cluster: this process has a client, or may be the scheduler."""
-    if "distributed" not in sys.modules:
-        return False
-    from distributed import get_client
-
-    with suppress(ValueError):
-        return travelled or get_client() is not None
-    return False
 
 
 def make_graph(blocks: Blocks) -> HighLevelGraph:

@@ -10,13 +10,14 @@ import multiprocessing
 import threading
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dask.task_spec import DataNode, Task, TaskRef
 
+from h5bound.graph.clusters import is_short_of_memory
 from h5bound.graph.windows import name_requests
 from h5bound.lifecycle.handle import Handle, Window, worker_address
-from h5bound.lifecycle.session import release_hold
+from h5bound.lifecycle.session import open_source, release_hold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -89,9 +90,8 @@ def _add_blocks(
             arguments = blocks.arguments(index)
             # A private argument, as dask.array sets it: without it the scheduler of a cluster starts all reads at
             # once, and workers hold blocks that are not used yet.
-            tasks[read] = Task(
-                read, read_block, TaskRef(opened), window, output, function, *arguments, _data_producer=True
-            )
+            call = read_or_defer if barrier and window.clustered else read_block
+            tasks[read] = Task(read, call, TaskRef(opened), window, output, function, *arguments, _data_producer=True)
             if window.clustered:
                 done = (f"done-{suffix}", *index)
                 tasks[done] = Task(done, report_worker, TaskRef(read))
@@ -171,6 +171,30 @@ def read_block(handle: Handle, window: Window, block: Hashable, read: Callable[.
         return read(reader, *args)
 
 
+class Deferred(NamedTuple):
+    """A block that is read once its window is closed, since the worker had too little memory to keep it until then."""
+
+    source: Source
+    read: Callable[..., Any]
+    args: tuple[Any, ...]
+
+    def load(self) -> Any:
+        """Open the source, read the block and close the source."""
+        with open_source(self.source) as reader:
+            return self.read(reader, *self.args)
+
+
+def read_or_defer(handle: Handle, window: Window, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:
+    """Return one block on a worker, or what reads it after the close.
+
+    The blocks of a window wait for its last read. A worker that dask pauses for lack of memory begins no task, so that
+    it must not get there by reading such blocks: it would wait for itself.
+    """
+    if is_short_of_memory():
+        return Deferred(handle.source, read, args)
+    return read_block(handle, window, block, read, *args)
+
+
 def report_worker(_block: object) -> str | None:
     """Return the address of the worker that has this block."""
     return worker_address()
@@ -200,4 +224,6 @@ def close_everywhere(handle: Handle, window: Window, *workers: str | None) -> No
 
 def wait_on(block: Any, _closed: None, decode: Callable[[Any], Any] | None = None) -> Any:
     """Return a block, now that the source is closed."""
+    if isinstance(block, Deferred):
+        return block.load()
     return block if decode is None else decode(block)

@@ -76,7 +76,7 @@ class BlockRequest:
 WINDOWS = 16
 """Least number of windows of a compute where nobody asked for their size."""
 
-MIN_WINDOW = 64 * 2**20
+MIN_WINDOW = 128 * 2**20
 """Bytes below which no window is made smaller then: each opens the source, and ends with fewer blocks in flight."""
 
 
@@ -88,7 +88,7 @@ def choose_window(lifecycle: Lifecycle, total: int) -> int:
 
     >>> lifecycle = Lifecycle(name="open-f", source=None, window=2**30, barrier=True, default_window=True)
     >>> choose_window(lifecycle, 10**8), choose_window(lifecycle, 10**10), choose_window(lifecycle, 10**12)
-    (67108864, 625000000, 1073741824)
+    (134217728, 625000000, 1073741824)
     """
     if not lifecycle.default_window:
         return lifecycle.window

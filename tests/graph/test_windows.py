@@ -119,12 +119,12 @@ def test_a_compute_of_a_prepared_graph_that_failed_can_be_repeated(tmp_path: Pat
 @pytest.mark.parametrize(
     ("nbytes", "options", "windows"),
     [
-        (64 * MiB, {}, 1),
-        (66 * MiB, {}, 2),
-        (66 * MiB, {"window": "1 GiB"}, 1),
-        (32 * 64 * MiB, {}, 16),
+        (128 * MiB, {}, 1),
+        (130 * MiB, {}, 2),
+        (130 * MiB, {"window": "1 GiB"}, 1),
+        (32 * 128 * MiB, {}, 16),
         (32 * 2048 * MiB, {}, 64),
-        (66 * MiB, {"barrier": False}, 1),
+        (130 * MiB, {"barrier": False}, 1),
     ],
 )
 def test_the_default_window_is_a_share_of_what_a_compute_reads(
