@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 from datetime import UTC, datetime
 from importlib import import_module, metadata
@@ -108,17 +109,19 @@ def find_worse(last: Ratios, now: Ratios) -> Iterator[str]:
             yield f"{name}: {now[name]:g}, was {last[name]:g} ({loss:.0%} worse)".replace("%", " %")
 
 
-def write_record(ratios: dict[str, Ratios], command: str) -> Path:
+def write_record(ratios: dict[str, Ratios]) -> Path:
     """Write the record of today, with what it holds of other measurements; return its path."""
     date = datetime.now(UTC).date().isoformat()
     path = RESULTS / f"{date}.json"
     earlier = json.loads(path.read_text(encoding="utf-8"))["ratios"] if path.exists() else {}
+    found = {name: ratios.get(name, earlier.get(name)) for name in MEASUREMENTS if name in {*ratios, *earlier}}
+    names = [] if len(found) == len(MEASUREMENTS) else [shlex.quote(name) for name in found]
     record: Record = {
         "date": date,
-        "command": command,
+        "command": " ".join(["python -m bench.record", *names]),
         "machine": describe_machine(),
         "versions": list_versions(),
-        "ratios": {name: ratios.get(name, earlier.get(name)) for name in MEASUREMENTS if name in {*ratios, *earlier}},
+        "ratios": found,
     }
     RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
@@ -151,7 +154,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
             else "\nnothing is worse than in the last record"
         )
     if not options.quick and not options.compare:
-        print(write_record(ratios, " ".join(["python -m bench.record", *map(repr, options.names)])).name)
+        print(write_record(ratios).name)
         import_module("bench.chart").write_all()
 
 
