@@ -41,6 +41,7 @@ MEASUREMENTS = {
     "cores": "bench.cores:measure_cores",
     "convert": "bench.conversions:measure_conversions",
     "limits": "bench.limits:measure_limits",
+    "rechunk": "bench.rechunking:measure_rechunking",
     "small files": "bench.small_files:measure_small_files",
     "memory": "bench.memory:measure_memory",
     "beginnings": "bench.beginnings:measure_beginnings",
