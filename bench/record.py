@@ -42,6 +42,7 @@ MEASUREMENTS = {
     "convert": "bench.conversions:measure_conversions",
     "limits": "bench.limits:measure_limits",
     "rechunk": "bench.rechunking:measure_rechunking",
+    "windows": "bench.windows:measure_windows",
     "small files": "bench.small_files:measure_small_files",
     "memory": "bench.memory:measure_memory",
     "beginnings": "bench.beginnings:measure_beginnings",
