@@ -150,9 +150,10 @@ def find_open_file(identifier: int) -> h5py.File | None:
 def find_writer(path: str) -> h5py.File | None:
     """Return the local file at a path if h5py has it open for writing in this process, else None.
 
-    A child process has copies of its parent's handles, which are no longer those of the file; there, return None.
+    A forked process has copies of its parent's handles, which are no longer those of the file; there, return None.
     """
-    if os.getpid() != PROCESS or multiprocessing.parent_process() is not None:
+    spawned = isinstance(multiprocessing.current_process(), multiprocessing.get_context("spawn").Process)
+    if os.getpid() != PROCESS or (multiprocessing.parent_process() is not None and not spawned):
         return None
     stat = Path(path).stat()
     with phil:
