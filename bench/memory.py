@@ -65,7 +65,7 @@ def convert(mode: str, source: Path, window: int) -> int:
     idle = peak_nbytes()
     with TemporaryDirectory(dir=source.parent) as folder:
         if mode == "to_zarr":
-            from_hdf5(source, "x", window=window).to_zarr(f"{folder}/x.zarr")
+            from_hdf5(source, "x", chunks={}, window=window).to_zarr(f"{folder}/x.zarr")
         else:
             convert_file(source, f"{folder}/x.zarr", codecs=mode, window=window)
     return peak_nbytes() - idle

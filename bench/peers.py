@@ -73,13 +73,13 @@ class Peer:
 @contextmanager
 def open_h5bound(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
     """Yield the array of h5bound, which needs no open file."""
-    yield h5bound.from_hdf5(path, name, chunks=chunks)
+    yield h5bound.from_hdf5(path, name, chunks=chunks or {})
 
 
 @contextmanager
 def open_without_barrier(path: Path, name: str, chunks: Chunks) -> Iterator[da.Array]:
     """Yield the array of h5bound whose blocks do not wait for the close."""
-    yield h5bound.from_hdf5(path, name, chunks=chunks, barrier=False)
+    yield h5bound.from_hdf5(path, name, chunks=chunks or {}, barrier=False)
 
 
 @contextmanager

@@ -83,7 +83,7 @@ def collect(turns: Turns, cases: Iterable[tuple[str, dict[str, Way]]]) -> Ratios
 
 
 def measure_reads(turns: Turns) -> Ratios:
-    """Measure sums of chunks of 2.6 MB as a user types them, by codec."""
+    """Measure sums in blocks of one chunk of 2.6 MB, by codec."""
     sample = make_sample(turns.folder, quick=turns.quick)
 
     def list_ways(codec: str) -> dict[str, Way]:

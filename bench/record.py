@@ -34,6 +34,8 @@ RESULTS = Path(__file__).parent / "results"
 MEASUREMENTS = {
     "read": "bench.reads:measure_reads",
     "auto blocks": "bench.reads:measure_auto_blocks",
+    "default blocks": "bench.defaults:measure_defaults",
+    "block sizes": "bench.defaults:measure_block_sizes",
     "slices": "bench.reads:measure_slices",
     "parts": "bench.parts:measure_parts",
     "small chunks": "bench.reads:measure_small_chunks",

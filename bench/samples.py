@@ -22,8 +22,8 @@ class Sample:
 
     folder: Path
     values: NDArray[np.float32]
-    chunks: tuple[int, ...]
-    """Shape of a chunk, in elements."""
+    chunks: Any
+    """Shape of a chunk, in elements; True for what h5py chooses."""
 
     @property
     def total(self) -> float:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from h5bound.graph.windows import Lifecycle
     from h5bound.reader.open_file import OpenFile
 
+OBJECT_NBYTES = 100
+"""Bytes that a text or sequence of variable length is expected to take in memory, where a block shape is chosen."""
+
 
 @shorten_tracebacks
 def from_hdf5(
@@ -67,9 +70,10 @@ def from_hdf5(
     name
         Path of the dataset in the file, or in the group. Leave it out for an `h5py.Dataset`.
     chunks
-        Shape of the blocks, in elements. None for one block per HDF5 chunk, or ``"auto"`` if the dataset is not
-        chunked; ``{}`` for the stored chunks, and one block if the dataset is not chunked; or anything that
-        `dask.array.from_array` takes. ``"auto"`` gives whole multiples of HDF5 chunks.
+        Shape of the blocks, in elements. None for one HDF5 chunk or whole multiples of it, up to 32 MiB and smaller
+        for small datasets, the same on every machine, or ``"auto"`` if the dataset is not chunked; ``{}`` for the
+        stored chunks, and one block if the dataset is not chunked; or anything that `dask.array.from_array` takes.
+        ``"auto"`` gives whole multiples of HDF5 chunks.
     window
         Bytes of blocks between one open and its close, as a number or text like ``"512 MiB"``. None for the dask
         setting ``h5bound.window`` when the array is made, not when it is computed (in the environment
@@ -114,6 +118,8 @@ def from_hdf5(
     A file that another program appends to in SWMR mode is read through ``h5py.File(path, "r", swmr=True)``. The array
     has the shape that was flushed when it was made, or the one that h5py shows if the caller holds the dataset open.
 
+    ``to_zarr`` keeps the chunk grid of the file with ``chunks={}``. To copy datasets, `convert` is many times as fast.
+
     ``to_delayed()`` merges the blocks into one graph, so each delayed block reads all of them. Use
     ``to_delayed(optimize_graph=False)`` to read only one.
 
@@ -128,6 +134,17 @@ def from_hdf5(
     dask.array<wait_on:x, shape=(2, 2), dtype=int64, chunksize=(2, 2), chunktype=numpy.ndarray>
     >>> int(array.sum())
     10
+
+    ``to_zarr`` makes one Zarr chunk of a block. With ``chunks={}`` it keeps the chunks of HDF5:
+
+    >>> with h5py.File(path, "a") as file:
+    ...     y = file.create_dataset("y", data=range(100), chunks=(10,))
+    >>> from_hdf5(path, "y").chunksize, from_hdf5(path, "y", chunks={}).chunksize
+    ((100,), (10,))
+    >>> import zarr
+    >>> _ = from_hdf5(path, "y", chunks={}).to_zarr(path.with_name("y.zarr"))
+    >>> zarr.open_array(path.with_name("y.zarr")).chunks
+    (10,)
     """
     path, name = locate_object(path, name)
     source = H5Source.of(path, storage_options)
@@ -212,9 +229,9 @@ def make_array(
         dtype, inner = dtype.base, inner + dtype.shape
     if dtype.isnative and dtype.names is None:
         dtype = dtype.newbyteorder("=")  # h5py names the order, and netCDF4 then warns that it is not the native one
-    sizes = plan_block_sizes(
-        record.shape, chunks, itemsize=record.dtype.itemsize, chunk_shape=record.chunks, subject=subject
-    )
+    nbytes = OBJECT_NBYTES if chunks is None and record.dtype.hasobject else 1
+    itemsize = max(record.dtype.itemsize, nbytes)
+    sizes = plan_block_sizes(record.shape, chunks, itemsize=itemsize, chunk_shape=record.chunks, subject=subject)
     key = DatasetKey(
         path=record.path,
         shape=record.shape,

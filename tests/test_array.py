@@ -68,7 +68,7 @@ def values(path: Path, name: str) -> Any:
 
 
 def test_the_array_is_a_plain_dask_array_and_the_file_is_closed(path: Path, log: Log) -> None:
-    array = from_hdf5(path, "x")
+    array = from_hdf5(path, "x", chunks={})
     assert type(array) is da.Array
     assert (array.shape, array.dtype, array.chunksize) == (SHAPE, np.dtype("int64"), CHUNKS)
     assert log.order() == ["open", "close"]
@@ -106,7 +106,7 @@ def test_strings_of_any_length_are_what_h5py_reads(tmp_path: Path) -> None:
         file.create_dataset("x", data=["a", "", "grüße"] * 10, chunks=(7,))
         file["scalar"] = "one"
     for name in ("x", "scalar"):
-        array = from_hdf5(tmp_path / "a.h5", name)
+        array = from_hdf5(tmp_path / "a.h5", name, chunks={})
         expected = values(tmp_path / "a.h5", name)
         assert array.compute().tolist() == (expected.tolist() if name == "x" else expected)
 
@@ -115,7 +115,7 @@ def test_array_types_add_their_axes_at_the_end(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         dataset = file.create_dataset("x", (7,), np.dtype(("f4", (3, 2))), chunks=(4,))
         dataset[:] = np.arange(42, dtype="f4").reshape(7, 3, 2)
-    array = from_hdf5(tmp_path / "a.h5", "x")
+    array = from_hdf5(tmp_path / "a.h5", "x", chunks={})
     assert array.chunks == ((4, 3), (3,), (2,))
     assert np.array_equal(array[1:6, 1].compute(), values(tmp_path / "a.h5", "x")[1:6, 1])
 
@@ -175,7 +175,7 @@ def test_one_open_one_close_and_the_needed_blocks(
     path: Path, log: Log, case: tuple[Callable[[da.Array], object], int], scheduler: str
 ) -> None:
     compute, reads = case
-    array = from_hdf5(path, "x")
+    array = from_hdf5(path, "x", chunks={})
     log.clear()
     with dask.config.set(scheduler=scheduler):
         compute(array)
@@ -190,7 +190,7 @@ def test_one_open_one_close_and_the_needed_blocks(
 def test_a_delayed_call_and_an_array_have_one_open_between_them(
     path: Path, log: Log, scheduler: str, barrier: bool
 ) -> None:
-    array = from_hdf5(path, "x", barrier=barrier)
+    array = from_hdf5(path, "x", chunks={}, barrier=barrier)
     log.clear()
     delayed = array[:3].to_delayed().ravel()[0]
     again, total, part = dask.compute(array.sum(), dask.delayed(np.sum)(array), delayed, scheduler=scheduler)
@@ -206,7 +206,7 @@ def test_a_delayed_call_and_an_array_have_one_open_between_them(
 def test_a_graph_that_is_not_culled_has_one_open_for_all_arrays(
     path: Path, log: Log, scheduler: str, barrier: bool
 ) -> None:
-    store = H5Store(path, barrier=barrier)
+    store = H5Store(path, chunks={}, barrier=barrier)
     log.clear()
     with dask.config.set(scheduler=scheduler):
         x, y = dask.compute(store["x"].sum(), store["group/y"].max(), optimize_graph=False)
@@ -218,7 +218,7 @@ def test_a_failure_between_two_closes_of_one_compute_closes(path: Path, log: Log
     def fail(_block: object) -> None:
         raise ZeroDivisionError("downstream")
 
-    array = from_hdf5(path, "x")
+    array = from_hdf5(path, "x", chunks={})
     log.clear()
     with pytest.raises(ZeroDivisionError, match="downstream"):
         dask.compute(dask.delayed(fail)(array), array.sum(), scheduler="sync")
@@ -229,7 +229,7 @@ def test_a_failure_between_two_closes_of_one_compute_closes(path: Path, log: Log
 
 
 def test_the_datasets_of_a_store_share_one_open_and_one_close(path: Path, log: Log) -> None:
-    store = H5Store(path)
+    store = H5Store(path, chunks={})
     log.clear()
     for scheduler in ("sync", "threads"):
         x, y = dask.compute(store["x"].sum(), store["group/y"][:10].mean(), scheduler=scheduler)
@@ -239,7 +239,7 @@ def test_the_datasets_of_a_store_share_one_open_and_one_close(path: Path, log: L
 
 
 def test_two_arrays_of_one_file_share_one_open_and_one_close(path: Path, log: Log) -> None:
-    x, y = from_hdf5(path, "x"), from_hdf5(path, "group/y")
+    x, y = from_hdf5(path, "x", chunks={}), from_hdf5(path, "group/y", chunks={})
     log.clear()
     difference = (x - y).sum().compute()
     assert difference == values(path, "x").sum() - values(path, "group/y").sum()
@@ -251,14 +251,14 @@ def test_a_store_is_written_with_one_open_and_closed_before_the_first_write(path
         def __setitem__(self, region: object, block: object) -> None:
             log.add("write")
 
-    store = H5Store(path)
+    store = H5Store(path, chunks={})
     log.clear()
     da.store([store["x"], store["group/y"]], [Target(), Target()], lock=False)
     assert log.order() == ["open", *["read"] * 48, "close", *["write"] * 48]
 
 
 def test_two_threads_that_compute_one_array_share_it(path: Path, log: Log) -> None:
-    array = from_hdf5(path, "x")
+    array = from_hdf5(path, "x", chunks={})
     log.clear()
     results: list[int] = []
     gate = threading.Barrier(2)
@@ -280,7 +280,7 @@ def test_two_threads_that_compute_one_array_share_it(path: Path, log: Log) -> No
 
 @pytest.mark.slow
 def test_two_hundred_computes_leave_no_descriptor(path: Path) -> None:
-    array = from_hdf5(path, "x")
+    array = from_hdf5(path, "x", chunks={})
     array.compute()
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(200):
@@ -289,7 +289,7 @@ def test_two_hundred_computes_leave_no_descriptor(path: Path) -> None:
 
 
 def test_without_a_barrier_the_file_is_closed_before_compute_returns(path: Path, log: Log) -> None:
-    array = from_hdf5(path, "x", barrier=False)
+    array = from_hdf5(path, "x", chunks={}, barrier=False)
     for region in (np.s_[:], np.s_[3:9, 4]):
         log.clear()
         assert np.array_equal(array[region].compute(), values(path, "x")[region])
@@ -298,7 +298,7 @@ def test_without_a_barrier_the_file_is_closed_before_compute_returns(path: Path,
 
 
 def test_every_window_opens_and_closes_the_file(path: Path, log: Log) -> None:
-    array = from_hdf5(path, "x", window=6 * 400)
+    array = from_hdf5(path, "x", chunks={}, window=6 * 400)
     log.clear()
     for scheduler in ("sync", "threads"):
         assert array.sum().compute(scheduler=scheduler) == values(path, "x").sum()
@@ -308,7 +308,7 @@ def test_every_window_opens_and_closes_the_file(path: Path, log: Log) -> None:
 
 def test_the_default_window_is_a_dask_setting(path: Path, log: Log) -> None:
     with dask.config.set({"h5bound.window": "2400 B"}):
-        array = from_hdf5(path, "x")
+        array = from_hdf5(path, "x", chunks={})
     log.clear()
     array.compute(scheduler="sync")
     assert log.count("open") == 4
@@ -331,11 +331,11 @@ def test_query_planning_gives_the_same_values_with_one_open_and_one_close(path: 
         from pathlib import Path
         log = Log(Path({str(path.parent / "log")!r}))
         install_counters(log)
-        array = from_hdf5({str(path)!r}, "x")
+        array = from_hdf5({str(path)!r}, "x", chunks={{}})
         assert type(array) is da.Array and hasattr(array, "expr")
         with h5py.File({str(path)!r}) as file:
             x = file["x"][()]
-        store = H5Store({str(path)!r})
+        store = H5Store({str(path)!r}, chunks={{}})
         both = lambda: sum(dask.compute(store["x"].sum(), store["x"].max(), scheduler="sync"))
         for compute in (lambda: (array + 1).sum().compute(), lambda: array[3:9, 4].compute().sum(), both):
             log.clear()
@@ -352,7 +352,7 @@ def test_query_planning_gives_the_same_values_with_one_open_and_one_close(path: 
 
 def test_a_file_that_the_caller_holds_stays_open(path: Path, log: Log) -> None:
     with h5py.File(path) as file:
-        array = from_hdf5(file, "x")
+        array = from_hdf5(file, "x", chunks={})
         assert array.sum().compute() == file["x"][()].sum()
         assert file
         assert log.count("open") == 0
@@ -360,7 +360,7 @@ def test_a_file_that_the_caller_holds_stays_open(path: Path, log: Log) -> None:
 
 def test_a_file_closed_since_is_opened_by_name_and_closed(path: Path, log: Log) -> None:
     with h5py.File(path) as file:
-        array = from_hdf5(file, "x")
+        array = from_hdf5(file, "x", chunks={})
     assert array.sum().compute() == values(path, "x").sum()
     assert (log.count("open"), log.count("close")) == (1, 1)
 
@@ -368,7 +368,7 @@ def test_a_file_closed_since_is_opened_by_name_and_closed(path: Path, log: Log) 
 def test_a_file_held_for_writing_is_read_and_may_then_be_closed(tmp_path: Path, log: Log) -> None:
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file.create_dataset("x", data=np.arange(100), chunks=(10,))
-        array = from_hdf5(file, "x")
+        array = from_hdf5(file, "x", chunks={})
         assert array.sum().compute() == 4950
     assert array.sum().compute() == 4950
     assert (log.count("open"), log.count("close")) == (1, 1)
@@ -377,7 +377,7 @@ def test_a_file_held_for_writing_is_read_and_may_then_be_closed(tmp_path: Path, 
 def test_a_dataset_reshaped_by_whoever_held_the_file_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "w.h5", "w") as file:
         file.create_dataset("x", data=np.arange(100), chunks=(10,), maxshape=(None,))
-        array, gone = from_hdf5(file, "x"), from_hdf5(file, "x", chunks=7)
+        array, gone = from_hdf5(file, "x", chunks={}), from_hdf5(file, "x", chunks=7)
     with h5py.File(tmp_path / "w.h5", "r+") as file:
         file["x"].resize((50,))
     with pytest.raises(SourceChangedError, match=r"shape \(100,\).*has \(50,\)"):
@@ -427,7 +427,7 @@ def test_an_open_dataset_is_read_through_the_file_of_the_caller(path: Path, mode
 
 
 def test_an_open_dataset_does_not_keep_its_file_open(path: Path) -> None:
-    array = from_hdf5(h5py.File(path)["x"])
+    array = from_hdf5(h5py.File(path)["x"], chunks={})
     assert open_objects() == 0
     assert array.sum().compute() == values(path, "x").sum()
 
@@ -509,7 +509,7 @@ def truncate(path: Path) -> None:
 
 @pytest.mark.parametrize("change", [replace, edit, truncate, Path.unlink])
 def test_a_file_changed_before_the_compute_is_refused(path: Path, change: Callable[[Path], None]) -> None:
-    array = from_hdf5(path, "x")
+    array = from_hdf5(path, "x", chunks={})
     change(path)
     with pytest.raises((SourceChangedError, SourceNotFoundError), match=r"a\.h5"):
         array.compute()
@@ -533,7 +533,7 @@ def test_a_file_changed_during_the_compute_is_refused(
         return read(reader, region)
 
     monkeypatch.setattr(DatasetReader, method, change_at_the_third)
-    array = from_hdf5(path, "x", barrier=barrier)
+    array = from_hdf5(path, "x", chunks={}, barrier=barrier)
     with pytest.raises((SourceChangedError, SourceNotFoundError), match=r"a\.h5"):
         array.compute(scheduler=scheduler)
     assert eventually(lambda: open_objects() == 0)  # with the last block in flight
@@ -600,7 +600,7 @@ def test_a_file_locked_by_a_writer_names_the_way_out(path: Path) -> None:
         with pytest.raises(H5BoundError, match="HDF5_USE_FILE_LOCKING"):
             from_hdf5(path, "x")
         writer.communicate("")
-    assert from_hdf5(path, "x").sum().compute() == values(path, "x").sum()
+    assert from_hdf5(path, "x", chunks={}).sum().compute() == values(path, "x").sum()
 
 
 def test_a_file_of_a_quadrillion_declared_bytes_is_refused_and_one_of_many_chunks_is_not(
@@ -686,7 +686,7 @@ def test_a_store_has_names_that_it_cannot_give_arrays_of(tmp_path: Path) -> None
 
 
 def test_a_block_is_read_by_a_few_nested_calls(path: Path) -> None:
-    array = from_hdf5(path, "x")
+    array = from_hdf5(path, "x", chunks={})
     package = str(Path(h5bound.__file__).parent)
 
     def is_ours(frame: FrameType) -> bool:

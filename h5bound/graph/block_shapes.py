@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from itertools import accumulate
-from math import prod
+from math import isqrt, prod
 from numbers import Integral
 from typing import Any
 
@@ -13,10 +13,17 @@ import numpy as np
 from dask.array.core import normalize_chunks
 from dask.utils import parse_bytes
 
+from h5bound.chunk_grid import count_chunks
 from h5bound.errors import OptionError, UnsafeSourceError
 from h5bound.reports.text import cut
 
 MAX_BLOCKS = 1_000_000
+
+DEFAULT_NBYTES = 32 * 2**20
+"""Most bytes of a block by default. Larger ones are no faster (`docs/benchmarks.md`), and every thread holds some."""
+
+BALANCE_NBYTES = 512 * 2**10
+"""What one core reads and decodes in the half millisecond that dask spends on a block; 0.25 to 0.8 MB by filter."""
 
 MAX_SHOWN = 100
 """Characters of the option in an error."""
@@ -27,19 +34,22 @@ def plan_block_sizes(
 ) -> tuple[tuple[int, ...], ...]:
     """Return the sizes of the blocks along each axis, in elements.
 
-    `chunks` is the option: None for one block per chunk, ``{}`` as well but one block if the dataset is not chunked,
-    or anything that `dask.array.from_array` takes. Chunks of HDF5 (`chunk_shape`) may exceed the dataset. `subject`
-    names the dataset and its file in errors. Raise OptionError for other values, and UnsafeSourceError, before a list
-    of blocks is made, if there would be more than 1,000,000.
+    `chunks` is the option: None for `plan_default_shape`, or "auto" if the dataset is not chunked; ``{}`` for one block
+    per chunk, or one block if the dataset is not chunked; or anything that `dask.array.from_array` takes. Chunks of
+    HDF5 (`chunk_shape`) may exceed the dataset. `subject` names the dataset and its file in errors. Raise OptionError
+    for other values, and UnsafeSourceError, before a list of blocks is made, if there would be more than 1,000,000.
 
-    >>> plan_block_sizes((10, 10), None, itemsize=8, chunk_shape=(4, 20), subject="x")
+    >>> plan_block_sizes((10, 10), {}, itemsize=8, chunk_shape=(4, 20), subject="x")
     ((4, 4, 2), (10,))
     >>> plan_block_sizes((10, 10), {0: "100 B", 1: 6}, itemsize=8, chunk_shape=(4, 3), subject="x")
     ((4, 4, 2), (6, 4))
     """
     previous = chunk_shape and tuple(max(min(size, length), 1) for size, length in zip(chunk_shape, shape, strict=True))
-    stored = isinstance(chunks, dict) and not chunks
-    given = (previous or (-1 if stored else "auto")) if chunks is None or stored else chunks
+    given = chunks
+    if chunks is None:
+        given = plan_default_shape(shape, previous, itemsize) if previous else "auto"
+    elif isinstance(chunks, dict) and not chunks:
+        given = previous or -1
     wanted = _by_axis(shape, given, subject)
     if 0 in shape:  # dask would divide by zero
         wanted = [-1 if isinstance(want, str) else want for want in wanted]
@@ -56,6 +66,44 @@ def plan_block_sizes(
         f"{subject}: chunks={shorten(given)} gives {count:,} blocks, more than the {MAX_BLOCKS:,} that a graph can "
         'hold; use chunks="auto" or larger chunks'
     )
+
+
+def plan_default_shape(shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    """Return the shape of the blocks by default: whole multiples of chunks, not larger than they need to be.
+
+    Many blocks share the work out to many cores, but dask takes its time for them one after another. Together that is
+    least with blocks of the square root of BALANCE_NBYTES times the bytes of all. The number of cores here has no part
+    in it: the same file gives the same blocks everywhere.
+
+    Chunks of 100 kB, as h5py chooses them, in 419 MB: 36 blocks; and chunks of 1 MiB in 419 GB:
+
+    >>> plan_default_shape((400, 512, 512), (25, 32, 32), 4), plan_default_shape((400_000, 512, 512), (1, 512, 512), 4)
+    ((100, 192, 192), (32, 512, 512))
+    """
+    if 0 in shape:
+        return tuple(max(length, 1) for length in shape)
+    itemsize = max(itemsize, 1)
+    nbytes = min(isqrt(BALANCE_NBYTES * prod(shape) * itemsize), DEFAULT_NBYTES)
+    return grow_chunks(shape, chunks, nbytes // itemsize)
+
+
+def grow_chunks(shape: tuple[int, ...], chunks: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """Return a shape of whole multiples of chunks with at most ``size`` elements, at least one chunk.
+
+    All axes grow by the same factor until one is whole, and blocks along an axis are of one size if possible.
+
+    >>> grow_chunks((400, 512, 512), (25, 32, 32), 2**20), grow_chunks((10, 4), (1, 4), 36)
+    ((75, 96, 128), (5, 4))
+    """
+    room = size // prod(chunks)
+    counts = count_chunks(shape, chunks)
+    block = list(shape)
+    for done, axis in enumerate(sorted(range(len(shape)), key=counts.__getitem__)):
+        most = max(int(room ** (1 / (len(shape) - done)) + 1e-9), 1)
+        multiple = -(-counts[axis] // -(-counts[axis] // most))
+        block[axis] = min(multiple * chunks[axis], shape[axis])
+        room //= multiple
+    return tuple(block)
 
 
 def _normalize(

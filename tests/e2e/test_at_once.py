@@ -114,7 +114,7 @@ def compute_sum(path: Path) -> None:
     """Compute an array of a file, through dask and through xarray."""
     with h5py.File(path) as file:
         expected = file["x0"][:].sum()
-    assert from_hdf5(path, "x0").sum().compute() == expected
+    assert from_hdf5(path, "x0", chunks={}).sum().compute() == expected
     with xr.open_dataset(path, engine="h5bound", chunks={}) as dataset:
         assert dataset.x0.sum().compute() == expected
 

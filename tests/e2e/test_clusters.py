@@ -504,7 +504,7 @@ def slowly(block: Any) -> Any:
 def test_a_persisted_array_leaves_no_file_open(
     client: Client, source: Path, data: NDArray[np.uint32], log: Log, barrier: bool
 ) -> None:
-    kept = client.persist(from_hdf5(source, "x", window="512 KiB", barrier=barrier))
+    kept = client.persist(from_hdf5(source, "x", chunks={}, window="512 KiB", barrier=barrier))
     wait(kept)
     assert eventually(lambda: log.processes("open-end") == log.processes("close-end"))
     assert set(log.processes("open")) == set(map(str, client.run(os.getpid).values()))

@@ -63,7 +63,7 @@ def test_xarray_adds_to_the_file_what_is_computed_from_it(path: Path, scheduler:
 def test_xarray_adds_to_the_file_what_is_computed_from_arrays_of_it(
     path: Path, options: dict[str, Any], writer: Any
 ) -> None:
-    result = from_hdf5(path, "a", chunks=(4, 10), **options) * 2 + H5Store(path, **options)["a"][::-1]
+    result = from_hdf5(path, "a", chunks=(4, 10), **options) * 2 + H5Store(path, chunks={}, **options)["a"][::-1]
     xr.Dataset({"c": (("t", "x"), result)}).to_netcdf(path, mode="a", engine=writer)
     np.testing.assert_array_equal(read(path, "c"), VALUES * 2 + VALUES[::-1])
 
@@ -85,7 +85,7 @@ def test_dask_stores_in_variables_of_netcdf4_what_is_computed_from_their_file(
 @pytest.mark.parametrize("options", OPTIONS)
 def test_dask_adds_to_the_file_what_is_computed_from_it(path: Path, options: dict[str, Any]) -> None:
     array = from_hdf5(path, "a", chunks=(4, 10), **options)
-    da.to_hdf5(path, "/y", array * 2 + H5Store(path, **options)["a"][::-1])
+    da.to_hdf5(path, "/y", array * 2 + H5Store(path, chunks={}, **options)["a"][::-1])
     with h5py.File(path) as file:
         np.testing.assert_array_equal(file["y"][...], VALUES * 2 + VALUES[::-1])
 
@@ -221,7 +221,7 @@ def test_variables_that_are_hidden_in_tasks_are_seen(
 
 def test_a_dataset_that_dask_reads_from_the_open_file_is_no_target(path: Path) -> None:
     with h5py.File(path, "a") as file:
-        result = from_hdf5(path, "a", barrier=False)[::-1] + da.from_array(file["a"], chunks=(4, 10))
+        result = from_hdf5(path, "a", chunks={}, barrier=False)[::-1] + da.from_array(file["a"], chunks=(4, 10))
         da.store(result, file.create_dataset("c", VALUES.shape, "f8"))
     np.testing.assert_array_equal(read(path, "c"), VALUES + VALUES[::-1])
 
@@ -229,12 +229,12 @@ def test_a_dataset_that_dask_reads_from_the_open_file_is_no_target(path: Path) -
 def test_the_path_of_a_file_that_is_open_for_writing_is_that_file(path: Path, tmp_path: Path) -> None:
     with h5py.File(path, "a") as file:
         file["a"][0] = 7
-        assert from_hdf5(path, "a")[0].compute().tolist() == [7] * 10
+        assert from_hdf5(path, "a", chunks={})[0].compute().tolist() == [7] * 10
         report = convert(path, tmp_path / "a.zarr", verify=True)
         assert report.verification is not None
         assert report.verification.equal
         file["a"][0] = 8
-    assert from_hdf5(path, "a")[0].compute().tolist() == [8] * 10
+    assert from_hdf5(path, "a", chunks={})[0].compute().tolist() == [8] * 10
 
 
 def test_a_file_that_is_closed_in_the_middle_of_a_compute_is_read_on_where_it_is_not_written(path: Path) -> None:

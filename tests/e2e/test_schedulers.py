@@ -224,7 +224,7 @@ def test_while_a_file_is_being_closed_no_more_of_it_is_read(
 
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", data=np.ones((640, 320)), chunks=(20, 20))
-    array = from_hdf5(tmp_path / "a.h5", "x", window=32 * 3200)
+    array = from_hdf5(tmp_path / "a.h5", "x", chunks={}, window=32 * 3200)
     monkeypatch.setattr(DatasetReader, "read_encoded", live.read_encoded)
     monkeypatch.setattr(H5Source, "close", close_slowly)
     with dask.config.set(scheduler="threads", num_workers=workers):
@@ -290,7 +290,7 @@ def test_a_graph_that_was_made_before_its_cluster_gives_the_same_values(tmp_path
     for name, options in {"lz4": hdf5plugin.LZ4(), "bitshuffle": hdf5plugin.Bitshuffle()}.items():
         with h5py.File(tmp_path / f"{name}.h5", "w") as file:
             file.create_dataset("x", data=values, chunks=(4, 256), **options)
-        array = from_hdf5(tmp_path / f"{name}.h5", "x")
+        array = from_hdf5(tmp_path / f"{name}.h5", "x", chunks={})
         made += [dask.optimize(array.sum())[0], dask.delayed(np.sum)(array)]
     log = Log(tmp_path / "log")
     with (
@@ -461,7 +461,7 @@ def test_a_file_in_a_process_pool_is_read_as_h5py_reads_it(tmp_path: Path) -> No
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", data=data, chunks=(5, 5), compression="gzip")
     with dask.config.set(scheduler="processes", num_workers=2):
-        assert np.array_equal(from_hdf5(tmp_path / "a.h5", "x").compute(), data)
+        assert np.array_equal(from_hdf5(tmp_path / "a.h5", "x", chunks={}).compute(), data)
 
 
 @pytest.fixture(scope="module")
@@ -566,7 +566,7 @@ def test_no_worker_has_the_file_open_afterwards(client: Client, tmp_path: Path) 
         file.create_dataset("x", data=data, chunks=(8, 8), compression="gzip")
     log = Log(tmp_path / "log")
     client.run(install_counters, log)
-    array = from_hdf5(path, "x")
+    array = from_hdf5(path, "x", chunks={})
     log.clear()
     assert array.sum().compute() == data.sum()
     readers = sorted(set(log.processes("read")))

@@ -50,7 +50,7 @@ def url(path: Path) -> Iterator[str]:
 
 def check_all(source: Any, target: Path) -> None:
     """Check that all that takes a source reads the file."""
-    np.testing.assert_array_equal(from_hdf5(source, "x"), VALUES)
+    np.testing.assert_array_equal(from_hdf5(source, "x", chunks={}), VALUES)
     store = H5Store(source)
     np.testing.assert_array_equal(store["y"], VALUES[0])
     assert store["text"].compute().tolist() == [b"a", b"bb"]
@@ -70,7 +70,7 @@ def test_a_file_object_without_a_path_is_read_in_this_process(path: Path, tmp_pa
     ]
     for make in kinds:
         with make() as file:
-            array = from_hdf5(file, "x")
+            array = from_hdf5(file, "x", chunks={})
             check_all(file, tmp_path / f"{type(file).__name__}.zarr")
             with pytest.raises(UnsupportedError, match="this process only"):
                 pickle.dumps(array)
@@ -82,7 +82,7 @@ def test_a_file_object_without_a_path_is_read_in_this_process(path: Path, tmp_pa
 def test_a_file_object_of_a_path_is_that_path(make: Callable[..., Any], path: Path, tmp_path: Path) -> None:
     source = make(path, "rb")
     assert H5Source.of(source).key == H5Source.of(path).key
-    array = from_hdf5(source, "x")
+    array = from_hdf5(source, "x", chunks={})
     check_all(source, tmp_path / "a.zarr")
     with suppress(AttributeError):
         source.close()
@@ -102,7 +102,7 @@ def test_a_file_of_fsspec_is_its_url_and_a_cache_may_come_first(chain: str, url:
     check_all(fsspec.open(chain + url), tmp_path / "open_file.zarr")
     assert H5Source.of(fsspec.open(chain + url)).path == chain + url
     with fsspec.open(chain + url) as file:
-        np.testing.assert_array_equal(from_hdf5(file, "x"), VALUES)
+        np.testing.assert_array_equal(from_hdf5(file, "x", chunks={}), VALUES)
 
 
 def test_options_of_a_file_of_fsspec_are_used_and_not_shown(url: str) -> None:

@@ -189,7 +189,7 @@ def test_what_is_read_at_a_url_equals_what_h5py_reads_of_the_local_file(
     everything: tuple[Path, str, dict[str, Any]],
 ) -> None:
     path, url, options = everything
-    store = H5Store(url, storage_options=options or None)
+    store = H5Store(url, chunks={}, storage_options=options or None)
     with h5py.File(path) as file:
         names: list[str] = []
         file.visititems(lambda name, found: names.append(name) if isinstance(found, h5py.Dataset) else None)
@@ -198,7 +198,7 @@ def test_what_is_read_at_a_url_equals_what_h5py_reads_of_the_local_file(
             assert_equal(store[name], file[name])
         assert_equal(from_hdf5(url, "soft", chunks=(7,), storage_options=options or None), file["soft"])
         assert_equal(from_hdf5(url, "gzip", chunks=(20, 30), storage_options=options or None), file["gzip"])
-        assert_equal(from_hdf5(url, "gzip", window=3000, storage_options=options or None), file["gzip"])
+        assert_equal(from_hdf5(url, "gzip", chunks={}, window=3000, storage_options=options or None), file["gzip"])
         assert_equal(
             from_hdf5(url, "contiguous", chunks=(7, 600), barrier=False, storage_options=options), file["contiguous"]
         )
@@ -245,7 +245,7 @@ def test_the_command_line_takes_urls(server: RangeServer, tmp_path: Path, capsys
 @pytest.mark.parametrize("options", [{}, {"libver": "latest"}], ids=["earliest", "latest"])
 def test_one_element_costs_the_metadata_and_one_range(server: RangeServer, options: dict[str, Any]) -> None:
     data = write_chunks(server.folder / "a.h5", 100, 400_000, **options)
-    array = from_hdf5(f"{server.url}/a.h5", "x")
+    array = from_hdf5(f"{server.url}/a.h5", "x", chunks={})
     assert server.count("GET") == 1  # a block of metadata
     server.forget()
     assert array[57, 1234].compute() == data[57, 1234]
@@ -271,7 +271,7 @@ def test_one_element_of_very_many_chunks_does_not_load_their_whole_index(server:
     assert server.nbytes() <= 4 * BLOCK_NBYTES < (server.folder / "a.h5").stat().st_size
 
 
-@pytest.mark.parametrize("chunks", [None, "auto", (7, 2000)], ids=str)
+@pytest.mark.parametrize("chunks", [None, {}, "auto", (7, 2000)], ids=str)
 def test_small_chunks_that_lie_together_cost_few_requests(server: RangeServer, chunks: Any) -> None:
     data = write_chunks(server.folder / "a.h5", 1000, 4000, libver="latest")
     array = from_hdf5(f"{server.url}/a.h5", "x", chunks=chunks)
@@ -283,7 +283,7 @@ def test_small_chunks_that_lie_together_cost_few_requests(server: RangeServer, c
 
 def test_in_windows_each_window_asks_for_its_own_chunks_only(server: RangeServer) -> None:
     data = write_chunks(server.folder / "a.h5", 200, 20_000, libver="latest")
-    array = from_hdf5(f"{server.url}/a.h5", "x", window=50 * 20_000)
+    array = from_hdf5(f"{server.url}/a.h5", "x", chunks={}, window=50 * 20_000)
     server.forget()
     assert (array.compute(num_workers=4) == data).all()
     windows, metadata = 4, 2 * BLOCK_NBYTES
@@ -294,7 +294,7 @@ def test_in_windows_each_window_asks_for_its_own_chunks_only(server: RangeServer
 
 def test_chunks_that_are_not_wanted_are_not_loaded(server: RangeServer) -> None:
     data = write_chunks(server.folder / "a.h5", 60, 300_000, libver="latest")
-    array = from_hdf5(f"{server.url}/a.h5", "x")[::10]
+    array = from_hdf5(f"{server.url}/a.h5", "x", chunks={})[::10]
     server.forget()
     assert (array.compute() == data[::10]).all()
     assert server.nbytes() <= 6 * 300_000 + 2 * BLOCK_NBYTES
@@ -391,7 +391,7 @@ def replace_file(path: Path, data: np.ndarray) -> None:
 @pytest.mark.parametrize("barrier", [True, False], ids=["barrier", "no barrier"])
 def test_a_file_that_changes_is_an_error_at_whatever_moment(server: RangeServer, moment: int, *, barrier: bool) -> None:
     data = write_chunks(server.folder / "a.h5", 40, 300_000)
-    array = from_hdf5(f"{server.url}/a.h5", "x", barrier=barrier)
+    array = from_hdf5(f"{server.url}/a.h5", "x", chunks={}, barrier=barrier)
     server.forget()
     put_other = prepare_other(server.folder / "a.h5", 255 - data)
     server.before = lambda number: put_other() if number >= moment else None
@@ -418,7 +418,7 @@ def test_a_changed_object_is_an_error(s3: dict[str, Any], tmp_path: Path, bucket
     system = fsspec.filesystem("s3", **s3)
     system.put(str(tmp_path / "a.h5"), f"{bucket}/changing.h5")
     system.ls(bucket)  # what fsspec remembers of it is not asked
-    array = from_hdf5(f"s3://{bucket}/changing.h5", "x", storage_options=s3)
+    array = from_hdf5(f"s3://{bucket}/changing.h5", "x", chunks={}, storage_options=s3)
     source = H5Source.of(f"s3://{bucket}/changing.h5", s3)
     opened = source.open()
     replace_file(tmp_path / "a.h5", 255 - data)
@@ -459,7 +459,7 @@ def test_an_object_that_is_replaced_while_a_block_is_read_is_an_error_where_no_c
 def test_where_a_server_tells_no_stamps_the_size_is_compared(server: RangeServer, tmp_path: Path) -> None:
     server.behaviour = Behaviour(stamps=False)
     write_chunks(server.folder / "a.h5", 40, 300)
-    array = from_hdf5(f"{server.url}/a.h5", "x")
+    array = from_hdf5(f"{server.url}/a.h5", "x", chunks={})
     array.compute()
     write_chunks(server.folder / "a.h5", 41, 300)
     with pytest.raises(SourceChangedError):
@@ -526,7 +526,7 @@ def test_what_goes_wrong_is_one_clear_error_without_the_secret(server: RangeServ
     server.behaviour = case.behaviour
     url = f"{case.url.format(url=server.url, host=server.host)}?X-Amz-Signature={HUSH}"
     with pytest.raises(case.error) as caught:
-        from_hdf5(url, "x").compute(num_workers=2)
+        from_hdf5(url, "x", chunks={}).compute(num_workers=2)
     assert type(caught.value) is case.error
     assert case.says in str(caught.value)
     assert f"{case.url.rpartition('/')[2]}?***: " in str(caught.value)
@@ -538,7 +538,7 @@ def test_a_server_without_ranges_is_told_before_the_whole_file_is_loaded(server:
     write_chunks(server.folder / "a.h5", 100, 400_000)
     server.behaviour = Behaviour(ranges=False)
     with pytest.raises(H5BoundError, match="does not send parts"):
-        from_hdf5(f"{server.url}/a.h5", "x")[5, 5].compute()
+        from_hdf5(f"{server.url}/a.h5", "x", chunks={})[5, 5].compute()
     assert all(request.status == 200 for request in server.requests)
 
 
@@ -672,7 +672,7 @@ def test_a_chunk_beyond_the_end_of_the_file_is_damaged(server: RangeServer, tmp_
             CorruptChunkError,
             match=rf"its {chunk.size:,} bytes at offset .* extend past the end of the file \({len(raw):,} bytes\)",
         ):
-            from_hdf5(source, "x").compute()
+            from_hdf5(source, "x", chunks={}).compute()
         with pytest.raises(
             CorruptChunkError,
             match=rf"its {chunk.size:,} bytes at offset .* extend past the end of the file \({len(raw):,} bytes\)",
@@ -733,7 +733,7 @@ def test_secrets_stand_in_nothing_that_is_shown_or_written(
     url = f"http://{HUSH}:{HUSH}@{server.host}/a.h5?X-Amz-Signature={HUSH}&sig={HUSH}"
     options = {"headers": {"X-Token": HUSH}}
     shown = []
-    store = H5Store(url, storage_options=options)
+    store = H5Store(url, chunks={}, storage_options=options)
     source = pickle.loads(pickle.dumps(H5Source.of(url, options)))
     shown += [repr(store), repr(source), repr(source.location), str(source.key), source.path, repr(source.state)]
     shown += list_shown(store["gzip"])
@@ -768,7 +768,7 @@ def test_a_cluster_opens_the_file_in_each_process_that_reads(server: RangeServer
         distributed.LocalCluster(n_workers=2, threads_per_worker=2, processes=True, dashboard_address=":0") as cluster,
         distributed.Client(cluster) as client,
     ):
-        array = from_hdf5(url, "x", storage_options=options)
+        array = from_hdf5(url, "x", chunks={}, storage_options=options)
         server.forget()
         assert (array.compute() == data).all()
         assert server.count("HEAD") <= 4

@@ -1,8 +1,9 @@
-"""Block shapes: one block per chunk, automatic multiples of chunks, and limits that hold before blocks are listed."""
+"""Block shapes: those by default, one per chunk, automatic ones, and limits that hold before blocks are listed."""
 
 from __future__ import annotations
 
 import tracemalloc
+from math import isqrt, prod
 from typing import Any
 
 import dask
@@ -13,15 +14,64 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h5bound.errors import OptionError, UnsafeSourceError
-from h5bound.graph.block_shapes import plan_block_sizes
+from h5bound.graph.block_shapes import BALANCE_NBYTES, DEFAULT_NBYTES, plan_block_sizes, plan_default_shape
 
 
 def test_stored_chunks_are_blocks_and_the_last_is_cut_off() -> None:
-    assert plan_block_sizes((10, 7), None, itemsize=8, chunk_shape=(4, 7), subject="x") == ((4, 4, 2), (7,))
+    assert plan_block_sizes((10, 7), {}, itemsize=8, chunk_shape=(4, 7), subject="x") == ((4, 4, 2), (7,))
 
 
 def test_a_chunk_larger_than_the_dataset_gives_one_block() -> None:
-    assert plan_block_sizes((10,), None, itemsize=8, chunk_shape=(64,), subject="x") == ((10,),)
+    options: tuple[Any, ...] = ({}, None)
+    for chunks in options:
+        assert plan_block_sizes((10,), chunks, itemsize=8, chunk_shape=(64,), subject="x") == ((10,),)
+
+
+@pytest.mark.parametrize(
+    ("shape", "stored", "itemsize", "block"),
+    [
+        pytest.param((400, 512, 512), (25, 32, 32), 4, (100, 192, 192), id="as-h5py-chunks"),
+        pytest.param((400, 512, 512), (1, 512, 512), 4, (14, 512, 512), id="as-netCDF-C-chunks"),
+        pytest.param((4_000_000, 512, 512), (1, 512, 512), 4, (32, 512, 512), id="many"),
+        pytest.param((26_214_400, 4), (25_600, 1), 4, (921_600, 4), id="long-and-thin"),
+        pytest.param((100_000,), (1,), 4, (100_000,), id="tiny-chunks-of-little"),
+        pytest.param((10**9,), (1,), 8, (4_184_101,), id="tiny-chunks-of-much"),
+        pytest.param((1_000_000,), (1024,), 100, (71_680,), id="large-elements"),
+        pytest.param((10, 4096, 4096), (1, 4096, 4096), 8, (1, 4096, 4096), id="large-chunks"),
+        pytest.param((10, 10), (4, 20), 8, (10, 10), id="chunk-beyond-the-shape"),
+        pytest.param((), (), 8, (), id="scalar"),
+        pytest.param((1 << 40, 0), (1, 5), 8, (1 << 40, 1), id="empty"),
+        pytest.param((7,), (2,), 0, (7,), id="elements-without-bytes"),
+    ],
+)
+def test_blocks_by_default_are_multiples_of_chunks_towards_one_size(
+    shape: tuple[int, ...], stored: tuple[int, ...], itemsize: int, block: tuple[int, ...]
+) -> None:
+    clipped = tuple(max(min(pair), 1) for pair in zip(stored, shape, strict=True))
+    assert plan_default_shape(shape, clipped, itemsize) == block
+    with dask.config.set({"array.chunk-size": "1 KiB", "num_workers": 64}):
+        sizes = plan_block_sizes(shape, None, itemsize=itemsize, chunk_shape=stored, subject="x")
+    assert tuple(axis[0] for axis in sizes) == tuple(map(min, block, shape))
+    assert tuple(map(sum, sizes)) == shape
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 5000), st.integers(1, 600)), min_size=1, max_size=4),
+    st.integers(1, 5000),
+)
+def test_blocks_by_default_are_neither_larger_nor_much_smaller_than_they_should_be(
+    axes: list[tuple[int, int]], itemsize: int
+) -> None:
+    shape, stored = tuple(n for n, _ in axes), tuple(min(axis) for axis in axes)
+    block = plan_default_shape(shape, stored, itemsize)
+    wanted = min(isqrt(BALANCE_NBYTES * prod(shape) * itemsize), DEFAULT_NBYTES)
+    multiples = tuple(-(-size // chunk) for size, chunk in zip(block, stored, strict=True))
+    assert all(
+        size == min(count * chunk, n) for size, count, chunk, n in zip(block, multiples, stored, shape, strict=True)
+    )
+    padded = prod(multiples) * prod(stored) * itemsize
+    assert padded <= wanted or set(multiples) == {1}
+    assert block == shape or padded * 4 ** len(shape) > wanted
 
 
 def test_a_scalar_has_one_block_and_no_axes() -> None:
@@ -56,11 +106,11 @@ def test_whatever_from_array_takes_gives_the_same_blocks(chunks: Any) -> None:
 
 @given(
     st.lists(st.tuples(st.integers(0, 500), st.integers(1, 600)), min_size=1, max_size=3),
-    st.sampled_from([None, "auto", "100 B", "1 KiB"]),
+    st.sampled_from([None, {}, "auto", "100 B", "1 KiB"]),
     st.integers(1, 16),
 )
 def test_blocks_cover_every_axis_in_multiples_of_chunks(
-    axes: list[tuple[int, int]], chunks: str | None, itemsize: int
+    axes: list[tuple[int, int]], chunks: Any, itemsize: int
 ) -> None:
     shape, stored = tuple(n for n, _ in axes), tuple(c for _, c in axes)
     try:
@@ -81,7 +131,7 @@ def test_blocks_cover_every_axis_in_multiples_of_chunks(
         ((1 << 62,), None, "1 MiB"),
         ((1 << 50,), None, 1),
         ((1 << 30, 1 << 30), (1, 1), {0: 5}),
-        ((1001, 1000), (1, 1), None),
+        ((1001, 1000), (1, 1), {}),
     ],
     ids=str,
 )
@@ -98,7 +148,7 @@ def test_more_than_a_million_blocks_are_refused_before_they_are_listed(
 
 
 def test_a_million_blocks_are_not_refused() -> None:
-    assert len(plan_block_sizes((1_000_000,), None, itemsize=8, chunk_shape=(1,), subject="x")[0]) == 1_000_000
+    assert len(plan_block_sizes((1_000_000,), {}, itemsize=8, chunk_shape=(1,), subject="x")[0]) == 1_000_000
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_blocks_that_are_combined_stand_in_one_window(tmp_path: Path) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset("x", data=np.arange(64.0), chunks=(1,))
         file.create_dataset("y", data=np.arange(64.0), chunks=(1,))
-    store = H5Store(path, window=8 * 16)
+    store = H5Store(path, chunks={}, window=8 * 16)
     graph = culled(store["x"] + store["y"]).to_dict()
     closes = [key for key in graph if key_split(key) == "close"]
     assert len(closes) == 8
