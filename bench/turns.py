@@ -60,13 +60,14 @@ class Turns:
         One round before them does not count. A way of the same name in a later call runs in the same process.
         """
         seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(1 + (1 if self.quick else rounds)):
+        for turn in range(1 if self.quick else rounds + 1):
             first = turn % len(ways)
             for name in [*ways, *ways][first : first + len(ways)]:
                 way = ways[name]
                 seconds[name].append(way() if self.quick else self._find_process(name).submit(way).result())
+        counted = slice(None if self.quick else 1, None)
         return {
-            name: median(map(truediv, seconds[reference][1:], own[1:]))
+            name: median(map(truediv, seconds[reference][counted], own[counted]))
             for name, own in seconds.items()
             if name != reference
         }
