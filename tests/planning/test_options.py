@@ -112,7 +112,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("options", "message"), REFUSED, ids=[str(options)[:60] for options, _ in REFUSED])
+@pytest.mark.parametrize(
+    ("options", "message"), REFUSED, ids=[str(options)[:60].partition(" at 0x")[0] for options, _ in REFUSED]
+)
 def test_an_impossible_option_is_refused_and_nothing_is_written_or_lost(
     options: dict[str, Any], message: str, folder: Path, tmp_path: Path
 ) -> None:
