@@ -307,7 +307,7 @@ def convert(
             written, failed = write_store(
                 store, scan, plan, inputs=inputs, transfer=transfer, skip=skip, resume=resume, overwrite=overwrite
             )
-    result = make_report(scan, plan, store, written=written, failed=failed, complete=not dry_run)
+    result = make_report(scan, plan, store, written=written, failed=failed, complete=not dry_run, window=window_nbytes)
     result = replace(result, seconds=time.perf_counter() - started, remark=remark)
     LOGGER.info("%s: converted to %s: %s", result.source.path, result.target, result.summary())
     if verify:

@@ -111,9 +111,16 @@ def list_overlapping(starts: ChunkCoords, stops: ChunkCoords, *, chunks: Shape, 
     size = np.asarray(chunks, dtype=np.int64)
     first_coords = starts // size
     counts = (stops - 1) // size - first_coords + 1
-    total = int(np.prod(counts, axis=1, dtype=np.float64).sum())
-    check_count(total, chunks, limit)
+    if count_overlaps(counts) > 2 * len(counts):  # many boxes may overlap the same chunks
+        boxes = sort_chunk_coords(np.concatenate([first_coords, counts], axis=1))
+        first_coords, counts = boxes[:, : len(chunks)], boxes[:, len(chunks) :]
+    check_count(count_overlaps(counts), chunks, limit)
     return sort_chunk_coords(_expand_boxes(first_coords, counts))
+
+
+def count_overlaps(counts: NDArray[np.int64]) -> int:
+    """Return the chunks in boxes of so many along each axis, rounded where they exceed 64 bits."""
+    return int(np.prod(counts, axis=1, dtype=np.float64).sum())
 
 
 def _expand_boxes(first_coords: ChunkCoords, counts: ChunkCoords) -> ChunkCoords:

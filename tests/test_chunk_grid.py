@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import product
 from math import prod
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,6 +20,7 @@ from h5bound.chunk_grid import (
     plan_auto_chunks,
     region_of,
 )
+from h5bound.errors import UnsafeSourceError
 
 sizes = st.integers(1, 9)
 
@@ -65,3 +68,12 @@ def test_boxes_have_the_chunks_of_the_whole_in_c_order(axes: list[tuple[int, int
     boxes = list(cut_boxes(whole, limit))
     assert all(1 <= prod(map(len, box)) <= limit for box in boxes)
     assert [coords for box in boxes for coords in product(*box)] == list(product(*whole))
+
+
+def test_chunks_that_many_boxes_overlap_are_counted_once() -> None:
+    """2,048 columns through 1,024 layers: 2 million overlaps of 1,024 chunks."""
+    columns = np.array([[0, i, j] for i in range(32) for j in range(64)])
+    map_columns = partial(map_chunk_coords, columns, shape=(1024, 256, 512), source=(1024, 8, 8), target=(1, 256, 512))
+    assert map_columns(limit=1024).tolist() == [[i, 0, 0] for i in range(1024)]
+    with pytest.raises(UnsafeSourceError, match="1,024 chunks"):
+        map_columns(limit=1000)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from math import prod
 from typing import TYPE_CHECKING
 
 import h5py
 
+from h5bound.execution.run import choose_window
+from h5bound.planning.read_boxes import measure
 from h5bound.reports.conversion import ConversionReport
-from h5bound.reports.entries import Converted, Skipped, SourceInfo, read_version
+from h5bound.reports.entries import Converted, Rechunking, Skipped, SourceInfo, read_version
+from h5bound.zarr_model.array_spec import estimate_itemsize
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -29,8 +33,9 @@ def make_report(
     written: Iterable[UnitResult],
     failed: Mapping[str, str],
     complete: bool,
+    window: int,
 ) -> ConversionReport:
-    """Return the report of a conversion, without its duration."""
+    """Return the report of a conversion, without its duration; `window` are the bytes that the user allows."""
     file = scan.hierarchy
     return ConversionReport(
         source=SourceInfo(path=file.file, size=file.size, mtime_ns=file.mtime_ns, hdf5=h5py.version.hdf5_version),
@@ -38,7 +43,7 @@ def make_report(
         complete=complete,
         seconds=0.0,
         h5bound=read_version(),
-        converted=list_converted(scan, plan, results=written, failed=failed),
+        converted=list_converted(scan, plan, results=written, failed=failed, window=None if complete else window),
         skipped=list_skipped(plan, failed),
         links=scan.links,
         notes=scan.notes,
@@ -51,9 +56,17 @@ def list_skipped(plan: StorePlan, failed: Mapping[str, str]) -> tuple[Skipped, .
 
 
 def list_converted(
-    scan: SourceScan, plan: StorePlan, *, results: Iterable[UnitResult], failed: Collection[str]
+    scan: SourceScan,
+    plan: StorePlan,
+    *,
+    results: Iterable[UnitResult],
+    failed: Collection[str],
+    window: int | None,
 ) -> tuple[Converted, ...]:
-    """Return the report's entry of each group and dataset that is in the store, ordered by path."""
+    """Return the report's entry of each group and dataset that is in the store, ordered by path.
+
+    With `window`, that of a dry run, an entry says how its array will be read.
+    """
     chunks, nbytes = Counter[str](), Counter[str]()
     for result in results:
         path = plan.arrays[result.array].path
@@ -72,9 +85,27 @@ def list_converted(
                     stored_nbytes=array.stored_nbytes,
                     written_nbytes=nbytes[path],
                     reasons=explain_decoded(array),
+                    rechunking=None if window is None else describe_rechunking(array, window),
                 )
             )
     return tuple(sorted(entries, key=lambda entry: entry.path.split("/")))
+
+
+def describe_rechunking(plan: ArrayPlan, window: int) -> Rechunking | None:
+    """Return how an array is read in boxes; None if it is not."""
+    if plan.boxes is None:
+        return None
+    node, itemsize = plan.node, estimate_itemsize(plan.node.dtype)
+    grids = [plan.boxes.box, *([] if plan.boxes.cell is None else [plan.boxes.cell])]
+    total = prod(node.shape) * itemsize
+    cells = 0 if plan.spill is None else len(plan.spill.cells) * measure(plan.spill.cell, node.shape, itemsize)
+    return Rechunking(
+        passes=plan.boxes.passes,
+        memory=min(total, max(choose_window(window, total), *(measure(grid, node.shape, itemsize) for grid in grids))),
+        read=plan.stored_nbytes,
+        written=min(total, len(plan.chunk_coords) * measure(node.write_shape, node.shape, itemsize)),
+        temporary=min(total, cells),
+    )
 
 
 def find_strategy(plan: ArrayPlan) -> Strategy:

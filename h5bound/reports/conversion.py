@@ -187,6 +187,10 @@ def list_sections(report: ConversionReport) -> tuple[Section, ...]:
         ),
         Section("not copied", group_facts(decoded)),
         Section(
+            "rechunked",
+            group_facts(Fact.of("array", a.path, str(a.rechunking)) for a in report.arrays if a.rechunking is not None),
+        ),
+        Section(
             "metadata", group_facts(Fact.of("array", a.path, UNWRITTEN) for a in report.arrays if a.how == "metadata")
         ),
     )

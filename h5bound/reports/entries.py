@@ -7,7 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from h5bound.reports.remarks import Fact, group_facts
-from h5bound.reports.text import plural, printable
+from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,6 +41,35 @@ class SourceInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class Rechunking:
+    """How an array is read whose chunks overlap the same chunks of the source. Sizes are in bytes."""
+
+    passes: int
+    """1, or 2 with temporary files between them."""
+    memory: int
+    """Most values that are held at a time."""
+    read: int
+    """Encoded bytes that are read from the source."""
+    written: int
+    """Values that are encoded and written to the store."""
+    temporary: int
+    """Values that are written to temporary files and read from them."""
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the JSON object."""
+        sizes = {"memory": self.memory, "read": self.read, "written": self.written, "temporary": self.temporary}
+        return {"passes": self.passes, **{f"{name}_bytes": nbytes for name, nbytes in sizes.items()}}
+
+    def __str__(self) -> str:
+        passes = f"{self.passes} pass" if self.passes == 1 else f"{self.passes} passes"
+        between = f", {format_nbytes(self.temporary)} to temporary files and back" if self.temporary else ""
+        return (
+            f"{passes}, {format_nbytes(self.memory)} in memory at a time; {format_nbytes(self.read)} to read{between}, "
+            f"{format_nbytes(self.written)} to encode and write"
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Converted:
     """A group (`how` is None) or dataset with a node in the store."""
 
@@ -57,19 +86,22 @@ class Converted:
     """Encoded bytes in the store."""
     reasons: tuple[str, ...] = ()
     """Reasons why stored chunks could not be copied."""
+    rechunking: Rechunking | None = None
+    """Dry run: how it will be read, if its chunks overlap the same chunks of the source."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object."""
         entry: dict[str, object] = {"path": self.path, "target": self.target}
         if self.how is None:
             return entry
-        return entry | {
+        entry |= {
             "how": self.how,
             "chunks": self.chunks,
             "stored_bytes": self.stored_nbytes,
             "written_bytes": self.written_nbytes,
             "reasons": list(self.reasons),
         }
+        return entry if self.rechunking is None else entry | {"rechunking": self.rechunking.to_dict()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import zarr
 from h5bound import convert, verify
 from h5bound.codecs.filters import Decoder
 from h5bound.errors import OptionError, TargetError
+from tests.support.http_server import serve
 
 SHAPE = (8, 256, 256)
 STORED = (1, 256, 256)  # chunks that are large enough to be decoded one by one
@@ -150,6 +151,39 @@ def test_a_failed_second_pass_leaves_no_spill_and_is_resumed(tmp_path: Path) -> 
     assert begun.keys() - list_files(whole).keys() == {"h5bound-unfinished.json"}
     convert_in_two_passes(source, target, resume=True, window=2**19)
     assert list_files(target) == list_files(whole)
+
+
+def test_a_dry_run_tells_passes_memory_and_bytes(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", chunks=STORED, compression="gzip")
+    stored = convert(tmp_path / "a.h5", tmp_path / "kept.zarr").arrays[0].stored_nbytes
+    options: Any = {"chunks": (8, 16, 16), "dry_run": True}
+    for window, passes in ((2**30, 1), (2**20, 2)):
+        report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", window=window, **options)
+        assert report.to_dict()["converted"][1]["rechunking"] == {  # type: ignore[index]
+            "passes": passes,
+            "memory_bytes": min(VALUES.nbytes, window),
+            "read_bytes": stored,
+            "written_bytes": VALUES.nbytes,
+            "temporary_bytes": VALUES.nbytes if passes == 2 else 0,
+        }
+        assert f"rechunked: /x: {'1 pass' if passes == 1 else '2 passes'}, " in repr(report)
+    report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", chunks=(2, 256, 256), dry_run=True)
+    assert report.arrays[0].rechunking is None
+    assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.mark.parametrize("window", [2**30, 2**20], ids=["one pass", "two passes"])
+def test_a_remote_file_is_fetched_once(tmp_path: Path, window: int) -> None:
+    pytest.importorskip("aiohttp")
+    values = np.random.default_rng(0).integers(0, 2**32, SHAPE, np.uint32)
+    (tmp_path / "served").mkdir()
+    with h5py.File(tmp_path / "served" / "a.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=STORED, compression="gzip")
+    with serve(tmp_path / "served") as server:
+        convert_in_two_passes(f"{server.url}/a.h5", tmp_path / "a.zarr", window=window)
+        chunks = [request.nbytes for request in server.requests if request.method == "GET" and request.span[0]]
+    assert sum(chunks) <= (tmp_path / "served" / "a.h5").stat().st_size  # each open reads the first block besides
+    np.testing.assert_array_equal(read(tmp_path / "a.zarr"), values)
 
 
 KILLED = """

@@ -32,6 +32,7 @@ from h5bound.conversion import preflight, transfer
 from h5bound.errors import (
     CorruptChunkError,
     H5BoundError,
+    OptionError,
     SourceChangedError,
     SourceNotFoundError,
     TargetError,
@@ -234,6 +235,27 @@ def test_nothing_of_the_data_travels(client: Client, source: Path, tmp_path: Pat
     convert(source, tmp_path / "a.zarr", window=WINDOW, codecs="zstd:1")
     assert verify(source, tmp_path / "a.zarr", window=WINDOW).equal
     assert sum(sent) + sum(client.run(stop_counting).values()) < NBYTES / 5
+
+
+def test_two_passes_leave_the_data_where_it_is(client: Client, source: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    options: Any = {"window": WINDOW, "chunks": {"/x": (192, 8, 8)}}
+    sent: list[int] = []
+    monkeypatch.setattr(TCP, "write", counting(TCP.write, sent))
+    client.run(count_sent)
+    convert(source, tmp_path / "a.zarr", **options)
+    assert sum(sent) + sum(client.run(stop_counting).values()) < NBYTES / 5
+    assert_equal(source, tmp_path / "a.zarr")
+    assert [path.name for path in (tmp_path / "a.zarr").iterdir() if path.name.endswith(".partial")] == []
+    (tmp_path / "temporary").mkdir()
+    obstore = pytest.importorskip("obstore.store")
+    (tmp_path / "b.zarr").mkdir()
+    store: Any = zarr.storage.ObjectStore(obstore.LocalStore(tmp_path / "b.zarr"))
+    with pytest.raises(OptionError, match="name one with temporary="):
+        convert(source, store, **options)
+    assert list((tmp_path / "b.zarr").iterdir()) == []
+    convert(source, store, **options, temporary=tmp_path / "temporary")
+    assert_equal(source, tmp_path / "b.zarr")
+    assert list((tmp_path / "temporary").iterdir()) == []
 
 
 def counting(write: Any, sent: list[int]) -> Any:
