@@ -37,7 +37,7 @@ def build_tasks(
     tasks: Tasks = {}
     for requests in windows:
         only_window = len(windows) == 1
-        closed_by_task = clustered or (only_window and lifecycle.barrier)
+        closed_by_task = lifecycle.barrier and (clustered or only_window)
         window = Window(
             name=name_requests(lifecycle, requests),
             only_window=only_window,
@@ -46,7 +46,8 @@ def build_tasks(
         )
         inputs = _add_blocks(tasks, requests, window, opened=opened, barrier=lifecycle.barrier)
         close = f"close-{window.name}"
-        tasks[close] = Task(close, close_everywhere if clustered else close_here, TaskRef(opened), window, *inputs)
+        function = close_everywhere if clustered and closed_by_task else close_here
+        tasks[close] = Task(close, function, TaskRef(opened), window, *inputs)
     return tasks
 
 
@@ -92,7 +93,7 @@ def _add_blocks(
             # once, and workers hold blocks that are not used yet.
             call = read_or_defer if barrier and window.clustered else read_block
             tasks[read] = Task(read, call, TaskRef(opened), window, output, function, *arguments, _data_producer=True)
-            if window.clustered:
+            if window.clustered and barrier:
                 done = (f"done-{suffix}", *index)
                 tasks[done] = Task(done, report_worker, TaskRef(read))
                 inputs.append(TaskRef(done))

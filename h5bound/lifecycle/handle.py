@@ -27,6 +27,8 @@ class Window(NamedTuple):
     only_window: bool  # whether the compute has no other window of this source
     clustered: bool = False  # whether the close reaches all workers
     blocks: int = 0  # number of blocks if the last of their reads closes the window, 0 if its close task does
+    # On a worker, which does not know all reads, a window with `blocks` is closed when the worker gives up the handle:
+    # after the last task of the whole cluster that needs it.
 
 
 READ_AHEAD = os.cpu_count() or 1
@@ -137,12 +139,13 @@ class Handle:
         turn = nullcontext() if window.only_window else self._throttle.turn(window.name)
         with turn:
             session = self.session(window)
-            close_comes = not self._travelled if worker_address() is None else window.clustered
+            worker = worker_address()
+            close_comes = not self._travelled if worker is None else window.clustered
             hold = (self.name, window.name) if close_comes and not self._failed else None
             opened = session.acquire(hold)
             try:
                 yield self.source.reader(opened)
-                if hold is None:
+                if hold is None or (worker is not None and window.blocks):
                     session.check()
             except BaseException as error:
                 self._failed.add(block)
@@ -152,7 +155,8 @@ class Handle:
             session.release(failed=self.name if self._failed else None)  # another block may have failed
             with self._lock:
                 self._finished[window.name] += 1
-                is_last = window.blocks and self._finished[window.name] % window.blocks == 0
+                counts = window.blocks and worker is None
+                is_last = counts and self._finished[window.name] % window.blocks == 0
             if is_last:
                 self._release_window(window)
 

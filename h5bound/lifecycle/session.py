@@ -14,7 +14,8 @@ where         who opens                   who closes
 locally       the open task if there is   the close task; the last read of a window if there are
               one window, else the first  several (other threads would read on before a close
               read of each window         task), or if there is no barrier
-on a cluster  the first read on a worker  the close task, on every worker that read
+on a cluster  the first read on a worker  the close task, on every worker that read; without a
+                                          barrier each worker, once no task needs the handle
 in a pool     every read                  every read: no process of a pool can reach another
 ============  ==========================  ==========================================================
 

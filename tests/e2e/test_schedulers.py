@@ -496,6 +496,17 @@ def logged(block: Any, log: Log) -> Any:
     return block
 
 
+def test_without_a_barrier_each_worker_opens_once_and_closes_after_the_last_read(
+    client: Client, reader: FileReader
+) -> None:
+    array = make_dask_array(reader, barrier=False)
+    for compute, total in ((array.sum, TOTAL), (lambda: array[::-1, ::-1].sum(), TOTAL), (lambda: array[3, 4], 2)):
+        reader.log.clear()
+        assert compute().compute() == total
+        assert eventually(lambda: reader.log.processes("open") == reader.log.processes("close"))
+        assert reader.log.processes("open") == sorted(set(reader.log.processes("read")))
+
+
 def test_blocks_are_not_gathered_for_the_close(client: Client, reader: FileReader) -> None:
     before = moved(client)
     array = make_dask_array(reader).persist()

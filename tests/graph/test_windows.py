@@ -12,6 +12,7 @@ import dask.system
 import h5py
 import numpy as np
 import pytest
+from distributed import Client, LocalCluster
 
 from h5bound import from_hdf5, from_resource
 from h5bound.hdf5 import chunk_index
@@ -73,11 +74,13 @@ COMBINED: dict[str, Callable[[da.Array], da.Array]] = {
 }
 
 
-def count_live(make: Callable[[Counted], da.Array], combine: Callable[[da.Array], da.Array], threads: int) -> int:
-    """Return the most blocks that are in memory while blocks of several files are combined and stored."""
+def count_live(
+    make: Callable[[Counted], da.Array], combine: Callable[[da.Array], da.Array], threads: int | None
+) -> int:
+    """Return the most blocks in memory while blocks of several files are combined and stored; None for a cluster."""
     Counted.live = Counted.peak = 0
     result = combine(da.stack([make(Counted()) for _ in range(FILES)]))
-    with dask.config.set(scheduler="threads", num_workers=threads):
+    with dask.config.set({} if threads is None else {"scheduler": "threads", "num_workers": threads}):
         da.store(result, Sink(), lock=False)
     return Counted.peak
 
@@ -92,6 +95,18 @@ def test_blocks_of_several_files_are_read_in_the_order_in_which_they_are_combine
 
     expected = count_live(lambda file: da.from_array(file, chunks=(1, 8)), combine, 2)
     assert count_live(from_file, combine, 2) <= 2 * expected
+
+
+@pytest.mark.parametrize("options", [{"window": 64}, {"barrier": False}], ids=str)
+def test_a_cluster_combines_blocks_of_several_files_in_the_same_order(options: dict[str, Any]) -> None:
+    def from_file(file: Counted) -> da.Array:
+        return from_resource(file, file.read, chunks=((1,) * BLOCKS, (8,)), dtype=float, **options)
+
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster),
+    ):
+        assert count_live(from_file, mean_of_blocks, None) <= 4 * FILES
 
 
 def test_windows_hold_their_blocks_of_each_file_only() -> None:
