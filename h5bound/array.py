@@ -75,10 +75,11 @@ def from_hdf5(
         stored chunks, and one block if the dataset is not chunked; or anything that `dask.array.from_array` takes.
         ``"auto"`` gives whole multiples of HDF5 chunks.
     window
-        Bytes of blocks between one open and its close, as a number or text like ``"512 MiB"``. None for the dask
-        setting ``h5bound.window`` when the array is made, not when it is computed (in the environment
-        ``DASK_H5BOUND__WINDOW``); 1 GiB by default. A compute
-        that needs more is split into windows, each with its own open and close, so that memory stays bounded.
+        Most bytes of blocks between one open and its close, as a number or text like ``"512 MiB"``. A compute that
+        needs more is split into windows, each with its own open and close, so that memory stays bounded. None for a
+        sixteenth of what the compute reads, at least 128 MiB and at most the dask setting ``h5bound.window`` when the
+        array is made, not when it is computed (in the environment ``DASK_H5BOUND__WINDOW``), 1 GiB by default. On a
+        cluster also at most a quarter of the memory of the smallest worker, whatever is passed.
     barrier
         If False, blocks flow downstream as they are read, without windows, and the file is closed after the last read,
         before the compute returns.
