@@ -49,6 +49,20 @@ def read_file_end(file: h5f.FileID) -> int | None:
     return call_getter("H5Fget_eoa", file, ctypes.c_uint64)
 
 
+def read_address(dataset: h5d.DatasetID) -> int | None:
+    """Return the address of the object header of a dataset; None if HDF5 cannot be asked.
+
+    h5py's ``h5o.get_info`` asks for all that HDF5 knows, for which it reads the chunk index; damaged ones can crash it.
+    """
+    library = find_library()
+    if library is None or not hasattr(library, "H5Oget_info3"):
+        return None
+    info = ctypes.create_string_buffer(512)  # H5O_info2_t: the number of the file, the token, and more
+    with phil:
+        status = library.H5Oget_info3(ctypes.c_int64(dataset.id), info, ctypes.c_uint(1))  # H5O_INFO_BASIC
+    return int.from_bytes(info.raw[8:16], "little") if status >= 0 else None
+
+
 def read_chunk_sizes(dataset: h5d.DatasetID, origins: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
     """Return the encoded bytes of chunks by their first elements, a row each; None if HDF5 cannot be asked.
 

@@ -14,6 +14,7 @@ from h5py import h5d, h5f, h5fd, h5i, h5s
 
 from h5bound.errors import CorruptChunkError
 from h5bound.h5py_compat import READ_ERRORS, call_getter, read_chunk_sizes
+from h5bound.hdf5.chunk_btree import ListedChunks, read_btree
 from h5bound.hdf5.dataset import BTREE_1
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ MAX_ADDED = 10_000
 
 
 def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | None:
-    """Return the manifest of all stored chunks in C order. It takes about 1.5 µs a chunk, under HDF5's lock.
+    """Return the manifest of all stored chunks in C order. It takes 0.2 to 2 µs a chunk.
 
     HDF5 finds one chunk by its coordinates in time linear in their number (`H5Dget_chunk_info_by_coord`: 2 to 5 ms
     among 100,000), so it is faster to index all of them than to ask for more than a few.
@@ -73,11 +74,25 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
 
     Raise CorruptChunkError if the index is damaged.
     """
-    origins, rows = array.array("q"), array.array("q")
-    file = h5i.get_file_id(dataset)
-    if file.get_access_plist().get_driver() == h5fd.MULTI:
+    if h5i.get_file_id(dataset).get_access_plist().get_driver() == h5fd.MULTI:
         return None
-    is_live = file.get_intent() & h5f.ACC_SWMR_READ  # a writer may have added chunks
+    listed = read_btree(dataset, grid) or list_chunks(dataset, grid)
+    if listed is None:
+        return None
+    chunk_coords, table = listed.origins // np.array(grid.chunks, np.int64), np.stack(listed[1:], axis=1)
+    numbers = chunk_coords @ np.array(grid.strides, np.int64)
+    order = np.argsort(numbers, kind="stable")
+    numbers = numbers[order]
+    if (chunk_coords >= np.array(grid.counts, np.int64)).any() or (numbers[1:] == numbers[:-1]).any():
+        return None
+    offsets, nbytes, masks = table[order].T.copy()
+    return ChunkManifest(chunk_coords=chunk_coords[order], offsets=offsets, nbytes=nbytes, masks=masks)
+
+
+def list_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ListedChunks | None:
+    """Return the chunks that HDF5 lists; None if its list cannot be trusted, as `index_chunks` says."""
+    origins, rows = array.array("q"), array.array("q")
+    is_live = h5i.get_file_id(dataset).get_intent() & h5f.ACC_SWMR_READ  # a writer may have added chunks
     limit = 3 * (2 * math.prod(grid.counts) + MAX_ADDED if is_live else math.prod(grid.counts))  # against damage
 
     def add_row(info: h5d.StoreInfo) -> bool | None:
@@ -87,26 +102,19 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
 
     dataset.chunk_iter(add_row)
     chunk_origins = np.frombuffer(origins, np.int64).reshape(-1, len(grid.shape))
-    chunk_coords = chunk_origins // np.array(grid.chunks, np.int64)
+    table = np.frombuffer(rows, np.int64).reshape(-1, 3)
     extents = dataset.get_space().get_simple_extent_dims(maxdims=True)
     unlimited = [axis for axis, extent in enumerate(extents) if extent == h5s.UNLIMITED]
-    if len(unlimited) == 1 and unlimited[0] and not chunk_coords[:, : unlimited[0]].any():
+    if len(unlimited) == 1 and unlimited[0] and not chunk_origins[:, : unlimited[0]].any():
         return None
-    table = np.frombuffer(rows, np.int64).reshape(-1, 3)
     if is_live:
         if len(rows) > limit:
             return None
-        inside = (chunk_coords < np.array(grid.counts, np.int64)).all(axis=1)
-        chunk_coords, table = chunk_coords[inside], table[inside]
+        inside = (chunk_origins // np.array(grid.chunks, np.int64) < np.array(grid.counts, np.int64)).all(axis=1)
+        chunk_origins, table = chunk_origins[inside], table[inside]
     if call_getter("H5Dget_chunk_index_type", dataset) == BTREE_1:
         check_btree(dataset, chunk_origins, table[:, 1])
-    numbers = chunk_coords @ np.array(grid.strides, np.int64)
-    order = np.argsort(numbers, kind="stable")
-    numbers = numbers[order]
-    if (chunk_coords >= np.array(grid.counts, np.int64)).any() or (numbers[1:] == numbers[:-1]).any():
-        return None
-    offsets, nbytes, masks = table[order].T.copy()
-    return ChunkManifest(chunk_coords=chunk_coords[order], offsets=offsets, nbytes=nbytes, masks=masks)
+    return ListedChunks(chunk_origins, *table.T)
 
 
 def check_btree(dataset: h5d.DatasetID, origins: NDArray[np.int64], nbytes: NDArray[np.int64]) -> None:
