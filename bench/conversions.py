@@ -102,4 +102,4 @@ def measure_conversions(turns: Turns) -> Ratios:
     ways: dict[str, Way] = {
         writer: partial(write_once, writer, source, turns.folder, sample.total) for writer in WRITERS
     }
-    return turns.compare(ways, REFERENCE, rounds=3)
+    return turns.compare(ways, REFERENCE)

@@ -51,6 +51,9 @@ MEASUREMENTS = {
 }
 """Functions of `Turns` that return ratios. What is measured in a process is imported in that process only."""
 
+STUDIES = frozenset({"block sizes", "windows", "cores"})
+"""Measurements that a default rests on, or a page. They are made only where they are named."""
+
 OTHERS = ("xarray", "recipe", "virtualizarr", "pyfive", "hidefix", "bare loop", "from_array")
 """Names, or the first words after a colon, of what is not h5bound, and does not get worse by its changes."""
 
@@ -119,10 +122,10 @@ def write_record(ratios: dict[str, Ratios]) -> Path:
     path = RESULTS / f"{date}.json"
     earlier = json.loads(path.read_text(encoding="utf-8"))["ratios"] if path.exists() else {}
     found = {name: ratios.get(name, earlier.get(name)) for name in MEASUREMENTS if name in {*ratios, *earlier}}
-    names = [] if len(found) == len(MEASUREMENTS) else [shlex.quote(name) for name in found]
+    names = [] if found.keys() == MEASUREMENTS.keys() - STUDIES else found
     record: Record = {
         "date": date,
-        "command": " ".join(["python -m bench.record", *names]),
+        "command": shlex.join(["python", "-m", "bench.record", *names]),
         "machine": describe_machine(),
         "versions": list_versions(),
         "ratios": found,
@@ -136,7 +139,10 @@ def main(arguments: Iterable[str] | None = None) -> None:
     """Read the command line, measure, and print what was measured and what became worse."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"what to measure; all if none: {', '.join(MEASUREMENTS)}"
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"what to measure; without, all but {', '.join(sorted(STUDIES))}: {', '.join(MEASUREMENTS)}",
     )
     parser.add_argument("--quick", action="store_true", help="small files, once; nothing is written")
     parser.add_argument("--compare", action="store_true", help="only compare with the last record; nothing is written")
@@ -147,7 +153,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
     ratios: dict[str, Ratios] = {}
     worse: list[str] = []
     with TemporaryDirectory() as folder:
-        for name in options.names or MEASUREMENTS:
+        for name in options.names or [name for name in MEASUREMENTS if name not in STUDIES]:
             ratios[name] = measure(name, Path(folder), quick=options.quick)
             worse += [f"{name}, {line}" for line in find_worse(read_last(name)["ratios"][name], ratios[name])]
             print(f"\n{name}", *(f"{key:40} {ratio:8.3g}" for key, ratio in ratios[name].items()), sep="\n", flush=True)

@@ -54,7 +54,7 @@ class Turns:
     """Small files, one round, and no processes."""
     _processes: dict[str, ProcessPoolExecutor] = field(default_factory=dict)
 
-    def compare(self, ways: Mapping[str, Way], reference: str, rounds: int = 5) -> Ratios:
+    def compare(self, ways: Mapping[str, Way], reference: str, rounds: int = 3) -> Ratios:
         """Return how many times as fast as the reference each other way is, as the median of the rounds.
 
         One round before them does not count. A way of the same name in a later call runs in the same process.

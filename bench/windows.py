@@ -66,6 +66,6 @@ def measure_windows(turns: Turns) -> Ratios:
     ):
         convert = partial(convert_in_windows, path, turns.folder / "target.zarr", codecs, delay=delay)
         ways = {f"{size} MiB": partial(convert, size=size) for size in (0, *SIZES)}
-        ratios |= {f"{name}: {size}": ratio for size, ratio in turns.compare(ways, "0 MiB", rounds=3).items()}
+        ratios |= {f"{name}: {size}": ratio for size, ratio in turns.compare(ways, "0 MiB").items()}
     large.unlink()
     return ratios
