@@ -74,7 +74,7 @@ IMAGES: dict[str, Any] = {
     "shape": (64, 512, 512),
     "stored": (1, 512, 512),
     "dtype": "<i2",
-    "windows": (16 * MIB, 64 * MIB, 1024 * MIB),
+    "windows": (4 * MIB, 64 * MIB, 1024 * MIB),
 }
 SERIES, MAPS = (1024, 1, 8, 8), (1, 1, 256, 512)
 FIELD: dict[str, Any] = {"shape": (1024, 4, 256, 512), "dtype": "<f4", "windows": (64 * MIB,)}

@@ -34,7 +34,7 @@ from h5bound.conversion.summary import make_report
 from h5bound.conversion.write_store import judge_resumed, list_longest, write_store
 from h5bound.errors import shorten_tracebacks
 from h5bound.execution.cluster import check_scheduler
-from h5bound.execution.run import run_units, runs_on_threads
+from h5bound.execution.run import expect_threads, run_units, runs_on_threads
 from h5bound.execution.work import UnitResult
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
 from h5bound.planning.array_options import check_applied
@@ -286,7 +286,7 @@ def convert(
         check_external_files(store, scan.list_external_files())
         check_report(checked.report, store, [file.path, *scan.list_external_files()])
         check_applied(scan, settings)
-        plan = plan_store(scan, settings, limits, window=window_nbytes)
+        plan = plan_store(scan, settings, limits, window=window_nbytes, threads=expect_threads(checked.workers))
         check_visible(store, plan, checked.temporary, on_threads=runs_on_threads(scheduler))
         run = partial(
             run_units, sources=scan.sources, window=window_nbytes, workers=checked.workers, scheduler=scheduler,

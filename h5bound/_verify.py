@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from h5bound.conversion.provenance import describe_other_source, parse_provenance, read_provenance
 from h5bound.conversion.write_store import check_unchanged
 from h5bound.errors import OptionError, TargetError, naming, shorten_tracebacks
-from h5bound.execution.run import run_units, runs_on_threads
+from h5bound.execution.run import expect_threads, run_units, runs_on_threads
 from h5bound.planning.run_options import check_run
 from h5bound.planning.scan import scan_source
 from h5bound.planning.source_values import cut_units
@@ -138,7 +138,7 @@ def verify(
         check_report(checked.report, store, scan.list_external_files())
         other = describe_other_source(provenance, scan)
         with naming(other or "the settings of the store", OptionError, raising=TargetError):
-            plan = plan_store(scan, settings, limits, window=checked.window)
+            plan = plan_store(scan, settings, limits, window=checked.window, threads=expect_threads(checked.workers))
         with quiet_zarr():
             tree = read_tree(store)
             comparison = compare_tree(scan, plan, tree, provenance=provenance)

@@ -220,6 +220,11 @@ def count_threads() -> int:
     return int(size or dask.config.get("num_workers", None) or CPU_COUNT)
 
 
+def expect_threads(workers: int | None) -> int:
+    """Return how many threads share a window, as far as this process knows; on a cluster an estimate."""
+    return workers or count_threads() or CPU_COUNT
+
+
 def list_callbacks(own: Callback) -> list[tuple[Any, ...]]:
     """Return the callbacks of a run: its own, that of the lifecycles, and in the main thread those that are in force.
 

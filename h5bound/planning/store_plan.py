@@ -43,8 +43,8 @@ UNIT_NBYTES = 8 * 2**20
 MANY_UNITS = 100_000
 """Number of units above which units get larger: dask takes 0.1 ms and 1 KiB for each."""
 
-BOXES = 4
-"""Least number of boxes that fit into a window: two threads read one each while two others are written."""
+BOXES = 2
+"""Least number of boxes that fit into a window for each thread: one is read while another one is written."""
 
 UNIT_CHUNKS = 4096
 """Most chunks of a unit: each costs a few Python objects while it is read or written."""
@@ -84,8 +84,8 @@ class StorePlan:
     """Objects, links and attributes that are skipped."""
 
 
-def plan_store(scan: SourceScan, settings: Settings, limits: Limits, window: int) -> StorePlan:
-    """Return the plan of a whole store. `window` is the bytes between one open and its close."""
+def plan_store(scan: SourceScan, settings: Settings, limits: Limits, *, window: int, threads: int) -> StorePlan:
+    """Return the plan of a whole store. `window` is the bytes between one open and its close, which threads share."""
     arrays: list[ArrayPlan] = []
     skipped = list(scan.skipped)
     left = limits.max_chunks
@@ -100,7 +100,7 @@ def plan_store(scan: SourceScan, settings: Settings, limits: Limits, window: int
             continue
         left -= sum(len(plan.chunk_coords) for plan in plans)
         arrays += plans
-    arrays = plan_boxes(arrays, window)
+    arrays = plan_boxes(arrays, window, threads)
     for array in arrays:
         LOGGER.debug("%s: %s, %s", array.path, array.strategy, "; ".join(array.reasons) or "as it is stored")
     units = tuple(plan_units(arrays, window))
@@ -144,10 +144,10 @@ def choose_unit_nbytes(window: int, total: int) -> int:
     return min(max(UNIT_NBYTES, total // MANY_UNITS), max(window // 8, 1))
 
 
-def plan_boxes(arrays: Sequence[ArrayPlan], window: int) -> list[ArrayPlan]:
+def plan_boxes(arrays: Sequence[ArrayPlan], window: int, threads: int) -> list[ArrayPlan]:
     """Return the plans with the boxes in which they are read, and their chunks in the order of these boxes."""
     nbytes = choose_unit_nbytes(window, sum(int(chunk_nbytes(plan).sum()) for plan in arrays))
-    return [plan_boxes_of(plan, nbytes, window // BOXES) for plan in arrays]
+    return [plan_boxes_of(plan, nbytes, window // (BOXES * max(threads, 2))) for plan in arrays]
 
 
 def plan_boxes_of(plan: ArrayPlan, nbytes: int, limit: int) -> ArrayPlan:
