@@ -157,15 +157,15 @@ def count_decodes(source: Path, asked: Shape, window: int) -> float:
     count = 0
     decode, decode_all = filters.Decoder.decode, filters.Decoder.decode_all
 
-    def count_one(self: Any, *arguments: Any) -> None:
+    def count_one(self: Any, *arguments: Any) -> Any:
         nonlocal count
         count += 1
-        decode(self, *arguments)
+        return decode(self, *arguments)
 
-    def count_all(self: Any, encoded: Any, *arguments: Any) -> None:
+    def count_all(self: Any, encoded: Any, *arguments: Any) -> Any:
         nonlocal count
         count += len(encoded)
-        decode_all(self, encoded, *arguments)
+        return decode_all(self, encoded, *arguments)
 
     vars(filters)["Decoder"].decode, vars(filters)["Decoder"].decode_all = count_one, count_all
     with TemporaryDirectory(dir=source.parent) as folder:
