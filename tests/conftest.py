@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 from h5py import h5f
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 with suppress(ImportError):
     import hdf5plugin  # noqa: F401 - netCDF4 registers a Blosc filter that h5py cannot write with, so this one is registered first
+
+settings.register_profile("untimed", deadline=None)  # no test depends on the speed of the machine
+settings.load_profile("untimed")
 
 
 def open_objects() -> int:

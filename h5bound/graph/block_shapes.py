@@ -20,10 +20,13 @@ from h5bound.reports.text import cut
 MAX_BLOCKS = 1_000_000
 
 DEFAULT_NBYTES = 32 * 2**20
-"""Most bytes of a block by default. Larger ones are no faster (`docs/benchmarks.md`), and every thread holds some."""
+"""Most bytes of a block by default. Larger ones are hardly faster (`docs/benchmarks.md`), and every thread holds some."""
 
 BALANCE_NBYTES = 512 * 2**10
 """What one core reads and decodes in the half millisecond that dask spends on a block; 0.25 to 0.8 MB by filter."""
+
+BLOCK_CHUNKS = 100_000
+"""Most chunks of a block by default. Chunks that were never written take no bytes of a file, but HDF5's time for each."""
 
 MAX_SHOWN = 100
 """Characters of the option in an error."""
@@ -84,7 +87,7 @@ def plan_default_shape(shape: tuple[int, ...], chunks: tuple[int, ...], itemsize
         return tuple(max(length, 1) for length in shape)
     itemsize = max(itemsize, 1)
     nbytes = min(isqrt(BALANCE_NBYTES * prod(shape) * itemsize), DEFAULT_NBYTES)
-    return grow_chunks(shape, chunks, nbytes // itemsize)
+    return grow_chunks(shape, chunks, min(nbytes // itemsize, BLOCK_CHUNKS * prod(chunks)))
 
 
 def grow_chunks(shape: tuple[int, ...], chunks: tuple[int, ...], size: int) -> tuple[int, ...]:

@@ -15,8 +15,8 @@ import xarray as xr
 from dask.callbacks import Callback, normalize_callback
 from dask.diagnostics import Profiler
 
-import h5bound._convert as convert_module
 from h5bound import convert, verify
+from h5bound.conversion import spill
 from h5bound.conversion.transfer import TRANSFER
 from h5bound.execution import run
 from h5bound.execution.run import count_threads, runs_on_threads
@@ -145,7 +145,7 @@ def test_keys_are_written_long_before_all_is_read(source: Path, monkeypatch: pyt
         return act
 
     noting = replace(TRANSFER, read=noted("read", TRANSFER.read), use=noted("write", TRANSFER.use))
-    monkeypatch.setattr(convert_module, "TRANSFER", noting)
+    monkeypatch.setattr(spill, "TRANSFER", noting)
     convert(source, source.with_suffix(".zarr"), codecs="none", workers=2)
     assert events.count("read") == events.count("write") == 12
     assert events.index("write") < 8
