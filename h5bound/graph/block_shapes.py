@@ -20,13 +20,13 @@ from h5bound.reports.text import cut
 MAX_BLOCKS = 1_000_000
 
 DEFAULT_NBYTES = 32 * 2**20
-"""Most bytes of a block by default. Larger ones are hardly faster (`docs/benchmarks.md`), and every thread holds some."""
+"""Most bytes of a block by default. Larger ones are hardly faster (`docs/benchmarks.md`); each thread holds some."""
 
 BALANCE_NBYTES = 512 * 2**10
 """What one core reads and decodes in the half millisecond that dask spends on a block; 0.25 to 0.8 MB by filter."""
 
 BLOCK_CHUNKS = 100_000
-"""Most chunks of a block by default. Chunks that were never written take no bytes of a file, but HDF5's time for each."""
+"""Most chunks of a block by default. Chunks that were never written take no bytes, but HDF5 takes time for each."""
 
 MAX_SHOWN = 100
 """Characters of the option in an error."""
