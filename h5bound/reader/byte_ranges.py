@@ -122,19 +122,24 @@ class ContiguousReader:
         self._bytes = file_bytes
         self._shape, self._dtype, self._offset = dataset.shape, dataset.dtype, dataset.id.get_offset()
 
-    def read(self, region: Region) -> Block:
-        """Return a region that is not empty; a few scattered bytes are read by h5py."""
+    def read(self, region: Region, *, pooled: bool = False) -> Block:
+        """Return a region that is not empty; a few scattered bytes are read by h5py.
+
+        `pooled` is that of `new_block`.
+        """
         spans = self._plan(region)
         if spans is None:
             return read_through_h5py(self._dataset, region)
-        block, raw_view = new_block(tuple(s.stop - s.start for s in region), self._dtype)
+        block, raw_view = new_block(tuple(s.stop - s.start for s in region), self._dtype, pooled=pooled)
         try:
             read_spans(self._bytes, spans, raw_view)
         except DamagedError as error:
             raise CorruptChunkError(f"{name_of(self._dataset)}: {error}") from error
         return block
 
-    read_encoded = read  # nothing is encoded
+    def read_encoded(self, region: Region) -> Block:
+        """Return the region: nothing is encoded."""
+        return self.read(region, pooled=True)
 
     def check(self, region: Region) -> None:
         """Raise CorruptChunkError if the file ends before the end of a region that is not empty."""

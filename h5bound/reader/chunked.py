@@ -143,13 +143,13 @@ class ChunkedReader:
         """Take the chunk index that another reader has found, or leave it for others: `ChunkIndex` says how."""
         self._index.found = found
 
-    def read(self, region: Region) -> Block:
-        """Return a region that is not empty."""
+    def read(self, region: Region, *, pooled: bool = False) -> Block:
+        """Return a region that is not empty; `pooled` is that of `new_block`."""
         grid, file_bytes = self._grid, self._bytes
         if file_bytes is None:  # the file may be open for writing, and the dataset may have grown
             grid = ChunkGrid(self._dataset.shape, grid.chunks)
         self._index.note_access(grid, (region,))
-        block, raw_view = new_block(tuple(s.stop - s.start for s in region), self._dtype)
+        block, raw_view = new_block(tuple(s.stop - s.start for s in region), self._dtype, pooled=pooled)
         small = self._index.is_indexed and is_small(grid, region, self._decoder.nbytes)
         if small and isinstance(file_bytes, LocalFile):
             with suppress(DamagedError):  # read one by one, the error names the chunk
@@ -204,16 +204,16 @@ class ChunkedReader:
         """Return the encoded chunks of a region that is not empty, or the region itself where it is not larger."""
         grid, file_bytes = self._grid, self._bytes
         if file_bytes is None or not self._unfiltered_mask or is_small(grid, region, self._decoder.nbytes):
-            return self.read(region)
+            return self.read(region, pooled=True)
         self._index.note_access(grid, (region,), again=True)
         if not self._index.is_indexed:
-            return self.read(region)
+            return self.read(region, pooled=True)
         located = self._index.locate(grid, grid.box(region))
         offsets, nbytes, masks = located.T
         shape = tuple(s.stop - s.start for s in region)
         unfiltered = masks & self._unfiltered_mask == self._unfiltered_mask
         if (offsets < 0).any() or unfiltered.any() or nbytes.sum() > math.prod(shape) * self._dtype.itemsize:
-            return self.read(region)
+            return self.read(region, pooled=True)
         source = file_bytes.gather(map(tuple, located[:, :2].tolist()))
         parts = []
         for overlap, (offset, size, mask) in zip(grid.overlaps(region), located.tolist(), strict=True):
