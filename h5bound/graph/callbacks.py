@@ -22,7 +22,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from dask.callbacks import Callback
-from dask.task_spec import DataNode, Task, TaskRef
+from dask.task_spec import DataNode, GraphNode, Task, TaskRef
 
 from h5bound.graph.overwriting import list_leaves, prepare_writes
 from h5bound.graph.slices import narrow_reads
@@ -49,6 +49,8 @@ class _ComputeWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyp
 
     def _start(self, graph: dict[Key, Any]) -> None:
         self.register()  # again: dask loses registered callbacks when computes overlap in several threads
+        # what `dask.cache.Cache` puts in place of tasks
+        graph.update({key: DataNode(key, node) for key, node in graph.items() if not isinstance(node, GraphNode)})
         self._written[id(graph)] = prepare_writes(graph, partial(_find_block_readers, graph))
         several = [(source, windows) for source, windows in count_closes(graph) if windows.total() > 1]
         expected = [(find_session(source, source.key), windows) for source, windows in several]

@@ -94,7 +94,8 @@ def prepare_writes(
             targets, writes = _find_writes(graph) if files else ([], {})
             beside = _prepare_files([target for target in targets if target.variable.file in files], stack)
             both = readers.keys() & writes.keys()
-            dependents = reverse_dict({key: node.dependencies for key, node in graph.items()}) if both else {}
+            dependencies = {key: getattr(node, "dependencies", ()) for key, node in graph.items() if both}
+            dependents = reverse_dict(dependencies)
             for variable in both:
                 regions = {key: _find_region(list_leaves(graph[key])) for key in readers[variable]}
                 tasks = writes[variable]

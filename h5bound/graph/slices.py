@@ -12,7 +12,8 @@ those on a cluster, whose scheduler makes the graph.
 from __future__ import annotations
 
 import operator
-from itertools import pairwise
+from collections import Counter
+from itertools import chain, pairwise
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,30 +34,42 @@ SLICING = (getitem, operator.getitem)
 FUNCTION = 3
 """Position of the function among the arguments of `read_block`; the region is the last of them."""
 
+USERS = 2
+"""Most tasks that use a read which is narrowed: the slice and the close. Copies of an array may share reads."""
+
 
 def narrow_reads(graph: dict[Key, Any]) -> None:
-    """Narrow the reads of a graph that is about to run, and the slices behind them."""
-    prefetching = set()
-    for key, node in list(graph.items()):
-        sliced = _find_slice(node)
-        if sliced is None:
-            continue
-        block, part = sliced
+    """Narrow the reads of a graph that is about to run, and the slices behind them.
+
+    A narrowed read has a key of its own, since `dask.cache.Cache` keeps values by their keys.
+    """
+    found = [(key, node, *sliced) for key, node in graph.items() if (sliced := _find_slice(node)) is not None]
+    users = Counter(chain.from_iterable(node.dependencies for node in graph.values() if found))
+    renamed: dict[Key, Key] = {}
+    closes, prefetching = set(), set()
+    for key, node, block, part in found:
         read: Any = block if block.func is read_block else graph.get(block.args[0].key)
         places = plan_part(read.args[-1], part.args[1]) if getattr(read, "func", None) is read_block else None
-        if places is None:
+        if places is None or (read is not block and users[read.key] > USERS):
             continue
         region, index = places
-        narrowed = _with_arguments(read, *read.args[:-1], region)
         inner, *others = node.args
         inner = {**inner, part.key: _with_arguments(part, part.args[0], index)}
         if read is block:
-            inner[block.key] = narrowed
+            inner[block.key] = _with_arguments(read, *read.args[:-1], region)
         else:
-            graph[read.key] = narrowed
+            narrowed = Task((*read.key, str(region)), read_block, *read.args[:-1], region, _data_producer=True)
+            graph[narrowed.key] = narrowed
+            renamed[read.key] = narrowed.key
+            closes.add(block.args[1].key)
+            del graph[read.key]
+            others = [narrowed.ref() if isinstance(arg, TaskRef) and arg.key == read.key else arg for arg in others]
         graph[key] = _with_arguments(node, inner, *others)
         if isinstance(read.args[FUNCTION], PrefetchingRead):
             prefetching.add(read.args[FUNCTION])
+    for close in closes:
+        if isinstance(graph.get(close), Task):
+            graph[close] = graph[close].substitute(renamed)
     for function in prefetching:
         _announce_narrowed(graph, function)
 
@@ -92,8 +105,8 @@ def _with_arguments(task: Task, *arguments: Any) -> Task:
 def plan_part(region: object, index: object) -> tuple[Region, Index] | None:
     """Return the part of a region that an index of its block takes, with steps, and the same index counted from there.
 
-    Return None if it takes everything, if `region` is no tuple of slices, or if the index has other items than numbers,
-    slices and new axes. A block may have more axes than its region.
+    Return None if it takes everything, if `region` is no tuple of slices, if the index has other items than numbers,
+    slices and new axes, or if a number is out of range. A block may have more axes than its region.
 
     >>> plan_part((slice(1000, 2000), slice(0, 50)), (5, None, slice(10, 0, -3)))
     ((slice(1005, 1006, None), slice(1, 11, 3)), (0, None, slice(None, None, -1)))
@@ -107,9 +120,12 @@ def plan_part(region: object, index: object) -> tuple[Region, Index] | None:
         if axis is None:
             places.append(item)
             continue
-        if not isinstance(item, (slice, Integral)):
+        if type(item) is bool or not isinstance(item, (slice, Integral)):
             return None
-        taken = range(axis.start, axis.stop)[cast("Any", item)]
+        try:
+            taken = range(axis.start, axis.stop)[cast("Any", item)]
+        except IndexError:
+            return None
         if isinstance(taken, range):
             first, last = sorted((taken[0], taken[-1])) if taken else (axis.start, axis.start - 1)
             step = abs(taken.step) if last > first else 1

@@ -12,6 +12,7 @@ import dask.array as da
 import h5py
 import numpy as np
 import pytest
+from dask.callbacks import Callback
 from dask.distributed import Client, LocalCluster
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,6 +124,46 @@ def test_blocks_that_are_needed_whole_are_read_once_and_whole(path: Path) -> Non
     np.testing.assert_array_equal(array[5].compute(optimize_graph=False), VALUES[5])
 
 
+@pytest.mark.parametrize("rows", [500, 2000])
+def test_copies_of_an_array_that_share_reads_have_the_same_values(path: Path, rows: int) -> None:
+    array = from_hdf5(path, "contiguous", chunks=(rows, 1250))[:rows]
+    parts = [dask.optimize(part)[0] for part in (array[5], array[3:5], array)]
+    for found in (
+        dask.compute(*parts),
+        dask.compute(array[5], array[3:5], array.to_delayed()[0, 0]),
+    ):
+        for values, wanted in zip(found, (VALUES[5], VALUES[3:5], VALUES[:rows]), strict=True):
+            np.testing.assert_array_equal(values, wanted)
+
+
+@pytest.mark.parametrize("rows", [500, 2000])
+def test_a_cache_of_dask_keeps_parts_and_whole_blocks_apart(path: Path, rows: int) -> None:
+    with Kept():
+        for name in ("contiguous", "tiny", "gzip"):
+            array = from_hdf5(path, name, chunks=(rows, 100))
+            for index in (np.s_[5::1000], np.s_[3:2000:1000], np.s_[:], np.s_[7], np.s_[2:4]):
+                np.testing.assert_array_equal(array[index].compute(), VALUES[:, : array.shape[1]][index])
+        with h5py.File("kept.h5", "w", driver="core", backing_store=False) as file:
+            for name in "ab":
+                target = file.create_dataset(name, array.shape, array.dtype)
+                da.store(array * 2, target)
+                np.testing.assert_array_equal(target, VALUES[:, :100] * 2)
+
+
+class Kept(Callback):  # type: ignore[misc]  # dask's Callback is untyped
+    """Keep all values, as `dask.cache.Cache` does with those that are expensive."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._values: dict[Any, Any] = {}
+
+    def _start(self, graph: dict[Any, Any]) -> None:
+        graph.update({key: self._values[key] for key in graph.keys() & self._values})
+
+    def _posttask(self, key: Any, value: Any, *_: object) -> None:
+        self._values[key] = value
+
+
 def test_a_resource_is_read_in_whole_blocks(tmp_path: Path) -> None:
     reader = FileReader(tmp_path / "log")
     array = from_resource(reader, reader.read_block, chunks=((2, 2), (3,)), dtype="int64")
@@ -144,6 +185,12 @@ def test_slices_on_a_cluster_have_the_same_values(path: Path) -> None:
     with LocalCluster(n_workers=1, processes=False, dashboard_address=":0") as cluster, Client(cluster):
         array = from_hdf5(path, "contiguous", chunks=BLOCK)
         np.testing.assert_array_equal(array[490:510:-1, 3].compute(), VALUES[490:510:-1, 3])
+
+
+def test_what_selects_no_part_of_a_block_is_left_to_numpy() -> None:
+    region = (slice(10, 20), slice(0, 5))
+    for index in ((True, slice(0, 2)), (7, 7), (..., 3), ([1, 2], 3), "name", 3):
+        assert plan_part(region, index) is None
 
 
 @given(st.data())
