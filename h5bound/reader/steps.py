@@ -44,4 +44,9 @@ def join_steps(read: Callable[[Region], Block], region: Region, parts: list[Regi
     if len(parts) > 1:
         taken[axis] = slice(None)
     blocks = [read(part)[tuple(taken)] for part in parts]
-    return np.concatenate(blocks, axis)  # also one: a view would keep the whole
+    if len(blocks) == 1:
+        return blocks[0].copy()  # a view would keep the whole
+    shape = list(blocks[0].shape)
+    shape[axis] = len(blocks)
+    # without `out` the byte order, the places of fields and the metadata of the type get lost
+    return np.concatenate(blocks, axis, out=np.empty(shape, blocks[0].dtype))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -32,6 +32,23 @@ def test_any_steps_give_the_same_values(data: st.DataObject) -> None:
     block = join_steps(values.__getitem__, region, parts=parts, axis=axis)
     np.testing.assert_array_equal(block, values[region])
     assert all(s.step is None for part in parts for s in part)
+
+
+PADDED: Any = {"names": ["a", "b"], "formats": ["i1", ">f8"], "offsets": [0, 8], "itemsize": 24}
+
+
+@pytest.mark.parametrize("dtype", [">f8", np.dtype(PADDED), h5py.string_dtype("utf-8", 6), h5py.string_dtype()])
+@pytest.mark.parametrize("skipped", [1, 1 << 20])
+def test_steps_leave_the_type_as_it_is(monkeypatch: pytest.MonkeyPatch, dtype: Any, skipped: int) -> None:
+    monkeypatch.setattr(steps, "SKIPPED_NBYTES", skipped)
+    values = np.zeros((9, 4), dtype)
+    region = (slice(0, 9, 4), slice(1, 3))
+    parts, axis = split_steps(region, values.shape, unit=(1, 1), itemsize=8)
+    block = join_steps(values.__getitem__, region, parts=parts, axis=axis)
+    assert block.shape == (3, 2)
+    assert block.dtype == values.dtype
+    assert block.dtype.metadata == values.dtype.metadata
+    assert block.base is None
 
 
 def test_chunks_between_are_not_read(tmp_path: Path) -> None:
