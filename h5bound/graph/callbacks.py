@@ -92,7 +92,8 @@ def _find_block_readers(graph: Mapping[Key, Any]) -> dict[VariablePath, set[Key]
     readers: dict[VariablePath, set[Key]] = defaultdict(set)
     for key, node in graph.items():
         for opens in files.keys() & node.dependencies:
-            for name in {getattr(leaf, "path", None) for leaf in list_leaves(node)}:  # of a dataset
+            # of a dataset; a variable of netCDF4 raises KeyError for names that its class has not
+            for name in {getattr(leaf, "path", "") for leaf in list_leaves(node) if hasattr(type(leaf), "path")}:
                 readers[VariablePath(files[opens], str(name))].add(key)
     return readers
 
