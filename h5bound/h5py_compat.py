@@ -49,6 +49,17 @@ def read_file_end(file: h5f.FileID) -> int | None:
     return call_getter("H5Fget_eoa", file, ctypes.c_uint64)
 
 
+def has_cache_image(file: h5f.FileID) -> bool:
+    """Return whether metadata of a file is in an image of HDF5's cache, and perhaps stale at its own addresses."""
+    library = find_library()
+    if library is None or not hasattr(library, "H5Fget_mdc_image_info"):
+        return False  # HDF5 before 1.10 refuses such files
+    address, size = ctypes.c_uint64(), ctypes.c_uint64()
+    with phil:
+        status = library.H5Fget_mdc_image_info(ctypes.c_int64(file.id), ctypes.byref(address), ctypes.byref(size))
+    return status < 0 or size.value > 0
+
+
 def read_address(dataset: h5d.DatasetID) -> int | None:
     """Return the address of the object header of a dataset; None if HDF5 cannot be asked.
 

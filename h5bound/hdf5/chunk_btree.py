@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from h5py import h5f, h5fd, h5i
 
-from h5bound.h5py_compat import READ_ERRORS, call_getter, read_address
+from h5bound.h5py_compat import READ_ERRORS, call_getter, has_cache_image, read_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def read_btree(dataset: h5d.DatasetID, grid: ChunkGrid) -> ListedChunks | None:
     file = h5i.get_file_id(dataset)
     plist = file.get_create_plist()
     plain = file.get_access_plist().get_driver() == h5fd.SEC2 and file.get_intent() == h5f.ACC_RDONLY
-    if not plain or plist.get_userblock() or plist.get_sizes() != (8, 8):
+    if not plain or plist.get_userblock() or plist.get_sizes() != (8, 8) or has_cache_image(file):
         return None
     descriptor, half = file.get_vfd_handle(), call_getter("H5Pget_istore_k", plist)
     address = read_address(dataset)

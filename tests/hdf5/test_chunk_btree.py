@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
+import struct
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pytest
+from h5py import h5f, h5p
 
 from h5bound.chunk_grid import ChunkGrid
-from h5bound.h5py_compat import READ_ERRORS, read_address
+from h5bound.h5py_compat import READ_ERRORS, find_library, read_address
 from h5bound.hdf5.chunk_btree import ListedChunks, read_btree
 from h5bound.hdf5.chunk_index import list_chunks
+from h5bound.reader.dataset_reader import DatasetReader
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,3 +118,27 @@ def test_a_damaged_header_is_no_other_tree(tmp_path: Path) -> None:
         except (*READ_ERRORS, AttributeError):  # it cannot be opened, or is no dataset
             continue
         assert read is None or listed is None or same(read, listed)
+
+
+def test_an_image_of_the_cache_is_not_passed_by(tmp_path: Path) -> None:
+    """HDF5 then reads nodes from the image: those at their own addresses are of an earlier state."""
+    library = find_library()
+    assert library is not None
+    path = tmp_path / "a.h5"
+    create, access = h5p.create(h5p.FILE_CREATE), h5p.create(h5p.FILE_ACCESS)
+    create.set_file_space_strategy(h5f.FSPACE_STRATEGY_PAGE, False, 1)  # with a superblock that can name an image
+    file = h5py.File(h5f.create(bytes(path), h5f.ACC_EXCL, create, access))
+    file.create_dataset("x", (4000,), "<i4", chunks=(10,), maxshape=(None,))[:200] = 1
+    file.close()
+    access.set_libver_bounds(h5f.LIBVER_V110, h5f.LIBVER_LATEST)
+    config = struct.pack("@i??i", 1, True, False, -1)  # H5AC_cache_image_config_t
+    assert library.H5Pset_mdc_image_config(ctypes.c_int64(access.id), config) >= 0
+    file = h5py.File(h5f.open(bytes(path), h5f.ACC_RDWR, access))
+    file["x"][200:] = 2
+    file.close()
+    assert b"MDCI" in path.read_bytes()
+    expected = np.repeat([1, 2], [200, 3800])
+    with h5py.File(path) as file:
+        reader = DatasetReader(file["x"])
+        np.testing.assert_array_equal(reader.read((slice(0, 4000),)), expected)
+        reader.close()
