@@ -30,9 +30,12 @@ NBYTES = 64
 class CountedFile:
     """A file whose blocks are counted while they are in memory."""
 
-    dtype, shape, ndim = np.dtype(float), (BLOCKS, NBYTES // 8), 2
+    dtype, ndim = np.dtype(float), 2
     live = peak = 0
     lock = threading.Lock()
+
+    def __init__(self, blocks: int) -> None:
+        self.shape = blocks, NBYTES // 8
 
     def open(self) -> None: ...
     def close(self) -> None: ...
@@ -63,7 +66,7 @@ class Sink:
 
 
 OPERATIONS: dict[str, Callable[[da.Array], da.Array]] = {
-    "mean of blocks": lambda x: x.rechunk({0: FILES}).map_blocks(lambda b: b.mean(axis=0), drop_axis=0, dtype=float),
+    "mean of blocks": lambda x: x.rechunk({0: -1}).map_blocks(lambda b: b.mean(axis=0), drop_axis=0, dtype=float),
     "anomalies": lambda x: x - x.mean(axis=0),
     "climatology": lambda x: da.stack([x[month::12].mean(axis=0) for month in range(12)]),
 }
@@ -77,18 +80,18 @@ READERS: dict[str, dict[str, Any] | None] = {
 }
 
 
-def open_array(options: dict[str, Any] | None) -> da.Array:
-    """Return the array of a new file."""
-    file = CountedFile()
+def open_array(options: dict[str, Any] | None, blocks: int) -> da.Array:
+    """Return the array of a new file; None for `from_array`."""
+    file = CountedFile(blocks)
     if options is None:
         return da.from_array(file, chunks=(1, NBYTES // 8))
-    return from_resource(file, file.read, chunks=((1,) * BLOCKS, (NBYTES // 8,)), dtype=float, **options)
+    return from_resource(file, file.read, chunks=((1,) * blocks, (NBYTES // 8,)), dtype=float, **options)
 
 
-def count_live(reader: str, operation: str) -> int:
+def count_live(options: dict[str, Any] | None, operation: str, *, files: int = FILES, blocks: int = BLOCKS) -> int:
     """Return the most blocks in memory while the result of an operation is stored."""
     CountedFile.live = CountedFile.peak = 0
-    result = OPERATIONS[operation](da.stack([open_array(READERS[reader]) for _ in range(FILES)]))
+    result = OPERATIONS[operation](da.stack([open_array(options, blocks) for _ in range(files)]))
     da.store(result, Sink(), lock=False)
     return CountedFile.peak
 
@@ -96,10 +99,10 @@ def count_live(reader: str, operation: str) -> int:
 def compare_live() -> dict[str, float]:
     """Return how many times the blocks of `from_array` each reader has in memory, by operation and reader."""
     return {
-        f"{operation}, {reader}": round(count_live(reader, operation) / count_live("from_array", operation), 2)
+        f"{operation}, {reader}": round(count_live(options, operation) / count_live(None, operation), 2)
         for operation in OPERATIONS
-        for reader in READERS
-        if READERS[reader] is not None
+        for reader, options in READERS.items()
+        if options is not None
     }
 
 
@@ -107,9 +110,9 @@ def main() -> None:
     """Read the command line and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cluster", action="store_true", help="on a worker of two threads, not on two threads")
-    options = parser.parse_args()
+    arguments = parser.parse_args()
     with ExitStack() as stack:
-        if options.cluster:
+        if arguments.cluster:
             from distributed import Client, LocalCluster
 
             cluster = LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0")
@@ -119,7 +122,7 @@ def main() -> None:
             stack.enter_context(dask.config.set(scheduler="threads", num_workers=2))
         print("| | " + " | ".join(READERS) + " |\n|---|" + "---|" * len(READERS))
         for operation in OPERATIONS:
-            counts = (str(count_live(reader, operation)) for reader in READERS)
+            counts = (str(count_live(options, operation)) for options in READERS.values())
             print(f"| {operation} | " + " | ".join(counts) + " |", flush=True)
 
 

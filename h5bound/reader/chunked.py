@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from h5py import h5d
@@ -14,11 +12,12 @@ from h5py import h5d
 from h5bound.buffers import Block, Bytes, DamagedError, Region, bytes_of, new_block, raw_dtype, reuse_freed
 from h5bound.chunk_grid import ChunkGrid, Overlap, cut_batches, cut_boxes
 from h5bound.codecs.filters import make_decoder
-from h5bound.errors import CorruptChunkError, UnsupportedError
+from h5bound.errors import UnsupportedError
 from h5bound.files.local import LocalFile
 from h5bound.hdf5.chunk_index import INDEXING, REMOTE_INDEXING, ChunkIndex
 from h5bound.hdf5.dataset import read_edge_unfiltered, read_filters
 from h5bound.reader.byte_ranges import plan_spans, read_spans
+from h5bound.reader.encoded import ChunkInMemory, EncodedBlock, EncodedChunk, corrupt
 from h5bound.reader.small_chunks import is_small, read_small_chunks
 from h5bound.reader.via_h5py import name_of, read_through_h5py
 
@@ -28,8 +27,7 @@ if TYPE_CHECKING:
     import h5py
     from h5py import h5p
 
-    from h5bound.codecs.filters import Decoder
-    from h5bound.files.protocols import FileBytes, Readable
+    from h5bound.files.protocols import FileBytes
     from h5bound.hdf5.chunk_index import Tables
 
 
@@ -38,78 +36,6 @@ REQUEST_NBYTES = 64 << 20
 
 REQUEST_CHUNKS = 4096
 """Most chunks that are located, and requested from a server, at once."""
-
-
-class EncodedChunk(NamedTuple):
-    """The place of the encoded bytes of one chunk."""
-
-    source: Readable
-    offset: int
-    """Bytes from the start of the source."""
-    nbytes: int
-    """Encoded bytes."""
-    mask: int
-    """Filter mask: bit i says that filter i was not applied."""
-
-
-class ChunkInMemory:
-    """The encoded bytes of one chunk that HDF5 has read."""
-
-    def __init__(self, encoded: bytes) -> None:
-        self._encoded = np.frombuffer(encoded, np.uint8)
-
-    def read(self, _offset: int, _nbytes: int) -> Bytes:
-        """Return all bytes."""
-        return self._encoded
-
-    def read_into(self, _offset: int, out: Bytes) -> None:
-        """Copy all bytes."""
-        out[:] = self._encoded
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EncodedBlock:
-    """A block as the encoded bytes of its chunks. It takes less memory than the block and does not need the file."""
-
-    name: str
-    """Dataset and file, as errors name them."""
-    decoder: Decoder
-    chunk_shape: tuple[int, ...]
-    """Shape of a chunk in elements."""
-    dtype: np.dtype[np.generic]
-    shape: tuple[int, ...]
-    """Shape of the block in elements."""
-    parts: tuple[tuple[Overlap, int, Bytes], ...]
-    """For each chunk: its overlap with the block, its filter mask, its encoded bytes."""
-    lock: threading.Lock = field(default_factory=threading.Lock, init=False)
-    """Held while a codec may write to the encoded bytes."""
-
-    def decode(self) -> Block:
-        """Return the block; raise CorruptChunkError if a chunk does not decode to its declared size."""
-        block, raw_view = new_block(self.shape, self.dtype)
-        scratch: Block | None = None
-        for overlap, mask, encoded in self.parts:
-            target = raw_view[overlap.in_block]
-            whole = target.shape == self.chunk_shape and target.flags.c_contiguous
-            if not whole and scratch is None:
-                scratch = np.empty(self.chunk_shape, raw_view.dtype)
-            out = target if whole or scratch is None else scratch
-            try:
-                with self.lock:
-                    self.decoder.decode(encoded, bytes_of(out), mask)
-            except DamagedError as error:
-                raise corrupt(self.name, overlap, error) from error
-            if out is scratch:
-                target[...] = scratch[overlap.in_chunk]
-        return block
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return np.asarray, (self.decode(),)
-
-
-def corrupt(name: str, overlap: Overlap, error: DamagedError) -> CorruptChunkError:
-    """Return the error that says which chunk of which dataset is damaged."""
-    return CorruptChunkError(f"{name}, chunk at {overlap.origin}: {error}")
 
 
 class ChunkedReader:

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from h5bound.files.protocols import FileBytes
     from h5bound.hdf5.chunk_index import Tables
     from h5bound.reader.allocation_guard import Guard
-    from h5bound.reader.chunked import ChunkedReader, EncodedBlock
+    from h5bound.reader.chunked import ChunkedReader
+    from h5bound.reader.encoded import EncodedBlock
 
     _Parts = tuple[h5py.Dataset, ChunkedReader | ContiguousReader | None, Guard | None]
 

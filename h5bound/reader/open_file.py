@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from h5bound.files.file_state import FileState
     from h5bound.files.protocols import FileBytes
     from h5bound.hdf5.chunk_index import Tables
-    from h5bound.reader.chunked import EncodedBlock
     from h5bound.reader.dataset_reader import DatasetReader
+    from h5bound.reader.encoded import EncodedBlock
 
 
 @dataclass(frozen=True, slots=True)

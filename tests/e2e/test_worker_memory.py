@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -15,6 +16,7 @@ from h5bound.graph.clusters import largest_window
 from tests.support.recorder import Log, count_files
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 WITHOUT_SPILLING = {"distributed.worker.memory.target": False, "distributed.worker.memory.spill": False}
@@ -24,6 +26,13 @@ def write_ones(path: Path, blocks: int) -> None:
     """Write a dataset of blocks of 4 MB, which take no room in the file."""
     with h5py.File(path, "w") as file:
         file.create_dataset("x", (blocks, 1000, 1000), "f4", chunks=(1, 1000, 1000), fillvalue=1)
+
+
+@contextmanager
+def one_worker(**options: Any) -> Iterator[tuple[Any, Client]]:
+    """Yield a cluster of one worker, and its client."""
+    with LocalCluster(n_workers=1, dashboard_address=":0", **options) as cluster, Client(cluster) as client:
+        yield cluster, client
 
 
 def spilled_nbytes(dask_worker: Any) -> int:
@@ -36,10 +45,7 @@ def test_a_compute_larger_than_the_memory_of_its_worker_ends(tmp_path: Path, set
     write_ones(tmp_path / "a.h5", 100)
     with (
         dask.config.set({**settings, "distributed.worker.memory.terminate": False}),
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=True, memory_limit="300 MB", dashboard_address=":0"
-        ) as cluster,
-        Client(cluster) as client,
+        one_worker(threads_per_worker=2, processes=True, memory_limit="300 MB") as (_, client),
     ):
         array = from_hdf5(tmp_path / "a.h5", "x", chunks=(1, 1000, 1000), window="1 GiB")
         assert client.compute((array + 1).sum()).result(timeout=120) == 2 * array.size
@@ -53,12 +59,7 @@ def test_a_window_is_at_most_a_quarter_of_the_memory_of_the_smallest_worker(
     log = Log(tmp_path / "log")
     count_files(monkeypatch, log)
     array = from_hdf5(tmp_path / "a.h5", "x", chunks=(1, 1000, 1000))
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, processes=False, memory_limit="8 GB", dashboard_address=":0"
-        ) as cluster,
-        Client(cluster),
-    ):
+    with one_worker(threads_per_worker=1, processes=False, memory_limit="8 GB") as (cluster, _):
         assert largest_window(travelled=True) == largest_window(travelled=False) == 2_000_000_000
         cluster.scheduler.workers.values()[0].memory_limit = 32_000_000
         assert largest_window(travelled=True) == 8_000_000
@@ -76,10 +77,7 @@ def test_a_block_that_a_worker_cannot_keep_is_read_after_the_close(
     array = from_hdf5(tmp_path / "a.h5", "x", chunks=(1, 1000, 1000))
     short = iter([False, True, False, True])
     monkeypatch.setattr(tasks, "is_short_of_memory", lambda: next(short))
-    with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
-        Client(cluster),
-    ):
+    with one_worker(threads_per_worker=1, processes=False):
         log.clear()
         assert array.sum().compute() == array.size
     assert log.order() == ["open", "read", "read", "close", *["open", "read", "close"] * 2]

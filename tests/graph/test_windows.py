@@ -2,118 +2,52 @@
 
 from __future__ import annotations
 
-import threading
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import dask
-import dask.array as da
 import dask.system
 import h5py
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
+from bench.live_blocks import NBYTES, OPERATIONS, count_live
 from h5bound import from_hdf5, from_resource
 from h5bound.hdf5 import chunk_index
 from tests.support.recorder import FileReader, Log, count_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
 MiB = 2**20
 FILES, BLOCKS = 12, 32
 
 
-class Counted:
-    """A file, and a dataset of it, whose blocks are counted while they are in memory."""
-
-    dtype = np.dtype(float)
-    shape = (BLOCKS, 8)
-    ndim = 2
-    live = peak = 0
-    lock = threading.Lock()
-
-    def open(self) -> None: ...
-    def close(self) -> None: ...
-
-    def __dask_tokenize__(self) -> int:
-        return id(self)
-
-    def read(self) -> Any:
-        block = np.ones((1, 8))
-        self.count(1)
-        weakref.finalize(block, self.count, -1)
-        return block
-
-    def __getitem__(self, _region: object) -> Any:
-        return self.read()
-
-    @classmethod
-    def count(cls, step: int) -> None:
-        with cls.lock:
-            cls.live += step
-            cls.peak = max(cls.peak, cls.live)
+def count(options: dict[str, Any] | None, operation: str) -> int:
+    return count_live(options, operation, files=FILES, blocks=BLOCKS)
 
 
-class Sink:
-    """A target that keeps nothing."""
-
-    def __setitem__(self, region: object, block: object) -> None: ...
-
-
-def mean_of_blocks(x: da.Array) -> da.Array:
-    return x.rechunk({0: FILES}).map_blocks(lambda block: block.mean(axis=0), drop_axis=0, dtype=float)
-
-
-COMBINED: dict[str, Callable[[da.Array], da.Array]] = {
-    "mean of blocks": mean_of_blocks,
-    "anomalies": lambda x: x - x.mean(axis=0),
-    "climatology": lambda x: da.stack([x[month::12].mean(axis=0) for month in range(12)]),
-}
-
-
-def count_live(
-    make: Callable[[Counted], da.Array], combine: Callable[[da.Array], da.Array], threads: int | None
-) -> int:
-    """Return the most blocks in memory while blocks of several files are combined and stored; None for a cluster."""
-    Counted.live = Counted.peak = 0
-    result = combine(da.stack([make(Counted()) for _ in range(FILES)]))
-    with dask.config.set({} if threads is None else {"scheduler": "threads", "num_workers": threads}):
-        da.store(result, Sink(), lock=False)
-    return Counted.peak
-
-
-@pytest.mark.parametrize("options", [{"window": 64}, {"barrier": False}], ids=str)
-@pytest.mark.parametrize("combine", COMBINED.values(), ids=COMBINED)
+@pytest.mark.parametrize("options", [{"window": NBYTES}, {"barrier": False}], ids=str)
+@pytest.mark.parametrize("operation", OPERATIONS)
 def test_blocks_of_several_files_are_read_in_the_order_in_which_they_are_combined(
-    combine: Callable[[da.Array], da.Array], options: dict[str, Any]
+    operation: str, options: dict[str, Any]
 ) -> None:
-    def from_file(file: Counted) -> da.Array:
-        return from_resource(file, file.read, chunks=((1,) * BLOCKS, (8,)), dtype=float, **options)
-
-    expected = count_live(lambda file: da.from_array(file, chunks=(1, 8)), combine, 2)
-    assert count_live(from_file, combine, 2) <= 2 * expected
+    with dask.config.set(scheduler="threads", num_workers=2):
+        assert count(options, operation) <= 2 * count(None, operation)
 
 
-@pytest.mark.parametrize("options", [{"window": 64}, {"barrier": False}], ids=str)
+@pytest.mark.parametrize("options", [{"window": NBYTES}, {"barrier": False}], ids=str)
 def test_a_cluster_combines_blocks_of_several_files_in_the_same_order(options: dict[str, Any]) -> None:
-    def from_file(file: Counted) -> da.Array:
-        return from_resource(file, file.read, chunks=((1,) * BLOCKS, (8,)), dtype=float, **options)
-
     with (
         LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
-        assert count_live(from_file, mean_of_blocks, None) <= 4 * FILES
+        assert count(options, "mean of blocks") <= 4 * FILES
 
 
 def test_windows_hold_their_blocks_of_each_file_only() -> None:
-    def from_file(file: Counted) -> da.Array:
-        return from_resource(file, file.read, chunks=((1,) * BLOCKS, (8,)), dtype=float, window=4 * 64)
-
-    assert count_live(from_file, mean_of_blocks, 2) <= FILES * 4 + 12
+    with dask.config.set(scheduler="threads", num_workers=2):
+        assert count({"window": 4 * NBYTES}, "mean of blocks") <= FILES * 4 + 12
 
 
 def test_a_compute_of_a_prepared_graph_that_failed_can_be_repeated(tmp_path: Path) -> None:

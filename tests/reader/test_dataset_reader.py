@@ -23,8 +23,8 @@ from h5py import h5d, h5p, h5s, h5t
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.files.local import LocalFile
 from h5bound.reader import chunked, small_chunks
-from h5bound.reader.chunked import EncodedBlock
 from h5bound.reader.dataset_reader import DatasetReader
+from h5bound.reader.encoded import EncodedBlock
 from tests.support.readers import GZIP, VALUES, check, check_all, decode_later, opened
 from tests.support.strategies import leave_edges_unfiltered
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from h5bound.reader.chunked import EncodedBlock
 from h5bound.reader.dataset_reader import DatasetReader
+from h5bound.reader.encoded import EncodedBlock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
