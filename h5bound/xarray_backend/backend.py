@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
@@ -207,7 +208,11 @@ def _walk(group: h5netcdf.Group, path: PurePosixPath) -> Iterator[PurePosixPath]
 
 
 def _decode(store: Store, decoders: Mapping[str, Any]) -> xr.Dataset:
-    """Return the dataset of a group as xarray decodes it, with the values of small dimension coordinates loaded."""
+    """Return the dataset of a group as xarray decodes it, with the values of small dimension coordinates loaded.
+
+    Values without dimensions are loaded too, unless each would be a request: as coordinates they are written again with
+    a variable that is added to the file, and xarray reads them only when netCDF4 has opened it for writing.
+    """
     dataset = StoreBackendEntrypoint().open_dataset(store, **decoders)
     dataset.set_close(partial(suspend_session, store.options.source.key))
     if store.options.source.remote:
@@ -215,6 +220,9 @@ def _decode(store: Store, decoders: Mapping[str, Any]) -> xr.Dataset:
     for name, variable in dataset.variables.items():
         if variable.dims == (name,) and variable.nbytes <= MAX_LOADED:
             variable.load()
+        elif not variable.dims and not store.options.source.remote:
+            with suppress(Exception):  # whoever reads it meets the error
+                variable.load()
     return dataset
 
 

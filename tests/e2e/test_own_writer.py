@@ -186,6 +186,27 @@ def test_coordinates_are_written_again_while_other_variables_are_computed_from_t
     np.testing.assert_array_equal(read(path, "lat"), VALUES + 1)
 
 
+@pytest.mark.parametrize("reading", [{"chunks": {}}, {"chunks": {}, "decode_cf": False}], ids=str)
+@pytest.mark.parametrize("writer", [*WRITERS, None])
+def test_coordinates_without_dimensions_are_written_again(path: Path, writer: Any, reading: dict[str, Any]) -> None:
+    scalars = {
+        "height": ((), 2.0),
+        "time": ((), np.datetime64("2020-01-01T12", "ns")),
+        "flag": ((), np.int8(3)),
+        "site": ((), "Åre"),
+        "angle": ((), np.float32(0.5), {"units": "degrees"}),
+    }
+    xr.Dataset(coords=scalars).to_netcdf(path, mode="a", engine="h5netcdf")
+    with h5py.File(path, "r+") as file:
+        file["a"].attrs["coordinates"] = "height time flag site angle"
+    before = {name: read(path, name).tolist() for name in scalars}
+    dataset = xr.open_dataset(path, engine="h5bound", **reading)
+    dataset["c"] = dataset.a * 2
+    dataset[["c"]].to_netcdf(path, mode="a", engine=writer)
+    assert (read(path, "c") == VALUES * 2).all()
+    assert {name: read(path, name).tolist() for name in scalars} == before
+
+
 def test_two_variables_are_not_exchanged_but_may_be_in_another_group(path: Path) -> None:
     xr.Dataset({"b": (("t", "x"), -VALUES)}).to_netcdf(path, mode="a", engine="h5netcdf")
     exchanged = xr.open_dataset(path, engine="h5bound", chunks={"t": 4}).rename(a="b", b="a")
