@@ -24,14 +24,16 @@ from dask.task_spec import DataNode, Task
 
 from h5bound.errors import SourceChangedError
 from h5bound.files.beside import OTHER_WRITER, is_written_here, reading_beside
+from h5bound.graph.same_data import find_places, identify_file, open_written
 from h5bound.graph.targets import find_target
 from h5bound.h5py_compat import find_writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+    from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
 
     from dask.typing import Key
 
+    from h5bound.graph.same_data import Places
     from h5bound.graph.targets import Target, VariablePath
 
 STORE_KEY = "store-map"
@@ -90,16 +92,19 @@ def prepare_writes(
     with ExitStack() as stack:
         if any(STORE_KEY in str(key[0] if isinstance(key, tuple) else key) for key in graph):
             readers = find_readers()
-            files = {variable.file for variable in readers}
-            targets, writes = _find_writes(graph) if files else ([], {})
-            beside = _prepare_files([target for target in targets if target.variable.file in files], stack)
-            both = readers.keys() & writes.keys()
-            dependencies = {key: getattr(node, "dependencies", ()) for key, node in graph.items() if both}
-            dependents = reverse_dict(dependencies)
-            for variable in both:
+            names: dict[Hashable, list[VariablePath]] = defaultdict(list)  # what is read of each file
+            for variable in readers:
+                names[identify_file(variable.file)].append(variable)
+            targets, writes = _find_writes(graph) if names else ([], {})
+            beside = _prepare_files([target for target in targets if identify_file(target.variable.file) in names])
+            for variable in (variable for file in beside for variable in names[file]):
+                stack.enter_context(reading_beside(variable.file))
+            overwritten = _find_overwritten(names, writes)
+            nodes = graph.items() if overwritten else ()
+            dependents = reverse_dict({key: getattr(node, "dependencies", ()) for key, node in nodes})
+            for variable, tasks in overwritten.items():
                 regions = {key: _find_region(list_leaves(graph[key])) for key in readers[variable]}
-                tasks = writes[variable]
-                if variable.file in beside:
+                if identify_file(variable.file) in beside:
                     if not (_all_precede(regions, tasks, dependents) or load(variable)):
                         raise _overwritten(variable, "load them first, write with engine='h5netcdf', or write to")
                 elif not _are_ordered(regions, tasks, dependents):
@@ -107,8 +112,31 @@ def prepare_writes(
         return stack.pop_all()
 
 
-def _prepare_files(targets: Iterable[Target], stack: ExitStack) -> set[str]:
-    """Return the files that netCDF4 writes; let them be read beside it until `stack` is closed.
+def _find_overwritten(
+    readers: Mapping[Hashable, list[VariablePath]], writes: Mapping[VariablePath, Mapping[Key, Write]]
+) -> dict[VariablePath, dict[Key, Write]]:
+    """Return the variables that are read, by file, of which tasks overwrite data, with these tasks."""
+    files: dict[Hashable, list[VariablePath]] = defaultdict(list)
+    for target in writes:
+        files[identify_file(target.file)].append(target)
+    found: dict[VariablePath, dict[Key, Write]] = defaultdict(dict)
+    for identity in files.keys() & readers.keys():
+        written: dict[Hashable, list[tuple[VariablePath, Places]]] = defaultdict(list)
+        with open_written(files[identity][0].file) as file:
+            for target in files[identity]:
+                places = find_places(file, target.path)
+                for place in places:
+                    written[place].append((target, places))
+            for variable in readers[identity]:
+                places = find_places(file, variable.path)
+                for target, same in (item for place in places for item in written[place]):
+                    unordered = {key: Write(region=None, is_copy=False) for key in writes[target]}
+                    found[variable].update(writes[target] if same == places else unordered)
+    return found
+
+
+def _prepare_files(targets: Iterable[Target]) -> set[Hashable]:
+    """Return the files that netCDF4 writes, and let it write out what it has defined in them.
 
     Raise SourceChangedError if a file was truncated, or is written by an unknown library.
     """
@@ -126,10 +154,9 @@ def _prepare_files(targets: Iterable[Target], stack: ExitStack) -> set[str]:
             beside[file] = target
         elif is_written_here(file):
             raise SourceChangedError(f"{file}: variables are computed from this file and written to it; {OTHER_WRITER}")
-    for file, target in beside.items():
+    for target in beside.values():
         target.sync()
-        stack.enter_context(reading_beside(file))
-    return set(beside)
+    return set(map(identify_file, beside))
 
 
 def _overwritten(variable: VariablePath, advice: str) -> SourceChangedError:

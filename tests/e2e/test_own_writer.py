@@ -139,6 +139,60 @@ def test_a_variable_is_overwritten_only_in_an_order_that_gives_right_values(
     np.testing.assert_allclose(read(path), compute(VALUES) if ordered else VALUES)
 
 
+# under which names of the file and the variable `a` is read
+OTHER_NAMES = {
+    "file": ("hard_link.nc", "a"),
+    "hard_link": ("a.nc", "g/hard"),
+    "soft_link": ("a.nc", "soft"),
+    "virtual": ("a.nc", "virtual"),
+    "virtual_by_name": ("a.nc", "virtual_by_name"),
+    "link_to_virtual": ("hard_link.nc", "g/virtual"),
+}
+
+
+@pytest.fixture
+def named_path(path: Path) -> Path:
+    """Return the netCDF file with `a` under OTHER_NAMES."""
+    with h5py.File(path, "a") as file:
+        file["g/hard"] = file["a"]
+        file["soft"] = h5py.SoftLink("/g/hard")
+        for name, source in (("virtual", "."), ("virtual_by_name", "a.nc")):
+            layout = h5py.VirtualLayout(VALUES.shape, "f8")
+            layout[...] = h5py.VirtualSource(source, "a", VALUES.shape)
+            file.create_virtual_dataset(name, layout)
+        file["g/virtual"] = file["virtual"]
+    (path.parent / "hard_link.nc").hardlink_to(path)
+    return path
+
+
+@pytest.mark.parametrize("write", ["to_hdf5", "netCDF4"])
+@pytest.mark.parametrize(("file", "name"), OTHER_NAMES.values(), ids=OTHER_NAMES)
+@pytest.mark.parametrize(("compute", "ordered"), [IN_PLACE["of_all_blocks"], IN_PLACE["reversed"]])
+def test_data_is_known_by_all_its_names(
+    named_path: Path, write: str, file: str, name: str, compute: Callable[[Any], Any], *, ordered: bool
+) -> None:
+    array = from_hdf5(named_path.parent / file, name, chunks=(4, 10), barrier=False)
+    refused = pytest.raises(SourceChangedError, match=rf"' of .*{file}: it would be overwritten")
+    with nullcontext() if ordered else refused:
+        if write == "to_hdf5":
+            da.to_hdf5(named_path, "/a", compute(array))
+        else:
+            with netCDF4.Dataset(named_path, "a") as target:
+                da.store(compute(array), target["a"])
+    np.testing.assert_allclose(read(named_path), compute(VALUES) if ordered else VALUES)
+
+
+@pytest.mark.parametrize("written", ["g/hard", "soft", "virtual"])
+def test_data_that_is_overwritten_is_known_by_all_its_names(named_path: Path, written: str) -> None:
+    array = from_hdf5(named_path, "a", chunks=(4, 10), barrier=False)
+    with h5py.File(named_path, "a") as file:
+        if written != "virtual":
+            da.store(array * 2, file[written])  # each block where it was read
+        with pytest.raises(SourceChangedError, match=r"'/a' of .*: it would be overwritten"):
+            da.store(array[::-1], file[written])
+    np.testing.assert_array_equal(read(named_path), VALUES * (1 if written == "virtual" else 2))
+
+
 @pytest.mark.parametrize("options", [*OPTIONS, None])
 @pytest.mark.parametrize("compute", [compute for compute, _ in IN_PLACE.values()], ids=IN_PLACE)
 def test_netcdf4_overwrites_what_was_read_before(
