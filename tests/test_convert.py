@@ -589,7 +589,7 @@ def test_variable_length_sequences_become_values_and_offsets(zarr_format: Litera
         assert values[offsets[i] : offsets[i + 1]].tolist() == piece.tolist()
     assert group.attrs["units"] == "m"
     assert group.attrs["_h5bound"]["sequences"] == {"shape": [2, 2]}
-    assert "note: /x: a dataset of sequences is a group with the arrays values and offsets" in repr(report)
+    assert "in another form: dataset of sequences /x: as a group with the arrays values and offsets" in repr(report)
     assert report.verification is not None
     assert report.verification.equal
 
@@ -629,7 +629,7 @@ def test_references_become_paths_and_links_entries_of_their_group(tmp_path: Path
     assert read(target, "x").tolist() == ["/b/data", "/b", ""]
     group = node(target)
     assert group["x"].attrs["_DTYPE"] == "object_reference"
-    assert "note: /x: references are text: paths of their targets" in repr(report)
+    assert "in another form: dataset of references /x: as text, paths of their targets" in repr(report)
     assert group.attrs["_LINKS"] == [
         {"name": "soft", "source": ".", "path": "/nowhere"},
         {"name": "z", "source": ".", "path": "/b/data"},

@@ -14,10 +14,9 @@ from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.planning.external_links import LinkResolver, Origin, read_origin
-from h5bound.planning.scan_dataset import DatasetScan, ScanContext, original_name, try_scan_dataset
+from h5bound.planning.scan_dataset import DatasetScan, ScanContext, note_name, original_name, try_scan_dataset
 from h5bound.planning.scan_log import ScanLog
 from h5bound.planning.selection import list_paths, parent_of
-from h5bound.reports.entries import Link, ReportNote, Skipped
 from h5bound.reports.text import plural
 from h5bound.zarr_model.attributes import links_to_json, merge_metadata
 from h5bound.zarr_model.dimension_names import name_dimensions
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from h5bound.planning.options import Settings
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
+    from h5bound.reports.entries import Link, ReportNote, Skipped
 
 LOGGER = logging.getLogger(__name__)
 
@@ -195,6 +195,7 @@ def scan_group(context: ScanContext, path: str, links: Mapping[str, Sequence[Lin
     """Scan a group; its links, by its path, become one of its attributes."""
     record = context.read_attributes(context.open(path))
     context.log.add_attributes(path, record)
+    note_name(context, path)
     attributes = merge_metadata(record.values, original_name(path, context.targets[path]))
     paths = {link.path.rpartition("/")[2]: link.to for link in links.get(path, ())}
     if paths:
@@ -228,7 +229,8 @@ def name_axes(groups: Iterable[GroupScan], datasets: Sequence[DatasetScan], log:
         phony[group.path] = axes.next_phony
         path = group.path.rstrip("/")
         names |= {f"{path}/{name}": value for name, value in axes.names.items()}
-        log.notes += [ReportNote(f"{path}/{name}", text) for name, text in axes.notes.items()]
+        for name, text in axes.notes.items():
+            log.note(f"{path}/{name}", text, "dimension")
     return [
         replace(dataset, dimension_names=extend_names(names.get(dataset.record.path), dataset))
         for dataset in datasets

@@ -40,14 +40,15 @@ if TYPE_CHECKING:
     from h5bound.planning.options import Settings
     from h5bound.planning.scan_log import ScanLog
     from h5bound.reader.open_file import OpenFile
+    from h5bound.reports.forms import Kind
     from h5bound.zarr_model.array_spec import CodecChain
     from h5bound.zarr_model.attributes import AttributesRecord
     from h5bound.zarr_model.fill_values import FillValue
 
 
-FORM_NOTES = {
-    "vlen": "a dataset of sequences is a group with the arrays values and offsets",
-    "object_reference": "references are text: paths of their targets",
+FORM_NOTES: Mapping[str, tuple[str, Kind]] = {
+    "vlen": ("as a group with the arrays values and offsets", "sequences"),
+    "object_reference": ("as text, paths of their targets", "references"),
 }
 """What looks different in the store, by the form of the values."""
 
@@ -181,7 +182,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
     if zarr_format == 2 and attributes.fill is None and fill.exact and has_unwritten(record, manifest):
         note_masking(context, record, fill=fill, attributes=attributes)
     if zarr_type.form in FORM_NOTES:
-        context.log.note(record.path, FORM_NOTES[zarr_type.form])
+        context.log.note(record.path, *FORM_NOTES[zarr_type.form])
     context.log.add_attributes(record.path, attributes)
     context.log.add_details(record.path, zarr_type.details)
     return DatasetScan(
@@ -264,12 +265,20 @@ def merge_attributes(
         metadata["dataspace"] = "null"
     elif zarr_type.form == "vlen":
         metadata["sequences"] = {"shape": list(record.shape)}
+    note_name(context, record.path)
     name = original_name(record.path, context.targets[record.path])
     if context.origin.netcdf and record.path.rpartition("/")[2].startswith(NOT_A_COORDINATE):
         context.log.add_details(record.path, name)  # xarray must see only the attributes of the file
     else:
         metadata |= name
     return merge_metadata({**zarr_type.attributes, **attributes.values}, metadata)
+
+
+def note_name(context: ScanContext, path: str) -> None:
+    """Note that a group or dataset has another name in the store."""
+    target = context.targets[path]
+    if path.rpartition("/")[2] != target.rpartition("/")[2]:
+        context.log.note(path, "the name is escaped in the store", "renamed", to=target)
 
 
 def original_name(path: str, target: str) -> dict[str, Any]:

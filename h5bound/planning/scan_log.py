@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from h5bound.reports.entries import ReportNote, Skipped
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from h5bound.files.file_state import FileState
+    from h5bound.reports.forms import Kind
     from h5bound.zarr_model.attributes import AttributesRecord
 
 
@@ -33,14 +34,14 @@ class ScanLog:
         """Record that an object cannot be converted."""
         self.skipped.append(Skipped(path, reason, unsafe=unsafe))
 
-    def note(self, path: str, text: str) -> None:
-        """Record a remark on an object."""
-        self.notes.append(ReportNote(path, text))
+    def note(self, path: str, text: str, kind: Kind | None = None, *, to: str | None = None) -> None:
+        """Record a remark on an object; what has another form in the store has a kind."""
+        self.notes.append(ReportNote(path, text, kind, to=to))
 
     def add_attributes(self, path: str, record: AttributesRecord) -> None:
         """Record skipped attributes of an object, notes on them, and their details."""
         self.skipped += [Skipped(path, reason, attribute=name) for name, reason in record.skipped]
-        self.notes += [ReportNote(path, text) for text in record.notes]
+        self.notes += [replace(note, path=path) for note in record.notes]
         self.add_details(path, record.details)
 
     def add_details(self, path: str, details: Mapping[str, Any]) -> None:

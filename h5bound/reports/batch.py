@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED, digest_conversion
 from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, count_skipped
+from h5bound.reports.forms import count_forms
 from h5bound.reports.html import render
 from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
@@ -117,6 +118,7 @@ class BatchReport:
         parts += ["nothing written"] if 0 < already == total and not planned else []
         parts += [f"{plural(len(refused), 'file')} would be refused"] if refused else []
         parts += [f"{plural(len(self.failed), 'file')} failed"] if self.failed else []
+        parts += count_forms(sum((report.forms for report in self.conversions), Counter()))
         parts += count_skipped([item for report in self.conversions for item in report.skipped])
         if compared:
             differ = "1 store differs" if different == 1 else f"{different:,} stores differ"

@@ -18,13 +18,16 @@ from h5bound.reports.entries import (
     Strategy,
     count_skipped,
 )
+from h5bound.reports.forms import FORMS, count_forms
 from h5bound.reports.html import render
-from h5bound.reports.remarks import ARROW, Fact, Section, group_facts
+from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
 from h5bound.reports.verification import VerificationReport, list_differences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Sequence
+
+    from h5bound.reports.forms import Kind
 
 STRATEGIES: tuple[Strategy, ...] = ("copied", "mixed", "decoded", "metadata")
 """In the order in which reports have them."""
@@ -34,8 +37,6 @@ ALREADY_COMPLETE = "already complete"
 
 REFUSED = "the conversion would be refused: "
 """Begins the remark of a dry run, before the error."""
-
-LINKED = "kept only in _LINKS of the group"
 
 UNWRITTEN = "no values are stored"
 
@@ -79,6 +80,12 @@ class ConversionReport:
         """The converted datasets, without the groups."""
         return tuple(entry for entry in self.converted if entry.how is not None)
 
+    @property
+    def forms(self) -> Counter[Kind]:
+        """The number of things that have another form in the store, by kind."""
+        kinds = Counter(item.kind for item in self.notes if item.kind is not None)
+        return kinds + Counter({"link": len(self.links)})
+
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object that `--report` writes."""
         entry: dict[str, object] = {
@@ -91,7 +98,11 @@ class ConversionReport:
             "converted": [item.to_dict() for item in self.converted],
             "skipped": [item.to_dict() for item in self.skipped],
             "links": [asdict(item) for item in self.links],
-            "notes": [asdict(item) for item in self.notes],
+            "notes": [item.to_dict() for item in self.notes],
+            "forms": {
+                kind: {"count": count} | ({"advice": FORMS[kind].advice} if FORMS[kind].advice else {})
+                for kind, count in sorted(self.forms.items())
+            },
         }
         if self.remark and not self.complete:  # the report of a resumed conversion is that of a whole one
             entry["remark"] = self.remark
@@ -104,13 +115,12 @@ class ConversionReport:
         return json.dumps(self.to_dict(), indent=2) + "\n"
 
     def summary(self) -> str:
-        """Return one line: arrays by strategy, groups and links, bytes and seconds, and what is not in the store."""
+        """Return one line: arrays by strategy, groups, bytes and seconds, what has another form, what is skipped."""
         arrays = self.arrays
         counts = Counter(entry.how for entry in arrays)
         strategies = ", ".join(f"{counts[how]:,} {how}" for how in STRATEGIES if counts[how])
         nodes = [f"{plural(len(arrays), 'array')} ({strategies})" if arrays else "no arrays"]
         nodes.append(plural(len(self.converted) - len(arrays), "group"))
-        nodes += [plural(len(self.links), "link")] if self.links else []
         parts = [", ".join(nodes)]
         resumed = self.complete and self.remark != ""
         if arrays:
@@ -119,7 +129,7 @@ class ConversionReport:
             parts.append(
                 f"{format_nbytes(stored)} stored" + (f", {format_nbytes(written)} {done}" if self.complete else "")
             )
-        parts += count_skipped(self.skipped)
+        parts += [*count_forms(self.forms), *count_skipped(self.skipped)]
         if resumed:
             return "; ".join([*parts, self.remark, "nothing written"])
         state = ["complete"] if self.complete else ["dry run: nothing written", *filter(None, [self.remark])]
@@ -177,14 +187,12 @@ def list_sections(report: ConversionReport) -> tuple[Section, ...]:
         for a in report.arrays
         if a.how in ("decoded", "mixed") and a.reasons
     ]
+    forms = [item.to_fact() for item in report.links]
+    forms += [item.to_fact() for item in report.notes if item.kind is not None]
     return (
         Section("skipped", group_facts(item.to_fact() for item in report.skipped if not item.asked)),
-        Section("note", group_facts(Fact.of("object", item.path, item.note) for item in report.notes)),
-        Section("renamed", group_facts(list_renamed(report.converted))),
-        Section(
-            "links",
-            group_facts(Fact.of(f"{item.kind} link", f"{item.path}{ARROW}{item.to}", LINKED) for item in report.links),
-        ),
+        Section("in another form", group_facts(forms)),
+        Section("note", group_facts(item.to_fact() for item in report.notes if item.kind is None)),
         Section("not copied", group_facts(decoded)),
         Section(
             "rechunked",
@@ -194,10 +202,3 @@ def list_sections(report: ConversionReport) -> tuple[Section, ...]:
             "metadata", group_facts(Fact.of("array", a.path, UNWRITTEN) for a in report.arrays if a.how == "metadata")
         ),
     )
-
-
-def list_renamed(converted: Iterable[Converted]) -> Iterator[Fact]:
-    """Yield the nodes that have another name in the store."""
-    for entry in converted:
-        if entry.path.rpartition("/")[2] != entry.target.rpartition("/")[2]:
-            yield Fact.of("node", f"{entry.path}{ARROW}{entry.target}", "the name is escaped in the store")

@@ -6,17 +6,22 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from h5bound.reports.remarks import Fact, group_facts
+from h5bound.reports.forms import FORMS, advise
+from h5bound.reports.remarks import ARROW, Fact, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from h5bound.reports.forms import Kind
 
 REPORT_VERSION = 1
 """Version of the JSON form. It changes when the meaning of a field changes."""
 
 Strategy = Literal["copied", "decoded", "mixed", "metadata"]
 """copied: as stored. mixed: some of them re-encoded. metadata: no chunks were stored."""
+
+LINKED = "kept only in _LINKS of the group"
 
 
 @cache
@@ -139,6 +144,10 @@ class Link:
     """``hard`` or ``soft``."""
     to: str
 
+    def to_fact(self) -> Fact:
+        """Return what the text forms say."""
+        return Fact.of(f"{self.kind} link", f"{self.path}{ARROW}{self.to}", advise(LINKED, "link"))
+
 
 @dataclass(frozen=True, slots=True)
 class ReportNote:
@@ -146,6 +155,26 @@ class ReportNote:
 
     path: str
     note: str
+    kind: Kind | None = None
+    """What has another form; None for what is as it was. In the JSON only if there is one."""
+    attribute: str | None = None
+    """Name of the attribute, if the note is on one. In the JSON only if there is one."""
+    to: str | None = None
+    """What became of the path, if that has another name. In the JSON only if there is one."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON object."""
+        optional = {"to": self.to, "kind": self.kind}
+        given = {name: value for name, value in optional.items() if value is not None}
+        return name_entry(self.path, self.attribute) | {"note": self.note} | given
+
+    def to_fact(self) -> Fact:
+        """Return what the text forms say."""
+        if self.kind is None:
+            return make_fact(self.path, self.attribute, self.note)
+        name = self.path if self.to is None else f"{self.path}{ARROW}{self.to}"
+        name = name if self.attribute is None else f"{self.attribute!r} of {name}"
+        return Fact.of(FORMS[self.kind].noun, name, advise(self.note, self.kind))
 
 
 @dataclass(frozen=True, slots=True)

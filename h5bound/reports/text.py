@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from textwrap import wrap
 from unicodedata import east_asian_width
 
 SCREEN_ROWS, SCREEN_WIDTH = 22, 80
 """Size of what a text form takes: a screen, with room for the command before it and the prompt after it."""
 
+PLURAL_END = re.compile(r"(?= of | as | in |$)")
+"""Where the word of a noun ends that has a plural."""
+
 
 def plural(count: int, noun: str) -> str:
     """Return a count with its noun.
 
-    >>> plural(1, "array"), plural(2_000, "array")
-    ('1 array', '2,000 arrays')
+    >>> plural(1, "array"), plural(2_000, "array"), plural(2, "dataset of sequences"), plural(2, "attribute as text")
+    ('1 array', '2,000 arrays', '2 datasets of sequences', '2 attributes as text')
     """
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {PLURAL_END.sub('s', noun, count=1)}"
 
 
 def format_nbytes(nbytes: int) -> str:

@@ -26,6 +26,7 @@ from h5bound.hdf5.datatypes import JSON, encode_base64, text_to_json, type_to_js
 from h5bound.hdf5.dimension_scales import is_netcdf, read_dimensions
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
+from h5bound.reports.entries import ReportNote
 from h5bound.zarr_model.attribute_values import JSONValue, element_type, read_value, value_to_json
 from h5bound.zarr_model.fill_values import fill_attribute_to_json
 from h5bound.zarr_model.node_names import escape
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from h5bound.hdf5.dimension_scales import Dimensions
     from h5bound.hdf5.references import Resolve
+    from h5bound.reports.forms import Kind
     from h5bound.zarr_model.byte_layout import Array, DType
 
 
@@ -55,12 +57,16 @@ class AttributesRecord:
     """Details, which go into ``_h5bound`` of the root."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """Name and reason of each attribute without a form in Zarr; name "*" if the attributes cannot be listed."""
-    notes: list[str] = field(default_factory=list)
-    """Differences in form by which nothing is lost."""
+    notes: list[ReportNote] = field(default_factory=list)
+    """Differences in form by which nothing is lost; without the path of the object."""
     dimensions: Dimensions | None
     """Dimension scales; None for a group."""
     fill: Array | None = None
     """Value of ``_FillValue`` as h5py reads it; None without it."""
+
+    def note(self, text: str, kind: Kind | None = None, attribute: str | None = None) -> None:
+        """Add a note on the object, or on one of its attributes."""
+        self.notes.append(ReportNote("", text, kind, attribute))
 
 
 def merge_metadata(values: Mapping[str, JSON], metadata: Mapping[str, JSON]) -> dict[str, JSON]:
@@ -111,7 +117,8 @@ def read_attributes(
             _place(record, metadata, text_to_json(raw_name), value=value, tid=tid)
         except READ_ERRORS as error:
             record.skipped.append((name, describe_failure(error)))
-    record.notes += _dimension_notes(record)
+    for text in _dimension_notes(record):
+        record.note(text)
     record.values = merge_metadata(record.values, {name: part for name, part in metadata.items() if part})
     return record
 
@@ -125,7 +132,7 @@ def _place(
     elif name in RESERVED or not value.plain:
         metadata["attributes"][name] = value.complete_entry
         if name in RESERVED:
-            record.notes.append(f"attribute {name!r} is under {H5BOUND_KEY}: the name has a meaning in the store")
+            record.note(f"under {H5BOUND_KEY}: the name has a meaning in the store", "attribute", name)
     else:
         record.values[name] = value.json
         if value.entry:
@@ -140,7 +147,7 @@ def _fill_to_json(record: AttributesRecord, tid: h5t.TypeID, value: JSONValue, *
     try:
         json = fill_attribute_to_json(record.fill, dtype)
     except UnsupportedError as error:
-        record.notes.append(f"attribute '_FillValue' is under {H5BOUND_KEY}: {error}")
+        record.note(f"under {H5BOUND_KEY}: {error}", "attribute", "_FillValue")
         return JSONValue(value.json, plain=False, entry=value.complete_entry)
     if json == value.json or record.fill is None:
         return value

@@ -83,7 +83,7 @@ def test_convert_and_verify_report_what_they_did_and_exit_with_0(
     out = capsys.readouterr().out
     assert "/group/x" in out
     assert "copied" in out
-    assert " s; complete" in out
+    assert " s; in another form: 1 link; complete" in out
     assert "equal; 2 arrays" in out
     assert json.loads(report.read_text())["complete"] is True
     assert run_command(["verify", str(source), target, "--report", str(report)]) == 0

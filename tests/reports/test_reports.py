@@ -8,6 +8,7 @@ import pytest
 
 from h5bound.reports.conversion import ConversionReport
 from h5bound.reports.entries import Converted, Difference, Link, ReportNote, Skipped, SourceInfo, list_by_reason
+from h5bound.reports.forms import FORMS
 from h5bound.reports.html import MAX_HTML
 from h5bound.reports.text import SCREEN_ROWS, SCREEN_WIDTH, count_rows, format_nbytes
 from h5bound.reports.verification import VerificationReport
@@ -32,7 +33,12 @@ def test_a_conversion_report_is_the_documented_json() -> None:
     report = conversion(
         skipped=(Skipped("/odd", "no Zarr form"), Skipped("/x", "region reference", attribute="roi")),
         links=(Link("/again", "hard", "/x"),),
-        notes=(ReportNote("/mytype", "committed type"),),
+        notes=(
+            ReportNote("/mytype", "committed type"),
+            ReportNote("/%", "escaped", "renamed", to="%25"),
+            ReportNote("/x", "odd", "attribute", "v"),
+            ReportNote("/v", "a group", "sequences"),
+        ),
     )
     assert json.loads(report.to_json()) == {
         "version": 1,
@@ -58,7 +64,18 @@ def test_a_conversion_report_is_the_documented_json() -> None:
             {"path": "/x", "attribute": "roi", "reason": "region reference"},
         ],
         "links": [{"path": "/again", "kind": "hard", "to": "/x"}],
-        "notes": [{"path": "/mytype", "note": "committed type"}],
+        "notes": [
+            {"path": "/mytype", "note": "committed type"},
+            {"path": "/%", "note": "escaped", "to": "%25", "kind": "renamed"},
+            {"path": "/x", "attribute": "v", "note": "odd", "kind": "attribute"},
+            {"path": "/v", "note": "a group", "kind": "sequences"},
+        ],
+        "forms": {
+            "attribute": {"count": 1},
+            "link": {"count": 1},
+            "renamed": {"count": 1},
+            "sequences": {"count": 1, "advice": FORMS["sequences"].advice},
+        },
     }
 
 
@@ -95,18 +112,25 @@ def test_the_repr_says_what_was_left_out_and_what_was_not_kept() -> None:
         ),
         skipped=(Skipped("/odd\n", "no Zarr form"), Skipped("/raw", "left out by include or exclude", asked=True)),
         links=(Link("/again", "hard", "/x"),),
-        notes=(ReportNote("/mytype", "committed type"),),
+        notes=(
+            ReportNote("/mytype", "committed type"),
+            ReportNote("/%", "the name is escaped in the store", "renamed", to="%25"),
+            ReportNote("/x", "odd", "attribute", "v"),
+            ReportNote("/x", "odd", "attribute", "w"),
+        ),
         verification=VERIFIED,
     )
     assert repr(report).splitlines() == [
         "<ConversionReport scan.h5 -> scan.zarr",
-        "  3 arrays (1 copied, 1 decoded, 1 metadata), 0 groups, 1 link; 20 B stored, 22 B written in 1.23 s; "
+        "  3 arrays (1 copied, 1 decoded, 1 metadata), 0 groups; 20 B stored, 22 B written in 1.23 s; "
+        "in another form: 1 link, 1 renamed node, 2 attributes; "
         "1 object left out by include or exclude; 1 object skipped; complete",
         "  verified: equal; 2 arrays, 3 attributes, 4.0 KiB compared in 0.50 s",
         "  skipped: /odd\\n: no Zarr form",
+        "  in another form: 2 attributes: odd ('v' of /x, 'w' of /x)",
+        "  in another form: hard link /again -> /x: kept only in _LINKS of the group",
+        "  in another form: renamed node /% -> %25: the name is escaped in the store",
         "  note: /mytype: committed type",
-        "  renamed: node /% -> %25: the name is escaped in the store",
-        "  links: hard link /again -> /x: kept only in _LINKS of the group",
         "  not copied: /x: HDF5's filter lzf",
         "  metadata: /never: no values are stored>",
     ]

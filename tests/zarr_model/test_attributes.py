@@ -368,7 +368,7 @@ def test_xarray_decodes_the_fill_value_that_h5bound_writes(dtype: str) -> None:
 def test_a_float32_scale_factor_is_noted_because_json_has_no_such_type(file: h5py.File) -> None:
     dataset = file.create_dataset("d", (2,), "<i2")
     dataset.attrs["scale_factor"] = np.float32(0.1)
-    assert "float64" in read_attributes(dataset).notes[0]
+    assert "float64" in read_attributes(dataset).notes[0].note
     dataset.attrs["scale_factor"] = 0.1
     assert read_attributes(dataset).notes == []
 
@@ -380,7 +380,7 @@ def test_a_bare_dimension_is_noted_and_named(file: h5py.File) -> None:
     assert record.dimensions is not None
     assert record.dimensions.bare
     assert record.values == {}
-    assert record.notes == ["netCDF dimension without a variable"]
+    assert [note.note for note in record.notes] == ["netCDF dimension without a variable"]
     assert name_dimensions({"time": record.dimensions}).names == {}
 
 
