@@ -80,6 +80,7 @@ class Options(TypedDict, total=False):
     exclude: Sequence[str]
     zarr_format: Literal[2, 3]
     codecs: CodecLike | Sequence[CodecLike]
+    nan: Literal["literal", "text"]
     chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
     shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None
     window: int | str | None
@@ -120,6 +121,7 @@ def convert(
     exclude: Sequence[str] = (),
     zarr_format: Literal[2, 3] = 3,
     codecs: CodecLike | Sequence[CodecLike] = "keep",
+    nan: Literal["literal", "text"] = "literal",
     chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None,
     shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None = None,
     window: int | str | None = None,
@@ -170,6 +172,9 @@ def convert(
         ``"keep"`` copies stored chunks where possible. ``"zstd:3"``, ``"blosc-zstd:5"``, ``"blosc-lz4:5"``,
         ``"gzip:5"`` and ``"none"`` encode all data again, as does a codec of numcodecs or zarr, or a list of them:
         Blosc, Zstd, GZip, Zlib, BZ2, Shuffle and Fletcher32, which give back every bit.
+    nan
+        How attributes have NaN and infinities, which JSON does not know: ``"literal"`` as xarray and hdmf-zarr write
+        and read them (icechunk takes text only), or ``"text"`` for readers in other languages.
     chunks
         Shape of the chunks of datasets with as many axes, or a mapping from globs to shapes, of which the first that
         fits applies; None for the chunks of HDF5. Chunks are cut to the shape of the dataset.
@@ -252,7 +257,7 @@ def convert(
     options = {name: value for name, value in locals().items() if name not in ("source", "target")}
     started = time.perf_counter()
     settings = make_settings(
-        zarr_format=zarr_format, codecs=codecs, chunks=chunks, shards=shards, include=include, exclude=exclude
+        zarr_format=zarr_format, codecs=codecs, chunks=chunks, shards=shards, include=include, exclude=exclude, nan=nan
     )
     check_conversion(on_unsupported, resume=resume, overwrite=overwrite, verify=verify, dry_run=dry_run)
     limits = check_limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks)
@@ -269,6 +274,7 @@ def convert(
         source, target, storage_options=storage_options, target_options=target_options
     )
     store = open_target(target, settings.zarr_format, store_options)
+    settings = settings if store.takes_nan else replace(settings, nan="text")
     store.check_reach(scheduler, writing=True)
     check_scheduler(scheduler)
     file = H5Source.of(source, file_options)

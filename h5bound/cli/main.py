@@ -18,10 +18,12 @@ from h5bound.cli.parameters import (
     ANY_PATH,
     Command,
     Group,
+    choice,
     limit,
     option,
     parse_rule_options,
     share_access,
+    share_forms,
     share_verbosity,
     storage_options,
 )
@@ -124,7 +126,7 @@ def list_command(file: str, path: str, *, as_json: bool, **options: Any) -> int:
 @click.argument("target", type=ANY_PATH)
 @option("--include", "GLOB", "Convert only what GLOB matches (repeatable).  [default: all]", multiple=True)
 @option("--exclude", "GLOB", "Leave out what GLOB matches, also of --include (repeatable).", multiple=True)
-@option("--zarr-format", "[3|2]", "Format of TARGET.", type=click.Choice(["3", "2"]), default="3", show_default=True)
+@choice("--zarr-format", "[3|2]", "Format of TARGET.")
 @option(
     "--codecs",
     "CODEC",
@@ -154,14 +156,12 @@ def list_command(file: str, path: str, *, as_json: bool, **options: Any) -> int:
     "[default: TARGET if it is a directory, else that of the system]",
     type=click.Path(file_okay=False, writable=True),
 )
-@option(
+@choice(
     "--on-unsupported",
     "[raise|skip]",
     "raise: refuse a file with objects that cannot be converted; skip: skip and list them.",
-    type=click.Choice(["raise", "skip"]),
-    default="raise",
-    show_default=True,
 )
+@share_forms
 @click.option("--resume", is_flag=True, help="Continue an unfinished conversion.  [default: it is refused]")
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.  [default: it is refused]")
 @click.option("--verify", is_flag=True, help="Compare the store with the source when done.  [default: not compared]")

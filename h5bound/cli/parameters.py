@@ -74,6 +74,12 @@ def option(name: str, metavar: str, text: str, **options: Any) -> Callable[[Func
     return click.option(name, metavar=metavar, help=text, **options)
 
 
+def choice(name: str, metavar: str, text: str) -> Callable[[Function], Function]:
+    """Return the decorator of an option with a few values, which its metavar lists; the first is the default."""
+    values = metavar.strip("[]").split("|")
+    return option(name, metavar, text, type=click.Choice(values), default=values[0], show_default=True)
+
+
 limit = partial(option, metavar="N", type=click.IntRange(1))
 
 json_file = partial(option, metavar="FILE.json", type=click.Path(dir_okay=False, readable=False))
@@ -116,6 +122,16 @@ share_access = share(
     json_file("--target-options", text="fsspec options for TARGET, if they differ.", callback=read_options),
 )
 """Options that ``convert`` and ``verify`` share."""
+
+share_forms = share(
+    choice(
+        "--nan",
+        "[literal|text]",
+        "literal: NaN and infinity in attributes as xarray and hdmf-zarr expect them; text: as text, which readers in "
+        "all languages take.",
+    ),
+)
+"""Options for what readers expect in different forms."""
 
 share_verbosity = share(
     click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors; the exit code tells the result."),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 PROVENANCE_VERSION = 1
 """Version of the form of the root attribute ``_h5bound``."""
 
-PLANNING_VERSION = 2
+PLANNING_VERSION = 3
 """Version of the rules by which the inputs decide the keys. An unfinished store of other rules is not resumed: its keys
 may be chunks of other shapes, though the version of h5bound is the same between two releases.
 """

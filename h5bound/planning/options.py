@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     Shape = tuple[int, ...]
     Rules = tuple[tuple[str, Shape | int], ...]
+
+Choice = TypeVar("Choice", bound=str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,8 @@ class Settings:
     """Globs of the paths to convert; empty for all."""
     exclude: tuple[str, ...] = ()
     """Globs of the paths to skip."""
+    nan: Literal["literal", "text"] = "literal"
+    """How attributes have floats that are not finite."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON, as the root of the store keeps them."""
@@ -43,7 +47,14 @@ class Settings:
 
 
 def make_settings(
-    *, zarr_format: object, codecs: object, chunks: object, shards: object, include: object, exclude: object
+    *,
+    zarr_format: object,
+    codecs: object,
+    chunks: object,
+    shards: object,
+    include: object,
+    exclude: object,
+    nan: object = "literal",
 ) -> Settings:
     """Return the settings for options of `convert`. Raise OptionError if one has an invalid value."""
     if not is_whole(zarr_format) or zarr_format not in (2, 3):
@@ -58,7 +69,16 @@ def make_settings(
         shards=rules,
         include=parse_globs(include, "include"),
         exclude=parse_globs(exclude, "exclude"),
+        nan=check_choice(nan, "nan", ("literal", "text")),
     )
+
+
+def check_choice(value: object, option: str, choices: tuple[Choice, ...]) -> Choice:
+    """Return the value of an option. Raise OptionError if it is none of the choices."""
+    for choice in choices:
+        if value == choice:
+            return choice
+    raise OptionError(f"{option}={value!r}: choose {' or '.join(map(repr, choices))}")
 
 
 def parse_globs(globs: object, option: str) -> tuple[str, ...]:

@@ -134,8 +134,8 @@ class ScanContext:
 
     def read_attributes(self, source: h5py.Group | h5py.Dataset | h5py.Datatype, **options: Any) -> AttributesRecord:
         """Read the attributes of an object."""
-        netcdf, zarr_format = self.origin.netcdf, self.settings.zarr_format
-        return read_attributes(source, zarr_format=zarr_format, netcdf=netcdf, resolve=self.resolve, **options)
+        options |= {"zarr_format": self.settings.zarr_format, "nan": self.settings.nan}
+        return read_attributes(source, netcdf=self.origin.netcdf, resolve=self.resolve, **options)
 
 
 def try_scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     "link", "external_link", "renamed", "dimension", "sequences", "columns", "references", "bytes", "attribute",
+    "nan",
 ]  # fmt: skip
 
 
@@ -39,6 +40,7 @@ FORMS: Mapping[Kind, Form] = {
     "references": Form("dataset of references", "open the store at these paths"),
     "bytes": Form("dataset as bytes"),
     "attribute": Form("attribute"),
+    "nan": Form("attribute of NaN or infinity"),
 }
 """In the order in which reports have them."""
 

@@ -24,6 +24,7 @@ class IcechunkTarget(Target):
     store: Any
     marker = ""
     takes_arrays_first = True
+    takes_nan = False
     resumable = False
 
     @property

@@ -145,5 +145,5 @@ def sort_nodes(nodes: Mapping[str, Document]) -> list[tuple[str, Document]]:
 
 
 def dump(document: Any) -> bytes:
-    """Return a document as JSON."""
-    return json.dumps(document, indent=2, allow_nan=False).encode("ascii")
+    """Return a document as JSON; NaN and infinities are those of Python, as zarr writes them."""
+    return json.dumps(document, indent=2).encode("ascii")

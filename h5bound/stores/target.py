@@ -56,6 +56,8 @@ class Target:
     """Whether each key may be a request to a server."""
     takes_arrays_first = False
     """Whether the metadata document of an array has to be there before its chunks."""
+    takes_nan = True
+    """Whether metadata documents may hold NaN, as Python writes it."""
 
     @property
     def keys(self) -> DirectoryKeys | StoreKeys:

@@ -10,13 +10,16 @@ value    the value, where it cannot be stored under the attribute's own name
 base64   the bytes that h5py reads, where no number or text has the same bits; a list of them for text
 ======== =================================================================================================
 
-Floats that are not finite are "NaN", "Infinity" and "-Infinity". For netCDF, a first dimension of 1 is dropped.
+Floats that are not finite stand under the attribute's own name as JSON of Python has them, or as text
+(:func:`name_nans`); in an entry as text. For netCDF, a first dimension of 1 is dropped.
 """
 
 from __future__ import annotations
 
 import base64
+import math
 from dataclasses import dataclass
+from json import dumps
 from typing import TYPE_CHECKING, cast
 
 import h5py
@@ -70,7 +73,7 @@ class JSONValue:
     @property
     def complete_entry(self) -> dict[str, JSON]:
         """The entry with the value."""
-        return {"value": self.json, **self.entry} if self.plain else dict(self.entry)
+        return {"value": name_nans(self.json), **self.entry} if self.plain else dict(self.entry)
 
 
 def read_value(attribute: h5a.AttrID) -> tuple[h5t.TypeID, Array | None]:
@@ -147,6 +150,17 @@ def value_from_json(json: JSON, entry: dict[str, JSON], dtype: DType) -> Array |
     return array.reshape(dims)
 
 
+def name_nans(value: JSON) -> JSON:
+    """Return a value with text in place of floats that are not finite, for which JSON has no numbers.
+
+    >>> name_nans([1.5, float("nan"), float("-inf")])
+    [1.5, 'NaN', '-Infinity']
+    """
+    if isinstance(value, list):
+        return [name_nans(item) for item in value]
+    return dumps(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def implied_shape(json: JSON) -> JSON:
     """Return the shape that nested lists show."""
     shape: list[JSON] = []
@@ -198,21 +212,13 @@ def _numbers_to_json(array: Array, entry: dict[str, JSON], *, netcdf: bool) -> J
     if array.nbytes > LARGE_NBYTES:
         return JSONValue(None, plain=False, entry=entry | {"base64": encode_base64(array.tobytes())})
     finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
-    json = _unwrap(array, cast("JSON", array.tolist()) if finite else _floats_to_json(array), netcdf=netcdf)
+    json = _unwrap(array, cast("JSON", array.tolist()), netcdf=netcdf)
     needed = _without_implied(json, entry)
     if not finite:
         needed["type"] = entry["type"]
     if not (finite or _has_usual_nans(array)):
         needed["base64"] = encode_base64(array.tobytes())
     return JSONValue(json, plain=True, entry=needed)
-
-
-def _floats_to_json(array: Array) -> JSON:
-    items = array.astype(object)
-    items[np.isnan(array)] = "NaN"
-    items[np.isposinf(array)] = "Infinity"
-    items[np.isneginf(array)] = "-Infinity"
-    return cast("JSON", items.tolist())
 
 
 def _has_usual_nans(array: Array) -> bool:
@@ -250,7 +256,7 @@ def _scalar_to_json(item: object) -> JSON:
     if isinstance(item, np.complexfloating):
         return [_scalar_to_json(item.real), _scalar_to_json(item.imag)]
     if isinstance(item, np.floating) and item.dtype.itemsize <= 8 and _has_usual_nans(np.asarray(item)):
-        return float(item) if np.isfinite(item) else _floats_to_json(np.array(item, "f8"))
+        return name_nans(float(item))
     if isinstance(item, (np.void, np.floating)):
         return {"base64": encode_base64(item.tobytes())}
     return cast("JSON", item.item() if isinstance(item, np.generic) else item)

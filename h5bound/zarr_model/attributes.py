@@ -13,7 +13,7 @@ variable. A value that JSON cannot express goes into ``_h5bound`` of its own obj
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, cast
 
 import h5py
@@ -27,7 +27,7 @@ from h5bound.hdf5.dimension_scales import is_netcdf, read_dimensions
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.reports.entries import ReportNote
-from h5bound.zarr_model.attribute_values import JSONValue, element_type, read_value, value_to_json
+from h5bound.zarr_model.attribute_values import JSONValue, element_type, name_nans, read_value, value_to_json
 from h5bound.zarr_model.fill_values import fill_attribute_to_json
 from h5bound.zarr_model.node_names import escape
 
@@ -45,6 +45,15 @@ H5BOUND_KEY = "_h5bound"
 
 RESERVED = frozenset({H5BOUND_KEY, "_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"})
 """Reserved names: attributes of the source with these names go under ``_h5bound``."""
+
+NAN_NOTES = {
+    "literal": (
+        "NaN or infinity, as readers in Python expect it in JSON; for those in other languages, which may refuse it, "
+        "convert with nan='text'"
+    ),
+    "text": "NaN or infinity as text: readers take it for no number",
+}
+"""What the report says of floats for which JSON has no numbers."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -86,12 +95,14 @@ def read_attributes(
     zarr_format: int = 3,
     dtype: DType | None = None,
     netcdf: bool | None = None,
+    nan: str = "literal",
     resolve: Resolve | None = None,
 ) -> AttributesRecord:
     """Return the attributes of an open group, dataset or committed type, as a Zarr store has them.
 
     `source` was opened by its path. In format 3, xarray decodes ``_FillValue`` by the array's type: `dtype`, or None
-    for the type that h5py has. With `netcdf`, an array of one value is that value; None for :func:`is_netcdf`.
+    for the type that h5py has. With `netcdf`, an array of one value is that value; None for :func:`is_netcdf`. `nan` is
+    "literal" or "text", in which floats that are not finite are written.
     `resolve` returns the path of a reference's target; None for the first name that HDF5 finds.
     """
     resolve = resolve or ReferencePaths(source.file)
@@ -114,6 +125,7 @@ def read_attributes(
                 record.fill = array
                 if zarr_format == 3 and isinstance(source, h5py.Dataset):
                     value = _fill_to_json(record, tid, value, dtype=source.dtype.base if dtype is None else dtype)
+            value = _spell_nans(record, name, value, nan=nan)
             _place(record, metadata, text_to_json(raw_name), value=value, tid=tid)
         except READ_ERRORS as error:
             record.skipped.append((name, describe_failure(error)))
@@ -153,6 +165,19 @@ def _fill_to_json(record: AttributesRecord, tid: h5t.TypeID, value: JSONValue, *
         return value
     entry: dict[str, JSON] = {"type": type_to_json(tid), "shape": list(record.fill.shape)}
     return JSONValue(json, plain=True, entry={**entry, "base64": encode_base64(record.fill.tobytes())})
+
+
+def _spell_nans(record: AttributesRecord, name: str, value: JSONValue, *, nan: str) -> JSONValue:
+    """Return the value with floats that are not finite as `nan` says, and note it.
+
+    A fill value is text in any case: zarr and xarray read that of the array instead.
+    """
+    text = name_nans(value.json)
+    if not value.plain or text == value.json or name in RESERVED:
+        return value
+    if name != "_FillValue":
+        record.note(NAN_NOTES[nan], "nan", name)
+    return replace(value, json=text) if nan == "text" or name == "_FillValue" else value
 
 
 def _dimension_notes(record: AttributesRecord) -> Iterator[str]:

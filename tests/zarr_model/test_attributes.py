@@ -41,9 +41,9 @@ def file(tmp_path: Path) -> Iterator[h5py.File]:
 
 def through_json(record: AttributesRecord) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return values and details after a round trip through JSON in UTF-8."""
-    text = json.dumps([record.values, record.details], allow_nan=False, ensure_ascii=False)
-    values, details = json.loads(text.encode())
-    return values, details
+    values = json.dumps(record.values, ensure_ascii=False)
+    details = json.dumps(record.details, ensure_ascii=False, allow_nan=False)
+    return json.loads(values.encode()), json.loads(details.encode())
 
 
 def find_differences(
@@ -90,9 +90,9 @@ CASES = [
     Case("bools", np.array([True, False]), [True, False]),
     Case("array", np.arange(4).reshape(2, 2), [[0, 1], [2, 3]]),
     Case("array-of-one", np.array([5]), [5]),
-    Case("nan", np.nan, "NaN", {"type": "<f8"}),
-    Case("infinities", np.array([np.inf, -np.inf, 1.5]), ["Infinity", "-Infinity", 1.5], {"type": "<f8"}),
-    Case("nan-payload", PAYLOAD, ["NaN", 1.0], {"type": "<f4", "base64": "AQDAfwAAgD8="}),
+    Case("nan", np.nan, np.nan, {"type": "<f8"}),
+    Case("infinities", np.array([np.inf, -np.inf, 1.5]), [np.inf, -np.inf, 1.5], {"type": "<f8"}),
+    Case("nan-payload", PAYLOAD, [np.nan, 1.0], {"type": "<f4", "base64": "AQDAfwAAgD8="}),
     Case("zero-size", np.zeros((0,), "<i4"), [], {"type": "<i4"}),
     Case("zero-size-2d", np.zeros((0, 3)), [], {"type": "<f8", "shape": [0, 3]}),
     Case("string", "né", "né"),
@@ -130,6 +130,30 @@ def test_a_value_that_json_can_express_is_under_its_own_name(case: Case, file: h
         back = value_from_json(values["x"], case.entry or {}, raw.dtype)
         assert back is not None
         assert (back.shape, back.tobytes()) == (raw.shape, raw.tobytes())
+
+
+@pytest.mark.parametrize("value", [np.nan, -np.inf, np.array([np.inf, 1.0]), PAYLOAD], ids=repr)
+@pytest.mark.parametrize("nan", ["literal", "text"])
+def test_floats_that_are_not_finite_are_literals_or_text_and_noted(value: Any, nan: str, file: h5py.File) -> None:
+    file.attrs["x"] = value
+    record = read_attributes(file, nan=nan)
+    values, details = through_json(record)
+    flat = values["x"] if isinstance(values["x"], list) else [values["x"]]
+    assert isinstance(flat[0], str if nan == "text" else float)
+    assert np.array_equal([float(item) for item in flat], np.atleast_1d(value), equal_nan=True)
+    raw = np.asarray(value)
+    back = value_from_json(values["x"], details["attributes"]["x"], raw.dtype)
+    assert back is not None
+    assert (back.shape, back.tobytes()) == (raw.shape, raw.tobytes())
+    assert len(record.notes) == 1
+    assert list(compare_attributes(file, values, record.values, details=record.details)) == []
+
+
+def test_a_fill_value_of_format_2_is_text_since_readers_take_that_of_the_array(file: h5py.File) -> None:
+    dataset = file.create_dataset("d", data=[1.0])
+    dataset.attrs["_FillValue"] = np.nan
+    record = read_attributes(dataset, zarr_format=2)
+    assert (record.values, record.notes) == ({"_FillValue": "NaN"}, [])
 
 
 COMPOUND = np.dtype([("a", "<i4"), ("s", h5py.string_dtype())])
