@@ -7,6 +7,7 @@ Unidata). Those attributes are consumed: names become the array's ``dimension_na
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, cast
@@ -15,6 +16,7 @@ import h5py
 import numpy as np
 from h5py import h5ds, h5o, h5s, h5t
 
+from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
@@ -40,15 +42,19 @@ class Dimensions:
     """The dimension scales of one dataset."""
 
     names: tuple[str | None, ...]
-    """A name for each dimension of the dataset, None where it has none."""
+    """The name of each dimension of the dataset by its scale, None where it has none."""
     shape: tuple[int, ...]
     """Shape of the dataset."""
+    scales: tuple[str | None, ...] = ()
+    """The path of the scale that names each dimension; () if none does."""
+    labels: tuple[str | None, ...] = ()
+    """The label of each dimension, None where it has none; () if every dimension has a scale, or none a label."""
     scale: bool = False
     """Whether the dataset is a dimension scale itself."""
     bare: bool = False
     """Whether it is a netCDF dimension without a variable: it holds no data and needs no array."""
     unlimited: bool = False
-    """Whether the first dimension is unlimited."""
+    """Whether it has one dimension, which is unlimited."""
     consumed: frozenset[str] = frozenset()
     """Names of the attributes that this record replaces."""
     details: dict[str, JSON] = field(default_factory=dict)
@@ -99,12 +105,17 @@ def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
             details[name] = cast("JSON", ids)
             consumed.add(name)
     empty = not dataset.id.get_storage_size() and len(dataset.attrs) <= len(consumed)
+    found = _find_scales(dataset, details, resolve) if shape else []
+    names = tuple(None if item is None else item[0] for item in found)
+    labels = read_labels(dataset) if None in names and "DIMENSION_LABELS" in dataset.attrs else ()
     return Dimensions(
-        names=_find_names(dataset, details, resolve) if shape else (),
+        names=names,
         shape=shape,
+        scales=tuple(None if item is None else item[1] for item in found) if any(names) else (),
+        labels=labels if any(labels) else (),
         scale=scale,
         bare=(title or b"").startswith(NOT_A_VARIABLE) and empty,
-        unlimited=bool(shape) and dataset.maxshape[0] is None,
+        unlimited=dataset.maxshape == (None,),
         consumed=frozenset(consumed),
         details=details,
     )
@@ -119,48 +130,61 @@ def read_labels(dataset: h5py.Dataset) -> tuple[str | None, ...]:
     return tuple(decode_name(label) or None for label in labels)
 
 
-def _find_names(dataset: h5py.Dataset, details: dict[str, JSON], resolve: Resolve) -> tuple[str | None, ...]:
-    own_name = os.fsdecode(dataset.name or "").rsplit("/", 1)[-1]
+def _find_scales(dataset: h5py.Dataset, details: dict[str, JSON], resolve: Resolve) -> list[tuple[str, str] | None]:
+    """Return name and path of the scale of each dimension, None where it has none."""
     ids = details.get("_Netcdf4Coordinates")
-    if "scale" in details and isinstance(ids, list) and len(ids) == dataset.ndim:
+    own = _name_scale(dataset, resolve) if "scale" in details else None
+    if own is not None and isinstance(ids, list) and len(ids) == dataset.ndim:
         if ids == [details.get("_Netcdf4Dimid")]:
-            return (own_name,)
+            return [own]
         cache = resolve.netcdf_names if isinstance(resolve, ReferencePaths) else {}
-        names = _names_by_id(dataset, {cast("int", number) for number in ids}, cache)
-        return tuple(names.get(cast("int", number)) for number in ids)
+        by_id = _scales_by_id(dataset, {cast("int", number) for number in ids}, resolve, cache=cache)
+        return [by_id.get(cast("int", number)) for number in ids]
     attached = details.get("dimension_list")
     if isinstance(attached, list) and any(attached):
         # netCDF-C uses the last of several scales, and so do h5netcdf and netCDF4
         last = [cast("list[str]", paths)[-1] if paths else None for paths in attached]
-        return tuple(None if path is None else path.rsplit("/", 1)[-1] for path in last)
-    unnamed: list[str | None] = [None] * dataset.ndim
-    if "scale" in details:
-        unnamed[0] = own_name
-    return tuple(unnamed)
+        return [None if path is None else (path.rpartition("/")[2], path) for path in last]
+    return [own, *[None] * (dataset.ndim - 1)]
 
 
-def _names_by_id(dataset: h5py.Dataset, wanted: set[int], cache: dict[int, dict[int, str]]) -> dict[int, str]:
+def _name_scale(dataset: h5py.Dataset, resolve: Resolve) -> tuple[str, str]:
+    """Return the name by which a scale was opened, and the path by which references lead to it."""
+    path = os.fsdecode(dataset.name or "")
+    with suppress(UnsupportedError):
+        return path.rpartition("/")[2], resolve(dataset.ref)
+    return path.rpartition("/")[2], path
+
+
+def _scales_by_id(
+    dataset: h5py.Dataset, wanted: set[int], resolve: Resolve, *, cache: dict[int, dict[int, tuple[str, str]]]
+) -> dict[int, tuple[str, str]]:
     """Return netCDF dimensions, by number, of the group of a dataset and those above it; each group is read once."""
-    names: dict[int, str] = {}
+    scales: dict[int, tuple[str, str]] = {}
     group = dataset.parent
     while True:
         address = h5o.get_info(group.id).addr
         if address not in cache:
-            cache[address] = _read_group_ids(group)
-        names = {**cache[address], **names}
-        if wanted <= names.keys() or group.name == "/":
-            return names
+            cache[address] = _read_group_ids(group, resolve)
+        scales = {**cache[address], **scales}
+        if wanted <= scales.keys() or group.name == "/":
+            return scales
         group = group.parent
 
 
-def _read_group_ids(group: h5py.Group) -> dict[int, str]:
-    """Return the netCDF dimensions of a group: names by number, the first of several in name order."""
-    names: dict[int, str] = {}
+def _read_group_ids(group: h5py.Group, resolve: Resolve) -> dict[int, tuple[str, str]]:
+    """Return the netCDF dimensions of a group by number, the last of several in the order of the file.
+
+    netCDF-C writes the numbers to other variables as well: only a scale is a dimension.
+    """
+    scales: dict[int, tuple[str, str]] = {}
     for name in _list_hard_links(group):
-        ids = _read_ids(group[name], "_Netcdf4Dimid")
-        if isinstance(ids, int):
-            names.setdefault(ids, name)
-    return names
+        item = group[name]
+        if isinstance(item, h5py.Dataset) and h5ds.is_scale(item.id):
+            number = _read_ids(item, "_Netcdf4Dimid")
+            if isinstance(number, int):
+                scales[number] = _name_scale(item, resolve)
+    return scales
 
 
 def _read_title(dataset: h5py.Dataset) -> bytes | None:

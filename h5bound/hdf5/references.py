@@ -61,7 +61,7 @@ class ReferencePaths:
         self._file = file
         self._known = known or Addresses()
         self._resolved: dict[int, str] = {}
-        self.netcdf_names: dict[int, dict[int, str]] = {}
+        self.netcdf_names: dict[int, dict[int, tuple[str, str]]] = {}
 
     def __call__(self, reference: h5py.Reference) -> str:
         """Return the path of the target. Raise UnsupportedError if it has none, or must be known and is not."""

@@ -34,6 +34,7 @@ from h5bound.planning.read_boxes import plan_rows
 from h5bound.planning.scan_dataset import MAX_RATIO
 from h5bound.zarr_model.array_spec import ArrayNode, estimate_itemsize, shard_counts
 from h5bound.zarr_model.codec_options import describe_codecs, plan_chain
+from h5bound.zarr_model.dimension_names import name_by_length
 from h5bound.zarr_model.fill_values import FillValue, fill_to_json
 
 if TYPE_CHECKING:
@@ -293,5 +294,5 @@ def plan_flat_array(path: str, target: str, shape: Shape, *, dtype: np.dtype[Any
         chain=plan_chain(settings.codecs, dtype, chunks=chunks, zarr_format=settings.zarr_format),
         fill=FillValue(zero, json, exact),
         attributes={},
-        dimension_names=None,
+        dimension_names=name_by_length(shape),
     )

@@ -10,6 +10,9 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import h5py
+from h5py import h5p
+
 from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
 from h5bound.hdf5.references import ReferencePaths
@@ -19,7 +22,7 @@ from h5bound.planning.scan_log import ScanLog
 from h5bound.planning.selection import list_paths, parent_of
 from h5bound.reports.text import plural
 from h5bound.zarr_model.attributes import links_to_json, merge_metadata
-from h5bound.zarr_model.dimension_names import name_dimensions
+from h5bound.zarr_model.dimension_names import measure_dimensions, name_by_length, name_dimensions
 from h5bound.zarr_model.node_names import escape_siblings
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ class GroupScan:
     """Attributes in the store."""
     origin: int
     """Number of its file among the origins of the scan."""
+    order: tuple[str, ...] = ()
+    """Names of its links in the order of their creation, if HDF5 knows that: netCDF's readers see them so."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -193,14 +198,23 @@ def scan_datasets(context: ScanContext) -> list[DatasetScan]:
 
 def scan_group(context: ScanContext, path: str, links: Mapping[str, Sequence[Link]]) -> GroupScan:
     """Scan a group; its links, by its path, become one of its attributes."""
-    record = context.read_attributes(context.open(path))
+    group = context.open(path)
+    assert isinstance(group, h5py.Group)
+    record = context.read_attributes(group)
     context.log.add_attributes(path, record)
     note_name(context, path)
     attributes = merge_metadata(record.values, original_name(path, context.targets[path]))
     paths = {link.path.rpartition("/")[2]: link.to for link in links.get(path, ())}
     if paths:
         attributes["_LINKS"] = links_to_json(paths)
-    return GroupScan(path=path, target=context.targets[path], attributes=attributes, origin=context.number)
+    tracked = group.id.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_TRACKED
+    return GroupScan(
+        path=path,
+        target=context.targets[path],
+        attributes=attributes,
+        origin=context.number,
+        order=tuple(group) if tracked else (),
+    )
 
 
 def scan_committed_types(context: ScanContext) -> None:
@@ -222,10 +236,13 @@ def name_axes(groups: Iterable[GroupScan], datasets: Sequence[DatasetScan], log:
         if dataset.dimensions is not None:
             name = dataset.record.path.rpartition("/")[2]
             by_group.setdefault(parent_of(dataset.record.path), {})[name] = dataset.dimensions
-    names: dict[str, tuple[str | None, ...]] = {}
+    lengths = measure_dimensions([dims for siblings in by_group.values() for dims in siblings.values()])
+    names: dict[str, tuple[str, ...]] = {}
     phony = {"/": 0}  # number of the next phony dimension, by group
     for group in groups:
-        axes = name_dimensions(by_group.get(group.path, {}), phony.get(parent_of(group.path), 0))
+        siblings = by_group.get(group.path, {})
+        ordered = {name: siblings[name] for name in (*group.order, *siblings) if name in siblings}
+        axes = name_dimensions(ordered, phony.get(parent_of(group.path), 0), lengths=lengths)
         phony[group.path] = axes.next_phony
         path = group.path.rstrip("/")
         names |= {f"{path}/{name}": value for name, value in axes.names.items()}
@@ -238,9 +255,8 @@ def name_axes(groups: Iterable[GroupScan], datasets: Sequence[DatasetScan], log:
     ]
 
 
-def extend_names(names: tuple[str | None, ...] | None, dataset: DatasetScan) -> tuple[str | None, ...] | None:
-    """Return the names of a dataset's dimensions followed by None for each axis of an HDF5 array type."""
+def extend_names(names: tuple[str, ...] | None, dataset: DatasetScan) -> tuple[str, ...] | None:
+    """Return the names of the axes of a dataset's array, those of an HDF5 array type last; None for sequences."""
     if names is None or dataset.sequence_ends is not None:
         return None
-    outer = ("null",) if dataset.record.shape is None else names
-    return (*outer, *(None for _ in dataset.type.element_shape))
+    return name_by_length(dataset.shape, names)

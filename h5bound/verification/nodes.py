@@ -102,7 +102,9 @@ def compare_array(plan: ArrayPlan, dataset_scan: DatasetScan, actual: StoreNode)
     node, array, path = plan.node, actual.array, plan.path
     assert array is not None
     if plan.strategy in ("sequences", "planned"):
-        yield from (Difference(path, f"added to {actual.path}", name) for name in actual.attributes)
+        planned = {"_ARRAY_DIMENSIONS": [*(node.dimension_names or ())]} if array.metadata.zarr_format == 2 else {}
+        for name in list_differing_parts(actual.attributes, planned):
+            yield Difference(path, f"added to {actual.path}, or another value there", name)
     if array.shape != node.shape:
         yield Difference(path, f"shape {array.shape} in the store, {node.shape} in the source")
     planned_type = "string" if node.dtype.kind == "T" else node.dtype.newbyteorder("=")

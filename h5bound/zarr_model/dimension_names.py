@@ -1,6 +1,7 @@
 """Names of the dimensions of all datasets of a group, from their dimension scales.
 
-:mod:`h5bound.hdf5.dimension_scales` reads the scales of one dataset. xarray needs names that fit together in a group.
+:mod:`h5bound.hdf5.dimension_scales` reads the scales of one dataset. xarray needs a name for each axis of each array,
+and names that fit together in a group.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
     from h5bound.hdf5.dimension_scales import Dimensions
 
@@ -19,51 +20,118 @@ if TYPE_CHECKING:
 class GroupNames:
     """Names of the dimensions of all datasets of one group."""
 
-    names: dict[str, tuple[str | None, ...]]
+    names: dict[str, tuple[str, ...]]
     """Names by the dataset's link name, without netCDF dimensions that have no variable."""
     notes: dict[str, str]
-    """Renamed dimensions, by link name."""
+    """Dimensions with other names than netCDF's readers have for them, by link name."""
     next_phony: int
     """Number of the next phony dimension, for the groups below."""
 
 
-def name_dimensions(group: Mapping[str, Dimensions], start: int = 0) -> GroupNames:
+def name_dimensions(
+    group: Mapping[str, Dimensions], start: int = 0, *, lengths: Mapping[str, int] | None = None
+) -> GroupNames:
     """Return names for the dimensions of all datasets of one group, given by link name in the order of the file.
 
-    A dimension without a scale has the name of a dimension of the group with the same length, or if there is none,
-    ``phony_dim_N`` with N from `start` on; two of one length in one dataset are two dimensions (as in h5netcdf). xarray
-    refuses a group where one name has two lengths. HDF5 allows that, and netCDF writes it for a variable that was not
-    filled along an unlimited dimension: the shorter ones are renamed to ``name_LENGTH``.
+    A dimension without a scale has its label as name. If no dimension of a dataset has either, each has the name of a
+    scale of the group with the same length, or if there is none, ``phony_dim_N`` with N from `start` on; two of one
+    length in one dataset are two dimensions (as in h5netcdf).
+
+    xarray refuses a group where one name has two lengths. HDF5 allows that, and netCDF writes it for a variable that
+    was not filled along an unlimited dimension: the shorter ones are renamed to ``name_LENGTH``. `lengths` are
+    those of :func:`measure_dimensions`, for all groups of the file.
 
     >>> from h5bound.hdf5.dimension_scales import Dimensions
     >>> unnamed = Dimensions(names=(None, None), shape=(3, 3))
     >>> name_dimensions({"a": unnamed}).names
     {'a': ('phony_dim_0', 'phony_dim_1')}
+    >>> name_dimensions({"a": Dimensions(names=("x", None), shape=(3, 4))}).names
+    {'a': ('x', 'length_4')}
     """
-    assigned, next_phony = _assign_names(group, start)
-    names = {name: assigned.get(name, dims.names) for name, dims in group.items() if not dims.bare}
-    longest: dict[str | None, int] = {}
-    for name, dimensions in names.items():
-        for dimension, length in zip(dimensions, group[name].shape, strict=True):
-            longest[dimension] = max(length, longest.get(dimension, 0))
-    notes = {}
-    for name, dimensions in names.items():
-        pairs = list(zip(dimensions, group[name].shape, strict=True))
-        short = [d for d, length in pairs if d is not None and length < longest[d]]
-        if short:
-            names[name] = tuple(f"{d}_{length}" if d in short else d for d, length in pairs)
-            notes[name] = f"shorter than its dimension {', '.join(short)}: renamed to {names[name]}"
-    return GroupNames(names, notes, next_phony)
+    lengths = measure_dimensions(group.values()) if lengths is None else lengths
+    assigned, next_phony = _assign_names(group, start, lengths)
+    names: dict[str, tuple[str, ...]] = {}
+    notes: dict[str, list[str]] = {}
+    for name, dims in group.items():
+        if not dims.bare:
+            known, labels = _known_names(dims)
+            names[name] = name_by_length(dims.shape, known if any(known) else assigned.get(name, ()))
+            if labels:
+                notes[name] = [f"the labels {', '.join(labels)} are names of dimensions, which h5netcdf does not know"]
+    for name, renamed in _rename_short(group, names, lengths).items():
+        short = [old for old, new in zip(names[name], renamed, strict=True) if old != new]
+        notes.setdefault(name, []).append(f"shorter than its dimension {', '.join(short)}: renamed to {renamed}")
+        names[name] = renamed
+    return GroupNames(names, {name: "; ".join(texts) for name, texts in notes.items()}, next_phony)
 
 
-def _assign_names(group: Mapping[str, Dimensions], start: int) -> tuple[dict[str, tuple[str | None, ...]], int]:
-    """Return names for all dimensions without a scale, and the next N."""
+def _known_names(dims: Dimensions) -> tuple[tuple[str | None, ...], list[str]]:
+    """Return the names of the dimensions of a dataset by its scales and labels, and which of the labels are names."""
+    if not dims.labels:
+        return dims.names, []
+    pairs = list(zip(dims.names, dims.labels, strict=True))
+    return tuple(name or label for name, label in pairs), [label for name, label in pairs if not name and label]
+
+
+def measure_dimensions(datasets: Collection[Dimensions]) -> dict[str, int]:
+    """Return the length of each unlimited dimension by the path of its scale: that of its longest dataset."""
+    lengths = {dims.scales[0]: 0 for dims in datasets if dims.scale and dims.unlimited and dims.scales}
+    for dims in datasets:
+        for path, length in zip(dims.scales, dims.shape, strict=bool(dims.scales)):
+            if path in lengths:
+                lengths[path] = max(length, lengths[path])
+    return {path: length for path, length in lengths.items() if path is not None}
+
+
+def name_by_length(shape: Sequence[int], names: Sequence[str | None] = ()) -> tuple[str, ...]:
+    """Return the names of the axes of an array: `names` for the first ones.
+
+    An axis that nothing names is ``length_N``, which fits in with all others of a group.
+
+    >>> name_by_length((2, 3, 3), ("x",))
+    ('x', 'length_3', 'length_3_2')
+    """
+    found: list[str] = []
+    for length, name in zip(shape, [*names, *[None] * (len(shape) - len(names))], strict=True):
+        number, chosen = 1, name or f"length_{length}"
+        while name is None and chosen in found:
+            number += 1
+            chosen = f"length_{length}_{number}"
+        found.append(chosen)
+    return tuple(found)
+
+
+def _rename_short(
+    group: Mapping[str, Dimensions], names: Mapping[str, tuple[str, ...]], lengths: Mapping[str, int]
+) -> dict[str, tuple[str, ...]]:
+    """Return new names of the datasets with an axis that is shorter than its dimension."""
+    current, renamed = dict(names), True
+    while renamed:
+        longest: dict[str, int] = {}
+        for name, dimensions in current.items():
+            dims = group[name]
+            for axis, (dimension, length) in enumerate(zip(dimensions, dims.shape, strict=True)):
+                path = dims.scales[axis] if dims.scales and dimension == dims.names[axis] else None
+                longest[dimension] = max(length, longest.get(dimension, 0), lengths.get(path or "", 0))
+        before = dict(current)
+        for name, dimensions in before.items():
+            pairs = zip(dimensions, group[name].shape, strict=True)
+            current[name] = tuple(d if length == longest[d] else f"{d}_{length}" for d, length in pairs)
+        renamed = current != before
+    return {name: dimensions for name, dimensions in current.items() if dimensions != names[name]}
+
+
+def _assign_names(
+    group: Mapping[str, Dimensions], start: int, lengths: Mapping[str, int]
+) -> tuple[dict[str, tuple[str, ...]], int]:
+    """Return names for all dimensions of datasets without any scale, and the next N."""
     candidates: dict[int, list[str]] = {}
     fixed: Counter[int] = Counter()
     for name, dims in group.items():
         if dims.scale and dims.shape:
-            candidates.setdefault(dims.shape[0], []).append(name)
-            fixed[dims.shape[0]] += 0 if dims.unlimited else 1
+            length = max(dims.shape[0], lengths.get(dims.scales[0] or "", 0) if dims.scales else 0)
+            candidates.setdefault(length, []).append(name)
+            fixed[length] += 0 if dims.unlimited else 1
     unnamed = {n: d for n, d in group.items() if not d.scale and d.shape and not any(d.names)}
     needed: Counter[int] = Counter()
     for dims in unnamed.values():
@@ -72,7 +140,7 @@ def _assign_names(group: Mapping[str, Dimensions], start: int) -> tuple[dict[str
         for _ in range(fixed[length], count):
             candidates.setdefault(length, []).append(f"phony_dim_{start}")
             start += 1
-    names: dict[str, tuple[str | None, ...]] = {}
+    names: dict[str, tuple[str, ...]] = {}
     for name, dims in unnamed.items():
         unused = {length: iter(candidates[length]) for length in dims.shape}
         names[name] = tuple(next(unused[length]) for length in dims.shape)

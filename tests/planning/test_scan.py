@@ -115,9 +115,9 @@ def test_the_dimensions_of_a_group_are_listed_once(tmp_path: Path, monkeypatch: 
     listed: list[str] = []
     real = dimensions._read_group_ids  # noqa: SLF001 - how often it is called is what is tested
 
-    def count(group: h5py.Group) -> dict[int, str]:
+    def count(group: h5py.Group, resolve: Any) -> dict[int, tuple[str, str]]:
         listed.append(group.name)
-        return real(group)
+        return real(group, resolve)
 
     monkeypatch.setattr(dimensions, "_read_group_ids", count)
     convert(tmp_path / "a.h5", tmp_path / "a.zarr")
