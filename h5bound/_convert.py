@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, U
 from h5bound.conversion.batch import convert_all, place_store
 from h5bound.conversion.preflight import find_unsupported
 from h5bound.conversion.provenance import list_inputs
-from h5bound.conversion.resume import judge_target
+from h5bound.conversion.resume import find_name_limits, judge_target
 from h5bound.conversion.spill import check_visible, transfer_units
 from h5bound.conversion.summary import make_report
 from h5bound.conversion.write_store import judge_resumed, list_longest, write_store
@@ -38,7 +38,7 @@ from h5bound.execution.run import expect_threads, run_units, runs_on_threads
 from h5bound.execution.work import UnitResult
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
 from h5bound.planning.array_options import check_applied
-from h5bound.planning.options import make_settings
+from h5bound.planning.options import SETTINGS, make_settings
 from h5bound.planning.run_options import check_conversion, check_limits, check_run
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse
@@ -83,6 +83,7 @@ class Options(TypedDict, total=False):
     nan: Literal["literal", "text"]
     chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
     shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None
+    names: Literal["exact", "portable"]
     window: int | str | None
     temporary: str | PathLike[str] | None
     workers: int | None
@@ -124,6 +125,7 @@ def convert(
     nan: Literal["literal", "text"] = "literal",
     chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None,
     shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None = None,
+    names: Literal["exact", "portable"] = "exact",
     window: int | str | None = None,
     temporary: str | PathLike[str] | None = None,
     workers: int | None = None,
@@ -181,6 +183,9 @@ def convert(
     shards
         Size of the shards that chunks are put into (format 3 only): bytes like ``"64 MiB"``, a shape, or a mapping
         from globs to them. Copied chunks are not decoded for that.
+    names
+        ``"exact"`` keeps each name that Zarr and `target` can hold, which a folder is asked: whether it tells ``Sex``
+        from ``sex``. ``"portable"`` also renames what some other system could not hold. The report lists renamed nodes.
     window
         Bytes that are read between one open and its close, at most, but at least one chunk; None for the dask setting
         ``h5bound.window``, by default 1 GiB. Memory stays below about two windows. Windows are smaller, a sixteenth of
@@ -256,9 +261,7 @@ def convert(
     """
     options = {name: value for name, value in locals().items() if name not in ("source", "target")}
     started = time.perf_counter()
-    settings = make_settings(
-        zarr_format=zarr_format, codecs=codecs, chunks=chunks, shards=shards, include=include, exclude=exclude, nan=nan
-    )
+    settings = make_settings(**{name: options[name] for name in SETTINGS})
     check_conversion(on_unsupported, resume=resume, overwrite=overwrite, verify=verify, dry_run=dry_run)
     limits = check_limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks)
     checked = check_run(
@@ -288,7 +291,10 @@ def convert(
         meter.begin("planning")
         with file.opened() as opened:
             opened.refresh()
-            scan = scan_source(file, opened, settings=settings, limits=limits, allowed=checked.allowed)
+            find_limits = partial(find_name_limits, store, resume=resume)
+            scan = scan_source(
+                file, opened, settings=settings, limits=limits, allowed=checked.allowed, find_name_limits=find_limits
+            )
         check_external_files(store, scan.list_external_files())
         check_report(checked.report, store, [file.path, *scan.list_external_files()])
         check_applied(scan, settings)

@@ -134,7 +134,7 @@ def verify(
     with show_progress(progress) as meter, file.keep_open(keep=runs_on_threads(scheduler)):
         meter.begin("planning")
         with file.opened() as opened:
-            scan = scan_source(file, opened, settings=settings, limits=limits, allowed=checked.allowed)
+            scan = scan_source(file, opened, allowed=checked.allowed, **provenance.scan_options)
         check_report(checked.report, store, scan.list_external_files())
         other = describe_other_source(provenance, scan)
         with naming(other or "the settings of the store", OptionError, raising=TargetError):

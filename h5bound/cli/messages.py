@@ -13,7 +13,7 @@ from h5bound.reports.text import printable
 
 KEYWORDS = (
     "allow_external", "chunks", "codecs", "dry_run", "exclude", "include", "max_chunks", "max_depth", "max_objects",
-    "nan", "on_unsupported", "overwrite", "report", "resume", "scheduler", "shards", "storage_options",
+    "names", "nan", "on_unsupported", "overwrite", "report", "resume", "scheduler", "shards", "storage_options",
     "target_options", "temporary", "verify", "window", "workers", "zarr_format",
 )  # fmt: skip
 """Parameters of the functions that are options here."""

@@ -130,6 +130,11 @@ share_forms = share(
         "literal: NaN and infinity in attributes as xarray and hdmf-zarr expect them; text: as text, which readers in "
         "all languages take.",
     ),
+    choice(
+        "--names",
+        "[exact|portable]",
+        "exact: rename only what Zarr or TARGET cannot hold; portable: also what another system could not.",
+    ),
 )
 """Options for what readers expect in different forms."""
 

@@ -17,6 +17,7 @@ from h5bound.hdf5.hierarchy import Limits
 from h5bound.planning.options import Settings, make_settings
 from h5bound.reports.entries import Skipped, read_version
 from h5bound.stores.lock import MARKER
+from h5bound.zarr_model.node_names import NameLimits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,7 @@ may be chunks of other shapes, though the version of h5bound is the same between
 """
 
 PROVENANCE_KEYS = frozenset(
-    {"version", "h5bound", "source", "external", "settings", "limits", "complete", "details", "skipped"}
+    {"version", "h5bound", "source", "external", "settings", "limits", "names", "complete", "details", "skipped"}
 )
 """Entries of ``_h5bound`` that only the root has."""
 
@@ -65,6 +66,13 @@ class Provenance:
     details: Mapping[str, Mapping[str, Any]]
     """Details by node path."""
     skipped: tuple[Skipped, ...]
+    name_limits: NameLimits
+    """What names the target could not hold."""
+
+    @property
+    def scan_options(self) -> dict[str, Any]:
+        """Options of `scan_source` with which the source has the same scan again."""
+        return {"settings": self.settings, "limits": self.limits, "find_name_limits": lambda: self.name_limits}
 
 
 def list_inputs(scan: SourceScan, settings: Settings, limits: Limits) -> dict[str, Any]:
@@ -82,6 +90,7 @@ def list_inputs(scan: SourceScan, settings: Settings, limits: Limits) -> dict[st
         "source": source,
         "settings": settings.to_dict(),
         "limits": asdict(limits),
+        **({} if scan.name_limits is None else {"names": asdict(scan.name_limits)}),
         **({"external": [files[path] for path in sorted(files)]} if files else {}),
     }
 
@@ -112,6 +121,7 @@ def parse_provenance(target: Target, provenance: Mapping[str, Any]) -> Provenanc
             limits=Limits(**provenance["limits"]),
             details=provenance["details"],
             skipped=tuple(map(skipped_from_json, provenance["skipped"])),
+            name_limits=name_limits_from_json(provenance.get("names", {})),
         )
     except FORM_ERRORS as error:
         raise unusable(target, error) from error
@@ -192,12 +202,21 @@ def stamp_from_json(json: Any) -> SourceStamp:
 def settings_from_json(json: Any, zarr_format: int) -> Settings:
     """Return the settings; raise ValueError if `convert` does not accept them, or they are for another format."""
     chunks, shards = dict(json["chunks"]), dict(json["shards"])
+    json = {"names": "portable", "nan": "text", **json}  # as stores are that do not say
     settings = make_settings(**{**json, "chunks": chunks, "shards": shards or None})
     globs = (*settings.include, *settings.exclude, *chunks, *shards)
     same = settings.to_dict() == json and settings.zarr_format == zarr_format
     if not same or not all(isinstance(glob, str) for glob in globs):
         raise ValueError(f"not settings of a conversion: {json}")
     return settings
+
+
+def name_limits_from_json(json: Any) -> NameLimits:
+    """Return the limits of names; raise TypeError if they are not some."""
+    limits = NameLimits(**json)
+    if any(type(value) is not type(getattr(NameLimits(), name)) for name, value in asdict(limits).items()):
+        raise TypeError(f"not limits of names: {json}")
+    return limits
 
 
 def skipped_from_json(json: Any) -> Skipped:

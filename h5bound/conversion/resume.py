@@ -12,6 +12,7 @@ first key: no key that remains can be taken for a chunk of the new store.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from h5bound.reader.source import H5Source
     from h5bound.stores.lock import Marker
     from h5bound.stores.target import Target
+    from h5bound.zarr_model.node_names import NameLimits
 
     State = Literal["nothing", "unfinished", "condemned", "store", "other"]
     Action = Literal["start", "refuse", "continue", "replace", "done"]
@@ -102,6 +104,14 @@ def judge_target(target: Target, source: H5Source, *, resume: bool, overwrite: b
             raise
         return describe_refusal(error)
     return ALREADY_COMPLETE if action == "done" else ""
+
+
+def find_name_limits(target: Target, *, resume: bool) -> NameLimits:
+    """Return what names a target cannot hold; of a store to resume that is complete, what it was when it was made."""
+    if resume and target.keys.read(MARKER) is None:
+        with suppress(TargetError):
+            return parse_provenance(target, read_provenance(target)).name_limits
+    return target.find_limits()
 
 
 def describe_refusal(error: TargetError) -> str:

@@ -10,7 +10,7 @@ import h5py
 from h5bound.errors import OptionError
 from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.planning.array_options import MAX_COMPARED, name_close, name_rule
-from h5bound.planning.options import make_settings
+from h5bound.planning.options import SETTINGS, make_settings
 from h5bound.planning.selection import is_selected, list_all_paths, matches
 from h5bound.reader.source import H5Source
 from h5bound.reports.text import plural
@@ -42,8 +42,7 @@ def spread_options(sources: Sequence[Any], options: Mapping[str, Any]) -> list[d
     keeps all: its conversion says why it fails. So does one with external links that are followed. Raise OptionError
     if something applies to none of the sources.
     """
-    names = ("zarr_format", "codecs", "chunks", "shards", "include", "exclude")
-    settings = make_settings(**{name: options[name] for name in names})
+    settings = make_settings(**{name: options[name] for name in SETTINGS})
     asked = list_choices(settings)
     if not asked:
         return [{} for _ in sources]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
@@ -40,10 +40,16 @@ class Settings:
     """Globs of the paths to skip."""
     nan: Literal["literal", "text"] = "literal"
     """How attributes have floats that are not finite."""
+    names: Literal["exact", "portable"] = "exact"
+    """Whether nodes are renamed only where this target cannot hold the name, or where any could not."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON, as the root of the store keeps them."""
         return dict(json.loads(json.dumps(asdict(self))))
+
+
+SETTINGS = tuple(field.name for field in fields(Settings))
+"""Their names, as parameters of `convert`."""
 
 
 def make_settings(
@@ -54,7 +60,8 @@ def make_settings(
     shards: object,
     include: object,
     exclude: object,
-    nan: object = "literal",
+    nan: object,
+    names: object,
 ) -> Settings:
     """Return the settings for options of `convert`. Raise OptionError if one has an invalid value."""
     if not is_whole(zarr_format) or zarr_format not in (2, 3):
@@ -70,6 +77,7 @@ def make_settings(
         include=parse_globs(include, "include"),
         exclude=parse_globs(exclude, "exclude"),
         nan=check_choice(nan, "nan", ("literal", "text")),
+        names=check_choice(names, "names", ("exact", "portable")),
     )
 
 

@@ -23,10 +23,10 @@ from h5bound.planning.selection import list_paths, parent_of
 from h5bound.reports.text import plural
 from h5bound.zarr_model.attributes import links_to_json, merge_metadata
 from h5bound.zarr_model.dimension_names import measure_dimensions, name_by_length, name_dimensions
-from h5bound.zarr_model.node_names import escape_siblings
+from h5bound.zarr_model.node_names import PORTABLE, NameLimits, escape_siblings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from h5bound.files.file_state import FileState
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
     from h5bound.reports.entries import Link, ReportNote, Skipped
+
+MOST_NBYTES = 140
+"""Bytes of a name that every file system holds: encrypted ones hold 143 (eCryptfs)."""
 
 LOGGER = logging.getLogger(__name__)
 
@@ -77,6 +80,8 @@ class SourceScan:
     """States of the files of external storage and virtual datasets before they were opened, by their real paths."""
     allowed: tuple[Path, ...]
     """Real paths of directories whose files may be opened."""
+    name_limits: NameLimits | None
+    """What names the target cannot hold; None if that decides no name."""
 
     def list_external_files(self) -> list[str]:
         """Return the paths of the other files that are read."""
@@ -94,9 +99,17 @@ class SourceScan:
 
 
 def scan_source(
-    source: H5Source, opened: OpenFile, *, settings: Settings, limits: Limits, allowed: tuple[Path, ...] = ()
+    source: H5Source,
+    opened: OpenFile,
+    *,
+    settings: Settings,
+    limits: Limits,
+    allowed: tuple[Path, ...] = (),
+    find_name_limits: Callable[[], NameLimits] = NameLimits,
 ) -> SourceScan:
     """Scan an open source, and the files that its external links lead to, which are opened one after another.
+
+    `find_name_limits` is called if there are names that some target could not hold.
 
     Raise UnsafeSourceError if they exceed one of the limits.
     """
@@ -105,7 +118,7 @@ def scan_source(
     resolver.resolve(read_origin(source, opened.file, settings=settings, limits=limits, log=log))
     origins = resolver.origins
     check_chunk_count(origins, limits)
-    targets = name_targets(origins)
+    targets, name_limits = choose_targets(origins, settings, find_name_limits)
     links: dict[str, list[Link]] = {}
     for link in resolver.links:
         links.setdefault(parent_of(link.path), []).append(link)
@@ -140,6 +153,7 @@ def scan_source(
         notes=tuple(log.notes),
         external_states=log.external_states,
         allowed=allowed,
+        name_limits=name_limits,
     )
 
 
@@ -153,7 +167,20 @@ def check_chunk_count(origins: Sequence[Origin], limits: Limits) -> None:
         )
 
 
-def name_targets(origins: Iterable[Origin]) -> dict[str, str]:
+def choose_targets(
+    origins: Sequence[Origin], settings: Settings, find_limits: Callable[[], NameLimits]
+) -> tuple[dict[str, str], NameLimits | None]:
+    """Return `name_targets` with the limits of the target, and these limits, None if they decide nothing."""
+    if settings.names == "portable":
+        return name_targets(origins, PORTABLE), None
+    exact = name_targets(origins, NameLimits())
+    if exact == name_targets(origins, replace(PORTABLE, longest=MOST_NBYTES)):
+        return exact, None
+    limits = find_limits()
+    return name_targets(origins, limits), limits
+
+
+def name_targets(origins: Iterable[Origin], limits: NameLimits) -> dict[str, str]:
     """Return the path in the store of every group, dataset and committed type by its path in the report."""
     siblings: dict[str, list[str]] = {}
     for origin in origins:
@@ -165,7 +192,7 @@ def name_targets(origins: Iterable[Origin]) -> dict[str, str]:
         for group in origin.hierarchy.groups:  # a group comes before the groups in it
             names = siblings.get(group, [])
             variables = name_variables(names) if origin.netcdf else {name: name for name in names}
-            escaped = escape_siblings(variables.values())
+            escaped = escape_siblings(variables.values(), limits)
             base, path = targets[group], group.rstrip("/")
             targets |= {f"{path}/{name}": f"{base}/{escaped[variables[name]]}".lstrip("/") for name in names}
     return targets

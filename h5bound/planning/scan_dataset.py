@@ -278,7 +278,9 @@ def note_name(context: ScanContext, path: str) -> None:
     """Note that a group or dataset has another name in the store."""
     target = context.targets[path]
     if path.rpartition("/")[2] != target.rpartition("/")[2]:
-        context.log.note(path, "the name is escaped in the store", "renamed", to=target)
+        portable = context.settings.names == "portable"
+        reason = "a portable name" if portable else "Zarr or the target cannot hold the name"
+        context.log.note(path, reason, "renamed", to=target)
 
 
 def original_name(path: str, target: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from h5bound.errors import OptionError, TargetError
 from h5bound.stores.keys import StoreKeys
 from h5bound.stores.lock import MARKER, Marker
 from h5bound.stores.target import Target
+from h5bound.zarr_model.node_names import NameLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,10 @@ class IcechunkTarget(Target):
     def keys(self) -> StoreKeys:
         """The keys of the store."""
         return StoreKeys(self.store, FOREIGN)
+
+    def find_limits(self) -> NameLimits:
+        """Return that the store holds any name."""
+        return NameLimits()
 
     def check_format(self) -> None:
         """Raise OptionError if the store cannot be written to in this format, or not committed."""

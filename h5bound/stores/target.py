@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from h5bound.errors import TargetError
+from h5bound.stores.held_names import find_limits
 from h5bound.stores.keys import StoreKeys
 from h5bound.stores.local import DirectoryKeys
 from h5bound.stores.lock import MARKER, LockedFile, OwnedKey, busy, is_locked
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from zarr.storage import LocalStore
 
     from h5bound.stores.lock import Marker
+    from h5bound.zarr_model.node_names import NameLimits
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +74,10 @@ class Target:
         whole. The others write files in place.
         """
         return not hasattr(getattr(self.store, "fs", None), "sync_fs") or is_memory(self.store)
+
+    def find_limits(self) -> NameLimits:
+        """Return what node names the store cannot hold; a folder is asked."""
+        return find_limits(self.store)
 
     def travels(self, *, writing: bool) -> bool:
         """Return whether a copy in another process reaches the same store."""

@@ -12,6 +12,7 @@ from h5bound.stores.keys import StoreKeys
 from h5bound.stores.lock import LockedFile, Marker
 from h5bound.stores.target import Target
 from h5bound.stores.zarr_internals import run
+from h5bound.zarr_model.node_names import NameLimits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,10 @@ class ZipTarget(Target):
         from zarr.storage import MemoryStore
 
         return StoreKeys(MemoryStore() if self.store.read_only and not self.is_zip() else self.store)
+
+    def find_limits(self) -> NameLimits:
+        """Return that the store holds any name."""
+        return NameLimits()
 
     @property
     def path(self) -> Path:

@@ -114,6 +114,27 @@ def test_anndata_reads_categories_as_versions_before_0_8_stored_them(
     assert anndata.read_zarr(target).obs["kind"].tolist() == ["x", "y", "x"]
 
 
+ODD_COLUMNS = ["Sex", "sex", "%mito", "x:y", "T cell?", "<5", "con", "a."]
+
+
+@FORMATS
+def test_anndata_and_xarray_find_odd_names_by_these_names(tmp_path: Path, zarr_format: Literal[2, 3]) -> None:
+    anndata, pd, xr = map(pytest.importorskip, ("anndata", "pandas", "xarray"))
+    source, table = tmp_path / "a.nc", tmp_path / "a.h5ad"
+    one = anndata.AnnData(obs=pd.DataFrame({name: np.arange(3) + i for i, name in enumerate(ODD_COLUMNS)}, list("abc")))
+    one.write_h5ad(table)
+    assert convert(table, tmp_path / "table.zarr", zarr_format=zarr_format, verify=True).exit_code == 0
+    pd.testing.assert_frame_equal(anndata.read_zarr(tmp_path / "table.zarr").obs, one.obs)
+    dataset = xr.Dataset(
+        {"x": (("T", "LEV"), np.ones((2, 3))), "y": (("t", "lev"), np.ones((4, 5)))},
+        {"T": [1, 2], "t": [1, 2, 3, 4], "LEV": [1.0, 2, 3], "lev": [1.0, 2, 3, 4, 5]},
+    )
+    dataset.to_netcdf(source, engine="h5netcdf")
+    assert convert(source, tmp_path / "a.zarr", zarr_format=zarr_format, verify=True).exit_code == 0
+    with xr.open_zarr(tmp_path / "a.zarr") as found:
+        xr.testing.assert_equal(found.load(), dataset)
+
+
 def write_neurodata(path: Path) -> None:
     """Write a small NWB file: electrodes, signals that share their times, a table of trials, units with spikes."""
     pynwb = pytest.importorskip("pynwb")

@@ -161,6 +161,8 @@ def test_shards_hold_whole_chunks_and_units_whole_shards() -> None:
         {"shards": "many"},
         {"shards": (2, 2), "zarr_format": 2},
         {"include": "/a"},
+        {"names": "short"},
+        {"nan": "none"},
     ],
     ids=str,
 )
@@ -172,6 +174,8 @@ def test_an_option_with_an_impossible_value_is_refused(options: dict[str, Any]) 
         "shards": None,
         "include": (),
         "exclude": (),
+        "names": "exact",
+        "nan": "literal",
     }
     with pytest.raises(OptionError):
         make_settings(**{**usual, **options})

@@ -131,6 +131,33 @@ def test_every_store_gets_what_a_folder_gets(
     assert found == wanted
 
 
+ODD_NAMES = [
+    "Sex", "sex", "%mito", "%CD8", "a%20b", "x:y", "T cell?", "<5", "#1", "con", "a.", "a+b&c=d", "é", "e\u0301",
+    "x\ny", "c", "0", "back\\slash", "zarr.json",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", PLACES, ids=lambda make: make.__name__)
+def test_every_store_has_the_names_that_it_can_hold(
+    make: Callable[[Path, str], Place], tmp_path: Path, s3: str
+) -> None:
+    source, place = tmp_path / "odd.h5", make(tmp_path, s3)
+    with h5py.File(source, "w") as file:
+        for number, name in enumerate(ODD_NAMES):
+            file[name] = [number, number]
+    report = convert(source, place.open(), verify=True, **place.options)
+    assert report.exit_code == 0
+    assert verify(source, place.open(), **place.options).equal
+    changed = {"back\\slash": "back%5Cslash", "zarr.json": "%7Aarr.json"}
+    if make.__name__ in ("s3_url", "s3_object", "obstore_folder", "obstore_memory"):
+        changed |= {"x\ny": "x%0Ay"}
+    with quiet_zarr():
+        root = zarr.open_group(place.reopen(), mode="r")
+        found = {name: np.asarray(array[:]).tolist() for name, array in root.arrays()}
+    assert found == {changed.get(name, name): [number] * 2 for number, name in enumerate(ODD_NAMES)}
+
+
 def without_copies(document: bytes) -> bytes:
     return json.dumps({k: v for k, v in json.loads(document).items() if k != "consolidated_metadata"}).encode()
 

@@ -17,11 +17,12 @@ from h5py import h5a, h5d, h5g, h5s, h5t
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from h5bound import convert
+from h5bound import convert, verify
 from h5bound.errors import TargetError
 from h5bound.hdf5.datatypes import text_from_json
 from h5bound.hdf5.links import decode_name
-from h5bound.zarr_model.node_names import EMPTY, HASHED, escape, escape_siblings
+from h5bound.stores.held_names import ask_folder
+from h5bound.zarr_model.node_names import EMPTY, HASHED, NameLimits, escape, escape_siblings
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
@@ -196,6 +197,71 @@ def test_node_names_of_siblings_stay_apart_on_every_file_system(group: list[str]
 @given(names)
 def test_a_name_without_siblings_has_its_ordinary_node_name(name: str) -> None:
     assert escape_siblings([name]) == {name: escape(name)}
+
+
+EXACT = [
+    pytest.param(
+        [
+            "Sex",
+            "sex",
+            "%mito",
+            "%CD8",
+            "x:y",
+            "T cell?",
+            "<5",
+            "con",
+            "a.",
+            "a ",
+            "x\ny",
+            "é",
+            "e\u0301",
+            "\u202eb",
+            "%",
+        ],
+        id="what folders of Linux hold",
+    ),
+    pytest.param(["ZARR.JSON", "x.partial", "%41", "A", "%7Aarr.json", "%~"], id="what looks like another"),
+]
+
+
+@pytest.mark.parametrize("group", EXACT)
+def test_names_that_a_target_holds_stay_as_they_are(group: list[str]) -> None:
+    assert escape_siblings(group, NameLimits()) == {name: name for name in group}
+
+
+def test_a_name_that_must_change_never_takes_that_of_another() -> None:
+    limits = NameLimits()
+    assert escape_siblings(["zarr.json", "a\\%41"], limits) == {"zarr.json": "%7Aarr.json", "a\\%41": "a%5C%2541"}
+    named = escape_siblings(["zarr.json", "%7Aarr.json", "n\udcff", "n%FF"], limits, taken=["%6E%FF"])
+    assert named["%7Aarr.json"] == "%7Aarr.json"
+    assert named["n%FF"] == "n%FF"
+    assert len(set(named.values()) | {"%6E%FF"}) == 5
+
+
+limits_of_targets = st.builds(
+    NameLimits,
+    folds=st.booleans(),
+    controls=st.booleans(),
+    windows=st.booleans(),
+    longest=st.sampled_from([143, 255, 1000]),
+)
+
+
+@given(st.lists(names, max_size=8, unique_by=os.fsencode), limits_of_targets)
+@example(["j", "J", "%4a", "%4A"], NameLimits(folds=True))
+def test_exact_names_of_siblings_stay_apart_and_change_only_where_they_must(
+    group: list[str], limits: NameLimits
+) -> None:
+    node_names = escape_siblings(group, limits)
+    assert escape_siblings(reversed(group), limits) == node_names
+    values = [node_name.casefold() if limits.folds else node_name for node_name in node_names.values()]
+    assert len(set(values)) == len(group)
+    for name, node_name in node_names.items():
+        assert 0 < len(node_name.encode()) <= limits.longest
+        assert not set(node_name) & set("/\\\0")
+        assert node_name.strip(".")
+        if not limits.folds:
+            assert (node_name == name) == (escape(name, limits) == name)
 
 
 @pytest.mark.parametrize("name", ["..", "../x", "/etc/passwd", "..\\x", "C:\\x", "a/../../x", "\0", "con"])
@@ -381,6 +447,56 @@ def test_a_file_of_hostile_names_is_converted_within_its_target_and_gives_them_b
         assert {entry.path.strip("/") for entry in report.converted} == list_tree(source).keys()
         _, _, attributes = next(read_nodes(target, zarr_format))
         assert {os.fsdecode(name) for name in names} <= list_attributes(attributes) | {"_LINKS"}
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_names_are_exact_where_the_folder_holds_them_and_portable_on_demand(
+    tmp_path: Path, zarr_format: Literal[2, 3]
+) -> None:
+    source, exact, portable = tmp_path / "a.h5", tmp_path / "exact.zarr", tmp_path / "portable.zarr"
+    names = ["Sex", "sex", "%mito", "x:y", "T cell?", "<5", "con", "a.", "plain"]
+    with h5py.File(source, "w") as file:
+        for name in names:
+            file[name] = np.arange(3)
+    limits = ask_folder(tmp_path)
+    assert sorted(tmp_path.iterdir()) == [source]
+    report = convert(source, exact, zarr_format=zarr_format, verify=True)
+    assert report.exit_code == 0
+    assert {entry.target for entry in report.arrays} == set(escape_siblings(names, limits).values())
+    assert report.forms.get("renamed", 0) == sum(a != b for a, b in escape_siblings(names, limits).items())
+    assert convert(source, exact, zarr_format=zarr_format, resume=True).remark == "already complete"
+    report = convert(source, portable, zarr_format=zarr_format, names="portable", verify=True)
+    assert report.exit_code == 0
+    assert {note.path: note.to for note in report.notes if note.kind == "renamed"} == {
+        f"/{name}": node for name, node in escape_siblings(names).items() if node != name
+    }
+    with pytest.raises(TargetError, match="names=exact, now names=portable"):
+        convert(source, exact, zarr_format=zarr_format, names="portable", resume=True)
+
+
+def test_a_store_keeps_its_names_where_another_folder_would_have_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target, moved = tmp_path / "a.h5", tmp_path / "a.zarr", tmp_path / "moved.zarr"
+    with h5py.File(source, "w") as file:
+        file["T"], file["t"] = 1, 2
+    folding = NameLimits(folds=True, longest=255)
+    with monkeypatch.context() as patch:
+        patch.setattr("h5bound.stores.held_names.ask_folder", lambda _: folding)
+        assert [entry.target for entry in convert(source, target, verify=True).arrays] == ["%54", "t"]
+    target.rename(moved)
+    assert verify(source, moved).equal
+    assert convert(source, moved, resume=True).remark == "already complete"
+    (moved / "h5bound-unfinished.json").write_text(json.dumps({"fingerprint": "of another folder"}))
+    with pytest.raises(TargetError, match="cannot resume"):
+        convert(source, moved, resume=True)
+
+
+def test_no_folder_is_asked_for_names_that_all_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["entry/data"] = 1
+    monkeypatch.setattr("h5bound.stores.held_names.ask_folder", None)
+    assert convert(tmp_path / "a.h5", tmp_path / "a.zarr", verify=True).exit_code == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "pathconf"), reason="this system does not tell how long a path may be")
