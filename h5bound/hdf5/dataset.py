@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from h5py import h5d, h5f, h5g, h5i, h5p, h5s
+from h5py import h5d, h5ds, h5f, h5g, h5i, h5p, h5s
 
 from h5bound.chunk_grid import count_chunks
 from h5bound.codecs.pipeline import Filter
@@ -58,6 +58,8 @@ class DatasetRecord:
     """Why it cannot be read, except for missing filters; None if it can."""
     external_files: tuple[str, ...]
     """Names of other files that a read would open (perhaps with ``%b``), also those that sources in this file need."""
+    is_scale: bool = False
+    """Whether it is a dimension scale."""
 
 
 def read_dataset(dataset: h5py.Dataset, *, open_sources: bool = False, count: bool = True) -> DatasetRecord:
@@ -134,6 +136,7 @@ def read_record(
         edge_unfiltered=read_edge_unfiltered(plist, shape, chunks) if filters and chunks and shape else False,
         problem=problem,
         external_files=external_files,
+        is_scale=_is_scale(dataset),
     )
     return record, slots
 
@@ -148,6 +151,13 @@ def _read_dtype(dataset: h5d.DatasetID) -> tuple[np.dtype | None, str | None]:
     except READ_ERRORS as error:
         return None, f"h5py cannot read its type: {describe(error)}"
     return dtype, None
+
+
+def _is_scale(dataset: h5d.DatasetID) -> bool:
+    try:
+        return bool(h5ds.is_scale(dataset))
+    except READ_ERRORS:  # its attributes are damaged
+        return False
 
 
 def _list_external_files(dataset: h5d.DatasetID, plist: h5p.PropDCID) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, cast
 
 import h5py
@@ -22,8 +21,9 @@ from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.hdf5.datatypes import JSON
     from h5bound.hdf5.references import Resolve
 
@@ -33,7 +33,6 @@ NOT_A_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"
 NOT_A_COORDINATE = "_nc4_non_coord_"
 """netCDF-4's prefix for a variable that is named like a dimension but does not have it."""
 
-_NETCDF_SCAN = 1000
 _NETCDF_IDS = ("_Netcdf4Dimid", "_Netcdf4Coordinates")
 
 
@@ -61,25 +60,23 @@ class Dimensions:
     """Their information beyond the names; goes into ``_h5bound`` of the root."""
 
 
-def is_netcdf(file: h5py.File) -> bool:
-    """Return whether netCDF-4 libraries read a file with its dimensions.
+def is_netcdf(file: h5py.File, datasets: Iterable[DatasetRecord]) -> bool:
+    """Return whether netCDF-4 libraries read these datasets of a file with their dimensions.
 
-    Such a library wrote it, or a dimension scale is among the first 1,000 objects of its root group.
+    Such a library wrote the file, or one of the datasets is a dimension scale.
     """
     try:
-        items = map(file.get, _list_hard_links(file, _NETCDF_SCAN))
-        scales = (isinstance(item, h5py.Dataset) and h5ds.is_scale(item.id) for item in items)
-        return "_NCProperties" in file.attrs or any(scales)
+        return any(record.is_scale for record in datasets) or "_NCProperties" in file.attrs
     except READ_ERRORS:
         return False
 
 
-def _list_hard_links(group: h5py.Group, limit: int | None = None) -> Iterator[str]:
-    """Yield the names of hard links among the first `limit` links, in name order.
+def _list_hard_links(group: h5py.Group) -> Iterator[str]:
+    """Yield the names of hard links, in the order of the file.
 
     h5py would take a name with a slash for a path, and follow links out of the file.
     """
-    for name in islice(group, limit):
+    for name in group:
         if "/" not in name and group.get(name, getclass=True, getlink=True) is h5py.HardLink:
             yield name
 

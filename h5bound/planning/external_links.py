@@ -97,7 +97,7 @@ def read_origin(source: H5Source, file: h5py.File, settings: Settings, limits: L
     log.skipped += skipped
     log.paths += list_all_paths(hierarchy)
     addresses = Addresses(hierarchy.addresses, complete=True)
-    return Origin(source=source, hierarchy=selection, addresses=addresses, netcdf=is_netcdf(file))
+    return Origin(source=source, hierarchy=selection, addresses=addresses, netcdf=is_netcdf(file, hierarchy.datasets))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -194,7 +194,7 @@ class LinkResolver:
             source=source,
             hierarchy=selection,
             addresses=Addresses(addresses, complete=True),
-            netcdf=is_netcdf(file),
+            netcdf=is_netcdf(file, hierarchy.datasets),
             path=link.path,
             inside=inside,
         )

@@ -23,7 +23,7 @@ from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.attributes import list_attribute_names
 from h5bound.hdf5.datatypes import JSON, encode_base64, text_to_json, type_to_json
-from h5bound.hdf5.dimension_scales import is_netcdf, read_dimensions
+from h5bound.hdf5.dimension_scales import read_dimensions
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.reports.entries import ReportNote
@@ -54,6 +54,13 @@ NAN_NOTES = {
     "text": "NaN or infinity as text: readers take it for no number",
 }
 """What the report says of floats for which JSON has no numbers."""
+
+
+CF_ATTRIBUTES = frozenset({
+    "units", "calendar", "scale_factor", "add_offset", "missing_value", "_FillValue", "_Unsigned", "_Encoding", "dtype",
+    "coordinates", "bounds", "climatology", "grid_mapping", "ancillary_variables", "cell_measures", "formula_terms",
+})  # fmt: skip
+"""Attributes that xarray decodes, also in a file without dimension scales: it fails on lists of one."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,19 +101,18 @@ def read_attributes(
     *,
     zarr_format: int = 3,
     dtype: DType | None = None,
-    netcdf: bool | None = None,
+    netcdf: bool = False,
     nan: str = "literal",
     resolve: Resolve | None = None,
 ) -> AttributesRecord:
     """Return the attributes of an open group, dataset or committed type, as a Zarr store has them.
 
     `source` was opened by its path. In format 3, xarray decodes ``_FillValue`` by the array's type: `dtype`, or None
-    for the type that h5py has. With `netcdf`, an array of one value is that value; None for :func:`is_netcdf`. `nan` is
-    "literal" or "text", in which floats that are not finite are written.
+    for the type that h5py has. With `netcdf`, an array of one value is that value, as it is for any attribute that xarray
+    decodes. `nan` is "literal" or "text", in which floats that are not finite are written.
     `resolve` returns the path of a reference's target; None for the first name that HDF5 finds.
     """
     resolve = resolve or ReferencePaths(source.file)
-    netcdf = is_netcdf(source.file) if netcdf is None else netcdf
     dimensions = read_dimensions(source, resolve) if isinstance(source, h5py.Dataset) else None
     raw_names, problem = list_attribute_names(source)
     record = AttributesRecord(details=dict(dimensions.details) if dimensions else {}, dimensions=dimensions)
@@ -118,7 +124,7 @@ def read_attributes(
             continue
         try:
             tid, array = read_value(h5a.open(source.id, raw_name))
-            value = value_to_json(tid, array, resolve, netcdf=netcdf)
+            value = value_to_json(tid, array, resolve, netcdf=netcdf or name in CF_ATTRIBUTES)
             if name == "categories":
                 value = _categories_to_path(source, value)
             if name == "_FillValue":

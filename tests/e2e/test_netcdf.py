@@ -63,6 +63,40 @@ def test_xarray_sees_the_store_as_it_sees_the_file(name: str, zarr_format: Liter
             assert {key: found[key].dtype for key in kinds} == kinds
 
 
+@FORMATS
+@pytest.mark.parametrize("name", ["scales_below", "groups", "everything"])
+def test_xarray_sees_the_groups_of_the_file(name: str, zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+    source, target = tmp_path / "a.nc", tmp_path / "a.zarr"
+    NETCDF_FILES[name](source)
+    convert(source, target, zarr_format=zarr_format)
+    with xr.open_datatree(source, engine="h5netcdf") as wanted, xr.open_datatree(target, engine="zarr") as found:
+        assert {node.path for node in found.subtree} == {node.path for node in wanted.subtree}
+        for node in wanted.subtree:
+            expected, got = node.to_dataset(inherit=False), found[node.path].to_dataset(inherit=False)
+            remove_added_attributes(got, expected)
+            xr.testing.assert_identical(got, expected)
+    groups, others = xr.open_groups(source, engine="h5netcdf"), xr.open_groups(target, engine="zarr")
+    assert groups.keys() == others.keys()
+    for path, dataset in groups.items():
+        remove_added_attributes(others[path], dataset)
+        xr.testing.assert_identical(others[path], dataset)
+        dataset.close()
+
+
+@FORMATS
+def test_what_xarray_decodes_is_no_list_of_one_in_plain_hdf5(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    with h5py.File(source, "w") as file:
+        for name in ("t", "x"):
+            file[name] = np.arange(3)
+            file[name].attrs.update({"units": np.array(["days since 2000-01-01"], object), "column-order": ["a"]})
+        file["x"].attrs.update({"coordinates": np.array(["t"], object), "scale_factor": np.array([2.0])})
+    assert convert(source, target, zarr_format=zarr_format, verify=True).exit_code == 0
+    wanted, found = open_both(source, target)
+    xr.testing.assert_equal(found, wanted)
+    assert found["t"].attrs == {"column-order": ["a"]}
+
+
 def test_xarray_opens_a_store_with_a_variable_that_does_not_fill_its_dimension(tmp_path: Path) -> None:
     source, target = tmp_path / "a.nc", tmp_path / "a.zarr"
     NETCDF_FILES["short"](source)

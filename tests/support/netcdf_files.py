@@ -180,6 +180,25 @@ def write_plain(path: Path) -> None:
         file["linked"] = h5py.SoftLink("/g/x")
 
 
+def write_scales_below(path: Path) -> None:
+    """Write scales in subgroups only, and attributes that are arrays of one, as ICESat-2 has them."""
+    with h5py.File(path, "w") as file:
+        file.attrs["title"] = np.array(["x"], object)
+        for beam in ("gt1l", "gt1r"):
+            group = file.create_group(f"{beam}/heights")
+            file[beam].attrs["n"] = np.array([3])
+            for name in ("delta_time", "h", "lat"):
+                group[name] = np.arange(4.0)
+                if name == "delta_time":
+                    group[name].make_scale(name)
+                else:
+                    group[name].dims[0].attach_scale(group["delta_time"])
+            group["delta_time"].attrs["units"] = np.array(["seconds since 2018-01-01"], object)
+            group["h"].attrs["coordinates"] = np.array(["delta_time lat"], object)
+        file["ancillary/a"] = np.arange(3)
+        file["ancillary/a"].attrs["k"] = np.array([1.5], "f4")
+
+
 def variable(dataset: netCDF4.Dataset, name: str, kind: Any, dims: tuple[str, ...], data: Any, **keys: Any) -> Any:
     """Write a netCDF variable of raw values."""
     made = dataset.createVariable(name, kind, dims, **keys)
