@@ -108,8 +108,8 @@ def read_attributes(
     """Return the attributes of an open group, dataset or committed type, as a Zarr store has them.
 
     `source` was opened by its path. In format 3, xarray decodes ``_FillValue`` by the array's type: `dtype`, or None
-    for the type that h5py has. With `netcdf`, an array of one value is that value, as it is for any attribute that xarray
-    decodes. `nan` is "literal" or "text", in which floats that are not finite are written.
+    for the type that h5py has. With `netcdf`, an array of one value is that value, as it is for each attribute
+    that xarray decodes. `nan` is "literal" or "text", in which floats that are not finite are written.
     `resolve` returns the path of a reference's target; None for the first name that HDF5 finds.
     """
     resolve = resolve or ReferencePaths(source.file)
