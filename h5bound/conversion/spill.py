@@ -17,6 +17,7 @@ import tempfile
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from io import FileIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,7 +31,7 @@ from h5bound.conversion.transfer import TRANSFER, check_target, write_unit
 from h5bound.errors import OptionError, TargetError
 from h5bound.execution.work import UnitResult, Work, list_problems
 from h5bound.planning.source_values import ReadResult, cut_block, read_or_explain, read_region
-from h5bound.planning.spill_layout import measure_region, number_chunk
+from h5bound.planning.spill_layout import number_chunk
 from h5bound.planning.store_plan import plan_cells
 from h5bound.stores.lock import LockedFile, is_locked
 from h5bound.stores.target import LocalTarget
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
 
 LOCK = "lock"
 """File in the folder of a spill outside of the target, locked as long as the conversion runs."""
+
+WRITE_NBYTES = 1 << 20
+"""Bytes of small pieces that are written at once."""
 
 
 def transfer_units(
@@ -144,10 +148,15 @@ def write_cell(job: Job, unit: Unit, result: ReadResult) -> UnitResult:
     layout, folder, coords = get_layout(job), get_folder(job), unit.chunk_coords[0].tolist()
     block = np.asarray(result.parts, job.node.dtype)
     path = folder / f"{uuid4().hex}{PARTIAL_SUFFIX}"
-    with path.open("xb") as file:
+    with path.open("xb", buffering=WRITE_NBYTES) as file:
+        written = 0
         for piece in layout.cut_cell(coords):
-            file.seek(piece.offset * block.dtype.itemsize)
-            file.write(bytes_of(np.ascontiguousarray(block[piece.inside])))
+            elements = bytes_of(np.ascontiguousarray(block[piece.inside]))
+            offset = piece.offset * block.dtype.itemsize
+            if offset != written:  # a seek empties the buffer
+                file.seek(offset)
+            file.write(elements)
+            written = offset + elements.nbytes
     path.replace(folder / str(number_chunk(coords, layout.shape, layout.cell)))
     return UnitResult(unit.array)
 
@@ -157,11 +166,11 @@ def read_box(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
 
     Raise TargetError if a file is gone.
     """
-    layout, values = get_layout(job), job.values
+    layout, values, folder = get_layout(job), job.values, get_folder(job)
     counts = np.asarray(count_chunks(layout.box, values.write_shape))
     coords = (unit.chunk_coords[0] // counts).tolist()
     box = region_of(tuple(coords), layout.shape, layout.box)
-    block, raw_view = new_block(measure_region(box), job.node.dtype)
+    block, raw_view = new_block(tuple(part.stop - part.start for part in box), job.node.dtype)
     for piece in layout.cut_box(coords):
         if piece.cell is None:  # nothing is stored there: this reads fill values, and decodes nothing
             result = read_or_explain(
@@ -171,16 +180,19 @@ def read_box(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
                 return result
             block[piece.inside] = result.parts
         else:
-            read_piece(get_folder(job) / str(piece.cell), piece.offset * block.dtype.itemsize, raw_view[piece.inside])
+            read_piece(f"{folder}/{piece.cell}", piece.offset * block.dtype.itemsize, raw_view[piece.inside])
     regions = [region_of(tuple(key), layout.shape, values.write_shape) for key in unit.chunk_coords.tolist()]
     return ReadResult(list(cut_block(block, box, regions)))
 
 
-def read_piece(path: Path, offset: int, out: Block) -> None:
-    """Fill a part of a block from the file of a cell. Raise TargetError if the file is gone, or too short."""
+def read_piece(path: str, offset: int, out: Block) -> None:
+    """Fill a part of a block from the file of a cell. Raise TargetError if the file is gone, or too short.
+
+    There may be thousands of small pieces: a `Path` and a buffer would take twice the time.
+    """
     elements = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
     try:
-        with path.open("rb") as file:
+        with FileIO(path) as file:
             file.seek(offset)
             complete = file.readinto(bytes_of(elements)) == elements.nbytes
     except FileNotFoundError:

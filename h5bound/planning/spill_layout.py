@@ -13,7 +13,7 @@ place of the file, and nothing but the two grids says where.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -58,44 +58,74 @@ class SpillLayout:
     """Numbers of the boxes that hold keys, ascending."""
 
     def cut_cell(self, coords: Sequence[int]) -> Iterator[Piece]:
-        """Yield the pieces of a cell that belong to boxes with keys."""
-        region = region_of(tuple(coords), self.shape, self.cell)
-        extents, number = measure_region(region), number_chunk(coords, self.shape, self.cell)
-        for overlap in ChunkGrid(self.shape, self.box).overlaps(region):
-            if has(self.boxes, number_chunk(overlap.chunk_coords, self.shape, self.box)):
-                offset = find_offset(overlap.in_block, extents)
-                yield Piece(cell=number, offset=offset, region=overlap.region, inside=overlap.in_block)
+        """Yield the pieces of a cell that belong to boxes with keys, in the order of its file."""
+        region, grid = region_of(tuple(coords), self.shape, self.cell), ChunkGrid(self.shape, self.box)
+        extents = [[part.stop - part.start] for part in region]
+        sides = cut_axes(region, self.box)
+        starts = [[part.start - whole.start for part in side] for side, whole in zip(sides, region, strict=True)]
+        wanted = has(self.boxes, grid.linear_numbers(grid.box(region)))
+        numbers = [number_chunk(coords, self.shape, self.cell)] * len(wanted)
+        pieces = list_pieces(region, sides, numbers, find_offsets(sides, starts, extents))
+        return (piece for piece, is_wanted in zip(pieces, wanted.tolist(), strict=True) if is_wanted)
 
     def cut_box(self, coords: Sequence[int]) -> Iterator[Piece]:
         """Yield the pieces of a box."""
-        region = region_of(tuple(coords), self.shape, self.box)
-        for overlap in ChunkGrid(self.shape, self.cell).overlaps(region):
-            number = number_chunk(overlap.chunk_coords, self.shape, self.cell)
-            extents = measure_region(region_of(overlap.chunk_coords, self.shape, self.cell))
-            offset = find_offset(overlap.in_chunk, extents)
-            cell = number if has(self.cells, number) else None
-            yield Piece(cell=cell, offset=offset, region=overlap.region, inside=overlap.in_block)
+        region, grid = region_of(tuple(coords), self.shape, self.box), ChunkGrid(self.shape, self.cell)
+        sides = cut_axes(region, self.cell)
+        starts = [[part.start % size for part in side] for side, size in zip(sides, self.cell, strict=True)]
+        extents = [
+            [min(size, length - (part.start - start)) for part, start in zip(side, begins, strict=True)]
+            for side, begins, size, length in zip(sides, starts, self.cell, self.shape, strict=True)
+        ]
+        numbers = grid.linear_numbers(grid.box(region))
+        known = np.where(has(self.cells, numbers), numbers, -1).tolist()
+        return list_pieces(region, sides, [None if i < 0 else i for i in known], find_offsets(sides, starts, extents))
 
 
-def find_offset(part: Region, extents: Shape) -> int:
-    """Return the elements before a piece, where a block of these extents is stored piece after piece.
+def cut_axes(region: Region, step: Shape) -> list[list[slice]]:
+    """Return the parts of a region along each axis, cut where a grid has an edge.
 
-    A piece comes after those that lie before it along the first axis where they differ:
+    >>> cut_axes((slice(3, 9),), (4,))
+    [[slice(3, 4, None), slice(4, 8, None), slice(8, 9, None)]]
+    """
+    return [
+        [
+            slice(max(i * size, part.start), min((i + 1) * size, part.stop))
+            for i in range(part.start // size, -(-part.stop // size))
+        ]
+        for part, size in zip(region, step, strict=True)
+    ]
 
-    >>> block = (4, 6)  # cut into pieces of 2 x 3
-    >>> [find_offset((slice(i, i + 2), slice(j, j + 3)), block) for i in (0, 2) for j in (0, 3)]
+
+def list_pieces(
+    region: Region, sides: list[list[slice]], cells: Sequence[int | None], offsets: NDArray[np.int64]
+) -> Iterator[Piece]:
+    """Yield the pieces of a region in C order, from their extents along each axis, cells and offsets."""
+    inside = [
+        [slice(part.start - whole.start, part.stop - whole.start) for part in side]
+        for side, whole in zip(sides, region, strict=True)
+    ]
+    return map(Piece, cells, offsets.tolist(), product(*sides), product(*inside))
+
+
+def find_offsets(
+    sides: list[list[slice]], starts: list[list[int]], extents: list[list[int]]
+) -> NDArray[np.int64]:
+    """Return the elements before each piece in the file of its cell, in C order of the pieces.
+
+    `starts` has where the parts of an axis start in their cells, `extents` those of the cells. A piece comes after
+    those that lie before it along the first axis where they differ. A cell of 4 x 6, cut into pieces of 2 x 3:
+
+    >>> sides = [[slice(0, 2), slice(2, 4)], [slice(0, 3), slice(3, 6)]]
+    >>> find_offsets(sides, [[0, 2], [0, 3]], [[4], [6]]).tolist()
     [0, 6, 12, 18]
     """
-    offset, before = 0, 1
-    for axis, positions in enumerate(part):
-        offset += before * positions.start * prod(extents[axis + 1 :])
-        before *= positions.stop - positions.start
-    return offset
-
-
-def measure_region(region: Region) -> Shape:
-    """Return the shape of a region."""
-    return tuple(part.stop - part.start for part in region)
+    offsets, after = np.zeros(1, np.int64), np.ones(1, np.int64)  # after: elements of a cell along the later axes
+    for side, begins, lengths in zip(reversed(sides), reversed(starts), reversed(extents), strict=True):
+        sizes = np.array([part.stop - part.start for part in side])
+        offsets = (np.multiply.outer(np.array(begins), after) + np.multiply.outer(sizes, offsets)).ravel()
+        after = np.multiply.outer(np.broadcast_to(np.array(lengths), len(side)), after).ravel()
+    return offsets
 
 
 def number_chunk(coords: Sequence[int], shape: Shape, chunks: Shape) -> int:
@@ -115,7 +145,13 @@ def number_chunks(chunk_coords: ChunkCoords, shape: Shape, chunks: Shape) -> NDA
     return np.unique(np.ravel_multi_index(tuple(chunk_coords.T), count_chunks(shape, chunks)))
 
 
-def has(numbers: NDArray[np.int64], number: int) -> bool:
-    """Return whether a number is among ascending ones."""
-    position = int(np.searchsorted(numbers, number))
-    return position < len(numbers) and int(numbers[position]) == number
+def has(numbers: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which numbers are among ascending ones.
+
+    >>> has(np.array([2, 5]), np.array([1, 2, 9])).tolist()
+    [False, True, False]
+    """
+    places = np.searchsorted(numbers, wanted)
+    found = places < len(numbers)
+    found[found] = numbers[places[found]] == wanted[found]
+    return found
