@@ -65,7 +65,7 @@ class SpillLayout:
         starts = [[part.start - whole.start for part in side] for side, whole in zip(sides, region, strict=True)]
         wanted = has(self.boxes, grid.linear_numbers(grid.box(region)))
         numbers = [number_chunk(coords, self.shape, self.cell)] * len(wanted)
-        pieces = list_pieces(region, sides, numbers, find_offsets(sides, starts, extents))
+        pieces = list_pieces(region, sides, cells=numbers, offsets=find_offsets(sides, starts, extents))
         return (piece for piece, is_wanted in zip(pieces, wanted.tolist(), strict=True) if is_wanted)
 
     def cut_box(self, coords: Sequence[int]) -> Iterator[Piece]:
@@ -79,7 +79,8 @@ class SpillLayout:
         ]
         numbers = grid.linear_numbers(grid.box(region))
         known = np.where(has(self.cells, numbers), numbers, -1).tolist()
-        return list_pieces(region, sides, [None if i < 0 else i for i in known], find_offsets(sides, starts, extents))
+        cells = [None if i < 0 else i for i in known]
+        return list_pieces(region, sides, cells=cells, offsets=find_offsets(sides, starts, extents))
 
 
 def cut_axes(region: Region, step: Shape) -> list[list[slice]]:
@@ -98,7 +99,7 @@ def cut_axes(region: Region, step: Shape) -> list[list[slice]]:
 
 
 def list_pieces(
-    region: Region, sides: list[list[slice]], cells: Sequence[int | None], offsets: NDArray[np.int64]
+    region: Region, sides: list[list[slice]], *, cells: Sequence[int | None], offsets: NDArray[np.int64]
 ) -> Iterator[Piece]:
     """Yield the pieces of a region in C order, from their extents along each axis, cells and offsets."""
     inside = [
@@ -108,9 +109,7 @@ def list_pieces(
     return map(Piece, cells, offsets.tolist(), product(*sides), product(*inside))
 
 
-def find_offsets(
-    sides: list[list[slice]], starts: list[list[int]], extents: list[list[int]]
-) -> NDArray[np.int64]:
+def find_offsets(sides: list[list[slice]], starts: list[list[int]], extents: list[list[int]]) -> NDArray[np.int64]:
     """Return the elements before each piece in the file of its cell, in C order of the pieces.
 
     `starts` has where the parts of an axis start in their cells, `extents` those of the cells. A piece comes after
