@@ -21,7 +21,7 @@ from h5py import h5f, h5fd, h5i, h5o, h5p
 from h5py._objects import phil
 
 if TYPE_CHECKING:
-    from h5py import h5d
+    from h5py import h5d, h5s, h5t
     from numpy.typing import NDArray
 
 
@@ -42,6 +42,35 @@ def call_getter(
     with phil:
         status = library[function](ctypes.c_int64(of.id), ctypes.byref(answer))
     return answer.value if status >= 0 else None
+
+
+def read_type_number(function: str, tid: h5t.TypeID) -> int | None:
+    """Return what a getter of HDF5 that h5py does not have says of a type; None if it cannot be called."""
+    library = find_library()
+    if library is None or not hasattr(library, function):
+        return None
+    with phil:
+        return int(library[function](ctypes.c_int64(tid.id)))
+
+
+def read_member_value(tid: h5t.TypeEnumID, number: int) -> bytes:
+    """Return the bytes of a value of an enumeration, for which h5py has no room above 8 bytes; b"" if it has none."""
+    library = find_library()
+    if library is None:
+        return b""
+    value = ctypes.create_string_buffer(tid.get_size())
+    with phil:
+        library.H5Tget_member_value(ctypes.c_int64(tid.id), ctypes.c_uint(number), value)
+    return value.raw
+
+
+def reclaim(values: NDArray[Any], tid: h5t.TypeID, space: h5s.SpaceID) -> None:
+    """Free what HDF5 allocated for elements of variable length that it read into an array."""
+    library = find_library()
+    assert library is not None
+    with phil:
+        identifiers = (ctypes.c_int64(number) for number in (tid.id, space.id, 0))
+        library.H5Dvlen_reclaim(*identifiers, ctypes.c_void_p(values.ctypes.data))
 
 
 def read_file_end(file: h5f.FileID) -> int | None:

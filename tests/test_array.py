@@ -546,8 +546,9 @@ def test_bad_input_is_one_clear_error_before_any_task(tmp_path: Path, path: Path
     with h5py.File(path, "r+") as file:
         file["null"] = h5py.Empty("f4")
         file["away"] = h5py.ExternalLink("other.h5", "/x")
-        time = h5py.h5t.UNIX_D32LE
-        h5py.h5d.create(file.id, b"time", time, h5py.h5s.create_simple((2,)))
+        named = h5py.h5t.create(h5py.h5t.COMPOUND, 4)
+        named.insert(b"\xff", 0, h5py.h5t.STD_I32LE)
+        h5py.h5d.create(file.id, b"name", named, h5py.h5s.create_simple((2,)))
         file["type"] = np.dtype("f8")
     (tmp_path / "text.h5").write_text("not an HDF5 file")
     (tmp_path / "empty.h5").touch()
@@ -562,7 +563,7 @@ def test_bad_input_is_one_clear_error_before_any_task(tmp_path: Path, path: Path
         (path, "group", DatasetNotFoundError, "is a group, not a dataset; it holds y"),
         (path, "type", DatasetNotFoundError, "a committed type"),
         (path, "null", UnsupportedError, "null dataspace"),
-        (path, "time", UnsupportedError, "'/time'"),
+        (path, "name", UnsupportedError, "'/name'"),
         (path, "away", UnsafeSourceError, "other.h5"),
     ]
     for source, name, error, message in cases:

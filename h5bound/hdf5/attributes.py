@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import h5py
 import numpy as np
-from h5py import h5, h5a, h5p, h5r, h5t
+from h5py import h5, h5a, h5p, h5r, h5s, h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe, restore_byte_order
 from h5bound.hdf5.datatypes import check_depth, has_region_references
+from h5bound.hdf5.element_types import holds_bytes, memory_type, read_dtype
 from h5bound.hdf5.links import decode_name, encode_name
+from h5bound.hdf5.raw_objects import needs_raw, read_raw
 from h5bound.hdf5.references import ReferencePaths
 
 if TYPE_CHECKING:
@@ -64,6 +66,14 @@ def _read_value(item: Item, name: bytes) -> Any:
     check_depth(tid)
     if has_region_references(tid) and tid.get_class() != h5t.REFERENCE:  # h5py 3.16 crashes on sequences of them
         raise UnsupportedError("region references within another type")
+    space = attribute.get_space()
+    is_null = space.get_simple_extent_type() == h5s.NULL
+    if needs_raw(tid) and not is_null:
+        return read_raw(attribute.read, tid, space)[()]
+    if holds_bytes(tid) and not is_null:
+        array = np.zeros(space.shape + read_dtype(tid).shape, read_dtype(tid).base)
+        attribute.read(array, memory_type(tid))
+        return restore_byte_order(array, read_dtype(tid))[()]
     value = item.attrs[name]
     dtype = attribute.dtype
     return (

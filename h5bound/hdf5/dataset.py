@@ -14,6 +14,7 @@ from h5bound.codecs.pipeline import Filter
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, call_getter, describe
 from h5bound.hdf5.datatypes import check_depth
+from h5bound.hdf5.element_types import read_dtype
 from h5bound.hdf5.external_files import is_itself
 from h5bound.hdf5.links import LinkRecord, decode_name, encode_name, follow_path
 
@@ -144,8 +145,9 @@ def read_record(
 def _read_dtype(dataset: h5d.DatasetID) -> tuple[np.dtype | None, str | None]:
     """Return the type, or why it cannot be read."""
     try:
-        check_depth(dataset.get_type())
-        dtype = dataset.dtype
+        tid = dataset.get_type()
+        check_depth(tid)
+        dtype = read_dtype(tid)
     except UnsupportedError as error:
         return None, str(error)
     except READ_ERRORS as error:

@@ -7,12 +7,13 @@ HDF5 class. Text that is not UTF-8 is ``{"base64": …}``, so the JSON is always
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
+from h5bound.h5py_compat import read_member_value, read_type_number
 from h5bound.hdf5.links import decode_name, encode_name
 
 if TYPE_CHECKING:
@@ -93,6 +94,23 @@ def type_to_json(tid: h5t.TypeID) -> JSON:
     return {"class": "unknown", "nbytes": tid.get_size()} if to_json is None else to_json(tid)
 
 
+def describe_class(tid: h5t.TypeID) -> str:
+    """Return what an HDF5 type is, in words.
+
+    >>> describe_class(h5t.UNIX_D64LE), describe_class(h5t.NATIVE_LDOUBLE)
+    ('64-bit time', '128-bit float')
+    """
+    type_class, bits = tid.get_class(), 8 * tid.get_size()
+    if type_class in (h5t.ENUM, h5t.COMPLEX):
+        kind = "enumeration" if type_class == h5t.ENUM else "complex number"
+        return f"{kind} of {describe_class(tid.get_super())}s"
+    json = type_to_json(tid)
+    names = {h5t.INTEGER: "integer", h5t.FLOAT: "float", h5t.TIME: "time", h5t.BITFIELD: "bit field"}
+    if type_class in names:
+        return f"{bits}-bit {names[type_class]}"
+    return str(json["class"] if isinstance(json, dict) else json)
+
+
 def has_every_bit(tid: h5t.TypeIntegerID | h5t.TypeBitfieldID) -> bool:
     """Return whether an integer or bitfield uses every bit of 1, 2, 4 or 8 bytes."""
     if isinstance(tid, h5t.TypeBitfieldID):
@@ -116,8 +134,14 @@ def has_region_references(tid: h5t.TypeID) -> bool:
 
 def enum_members(tid: h5t.TypeEnumID) -> list[tuple[bytes, int]]:
     """Return names and values of an enumeration, in the order of the file."""
-    count = tid.get_nmembers()
-    return [(tid.get_member_name(i), int(tid.get_member_value(i))) for i in range(count)]
+    names = [tid.get_member_name(i) for i in range(tid.get_nmembers())]
+    if tid.get_size() <= 8:
+        return [(name, int(tid.get_member_value(i))) for i, name in enumerate(names)]
+    base = tid.get_super()
+    order: Literal["big", "little"] = "big" if base.get_order() == h5t.ORDER_BE else "little"
+    signed = base.get_sign() == h5t.SGN_2
+    values = (int.from_bytes(read_member_value(tid, i), order, signed=signed) for i in range(len(names)))
+    return list(zip(names, values, strict=True))
 
 
 def enum_to_json(tid: h5t.TypeEnumID) -> JSON:
@@ -135,6 +159,21 @@ def _number(tid: h5t.TypeAtomicID, kind: str) -> str:
 
 def _order(tid: h5t.TypeAtomicID) -> str:
     return _ORDER.get(tid.get_order(), "other")
+
+
+def _bitfield_to_json(tid: h5t.TypeBitfieldID) -> JSON:
+    json: dict[str, JSON] = {"class": "bitfield", "nbytes": tid.get_size(), "order": _order(tid)}
+    if has_every_bit(tid):
+        return json
+    return json | {
+        "precision": read_type_number("H5Tget_precision", tid),
+        "offset": read_type_number("H5Tget_offset", tid),
+    }
+
+
+def _time_to_json(tid: h5t.TypeTimeID) -> JSON:
+    order = _ORDER.get(read_type_number("H5Tget_order", tid), "other")
+    return {"class": "time", "nbytes": tid.get_size(), "order": order}
 
 
 def _bits(tid: h5t.TypeAtomicID) -> dict[str, JSON]:
@@ -181,7 +220,7 @@ def _reference_to_json(tid: h5t.TypeReferenceID) -> JSON:
 _TO_JSON: dict[int, Callable[[Any], JSON]] = {
     h5t.INTEGER: _integer_to_json,
     h5t.FLOAT: _float_to_json,
-    h5t.BITFIELD: lambda tid: {"class": "bitfield", "nbytes": tid.get_size(), "order": _order(tid)},
+    h5t.BITFIELD: _bitfield_to_json,
     h5t.STRING: _string_to_json,
     h5t.OPAQUE: lambda tid: {"class": "opaque", "nbytes": tid.get_size(), "tag": text_to_json(tid.get_tag())},
     h5t.ENUM: lambda tid: {"class": "enum", "base": type_to_json(tid.get_super()), "members": enum_to_json(tid)},
@@ -194,5 +233,5 @@ _TO_JSON: dict[int, Callable[[Any], JSON]] = {
     h5t.VLEN: lambda tid: {"class": "vlen", "base": type_to_json(tid.get_super())},
     h5t.REFERENCE: _reference_to_json,
     h5t.COMPLEX: lambda tid: {"class": "complex", "base": type_to_json(tid.get_super())},
-    h5t.TIME: lambda tid: {"class": "time", "nbytes": tid.get_size()},
+    h5t.TIME: _time_to_json,
 }

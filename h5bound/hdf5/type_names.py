@@ -8,6 +8,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from h5bound.hdf5.element_types import describe_bytes
 from h5bound.reports.text import format_nbytes
 
 MAX_MEMBERS = 4
@@ -37,9 +38,14 @@ def describe_type(dtype: np.dtype[Any] | None) -> str:
         return "text" if h5py.check_string_dtype(dtype) is not None else "reference"
     if h5py.check_enum_dtype(dtype) is not None:
         return f"enum of {describe_number(dtype)}"
-    if dtype.kind in "SV":
-        return f"{'text' if dtype.kind == 'S' else 'opaque'} of {format_nbytes(dtype.itemsize)}"
-    return describe_number(dtype)
+    return describe_number(dtype) if dtype.kind not in "SV" else describe_fixed(dtype)
+
+
+def describe_fixed(dtype: np.dtype[Any]) -> str:
+    """Return the name of a type of text or bytes of fixed length."""
+    kind = "text" if dtype.kind == "S" else "opaque"
+    held = describe_bytes(dtype)
+    return f"{held} as bytes" if held else f"{kind} of {format_nbytes(dtype.itemsize)}"
 
 
 def describe_number(dtype: np.dtype[Any]) -> str:

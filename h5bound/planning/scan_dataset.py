@@ -22,7 +22,6 @@ from h5bound.hdf5.links import open_object
 from h5bound.hdf5.virtual_mappings import list_boxes
 from h5bound.zarr_model.array_spec import check_filters_installed, translate_filters
 from h5bound.zarr_model.attributes import merge_metadata, read_attributes
-from h5bound.zarr_model.byte_layout import is_opaque_only
 from h5bound.zarr_model.dtypes import ZarrType, translate_type
 from h5bound.zarr_model.fill_values import choose_fill_v2, read_fill_value
 
@@ -98,8 +97,6 @@ class DatasetScan:
     """Of sequences: where each one ends in `values`, in C order of the dataset."""
     boxes: NDArray[np.int64] | None = None
     """Of a virtual dataset: start and stop of each part; elements outside of all have the fill value."""
-    opaque_only: bool = False
-    """Whether h5py reads its type only as bytes."""
 
     @property
     def shape(self) -> Shape:
@@ -198,7 +195,6 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         dimensions=attributes.dimensions,
         sequence_ends=ends,
         boxes=read_boxes(dataset, record),
-        opaque_only=is_opaque_only(dataset.id.get_type()),
     )
 
 

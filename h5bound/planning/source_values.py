@@ -14,9 +14,7 @@ from h5bound.h5py_compat import describe
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.references import Addresses, ReferencePaths
 from h5bound.planning.store_plan import UNIT_CHUNKS, Unit, choose_unit_nbytes
-from h5bound.reader.open_file import open_dataset
 from h5bound.zarr_model.array_spec import estimate_itemsize
-from h5bound.zarr_model.byte_layout import read_block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -56,8 +54,6 @@ class SourceValues:
     """Shape of a target chunk or shard, which is read at once."""
     type: ZarrType
     """Translation of its type."""
-    opaque_only: bool
-    """Whether h5py reads its type only as bytes."""
     addresses: Addresses
     """Paths of the objects that its references may lead to."""
     box: Shape | None
@@ -104,7 +100,6 @@ def describe_values(scan: SourceScan, dataset_scan: DatasetScan, plan: ArrayPlan
         array_shape=plan.node.shape,
         write_shape=write_shape,
         type=dataset_scan.type,
-        opaque_only=dataset_scan.opaque_only,
         box=None if plan.boxes is None else plan.boxes.box,
         addresses=origin.addresses.needed_for(record.dtype),
         allowed=scan.allowed if record.layout in EXTERNAL_LAYOUTS else None,
@@ -199,12 +194,8 @@ def read_region(
     axes = len(values.shape)  # the axes of an HDF5 array type come after these
     outer = region[:axes]
     inner: Any = (..., *region[axes:])
-    if values.opaque_only:
-        opened.reader(values.inside).check(outer)
-        block: Block = read_block(open_dataset(opened.file, values.inside), outer)[inner]
-    else:
-        reader = opened.reader(values.inside)
-        block = (reader.read_via_h5py if via_h5py else reader.read)(outer)[inner]
+    reader = opened.reader(values.inside)
+    block: Block = (reader.read_via_h5py if via_h5py else reader.read)(outer)[inner]
     return values.type.convert(block, ReferencePaths(opened.file, values.addresses)) if convert else block
 
 

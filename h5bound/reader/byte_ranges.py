@@ -10,7 +10,7 @@ import numpy as np
 
 from h5bound.buffers import Block, DamagedError, Region, bytes_of, new_block
 from h5bound.errors import CorruptChunkError
-from h5bound.reader.via_h5py import name_of, read_through_h5py
+from h5bound.reader.via_h5py import dtype_of, name_of, read_through_h5py
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,7 +120,7 @@ class ContiguousReader:
     def __init__(self, dataset: h5py.Dataset, file_bytes: FileBytes) -> None:
         self._dataset = dataset
         self._bytes = file_bytes
-        self._shape, self._dtype, self._offset = dataset.shape, dataset.dtype, dataset.id.get_offset()
+        self._shape, self._dtype, self._offset = dataset.shape, dtype_of(dataset), dataset.id.get_offset()
 
     def read(self, region: Region, *, pooled: bool = False) -> Block:
         """Return a region that is not empty; a few scattered bytes are read by h5py.

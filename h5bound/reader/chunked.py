@@ -16,10 +16,11 @@ from h5bound.errors import UnsupportedError
 from h5bound.files.local import LocalFile
 from h5bound.hdf5.chunk_index import INDEXING, REMOTE_INDEXING, ChunkIndex
 from h5bound.hdf5.dataset import read_edge_unfiltered, read_filters
+from h5bound.hdf5.element_types import holds_bytes
 from h5bound.reader.byte_ranges import plan_spans, read_spans
 from h5bound.reader.encoded import ChunkInMemory, EncodedBlock, EncodedChunk, corrupt
 from h5bound.reader.small_chunks import is_small, read_small_chunks
-from h5bound.reader.via_h5py import name_of, read_through_h5py
+from h5bound.reader.via_h5py import dtype_of, name_of, read_through_h5py
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -54,12 +55,13 @@ class ChunkedReader:
         if edge_unfiltered is None:
             raise UnsupportedError("HDF5 does not say whether its edge chunks are filtered")
         self._dataset = dataset
-        self._dtype = dataset.dtype if element is None else element
+        self._dtype = dtype_of(dataset) if element is None else element
         self._name = name_of(dataset)
         self._grid = ChunkGrid(dataset.shape, dataset.chunks)
         self._unfiltered_mask = (1 << len(filters)) - 1
         self._decoder = make_decoder(filters, math.prod(dataset.chunks) * self._dtype.itemsize)
-        self._fill = _read_fill(plist, self._dtype) if element is None else None
+        has_fill = element is None and not holds_bytes(dataset.id.get_type())
+        self._fill = _read_fill(plist, self._dtype) if has_fill else None
         self._bytes = file_bytes
         rule = None if file_bytes is None else REMOTE_INDEXING if file_bytes.is_remote else INDEXING
         self._index = ChunkIndex(dataset.id, rule, self._unfiltered_mask if edge_unfiltered else 0)

@@ -24,9 +24,10 @@ from h5bound.errors import UnsupportedError
 from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.dataset import read_filters
+from h5bound.hdf5.element_types import holds_bytes, memory_type
 from h5bound.reader.byte_ranges import ContiguousReader
 from h5bound.reader.steps import join_steps, split_steps
-from h5bound.reader.via_h5py import load_plugins, read_through_h5py
+from h5bound.reader.via_h5py import dtype_of, load_plugins, read_through_h5py
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,7 +100,7 @@ class DatasetReader:
         """Return ``dataset[region]`` for a region with steps; raise the errors of `read`."""
         dataset, _, _ = self._get_parts()
         unit = dataset.chunks or (1,) * dataset.ndim
-        parts, axis = split_steps(region, dataset.shape, unit=unit, itemsize=dataset.dtype.itemsize)
+        parts, axis = split_steps(region, dataset.shape, unit=unit, itemsize=dtype_of(dataset).itemsize)
         return join_steps(self.read, region, parts=parts, axis=axis)
 
     def read_encoded(self, region: Region) -> Block | EncodedBlock:
@@ -156,7 +157,7 @@ def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Chunk
         raise UnsupportedError("it is virtual" if dataset.is_virtual else "it is stored in other files")
     if dataset.shape is None:
         raise UnsupportedError("it has no elements")
-    if dataset.dtype.hasobject:
+    if dtype_of(dataset).hasobject:
         raise UnsupportedError("text, sequences and references become Python objects")
     if not _same_in_memory(dataset):
         raise UnsupportedError("its values take another form in memory than in the file")
@@ -179,9 +180,11 @@ def _same_in_memory(dataset: h5py.Dataset) -> bool:
     h5py reads into `h5t.py_create(dtype)`. Where that drops the names of an enumeration, the type as it would be
     written has the same bytes. A compound must have the same members, or HDF5 does not copy the bytes between them.
     """
-    dtype = dataset.dtype
+    file_type = dataset.id.get_type()
+    dtype = dtype_of(dataset)
     if not dtype.itemsize:
         return False
-    file_type = dataset.id.get_type()
-    same = file_type.equal(h5t.py_create(dtype))
+    same = file_type.equal(memory_type(file_type))
+    if holds_bytes(file_type):
+        return bool(same)
     return bool(same or (dtype.names is None and file_type.equal(h5t.py_create(dtype, logical=True))))

@@ -20,6 +20,7 @@ from h5bound.errors import DatasetNotFoundError, SourceChangedError, Unsupported
 from h5bound.files.local import LocalFile
 from h5bound.files.open import is_live
 from h5bound.h5py_compat import refresh as refresh_dataset
+from h5bound.hdf5.element_types import read_dtype
 from h5bound.hdf5.links import open_object
 
 if TYPE_CHECKING:
@@ -107,7 +108,9 @@ class OpenFile:
             dataset = open_dataset(self.file, key.path, refresh=True)
             self.check_external_files(key.path, key.allowed, dataset)
             shape = key.shape if self._has_grown(dataset, key.shape) else dataset.shape
-            now = DatasetKey(path=key.path, shape=shape, dtype=str(dataset.dtype), allowed=key.allowed)
+            now = DatasetKey(
+                path=key.path, shape=shape, dtype=str(read_dtype(dataset.id.get_type())), allowed=key.allowed
+            )
         except DatasetNotFoundError:
             pass
         if now != key:

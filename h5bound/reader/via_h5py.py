@@ -6,15 +6,19 @@ import importlib.util
 import os
 import threading
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import h5py
-from h5py import h5z
+import numpy as np
+from h5py import h5s, h5z
 
 from h5bound.codecs.filters import explain_missing
 from h5bound.errors import CorruptChunkError, H5BoundError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe, restore_byte_order
 from h5bound.hdf5.dataset import read_filters
+from h5bound.hdf5.element_types import holds_bytes, memory_type, read_dtype
+from h5bound.hdf5.raw_objects import needs_raw, read_raw
 from h5bound.hdf5.type_names import describe_type
 
 if TYPE_CHECKING:
@@ -35,8 +39,27 @@ def read_through_h5py(dataset: h5py.Dataset, region: Region) -> Block:
     if dataset.shape is None:
         raise UnsupportedError(f"{name_of(dataset)} has a null dataspace: there is nothing to read")
     with reading(dataset, tuple(s.start for s in region)):
-        block: Block = dataset[region or ...]
-    return restore_byte_order(block, dataset.dtype)
+        return read_elements(dataset, region)
+
+
+def read_elements(dataset: h5py.Dataset, region: Region) -> Block:
+    """Return a region as h5py reads it, or the bytes of the file where `h5bound.hdf5.element_types` says so."""
+    tid = dataset.id.get_type()
+    raw = needs_raw(tid)
+    if not raw and not holds_bytes(tid):
+        return restore_byte_order(dataset[region or ...], dataset.dtype)
+    dtype = read_dtype(tid)
+    shape = tuple(s.stop - s.start for s in region)
+    selected = dataset.id.get_space()
+    if region:
+        selected.select_hyperslab(tuple(s.start for s in region), shape)
+    space = h5s.create_simple(shape) if region else selected
+    read = partial(dataset.id.read, space, selected)
+    if raw:
+        return read_raw(read, tid, space)
+    block: Block = np.zeros(shape + dtype.shape, dtype.base)
+    read(block, memory_type(tid))
+    return restore_byte_order(block, dtype)
 
 
 @contextmanager
@@ -47,7 +70,7 @@ def reading(dataset: h5py.Dataset, start: tuple[Any, ...]) -> Iterator[None]:
     cannot read a chunk.
     """
     try:
-        with _VARIABLE_LENGTH if dataset.dtype.hasobject else nullcontext():
+        with _VARIABLE_LENGTH if dtype_of(dataset).hasobject else nullcontext():
             yield
     except (MemoryError, H5BoundError):
         raise
@@ -64,9 +87,14 @@ def _explain(dataset: h5py.Dataset, start: tuple[Any, ...], error: Exception) ->
     if isinstance(error, OSError) and not no_conversion:
         return CorruptChunkError(f"{name_of(dataset)}: HDF5 cannot read a chunk of the block at {start}: {error}")
     return UnsupportedError(
-        f"{name_of(dataset)}: h5py cannot read values of the type {describe_type(dataset.dtype)} in the block at "
+        f"{name_of(dataset)}: h5py cannot read values of the type {describe_type(dtype_of(dataset))} in the block at "
         f"{start} ({describe(error)}); HDF5's own h5dump prints them"
     )
+
+
+def dtype_of(dataset: h5py.Dataset) -> np.dtype[Any]:
+    """Return the numpy type of an open dataset. Raise UnsupportedError if it has none."""
+    return read_dtype(dataset.id.get_type())
 
 
 def load_plugins(filters: tuple[Filter, ...]) -> None:

@@ -37,8 +37,8 @@ from h5bound.hdf5.datatypes import (
     text_to_json,
     type_to_json,
 )
-from h5bound.zarr_model.byte_layout import as_elements, is_opaque_only
-from h5bound.zarr_model.dtypes import read_dtype
+from h5bound.hdf5.element_types import memory_type, read_dtype
+from h5bound.hdf5.raw_objects import needs_raw, read_raw
 
 if TYPE_CHECKING:
     from h5py import h5a
@@ -91,12 +91,10 @@ def read_value(attribute: h5a.AttrID) -> tuple[h5t.TypeID, Array | None]:
     if has_region_references(tid):  # h5py 3.16 crashes on sequences of them
         raise UnsupportedError("region references have no Zarr form")
     dtype = read_dtype(tid)
-    if is_opaque_only(tid):
-        raw_view = np.zeros(shape, np.dtype(("V", tid.get_size())))
-        attribute.read(raw_view, tid)
-        return tid, as_elements(raw_view, dtype)
+    if needs_raw(tid):
+        return tid, read_raw(attribute.read, tid, space)
     array = np.zeros(shape + dtype.shape, dtype.base)
-    attribute.read(array, h5t.py_create(dtype))
+    attribute.read(array, memory_type(tid))
     return tid, restore_byte_order(array, dtype)
 
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-import h5py
 import numpy as np
-from h5py import h5s, h5t
+from h5py import h5t
 
-from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.datatypes import has_every_bit, is_ieee
+from h5bound.hdf5.element_types import is_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,55 +23,9 @@ Array: TypeAlias = "np.ndarray[Any, Any]"
 DType: TypeAlias = "np.dtype[Any]"
 
 
-def read_block(dataset: h5py.Dataset, region: tuple[slice, ...]) -> Array:
-    """Return ``dataset[region]``, also where h5py refuses: opaque types whose tag is not h5py's own.
-
-    `region` has one slice without a step for each dimension; the dataspace must not be null. A scalar is 0-d: a
-    sequence is one element, an array type has its dimensions.
-    """
-    tid = dataset.id.get_type()
-    if not is_opaque_only(tid):
-        value = dataset[region]
-        if region or dataset.dtype.subdtype is not None:
-            return restore_byte_order(np.asarray(value), dataset.dtype)
-        holder = np.empty(1, dataset.dtype)
-        holder[0] = value
-        return restore_byte_order(holder.reshape(()), dataset.dtype)
-    starts, stops, _ = zip(*(s.indices(n) for s, n in zip(region, dataset.shape, strict=True)), strict=True)
-    shape = tuple(max(0, stop - start) for start, stop in zip(starts, stops, strict=True))
-    file_space = dataset.id.get_space()
-    file_space.select_hyperslab(starts, shape)
-    raw_view = np.zeros(shape, np.dtype(("V", tid.get_size())))
-    dataset.id.read(h5s.create_simple(shape), file_space, raw_view, tid)
-    return as_elements(raw_view, dataset.dtype)
-
-
-def is_opaque_only(tid: h5t.TypeID) -> bool:
-    """Return whether h5py reads a type only as bytes, because no memory type of its own fits.
-
-    HDF5 converts an opaque type only to one of the same tag, and h5py drops the tag.
-    """
-    return _has_foreign_opaque(tid) and not conversion_reason(tid, tid.dtype)
-
-
-def as_elements(raw_view: Array, dtype: DType) -> Array:
-    """Return elements that were read as bytes as a view of type `dtype`; axes of an array type come last."""
-    dims = () if dtype.subdtype is None else dtype.shape
-    return np.frombuffer(bytearray(raw_view.tobytes()), dtype.base).reshape(raw_view.shape + dims)
-
-
-def _has_foreign_opaque(tid: h5t.TypeID) -> bool:
-    type_class = tid.get_class()
-    if type_class == h5t.OPAQUE:
-        return not tid.equal(h5t.py_create(tid.dtype, logical=True))
-    if type_class == h5t.COMPOUND:
-        return any(_has_foreign_opaque(tid.get_member_type(i)) for i in range(tid.get_nmembers()))
-    return type_class == h5t.ARRAY and _has_foreign_opaque(tid.get_super())
-
-
 def conversion_reason(tid: h5t.TypeID, source: DType) -> str:
     """Return why h5py's bytes (of type `source`) differ from those in the file; "" if they do not."""
-    find_reason = _REASONS.get(tid.get_class())
+    find_reason = None if is_bytes(tid) else _REASONS.get(tid.get_class())
     return find_reason(tid, source) if find_reason else ""
 
 
@@ -85,6 +38,7 @@ def repacking_reason(source: DType, dtype: DType) -> str:
     if dtype.names is None:
         as_bytes = dtype.kind == "V" and packed_dtype(source) == source
         as_integers = source.kind in "mM" and dtype.kind == "i" and dtype.isnative == source.isnative
+        as_bytes |= dtype.kind == "V" and source.kind in "fc"
         return "" if as_bytes or as_integers else "members of the compound have another byte order"
     before = cast("dict[str, tuple[DType, int]]", source.fields)
     after = cast("dict[str, tuple[DType, int]]", dtype.fields)
@@ -150,7 +104,9 @@ _REASONS: dict[int, Callable[[Any, DType], str]] = {
     h5t.INTEGER: _integer_reason,
     h5t.BITFIELD: _integer_reason,
     h5t.FLOAT: lambda tid, source: (
-        "" if is_ieee(tid) and tid.get_size() == source.itemsize else "floats that are not IEEE 754"
+        ""
+        if tid.equal(h5t.py_create(source)) or (is_ieee(tid) and tid.get_size() == source.itemsize)
+        else "floats that are not IEEE 754"
     ),
     h5t.STRING: _string_reason,
     h5t.ENUM: _enum_reason,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal
 
 import h5py
 import numpy as np
@@ -17,6 +17,7 @@ from h5py import h5t
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.datatypes import JSON, TEXT_TYPE, enum_members, enum_to_json, has_region_references, type_to_json
+from h5bound.hdf5.element_types import is_bytes, read_dtype
 from h5bound.zarr_model.byte_layout import Array, DType, conversion_reason, repacking_reason
 from h5bound.zarr_model.structured import STRING, TextWidths, pack, plan_dtype, texts, unpack
 
@@ -60,7 +61,7 @@ class ZarrType:
         if self.dtype == self.source:
             return block
         if self.dtype.names is None:
-            return np.ascontiguousarray(block).view(self.dtype)
+            return np.asarray(block, order="C").view(self.dtype)
         out = np.zeros(block.shape, self.dtype)
         pack(block, out, resolve)
         return out
@@ -77,7 +78,7 @@ class ZarrType:
         if self.dtype == self.source:
             return stored
         if self.dtype.names is None:
-            return np.ascontiguousarray(stored).view(self.source)
+            return np.asarray(stored, order="C").view(self.source)
         out = np.zeros(block.shape, self.source)
         unpack(stored, out)
         return out
@@ -121,34 +122,19 @@ def translate_type(
     return replace(zarr_type, element_shape=shape, metadata=metadata, details={})
 
 
-def read_dtype(tid: h5t.TypeID) -> DType:
-    """Return the numpy type that h5py has for an HDF5 type; raise UnsupportedError if it has none."""
-    try:
-        return cast("DType", tid.dtype)
-    except UnicodeDecodeError as error:
-        raise UnsupportedError("h5py cannot read a compound with a member name that is not UTF-8") from error
-    except (KeyError, TypeError, ValueError, NotImplementedError, RuntimeError) as error:
-        json = type_to_json(tid)
-        name = json["class"] if isinstance(json, dict) else json
-        cause = (
-            "" if isinstance(error, KeyError) else f" ({error})"
-        )  # from a table inside h5py: its message is not helpful
-        raise UnsupportedError(f"h5py has no type for HDF5's {name}{cause}") from error
-
-
 def _translate(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> ZarrType:
     type_class = tid.get_class()
     if type_class in (h5t.REFERENCE, h5t.VLEN) or (type_class == h5t.STRING and tid.is_variable_str()):
         return _translate_pointer(tid, zarr_format)
     source = read_dtype(tid)
     dtype = plan_dtype(source, tid, widths, zarr_format=zarr_format)
-    if dtype.metadata is not None:  # h5py's annotations, which zarr does not expect
+    if dtype.metadata is not None:  # annotations, which zarr does not expect
         dtype = np.dtype(dtype.str)
     reason = conversion_reason(tid, source) or repacking_reason(source, dtype)
     plain = ZarrType(form="plain", source=source, dtype=dtype, reason=reason)
-    if type_class == h5t.ENUM and source.kind != "b":
+    if type_class == h5t.ENUM and source.kind in "iu":
         return replace(plain, metadata={"enum": enum_to_json(tid)}, attributes=_flags(tid))
-    if type_class in (h5t.OPAQUE, h5t.COMPOUND) and source.kind != "c":
+    if dtype.names or dtype.kind == "V":
         return replace(plain, metadata={"type": type_to_json(tid)})
     return replace(plain, details={"type": type_to_json(tid)}) if _needs_details(tid, source) else plain
 
@@ -198,4 +184,4 @@ def _needs_details(tid: h5t.TypeID, source: DType) -> bool:
         return False
     if tid.get_class() == h5t.STRING:  # one byte has no room for padding: netCDF's char
         return bool(source.itemsize > 1 or tid.get_cset() != h5t.CSET_ASCII)
-    return not tid.equal(h5t.py_create(source, logical=True))
+    return is_bytes(tid) or not tid.equal(h5t.py_create(source, logical=True))

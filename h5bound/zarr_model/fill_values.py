@@ -16,7 +16,7 @@ from h5bound.buffers import same_bits
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import memory_file
 from h5bound.hdf5.datatypes import encode_base64
-from h5bound.zarr_model.byte_layout import read_block
+from h5bound.reader.via_h5py import dtype_of, read_through_h5py
 from h5bound.zarr_model.structured import STRING
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
@@ -67,7 +67,7 @@ def read_fill_value(
 def read_shown_fill(dataset: h5py.Dataset) -> Array:
     """Return the value that h5py reads for one element never written: 0-d, or of the shape of the HDF5 array type."""
     plist = dataset.id.get_create_plist()
-    dtype = dataset.dtype
+    dtype = dtype_of(dataset)
     zeros = np.zeros((), dtype)
     if plist.fill_value_defined() != h5d.FILL_VALUE_USER_DEFINED or plist.get_fill_time() == h5d.FILL_TIME_NEVER:
         return zeros
@@ -85,7 +85,7 @@ def _read_unwritten(dataset: h5py.Dataset) -> Array:
     plist.set_chunk((1,))
     with memory_file() as file:
         copy = h5py.Dataset(h5d.create(file.id, b"d", tid, h5s.create_simple((1,)), plist))
-        return read_block(copy, (slice(0, 1),))[0:1].reshape(copy.dtype.shape)
+        return read_through_h5py(copy, (slice(0, 1),)).reshape(dtype_of(copy).shape)
 
 
 @lru_cache(1024)

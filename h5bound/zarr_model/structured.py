@@ -21,6 +21,7 @@ from h5py import h5t
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.references import ReferencePaths, Resolve
 from h5bound.reader.dataset_reader import DatasetReader
+from h5bound.reader.via_h5py import dtype_of
 from h5bound.zarr_model.byte_layout import Array, DType, packed_dtype
 
 if TYPE_CHECKING:
@@ -79,9 +80,8 @@ def plan_dtype(
         if tid.get_class() == h5t.VLEN:
             raise UnsupportedError("a compound with variable-length sequences has no Zarr form")
         return np.dtype(f"<U{widths.of(path)}")
-    if source.kind in "fc" and source.itemsize > (8 if source.kind == "f" else 16):
-        name = "floats" if source.kind == "f" else "complex numbers"
-        raise UnsupportedError(f"Zarr has no {name} of {source.itemsize} bytes")
+    if source.kind == "V" or (source.kind in "fc" and source.itemsize > (8 if source.kind == "f" else 16)):
+        return np.dtype(f"V{source.itemsize}")  # Zarr has no long double
     without_unit = source.kind in "mM" and np.datetime_data(source)[0] == "generic"  # zarr 3.1 refuses them
     dtype = _integers(source) if without_unit else source
     return dtype.newbyteorder("<") if path and zarr_format == 3 else dtype
@@ -89,6 +89,11 @@ def plan_dtype(
 
 def _integers(datetimes: DType) -> DType:
     return np.dtype("i8").newbyteorder(datetimes.byteorder)
+
+
+def _exchanged(stored: Array, dtype: DType) -> DType:
+    """Return the type by which values of a type of h5py are stored: bytes of long doubles, integers of times."""
+    return stored.dtype if stored.dtype.kind == "V" else _integers(dtype)
 
 
 def pack(block: Array, out: Array, resolve: Resolve | None) -> None:
@@ -107,7 +112,7 @@ def pack(block: Array, out: Array, resolve: Resolve | None) -> None:
                 raise UnsupportedError(f"a string in member {name!r} is longer than when the conversion was planned")
             target[...] = text.astype(target.dtype).reshape(target.shape)
         else:
-            target[...] = member.view(_integers(dtype)) if target.dtype.kind != dtype.kind else member
+            target[...] = member if target.dtype.kind == dtype.kind else member.view(_exchanged(target, dtype))
 
 
 def unpack(packed: Array, out: Array) -> None:
@@ -120,7 +125,7 @@ def unpack(packed: Array, out: Array) -> None:
         elif dtype.subdtype is not None or dtype.names:
             target[...] = np.frombuffer(member.tobytes(), packed_dtype(target.dtype)).reshape(target.shape)
         elif member.dtype.kind != dtype.kind:
-            target.view(_integers(dtype))[...] = member
+            target.view(_exchanged(member, dtype))[...] = member
         else:
             target[...] = member
 
@@ -158,7 +163,7 @@ def _find_widths(dataset: h5py.Dataset, resolve: Resolve) -> dict[tuple[str, ...
 
 def _read_blocks(dataset: h5py.Dataset) -> Iterator[Array]:
     length, *rest = dataset.shape or (1,)
-    step = max(1, (1 << 24) // (max(1, prod(rest)) * dataset.dtype.itemsize))
+    step = max(1, (1 << 24) // (max(1, prod(rest)) * dtype_of(dataset).itemsize))
     reader = DatasetReader(dataset)
     try:
         for start in range(0, length, step):

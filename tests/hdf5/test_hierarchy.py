@@ -178,13 +178,15 @@ def test_names_keep_all_their_bytes(path: Path) -> None:
         assert open_object(file, "..") == file[".."]
 
 
-def test_a_type_that_h5py_lacks_is_a_problem_of_its_dataset_only(path: Path) -> None:
+def test_a_type_that_h5py_lacks_is_that_of_its_bytes(path: Path) -> None:
     write_unreadable_types(path)
     found = datasets_of(path)
-    for name in ("/time", "/wide"):
-        assert found[name].dtype is None
-        assert found[name].shape == (3,)
-        assert str(found[name].problem).startswith("h5py cannot read its type: ")
+    assert {name: (found[name].dtype, found[name].problem) for name in ("/time", "/wide")} == {
+        "/time": (np.dtype("V4"), None),
+        "/wide": (np.dtype("V16"), None),
+    }
+    assert found["/name"].dtype is None
+    assert "a member name that is not UTF-8" in str(found["/name"].problem)
     assert found["/good"].problem is None
 
 

@@ -25,6 +25,7 @@ from h5bound.files.local import LocalFile
 from h5bound.reader import chunked, small_chunks
 from h5bound.reader.dataset_reader import DatasetReader
 from h5bound.reader.encoded import EncodedBlock
+from tests.support.raw_sequences import Memory, write_elements
 from tests.support.readers import GZIP, VALUES, check, check_all, decode_later, opened
 from tests.support.strategies import leave_edges_unfiltered
 
@@ -522,13 +523,43 @@ def test_no_codec_library_is_loaded_before_a_dataset_needs_it() -> None:
     assert done.stdout.strip() == "set()"
 
 
-@pytest.mark.parametrize("member", [h5py.string_dtype(), h5py.vlen_dtype(np.dtype("i4")), h5py.ref_dtype])
-def test_a_sequence_that_h5py_cannot_read_is_named_with_its_type(member: Any, tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
+I16 = h5t.STD_I64LE.copy()
+I16.set_size(16)
+I16.set_precision(128)
+TEXT = h5t.py_create(h5py.string_dtype(), logical=True)
+
+
+def compound_of(member: h5t.TypeID) -> h5t.TypeID:
+    """Return a compound of an integer and a member."""
+    tid = h5t.create(h5t.COMPOUND, 4 + member.get_size())
+    tid.insert(b"k", 0, h5t.STD_I32LE)
+    tid.insert(b"m", 4, member)
+    return tid
+
+
+def test_sequences_that_h5py_cannot_read_are_read(tmp_path: Path) -> None:
+    path, memory = tmp_path / "a.h5", Memory()
+    numbers, big = np.arange(3, dtype=">i4"), h5t.STD_I32BE
+    inner = [memory.sequence(big, numbers[:count].tobytes()) for count in (2, 0, 3)]
+    key = np.int32(7).tobytes()
     with h5py.File(path, "w") as file:
-        file.create_dataset("x", (2,), h5py.vlen_dtype(np.dtype([("a", "i4"), ("b", member)])))
-    with (
-        opened(path) as (_, reader),
-        pytest.raises(UnsupportedError, match=r"/x in .*a\.h5: .* sequences of compound \(a int32, b "),
-    ):
-        reader.read((slice(0, 2),))
+        file["target"] = 1
+        address = np.uint64(h5py.h5o.get_info(file["target"].id).addr).tobytes()
+        cases = {
+            "time": (h5t.UNIX_D64LE, [b"12345678", b"abcdefgh"]),
+            "wide": (I16, [b"0123456789abcdef"]),
+            "text": (compound_of(TEXT), [key + memory.text("a"), key + memory.text("bé")]),
+            "nested": (compound_of(h5t.vlen_create(big)), [key + item for item in inner]),
+            "reference": (compound_of(h5t.STD_REF_OBJ), [key + address]),
+        }
+        for name, (base, elements) in cases.items():
+            rows = [memory.sequence(base, b"".join(elements)), memory.sequence(base, b"")]
+            write_elements(file, name, h5t.vlen_create(base), rows)
+    with h5py.File(path) as file:
+        read = {name: DatasetReader(file[name]).read((slice(0, 2),)) for name in cases}
+        assert {name: len(values[1]) for name, values in read.items()} == dict.fromkeys(cases, 0)
+        assert read["time"][0].tobytes() == b"12345678abcdefgh"
+        assert read["wide"][0].tobytes() == b"0123456789abcdef"
+        assert read["text"][0].tolist() == [(7, b"a"), (7, "bé".encode())]
+        assert [item.tolist() for item in read["nested"][0]["m"]] == [[0, 1], [], [0, 1, 2]]
+        assert file[read["reference"][0]["m"][0]].name == "/target"

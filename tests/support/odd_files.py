@@ -96,7 +96,7 @@ def write_unreachable_links(path: Path) -> None:
 
 
 def write_unreadable_types(path: Path) -> None:
-    """Write datasets whose types h5py does not have: a time, and a 128-bit float without an equivalent in NumPy."""
+    """Write datasets whose types h5py does not have: a time, a 128-bit float, and a member name in Latin-1."""
     with h5py.File(path, "w") as file:
         space = h5s.create_simple((3,))
         h5d.create(file.id, b"time", h5t.UNIX_D32LE, space)
@@ -106,6 +106,9 @@ def write_unreadable_types(path: Path) -> None:
         wide.set_fields(127, 104, 23, 0, 104)
         wide.set_ebias(2**22 - 1)
         h5d.create(file.id, b"wide", wide, space)
+        named = h5t.create(h5t.COMPOUND, 4)
+        named.insert(b"\xff", 0, h5t.STD_I32LE)
+        h5d.create(file.id, b"name", named, space)
         file["good"] = np.arange(3)
 
 
