@@ -68,13 +68,13 @@ def check_depth(tid: h5t.TypeID) -> None:
     """Raise UnsupportedError if a type is nested more than 32 levels deep: recursive functions would fail."""
     level = [tid]
     for _ in range(MAX_NESTED):
-        level = [inner for outer in level for inner in _list_inner(outer)]
+        level = [inner for outer in level for inner in list_inner(outer)]
         if not level:
             return
     raise UnsupportedError(f"its type is nested more than {MAX_NESTED} levels deep")
 
 
-def _list_inner(tid: h5t.TypeID) -> list[h5t.TypeID]:
+def list_inner(tid: h5t.TypeID) -> list[h5t.TypeID]:
     """Return the types of a compound's members, or of the elements of an array or a sequence."""
     type_class = tid.get_class()
     if type_class == h5t.COMPOUND:
@@ -129,7 +129,7 @@ def has_region_references(tid: h5t.TypeID) -> bool:
     """Return whether a type is, or holds, a reference that is not an object reference."""
     if tid.get_class() == h5t.REFERENCE:
         return not tid.equal(h5t.STD_REF_OBJ)
-    return any(map(has_region_references, _list_inner(tid)))
+    return any(map(has_region_references, list_inner(tid)))
 
 
 def enum_members(tid: h5t.TypeEnumID) -> list[tuple[bytes, int]]:

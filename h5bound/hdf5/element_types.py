@@ -15,7 +15,7 @@ from h5py import h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
-from h5bound.hdf5.datatypes import describe_class, has_every_bit
+from h5bound.hdf5.datatypes import describe_class, has_every_bit, list_inner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,6 +85,20 @@ def is_bytes(tid: h5t.TypeID) -> bool:
     if type_class == h5t.OPAQUE:  # HDF5 converts it only to one of the same tag, which h5py drops unless it is a time
         return bool(dtype.kind not in "VmM" or not tid.equal(h5t.py_create(dtype, logical=True)))
     return bool(dtype.itemsize > (16 if dtype.kind == "c" else 8) and not tid.equal(h5t.py_create(dtype)))
+
+
+def name_bytes(tid: h5t.TypeID) -> list[str]:
+    """Return what in a type Zarr has only as bytes, each once: what numpy lacks, and long doubles.
+
+    >>> name_bytes(h5t.array_create(h5t.UNIX_D64LE, (2,))), name_bytes(h5t.NATIVE_INT32)
+    (['64-bit time'], [])
+    """
+    inner = list_inner(tid)
+    if inner:
+        return list(dict.fromkeys(name for item in inner for name in name_bytes(item)))
+    type_class = tid.get_class()
+    is_long = (type_class == h5t.FLOAT and tid.get_size() > 8) or (type_class == h5t.COMPLEX and tid.get_size() > 16)
+    return [describe_class(tid)] if is_long or (type_class != h5t.OPAQUE and is_bytes(tid)) else []
 
 
 def describe_bytes(dtype: DType) -> str:

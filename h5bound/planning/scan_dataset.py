@@ -16,6 +16,7 @@ from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.chunk_index import ChunkManifest, index_chunks
 from h5bound.hdf5.datatypes import text_to_json
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
+from h5bound.hdf5.element_types import name_bytes
 from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.links import open_object
@@ -178,6 +179,8 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         copy_chain, no_copy_reason = None, "HDF5 does not say reliably where its chunks are"
     if zarr_format == 2 and attributes.fill is None and fill.exact and has_unwritten(record, manifest):
         note_masking(context, record, fill=fill, attributes=attributes)
+    if unnamed := name_bytes(dataset.id.get_type()):
+        context.log.note(record.path, f"{' and '.join(unnamed)} as bytes; _h5bound.type says what they are", "bytes")
     if zarr_type.form in FORM_NOTES:
         context.log.note(record.path, *FORM_NOTES[zarr_type.form])
     context.log.add_attributes(record.path, attributes)
