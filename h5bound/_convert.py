@@ -84,6 +84,7 @@ class Options(TypedDict, total=False):
     chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
     shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None
     names: Literal["exact", "portable"]
+    links: Literal["keep", "copy"]
     window: int | str | None
     temporary: str | PathLike[str] | None
     workers: int | None
@@ -126,6 +127,7 @@ def convert(
     chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None,
     shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None = None,
     names: Literal["exact", "portable"] = "exact",
+    links: Literal["keep", "copy"] = "keep",
     window: int | str | None = None,
     temporary: str | PathLike[str] | None = None,
     workers: int | None = None,
@@ -186,6 +188,9 @@ def convert(
     names
         ``"exact"`` keeps each name that Zarr and `target` can hold, which a folder is asked: whether it tells ``Sex``
         from ``sex``. ``"portable"`` also renames what some other system could not hold. The report lists renamed nodes.
+    links
+        ``"keep"`` keeps soft links and further hard links as links, which most readers of Zarr do not see; ``"copy"``
+        puts what they lead to in their place. Links to nothing and in a circle stay links. The report lists them.
     window
         Bytes that are read between one open and its close, at most, but at least one chunk; None for the dask setting
         ``h5bound.window``, by default 1 GiB. Memory stays below about two windows. Windows are smaller, a sixteenth of

@@ -135,6 +135,12 @@ share_forms = share(
         "[exact|portable]",
         "exact: rename only what Zarr or TARGET cannot hold; portable: also what another system could not.",
     ),
+    choice(
+        "--links",
+        "[keep|copy]",
+        "keep: soft links and further hard links stay links, which most readers of Zarr do not see; copy: what they "
+        "lead to is written in their place.",
+    ),
 )
 """Options for what readers expect in different forms."""
 

@@ -8,7 +8,7 @@ address of their object, so cycles end and each object has one path: the first o
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,6 +68,23 @@ class Hierarchy:
     """Path and reason for each object that cannot be opened, and each group that cannot be listed."""
     addresses: Mapping[int, str]
     """First paths of all objects by the address that references hold (``h5py.h5o.get_info(…).addr``)."""
+    copied: Mapping[str, LinkRecord] = field(default_factory=dict)
+    """Links in whose place there is what they lead to, with all in it, by their paths."""
+
+    def find_original(self, path: str) -> str:
+        """Return the first path of the object at a path that may be in the place of a link.
+
+        >>> copied = {"/b": LinkRecord("/b", "hard", "/a"), "/b/c/d": LinkRecord("/b/c/d", "soft", "x", target="/x")}
+        >>> hierarchy = Hierarchy("", 0, 0, (), (), (), (), (), {}, copied)
+        >>> [hierarchy.find_original(path) for path in ("/b/c", "/b/c/d/e", "/bc")]
+        ['/a/c', '/x/e', '/bc']
+        """
+        names = path.split("/") if self.copied else []
+        for stop in range(len(names), 1, -1):
+            link = self.copied.get("/".join(names[:stop]))
+            if link is not None:
+                return "/".join([(link.target or link.to).rstrip("/"), *names[stop:]])
+        return path
 
 
 def read_hierarchy(
@@ -92,7 +109,7 @@ def read_hierarchy(
     >>> [(dataset.path, dataset.shape, dataset.layout) for dataset in hierarchy.datasets]
     [('/a/b', (3,), 'contiguous')]
     >>> hierarchy.links
-    (LinkRecord(path='/z', kind='hard', to='/a/b', file=None),)
+    (LinkRecord(path='/z', kind='hard', to='/a/b', file=None, target=None),)
     """
     size, mtime_ns = _read_size_and_time(file)
     walk = _Walk(file.filename, max_objects=max_objects, max_depth=max_depth, count=count)

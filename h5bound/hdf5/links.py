@@ -36,6 +36,8 @@ class LinkRecord:
     """hard: first path of the object; soft: as stored; external: ``file:path``; user: ``class N``."""
     file: str | None = None
     """external: the file alone, as stored; else None."""
+    target: str | None = None
+    """soft: the first path of the object that it leads to; None if it leads to none, or that is not known."""
 
     def __str__(self) -> str:
         kind = {"external": "an external link", "user": "a user-defined link"}.get(self.kind, f"a {self.kind} link")
@@ -83,6 +85,15 @@ def find_external(file: h5py.File, path: str) -> tuple[str, str] | None:
         return None
     target = item.to[len(item.file) + 1 :]
     return item.file, "/".join([target, *map(decode_name, reversed(rest))])
+
+
+def find_address(file: h5py.File, path: str) -> int | None:
+    """Return the address of the object at a path; None if there is none in the file."""
+    try:
+        item, _ = _open(file, path)
+        return None if isinstance(item, LinkRecord) else h5o.get_info(item).addr
+    except (DatasetNotFoundError, *READ_ERRORS):
+        return None
 
 
 def _open(file: h5py.File, path: str) -> tuple[h5o.ObjectID | LinkRecord, list[bytes]]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import h5py
 
 from h5bound.errors import OptionError
-from h5bound.hdf5.hierarchy import read_hierarchy
+from h5bound.hdf5.hierarchy import Limits
 from h5bound.planning.array_options import MAX_COMPARED, name_close, name_rule
+from h5bound.planning.link_copies import read_objects
 from h5bound.planning.options import SETTINGS, make_settings
 from h5bound.planning.selection import is_selected, list_all_paths, matches
 from h5bound.reader.source import H5Source
@@ -67,7 +68,7 @@ def find_choices(source: Any, options: Mapping[str, Any], settings: Settings) ->
     try:
         file = H5Source.of(source, options["storage_options"])
         with file.opened() as opened:
-            hierarchy = read_hierarchy(opened.file, max_objects=options["max_objects"], max_depth=options["max_depth"])
+            hierarchy = read_objects(opened.file, settings, Limits(options["max_objects"], options["max_depth"]))
     except Exception:  # noqa: BLE001 - its conversion says why
         return None
     paths = list_all_paths(hierarchy)

@@ -21,9 +21,10 @@ from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.dataset import read_dataset
 from h5bound.hdf5.dimension_scales import is_netcdf
 from h5bound.hdf5.external_files import MAX_HOPS, find_file
-from h5bound.hdf5.hierarchy import Hierarchy, read_hierarchy
+from h5bound.hdf5.hierarchy import Hierarchy
 from h5bound.hdf5.links import LinkRecord, find_external, open_object
 from h5bound.hdf5.references import Addresses
+from h5bound.planning.link_copies import read_objects
 from h5bound.planning.selection import list_all_paths, list_paths, select_objects
 from h5bound.reader.source import H5Source
 from h5bound.reports.entries import Link
@@ -54,7 +55,7 @@ class Origin:
 
     def locate(self, path: str) -> str:
         """Return the path in the file of the object at a path of the report."""
-        return move(path, self.path, self.inside)
+        return move(self.hierarchy.find_original(path), self.path, self.inside)
 
 
 def move(path: str, base: str, new: str) -> str:
@@ -75,14 +76,16 @@ def move_hierarchy(hierarchy: Hierarchy, base: str, new: str) -> Hierarchy:
     def moved(path: str) -> str:
         return move(path, base, new)
 
+    def moved_link(link: LinkRecord) -> LinkRecord:
+        to = moved(link.to) if link.kind == "hard" else link.to
+        return replace(link, path=moved(link.path), to=to, target=link.target and moved(link.target))
+
     return replace(
         hierarchy,
         groups=tuple(map(moved, hierarchy.groups)),
         datasets=tuple(replace(record, path=moved(record.path)) for record in hierarchy.datasets),
-        links=tuple(
-            replace(link, path=moved(link.path), to=moved(link.to) if link.kind == "hard" else link.to)
-            for link in hierarchy.links
-        ),
+        links=tuple(map(moved_link, hierarchy.links)),
+        copied={moved(path): moved_link(link) for path, link in hierarchy.copied.items()},
         committed_types=tuple(map(moved, hierarchy.committed_types)),
         problems=tuple((moved(path), reason) for path, reason in hierarchy.problems),
     )
@@ -90,13 +93,13 @@ def move_hierarchy(hierarchy: Hierarchy, base: str, new: str) -> Hierarchy:
 
 def read_origin(source: H5Source, file: h5py.File, settings: Settings, limits: Limits, log: ScanLog) -> Origin:
     """Read the hierarchy of the source within the limits, and log what include and exclude skip."""
-    hierarchy = read_hierarchy(file, max_objects=limits.max_objects, max_depth=limits.max_depth)
+    hierarchy = read_objects(file, settings, limits)
     if source.state is not None and source.remote:
         hierarchy = replace(hierarchy, mtime_ns=source.state.mtime_ns)
     selection, skipped = select_objects(hierarchy, settings)
     log.skipped += skipped
     log.paths += list_all_paths(hierarchy)
-    addresses = Addresses(hierarchy.addresses, complete=True)
+    addresses = Addresses(selection.addresses, complete=True)
     return Origin(source=source, hierarchy=selection, addresses=addresses, netcdf=is_netcdf(file, hierarchy.datasets))
 
 
@@ -205,9 +208,9 @@ class LinkResolver:
     ) -> Hierarchy:
         """Read the hierarchy of an object and everything in it. Raise UnsafeSourceError if it exceeds the limits."""
         if isinstance(target, h5py.Group):
-            max_objects = max(self.limits.max_objects - self.count, 0)
-            max_depth = max(self.limits.max_depth - link.path.count("/"), 0)
-            return read_hierarchy(file, start=inside, max_objects=max_objects, max_depth=max_depth)
+            left = max(self.limits.max_objects - self.count, 0), max(self.limits.max_depth - link.path.count("/"), 0)
+            limits = replace(self.limits, max_objects=left[0], max_depth=left[1])
+            return read_objects(file, self.settings, limits, start=inside)
         stat = Path(file.filename).stat()
         return Hierarchy(
             file=file.filename,

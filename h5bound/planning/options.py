@@ -42,6 +42,8 @@ class Settings:
     """How attributes have floats that are not finite."""
     names: Literal["exact", "portable"] = "exact"
     """Whether nodes are renamed only where this target cannot hold the name, or where any could not."""
+    links: Literal["keep", "copy"] = "keep"
+    """Whether hard and soft links stay links, or what they lead to stands in their place."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as JSON, as the root of the store keeps them."""
@@ -62,6 +64,7 @@ def make_settings(
     exclude: object,
     nan: object,
     names: object,
+    links: object,
 ) -> Settings:
     """Return the settings for options of `convert`. Raise OptionError if one has an invalid value."""
     if not is_whole(zarr_format) or zarr_format not in (2, 3):
@@ -78,6 +81,7 @@ def make_settings(
         exclude=parse_globs(exclude, "exclude"),
         nan=check_choice(nan, "nan", ("literal", "text")),
         names=check_choice(names, "names", ("exact", "portable")),
+        links=check_choice(links, "links", ("keep", "copy")),
     )
 
 

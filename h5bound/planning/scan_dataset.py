@@ -274,8 +274,12 @@ def merge_attributes(
 
 
 def note_name(context: ScanContext, path: str) -> None:
-    """Note that a group or dataset has another name in the store."""
+    """Note that a group or dataset has another name in the store, or is a copy in place of a link."""
     target = context.targets[path]
+    link = context.origin.hierarchy.copied.get(path)
+    if link is not None:
+        context.log.note(path, "a copy of it is written in place of the link", "copy", to=link.target or link.to)
+        context.log.add_details(path, {"link": {"kind": link.kind, "path": text_to_json(link.to)}})
     if path.rpartition("/")[2] != target.rpartition("/")[2]:
         portable = context.settings.names == "portable"
         reason = "a portable name" if portable else "Zarr or the target cannot hold the name"

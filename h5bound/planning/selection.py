@@ -60,6 +60,7 @@ def select_objects(hierarchy: Hierarchy, settings: Settings) -> tuple[Hierarchy,
     selected = {path for path in list_paths(hierarchy) if is_selected(path, settings)}
     kept = selected | {"/"} | {above for path in selected for above in list_groups_above(path)}
     links, skipped_links = select_links(hierarchy, settings, kept)
+    hierarchy = prefer_selected_copies(hierarchy, kept)
     committed = [path for path in hierarchy.committed_types if not is_selected(path, settings)]
     skipped = [path for path in [*list_paths(hierarchy), *committed] if path not in kept and parent_of(path) in kept]
     selection = replace(
@@ -110,6 +111,17 @@ def prefer_selected_names(hierarchy: Hierarchy, settings: Settings) -> Hierarchy
         links=tuple(map(swap, hierarchy.links)),
         addresses={address: names.get(path, path) for address, path in hierarchy.addresses.items()},
     )
+
+
+def prefer_selected_copies(hierarchy: Hierarchy, kept: set[str]) -> Hierarchy:
+    """Return the hierarchy with the address of each object that is not in `kept` under a copy that is, if one is."""
+    names: dict[str, str] = {}
+    for path in sorted(kept) if hierarchy.copied else ():
+        names.setdefault(hierarchy.find_original(path), path)
+    addresses = {
+        address: path if path in kept else names.get(path, path) for address, path in hierarchy.addresses.items()
+    }
+    return replace(hierarchy, addresses=addresses)
 
 
 def list_all_paths(hierarchy: Hierarchy) -> list[str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Kind = Literal[
-    "link", "external_link", "renamed", "dimension", "sequences", "columns", "references", "bytes", "attribute",
+    "link", "copy", "external_link", "renamed", "dimension", "sequences", "columns", "references", "bytes", "attribute",
     "nan",
 ]  # fmt: skip
 
@@ -31,7 +31,8 @@ class Form:
 
 
 FORMS: Mapping[Kind, Form] = {
-    "link": Form("link"),
+    "link": Form("link", "links='copy' writes what it leads to in its place"),
+    "copy": Form("copied link", "links='keep' keeps it as a link"),
     "external_link": Form("external link"),
     "renamed": Form("renamed node"),
     "dimension": Form("renamed dimension"),

@@ -12,7 +12,7 @@ from h5bound.codecs.filters import to_codec_v3
 from h5bound.errors import OptionError, UnsafeSourceError
 from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.hdf5.dataset import DatasetRecord
-from h5bound.planning.options import Settings, make_settings
+from h5bound.planning.options import SETTINGS, Settings, make_settings
 from h5bound.planning.plan import UNFILTERED_MASK, plan_array
 from h5bound.planning.scan_dataset import DatasetScan
 from h5bound.planning.selection import matches
@@ -167,16 +167,7 @@ def test_shards_hold_whole_chunks_and_units_whole_shards() -> None:
     ids=str,
 )
 def test_an_option_with_an_impossible_value_is_refused(options: dict[str, Any]) -> None:
-    usual: dict[str, Any] = {
-        "zarr_format": 3,
-        "codecs": "keep",
-        "chunks": None,
-        "shards": None,
-        "include": (),
-        "exclude": (),
-        "names": "exact",
-        "nan": "literal",
-    }
+    usual = {name: getattr(Settings(), name) for name in SETTINGS} | {"chunks": None, "shards": None}
     with pytest.raises(OptionError):
         make_settings(**{**usual, **options})
 
