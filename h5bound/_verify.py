@@ -29,8 +29,8 @@ from h5bound.reports.verification import VerificationReport
 from h5bound.stores.conflicts import check_report, write_report
 from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import find_target
-from h5bound.stores.tree import compare_copies, read_tree
-from h5bound.verification.tree import compare_tree
+from h5bound.stores.tree import read_tree
+from h5bound.verification.tree import compare_documents, compare_tree
 from h5bound.verification.values import COMPARE, list_differences
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
@@ -142,8 +142,7 @@ def verify(
         with quiet_zarr():
             tree = read_tree(store)
             comparison = compare_tree(scan, plan, tree, provenance=provenance)
-            for node, difference in compare_copies(store, tree.nodes):
-                comparison.add(comparison.path_of(node), difference)
+            compare_documents(comparison, store)
         units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, checked.window)
         file.keeps_open = file.keeps_open and file.remote
         meter.begin("comparing")

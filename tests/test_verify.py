@@ -19,6 +19,7 @@ from h5bound import convert, verify
 from h5bound.codecs.filters import Decoder
 from h5bound.errors import TargetError
 from h5bound.execution.run import run_units
+from h5bound.stores.metadata import digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,26 +83,25 @@ def write(name: str, data: bytes) -> Change:
 
 
 def leave_out(name: str) -> Change:
-    """Return a change that deletes an array, its copy and its details, and reports the array as unreadable."""
+    """Return a change that deletes an array and its copy, and reports the array as unreadable."""
 
     def change(doc: Any) -> None:
-        mark = doc["attributes"]["_h5bound"]
-        mark["skipped"].append({"path": f"/{name}", "reason": "it cannot be read"})
         del doc["consolidated_metadata"]["metadata"][name]
 
     def apply(target: Path) -> None:
         shutil.rmtree(target / name)
         edit("", change)(target)
+        edit_own(lambda doc: doc["skipped"].append({"path": f"/{name}", "reason": "it cannot be read"}))(target)
+        edit_own(lambda doc: doc["documents"].pop(f"{name}/zarr.json"))(target)
+        root = digest(json.loads((target / "zarr.json").read_text()))
+        edit_own(lambda doc: doc["documents"].update({"zarr.json": root}))(target)
 
     return apply
 
 
-def details(doc: Any) -> Any:
-    return doc["attributes"]["_h5bound"]["details"]
-
-
-def skipped(doc: Any) -> Any:
-    return doc["attributes"]["_h5bound"]["skipped"]
+def edit_own(change: Callable[[Any], object]) -> Change:
+    """Return a change of the document with the provenance."""
+    return edit("", change, "h5bound.json")
 
 
 def remove(name: str) -> Change:
@@ -128,9 +128,9 @@ CHANGES: dict[str, tuple[Change, str]] = {
     "an attribute": (edit("group/x", lambda doc: doc["attributes"].update(units="s")), "attribute 'units' of /group/x"),
     "an attribute too many": (edit("group", lambda doc: doc["attributes"].update(n=1)), "attribute 'n' of /group"),
     "an attribute too few": (edit("", lambda doc: doc["attributes"].pop("title")), "attribute 'title' of /"),
-    "a link": (edit("", lambda doc: doc["attributes"].pop("_LINKS")), "'_LINKS'"),
+    "a link": (edit_own(lambda doc: doc["details"][""].pop("links")), "/: 'links' in the details differs"),
     "the type of an attribute": (
-        edit("", lambda doc: doc["attributes"]["_h5bound"]["details"]["group/x"].pop("attributes")),
+        edit_own(lambda doc: doc["details"]["group/x"].pop("attributes")),
         "/group/x: 'attributes' in the details differs",
     ),
     "a dimension name": (edit("group/x", lambda doc: doc.update(dimension_names=["t"])), "/group/x: dimension names"),
@@ -152,18 +152,14 @@ CHANGES: dict[str, tuple[Change, str]] = {
         edit("sequences/values", lambda doc: doc["attributes"].update(scale_factor=10)),
         "attribute 'scale_factor' of /sequences: added to sequences/values",
     ),
-    "a detail too many": (edit("", lambda doc: details(doc).update({"text": {"n": 1}})), "/text: 'n' in the details"),
-    "a mark too many": (
-        edit("group/x", lambda doc: doc["attributes"].setdefault("_h5bound", {}).update(n=1)),
-        "attribute '_h5bound' of /group/x",
-    ),
+    "a detail too many": (edit_own(lambda doc: doc["details"].update({"text": {"n": 1}})), "/text: 'n' in the details"),
     "a type of text": (
         edit("text", lambda doc: doc.update(data_type="float64", fill_value=0.0, codecs=[NUMBERS])),
         "/text: type float64",
     ),
     "an array that is said to be left out": (leave_out("sparse"), "/sparse: skipped as unreadable"),
     "sequences that are said to be left out": (
-        edit("", lambda doc: skipped(doc).append({"path": "/sequences", "reason": "odd"})),
+        edit_own(lambda doc: doc["skipped"].append({"path": "/sequences", "reason": "odd"})),
         "/sequences: listed as skipped, but the source has nothing to skip here: odd",
     ),
     "a copied fill value": (
@@ -260,8 +256,8 @@ def test_what_is_no_complete_store_of_h5bound_is_refused(source: Path, target: P
     zarr.create_group(tmp_path / "other.zarr")
     with pytest.raises(TargetError, match="not a store that h5bound wrote"):
         verify(source, tmp_path / "other.zarr")
-    edit("", lambda doc: doc["attributes"]["_h5bound"].pop("complete"))(target)
-    with pytest.raises(TargetError):
+    (target / "h5bound.json").unlink()
+    with pytest.raises(TargetError, match="not a store that h5bound wrote"):
         verify(source, target)
 
 
@@ -361,19 +357,21 @@ def spoil(*names: str) -> Callable[[Any], object]:
     return change
 
 
-MARK = ("attributes", "_h5bound")
+SPOILED = "the provenance in h5bound.json"
 RUBBISH: dict[str, tuple[Change, str]] = {
     "no JSON": (write("zarr.json", b"{"), "zarr.json"),
     "no object": (write("zarr.json", b"[]"), "zarr.json"),
     "attributes": (edit("", spoil("attributes")), "zarr.json"),
     **{
-        f"{name} of the mark": (edit("", spoil(*MARK, name)), "_h5bound in zarr.json")
-        for name in ("version", "settings", "limits", "details", "skipped")
+        f"{name} of the provenance": (edit_own(spoil(name)), SPOILED)
+        for name in ("version", "settings", "limits", "details", "skipped", "documents")
     },
-    "no version": (edit("", lambda doc: doc["attributes"]["_h5bound"].pop("version")), "_h5bound in zarr.json"),
-    "a codec of the mark": (edit("", spoil(*MARK, "settings", "codecs")), "_h5bound in zarr.json"),
-    "a limit of the mark": (edit("", spoil(*MARK, "limits", "more")), "_h5bound in zarr.json"),
-    "an entry of the mark": (edit("", lambda doc: skipped(doc).append({"path": "/a"})), "_h5bound in zarr.json"),
+    "no version": (edit_own(lambda doc: doc.pop("version")), SPOILED),
+    "a codec of the provenance": (edit_own(spoil("settings", "codecs")), SPOILED),
+    "a limit of the provenance": (edit_own(spoil("limits", "more")), SPOILED),
+    "an entry of the provenance": (edit_own(lambda doc: doc["skipped"].append({"path": "/a"})), SPOILED),
+    "no JSON in the provenance": (write("h5bound.json", b"{"), SPOILED),
+    "no object in the provenance": (write("h5bound.json", b"[1]"), SPOILED),
     "no JSON inside": (write("group/x/zarr.json", b"\xff"), "group/x/zarr.json"),
     "no node": (edit("group/x", spoil("node_type")), "group/x/zarr.json"),
     "no data type": (edit("group/x", spoil("data_type")), "group/x/zarr.json"),

@@ -17,27 +17,23 @@ from h5bound.hdf5.hierarchy import Limits
 from h5bound.planning.options import Settings, make_settings
 from h5bound.reports.entries import Skipped, read_version
 from h5bound.stores.lock import MARKER
+from h5bound.stores.metadata import digest
 from h5bound.zarr_model.node_names import NameLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from h5bound.planning.scan import SourceScan
+    from h5bound.stores.metadata import Document
     from h5bound.stores.target import Target
 
-
-PROVENANCE_VERSION = 1
-"""Version of the form of the root attribute ``_h5bound``."""
+PROVENANCE_VERSION = 2
+"""Version of the form of the provenance. In version 1 it was the attribute ``_h5bound`` of the root."""
 
 PLANNING_VERSION = 3
 """Version of the rules by which the inputs decide the keys. An unfinished store of other rules is not resumed: its keys
 may be chunks of other shapes, though the version of h5bound is the same between two releases.
 """
-
-PROVENANCE_KEYS = frozenset(
-    {"version", "h5bound", "source", "external", "settings", "limits", "names", "complete", "details", "skipped"}
-)
-"""Entries of ``_h5bound`` that only the root has."""
 
 
 FORM_ERRORS = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
@@ -58,7 +54,7 @@ class SourceStamp:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Provenance:
-    """The root attribute ``_h5bound``."""
+    """The provenance of a store."""
 
     source: SourceStamp
     settings: Settings
@@ -66,6 +62,8 @@ class Provenance:
     details: Mapping[str, Mapping[str, Any]]
     """Details by node path."""
     skipped: tuple[Skipped, ...]
+    documents: Mapping[str, str]
+    """Digest of each metadata document by its key."""
     name_limits: NameLimits
     """What names the target could not hold."""
 
@@ -106,6 +104,22 @@ def fingerprint(inputs: Mapping[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+def describe_provenance(
+    inputs: Mapping[str, Any],
+    scan: SourceScan,
+    skipped: Iterable[Skipped],
+    *,
+    documents: Iterable[tuple[str, Document]],
+) -> dict[str, Any]:
+    """Return the provenance as JSON, with the digests of all metadata documents."""
+    return {
+        **inputs,
+        "skipped": [skipped_to_json(item) for item in skipped],
+        "details": {scan.targets[path]: details for path, details in scan.details.items()},
+        "documents": {key: digest(document) for key, document in documents},
+    }
+
+
 def skipped_to_json(item: Skipped) -> dict[str, Any]:
     """Return the entry of a skipped object or attribute."""
     return {**item.to_dict(), "path": text_to_json(item.path)}
@@ -121,6 +135,7 @@ def parse_provenance(target: Target, provenance: Mapping[str, Any]) -> Provenanc
             limits=Limits(**provenance["limits"]),
             details=provenance["details"],
             skipped=tuple(map(skipped_from_json, provenance["skipped"])),
+            documents=dict(provenance["documents"]),
             name_limits=name_limits_from_json(provenance.get("names", {})),
         )
     except FORM_ERRORS as error:
@@ -148,47 +163,57 @@ def format_time(ns: int) -> str:
 def unusable(target: Target, error: Exception) -> TargetError:
     """Return the error for a provenance that cannot be used."""
     return TargetError(
-        f"{target.url}: the attribute _h5bound in {root_document(target)} cannot be used ({describe(error)}); "
+        f"{target.url}: the provenance in {target.provenance_key} cannot be used ({describe(error)}); "
         "convert again with overwrite=True"
     )
 
 
-def root_document(target: Target) -> str:
-    """Return the key of the metadata document that holds the attributes of the root."""
-    return "zarr.json" if target.zarr_format == 3 else ".zattrs"
-
-
 def read_provenance(target: Target) -> Mapping[str, Any]:
-    """Return the root attribute ``_h5bound``; raise TargetError unless the target is a complete store of h5bound."""
+    """Return the provenance as JSON; raise TargetError unless the target is a complete store of h5bound."""
     marker = target.keys.read(MARKER)
-    document = target.keys.read(root_document(target))
+    key, attributes = ("zarr.json", "zarr.json") if target.zarr_format == 3 else (".zgroup", ".zattrs")
+    document = target.keys.read(key)
     if marker is not None:
         raise TargetError(
             f"{target.url}: this is an unfinished conversion; convert again with resume=True or overwrite=True"
         )
     if document is None:
-        reason = "the path is missing or empty" if target.keys.is_empty() else f"{root_document(target)} is missing"
+        reason = "the path is missing or empty" if target.keys.is_empty() else f"{key} is missing"
         raise TargetError(f"{target.url}: no Zarr store of format {target.zarr_format}: {reason}")
     try:
-        attributes = json.loads(document)
-        provenance = (attributes.get("attributes", {}) if target.zarr_format == 3 else attributes).get("_h5bound", {})
-        complete = bool(provenance.get("complete"))
+        provenance = target.read_provenance()
+        if provenance is not None:
+            return dict(provenance)
     except FORM_ERRORS as error:
         raise unusable(target, error) from error
-    if not complete:
-        raise TargetError(f"{target.url}: this is not a store that h5bound wrote, so its source is not known")
-    return dict(provenance)
+    if has_version_1(target.keys.read(attributes)):
+        raise TargetError(
+            f"{target.url}: an older h5bound wrote this store, with its provenance in the attribute _h5bound, which "
+            "this one does not read; convert again with overwrite=True"
+        )
+    raise TargetError(f"{target.url}: this is not a store that h5bound wrote, so its source is not known")
+
+
+def has_version_1(document: bytes | None) -> bool:
+    """Return whether the attributes of the root hold a provenance of version 1."""
+    try:
+        content = json.loads(document or b"{}")
+        return bool(content.get("attributes", content)["_h5bound"]["version"] == 1)
+    except FORM_ERRORS:
+        return False
 
 
 def check_form(provenance: Mapping[str, Any]) -> None:
     """Raise ValueError for the provenance of another version, TypeError if limits or details have another form."""
-    version, limits, details = (provenance[name] for name in ("version", "limits", "details"))
+    version, limits, details, documents = (provenance[name] for name in ("version", "limits", "details", "documents"))
     if version != PROVENANCE_VERSION:
         raise ValueError(f"it has version {version!r}, and this h5bound reads version {PROVENANCE_VERSION}")
     if not all(type(value) is int for value in limits.values()):
         raise TypeError(f"not limits of a conversion: {limits}")
     if not isinstance(details, dict) or not all(isinstance(item, dict) for item in details.values()):
         raise TypeError(f"not details of nodes: {details}")
+    if not isinstance(documents, dict):
+        raise TypeError(f"not digests of documents: {documents}")
 
 
 def stamp_from_json(json: Any) -> SourceStamp:

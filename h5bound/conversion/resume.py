@@ -27,15 +27,16 @@ from h5bound.planning.store_plan import select_chunks
 from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED
 from h5bound.stores.conflicts import check_source
 from h5bound.stores.lock import MARKER, parse_marker
+from h5bound.stores.metadata import digest
 from h5bound.stores.target import LocalTarget
+from h5bound.stores.tree import is_document, list_edited, read_documents
 from h5bound.zarr_model.array_spec import shard_counts
-from h5bound.zarr_model.node_names import RESERVED_KEYS
+from h5bound.zarr_model.node_names import OWN_KEY, RESERVED_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from h5bound.conversion.transfer import Job
-    from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan, Unit
     from h5bound.reader.source import H5Source
     from h5bound.stores.lock import Marker
@@ -68,8 +69,8 @@ FOLDER = (
     "this is a folder that is not a Zarr store; end it with a slash to make a store in it, or choose another target"
 )
 
-ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata", ".zattrs")
-"""Metadata documents of the root; the first three make it a node."""
+ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata", ".zattrs", OWN_KEY)
+"""Documents of the root; the first three make it a node."""
 
 
 def find_state(target: Target, marker: bytes | None) -> State:
@@ -254,15 +255,16 @@ def name_files(name: str, value: Any) -> Any:
 
 
 def find_done(
-    target: Target, scan: SourceScan, plan: StorePlan, *, jobs: Sequence[Job], inputs: Mapping[str, Any]
+    target: Target, plan: StorePlan, *, jobs: Sequence[Job], inputs: Mapping[str, Any]
 ) -> tuple[list[UnitResult], dict[str, str]]:
     """Return the results of the units of a complete store, and why datasets could not be read, by path.
 
-    Raise TargetError if another conversion made the store, or chunks or metadata documents are missing.
+    Raise TargetError if another conversion made the store, chunks are missing, or metadata documents are not as it
+    wrote them.
     """
     try:
         provenance = read_provenance(target)
-        parse_provenance(target, provenance)
+        recorded = parse_provenance(target, provenance).documents
     except TargetError as error:
         raise TargetError(f"{error}; it cannot be resumed; overwrite=True replaces it") from error
     planned = [skipped_to_json(item) for item in plan.skipped]
@@ -272,14 +274,9 @@ def find_done(
         raise other_conversion(target, provenance, inputs)
     failed = {str(text_from_json(item["path"])): item["reason"] for item in provenance["skipped"][len(planned) :]}
     keys = set(target.keys.list_all())
-    of_group, of_array = (".zgroup", ".zarray") if target.zarr_format == 2 else ("zarr.json", "zarr.json")
-    documents = [f"{group.target}/{of_group}".lstrip("/") for group in scan.groups]
-    documents += [f"{job.node.target}/{of_array}" for job in jobs if job.path not in failed]
-    missing = [name for name in documents if name not in keys]
-    if missing:
-        raise TargetError(
-            f"{target.url}: the store is complete, but {missing[0]} is missing; overwrite=True replaces it"
-        )
+    documents = read_documents(target, [key for key in keys if is_document(key, target.zarr_format)])
+    for key, difference in list_edited(recorded, {key: digest(document) for key, document in documents}):
+        raise TargetError(f"{target.url}: the store is complete, but {key} {difference}; overwrite=True replaces it")
     left, written, _ = split_written(target, plan, jobs=jobs, keys=keys)
     lost = sum(len(unit.chunk_coords) for unit in left if jobs[unit.array].path not in failed)
     if lost:

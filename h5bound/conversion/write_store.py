@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from h5bound.chunk_grid import count_chunks
-from h5bound.conversion.provenance import fingerprint, skipped_to_json
+from h5bound.conversion.provenance import describe_provenance, fingerprint
 from h5bound.conversion.resume import (
     check_begun,
     decide_action,
@@ -26,19 +26,17 @@ from h5bound.files.file_state import FileState
 from h5bound.planning.source_values import describe_values
 from h5bound.reports.text import plural
 from h5bound.stores.lock import MARKER
-from h5bound.stores.metadata import describe_array, describe_group, list_items, list_root_items, make_array
+from h5bound.stores.metadata import describe_array, describe_group, describe_root, dump, list_items, make_array
 from h5bound.zarr_model.array_spec import make_encoders
-from h5bound.zarr_model.attributes import merge_metadata
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from h5bound.execution.work import UnitResult
     from h5bound.planning.external_links import Origin
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan, Unit
-    from h5bound.reports.entries import Skipped
     from h5bound.stores.lock import Marker
     from h5bound.stores.metadata import Document
     from h5bound.stores.target import Target
@@ -84,7 +82,7 @@ def write_store(
     """
     if resume and find_state(target, target.keys.read(MARKER)) == "store":
         jobs = make_jobs(target, scan, plan, skip=skip)
-        return find_done(target, scan, plan, jobs=jobs, inputs=inputs)
+        return find_done(target, plan, jobs=jobs, inputs=inputs)
     description = {"fingerprint": fingerprint(inputs), **inputs}
     with target.begin(f"h5bound: {scan.hierarchy.file}", overwrite=overwrite) as (started, marker):
         jobs = make_jobs(started, scan, plan, skip=skip, owner=marker.owner)
@@ -92,7 +90,9 @@ def write_store(
         with explaining_unfinished(started):
             keys = prepare_target(started, marker, description=description, action=action)
             if started.takes_arrays_first:
-                started.keys.write(list_items({job.node.target: describe_array(job.array, job.node) for job in jobs}))
+                write_documents(
+                    started, list_items({job.node.target: describe_array(job.array, job.node) for job in jobs})
+                )
             left, results, leftovers = split_written(started, plan, jobs=jobs, keys=keys)
             LOGGER.info("%s: %s; %d of %d units to write", started.url, action, len(left), len(plan.units))
             delete_keys(started, leftovers)
@@ -100,9 +100,12 @@ def write_store(
             failed = list_problems(jobs, results)
             for path in failed:
                 started.delete_prefix(scan.targets[path])
+            nodes = describe_nodes(started.zarr_format, scan, jobs, failed=failed)
+            root = describe_root(started.zarr_format, nodes)
             skipped = list_skipped(plan, failed)
-            nodes = describe_nodes(started.zarr_format, scan, jobs, failed=failed, skipped=skipped, inputs=inputs)
-            finish(started, marker, scan, nodes=nodes)
+            provenance = describe_provenance(inputs, scan, skipped, documents=[*list_items(nodes), *root.items()])
+            write_documents(started, list_items(nodes))
+            finish(started, marker, scan, root=root, provenance=provenance)
     return results, failed
 
 
@@ -112,7 +115,7 @@ def judge_resumed(target: Target, scan: SourceScan, plan: StorePlan, *, inputs: 
     state = find_state(target, content)
     try:
         if state == "store":
-            find_done(target, scan, plan, jobs=make_jobs(target, scan, plan, skip=skip), inputs=inputs)
+            find_done(target, plan, jobs=make_jobs(target, scan, plan, skip=skip), inputs=inputs)
         elif state == "unfinished":
             check_begun(target, content, {"fingerprint": fingerprint(inputs), **inputs})
     except TargetError as error:
@@ -120,42 +123,31 @@ def judge_resumed(target: Target, scan: SourceScan, plan: StorePlan, *, inputs: 
     return ""
 
 
-def finish(target: Target, marker: Marker, scan: SourceScan, nodes: Mapping[str, Document]) -> None:
-    """Write all documents, the root's last, and delete the marker of the unfinished conversion.
+def finish(target: Target, marker: Marker, scan: SourceScan, root: Document, provenance: Document) -> None:
+    """Write the documents of the root, and delete the marker of the unfinished conversion.
 
     Raise SourceChangedError or SourceNotFoundError if a file changed since it was read, and TargetError if another
     conversion has taken the store over.
     """
-    target.keys.write(list_items(nodes))
     check_unchanged(scan)
     if not marker.is_ours():
         raise TargetError(f"{target.url}: deleted, or replaced by another conversion, while this one ran")
-    for item in list_root_items(target.zarr_format, nodes, copies=target.store.supports_consolidated_metadata):
-        target.keys.write([item])
+    target.write_root(root, provenance)
     marker.delete()
-    LOGGER.info("%s: the metadata of %s is written, the store is complete", target.url, plural(len(nodes), "node"))
+    count = plural(len(provenance["documents"]), "metadata document")
+    LOGGER.info("%s: %s written, the store is complete", target.url, count)
+
+
+def write_documents(target: Target, items: Iterable[tuple[str, Document]]) -> None:
+    """Write metadata documents by their keys."""
+    target.keys.write((key, dump(document)) for key, document in items)
 
 
 def describe_nodes(
-    zarr_format: int,
-    scan: SourceScan,
-    jobs: Iterable[Job],
-    *,
-    failed: Collection[str],
-    skipped: Iterable[Skipped],
-    inputs: Mapping[str, Any],
+    zarr_format: int, scan: SourceScan, jobs: Iterable[Job], *, failed: Collection[str]
 ) -> dict[str, Document]:
-    """Return the documents of all nodes by their paths, with the provenance attribute in that of the root."""
-    provenance = {
-        **inputs,
-        "complete": True,
-        "details": {scan.targets[path]: details for path, details in scan.details.items()},
-        "skipped": [skipped_to_json(item) for item in skipped],
-    }
-    nodes: dict[str, Document] = {}
-    for group in scan.groups:
-        attributes = group.attributes if group.target else merge_metadata(dict(group.attributes), provenance)
-        nodes[group.target] = describe_group(zarr_format, attributes)
+    """Return the documents of all nodes by their paths, without datasets that could not be read."""
+    nodes = {group.target: describe_group(zarr_format, group.attributes) for group in scan.groups}
     for dataset_scan in scan.datasets:
         if dataset_scan.sequence_ends is not None and dataset_scan.record.path not in failed:
             nodes[dataset_scan.target] = describe_group(zarr_format, dataset_scan.attributes)

@@ -57,7 +57,7 @@ class Dimensions:
     consumed: frozenset[str] = frozenset()
     """Names of the attributes that this record replaces."""
     details: dict[str, JSON] = field(default_factory=dict)
-    """Their information beyond the names; goes into ``_h5bound`` of the root."""
+    """Their information beyond the names."""
 
 
 def is_netcdf(file: h5py.File, datasets: Iterable[DatasetRecord]) -> bool:

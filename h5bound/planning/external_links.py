@@ -3,7 +3,7 @@
 The target of an allowed external link is converted as if it were at the path of the link: a dataset, or a group with
 everything in it. HDF5 never follows the link: h5bound looks for the file where HDF5 would, takes its real path, and
 opens it for reading. Links in that file are resolved in the same way. An object that is already in the store is not
-converted again but linked to (``_LINKS``), so circles of links end.
+converted again but linked to, so circles of links end.
 """
 
 from __future__ import annotations

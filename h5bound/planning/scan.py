@@ -21,7 +21,7 @@ from h5bound.planning.scan_dataset import DatasetScan, ScanContext, note_name, o
 from h5bound.planning.scan_log import ScanLog
 from h5bound.planning.selection import list_paths, parent_of
 from h5bound.reports.text import plural
-from h5bound.zarr_model.attributes import links_to_json, merge_metadata
+from h5bound.zarr_model.attributes import links_to_json
 from h5bound.zarr_model.dimension_names import measure_dimensions, name_by_length, name_dimensions
 from h5bound.zarr_model.node_names import PORTABLE, NameLimits, escape_siblings
 
@@ -70,7 +70,7 @@ class SourceScan:
     groups: tuple[GroupScan, ...]
     datasets: tuple[DatasetScan, ...]
     details: Mapping[str, Any]
-    """Entries for ``_h5bound`` of the root, by path."""
+    """What the nodes of the store do not say of the source, by path."""
     skipped: tuple[Skipped, ...]
     paths: tuple[str, ...]
     """Paths of all objects and links, also of those that are not selected."""
@@ -224,16 +224,19 @@ def scan_datasets(context: ScanContext) -> list[DatasetScan]:
 
 
 def scan_group(context: ScanContext, path: str, links: Mapping[str, Sequence[Link]]) -> GroupScan:
-    """Scan a group; its links, by its path, become one of its attributes."""
+    """Scan a group. Its links, by its path, are details; for the readers of hdmf-zarr they are an attribute."""
     group = context.open(path)
     assert isinstance(group, h5py.Group)
     record = context.read_attributes(group)
     context.log.add_attributes(path, record)
     note_name(context, path)
-    attributes = merge_metadata(record.values, original_name(path, context.targets[path]))
-    paths = {link.path.rpartition("/")[2]: link.to for link in links.get(path, ())}
-    if paths:
-        attributes["_LINKS"] = links_to_json(paths)
+    context.log.add_details(path, original_name(path, context.targets[path]))
+    attributes = record.values
+    if siblings := links_to_json({link.path.rpartition("/")[2]: link.to for link in links.get(path, ())}):
+        if is_hdmf(context.opened.file):
+            attributes["_LINKS"] = siblings
+        else:
+            context.log.add_details(path, {"links": siblings})
     tracked = group.id.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_TRACKED
     return GroupScan(
         path=path,
@@ -242,6 +245,11 @@ def scan_group(context: ScanContext, path: str, links: Mapping[str, Sequence[Lin
         origin=context.number,
         order=tuple(group) if tracked else (),
     )
+
+
+def is_hdmf(file: h5py.File) -> bool:
+    """Return whether HDMF wrote a file, as it does those of NWB: its own reader of Zarr finds links in ``_LINKS``."""
+    return any(name in file.attrs for name in (".specloc", "nwb_version"))
 
 
 def scan_committed_types(context: ScanContext) -> None:

@@ -15,14 +15,13 @@ from h5bound.errors import H5BoundError, SourceNotFoundError, UnsafeSourceError,
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.chunk_index import ChunkManifest, index_chunks
 from h5bound.hdf5.datatypes import text_to_json
-from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
 from h5bound.hdf5.element_types import name_bytes
 from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.links import open_object
 from h5bound.hdf5.virtual_mappings import list_boxes
 from h5bound.zarr_model.array_spec import check_filters_installed, translate_filters
-from h5bound.zarr_model.attributes import merge_metadata, read_attributes
+from h5bound.zarr_model.attributes import read_attributes
 from h5bound.zarr_model.dtypes import ZarrType, translate_type
 from h5bound.zarr_model.fill_values import choose_fill_v2, read_fill_value
 
@@ -180,11 +179,11 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
     if zarr_format == 2 and attributes.fill is None and fill.exact and has_unwritten(record, manifest):
         note_masking(context, record, fill=fill, attributes=attributes)
     if unnamed := name_bytes(dataset.id.get_type()):
-        context.log.note(record.path, f"{' and '.join(unnamed)} as bytes; _h5bound.type says what they are", "bytes")
+        context.log.note(record.path, f"{' and '.join(unnamed)} as bytes; their type is in h5bound.json", "bytes")
     if zarr_type.form in FORM_NOTES:
         context.log.note(record.path, *FORM_NOTES[zarr_type.form])
     context.log.add_attributes(record.path, attributes)
-    context.log.add_details(record.path, zarr_type.details)
+    context.log.add_details(record.path, describe_form(context, record, zarr_type))
     return DatasetScan(
         record=record,
         type=zarr_type,
@@ -194,7 +193,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         no_copy_reason=no_copy_reason,
         manifest=manifest,
         fill=fill,
-        attributes=merge_attributes(context, record, zarr_type=zarr_type, attributes=attributes),
+        attributes={**zarr_type.attributes, **attributes.values},
         dimensions=attributes.dimensions,
         sequence_ends=ends,
         boxes=read_boxes(dataset, record),
@@ -255,22 +254,15 @@ def has_unwritten(record: DatasetRecord, manifest: ChunkManifest | None) -> bool
     return len(manifest.chunk_coords) < prod(count_chunks(record.shape, record.chunks))
 
 
-def merge_attributes(
-    context: ScanContext, record: DatasetRecord, *, zarr_type: ZarrType, attributes: AttributesRecord
-) -> dict[str, Any]:
-    """Return the attributes of the array: those of the dataset and its type, and ``_h5bound`` where it is needed."""
-    metadata = dict(zarr_type.metadata)
+def describe_form(context: ScanContext, record: DatasetRecord, zarr_type: ZarrType) -> dict[str, Any]:
+    """Return the details of a dataset's name, dataspace and type."""
+    details = {**original_name(record.path, context.targets[record.path]), **zarr_type.details}
     if record.shape is None:
-        metadata["dataspace"] = "null"
+        details["dataspace"] = "null"
     elif zarr_type.form == "vlen":
-        metadata["sequences"] = {"shape": list(record.shape)}
+        details["sequences"] = {"shape": list(record.shape)}
     note_name(context, record.path)
-    name = original_name(record.path, context.targets[record.path])
-    if context.origin.netcdf and record.path.rpartition("/")[2].startswith(NOT_A_COORDINATE):
-        context.log.add_details(record.path, name)  # xarray must see only the attributes of the file
-    else:
-        metadata |= name
-    return merge_metadata({**zarr_type.attributes, **attributes.values}, metadata)
+    return details
 
 
 def note_name(context: ScanContext, path: str) -> None:
@@ -287,7 +279,7 @@ def note_name(context: ScanContext, path: str) -> None:
 
 
 def original_name(path: str, target: str) -> dict[str, Any]:
-    """Return the ``_h5bound`` entry of a node whose name differs in the store; nothing for others."""
+    """Return the detail of a node whose name differs in the store; nothing for others."""
     name = path.rpartition("/")[2]
     return {} if name == target.rpartition("/")[2] else {"name": text_to_json(name)}
 

@@ -24,7 +24,7 @@ class ScanLog:
     notes: list[ReportNote] = field(default_factory=list)
     """Remarks for the report."""
     details: dict[str, Any] = field(default_factory=dict)
-    """Entries for ``_h5bound`` of the root, by path."""
+    """What the nodes of the store do not say of the source, by path."""
     paths: list[str] = field(default_factory=list)
     """Paths of all objects and links, also of those that are not selected."""
     external_states: dict[str, FileState] = field(default_factory=dict)

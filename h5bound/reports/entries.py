@@ -21,7 +21,7 @@ REPORT_VERSION = 1
 Strategy = Literal["copied", "decoded", "mixed", "metadata"]
 """copied: as stored. mixed: some of them re-encoded. metadata: no chunks were stored."""
 
-LINKED = "kept only in _LINKS of the group"
+LINKED = "kept only as an entry of its group"
 
 
 @cache
@@ -137,7 +137,7 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link that the store holds as an entry of `_LINKS`."""
+    """A link that the store holds as an entry of its group."""
 
     path: str
     kind: str

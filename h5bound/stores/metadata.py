@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 
 CONSOLIDATED = "consolidated_metadata"
+
+EMBEDDED = "h5bound"
+"""Field of the root's consolidated metadata with the provenance, in a store that takes no key of its own for it."""
 
 MAX_KNOWN = 1024
 """Most arrays whose metadata are kept."""
@@ -103,24 +107,22 @@ def describe_group(zarr_format: int, attributes: Mapping[str, Any]) -> Document:
     return {"zarr.json": {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}}
 
 
-def list_items(nodes: Mapping[str, Document]) -> Iterator[tuple[str, bytes]]:
-    """Yield key and bytes of each metadata document but the root's. `nodes`: documents by node path."""
+def list_items(nodes: Mapping[str, Document]) -> Iterator[tuple[str, Document]]:
+    """Yield key and content of each metadata document but the root's. `nodes`: documents by node path."""
     for path, documents in nodes.items():
         if path:
-            yield from ((f"{path}/{name}", dump(document)) for name, document in documents.items())
+            yield from ((f"{path}/{name}", document) for name, document in documents.items())
 
 
-def list_root_items(zarr_format: int, nodes: Mapping[str, Document], *, copies: bool) -> Iterator[tuple[str, bytes]]:
-    """Yield key and bytes of the root's metadata documents in the order to write them.
+def describe_root(zarr_format: int, nodes: Mapping[str, Document]) -> Document:
+    """Return the root's metadata documents in the order to write them, with the consolidated metadata of all nodes.
 
-    The last one makes the store a store. With `copies`, they hold the consolidated metadata of all nodes.
+    The last one makes the store a store.
     """
-    root = dict(nodes[""])
-    if copies and zarr_format == 2:
-        root = {".zattrs": root[".zattrs"], ".zmetadata": consolidate_v2(nodes), ".zgroup": root[".zgroup"]}
-    elif copies:
-        root["zarr.json"] = root["zarr.json"] | {CONSOLIDATED: consolidate_v3(nodes)}
-    yield from ((name, dump(document)) for name, document in root.items())
+    root = nodes[""]
+    if zarr_format == 2:
+        return {".zattrs": root[".zattrs"], ".zmetadata": consolidate_v2(nodes), ".zgroup": root[".zgroup"]}
+    return {"zarr.json": root["zarr.json"] | {CONSOLIDATED: consolidate_v3(nodes)}}
 
 
 def consolidate_v2(nodes: Mapping[str, Document]) -> Document:
@@ -147,3 +149,18 @@ def sort_nodes(nodes: Mapping[str, Document]) -> list[tuple[str, Document]]:
 def dump(document: Any) -> bytes:
     """Return a document as JSON; NaN and infinities are those of Python, as zarr writes them."""
     return json.dumps(document, indent=2).encode("ascii")
+
+
+def digest(document: Document) -> str:
+    """Return the BLAKE2b hash (16 bytes) of a metadata document, whatever the order and spacing of its JSON.
+
+    An embedded provenance, which holds the hash, does not count.
+
+    >>> digest({"a": 1, "b": [2]}) == digest({"b": [2], "a": 1})
+    True
+    """
+    copies = document.get(CONSOLIDATED)
+    if isinstance(copies, dict) and EMBEDDED in copies:
+        document = {**document, CONSOLIDATED: {name: copies[name] for name in copies if name != EMBEDDED}}
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -17,17 +17,20 @@ To add a store, add a module with a subclass of `Target`, and a line in
 
 from __future__ import annotations
 
+import json
 import pickle
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.errors import TargetError
 from h5bound.stores.held_names import find_limits
 from h5bound.stores.keys import StoreKeys
 from h5bound.stores.local import DirectoryKeys
 from h5bound.stores.lock import MARKER, LockedFile, OwnedKey, busy, is_locked
+from h5bound.stores.metadata import dump
 from h5bound.stores.zarr_internals import unwrap
+from h5bound.zarr_model.node_names import OWN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +40,7 @@ if TYPE_CHECKING:
     from zarr.storage import LocalStore
 
     from h5bound.stores.lock import Marker
+    from h5bound.stores.metadata import Document
     from h5bound.zarr_model.node_names import NameLimits
 
 
@@ -58,6 +62,8 @@ class Target:
     """Whether each key may be a request to a server."""
     takes_arrays_first = False
     """Whether the metadata document of an array has to be there before its chunks."""
+    provenance_key = OWN_KEY
+    """Key of the document that holds the provenance."""
     takes_nan = True
     """Whether metadata documents may hold NaN, as Python writes it."""
 
@@ -111,6 +117,16 @@ class Target:
         `message` describes the commit, where there is one. Raise TargetError if another conversion has the target.
         """
         return nullcontext((self, OwnedKey(StoreKeys(self.store), self.url)))
+
+    def write_root(self, documents: Document, provenance: Document) -> None:
+        """Write the provenance and the metadata documents of the root, of which the last makes the store a store."""
+        for key, document in {OWN_KEY: provenance, **documents}.items():
+            self.keys.write([(key, dump(document))])
+
+    def read_provenance(self) -> Any:
+        """Return the JSON of the provenance, None if there is none. Raise ValueError if it is no JSON."""
+        data = self.keys.read(self.provenance_key)
+        return None if data is None else json.loads(data)
 
     def delete_prefix(self, prefix: str) -> None:
         """Delete all keys below a path. Raise TargetError if the store has any and cannot delete them."""

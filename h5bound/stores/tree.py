@@ -18,6 +18,7 @@ from h5bound.errors import TargetError
 from h5bound.h5py_compat import describe
 from h5bound.stores.metadata import CONSOLIDATED, bind, consolidate_v2, consolidate_v3
 from h5bound.zarr_model.array_spec import check_codecs
+from h5bound.zarr_model.node_names import OWN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -80,9 +81,8 @@ def read_tree(target: Target) -> StoreTree:
     keys: list[str] = []
     document_keys: list[str] = []
     for key in list_keys(target):
-        path, _, name = key.rpartition("/")
-        is_document = name in NAMES[target.zarr_format] and (name != ".zmetadata" or not path)
-        (document_keys if is_document else keys).append(key)
+        if key != OWN_KEY:
+            (document_keys if is_document(key, target.zarr_format) else keys).append(key)
     by_path: dict[str, dict[str, Document]] = {}
     for key, document in read_documents(target, document_keys):
         path, _, name = key.rpartition("/")
@@ -96,6 +96,12 @@ def read_tree(target: Target) -> StoreTree:
         keys += [f"{path}/{one}".lstrip("/") for one in documents if one not in used]
     chunk_coords, strays = sort_keys(keys, nodes)
     return StoreTree(nodes=nodes, chunk_coords=chunk_coords, strays=strays)
+
+
+def is_document(key: str, zarr_format: int) -> bool:
+    """Return whether a key is that of a metadata document."""
+    path, _, name = key.rpartition("/")
+    return name in NAMES[zarr_format] and (name != ".zmetadata" or not path)
 
 
 def list_keys(target: Target) -> list[str]:
@@ -197,6 +203,17 @@ def find_chunk_coords(node: StoreNode, key: str) -> Shape | None:
     coords = tuple(map(int, re.findall(r"[0-9]{1,18}", name)))[: len(node.counts)]
     inside = len(coords) == len(node.counts) and all(i < count for i, count in zip(coords, node.counts, strict=True))
     return coords if inside and node.array.metadata.encode_chunk_key(coords) == name else None
+
+
+def list_edited(recorded: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield key and difference of each metadata document whose digest is not the one that was recorded."""
+    for key in sorted(recorded.keys() | actual.keys()):
+        if key not in actual:
+            yield key, "is missing"
+        elif key not in recorded:
+            yield key, "was added since"
+        elif actual[key] != recorded[key]:
+            yield key, "was changed since"
 
 
 def compare_copies(target: Target, nodes: Mapping[str, StoreNode]) -> Iterator[tuple[str, str]]:

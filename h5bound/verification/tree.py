@@ -9,15 +9,14 @@ import h5py
 import numpy as np
 
 from h5bound.chunk_grid import count_chunks, find_absent, map_chunk_coords, sort_chunk_coords
-from h5bound.conversion.provenance import PROVENANCE_KEYS
 from h5bound.hdf5.links import open_object
 from h5bound.planning.source_values import describe_values, list_rows
 from h5bound.reports.entries import Difference
 from h5bound.reports.text import plural
-from h5bound.stores.tree import list_differing_parts
+from h5bound.stores.metadata import digest
+from h5bound.stores.tree import compare_copies, list_differing_parts, list_edited
 from h5bound.verification.nodes import compare_array, compare_attributes
 from h5bound.verification.values import CompareJob, compare_unwritten
-from h5bound.zarr_model.attributes import H5BOUND_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.reader.open_file import OpenFile
+    from h5bound.stores.target import Target
     from h5bound.stores.tree import StoreNode, StoreTree
 
 
@@ -123,7 +123,7 @@ def compare_keys(comparison: Comparison) -> None:
 
 
 def compare_details(comparison: Comparison) -> None:
-    """Compare the details of the nodes, which the provenance attribute holds."""
+    """Compare the details of the nodes, which the provenance holds."""
     scan, actual = comparison.scan, comparison.provenance.details
     planned = {scan.targets[path]: (path, details) for path, details in scan.details.items()}
     for target in sorted(actual.keys() | planned.keys()):
@@ -132,6 +132,26 @@ def compare_details(comparison: Comparison) -> None:
             comparison.add(path, f"{part!r} in the details differs")
         if target not in planned and not actual[target]:
             comparison.add(path, "details of a node that has none")
+
+
+def compare_documents(comparison: Comparison, target: Target) -> None:
+    """Compare the consolidated metadata with the nodes, and each metadata document with its digest.
+
+    Where a node differs otherwise, the digest of its documents says nothing more.
+    """
+    told = {difference.path for difference in comparison.differences}
+    for node, difference in compare_copies(target, comparison.tree.nodes):
+        comparison.add(comparison.path_of(node), difference)
+        told |= {"/", comparison.path_of(node)}
+    actual = {
+        f"{node.path}/{name}".lstrip("/"): digest(document)
+        for node in comparison.tree.nodes.values()
+        for name, document in node.documents.items()
+    }
+    for key, difference in list_edited(comparison.provenance.documents, actual):
+        path = comparison.path_of(key.rpartition("/")[0])
+        if path not in told:
+            comparison.add(path, f"the metadata document {key} {difference}")
 
 
 def compare_groups(comparison: Comparison, opened: OpenFile, groups: Iterable[GroupScan]) -> None:
@@ -172,11 +192,6 @@ def compare_attributes_of(
     assert not isinstance(item, h5py.Datatype)
     comparison.attributes += len(item.attrs)
     actual, planned = dict(node.attributes), dict(record.attributes)
-    inner = actual.get(H5BOUND_KEY)
-    if path == "/" and isinstance(inner, dict):
-        actual[H5BOUND_KEY] = {name: value for name, value in inner.items() if name not in PROVENANCE_KEYS}
-        if not actual[H5BOUND_KEY]:
-            del actual[H5BOUND_KEY]
     names = getattr(record, "dimension_names", None)
     if comparison.provenance.settings.zarr_format == 2 and names is not None:
         planned["_ARRAY_DIMENSIONS"] = list(names)

@@ -1,20 +1,21 @@
 """The place of each attribute of an HDF5 object in a Zarr store.
 
 An attribute that JSON can express is a Zarr attribute of the same name. What JSON does not imply (float32 or float64,
-one number or an array of one) are *details*: they go into ``_h5bound`` of the root, by path, away from the readers of a
-variable. A value that JSON cannot express goes into ``_h5bound`` of its own object::
+one number or an array of one), and values that it cannot express, are *details*: they go into a document of the store
+that Zarr's readers do not see, by the path of the node. Of an object with the attributes ``units`` and ``z``::
 
-    {"units": "m", "_h5bound": {"attributes": {"z": {"type": "<c16", "shape": [], "value": [1.0, 2.0]}}}}
+    values   {"units": "m"}
+    details  {"attributes": {"z": {"type": "<c16", "shape": [], "value": [1.0, 2.0]}}}
 
 :mod:`h5bound.zarr_model.attribute_values` describes the entries. Attributes whose names are not UTF-8 are in the list
-``_h5bound.odd_names``, each an entry with its ``name``.
+``odd_names`` of the details, each an entry with its ``name``.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import h5py
 from h5py import h5a, h5t
@@ -27,9 +28,9 @@ from h5bound.hdf5.dimension_scales import read_dimensions
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.reports.entries import ReportNote
-from h5bound.zarr_model.attribute_values import JSONValue, element_type, name_nans, read_value, value_to_json
+from h5bound.zarr_model.attribute_values import JSONValue, name_nans, read_value, value_to_json
 from h5bound.zarr_model.fill_values import fill_attribute_to_json
-from h5bound.zarr_model.node_names import escape
+from h5bound.zarr_model.node_names import OWN_KEY, escape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,11 +41,8 @@ if TYPE_CHECKING:
     from h5bound.zarr_model.byte_layout import Array, DType
 
 
-H5BOUND_KEY = "_h5bound"
-"""Attribute of a node for everything without another place in Zarr."""
-
-RESERVED = frozenset({H5BOUND_KEY, "_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"})
-"""Reserved names: attributes of the source with these names go under ``_h5bound``."""
+RESERVED = frozenset({"_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"})
+"""Names with a meaning in the store: attributes of the source with these names are details alone."""
 
 NAN_NOTES = {
     "literal": (
@@ -68,9 +66,9 @@ class AttributesRecord:
     """The attributes of one HDF5 group or dataset, as a Zarr store has them."""
 
     values: dict[str, JSON] = field(default_factory=dict)
-    """Attributes of the Zarr node, with ``_h5bound`` where a value needs it."""
+    """Attributes of the Zarr node."""
     details: dict[str, Any]
-    """Details, which go into ``_h5bound`` of the root."""
+    """What the attributes of a Zarr node leave open."""
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """Name and reason of each attribute without a form in Zarr; name "*" if the attributes cannot be listed."""
     notes: list[ReportNote] = field(default_factory=list)
@@ -83,17 +81,6 @@ class AttributesRecord:
     def note(self, text: str, kind: Kind | None = None, attribute: str | None = None) -> None:
         """Add a note on the object, or on one of its attributes."""
         self.notes.append(ReportNote("", text, kind, attribute))
-
-
-def merge_metadata(values: Mapping[str, JSON], metadata: Mapping[str, JSON]) -> dict[str, JSON]:
-    """Return attributes with `metadata` added to ``_h5bound``, without that key if it would be empty.
-
-    >>> merge_metadata({"units": "m"}, {"enum": {"A": 1}})
-    {'units': 'm', '_h5bound': {'enum': {'A': 1}}}
-    """
-    merged = {**cast("dict[str, JSON]", values.get(H5BOUND_KEY, {})), **metadata}
-    others = {name: value for name, value in values.items() if name != H5BOUND_KEY}
-    return {**others, H5BOUND_KEY: merged} if merged else others
 
 
 def read_attributes(
@@ -117,7 +104,6 @@ def read_attributes(
     raw_names, problem = list_attribute_names(source)
     record = AttributesRecord(details=dict(dimensions.details) if dimensions else {}, dimensions=dimensions)
     record.skipped += [("*", problem)] if problem else []
-    metadata: dict[str, Any] = {"attributes": {}, "odd_names": []}
     for raw_name in raw_names:
         name = decode_name(raw_name)
         if dimensions is not None and name in dimensions.consumed:
@@ -131,33 +117,28 @@ def read_attributes(
                 record.fill = array
                 if zarr_format == 3 and isinstance(source, h5py.Dataset):
                     value = _fill_to_json(record, tid, value, dtype=source.dtype.base if dtype is None else dtype)
-            value = _spell_nans(record, name, value, nan=nan)
-            _place(record, metadata, text_to_json(raw_name), value=value, tid=tid)
+            _place(record, text_to_json(raw_name), _spell_nans(record, name, value, nan=nan))
         except READ_ERRORS as error:
             record.skipped.append((name, describe_failure(error)))
     for text in _dimension_notes(record):
         record.note(text)
-    record.values = merge_metadata(record.values, {name: part for name, part in metadata.items() if part})
     return record
 
 
-def _place(
-    record: AttributesRecord, metadata: dict[str, Any], name: JSON, *, value: JSONValue, tid: h5t.TypeID
-) -> None:
-    """Add one attribute to the record or, if it goes under ``_h5bound`` of its own object, to `metadata`."""
+def _place(record: AttributesRecord, name: JSON, value: JSONValue) -> None:
+    """Add one attribute to the record."""
     if not isinstance(name, str):
-        metadata["odd_names"].append({"name": name, **value.complete_entry})
-    elif name in RESERVED or not value.plain:
-        metadata["attributes"][name] = value.complete_entry
+        record.details.setdefault("odd_names", []).append({"name": name, **value.complete_entry})
+        return
+    entry = value.entry
+    if name in RESERVED or not value.plain:
+        entry = value.complete_entry
         if name in RESERVED:
-            record.note(f"under {H5BOUND_KEY}: the name has a meaning in the store", "attribute", name)
+            record.note(f"in {OWN_KEY} alone: the name has a meaning in the store", "attribute", name)
     else:
         record.values[name] = value.json
-        if value.entry:
-            base = element_type(tid)
-            is_enum = base.get_class() == h5t.ENUM and base.dtype.kind != "b"
-            entries = metadata["attributes"] if is_enum else record.details.setdefault("attributes", {})
-            entries[name] = value.entry
+    if entry:
+        record.details.setdefault("attributes", {})[name] = entry
 
 
 def _fill_to_json(record: AttributesRecord, tid: h5t.TypeID, value: JSONValue, *, dtype: DType) -> JSONValue:
@@ -165,7 +146,7 @@ def _fill_to_json(record: AttributesRecord, tid: h5t.TypeID, value: JSONValue, *
     try:
         json = fill_attribute_to_json(record.fill, dtype)
     except UnsupportedError as error:
-        record.note(f"under {H5BOUND_KEY}: {error}", "attribute", "_FillValue")
+        record.note(f"in {OWN_KEY} alone: {error}", "attribute", "_FillValue")
         return JSONValue(value.json, plain=False, entry=value.complete_entry)
     if json == value.json or record.fill is None:
         return value
@@ -212,7 +193,7 @@ def _categories_to_path(source: h5py.Group | h5py.Dataset, value: JSONValue) -> 
 
 
 def links_to_json(links: Mapping[str, str]) -> list[JSON]:
-    """Return soft links and further hard links of a group, by name and target path, for its ``_LINKS``.
+    """Return soft links and further hard links of a group, by name and target path, as ``_LINKS`` has them.
 
     >>> links_to_json({"again": "/entry/data"})
     [{'name': 'again', 'source': '.', 'path': '/entry/data'}]

@@ -37,10 +37,8 @@ class ZarrType:
     """Type of one element of the Zarr array; StringDType for text; that of ``values`` for ``vlen``."""
     reason: str
     """Why a decoded HDF5 chunk has other bytes than the Zarr chunk; "" if they are equal."""
-    metadata: dict[str, JSON] = field(default_factory=dict)
-    """Fields that readers need to interpret the values, for ``_h5bound`` of the array."""
     details: dict[str, JSON] = field(default_factory=dict)
-    """The HDF5 type if only its spelling is lost, for ``_h5bound`` of the root."""
+    """What the Zarr type does not say of the HDF5 type: names of an enumeration, members, padding of text."""
     attributes: dict[str, JSON] = field(default_factory=dict)
     """Attributes of conventions (``_DTYPE``, ``flag_values``), unless the source has one of that name."""
     element_shape: tuple[int, ...] = ()
@@ -118,8 +116,8 @@ def translate_type(
     if not shape:
         return zarr_type
     dims: list[JSON] = list(shape)
-    metadata = {**zarr_type.metadata, "type": type_to_json(tid), "element_shape": dims}
-    return replace(zarr_type, element_shape=shape, metadata=metadata, details={})
+    details = {**zarr_type.details, "type": type_to_json(tid), "element_shape": dims}
+    return replace(zarr_type, element_shape=shape, details=details)
 
 
 def _translate(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> ZarrType:
@@ -133,9 +131,9 @@ def _translate(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> ZarrTyp
     reason = conversion_reason(tid, source) or repacking_reason(source, dtype)
     plain = ZarrType(form="plain", source=source, dtype=dtype, reason=reason)
     if type_class == h5t.ENUM and source.kind in "iu":
-        return replace(plain, metadata={"enum": enum_to_json(tid)}, attributes=_flags(tid))
+        return replace(plain, details={"enum": enum_to_json(tid)}, attributes=_flags(tid))
     if dtype.names or dtype.kind == "V":
-        return replace(plain, metadata={"type": type_to_json(tid)})
+        return replace(plain, details={"type": type_to_json(tid)})
     return replace(plain, details={"type": type_to_json(tid)}) if _needs_details(tid, source) else plain
 
 
@@ -152,7 +150,7 @@ def _translate_pointer(tid: h5t.TypeID, zarr_format: int) -> ZarrType:
             source=source,
             dtype=STRING,
             reason="object references are stored as addresses",
-            metadata={"type": json},
+            details={"type": json},
             attributes={"_DTYPE": "object_reference"},
         )
     base = tid.get_super()
@@ -164,7 +162,7 @@ def _translate_pointer(tid: h5t.TypeID, zarr_format: int) -> ZarrType:
         source=source,
         dtype=values.dtype,
         reason="variable-length sequences are stored outside the chunks",
-        metadata={"type": json},
+        details={"type": json},
         values=values,
     )
 

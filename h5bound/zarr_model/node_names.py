@@ -36,7 +36,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 
-RESERVED_KEYS = frozenset({"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata", "h5bound-unfinished.json"})
+OWN_KEY = "h5bound.json"
+"""Key of the document in which a store has its provenance, and details of its nodes."""
+
+RESERVED_KEYS = frozenset(
+    {"zarr.json", ".zarray", ".zgroup", ".zattrs", ".zmetadata", OWN_KEY, "h5bound-unfinished.json"}
+)
 
 PARTIAL_SUFFIX = ".partial"
 """Suffix of a key that is being written, in a local store."""

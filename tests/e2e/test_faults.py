@@ -45,7 +45,7 @@ pytestmark = [
 ]
 
 SERVERS = 2
-DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata")
+DOCUMENTS = ("zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata", "h5bound.json")
 
 
 def write_source(path: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.filterwarnings("ignore:The data type:FutureWarning", "ignore::UserWarning")
 FORMATS = pytest.mark.parametrize("zarr_format", [pytest.param(3, id="v3"), pytest.param(2, id="v2")])
 FORMS: tuple[Literal[2], Literal[3]] = (2, 3)
-ADDED = {"_h5bound", "flag_values", "flag_meanings"}  # attributes that a conversion adds, of enums the latter
+ADDED = {"flag_values", "flag_meanings"}  # attributes that a conversion adds, of enums
 SEPARATE = {"short", "structures", "plain"}  # files with tests of their own
 
 

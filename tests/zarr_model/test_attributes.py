@@ -20,7 +20,7 @@ from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.stores.tree import list_differing_parts
 from h5bound.verification.nodes import compare_attributes
 from h5bound.zarr_model.attribute_values import LARGE_NBYTES, value_from_json
-from h5bound.zarr_model.attributes import links_to_json, merge_metadata, read_attributes
+from h5bound.zarr_model.attributes import links_to_json, read_attributes
 from h5bound.zarr_model.dimension_names import name_dimensions
 from h5bound.zarr_model.fill_values import fill_attribute_to_json
 
@@ -170,14 +170,16 @@ ENTRIES = [
 
 
 @pytest.mark.parametrize(("value", "wanted"), ENTRIES)
-def test_a_value_that_json_cannot_express_is_in_h5bound(value: Any, wanted: dict[str, Any], file: h5py.File) -> None:
+def test_a_value_that_json_cannot_express_is_in_the_details(
+    value: Any, wanted: dict[str, Any], file: h5py.File
+) -> None:
     if isinstance(value, np.datetime64):
         dtype = h5py.opaque_dtype(np.asarray(value).dtype)
         file.attrs.create("x", np.asarray(value).astype(dtype), dtype=dtype)
     else:
         file.attrs["x"] = value
     values, details = through_json(read_attributes(file))
-    entry = values["_h5bound"]["attributes"]["x"]
+    entry = details["attributes"]["x"]
     assert "x" not in values
     assert {key: entry[key] for key in wanted if key != "type"} == {k: v for k, v in wanted.items() if k != "type"}
     assert find_differences(file, values, details) == []
@@ -185,13 +187,13 @@ def test_a_value_that_json_cannot_express_is_in_h5bound(value: Any, wanted: dict
     assert find_differences(file, values, details) != []
 
 
-def test_enum_values_are_under_their_name_and_the_names_in_h5bound(file: h5py.File) -> None:
+def test_enum_values_are_under_their_name_and_the_names_in_the_details(file: h5py.File) -> None:
     dtype = h5py.enum_dtype({"RED": 1, "GREEN": 2}, basetype="<i2")
     file.attrs.create("x", 2, dtype=dtype)
     values, details = through_json(read_attributes(file))
     assert values["x"] == 2
     members = {"RED": 1, "GREEN": 2}
-    assert values["_h5bound"]["attributes"]["x"] == {"type": {"class": "enum", "base": "<i2", "members": members}}
+    assert details["attributes"]["x"] == {"type": {"class": "enum", "base": "<i2", "members": members}}
     assert find_differences(file, values, details) == []
 
 
@@ -220,7 +222,7 @@ def test_sequences_are_nested_lists(base: Any, sequences: Any, json_: Any, file:
     held[:] = [np.array(sequence, base) for sequence in sequences]
     file.attrs.create("x", held, dtype=h5py.vlen_dtype(base))
     values, details = through_json(read_attributes(file))
-    assert values["_h5bound"]["attributes"]["x"]["value"] == json_
+    assert details["attributes"]["x"]["value"] == json_
     assert find_differences(file, values, details) == []
 
 
@@ -249,7 +251,7 @@ def test_types_that_h5py_lacks_are_carried_as_bytes(file: h5py.File) -> None:
     write_raw(file, b"time", h5t.UNIX_D32LE, b"abcd")
     write_raw(file, b"int24", resized(h5t.STD_I32LE, 3), b"xyz")
     record = read_attributes(file)
-    entries = cast("Any", record.values)["_h5bound"]["attributes"]
+    entries = record.details["attributes"]
     assert record.skipped == []
     assert entries["time"]["type"] == {"class": "time", "nbytes": 4, "order": "little"}
     assert [base64.b64decode(entries[name]["base64"]) for name in ("time", "int24")] == [b"abcd", b"xyz"]
@@ -273,7 +275,7 @@ def test_an_opaque_value_with_a_tag_that_h5py_refuses_is_read_as_bytes(file: h5p
     tid.set_tag(b"mine")
     write_raw(file, b"x", tid, b"\x01\x02\x03\x04", (2,))
     values, details = through_json(read_attributes(file))
-    assert values["_h5bound"]["attributes"]["x"] == {
+    assert details["attributes"]["x"] == {
         "type": {"class": "opaque", "nbytes": 2, "tag": "mine"},
         "shape": [2],
         "base64": "AQIDBA==",
@@ -284,16 +286,16 @@ def test_an_opaque_value_with_a_tag_that_h5py_refuses_is_read_as_bytes(file: h5p
 def test_a_long_double_keeps_its_bytes(file: h5py.File) -> None:
     file.attrs["x"] = np.longdouble(1) / 3
     values, details = through_json(read_attributes(file))
-    assert values["_h5bound"]["attributes"]["x"]["type"]["class"] == "float"
+    assert details["attributes"]["x"]["type"]["class"] == "float"
     assert find_differences(file, values, details) == []
 
 
-@pytest.mark.parametrize("name", ["_h5bound", "_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"])
+@pytest.mark.parametrize("name", ["_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"])
 def test_a_name_with_a_meaning_in_the_store_does_not_collide(name: str, file: h5py.File) -> None:
     file.attrs[name] = "mine"
     record = read_attributes(file)
     values, details = through_json(record)
-    assert values == {"_h5bound": {"attributes": {name: {"value": "mine"}}}}
+    assert (values, details) == ({}, {"attributes": {name: {"value": "mine"}}})
     assert len(record.notes) == 1
     assert find_differences(file, values, details) == []
 
@@ -306,10 +308,10 @@ def test_an_attribute_named_reference_is_an_ordinary_one(file: h5py.File) -> Non
 def test_a_name_that_is_not_utf8_keeps_its_bytes(file: h5py.File) -> None:
     write_raw(file, b"caf\xe9", h5t.STD_I32LE, b"\x05\0\0\0")
     values, details = through_json(read_attributes(file))
-    assert values == {"_h5bound": {"odd_names": [{"name": {"base64": "Y2Fm6Q=="}, "value": 5, "type": "<i4"}]}}
+    assert (values, details) == ({}, {"odd_names": [{"name": {"base64": "Y2Fm6Q=="}, "value": 5, "type": "<i4"}]})
     assert find_differences(file, values, details) == []
-    values["_h5bound"]["odd_names"][0]["value"] = 6
-    assert find_differences(file, values, details) == ["_h5bound: 'odd_names' differs"]
+    details["odd_names"][0]["value"] = 6
+    assert find_differences(file, values, details) == ["'odd_names' in the details"]
 
 
 @pytest.mark.parametrize(
@@ -344,7 +346,7 @@ def test_large_numbers_are_kept_as_bytes_without_a_python_object_each(tmp_path: 
         begin = time.perf_counter()
         record = read_attributes(file)
         seconds = time.perf_counter() - begin
-        entry = cast("Any", record.values)["_h5bound"]["attributes"]["x"]
+        entry = record.details["attributes"]["x"]
         assert values.nbytes > LARGE_NBYTES
         assert len(entry["base64"]) < 1.34 * values.nbytes
         assert seconds < 5
@@ -358,12 +360,8 @@ def test_attributes_are_in_creation_order_where_the_file_has_it(file: h5py.File)
     assert list(read_attributes(group).values) == ["z", "a", "b"]
 
 
-def test_links_and_metadata_become_json() -> None:
+def test_links_become_json() -> None:
     assert links_to_json({"s": "a/b"}) == [{"name": "s", "source": ".", "path": "a/b"}]
-    assert merge_metadata({"_h5bound": {"attributes": {}}}, {"enum": {}}) == {
-        "_h5bound": {"attributes": {}, "enum": {}}
-    }
-    assert merge_metadata({"a": 1}, {}) == {"a": 1}
 
 
 # _FillValue

@@ -449,11 +449,11 @@ def test_in_format_2_the_fill_value_is_the_attribute(attribute: Array | None, js
 
 
 def test_metadata_says_what_the_zarr_type_does_not() -> None:
-    assert translate_type(enum(I4, A=1, B=2)).metadata == {"enum": {"A": 1, "B": 2}}
+    assert translate_type(enum(I4, A=1, B=2)).details == {"enum": {"A": 1, "B": 2}}
     assert translate_type(enum(I4, A=1, B=2)).attributes == {"flag_values": [1, 2], "flag_meanings": "A B"}
     assert translate_type(enum(I4, **{"a b": 1})).attributes == {}
-    assert translate_type(opaque(3, b"tag")).metadata == {"type": {"class": "opaque", "nbytes": 3, "tag": "tag"}}
-    assert translate_type(h5t.array_create(I4, (2, 3))).metadata["element_shape"] == [2, 3]
+    assert translate_type(opaque(3, b"tag")).details == {"type": {"class": "opaque", "nbytes": 3, "tag": "tag"}}
+    assert translate_type(h5t.array_create(I4, (2, 3))).details["element_shape"] == [2, 3]
     assert translate_type(fixed(4, h5t.STR_SPACEPAD)).details == {
         "type": {"class": "string", "nbytes": 4, "strpad": "space-padded", "cset": "ascii"}
     }
@@ -462,7 +462,7 @@ def test_metadata_says_what_the_zarr_type_does_not() -> None:
 def test_plain_types_need_no_metadata() -> None:
     for tid in (I4, h5t.IEEE_F64BE, logical(bool), logical("c16"), fixed(1, h5t.STR_NULLTERM)):
         zarr_type = translate_type(tid)
-        assert (zarr_type.metadata, zarr_type.details, zarr_type.attributes) == ({}, {}, {})
+        assert (zarr_type.details, zarr_type.attributes) == ({}, {})
     assert translate_type(logical(h5py.string_dtype())).details == {}
 
 

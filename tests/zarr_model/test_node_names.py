@@ -24,6 +24,7 @@ from h5bound.hdf5.links import decode_name
 from h5bound.stores.held_names import ask_folder
 from h5bound.zarr_model.node_names import EMPTY, HASHED, NameLimits, escape, escape_siblings
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
+from tests.support.own_document import read_own
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -374,8 +375,8 @@ def list_store(root: Path, zarr_format: int) -> dict[str, str]:
     """Return the same for a Zarr store, from its metadata documents alone, under the original names."""
     objects: dict[str, str] = {}
     originals = {root: ""}
-    for folder, document, attributes in read_nodes(root, zarr_format):
-        metadata = attributes.get("_h5bound", {})
+    for folder, document, _ in read_nodes(root, zarr_format):
+        metadata = find_details(root, folder)
         if folder != root:
             above = originals[folder.parent]
             if "sequences" in objects.get(above, ""):
@@ -385,7 +386,7 @@ def list_store(root: Path, zarr_format: int) -> dict[str, str]:
         is_array = document.get("node_type") == "array" or "shape" in document
         kind = "sequences" if "sequences" in metadata else "dataset" if is_array else "group"
         objects[originals[folder]] = kind
-        for link in attributes.get("_LINKS", []):
+        for link in metadata.get("links", []):
             objects[f"{originals[folder]}/{text_from_json(link['name'])}".lstrip("/")] = "link"
     return objects
 
@@ -405,11 +406,16 @@ def read_nodes(folder: Path, zarr_format: int) -> Iterator[tuple[Path, dict[str,
             yield from read_nodes(inner, zarr_format)
 
 
-def list_attributes(attributes: dict[str, Any]) -> set[str]:
-    """Return the names of the source's attributes, from the attributes of a store's root."""
-    metadata = attributes.get("_h5bound", {})
+def find_details(root: Path, folder: Path) -> dict[str, Any]:
+    """Return the details of a node."""
+    details: dict[str, Any] = read_own(root)["details"].get("/".join(folder.relative_to(root).parts), {})
+    return details
+
+
+def list_attributes(attributes: dict[str, Any], metadata: dict[str, Any]) -> set[str]:
+    """Return the names of the source's attributes, from the attributes and details of a store's root."""
     odd = {text_from_json(entry["name"]) for entry in metadata.get("odd_names", [])}
-    return ({*attributes} - {"_h5bound"}) | {*metadata.get("attributes", {})} | odd
+    return {*attributes} | {*metadata.get("attributes", {})} | odd
 
 
 formats: tuple[Literal[2, 3], ...] = (2, 3)
@@ -446,7 +452,7 @@ def test_a_file_of_hostile_names_is_converted_within_its_target_and_gives_them_b
         assert list_store(target, zarr_format) == list_tree(source) | dict.fromkeys(links, "link")
         assert {entry.path.strip("/") for entry in report.converted} == list_tree(source).keys()
         _, _, attributes = next(read_nodes(target, zarr_format))
-        assert {os.fsdecode(name) for name in names} <= list_attributes(attributes) | {"_LINKS"}
+        assert {os.fsdecode(name) for name in names} <= list_attributes(attributes, find_details(target, target))
 
 
 @pytest.mark.parametrize("zarr_format", [3, 2])
