@@ -46,7 +46,9 @@ def find_unsupported(
 
 
 def may_be_unsupported(zarr_type: ZarrType) -> bool:
-    """Return whether a type may have values that Zarr cannot hold."""
+    """Return whether a type may have values that Zarr cannot hold; the scan has read all references."""
+    if zarr_type.form == "object_reference":
+        return False
     return zarr_type.source.hasobject if zarr_type.values is None else may_be_unsupported(zarr_type.values)
 
 

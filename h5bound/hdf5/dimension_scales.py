@@ -141,8 +141,13 @@ def _find_scales(dataset: h5py.Dataset, details: dict[str, JSON], resolve: Resol
     if isinstance(attached, list) and any(attached):
         # netCDF-C uses the last of several scales, and so do h5netcdf and netCDF4
         last = [cast("list[str]", paths)[-1] if paths else None for paths in attached]
-        return [None if path is None else (path.rpartition("/")[2], path) for path in last]
+        return [None if path is None else (_link_name(path, resolve), path) for path in last]
     return [own, *[None] * (dataset.ndim - 1)]
+
+
+def _link_name(path: str, resolve: Resolve) -> str:
+    """Return the name of a scale in HDF5; the path may be one in a store."""
+    return resolve.link_name(path) if isinstance(resolve, ReferencePaths) else path.rpartition("/")[2]
 
 
 def _name_scale(dataset: h5py.Dataset, resolve: Resolve) -> tuple[str, str]:
@@ -219,7 +224,8 @@ def _read_attached(dataset: h5py.Dataset, resolve: Resolve) -> list[list[str]] |
         valid = tid.get_class() == h5t.VLEN and tid.get_super().equal(h5t.STD_REF_OBJ)
         if not valid or attribute.shape != (dataset.ndim,):
             return None
-        return [[resolve(ref) for ref in refs] for refs in dataset.attrs["DIMENSION_LIST"]]
+        paths = [[resolve(ref) for ref in refs] for refs in dataset.attrs["DIMENSION_LIST"]]
+        return paths if all(map(all, paths)) else None  # a scale is gone
     except READ_ERRORS:
         return None
 

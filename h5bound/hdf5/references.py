@@ -1,4 +1,4 @@
-"""The targets of HDF5 object references, as paths in the same file."""
+"""The targets of HDF5 object references, as paths in the same file, or in the store that it becomes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,16 @@ class Addresses:
     paths: Mapping[int, str] = field(default_factory=dict)
     """Paths by object address (``h5py.h5o.get_info(…).addr``)."""
     complete: bool = False
-    """Whether references to any other object are refused."""
+    """Whether these are all objects: the path of any other is ""; else HDF5 searches the file for it."""
+    link_names: Mapping[str, str] = field(default_factory=dict)
+    """The last component in HDF5 of paths where it is another."""
+
+    def move(self, targets: Mapping[str, str]) -> Addresses:
+        """Return the addresses with paths in the store, without a leading slash in `targets`."""
+        pairs = {path: f"/{target}" for path, target in targets.items()}
+        names = {pairs[path]: path.rpartition("/")[2] for path in pairs if not pairs[path].endswith(path)}
+        moved = {address: pairs.get(path, path) for address, path in self.paths.items()}
+        return Addresses(moved, self.complete, names)
 
     def needed_for(self, dtype: np.dtype[Any] | None) -> Addresses:
         """Return the addresses for tasks that read values of a type; no paths if the type has no references."""
@@ -51,22 +60,36 @@ class ReferencePaths:
     """The path of an object reference's target, "" for a null reference. Each target is looked up once.
 
     HDF5 finds the name of an object by searching the file, so the `known` objects are looked up first. They decide for
-    objects with several hard links. ``netcdf_names`` is a cache of :mod:`h5bound.hdf5.dimension_scales`: names of
-    netCDF dimensions by number, by the address of their group.
+    objects with several hard links. ``seen`` collects the paths, until the caller takes them out; "" is that of targets
+    that are no known object. ``netcdf_names`` is a cache of :mod:`h5bound.hdf5.dimension_scales`: names of netCDF
+    dimensions by number, by the address of their group.
     """
 
-    __slots__ = ("_file", "_known", "_resolved", "netcdf_names")
+    __slots__ = ("_file", "_known", "_resolved", "netcdf_names", "seen")
 
     def __init__(self, file: h5py.File, known: Addresses | None = None) -> None:
         self._file = file
         self._known = known or Addresses()
         self._resolved: dict[int, str] = {}
+        self.seen: set[str] = set()
         self.netcdf_names: dict[int, dict[int, tuple[str, str]]] = {}
 
     def __call__(self, reference: h5py.Reference) -> str:
-        """Return the path of the target. Raise UnsupportedError if it has none, or must be known and is not."""
+        """Return the path of the target. Raise UnsupportedError if it has none, unless all objects are known."""
         if not reference:
             return ""
+        path, problem = self._find(reference)
+        if problem and not self._known.complete:
+            raise UnsupportedError(problem)
+        self.seen.add(path)
+        return path
+
+    def link_name(self, path: str) -> str:
+        """Return the last component in HDF5 of a path that was returned."""
+        return self._known.link_names.get(path, path.rpartition("/")[2])
+
+    def _find(self, reference: h5py.Reference) -> tuple[str, str]:
+        """Return the path of the target, or "" and why it has none."""
         try:
             target = h5r.dereference(reference, self._file.id)
             address = h5o.get_info(target).addr
@@ -74,10 +97,9 @@ class ReferencePaths:
             if path is None and not self._known.complete:
                 name = h5r.get_name(reference, self._file.id)
                 path = None if name is None else decode_name(name)
-        except READ_ERRORS as error:
-            raise UnsupportedError("the target of an object reference does not exist") from error
+        except READ_ERRORS:
+            return "", "the target of an object reference does not exist"
         if not path:
-            reason = "was not converted with it" if self._known.complete else "has no name"
-            raise UnsupportedError(f"the target of an object reference {reason}")
+            return "", "the target of an object reference has no name"
         self._resolved[address] = path
-        return path
+        return path, ""

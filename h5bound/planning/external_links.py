@@ -45,7 +45,7 @@ class Origin:
     hierarchy: Hierarchy
     """Objects that are converted, by their paths in the report."""
     addresses: Addresses
-    """Paths in the report by object address."""
+    """Paths by object address: in the report, and in the store once its nodes have names."""
     netcdf: bool
     """Whether its attributes are read as netCDF does."""
     path: str = "/"

@@ -14,16 +14,17 @@ import h5py
 from h5py import h5p
 
 from h5bound.errors import UnsafeSourceError
-from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.planning.external_links import LinkResolver, Origin, read_origin
+from h5bound.planning.node_targets import choose_targets
 from h5bound.planning.scan_dataset import DatasetScan, ScanContext, note_name, original_name, try_scan_dataset
 from h5bound.planning.scan_log import ScanLog
-from h5bound.planning.selection import list_paths, parent_of
+from h5bound.planning.scan_references import find_target, log_references, note_absent, resolve_values
+from h5bound.planning.selection import parent_of
 from h5bound.reports.text import plural
 from h5bound.zarr_model.attributes import links_to_json
 from h5bound.zarr_model.dimension_names import measure_dimensions, name_by_length, name_dimensions
-from h5bound.zarr_model.node_names import PORTABLE, NameLimits, escape_siblings
+from h5bound.zarr_model.node_names import NameLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
     from h5bound.reports.entries import Link, ReportNote, Skipped
-
-MOST_NBYTES = 140
-"""Bytes of a name that every file system holds: encrypted ones hold 143 (eCryptfs)."""
 
 LOGGER = logging.getLogger(__name__)
 
@@ -119,6 +117,7 @@ def scan_source(
     origins = resolver.origins
     check_chunk_count(origins, limits)
     targets, name_limits = choose_targets(origins, settings, find_name_limits)
+    origins = [replace(origin, addresses=origin.addresses.move(targets)) for origin in origins]
     links: dict[str, list[Link]] = {}
     for link in resolver.links:
         links.setdefault(parent_of(link.path), []).append(link)
@@ -140,6 +139,8 @@ def scan_source(
             datasets += scan_datasets(context)
             groups += [scan_group(context, path, links) for path in origin.hierarchy.groups]
             scan_committed_types(context)
+    nodes = [(item.path, item.target) for item in groups] + [(item.record.path, item.target) for item in datasets]
+    note_absent(log, {path: f"/{node}" for path, node in nodes})
     LOGGER.info("%s: found %s, %s", source.path, plural(len(groups), "group"), plural(len(datasets), "dataset"))
     return SourceScan(
         origins=tuple(origins),
@@ -167,51 +168,6 @@ def check_chunk_count(origins: Sequence[Origin], limits: Limits) -> None:
         )
 
 
-def choose_targets(
-    origins: Sequence[Origin], settings: Settings, find_limits: Callable[[], NameLimits]
-) -> tuple[dict[str, str], NameLimits | None]:
-    """Return `name_targets` with the limits of the target, and these limits, None if they decide nothing."""
-    if settings.names == "portable":
-        return name_targets(origins, PORTABLE), None
-    exact = name_targets(origins, NameLimits())
-    if exact == name_targets(origins, replace(PORTABLE, longest=MOST_NBYTES)):
-        return exact, None
-    limits = find_limits()
-    return name_targets(origins, limits), limits
-
-
-def name_targets(origins: Iterable[Origin], limits: NameLimits) -> dict[str, str]:
-    """Return the path in the store of every group, dataset and committed type by its path in the report."""
-    siblings: dict[str, list[str]] = {}
-    for origin in origins:
-        for path in (*list_paths(origin.hierarchy), *origin.hierarchy.committed_types):
-            if path != "/":
-                siblings.setdefault(parent_of(path), []).append(path.rpartition("/")[2])
-    targets = {"/": ""}
-    for origin in origins:
-        for group in origin.hierarchy.groups:  # a group comes before the groups in it
-            names = siblings.get(group, [])
-            variables = name_variables(names) if origin.netcdf else {name: name for name in names}
-            escaped = escape_siblings(variables.values(), limits)
-            base, path = targets[group], group.rstrip("/")
-            targets |= {f"{path}/{name}": f"{base}/{escaped[variables[name]]}".lstrip("/") for name in names}
-    return targets
-
-
-def name_variables(names: Sequence[str]) -> dict[str, str]:
-    """Return the names that netCDF-4 readers use for the objects of one group, each once.
-
-    A variable with the name of a dimension that is not its axis has a prefix in the file (netCDF-C,
-    ``NON_COORD_PREPEND``). The dimension has no data then, so the two can swap names.
-
-    >>> name_variables(["_nc4_non_coord_x", "x", "t"])
-    {'_nc4_non_coord_x': 'x', 'x': '_nc4_non_coord_x', 't': 't'}
-    """
-    prefixed = {name.removeprefix(NOT_A_COORDINATE): name for name in names if name.startswith(NOT_A_COORDINATE)}
-    shown = {name: short for short, name in prefixed.items() if short and not short.startswith(NOT_A_COORDINATE)}
-    return {name: shown.get(name) or (prefixed[name] if prefixed.get(name) in shown else name) for name in names}
-
-
 def scan_datasets(context: ScanContext) -> list[DatasetScan]:
     """Scan the datasets of an origin, and log the objects of its file that cannot be opened."""
     hierarchy = context.origin.hierarchy
@@ -219,8 +175,14 @@ def scan_datasets(context: ScanContext) -> list[DatasetScan]:
         context.log.skip(path, f"h5py cannot open it: {reason}")
     for path in hierarchy.committed_types:
         context.log.note(path, "committed type")
-    scans = (try_scan_dataset(context, record) for record in hierarchy.datasets)
-    return [scan for scan in scans if scan is not None]
+    scans = []
+    for record in hierarchy.datasets:
+        scan = try_scan_dataset(context, record)
+        if scan is not None:
+            resolve_values(context, scan)
+            scans.append(scan)
+        log_references(context, record.path)
+    return scans
 
 
 def scan_group(context: ScanContext, path: str, links: Mapping[str, Sequence[Link]]) -> GroupScan:
@@ -229,10 +191,12 @@ def scan_group(context: ScanContext, path: str, links: Mapping[str, Sequence[Lin
     assert isinstance(group, h5py.Group)
     record = context.read_attributes(group)
     context.log.add_attributes(path, record)
+    log_references(context, path)
     note_name(context, path)
     context.log.add_details(path, original_name(path, context.targets[path]))
     attributes = record.values
-    if siblings := links_to_json({link.path.rpartition("/")[2]: link.to for link in links.get(path, ())}):
+    paths = {link.path.rpartition("/")[2]: find_target(context, link) for link in links.get(path, ())}
+    if siblings := links_to_json(paths):
         if is_hdmf(context.opened.file):
             attributes["_LINKS"] = siblings
         else:
@@ -257,6 +221,7 @@ def scan_committed_types(context: ScanContext) -> None:
     for path in context.origin.hierarchy.committed_types:
         record = context.read_attributes(context.open(path))
         context.log.add_attributes(path, record)
+        log_references(context, path)
         if record.values:
             context.log.add_details(path, {"type_attributes": record.values})
 
@@ -283,15 +248,39 @@ def name_axes(groups: Iterable[GroupScan], datasets: Sequence[DatasetScan], log:
         names |= {f"{path}/{name}": value for name, value in axes.names.items()}
         for name, text in axes.notes.items():
             log.note(f"{path}/{name}", text, "dimension")
+    nodes = list_renamed_scales(datasets)
     return [
-        replace(dataset, dimension_names=extend_names(names.get(dataset.record.path), dataset))
+        replace(dataset, dimension_names=extend_names(names.get(dataset.record.path), dataset, nodes))
         for dataset in datasets
         if dataset.dimensions is None or not dataset.dimensions.bare
     ]
 
 
-def extend_names(names: tuple[str, ...] | None, dataset: DatasetScan) -> tuple[str, ...] | None:
-    """Return the names of the axes of a dataset's array, those of an HDF5 array type last; None for sequences."""
-    if names is None or dataset.sequence_ends is not None:
+def list_renamed_scales(datasets: Iterable[DatasetScan]) -> dict[str, str]:
+    """Return the node names of dimension scales with another name in the store, by their paths in report and store.
+
+    xarray takes the array with the name of a dimension for its coordinate.
+    """
+    renamed: dict[str, str] = {}
+    for dataset in datasets:
+        path, node_name = dataset.record.path, dataset.target.rpartition("/")[2]
+        dims = dataset.dimensions
+        if dims is not None and dims.scale and not dims.bare and path.rpartition("/")[2] != node_name:
+            renamed |= dict.fromkeys([path, f"/{dataset.target}"], node_name)
+    return renamed
+
+
+def extend_names(
+    names: tuple[str, ...] | None, dataset: DatasetScan, nodes: Mapping[str, str]
+) -> tuple[str, ...] | None:
+    """Return the names of the axes of a dataset's array, those of an HDF5 array type last; None for sequences.
+
+    `nodes` are those of :func:`list_renamed_scales`.
+    """
+    dims = dataset.dimensions
+    if names is None or dims is None or dataset.sequence_ends is not None:
         return None
-    return name_by_length(dataset.shape, names)
+    scales = dims.scales or (None,) * len(names)
+    group = parent_of(dataset.record.path).rstrip("/")
+    paths = [scale or f"{group}/{name}" for scale, name in zip(scales, names, strict=True)]
+    return name_by_length(dataset.shape, [nodes.get(path, name) for path, name in zip(paths, names, strict=True)])

@@ -25,6 +25,8 @@ class ScanLog:
     """Remarks for the report."""
     details: dict[str, Any] = field(default_factory=dict)
     """What the nodes of the store do not say of the source, by path."""
+    references: dict[str, set[str]] = field(default_factory=dict)
+    """Paths in the store of the objects that an object refers to, by its path; "" for what is no object."""
     paths: list[str] = field(default_factory=list)
     """Paths of all objects and links, also of those that are not selected."""
     external_states: dict[str, FileState] = field(default_factory=dict)

@@ -13,7 +13,6 @@ that Zarr's readers do not see, by the path of the node. Of an object with the a
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,7 @@ from h5bound.hdf5.references import ReferencePaths
 from h5bound.reports.entries import ReportNote
 from h5bound.zarr_model.attribute_values import JSONValue, name_nans, read_value, value_to_json
 from h5bound.zarr_model.fill_values import fill_attribute_to_json
-from h5bound.zarr_model.node_names import OWN_KEY, escape
+from h5bound.zarr_model.node_names import OWN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -112,7 +111,7 @@ def read_attributes(
             tid, array = read_value(h5a.open(source.id, raw_name))
             value = value_to_json(tid, array, resolve, netcdf=netcdf or name in CF_ATTRIBUTES)
             if name == "categories":
-                value = _categories_to_path(source, value)
+                value = _categories_to_path(source, value, resolve)
             if name == "_FillValue":
                 record.fill = array
                 if zarr_format == 3 and isinstance(source, h5py.Dataset):
@@ -178,16 +177,18 @@ def _dimension_notes(record: AttributesRecord) -> Iterator[str]:
         yield f"{' and '.join(packing)} are float32: JSON has no such type, so xarray decodes with float64"
 
 
-def _categories_to_path(source: h5py.Group | h5py.Dataset, value: JSONValue) -> JSONValue:
+def _categories_to_path(source: h5py.Group | h5py.Dataset, value: JSONValue, resolve: Resolve) -> JSONValue:
     """Return the reference from codes to their categories in the form of AnnData before 0.8.
 
     In HDF5 it is an object reference, in Zarr a path relative to the group of the codes (anndata, on-disk format,
     version 0.1.0 of a categorical).
     """
-    group, _, name = os.fsdecode(source.name or "").rpartition("/")
+    if not isinstance(value.json, dict):
+        return value
+    group, _, name = resolve(source.ref).rpartition("/")
     path = f"__categories/{name}"
     reference: JSON = {"_REFERENCE": {"source": ".", "path": f"{group}/{path}"}}
-    if value.json != reference or escape(name) != name:
+    if value.json != reference:
         return value
     return JSONValue(path, plain=True, entry={"type": type_to_json(h5t.STD_REF_OBJ), "value": reference})
 

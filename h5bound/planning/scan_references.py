@@ -1,0 +1,83 @@
+"""What the references and links of a source lead to, as paths of the store."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from h5py import h5o
+
+from h5bound.chunk_grid import region_of
+from h5bound.errors import H5BoundError
+from h5bound.h5py_compat import READ_ERRORS
+from h5bound.planning.scan_dataset import LENGTHS_AT_ONCE, cut_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from h5bound.planning.scan_dataset import DatasetScan, ScanContext
+    from h5bound.planning.scan_log import ScanLog
+    from h5bound.reports.entries import Link
+
+
+LEADS_NOWHERE = "it refers to what is not there, or in a file of which only a part is converted: the path is empty"
+"""The note on an object with a reference that has no path."""
+
+SHOWN = 3
+"""Most paths that a note names."""
+
+
+def find_target(context: ScanContext, link: Link) -> str:
+    """Return the path in the store to which a link leads; if it leads to nothing there, the path in HDF5."""
+    if link.kind != "soft":
+        return f"/{context.targets[link.to]}" if link.to in context.targets else link.to
+    above = "" if link.to.startswith("/") else f"{link.path.rpartition('/')[0]}/"
+    with suppress(H5BoundError):
+        address = h5o.get_info(context.open(f"{above}{link.to}").id).addr
+        return context.origin.addresses.paths.get(address, link.to)
+    return link.to
+
+
+def resolve_values(context: ScanContext, dataset: DatasetScan) -> None:
+    """Resolve the references that a dataset, or its sequences, hold: `note_absent` tells of what is not in the store.
+
+    Values that cannot be read are reported when they are to be converted.
+    """
+    values = dataset.type.values or dataset.type
+    if values.form != "object_reference":
+        return
+    inside = context.origin.locate(dataset.record.path)
+    with suppress(H5BoundError, *READ_ERRORS):
+        for region in list_stored(dataset):
+            items = context.opened.read(inside, region).ravel()
+            for reference in items if dataset.type.values is None else chain.from_iterable(items):
+                context.resolve(reference)
+
+
+def list_stored(dataset: DatasetScan) -> Iterator[tuple[slice, ...]]:
+    """Yield regions of the elements that a dataset stores: its chunks, or all rows; nothing of a virtual dataset."""
+    shape, chunks = dataset.record.shape or (), dataset.record.chunks
+    if dataset.manifest is not None and chunks is not None:
+        yield from (region_of(tuple(coords), shape, chunks) for coords in dataset.manifest.chunk_coords.tolist())
+    elif dataset.record.stored_nbytes:
+        yield from cut_rows(shape, LENGTHS_AT_ONCE)
+
+
+def log_references(context: ScanContext, path: str) -> None:
+    """Log the objects to which an object refers: those that were resolved since this was called last."""
+    seen, context.resolve.seen = context.resolve.seen, set()
+    if seen:
+        context.log.references[path] = seen
+
+
+def note_absent(log: ScanLog, nodes: Mapping[str, str]) -> None:
+    """Note the references to what is not in the store. `nodes`: paths in the store by those in the report."""
+    known = {*nodes.values(), ""}
+    for path, seen in log.references.items():
+        absent = sorted(seen - known)
+        if path in nodes and absent:
+            shown = f"{', '.join(absent[:SHOWN])}{', …' if len(absent) > SHOWN else ''}"
+            log.note(path, f"it refers to what is not in the store: {shown}")
+        if path in nodes and "" in seen:
+            log.note(path, LEADS_NOWHERE)
