@@ -447,7 +447,8 @@ def test_what_no_part_of_a_virtual_dataset_covers_is_not_written(zarr_format: Li
     source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
     report = convert(source, target, zarr_format=zarr_format, verify=True)
     assert report.exit_code == 0
-    assert {entry.path: entry.chunks for entry in report.arrays}.items() >= {"/huge": 1, "/nothing": 0}.items()
+    nothing = 0 if zarr_format == 3 else 1  # xarray would mask what is not written
+    assert {entry.path: entry.chunks for entry in report.arrays}.items() >= {"/huge": 1, "/nothing": nothing}.items()
     with h5py.File(source) as file:
         for name in ("strides", "columns", "nothing"):
             np.testing.assert_array_equal(node(target, name)[...], file[name][...])

@@ -276,8 +276,8 @@ CHANGES_V2: dict[str, tuple[Change, str]] = {
         "/group/x: fill value 7 in the store, None in the source",
     ),
     "a fill value that is gone": (
-        edit("sparse", lambda doc: doc.update(fill_value=None), ".zarray"),
-        "/sparse: fill value None in the store, 3 in the source",
+        edit("threes", lambda doc: doc.update(fill_value=None), ".zarray"),
+        "/threes: fill value None in the store, 3 in the source",
     ),
     "a NaN to fill with that is gone": (
         edit("gaps", lambda doc: doc.update(fill_value=None), ".zarray"),
@@ -295,7 +295,8 @@ CHANGES_V2: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("name", CHANGES_V2)
 def test_every_change_of_a_store_of_format_2_is_found(name: str, source: Path, tmp_path: Path) -> None:
     with h5py.File(source, "r+") as file:
-        file.create_dataset("gaps", (4,), "<f8", chunks=(2,), fillvalue=np.nan)[:2] = 1
+        file.create_dataset("gaps", (20_004,), "<f8", chunks=(2,), fillvalue=np.nan)[:2] = 1
+        file.create_dataset("threes", (20_004,), "<i4", chunks=(2,), fillvalue=3)[:2] = 1
     target = tmp_path / "b.zarr"
     convert(source, target, zarr_format=2)
     assert verify(source, target).equal

@@ -221,9 +221,12 @@ def plan_copies(dataset_scan: DatasetScan, node: ArrayNode, limit: int) -> Chunk
 
 def check_unwritten(dataset_scan: DatasetScan, node: ArrayNode) -> None:
     """Raise UnsafeSourceError if writing the whole dataset would write far more bytes than the source stores."""
-    declared, stored = prod(node.shape) * estimate_itemsize(node.dtype), dataset_scan.record.stored_nbytes
+    itemsize, stored = estimate_itemsize(node.dtype), dataset_scan.record.stored_nbytes
+    declared = prod(node.shape) * itemsize
+    whole = prod(count_chunks(node.shape, node.write_shape)) * prod(node.write_shape)
+    written = dataset_scan.record.stored_chunks * prod(dataset_scan.chunks or ())
     outside = dataset_scan.record.layout in ("virtual", "external")
-    if not outside and declared > max(MAX_UNWRITTEN, MAX_RATIO * stored):
+    if not outside and (whole - written) * itemsize > max(MAX_UNWRITTEN, MAX_RATIO * stored):
         raise UnsafeSourceError(
             f"{declared:,} bytes are declared and {stored:,} stored, and Zarr cannot represent its fill value, so "
             "all of them would be written; skip it with exclude="
@@ -285,6 +288,8 @@ def plan_flat_array(path: str, target: str, shape: Shape, *, dtype: np.dtype[Any
     chunks = choose_chunks(settings, path, shape, dtype=dtype) or plan_auto_chunks(shape, estimate_itemsize(dtype))
     zero = np.zeros((), dtype)
     json, exact = fill_to_json(zero, settings.zarr_format)
+    if settings.zarr_format == 2:  # every chunk is written, and xarray would mask the zeros
+        json = None
     return ArrayNode(
         target=target,
         dtype=dtype,

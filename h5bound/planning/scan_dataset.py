@@ -20,7 +20,8 @@ from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.links import open_object
 from h5bound.hdf5.virtual_mappings import list_boxes
-from h5bound.zarr_model.array_spec import check_filters_installed, translate_filters
+from h5bound.reports.text import format_nbytes
+from h5bound.zarr_model.array_spec import check_filters_installed, estimate_itemsize, translate_filters
 from h5bound.zarr_model.attributes import read_attributes
 from h5bound.zarr_model.dtypes import ZarrType, translate_type
 from h5bound.zarr_model.fill_values import choose_fill_v2, read_fill_value
@@ -63,8 +64,11 @@ MAX_RATIO = 1032
 MAX_COMPOUND_CHUNK_NBYTES = 1 << 30
 """Most bytes of a chunk of compounds once all their text has the length of the longest."""
 
-MAX_WHOLE_NBYTES = 1 << 24
-"""Most bytes of a netCDF variable that is written as a whole in format 2: xarray would mask unwritten elements."""
+MAX_HOLES = 10_000
+"""Chunks never written that are always written in format 2."""
+
+MAX_HOLES_NBYTES = 1 << 24
+"""Bytes of chunks never written that are always written in format 2, where xarray would mask their value."""
 
 MAX_COUNTED = 10_000_000
 """Most elements of variable length that are read even if the file has fewer bytes for them."""
@@ -167,17 +171,17 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
     if record.layout == "virtual":
         record = replace(record, shape=dataset.shape)
     attributes = context.read_attributes(dataset, dtype=zarr_type.dtype)
-    fill = read_fill(context, dataset, zarr_type=zarr_type, attributes=attributes)
+    manifest = read_manifest(dataset, record) if record.layout == "chunked" else None
+    fill = read_fill_value(dataset, zarr_type, zarr_format=zarr_format, resolve=context.resolve)
+    if zarr_format == 2:
+        fill = choose_fill(context, record, zarr_type=zarr_type, manifest=manifest, fill=fill, attributes=attributes)
     copy_chain, no_copy_reason = translate_filters(record, zarr_format)
     inside = context.origin.locate(record.path)
     ends = read_ends(context.opened, inside, record.shape) if zarr_type.form == "vlen" else None
-    manifest = read_manifest(dataset, record) if record.layout == "chunked" else None
     if manifest is not None:
         check_filters_installed(record, manifest)
     elif record.layout == "chunked":
         copy_chain, no_copy_reason = None, "HDF5 does not say reliably where its chunks are"
-    if zarr_format == 2 and attributes.fill is None and fill.exact and has_unwritten(record, manifest):
-        note_masking(context, record, fill=fill, attributes=attributes)
     if unnamed := name_bytes(dataset.id.get_type()):
         context.log.note(record.path, f"{' and '.join(unnamed)} as bytes; their type is in h5bound.json", "bytes")
     if zarr_type.form in FORM_NOTES:
@@ -227,31 +231,42 @@ def check_compound_size(record: DatasetRecord, zarr_type: ZarrType) -> None:
         raise UnsupportedError(f"a chunk would have {nbytes:,} bytes with the longest text in its compounds")
 
 
-def read_fill(
-    context: ScanContext, dataset: h5py.Dataset, *, zarr_type: ZarrType, attributes: AttributesRecord
+def choose_fill(
+    context: ScanContext,
+    record: DatasetRecord,
+    *,
+    zarr_type: ZarrType,
+    manifest: ChunkManifest | None,
+    fill: FillValue,
+    attributes: AttributesRecord,
 ) -> FillValue:
-    """Read the fill value; in format 2 choose one that xarray does not take for data."""
-    zarr_format = context.settings.zarr_format
-    fill = read_fill_value(dataset, zarr_type, zarr_format=zarr_format, resolve=context.resolve)
-    small = prod(dataset.shape or ()) * zarr_type.dtype.itemsize <= MAX_WHOLE_NBYTES
-    if zarr_format == 2 and (attributes.fill is not None or (context.origin.netcdf and small)):
+    """Return the fill value in format 2, where xarray masks all that equals it; note where it will mask data.
+
+    Without a ``_FillValue`` in the source there is none if the chunks never written can be written.
+    """
+    chunks, elements = count_unwritten(record, manifest)
+    nbytes = elements * prod(zarr_type.element_shape) * estimate_itemsize(zarr_type.dtype)
+    few = chunks <= max(MAX_HOLES, record.stored_chunks) and nbytes <= max(MAX_HOLES_NBYTES, record.stored_nbytes)
+    if attributes.fill is not None or few:
         return choose_fill_v2(fill, attributes.fill)
+    bare = attributes.dimensions is not None and attributes.dimensions.bare
+    if fill.exact and not bare and zarr_type.form != "vlen" and fill.json != "NaN":
+        xarray = "cannot open it" if zarr_type.dtype.names else f"masks every element that equals {fill.json!r}"
+        text = f"{format_nbytes(nbytes)} were never written: in format 2 xarray {xarray} unless it is told"
+        context.log.note(record.path, f"{text} mask_and_scale=False; format 3 has no such rule")
     return fill
 
 
-def note_masking(context: ScanContext, record: DatasetRecord, *, fill: FillValue, attributes: AttributesRecord) -> None:
-    """Note that xarray will mask the fill value in a netCDF variable of format 2 with unwritten chunks."""
-    bare = attributes.dimensions is not None and attributes.dimensions.bare
-    if context.origin.netcdf and not bare:
-        text = f"it has unwritten chunks: in format 2 xarray masks every element that equals {fill.json!r}"
-        context.log.note(record.path, text)
+def count_unwritten(record: DatasetRecord, manifest: ChunkManifest | None) -> tuple[int, int]:
+    """Return how many chunks were never written, and their elements; 0 chunks unless the dataset is chunked.
 
-
-def has_unwritten(record: DatasetRecord, manifest: ChunkManifest | None) -> bool:
-    """Return whether some elements of a dataset were never written."""
-    if manifest is None or record.shape is None or record.chunks is None:
-        return not record.stored_nbytes
-    return len(manifest.chunk_coords) < prod(count_chunks(record.shape, record.chunks))
+    Of a virtual dataset this is all: any part may be without a source.
+    """
+    shape, stored = record.shape or (), record.stored_nbytes
+    if manifest is None or record.chunks is None:
+        return 0, 0 if stored or record.shape is None else prod(shape)
+    chunks = prod(count_chunks(shape, record.chunks)) - len(manifest.chunk_coords)
+    return chunks, chunks * prod(record.chunks)
 
 
 def describe_form(context: ScanContext, record: DatasetRecord, zarr_type: ZarrType) -> dict[str, Any]:
