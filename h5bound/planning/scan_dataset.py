@@ -197,7 +197,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         no_copy_reason=no_copy_reason,
         manifest=manifest,
         fill=fill,
-        attributes={**zarr_type.attributes, **attributes.values},
+        attributes={**choose_conventions(context, zarr_type), **attributes.values},
         dimensions=attributes.dimensions,
         sequence_ends=ends,
         boxes=read_boxes(dataset, record),
@@ -267,6 +267,11 @@ def count_unwritten(record: DatasetRecord, manifest: ChunkManifest | None) -> tu
         return 0, 0 if stored or record.shape is None else prod(shape)
     chunks = prod(count_chunks(shape, record.chunks)) - len(manifest.chunk_coords)
     return chunks, chunks * prod(record.chunks)
+
+
+def choose_conventions(context: ScanContext, zarr_type: ZarrType) -> dict[str, Any]:
+    """Return attributes of conventions to add; no flags in a file of netCDF: its readers show what is in it."""
+    return {} if context.origin.netcdf and "enum" in zarr_type.details else zarr_type.attributes
 
 
 def describe_form(context: ScanContext, record: DatasetRecord, zarr_type: ZarrType) -> dict[str, Any]:

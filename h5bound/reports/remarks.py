@@ -27,6 +27,10 @@ OWN_WORDS = (
     (re.compile(r"^(external storage|virtual source) '.+?': "), r"\1: "),
     (re.compile(r"^cannot resume: the (source|external file) .+? changed \(.+?\) "), r"cannot resume: the \1 changed "),
     (re.compile(r"^the store is complete, but .+? (is|are) missing"), "the store is complete, but keys are missing"),
+    (
+        re.compile(r"^the store is complete, but .+? was (changed|added) by another"),
+        "the store is complete, but another program changed its metadata",
+    ),
     (re.compile(r"^attribute ('[^']*'|\"[^\"]*\") "), "attribute "),
 )
 """Parts of reasons that differ from object to object, and what stands for them where a line speaks of several."""

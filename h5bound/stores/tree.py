@@ -206,14 +206,17 @@ def find_chunk_coords(node: StoreNode, key: str) -> Shape | None:
 
 
 def list_edited(recorded: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield key and difference of each metadata document whose digest is not the one that was recorded."""
-    for key in sorted(recorded.keys() | actual.keys()):
+    """Yield key and difference of each metadata document whose digest is not the one that was recorded.
+
+    Those of the root come last: they change with the others.
+    """
+    for key in sorted(recorded.keys() | actual.keys(), key=lambda key: ("/" not in key, key)):
         if key not in actual:
             yield key, "is missing"
         elif key not in recorded:
-            yield key, "was added since"
+            yield key, "was added by another program"
         elif actual[key] != recorded[key]:
-            yield key, "was changed since"
+            yield key, "was changed by another program"
 
 
 def compare_copies(target: Target, nodes: Mapping[str, StoreNode]) -> Iterator[tuple[str, str]]:
