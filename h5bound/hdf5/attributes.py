@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import h5py
 import numpy as np
-from h5py import h5, h5a, h5p, h5r, h5s, h5t
+from h5py import h5, h5a, h5p, h5s
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe, restore_byte_order
-from h5bound.hdf5.datatypes import check_depth, has_region_references
+from h5bound.hdf5.datatypes import check_depth, check_references
 from h5bound.hdf5.element_types import holds_bytes, memory_type, read_dtype
 from h5bound.hdf5.links import decode_name, encode_name
 from h5bound.hdf5.raw_objects import needs_raw, read_raw
@@ -37,7 +37,8 @@ def list_attribute_names(source: Item) -> tuple[list[bytes], str]:
 def read_values(item: Item, resolve: Resolve | None = None, *, only: bytes | None = None) -> dict[str, Any]:
     """Return the attributes of an object that was opened by its path: numbers, numpy arrays, text, or lists of these.
 
-    Text is `str` (UTF-8, else Windows-1252) and a reference the path of its target, "" for a null reference. A null
+    Text is `str` (UTF-8, else Windows-1252) and a reference the path of its target, "" for a null reference; one of a
+    region is JSON with what it selects. A null
     dataspace is None. A compound with text or references is a dictionary, else as numpy has it. What cannot be read
     is the text ``<cannot be read: reason>``. `resolve` returns the path of a reference's target; `only` is the name of
     the one attribute to read.
@@ -53,7 +54,7 @@ def read_values(item: Item, resolve: Resolve | None = None, *, only: bytes | Non
         if only not in (None, name):
             continue
         try:
-            values[decode_name(name)] = _to_plain(_read_value(item, name), item.file, resolve)
+            values[decode_name(name)] = _to_plain(_read_value(item, name), resolve)
         except READ_ERRORS as error:
             reason = str(error) if isinstance(error, UnsupportedError) else describe(error)
             values[decode_name(name)] = f"<cannot be read: {reason}>"
@@ -64,8 +65,7 @@ def _read_value(item: Item, name: bytes) -> Any:
     attribute = h5a.open(item.id, name)
     tid = attribute.get_type()
     check_depth(tid)
-    if has_region_references(tid) and tid.get_class() != h5t.REFERENCE:  # h5py 3.16 crashes on sequences of them
-        raise UnsupportedError("region references within another type")
+    check_references(tid)
     space = attribute.get_space()
     is_null = space.get_simple_extent_type() == h5s.NULL
     if needs_raw(tid) and not is_null:
@@ -81,20 +81,18 @@ def _read_value(item: Item, name: bytes) -> Any:
     )
 
 
-def _to_plain(value: Any, file: h5py.File, resolve: Resolve) -> Any:
+def _to_plain(value: Any, resolve: Resolve) -> Any:
     """Return a value with text for references and bytes, and lists for arrays of objects."""
     if isinstance(value, h5py.Empty):
         return None
-    if isinstance(value, h5py.RegionReference):
-        return decode_name(h5r.get_name(value, file.id) or b"") if value else ""
     if isinstance(value, h5py.Reference):
         return resolve(value)
     if isinstance(value, (bytes, str)):
         return decode_text(value)
     if isinstance(value, np.ndarray) and (value.dtype.hasobject or value.dtype.kind == "S"):
-        return [_to_plain(element, file, resolve) for element in value]
+        return [_to_plain(element, resolve) for element in value]
     if isinstance(value, np.void) and value.dtype.names and _holds_text(value.dtype):
-        return {name: _to_plain(value[name], file, resolve) for name in value.dtype.names}
+        return {name: _to_plain(value[name], resolve) for name in value.dtype.names}
     return value
 
 

@@ -132,6 +132,17 @@ def has_region_references(tid: h5t.TypeID) -> bool:
     return any(map(has_region_references, list_inner(tid)))
 
 
+def check_references(tid: h5t.TypeID, *, in_sequence: bool = False) -> None:
+    """Raise UnsupportedError if a type is, or holds, references that h5py cannot read."""
+    if tid.get_class() == h5t.REFERENCE and not tid.equal(h5t.STD_REF_OBJ):
+        if not tid.equal(h5t.STD_REF_DSETREG):
+            raise UnsupportedError("h5py cannot read references of the kind that HDF5 has since version 1.12")
+        if in_sequence:
+            raise UnsupportedError("h5py crashes on sequences of region references")
+    for inner in list_inner(tid):
+        check_references(inner, in_sequence=in_sequence or tid.get_class() == h5t.VLEN)
+
+
 def enum_members(tid: h5t.TypeEnumID) -> list[tuple[bytes, int]]:
     """Return names and values of an enumeration, in the order of the file."""
     names = [tid.get_member_name(i) for i in range(tid.get_nmembers())]

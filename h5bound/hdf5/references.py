@@ -1,8 +1,9 @@
-"""The targets of HDF5 object references, as paths in the same file, or in the store that it becomes."""
+"""The targets of HDF5 references, as paths in the same file, or in the store that it becomes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from json import dumps
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import h5py
@@ -12,6 +13,7 @@ from h5py import h5o, h5r
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.links import decode_name
+from h5bound.hdf5.region_references import describe_selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,6 +61,8 @@ def holds_references(dtype: np.dtype[Any]) -> bool:
 class ReferencePaths:
     """The path of an object reference's target, "" for a null reference. Each target is looked up once.
 
+    Of a region reference it is JSON text, with what :mod:`h5bound.hdf5.region_references` says of its selection.
+
     HDF5 finds the name of an object by searching the file, so the `known` objects are looked up first. They decide for
     objects with several hard links. ``seen`` collects the paths, until the caller takes them out; "" is that of targets
     that are no known object. ``netcdf_names`` is a cache of :mod:`h5bound.hdf5.dimension_scales`: names of netCDF
@@ -82,11 +86,21 @@ class ReferencePaths:
         if problem and not self._known.complete:
             raise UnsupportedError(problem)
         self.seen.add(path)
-        return path
+        return self._add_region(reference, path) if isinstance(reference, h5py.RegionReference) else path
 
     def link_name(self, path: str) -> str:
         """Return the last component in HDF5 of a path that was returned."""
         return self._known.link_names.get(path, path.rpartition("/")[2])
+
+    def _add_region(self, reference: h5py.RegionReference, path: str) -> str:
+        """Return the path of a region reference's target with what it selects there."""
+        selection: dict[str, Any] = {}
+        try:
+            selection = describe_selection(h5r.get_region(reference, self._file.id))
+        except READ_ERRORS as error:
+            if path:
+                raise UnsupportedError("what a region reference selects cannot be read") from error
+        return dumps({"path": path, **selection}, ensure_ascii=False)
 
     def _find(self, reference: h5py.Reference) -> tuple[str, str]:
         """Return the path of the target, or "" and why it has none."""

@@ -6,39 +6,42 @@ the shape that they show. An entry says what differs from that:
 ======== =================================================================================================
 type     the HDF5 type (:mod:`h5bound.hdf5.datatypes`), where JSON implies another
 shape    of the dataspace and the array type together, where JSON implies another; null: no elements at all
-value    the value, where it cannot be stored under the attribute's own name
+value    the value, where neither what stands under the attribute's own name nor its bytes are exact
 base64   the bytes that h5py reads, where no number or text has the same bits; a list of them for text
 ======== =================================================================================================
 
+What JSON has no exact form for is shown under its own name: numbers, text, or lists of these, since xarray writes no
+others (:mod:`h5bound.zarr_model.attribute_forms`). Its entry is then complete without what is shown.
+
 Floats that are not finite stand under the attribute's own name as JSON of Python has them, or as text
-(:func:`name_nans`); in an entry as text. For netCDF, a first dimension of 1 is dropped.
+(`name_nans`); in an entry as text. For netCDF, a first dimension of 1 is dropped.
 """
 
 from __future__ import annotations
 
 import base64
-import math
 from dataclasses import dataclass
-from json import dumps
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import h5py
 import numpy as np
 from h5py import h5t
 
-from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import restore_byte_order
+from h5bound.hdf5.attributes import decode_text
 from h5bound.hdf5.datatypes import (
     JSON,
     TEXT_TYPE,
     check_depth,
+    check_references,
     encode_base64,
-    has_region_references,
     text_to_json,
     type_to_json,
 )
 from h5bound.hdf5.element_types import memory_type, read_dtype
 from h5bound.hdf5.raw_objects import needs_raw, read_raw
+from h5bound.zarr_model.attribute_forms import describe_form, item_to_json, name_nans, nest, show
 
 if TYPE_CHECKING:
     from h5py import h5a
@@ -49,6 +52,10 @@ if TYPE_CHECKING:
 
 LARGE_NBYTES = 1 << 20
 """Numbers of more bytes than this are stored as base64: JSON would take seconds and gigabytes."""
+
+NOT_UTF8 = "text that is not UTF-8, shown as Windows-1252, or Latin-1 where that is undefined"
+
+TOO_LARGE = "numbers of more than 1 MiB, not shown"
 
 _IMPLIED: dict[type, JSON] = {
     bool: "bool",
@@ -64,16 +71,16 @@ class JSONValue:
     """The value of an attribute as JSON."""
 
     json: JSON
-    """The value, if it can be stored under the attribute's own name."""
-    plain: bool
-    """Whether the value can be stored there; if not, the entry has it."""
+    """What stands under the attribute's own name; None if nothing can."""
     entry: dict[str, JSON]
     """Fields that JSON alone does not imply."""
+    form: str = ""
+    """What stands there instead of the value, for the report; the entry then has the value. "" if it is the value."""
 
     @property
     def complete_entry(self) -> dict[str, JSON]:
         """The entry with the value."""
-        return {"value": name_nans(self.json), **self.entry} if self.plain else dict(self.entry)
+        return dict(self.entry) if self.form else {"value": name_nans(self.json), **self.entry}
 
 
 def read_value(attribute: h5a.AttrID) -> tuple[h5t.TypeID, Array | None]:
@@ -88,8 +95,7 @@ def read_value(attribute: h5a.AttrID) -> tuple[h5t.TypeID, Array | None]:
     if space.get_simple_extent_type() == h5py.h5s.NULL:
         return tid, None
     shape = space.shape
-    if has_region_references(tid):  # h5py 3.16 crashes on sequences of them
-        raise UnsupportedError("region references have no Zarr form")
+    check_references(tid)
     dtype = read_dtype(tid)
     if needs_raw(tid):
         return tid, read_raw(attribute.read, tid, space)
@@ -102,31 +108,36 @@ def value_to_json(tid: h5t.TypeID, array: Array | None, resolve: Resolve, *, net
     """Return a value as JSON; with `netcdf`, drop a first dimension of 1, as readers of netCDF do."""
     base = element_type(tid)
     type_class = base.get_class()
-    is_bool = type_class == h5t.ENUM and tid.dtype.kind == "b" and base.get_super().equal(h5t.STD_I8LE)
+    is_bool = type_class == h5t.ENUM and read_dtype(base).kind == "b" and base.get_super().equal(h5t.STD_I8LE)
     hdf5_type = "bool" if is_bool else type_to_json(tid)
     if array is None:
         one_byte = type_class == h5t.STRING and base.get_size() == 1
-        return JSONValue("" if one_byte else [], plain=True, entry={"type": hdf5_type, "shape": None})
+        return JSONValue("" if one_byte else [], {"type": hdf5_type, "shape": None})
     shape: list[JSON] = list(array.shape)
     entry: dict[str, JSON] = {"type": hdf5_type, "shape": shape}
     if type_class == h5t.STRING:
         return _text_to_json(array, entry, netcdf=netcdf)
-    if type_class == h5t.REFERENCE:
-        json = _nest(array, [_reference_to_json(item, resolve) for item in array.ravel()])
-        return JSONValue(json, plain=True, entry=_without_implied(json, entry))
+    if type_class == h5t.REFERENCE and base.equal(h5t.STD_REF_OBJ) and not netcdf:
+        json = nest(array, [_reference_to_json(item, resolve) for item in array.ravel()])
+        return JSONValue(json, _without_implied(json, entry))
     if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:
         return _numbers_to_json(array, entry, netcdf=netcdf)
-    if array.dtype.kind != "V" or array.dtype.names:
-        entry["value"] = _nest(array, [_item_to_json(base, item, resolve) for item in array.ravel()])
-    if not array.dtype.hasobject:
+    if array.dtype.hasobject:
+        exact = partial(_leaf_to_json, resolve=resolve)
+        entry["value"] = nest(array, [item_to_json(base, item, exact) for item in array.ravel()])
+    else:
         entry["base64"] = encode_base64(array.tobytes())
-    return JSONValue(None, plain=False, entry=entry)
+    if not array.dtype.hasobject and array.nbytes > LARGE_NBYTES:
+        return JSONValue(None, entry, TOO_LARGE)
+    alone = array.shape == () or (netcdf and array.shape == (1,))
+    shown = nest(array, [show(base, item, resolve, alone=alone) for item in array.ravel()])
+    return JSONValue(_unwrap(array, shown, netcdf=netcdf), entry, describe_form(array.dtype, type_class))
 
 
 def value_from_json(json: JSON, entry: dict[str, JSON], dtype: DType) -> Array | None:
     """Return the array that JSON and its entry stand for: text as bytes, None for a null dataspace.
 
-    The value must be plain or have its bytes in the entry; `dtype` is the type of one element as h5py reads it. Raise
+    It must be exact or have its bytes in the entry; `dtype` is the type of one element as h5py reads it. Raise
     TypeError or ValueError if the JSON does not fit that type.
     """
     shape = entry.get("shape", implied_shape(json))
@@ -146,17 +157,6 @@ def value_from_json(json: JSON, entry: dict[str, JSON], dtype: DType) -> Array |
     array = np.empty(len(items), dtype)
     array[:] = items
     return array.reshape(dims)
-
-
-def name_nans(value: JSON) -> JSON:
-    """Return a value with text in place of floats that are not finite, for which JSON has no numbers.
-
-    >>> name_nans([1.5, float("nan"), float("-inf")])
-    [1.5, 'NaN', '-Infinity']
-    """
-    if isinstance(value, list):
-        return [name_nans(item) for item in value]
-    return dumps(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def implied_shape(json: JSON) -> JSON:
@@ -182,13 +182,6 @@ def _without_implied(json: JSON, entry: dict[str, JSON]) -> dict[str, JSON]:
     return {key: value for key, value in entry.items() if key not in implied or implied[key] != value}
 
 
-def _nest(array: Array, flat: list[JSON]) -> JSON:
-    """Return flat items in nested lists of the array's shape."""
-    nested = np.empty(array.size, object)
-    nested[:] = flat
-    return cast("JSON", nested.reshape(array.shape).tolist())
-
-
 def _unwrap(array: Array, json: JSON, *, netcdf: bool) -> JSON:
     """Return JSON without a first dimension of 1, if the file is read as netCDF."""
     unwrap = netcdf and array.ndim > 0 and array.shape[0] == 1 and isinstance(json, list)
@@ -201,14 +194,15 @@ def _text_to_json(array: Array, entry: dict[str, JSON], *, netcdf: bool) -> JSON
         texts: list[JSON] = [item.decode("utf-8") for item in items]
     except UnicodeDecodeError:
         base64_items: list[JSON] = [encode_base64(item) for item in items]
-        return JSONValue(None, plain=False, entry=entry | {"base64": base64_items})
-    json = _unwrap(array, _nest(array, texts), netcdf=netcdf)
-    return JSONValue(json, plain=True, entry=_without_implied(json, entry))
+        json = _unwrap(array, nest(array, [decode_text(item) for item in items]), netcdf=netcdf)
+        return JSONValue(json, entry | {"base64": base64_items}, NOT_UTF8)
+    json = _unwrap(array, nest(array, texts), netcdf=netcdf)
+    return JSONValue(json, _without_implied(json, entry))
 
 
 def _numbers_to_json(array: Array, entry: dict[str, JSON], *, netcdf: bool) -> JSONValue:
     if array.nbytes > LARGE_NBYTES:
-        return JSONValue(None, plain=False, entry=entry | {"base64": encode_base64(array.tobytes())})
+        return JSONValue(None, entry | {"base64": encode_base64(array.tobytes())}, TOO_LARGE)
     finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
     json = _unwrap(array, cast("JSON", array.tolist()), netcdf=netcdf)
     needed = _without_implied(json, entry)
@@ -216,7 +210,7 @@ def _numbers_to_json(array: Array, entry: dict[str, JSON], *, netcdf: bool) -> J
         needed["type"] = entry["type"]
     if not (finite or _has_usual_nans(array)):
         needed["base64"] = encode_base64(array.tobytes())
-    return JSONValue(json, plain=True, entry=needed)
+    return JSONValue(json, needed)
 
 
 def _has_usual_nans(array: Array) -> bool:
@@ -230,29 +224,16 @@ def _reference_to_json(item: h5py.Reference, resolve: Resolve) -> JSON:
     return {"_REFERENCE": {"source": ".", "path": resolve(item)}}
 
 
-def _item_to_json(tid: h5t.TypeID, item: object, resolve: Resolve) -> JSON:
-    """Return one element, or one member of a compound, as readable JSON."""
-    type_class = tid.get_class()
-    if type_class in (h5t.VLEN, h5t.ARRAY):
-        base, inner = tid.get_super(), np.asarray(item)
-        if type_class == h5t.VLEN:
-            inner = inner.reshape(-1)
-        return _nest(inner, [_item_to_json(base, element, resolve) for element in inner.ravel()])
-    if type_class == h5t.REFERENCE:
-        return _reference_to_json(item, resolve)
-    if isinstance(item, np.void) and item.dtype.names:
-        members = enumerate(item.dtype.names)
-        return {name: _item_to_json(tid.get_member_type(i), item[name], resolve) for i, name in members}
-    return _scalar_to_json(item)
-
-
-def _scalar_to_json(item: object) -> JSON:
+def _leaf_to_json(item: object, resolve: Resolve) -> JSON:
+    """Return what has no parts as JSON that has all its bits."""
+    if isinstance(item, h5py.Reference):
+        return resolve(item) if isinstance(item, h5py.RegionReference) else _reference_to_json(item, resolve)
     if isinstance(item, bytes):
         return text_to_json(item)
     if isinstance(item, (np.datetime64, np.timedelta64)):
         return int(item.view("i8"))
     if isinstance(item, np.complexfloating):
-        return [_scalar_to_json(item.real), _scalar_to_json(item.imag)]
+        return [_leaf_to_json(item.real, resolve), _leaf_to_json(item.imag, resolve)]
     if isinstance(item, np.floating) and item.dtype.itemsize <= 8 and _has_usual_nans(np.asarray(item)):
         return name_nans(float(item))
     if isinstance(item, (np.void, np.floating)):

@@ -2,10 +2,11 @@
 
 An attribute that JSON can express is a Zarr attribute of the same name. What JSON does not imply (float32 or float64,
 one number or an array of one), and values that it cannot express, are *details*: they go into a document of the store
-that Zarr's readers do not see, by the path of the node. Of an object with the attributes ``units`` and ``z``::
+that Zarr's readers do not see, by the path of the node; such a value is shown as text or numbers under its own name. Of
+an object with the attributes ``units`` and ``z``::
 
-    values   {"units": "m"}
-    details  {"attributes": {"z": {"type": "<c16", "shape": [], "value": [1.0, 2.0]}}}
+    values   {"units": "m", "z": "1+2j"}
+    details  {"attributes": {"z": {"type": "<c16", "shape": [], "base64": …}}}
 
 :mod:`h5bound.zarr_model.attribute_values` describes the entries. Attributes whose names are not UTF-8 are in the list
 ``odd_names`` of the details, each an entry with its ``name``.
@@ -21,13 +22,14 @@ from h5py import h5a, h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
-from h5bound.hdf5.attributes import list_attribute_names
+from h5bound.hdf5.attributes import decode_text, list_attribute_names
 from h5bound.hdf5.datatypes import JSON, encode_base64, text_to_json, type_to_json
 from h5bound.hdf5.dimension_scales import read_dimensions
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.reports.entries import ReportNote
-from h5bound.zarr_model.attribute_values import JSONValue, name_nans, read_value, value_to_json
+from h5bound.zarr_model.attribute_forms import name_nans
+from h5bound.zarr_model.attribute_values import JSONValue, read_value, value_to_json
 from h5bound.zarr_model.fill_values import fill_attribute_to_json
 from h5bound.zarr_model.node_names import OWN_KEY
 
@@ -103,6 +105,7 @@ def read_attributes(
     raw_names, problem = list_attribute_names(source)
     record = AttributesRecord(details=dict(dimensions.details) if dimensions else {}, dimensions=dimensions)
     record.skipped += [("*", problem)] if problem else []
+    raw_names.sort(key=is_odd)  # last, since others keep their names
     for raw_name in raw_names:
         name = decode_name(raw_name)
         if dimensions is not None and name in dimensions.consumed:
@@ -116,7 +119,7 @@ def read_attributes(
                 record.fill = array
                 if zarr_format == 3 and isinstance(source, h5py.Dataset):
                     value = _fill_to_json(record, tid, value, dtype=source.dtype.base if dtype is None else dtype)
-            _place(record, text_to_json(raw_name), _spell_nans(record, name, value, nan=nan))
+            _place(record, raw_name, _spell_nans(record, name, value, nan=nan))
         except READ_ERRORS as error:
             record.skipped.append((name, describe_failure(error)))
     for text in _dimension_notes(record):
@@ -124,20 +127,27 @@ def read_attributes(
     return record
 
 
-def _place(record: AttributesRecord, name: JSON, value: JSONValue) -> None:
+def is_odd(raw_name: bytes) -> bool:
+    """Return whether a name is not UTF-8."""
+    return decode_name(raw_name) != decode_text(raw_name)
+
+
+def _place(record: AttributesRecord, raw_name: bytes, value: JSONValue) -> None:
     """Add one attribute to the record."""
-    if not isinstance(name, str):
-        record.details.setdefault("odd_names", []).append({"name": name, **value.complete_entry})
-        return
-    entry = value.entry
-    if name in RESERVED or not value.plain:
+    name, shown, entry = decode_name(raw_name), decode_text(raw_name), value.entry
+    if is_odd(raw_name):
+        record.details.setdefault("odd_names", []).append({"name": text_to_json(raw_name), **value.complete_entry})
+        how = "not shown, since another one is called" if shown in record.values else "shown as"
+        record.note(f"its name is not UTF-8, {how} {shown!r}", "attribute", name)
+    elif name in RESERVED:
+        record.note(f"in {OWN_KEY} alone: the name has a meaning in the store", "attribute", name)
         entry = value.complete_entry
-        if name in RESERVED:
-            record.note(f"in {OWN_KEY} alone: the name has a meaning in the store", "attribute", name)
-    else:
-        record.values[name] = value.json
-    if entry:
+    elif value.form:
+        record.note(value.form, "attribute", name)
+    if entry and not is_odd(raw_name):
         record.details.setdefault("attributes", {})[name] = entry
+    if value.json is not None and name not in RESERVED and shown not in record.values:
+        record.values[shown] = value.json
 
 
 def _fill_to_json(record: AttributesRecord, tid: h5t.TypeID, value: JSONValue, *, dtype: DType) -> JSONValue:
@@ -145,12 +155,11 @@ def _fill_to_json(record: AttributesRecord, tid: h5t.TypeID, value: JSONValue, *
     try:
         json = fill_attribute_to_json(record.fill, dtype)
     except UnsupportedError as error:
-        record.note(f"in {OWN_KEY} alone: {error}", "attribute", "_FillValue")
-        return JSONValue(value.json, plain=False, entry=value.complete_entry)
+        return JSONValue(None, value.complete_entry, f"in {OWN_KEY} alone: {error}")
     if json == value.json or record.fill is None:
         return value
     entry: dict[str, JSON] = {"type": type_to_json(tid), "shape": list(record.fill.shape)}
-    return JSONValue(json, plain=True, entry={**entry, "base64": encode_base64(record.fill.tobytes())})
+    return JSONValue(json, {**entry, "base64": encode_base64(record.fill.tobytes())})
 
 
 def _spell_nans(record: AttributesRecord, name: str, value: JSONValue, *, nan: str) -> JSONValue:
@@ -159,7 +168,7 @@ def _spell_nans(record: AttributesRecord, name: str, value: JSONValue, *, nan: s
     A fill value is text in any case: zarr and xarray read that of the array instead.
     """
     text = name_nans(value.json)
-    if not value.plain or text == value.json or name in RESERVED:
+    if text == value.json or name in RESERVED:
         return value
     if name != "_FillValue":
         record.note(NAN_NOTES[nan], "nan", name)
@@ -190,7 +199,7 @@ def _categories_to_path(source: h5py.Group | h5py.Dataset, value: JSONValue, res
     reference: JSON = {"_REFERENCE": {"source": ".", "path": f"{group}/{path}"}}
     if value.json != reference:
         return value
-    return JSONValue(path, plain=True, entry={"type": type_to_json(h5t.STD_REF_OBJ), "value": reference})
+    return JSONValue(path, {"type": type_to_json(h5t.STD_REF_OBJ), "value": reference})
 
 
 def links_to_json(links: Mapping[str, str]) -> list[JSON]:

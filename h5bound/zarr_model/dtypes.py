@@ -16,7 +16,7 @@ from h5py import h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import restore_byte_order
-from h5bound.hdf5.datatypes import JSON, TEXT_TYPE, enum_members, enum_to_json, has_region_references, type_to_json
+from h5bound.hdf5.datatypes import JSON, TEXT_TYPE, check_references, enum_members, enum_to_json, type_to_json
 from h5bound.hdf5.element_types import is_bytes, read_dtype
 from h5bound.zarr_model.byte_layout import Array, DType, conversion_reason, repacking_reason
 from h5bound.zarr_model.structured import STRING, TextWidths, pack, plan_dtype, texts, unpack
@@ -105,8 +105,7 @@ def translate_type(
     ''
     """
     tid = source.id.get_type() if isinstance(source, h5py.Dataset) else source
-    if has_region_references(tid):
-        raise UnsupportedError("region references have no Zarr form")
+    check_references(tid)
     shape: tuple[int, ...] = ()
     base = tid
     while base.get_class() == h5t.ARRAY:
