@@ -14,6 +14,7 @@ import numcodecs
 import numpy as np
 import pytest
 import zarr
+from h5py import h5a, h5s, h5t
 from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
@@ -663,9 +664,9 @@ def test_odd_trees_are_converted_whole(
 def test_what_cannot_be_carried_is_refused_at_once_and_all_of_it_before_the_first_write(tmp_path: Path) -> None:
     def make(file: h5py.File) -> None:
         file["good"] = [1]
-        file.create_dataset("regions", (1,), h5py.regionref_dtype)
+        file.create_dataset("regions", (1,), h5py.vlen_dtype(h5py.regionref_dtype))
         file["far"] = h5py.ExternalLink("other.h5", "/x")
-        file["good"].attrs["roi"] = file["good"].regionref[0:1]
+        h5a.create(file["good"].id, b"roi", h5t.vlen_create(h5t.STD_REF_DSETREG), h5s.create(h5s.SCALAR))
 
     source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
     with pytest.raises((UnsupportedError, UnsafeSourceError)) as caught:

@@ -104,7 +104,7 @@ def write_odd_file(path: Path) -> None:
         file["again"] = h5py.SoftLink("/x")
         file["type"] = np.dtype("i4")
         file["type"].attrs["of"] = "nothing"
-        file.create_dataset("region", (1,), h5py.regionref_dtype)
+        file.create_dataset("region", (1,), h5py.vlen_dtype(h5py.regionref_dtype))
         name = h5py.h5a.create(file.id, b"\xff", h5py.h5t.STD_I64LE, h5py.h5s.create(h5py.h5s.SCALAR))
         name.write(np.array(3))
 

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 FORM_NOTES: Mapping[str, tuple[str, Kind]] = {
     "vlen": ("as a group with the arrays values and offsets", "sequences"),
     "object_reference": ("as text, paths of their targets", "references"),
+    "region_reference": ("as JSON text, with the paths of their targets and what they select there", "references"),
 }
 """What looks different in the store, by the form of the values."""
 

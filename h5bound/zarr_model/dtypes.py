@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 class ZarrType:
     """The element type of a Zarr array for one HDF5 datatype, and the conversion of values between the two."""
 
-    form: Literal["plain", "string", "object_reference", "vlen"]
-    """``string``: variable-length text. ``object_reference``: the target's path. ``vlen``: sequences, two arrays."""
+    form: Literal["plain", "string", "object_reference", "region_reference", "vlen"]
+    """``string``: variable-length text. ``object_reference``: the target's path. ``region_reference``: JSON with the
+    path and what is selected. ``vlen``: sequences, two arrays."""
     source: DType
     """Type of one element as h5py reads it, without the dimensions of an HDF5 array type."""
     dtype: DType
@@ -144,13 +145,14 @@ def _translate_pointer(tid: h5t.TypeID, zarr_format: int) -> ZarrType:
         details = {} if json == TEXT_TYPE else {"type": json}
         return ZarrType(form="string", source=source, dtype=STRING, reason=reason, details=details)
     if tid.get_class() == h5t.REFERENCE:
+        to_object = tid.equal(h5t.STD_REF_OBJ)
         return ZarrType(
-            form="object_reference",
+            form="object_reference" if to_object else "region_reference",
             source=source,
             dtype=STRING,
-            reason="object references are stored as addresses",
+            reason=f"{'object' if to_object else 'region'} references are stored as addresses",
             details={"type": json},
-            attributes={"_DTYPE": "object_reference"},
+            attributes={"_DTYPE": "object_reference"} if to_object else {},
         )
     base = tid.get_super()
     if base.get_class() in (h5t.VLEN, h5t.ARRAY):

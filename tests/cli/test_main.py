@@ -41,7 +41,7 @@ def odd(tmp_path: Path) -> Path:
     path = tmp_path / "odd.h5"
     with h5py.File(path, "w") as file:
         file["good"] = [1, 2]
-        file.create_dataset("regions", (1,), h5py.regionref_dtype)
+        file.create_dataset("regions", (1,), h5py.vlen_dtype(h5py.regionref_dtype))
     return path
 
 
@@ -93,7 +93,7 @@ def test_convert_and_verify_report_what_they_did_and_exit_with_0(
 def test_skipped_objects_are_listed_and_the_exit_code_is_3(odd: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target, report = str(odd.with_suffix(".zarr")), odd.with_name("report.json")
     assert run_command(["convert", str(odd), target, "--on-unsupported", "skip", "--report", str(report)]) == 3
-    assert "skipped: /regions: region references" in capsys.readouterr().out
+    assert "skipped: /regions: h5py crashes on sequences of region references" in capsys.readouterr().out
     assert json.loads(report.read_text())["skipped"][0]["path"] == "/regions"
 
 

@@ -264,7 +264,6 @@ def test_a_type_is_raw_only_where_stored_bytes_are_zarrs_bytes(case: Case, zarr_
 
 
 UNSUPPORTED = [
-    pytest.param(h5t.STD_REF_DSETREG, "region references", id="region reference"),
     pytest.param(h5t.vlen_create(h5t.STD_REF_DSETREG), "region references", id="sequence of region references"),
     pytest.param(h5t.vlen_create(h5t.vlen_create(I4)), "sequences of sequences", id="sequence of sequences"),
     pytest.param(compound(4, (b"\xff", 0, I4)), "not UTF-8", id="member name in Latin-1"),
