@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from h5bound.conversion.provenance import describe_other_source, parse_provenance, read_provenance
@@ -31,7 +32,8 @@ from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import find_target
 from h5bound.stores.tree import read_tree
 from h5bound.verification.tree import compare_documents, compare_tree
-from h5bound.verification.values import COMPARE, list_differences
+from h5bound.verification.two_passes import compare_values
+from h5bound.verification.values import list_differences
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
@@ -146,17 +148,11 @@ def verify(
         units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, checked.window)
         file.keeps_open = file.keeps_open and file.remote
         meter.begin("comparing")
-        results = run_units(
-            COMPARE,
-            comparison.jobs,
-            units,
-            sources=scan.sources,
-            window=checked.window,
-            workers=checked.workers,
-            scheduler=scheduler,
+        run = partial(
+            run_units, sources=scan.sources, window=checked.window, workers=checked.workers, scheduler=scheduler,
             direct=not (store.remote or file.remote),
-            progress=meter,
-        )
+        )  # fmt: skip
+        results = compare_values(comparison.jobs, units, run=run, progress=meter)
     check_unchanged(scan)
     check_same_store(store, document)
     result = VerificationReport(

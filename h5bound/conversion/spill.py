@@ -29,7 +29,7 @@ from h5bound.buffers import bytes_of, new_block
 from h5bound.chunk_grid import count_chunks, region_of
 from h5bound.conversion.transfer import TRANSFER, check_target, write_unit
 from h5bound.errors import OptionError, TargetError
-from h5bound.execution.work import UnitResult, Work, list_problems
+from h5bound.execution.work import Stages, UnitResult, Work, list_problems
 from h5bound.planning.source_values import ReadResult, cut_block, read_or_explain, read_region
 from h5bound.planning.spill_layout import number_chunk
 from h5bound.planning.store_plan import plan_cells
@@ -38,17 +38,15 @@ from h5bound.stores.target import LocalTarget
 from h5bound.zarr_model.node_names import PARTIAL_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from h5bound.buffers import Block
     from h5bound.conversion.transfer import Job
-    from h5bound.execution.work import Progress
+    from h5bound.execution.work import Progress, Run
     from h5bound.planning.spill_layout import SpillLayout
     from h5bound.planning.store_plan import StorePlan, Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.target import Target
-
-    Run = Callable[..., list[UnitResult]]
 
 
 LOCK = "lock"
@@ -74,25 +72,17 @@ def transfer_units(
     """
     at_once = [unit for unit in units if plan.arrays[unit.array].spill is None]
     spilled = sorted({unit.array for unit in units} - {unit.array for unit in at_once})
-    cells = {number: plan_cells(number, plan.arrays[number]) for number in spilled}
-    total = sum(unit.nbytes for unit in chain(units, *cells.values()))
-    done = 0
-
-    def run_stage(work: Work[UnitResult], stage_jobs: Sequence[Job], stage: Sequence[Unit]) -> list[UnitResult]:
-        nonlocal done
-        results = run(work, stage_jobs, stage, progress=progress and shift(progress, done, total))
-        done += sum(unit.nbytes for unit in stage)
-        return results
-
-    results = run_stage(TRANSFER, jobs, at_once)
+    cells = {number: plan_cells(number, plan.arrays[number].spill, jobs[number].node.dtype) for number in spilled}
+    stages = Stages(run, progress, sum(unit.nbytes for unit in chain(units, *cells.values())))
+    results = stages.run(TRANSFER, jobs, at_once)
     with spill_folder(jobs[0].target, temporary) if spilled else nullcontext(Path()) as folder:
         for number in spilled:
             own_jobs = list(jobs)
             own_jobs[number] = replace(jobs[number], layout=plan.arrays[number].spill, folder=folder / str(number))
             get_folder(own_jobs[number]).mkdir()
-            results += run_stage(SPILL, own_jobs, cells[number])
+            results += stages.run(SPILL, own_jobs, cells[number])
             if not list_problems(jobs, results).get(jobs[number].path):
-                results += run_stage(GATHER, own_jobs, [unit for unit in units if unit.array == number])
+                results += stages.run(GATHER, own_jobs, [unit for unit in units if unit.array == number])
             shutil.rmtree(get_folder(own_jobs[number]))
     return results
 
@@ -105,11 +95,6 @@ def check_visible(target: Target, plan: StorePlan, temporary: Path | None, *, on
             f"{paths[0]} is read in two passes, and the workers need a directory between them that all of them reach: "
             "name one with temporary=, or pass a larger window"
         )
-
-
-def shift(progress: Progress, before: int, total: int) -> Progress:
-    """Return the progress of a stage: `before` are the bytes of the stages before it, `total` those of all."""
-    return lambda done, _total: progress(before + done, total)
 
 
 @contextmanager
@@ -172,7 +157,7 @@ def read_box(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
     box = region_of(tuple(coords), layout.shape, layout.box)
     block, raw_view = new_block(tuple(part.stop - part.start for part in box), job.node.dtype)
     for piece in layout.cut_box(coords):
-        if piece.cell is None:  # nothing is stored there: this reads fill values, and decodes nothing
+        if piece.number is None:  # nothing is stored there: this reads fill values, and decodes nothing
             result = read_or_explain(
                 opened, values, partial(read_region, opened, values, piece.region), explain=job.skip
             )
@@ -180,7 +165,7 @@ def read_box(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
                 return result
             block[piece.inside] = result.parts
         else:
-            read_piece(f"{folder}/{piece.cell}", piece.offset * block.dtype.itemsize, raw_view[piece.inside])
+            read_piece(f"{folder}/{piece.number}", piece.offset * block.dtype.itemsize, raw_view[piece.inside])
     regions = [region_of(tuple(key), layout.shape, values.write_shape) for key in unit.chunk_coords.tolist()]
     return ReadResult(list(cut_block(block, box, regions)))
 

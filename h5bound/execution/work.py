@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence, Sized
 
     Progress = Callable[[int, int], None]
+    Run = Callable[..., list[Any]]
 
 
 class Job(Protocol):
@@ -108,3 +109,24 @@ class Work(Generic[Result]):
     """Function that raises an error if its process does not see the store of a job."""
     delete_partial: Callable[[Any], None] | None = None
     """Function that deletes partial keys of workers that died from the store of a job."""
+
+
+class Stages:
+    """Several runs, one after another, that tell their progress as one: `total` are the bytes of the units of all.
+
+    `run` is :func:`h5bound.execution.run.run_units` without the arguments that `run` of this class has.
+    """
+
+    def __init__(self, run: Run, progress: Progress | None, total: int) -> None:
+        self._run = run
+        self._progress = progress
+        self._total = total
+        self._before = 0
+
+    def run(self, work: Work[Result], jobs: Sequence[Any], units: Sequence[Any]) -> list[Result]:
+        """Run units, and return their results."""
+        before, told = self._before, self._progress
+        shifted = None if told is None else lambda done, _total: told(before + done, self._total)
+        results: list[Result] = self._run(work, jobs, units, progress=shifted)
+        self._before += sum(unit.nbytes for unit in units)
+        return results

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class Piece(NamedTuple):
     """What a cell and a box share."""
 
-    cell: int | None
-    """Number of the cell; None if it holds no stored data, and has no file."""
+    number: int | None
+    """Number of the box that it is for; of a box, of the cell that has it, None if that holds no stored data."""
     offset: int
     """Elements before the piece in the file of the cell."""
     region: Region
@@ -63,9 +63,9 @@ class SpillLayout:
         extents = [[part.stop - part.start] for part in region]
         sides = cut_axes(region, self.box)
         starts = [[part.start - whole.start for part in side] for side, whole in zip(sides, region, strict=True)]
-        wanted = has(self.boxes, grid.linear_numbers(grid.box(region)))
-        numbers = [number_chunk(coords, self.shape, self.cell)] * len(wanted)
-        pieces = list_pieces(region, sides, cells=numbers, offsets=find_offsets(sides, starts, extents))
+        numbers = grid.linear_numbers(grid.box(region))
+        wanted = has(self.boxes, numbers)
+        pieces = list_pieces(region, sides, numbers=numbers.tolist(), offsets=find_offsets(sides, starts, extents))
         return (piece for piece, is_wanted in zip(pieces, wanted.tolist(), strict=True) if is_wanted)
 
     def cut_box(self, coords: Sequence[int]) -> Iterator[Piece]:
@@ -80,7 +80,7 @@ class SpillLayout:
         numbers = grid.linear_numbers(grid.box(region))
         known = np.where(has(self.cells, numbers), numbers, -1).tolist()
         cells = [None if i < 0 else i for i in known]
-        return list_pieces(region, sides, cells=cells, offsets=find_offsets(sides, starts, extents))
+        return list_pieces(region, sides, numbers=cells, offsets=find_offsets(sides, starts, extents))
 
 
 def cut_axes(region: Region, step: Shape) -> list[list[slice]]:
@@ -99,14 +99,14 @@ def cut_axes(region: Region, step: Shape) -> list[list[slice]]:
 
 
 def list_pieces(
-    region: Region, sides: list[list[slice]], *, cells: Sequence[int | None], offsets: NDArray[np.int64]
+    region: Region, sides: list[list[slice]], *, numbers: Sequence[int | None], offsets: NDArray[np.int64]
 ) -> Iterator[Piece]:
-    """Yield the pieces of a region in C order, from their extents along each axis, cells and offsets."""
+    """Yield the pieces of a region in C order, from their extents along each axis, numbers and offsets."""
     inside = [
         [slice(part.start - whole.start, part.stop - whole.start) for part in side]
         for side, whole in zip(sides, region, strict=True)
     ]
-    return map(Piece, cells, offsets.tolist(), product(*sides), product(*inside))
+    return map(Piece, numbers, offsets.tolist(), product(*sides), product(*inside))
 
 
 def find_offsets(sides: list[list[slice]], starts: list[list[int]], extents: list[list[int]]) -> NDArray[np.int64]:

@@ -195,12 +195,11 @@ def plan_spill(plan: ArrayPlan, box: Shape, cell: Shape) -> SpillLayout:
     )
 
 
-def plan_cells(number: int, plan: ArrayPlan) -> list[Unit]:
+def plan_cells(number: int, layout: SpillLayout | None, dtype: np.dtype[Any]) -> list[Unit]:
     """Return the units of the first of two passes over an array: a cell each."""
-    layout, itemsize = plan.spill, estimate_itemsize(plan.node.dtype)
     assert layout is not None
     coords = np.stack(np.unravel_index(layout.cells, count_chunks(layout.shape, layout.cell)), axis=1)
-    nbytes = measure(layout.cell, layout.shape, itemsize)
+    nbytes = measure(layout.cell, layout.shape, estimate_itemsize(dtype))
     return [Unit(number, coords[row : row + 1], nbytes) for row in range(len(coords))]
 
 

@@ -16,6 +16,7 @@ from h5bound.reports.text import plural
 from h5bound.stores.metadata import digest
 from h5bound.stores.tree import compare_copies, list_differing_parts, list_edited
 from h5bound.verification.nodes import compare_array, compare_attributes
+from h5bound.verification.two_passes import plan_passes
 from h5bound.verification.values import CompareJob, compare_unwritten
 
 if TYPE_CHECKING:
@@ -227,11 +228,11 @@ def add_job(
     arrays = tuple(node.array for node in nodes if node.array is not None)
     write_shape = (arrays[0].shards or arrays[0].chunks) if arrays else plan.node.write_shape
     values = describe_values(comparison.scan, dataset_scan, plan, write_shape=write_shape)
-    job = CompareJob(values=values, arrays=arrays)
     if dataset_scan.sequence_ends is None:
-        chunk_coords = plan_comparison(comparison, plan, job.values.write_shape)
+        chunk_coords = plan_comparison(comparison, plan, values.write_shape)
     else:
         chunk_coords = list_rows(dataset_scan.record.shape)
+    job = CompareJob(values=values, arrays=arrays, layout=plan_passes(plan, chunk_coords))
     comparison.jobs.append(job)
     comparison.chunk_coords.append(chunk_coords)
     return job, chunk_coords

@@ -12,7 +12,7 @@ import numpy as np
 from h5bound.buffers import same_bits
 from h5bound.chunk_grid import bound_chunks, region_of
 from h5bound.errors import TargetError
-from h5bound.execution.work import UnitResult, Work, list_problems
+from h5bound.execution.work import Result, UnitResult, Work, list_problems
 from h5bound.h5py_compat import describe
 from h5bound.planning.source_values import (
     ReadResult,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.buffers import Region
+    from h5bound.planning.spill_layout import SpillLayout
     from h5bound.planning.store_plan import Unit
     from h5bound.reader.open_file import OpenFile
 
@@ -44,6 +45,8 @@ class CompareJob:
     """How the dataset is read."""
     arrays: tuple[zarr.Array[Any], ...]
     """Its Zarr array, or `values` and `offsets` of sequences; empty if the source is only read."""
+    layout: SpillLayout | None = None
+    """Two passes: the cells and boxes in which both sides are read; None for one pass."""
 
     @property
     def path(self) -> str:
@@ -94,6 +97,12 @@ def read_source(opened: OpenFile, job: CompareJob, unit: Unit) -> ReadResult:
     return result if job.arrays else ReadResult(problem=result.problem)
 
 
+def read_expected(opened: OpenFile, job: CompareJob, region: Region) -> Block:
+    """Read a region of the source in the form in which it is compared, through h5py alone."""
+    convert = not (job.arrays and job.restores)
+    return read_region(opened, job.values, region, via_h5py=bool(job.arrays), convert=convert)
+
+
 def read_box(job: CompareJob, unit: Unit) -> StoredBox | None:
     """Read the chunks of a unit from the store at once: zarr takes about 1 ms for each time that it is asked.
 
@@ -138,7 +147,7 @@ def compare_unit(opened: OpenFile, job: CompareJob, unit: Unit) -> UnitResult:
     return UnitResult(unit.array, nbytes=nbytes, chunks=len(problems), problem=problems[0] if problems else "")
 
 
-def report_unit(_job: CompareJob, _unit: Unit, result: UnitResult) -> UnitResult:
+def report_unit(_job: CompareJob, _unit: object, result: Result) -> Result:
     """Return the result of a comparison, now that the source was found unchanged at its close."""
     return result
 
@@ -150,9 +159,14 @@ def compare_chunk(job: CompareJob, coords: tuple[int, ...], block: Block, *, box
     try:
         same = same_bits(block, job.read_array(region, box).reshape(block.shape))
     except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
-        key = array.metadata.encode_chunk_key(coords)
-        return f"the store cannot be read: {array.path}/{key}: {describe(error)}"
+        return describe_unreadable(job, coords, error)
     return "" if same else f"values differ in {show_region(region)}"
+
+
+def describe_unreadable(job: CompareJob, coords: tuple[int, ...], error: Exception) -> str:
+    """Return what is said of a chunk of the store that cannot be read."""
+    key = job.arrays[0].metadata.encode_chunk_key(coords)
+    return f"the store cannot be read: {job.arrays[0].path}/{key}: {describe(error)}"
 
 
 def compare_sequences(job: CompareJob, first: int, values: Block, lengths: Block) -> str:
@@ -181,7 +195,7 @@ def compare_unwritten(opened: OpenFile, job: CompareJob, coords: tuple[int, ...]
     shown = show_region(region)
 
     def is_same() -> bool:
-        block = read_region(opened, values, region, via_h5py=True, convert=not job.restores)
+        block = read_expected(opened, job, region)
         return same_bits(block, job.read_array(region).reshape(block.shape))
 
     result = read_or_explain(opened, values, is_same)
@@ -219,5 +233,5 @@ def check_store(job: CompareJob) -> None:
             raise TargetError(f"{array.store_path}: this process finds no array there; name a store that all can reach")
 
 
-COMPARE = Work("compare", read=compare_unit, use=report_unit, check=check_store)
+COMPARE: Work[UnitResult] = Work("compare", read=compare_unit, use=report_unit, check=check_store)
 """The work of a verification."""

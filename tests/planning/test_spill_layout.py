@@ -41,7 +41,7 @@ def test_every_element_of_a_box_is_found_in_one_place(axes: list[tuple[int, int,
         for piece in layout.cut_box(coords):
             covered[piece.inside] += 1
             part = values[piece.region]
-            if piece.cell is not None:
-                found = files[piece.cell][piece.offset : piece.offset + part.size]
+            if piece.number is not None:
+                found = files[piece.number][piece.offset : piece.offset + part.size]
                 assert np.array_equal(found.reshape(part.shape), part)
         assert (covered == 1).all()
