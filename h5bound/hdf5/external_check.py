@@ -7,6 +7,7 @@ small, it reads uninitialised memory. So all of them are checked before the data
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -110,7 +111,11 @@ class ExternalCheck:
             self.check_external_storage(file, plist, dataset.get_storage_size())
             mappings = read_mappings(plist) if plist.get_layout() == h5d.VIRTUAL else []
             by_file = groupby(sorted(mappings, key=lambda mapping: mapping.file), key=lambda mapping: mapping.file)
-            self.counts[key] = 1 + sum(self.count_file(file, name, list(group)) for name, group in by_file)
+            gone: list[H5BoundError] = []
+            counts = [self.count_file(file, name, list(group), gone=gone) for name, group in by_file]
+            if gone and 0 not in dataset.shape:  # HDF5 may open its sources for this: all are allowed
+                raise gone[0]
+            self.counts[key] = 1 + sum(counts)
             self.above.remove(key)
         return self.counts[key]
 
@@ -129,7 +134,9 @@ class ExternalCheck:
                     )
                 left -= part
 
-    def count_file(self, file: h5py.File, name: str, mappings: Sequence[VirtualMapping]) -> int:
+    def count_file(
+        self, file: h5py.File, name: str, mappings: Sequence[VirtualMapping], *, gone: list[H5BoundError]
+    ) -> int:
         """Check the mappings of a virtual dataset to one file, which is opened once for all without a pattern."""
         count, plain = 0, [mapping for mapping in mappings if not mapping.is_pattern]
         if is_itself(file.filename, name):
@@ -139,32 +146,38 @@ class ExternalCheck:
                 other = self.open_file(file, name, "virtual")
             with other:
                 count = self.count_mappings(other, plain)
-        return count + sum(self.count_pattern(file, mapping) for mapping in mappings if mapping.is_pattern)
+        return count + sum(self.count_pattern(file, mapping, gone) for mapping in mappings if mapping.is_pattern)
 
-    def count_pattern(self, file: h5py.File, pattern: VirtualMapping) -> int:
+    def count_pattern(self, file: h5py.File, pattern: VirtualMapping, gone: list[H5BoundError]) -> int:
         """Check the sources of a pattern, with 0, 1, 2 and so on in their names, up to the first that is missing.
 
-        HDF5 stops there, too (H5Pset_virtual_printf_gap, whose default is 0).
+        HDF5 stops there, too (H5Pset_virtual_printf_gap, whose default is 0). Without any source, the error is added to
+        `gone`: a dataset without elements has none.
         """
         count, number = 0, 0
         while True:
             mapping = pattern.fill_in(number)
-            with naming(f"virtual source {mapping}"), naming(GONE, DatasetNotFoundError, raising=UnsupportedError):
+            subject = f"virtual source {mapping}"
+            with naming(subject), ExitStack() as stack:
                 try:
-                    if is_itself(file.filename, mapping.file):
-                        count += self.count_source(file, mapping.path, mapping.selection)
-                    else:
-                        with self.open_file(file, mapping.file, "virtual") as other:
-                            count += self.count_source(other, mapping.path, mapping.selection)
-                except (SourceNotFoundError, DatasetNotFoundError):
-                    if not number:
-                        raise
+                    source = file
+                    if not is_itself(file.filename, mapping.file):
+                        source = stack.enter_context(self.open_file(file, mapping.file, "virtual"))
+                    if find_external(source, mapping.path) is None:
+                        open_object(source, mapping.path)
+                except SourceNotFoundError as error:
+                    gone += [] if number else [SourceNotFoundError(f"{subject}: {error}")]
                     return count
-                number += 1
-                if mapping == pattern.fill_in(number):  # its only % is %%, for a percent sign
+                except DatasetNotFoundError as error:
+                    gone += [] if number else [UnsupportedError(f"{subject}: {GONE}: {error}")]
                     return count
-                if count > MAX_SOURCES:
-                    raise UnsafeSourceError(f"more than {MAX_SOURCES:,} sources by the pattern {pattern}")
+                with naming(GONE, DatasetNotFoundError, raising=UnsupportedError):
+                    count += self.count_source(source, mapping.path, mapping.selection)
+            number += 1
+            if mapping == pattern.fill_in(number):  # its only % is %%, for a percent sign
+                return count
+            if count > MAX_SOURCES:
+                raise UnsafeSourceError(f"more than {MAX_SOURCES:,} sources by the pattern {pattern}")
 
     def count_mappings(self, file: h5py.File, mappings: Sequence[VirtualMapping]) -> int:
         """Check the sources of a virtual dataset in an open file."""

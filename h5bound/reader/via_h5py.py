@@ -47,6 +47,8 @@ def read_elements(dataset: h5py.Dataset, region: Region) -> Block:
     tid = dataset.id.get_type()
     raw = needs_raw(tid)
     if not raw and not holds_bytes(tid):
+        if not dataset.size:  # HDF5 fails to select from a virtual dataset without any source
+            return restore_byte_order(dataset[...][region or ...], dataset.dtype)
         return restore_byte_order(dataset[region or ...], dataset.dtype)
     dtype = read_dtype(tid)
     shape = tuple(s.stop - s.start for s in region)
