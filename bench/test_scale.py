@@ -40,7 +40,7 @@ def test_a_projection_counts_the_tasks_of_a_sum() -> None:
 def test_the_plan_of_a_conversion_is_a_few_bytes_a_chunk() -> None:
     row = measure_plan(50**3, 16 * 1024)
     assert row["chunks"] == 50**3
-    assert row["units"] == -(-(50**3) // 512)  # of 8 MiB
+    assert row["units"] == -(-(50**3) // 1024)  # of 16 MiB
 
 
 @pytest.mark.slow

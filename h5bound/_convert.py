@@ -194,7 +194,7 @@ def convert(
     window
         Bytes that are read between one open and its close, at most, but at least one chunk; None for the dask setting
         ``h5bound.window``, by default 1 GiB. Memory stays below about two windows. Windows are smaller, a sixteenth of
-        the data but no less than 32 MiB, so that keys are written from the beginning. On a cluster this is the memory
+        the data but no less than 64 MiB, so that keys are written from the beginning. On a cluster this is the memory
         of each worker, whose threads share the window.
     temporary
         Directory for temporary files, which are as large as an array in memory. They are needed where `chunks` or

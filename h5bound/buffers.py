@@ -109,6 +109,17 @@ def new_block(shape: tuple[int, ...], dtype: np.dtype[np.generic], *, pooled: bo
     return block, np.ndarray(shape, raw_dtype(dtype), buffer=block)
 
 
+def new_bytes(nbytes: int) -> Bytes:
+    """Return so many bytes of any value; many are in the memory of earlier ones, of a power of 2: few sizes are kept.
+
+    >>> new_bytes(5 << 20).size, new_bytes(5 << 20).base.nbytes
+    (5242880, 8388608)
+    """
+    if nbytes < POOLED_NBYTES:
+        return np.empty(nbytes, np.uint8)
+    return block_memory.take(1 << (nbytes - 1).bit_length())[:nbytes]
+
+
 POOLED_NBYTES = 1 << 20
 """Bytes from which on a block comes from the pool."""
 

@@ -104,7 +104,7 @@ share_access = share(
     option(
         "--window",
         "BYTES",
-        "Most bytes to read at once, like '256 MiB'; at most a sixteenth of the data, or 32 MiB if that is more.  "
+        "Most bytes to read at once, like '256 MiB'; at most a sixteenth of the data, or 64 MiB if that is more.  "
         "[default: the dask setting h5bound.window (1 GiB)]",
     ),
     limit("--workers", text="Threads; with --scheduler, windows that run at once.  [default: one for each CPU]"),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.buffers import DamagedError, past_end
+from h5bound.buffers import DamagedError, new_bytes, past_end
 from h5bound.chunk_grid import count_chunks, find_starts, region_of
 from h5bound.errors import CorruptChunkError, TargetError
 from h5bound.execution.work import UnitResult, Work
@@ -96,7 +96,7 @@ class EncodedChunks:
 
     def __init__(self, sizes: NDArray[np.int64]) -> None:
         self.bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])  # start of each, and end of the last
-        self.data: Bytes = np.empty(self.bounds[-1], np.uint8)
+        self.data = new_bytes(int(self.bounds[-1]))
 
     def __iter__(self) -> Iterator[Bytes]:
         for start, stop in pairwise(self.bounds.tolist()):

@@ -51,15 +51,15 @@ DIRECT_NBYTES = 2**20
 WINDOWS = 16
 """Least number of windows, so that the first keys are written soon, and an interruption loses little."""
 
-MIN_WINDOW = 32 * 2**20
-"""Bytes below which no window is made smaller: each opens the source."""
+MIN_WINDOW = 64 * 2**20
+"""Bytes below which no window is made smaller: each opens the source, and few units are in flight at its end."""
 
 
 def choose_window(window: int, total: int) -> int:
     """Return the bytes of a window: a share of `total`, at most `window`.
 
     >>> choose_window(2**30, 10**8), choose_window(2**30, 10**10), choose_window(2**30, 10**12), choose_window(400, 800)
-    (33554432, 625000000, 1073741824, 400)
+    (67108864, 625000000, 1073741824, 400)
     """
     return min(window, max(total // WINDOWS, MIN_WINDOW))
 

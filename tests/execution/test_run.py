@@ -132,9 +132,9 @@ def test_a_few_small_units_run_without_a_graph_and_write_the_same_store(
 
 
 def test_keys_are_written_long_before_all_is_read(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """96 MiB in units of 8: by default a window has 32 MiB, far less than the setting."""
+    """128 MiB in units of 8: by default a window has 64 MiB, far less than the setting."""
     with h5py.File(source, "w") as file:
-        file["x"] = np.zeros((12, 2**20))
+        file["x"] = np.zeros((16, 2**20))
     events: list[str] = []
 
     def noted(name: str, function: Any) -> Any:
@@ -147,8 +147,8 @@ def test_keys_are_written_long_before_all_is_read(source: Path, monkeypatch: pyt
     noting = replace(TRANSFER, read=noted("read", TRANSFER.read), use=noted("write", TRANSFER.use))
     monkeypatch.setattr(spill, "TRANSFER", noting)
     convert(source, source.with_suffix(".zarr"), codecs="none", workers=2)
-    assert events.count("read") == events.count("write") == 12
-    assert events.index("write") < 8
+    assert events.count("read") == events.count("write") == 16
+    assert events.index("write") < 12
 
 
 def test_chunks_are_located_once_for_all_windows(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
