@@ -219,7 +219,8 @@ def convert(
     dry_run
         Return the plan as a report without writing the store. Its `remark` says why the conversion would be refused.
     allow_external
-        Directories whose files may be read for external storage, virtual datasets and external links.
+        Directories whose files may be read for external storage and virtual datasets, which are refused without that,
+        and for external links, which stay links.
     max_objects, max_depth, max_chunks
         Refuse a source with more objects and links, deeper groups, or more chunks than this.
     progress

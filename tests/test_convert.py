@@ -634,8 +634,8 @@ def test_references_become_paths_and_links_details_of_their_group(tmp_path: Path
     assert group["x"].attrs["_DTYPE"] == "object_reference"
     assert "in another form: dataset of references /x: as text, paths of their targets" in repr(report)
     assert read_own(target)["details"][""]["links"] == [
-        {"name": "soft", "source": ".", "path": "/nowhere"},
-        {"name": "z", "source": ".", "path": "/b/data"},
+        {"name": "soft", "source": ".", "path": "/nowhere", "kind": "soft"},
+        {"name": "z", "source": ".", "path": "/b/data", "kind": "hard"},
     ]
     assert [(link.path, link.kind, link.to) for link in report.links] == [
         ("/soft", "soft", "/nowhere"),
@@ -665,13 +665,13 @@ def test_what_cannot_be_carried_is_refused_at_once_and_all_of_it_before_the_firs
     def make(file: h5py.File) -> None:
         file["good"] = [1]
         file.create_dataset("regions", (1,), h5py.vlen_dtype(h5py.regionref_dtype))
-        file["far"] = h5py.ExternalLink("other.h5", "/x")
+        file.create_dataset("far", (2,), "i1", external=[("other.raw", 0, 2)])
         h5a.create(file["good"].id, b"roi", h5t.vlen_create(h5t.STD_REF_DSETREG), h5s.create(h5s.SCALAR))
 
     source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
     with pytest.raises((UnsupportedError, UnsafeSourceError)) as caught:
         convert(source, target)
-    for name in ("/regions", "/far", "'roi'", "other.h5", "on_unsupported='skip'"):
+    for name in ("/regions", "/far", "'roi'", "other.raw", "on_unsupported='skip'"):
         assert name in str(caught.value)
     assert not target.exists()
     report = convert(source, target, on_unsupported="skip", verify=True)

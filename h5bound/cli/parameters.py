@@ -114,7 +114,7 @@ share_access = share(
         "--allow-external",
         "DIR",
         "Allow external links, external storage and virtual datasets to read files in DIR (repeatable).  "
-        "[default: they are refused]",
+        "[default: external links stay links, the others are refused]",
         multiple=True,
         type=click.Path(file_okay=False, readable=False),
     ),

@@ -3,12 +3,15 @@
 The target of an allowed external link is converted as if it were at the path of the link: a dataset, or a group with
 everything in it. HDF5 never follows the link: h5bound looks for the file where HDF5 would, takes its real path, and
 opens it for reading. Links in that file are resolved in the same way. An object that is already in the store is not
-converted again but linked to, so circles of links end.
+converted again but linked to, unless copies are asked for; circles of links end in links.
+
+A link to a file that is missing, or not allowed, stays a link: nothing is opened.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,16 +19,22 @@ from typing import TYPE_CHECKING
 import h5py
 from h5py import h5o
 
-from h5bound.errors import H5BoundError, UnsafeSourceError
+from h5bound.errors import (
+    DatasetNotFoundError,
+    H5BoundError,
+    SourceNotFoundError,
+    UnsafeSourceError,
+    UnsupportedError,
+)
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.dataset import read_dataset
 from h5bound.hdf5.dimension_scales import is_netcdf
-from h5bound.hdf5.external_files import MAX_HOPS, find_file
+from h5bound.hdf5.external_files import DENIED, MAX_HOPS, find_file, list_candidates
 from h5bound.hdf5.hierarchy import Hierarchy
-from h5bound.hdf5.links import LinkRecord, find_external, open_object
+from h5bound.hdf5.links import LinkRecord, find_address, find_external, open_object
 from h5bound.hdf5.references import Addresses
 from h5bound.planning.link_copies import read_objects
-from h5bound.planning.selection import list_all_paths, list_paths, select_objects
+from h5bound.planning.selection import list_all_paths, list_groups_above, list_paths, parent_of, select_objects
 from h5bound.reader.source import H5Source
 from h5bound.reports.entries import Link
 
@@ -118,6 +127,10 @@ class LinkResolver:
     """Links that the store holds as links."""
     paths: dict[tuple[str, int], str] = field(default_factory=dict)
     """Paths in the report by file and object address."""
+    roots: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """File and object address of the target of each external link that is followed, by its path in the report."""
+    groups: set[str] = field(default_factory=set)
+    """Paths of all groups in the report."""
     count: int = 0
     """Number of objects and links in all origins."""
 
@@ -133,6 +146,7 @@ class LinkResolver:
         """Add an origin whose objects are at these paths of the report."""
         hierarchy = origin.hierarchy
         self.origins.append(origin)
+        self.groups.update(hierarchy.groups)
         for address, path in addresses.items():
             self.paths.setdefault((origin.source.path, address), path)
         records = (hierarchy.groups, hierarchy.datasets, hierarchy.links, hierarchy.committed_types, hierarchy.problems)
@@ -142,50 +156,93 @@ class LinkResolver:
         """Add a link to the store's links, add its target in its place, or log why it is skipped."""
         if link.kind == "user":
             self.log.skip(link.path, f"user-defined link of {link.to}")
-        elif link.kind == "external":
-            try:
-                self.follow(origin, link)
-            except UnsafeSourceError as error:
-                self.log.skip(link.path, f"external link to {link.to}: {error}", unsafe=True)
-            except (H5BoundError, *READ_ERRORS) as error:
-                self.log.skip(link.path, f"external link to {link.to}: {describe(error)}")
-        elif origin.path == "/" or link.kind == "hard" or not link.to.startswith("/"):
-            self.links.append(Link(link.path, link.kind, link.to))
-        elif f"{link.to}/".startswith(f"{origin.inside.rstrip('/')}/"):
-            self.links.append(Link(link.path, "soft", move(link.to, origin.inside, origin.path)))
+        elif link.file is not None:
+            self.resolve_external(origin, link, (link.file, link.to[len(link.file) + 1 :]))
+        elif link.kind == "soft" and link.target is None:
+            self.resolve_soft(origin, link)
         else:
-            file = origin.hierarchy.file
-            self.log.skip(link.path, f"soft link to {link.to} of {file}, of which only {origin.inside} is converted")
+            target = link.target or link.to
+            copied = "a group that it is in" if target in self.groups else "no array or group"
+            why = copied if self.settings.links == "copy" else ""
+            self.links.append(Link(path=link.path, kind=link.kind, to=move_text(origin, link), target=target, why=why))
 
-    def follow(self, origin: Origin, link: LinkRecord) -> None:
-        """Add the target of an external link, which may be behind further external links.
+    def resolve_soft(self, origin: Origin, link: LinkRecord) -> None:
+        """Resolve a soft link to nothing in its origin: its path may lead out of what is converted, or of the file."""
+        path = link.to if link.to.startswith("/") else f"{origin.locate(parent_of(link.path))}/{link.to}"
+        is_outside, further = False, None
+        if self.allowed:
+            with origin.source.opened() as opened, suppress(DatasetNotFoundError, UnsupportedError):
+                is_outside = find_address(opened.file, path) is not None
+                further = find_external(opened.file, path)
+        if is_outside and self.settings.links == "copy":
+            self.resolve_external(origin, link, (origin.source.path, path))
+        elif is_outside:
+            to = (Path(origin.source.path).name, path)
+            self.keep_external(link, to, f"since only {origin.inside} of its file is converted; links='copy' reads it")
+        elif further is not None and self.settings.links == "copy":
+            self.resolve_external(origin, link, further)
+        else:
+            self.links.append(
+                Link(path=link.path, kind="soft", to=move_text(origin, link), why="" if further else "nothing")
+            )
 
-        Raise UnsafeSourceError if a file must not be read or a limit is exceeded, H5BoundError if it cannot be opened.
+    def resolve_external(self, origin: Origin, link: LinkRecord, to: tuple[str, str]) -> None:
+        """Add what a link leads to, a path in another file, or the link if it is not there or must not be read."""
+        try:
+            reason = self.follow(origin, link, to)
+        except DatasetNotFoundError as error:
+            reason = f"since it leads to nothing: {error}"
+        except (H5BoundError, *READ_ERRORS) as error:
+            unsafe = isinstance(error, UnsafeSourceError)
+            self.log.skip(link.path, f"external link to {to[0]}:{to[1]}: {describe(error)}", unsafe=unsafe)
+            return
+        if reason:
+            self.keep_external(link, to, reason)
+
+    def keep_external(self, link: LinkRecord, to: tuple[str, str], reason: str) -> None:
+        """Add a link out of what is converted to the store's links."""
+        file, path = to
+        self.links.append(Link(path=link.path, kind="external", to=path, file=file))
+        self.log.note(link.path, f"kept as a link, {reason}", "external_link", to=f"{file}:{path}")
+
+    def follow(self, origin: Origin, link: LinkRecord, to: tuple[str, str]) -> str:
+        """Add the target of an external link, which may be behind further ones, or return why it stays a link.
+
+        Raise UnsafeSourceError if a limit is exceeded, H5BoundError if the file or the target cannot be opened.
         """
-        name, path = link.file or "", link.to[len(link.file or "") + 1 :]
-        main = origin.source.path
+        main, (name, path) = origin.source.path, to
         sources = {origin.source.path: origin.source for origin in self.origins}
         for _ in range(MAX_HOPS):
-            file_path = os.path.realpath(find_file(main, name, "link", allowed=self.allowed))
+            try:
+                file_path = os.path.realpath(find_file(main, name, "link", allowed=self.allowed))
+            except (UnsafeSourceError, SourceNotFoundError) as error:
+                return explain_kept(main, name, error)
             source = sources.get(file_path) or H5Source.of(file_path)
             with source.opened() as opened:
                 further = find_external(opened.file, path)
                 if further is None:
-                    self.add_target(source, opened.file, link=link, path=path)
-                    return
+                    return self.add_target(source, opened.file, link=link, path=path)
             main, (name, path) = source.path, further
-        raise UnsafeSourceError(f"a chain of more than {MAX_HOPS} external links")
+        return f"since it leads to a chain of more than {MAX_HOPS} external links"
 
-    def add_target(self, source: H5Source, file: h5py.File, *, link: LinkRecord, path: str) -> None:
-        """Add the object at a path of an open file in place of a link, or link to it if it is in the store already."""
+    def add_target(self, source: H5Source, file: h5py.File, *, link: LinkRecord, path: str) -> str:
+        """Add the object at a path of an open file in place of a link, or link to it if it is in the store already.
+
+        Return why the link is kept; "" if it is not.
+        """
         target = open_object(file, path)
-        known_path = self.paths.get((source.path, h5o.get_info(target.id).addr))
-        if known_path is not None:
-            self.links.append(Link(link.path, "external", known_path))
-            return
-        self.log.note(link.path, f"external link to {link.to}: its target is converted in its place")
         if isinstance(target, h5py.Datatype):
-            return
+            return "since it leads to a type"
+        key = source.path, h5o.get_info(target.id).addr
+        known_path = self.paths.get(key)
+        above = tuple(list_groups_above(link.path))
+        is_circle = known_path in ("/", *above) or any(self.roots.get(group) == key for group in above)
+        copy = self.settings.links == "copy"
+        if known_path is not None and (is_circle or not copy):
+            why = "a group that it is in" if copy else ""
+            self.links.append(Link(path=link.path, kind="external", to=known_path, target=known_path, why=why))
+            return ""
+        self.log.note(link.path, f"{link.kind} link to {link.to}: its target is converted in its place")
         inside = f"/{path.strip('/')}"
         hierarchy = move_hierarchy(self.read_target(file, target, inside=inside, link=link), inside, link.path)
         selection, skipped = select_objects(hierarchy, self.settings)
@@ -201,7 +258,9 @@ class LinkResolver:
             path=link.path,
             inside=inside,
         )
+        self.roots[link.path] = key
         self.add(origin, addresses)
+        return ""
 
     def read_target(
         self, file: h5py.File, target: h5py.Group | h5py.Dataset, *, inside: str, link: LinkRecord
@@ -223,6 +282,26 @@ class LinkResolver:
             problems=(),
             addresses={h5o.get_info(target.id).addr: inside},
         )
+
+
+def move_text(origin: Origin, link: LinkRecord) -> str:
+    """Return what a soft or hard link refers to, as it is in the file, or in the report if its file is another one."""
+    if link.kind == "hard" or origin.path == "/" or not link.to.startswith("/"):
+        return link.to
+    if f"{link.to}/".startswith(f"{origin.inside.rstrip('/')}/"):
+        return move(link.to, origin.inside, origin.path)
+    return link.target or link.to
+
+
+def explain_kept(main: str, name: str, error: H5BoundError) -> str:
+    """Return why a link in the file `main` to the file `name` stays one, and which directory has to be allowed."""
+    if isinstance(error, SourceNotFoundError):
+        return f"since there is {error}"
+    if str(error) != DENIED:
+        return f"not opened: {error}"
+    candidates = list_candidates(main, name, "link")
+    path = next(filter(os.path.exists, candidates), candidates[0])
+    return f"not opened; allow_external=[{os.path.realpath(path.parent)!r}] reads what it leads to"
 
 
 def select_addresses(addresses: Mapping[int, str], hierarchy: Hierarchy) -> dict[int, str]:

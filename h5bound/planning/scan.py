@@ -19,15 +19,14 @@ from h5bound.planning.external_links import LinkResolver, Origin, read_origin
 from h5bound.planning.node_targets import choose_targets
 from h5bound.planning.scan_dataset import DatasetScan, ScanContext, note_name, original_name, try_scan_dataset
 from h5bound.planning.scan_log import ScanLog
-from h5bound.planning.scan_references import find_target, log_references, note_absent, resolve_values
+from h5bound.planning.scan_references import log_references, note_absent, place_links, resolve_values
 from h5bound.planning.selection import parent_of
 from h5bound.reports.text import plural
-from h5bound.zarr_model.attributes import links_to_json
 from h5bound.zarr_model.dimension_names import measure_dimensions, name_by_length, name_dimensions
 from h5bound.zarr_model.node_names import NameLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from h5bound.files.file_state import FileState
@@ -55,6 +54,8 @@ class GroupScan:
     """Number of its file among the origins of the scan."""
     order: tuple[str, ...] = ()
     """Names of its links in the order of their creation, if HDF5 knows that: netCDF's readers see them so."""
+    hdmf: bool = False
+    """Whether HDMF wrote its file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -118,9 +119,6 @@ def scan_source(
     check_chunk_count(origins, limits)
     targets, name_limits = choose_targets(origins, settings, find_name_limits)
     origins = [replace(origin, addresses=origin.addresses.move(targets)) for origin in origins]
-    links: dict[str, list[Link]] = {}
-    for link in resolver.links:
-        links.setdefault(parent_of(link.path), []).append(link)
     groups: list[GroupScan] = []
     datasets: list[DatasetScan] = []
     for number, origin in enumerate(origins):
@@ -137,20 +135,22 @@ def scan_source(
             )
             origin.source.make_exclusive_for(record.dtype for record in origin.hierarchy.datasets)
             datasets += scan_datasets(context)
-            groups += [scan_group(context, path, links) for path in origin.hierarchy.groups]
+            hdmf = is_hdmf(file.file)
+            groups += [scan_group(context, path, hdmf=hdmf) for path in origin.hierarchy.groups]
             scan_committed_types(context)
     nodes = [(item.path, item.target) for item in groups] + [(item.record.path, item.target) for item in datasets]
-    note_absent(log, {path: f"/{node}" for path, node in nodes})
+    known = {path: f"/{node}" for path, node in nodes}
+    note_absent(log, known)
     LOGGER.info("%s: found %s, %s", source.path, plural(len(groups), "group"), plural(len(datasets), "dataset"))
     return SourceScan(
         origins=tuple(origins),
         targets=targets,
-        groups=tuple(groups),
+        groups=tuple(add_links(groups, resolver.links, nodes=known, log=log)),
         datasets=tuple(name_axes(groups, datasets, log)),
         details=log.details,
         skipped=tuple(log.skipped),
         paths=tuple(log.paths),
-        links=tuple(link for siblings in links.values() for link in siblings),
+        links=tuple(resolver.links),
         notes=tuple(log.notes),
         external_states=log.external_states,
         allowed=allowed,
@@ -185,8 +185,8 @@ def scan_datasets(context: ScanContext) -> list[DatasetScan]:
     return scans
 
 
-def scan_group(context: ScanContext, path: str, links: Mapping[str, Sequence[Link]]) -> GroupScan:
-    """Scan a group. Its links, by its path, are details; for the readers of hdmf-zarr they are an attribute."""
+def scan_group(context: ScanContext, path: str, *, hdmf: bool) -> GroupScan:
+    """Scan a group; `add_links` adds its links."""
     group = context.open(path)
     assert isinstance(group, h5py.Group)
     record = context.read_attributes(group)
@@ -194,21 +194,27 @@ def scan_group(context: ScanContext, path: str, links: Mapping[str, Sequence[Lin
     log_references(context, path)
     note_name(context, path)
     context.log.add_details(path, original_name(path, context.targets[path]))
-    attributes = record.values
-    paths = {link.path.rpartition("/")[2]: find_target(context, link) for link in links.get(path, ())}
-    if siblings := links_to_json(paths):
-        if is_hdmf(context.opened.file):
-            attributes["_LINKS"] = siblings
-        else:
-            context.log.add_details(path, {"links": siblings})
     tracked = group.id.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_TRACKED
     return GroupScan(
         path=path,
         target=context.targets[path],
-        attributes=attributes,
+        attributes=record.values,
         origin=context.number,
+        hdmf=hdmf,
         order=tuple(group) if tracked else (),
     )
+
+
+def add_links(
+    groups: Iterable[GroupScan], links: Iterable[Link], *, nodes: Mapping[str, str], log: ScanLog
+) -> Iterator[GroupScan]:
+    """Yield the groups with their links, which are details, and for the readers of hdmf-zarr an attribute."""
+    siblings: dict[str, list[Link]] = {}
+    for link in links:
+        siblings.setdefault(parent_of(link.path), []).append(link)
+    for group in groups:
+        shown = place_links(log, group.path, siblings.get(group.path, ()), nodes=nodes)
+        yield replace(group, attributes={**group.attributes, "_LINKS": shown}) if shown and group.hdmf else group
 
 
 def is_hdmf(file: h5py.File) -> bool:

@@ -6,20 +6,19 @@ from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from h5py import h5o
-
 from h5bound.chunk_grid import region_of
 from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS
+from h5bound.hdf5.datatypes import text_to_json
 from h5bound.planning.scan_dataset import LENGTHS_AT_ONCE, cut_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from h5bound.hdf5.datatypes import JSON
     from h5bound.planning.scan_dataset import DatasetScan, ScanContext
     from h5bound.planning.scan_log import ScanLog
     from h5bound.reports.entries import Link
-
 
 LEADS_NOWHERE = "it refers to what is not there, or in a file of which only a part is converted: the path is empty"
 """The note on an object with a reference that has no path."""
@@ -28,15 +27,43 @@ SHOWN = 3
 """Most paths that a note names."""
 
 
-def find_target(context: ScanContext, link: Link) -> str:
-    """Return the path in the store to which a link leads; if it leads to nothing there, the path in HDF5."""
-    if link.kind != "soft":
-        return f"/{context.targets[link.to]}" if link.to in context.targets else link.to
-    above = "" if link.to.startswith("/") else f"{link.path.rpartition('/')[0]}/"
-    with suppress(H5BoundError):
-        address = h5o.get_info(context.open(f"{above}{link.to}").id).addr
-        return context.origin.addresses.paths.get(address, link.to)
-    return link.to
+def place_links(log: ScanLog, path: str, links: Sequence[Link], *, nodes: Mapping[str, str]) -> list[JSON]:
+    """Log the links of the group at a path as details, and return the entries that hdmf-zarr can read.
+
+    `nodes` are paths in the store by those in the report. hdmf-zarr opens no store with a link to nothing, or to a file
+    of HDF5.
+    """
+    if links:
+        log.add_details(path, {"links": [link_to_json(link, nodes) for link in links]})
+    leading = [link_to_json(link, nodes) for link in links if find_node(link, nodes) is not None]
+    return [{name: entry[name] for name in ("name", "source", "path")} for entry in leading]
+
+
+def find_node(link: Link, nodes: Mapping[str, str]) -> str | None:
+    """Return the path in the store of what a link leads to; None if that is not there.
+
+    The path of a soft link may pass through an external link.
+    """
+    above = "/" if link.to.startswith("/") else f"{link.path.rpartition('/')[0]}/"
+    path = f"{above}{link.to.lstrip('/')}" if link.target is None and link.kind == "soft" else link.target
+    return None if path is None else nodes.get(path)
+
+
+def link_to_json(link: Link, nodes: Mapping[str, str]) -> dict[str, JSON]:
+    """Return the entry of a link: the path of the node that it leads to, or the path in HDF5 if it leads to none.
+
+    >>> from h5bound.reports.entries import Link
+    >>> link_to_json(Link("/a/again", "soft", "../x", target="/x"), {"/x": "/x"})
+    {'name': 'again', 'source': '.', 'path': '/x', 'kind': 'soft', 'to': '../x'}
+    """
+    node = find_node(link, nodes)
+    entry: dict[str, JSON] = {
+        "name": text_to_json(link.path.rpartition("/")[2]),
+        "source": "." if link.file is None else text_to_json(link.file),
+        "path": text_to_json(link.to) if node is None else node,
+        "kind": link.kind,
+    }
+    return entry if link.kind != "soft" or node in (None, link.to) else entry | {"to": text_to_json(link.to)}
 
 
 def resolve_values(context: ScanContext, dataset: DatasetScan) -> None:

@@ -100,6 +100,8 @@ def prefer_selected_names(hierarchy: Hierarchy, settings: Settings) -> Hierarchy
         return hierarchy
 
     def swap(link: LinkRecord) -> LinkRecord:
+        if link.target in names:
+            return replace(link, target=names[link.target])
         name = names.get(link.to) if link.kind == "hard" else None
         if name is None:
             return link

@@ -84,7 +84,7 @@ class ConversionReport:
     def forms(self) -> Counter[Kind]:
         """The number of things that have another form in the store, by kind."""
         kinds = Counter(item.kind for item in self.notes if item.kind is not None)
-        return kinds + Counter({"link": len(self.links)})
+        return kinds + Counter({"link": sum(item.file is None for item in self.links)})
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object that `--report` writes."""
@@ -97,7 +97,7 @@ class ConversionReport:
             "target": self.target,
             "converted": [item.to_dict() for item in self.converted],
             "skipped": [item.to_dict() for item in self.skipped],
-            "links": [asdict(item) for item in self.links],
+            "links": [item.to_dict() for item in self.links],
             "notes": [item.to_dict() for item in self.notes],
             "forms": {
                 kind: {"count": count} | ({"advice": FORMS[kind].advice} if FORMS[kind].advice else {})
@@ -187,7 +187,7 @@ def list_sections(report: ConversionReport) -> tuple[Section, ...]:
         for a in report.arrays
         if a.how in ("decoded", "mixed") and a.reasons
     ]
-    forms = [item.to_fact() for item in report.links]
+    forms = [item.to_fact() for item in report.links if item.file is None]
     forms += [item.to_fact() for item in report.notes if item.kind is not None]
     return (
         Section("skipped", group_facts(item.to_fact() for item in report.skipped if not item.asked)),

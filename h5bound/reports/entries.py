@@ -21,7 +21,7 @@ REPORT_VERSION = 1
 Strategy = Literal["copied", "decoded", "mixed", "metadata"]
 """copied: as stored. mixed: some of them re-encoded. metadata: no chunks were stored."""
 
-LINKED = "kept only as an entry of its group"
+KEPT = "kept as a link, which most readers of Zarr do not see"
 
 
 @cache
@@ -137,16 +137,29 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link that the store holds as an entry of its group."""
+    """A link that the store holds as a link."""
 
     path: str
     kind: str
-    """``hard`` or ``soft``."""
+    """``hard``, ``soft`` or ``external``."""
     to: str
+    """external: the path in the other file."""
+    file: str | None = None
+    """external: the file; None if what it leads to is in the store. In the JSON only if there is one."""
+    target: str | None = None
+    """Path in the source of what it leads to; None if it leads to nothing in the source. Not in the JSON."""
+    why: str = ""
+    """Why it is a link though it may be asked for as a copy. Not in the JSON."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON object."""
+        entry: dict[str, object] = {"path": self.path, "kind": self.kind, "to": self.to}
+        return entry if self.file is None else entry | {"file": self.file}
 
     def to_fact(self) -> Fact:
         """Return what the text forms say."""
-        return Fact.of(f"{self.kind} link", f"{self.path}{ARROW}{self.to}", advise(LINKED, "link"))
+        reason = f"it leads to {self.why}, and is {KEPT}" if self.why else advise(KEPT, "link")
+        return Fact.of(f"{self.kind} link", f"{self.path}{ARROW}{self.to}", reason)
 
 
 @dataclass(frozen=True, slots=True)

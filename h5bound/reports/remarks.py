@@ -24,6 +24,8 @@ FORMS = (*((limit, examples) for examples in (3, 1) for limit in (10, 7, 5, 4)),
 OWN_WORDS = (
     (re.compile(r"(?:^|(?<=; ))[\d,]+ of [\d,]+ chunks "), "some chunks "),
     (re.compile(r"^(external|soft|user-defined) link (?:to|of) .+?: "), r"\1 link: "),
+    (re.compile(r"allow_external=\[(?:'[^']*'|\"[^\"]*\")\] reads"), "allow_external=[its directory] reads"),
+    (re.compile(r"it leads to nothing: .*"), "it leads to nothing"),
     (re.compile(r"^(external storage|virtual source) '.+?': "), r"\1: "),
     (re.compile(r"^cannot resume: the (source|external file) .+? changed \(.+?\) "), r"cannot resume: the \1 changed "),
     (re.compile(r"^the store is complete, but .+? (is|are) missing"), "the store is complete, but keys are missing"),

@@ -34,7 +34,7 @@ from h5bound.zarr_model.fill_values import fill_attribute_to_json
 from h5bound.zarr_model.node_names import OWN_KEY
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from h5bound.hdf5.dimension_scales import Dimensions
     from h5bound.hdf5.references import Resolve
@@ -200,15 +200,6 @@ def _categories_to_path(source: h5py.Group | h5py.Dataset, value: JSONValue, res
     if value.json != reference:
         return value
     return JSONValue(path, {"type": type_to_json(h5t.STD_REF_OBJ), "value": reference})
-
-
-def links_to_json(links: Mapping[str, str]) -> list[JSON]:
-    """Return soft links and further hard links of a group, by name and target path, as ``_LINKS`` has them.
-
-    >>> links_to_json({"again": "/entry/data"})
-    [{'name': 'again', 'source': '.', 'path': '/entry/data'}]
-    """
-    return [{"name": text_to_json(n), "source": ".", "path": text_to_json(path)} for n, path in links.items()]
 
 
 def describe_failure(error: BaseException) -> str:

@@ -122,7 +122,7 @@ def odd(tmp_path: Path) -> Path:
     with h5py.File(path, "w") as file:
         for i in range(30):
             file.create_dataset(f"regions{i:02d}", (1,), h5py.vlen_dtype(h5py.regionref_dtype))
-        file["a link"] = h5py.ExternalLink("other.h5", "/x")
+        file.create_dataset("a raw one", (2,), "i1", external=[("raw.bin", 0, 2)])
     return path
 
 
@@ -135,7 +135,7 @@ def test_what_is_refused_is_a_list_by_reason_and_the_last_line_is_the_error(
         "  h5py crashes on sequences of region references:",
         *(f"    /regions{i:02d}" for i in range(3)),
     ]
-    assert lines[4].startswith("  /a link: external link to other.h5")
+    assert lines[4].startswith("  /a raw one: external storage 'raw.bin'")
     assert lines[5] == "  … and 27 more; --dry-run --on-unsupported skip --verbose lists all"
     assert lines[6:] == [
         f"h5bound: error: {odd}: 31 things cannot be converted (--on-unsupported skip skips and lists them)"
@@ -145,10 +145,10 @@ def test_what_is_refused_is_a_list_by_reason_and_the_last_line_is_the_error(
 
 def test_one_thing_that_is_refused_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["link"] = h5py.ExternalLink("other.h5", "/x")
+        file.create_dataset("raw", (2,), "i1", external=[("raw.bin", 0, 2)])
     assert run_command(["convert", str(tmp_path / "a.h5"), str(tmp_path / "a.zarr")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.search("/link: external link.*--allow-external.*--on-unsupported skip skips and lists it", line)
+    assert re.search("/raw: external storage.*--allow-external.*--on-unsupported skip skips and lists it", line)
 
 
 def test_what_is_skipped_or_decoded_is_named_with_options_too(odd: Path, capsys: pytest.CaptureFixture[str]) -> None:

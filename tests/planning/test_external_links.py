@@ -1,7 +1,9 @@
-"""External links: refused unless allowed; then their targets are converted in their place."""
+"""External links: they stay links unless allowed; then their targets are converted in their place."""
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -10,8 +12,8 @@ import pytest
 import zarr
 
 from h5bound import convert, verify
-from h5bound.errors import SourceChangedError, UnsafeSourceError, UnsupportedError
-from h5bound.planning.scan_references import LEADS_NOWHERE
+from h5bound.cli.main import run_command
+from h5bound.errors import SourceChangedError, UnsafeSourceError
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 from tests.support import odd_files
 from tests.support.own_document import read_own
@@ -97,25 +99,26 @@ def test_targets_of_allowed_links_are_converted_at_the_paths_of_the_links(source
 
 def test_only_allowed_files_are_opened(source: Path) -> None:
     folder = source.parents[1]
-    with odd_files.record_opens(folder / "in") as opened, pytest.raises(UnsafeSourceError, match=r"other\.h5"):
-        convert(source, source.with_suffix(".zarr"))
-    assert opened == set()
-    with odd_files.record_opens(folder / "in") as opened, pytest.raises(UnsafeSourceError, match="allow_external"):
-        convert(source, source.with_suffix(".zarr"), allow_external=[folder / "far"])
-    assert opened == set()
+    for allowed in ([], [folder / "far"]):
+        with odd_files.record_opens(folder / "in") as opened:
+            report = convert(source, source.with_suffix(".zarr"), allow_external=allowed, overwrite=True)
+        assert opened == set()
+        assert report.exit_code == 0
+        assert {link.path for link in report.links} == {"/entry/data", "/entry/group", "/lists"}
     (folder / "in" / "more.h5").write_bytes(b"")
     with odd_files.record_opens(folder / "in") as opened:
-        convert(source, source.with_suffix(".zarr"), allow_external=[folder / "in"])
+        convert(source, source.with_suffix(".zarr"), allow_external=[folder / "in"], overwrite=True)
     assert opened == {"other.h5"}
 
 
-def test_a_symbolic_link_out_of_an_allowed_folder_is_refused(source: Path) -> None:
+def test_a_symbolic_link_out_of_an_allowed_folder_is_not_followed(source: Path) -> None:
     folder = source.parents[1]
     (folder / "in" / "other.h5").rename(folder / "far" / "other.h5")
     (folder / "in" / "other.h5").symlink_to(folder / "far" / "other.h5")
-    with odd_files.record_opens(folder / "far") as opened, pytest.raises(UnsafeSourceError):
-        convert(source, source.with_suffix(".zarr"), allow_external=[folder / "in"])
+    with odd_files.record_opens(folder / "far") as opened:
+        report = convert(source, source.with_suffix(".zarr"), allow_external=[folder / "in"])
     assert opened == set()
+    assert [entry.path for entry in report.arrays] == ["/here"]
 
 
 def test_links_in_a_linked_file_are_resolved_in_the_same_way(tmp_path: Path) -> None:
@@ -139,11 +142,14 @@ def test_links_in_a_linked_file_are_resolved_in_the_same_way(tmp_path: Path) -> 
     with odd_files.record_opens(tmp_path / "far") as opened:
         report = convert(source, target, allow_external=[tmp_path / "in"], on_unsupported="skip", verify=False)
     assert opened == set()
-    assert {item.path: item.reason.partition(": ")[2] for item in report.skipped} == {
-        "/b/secret": "outside the file, not under allow_external",
-        "/hidden": "outside the file, not under allow_external",
-        "/none": "no such file",
-        "/nowhere": report.skipped[2].reason.partition(": ")[2],
+    assert report.skipped == ()
+    far = f"kept as a link, not opened; allow_external=['{tmp_path / 'far'}'] reads what it leads to"
+    notes = {note.path: note.note for note in report.notes if note.kind == "external_link"}
+    assert notes.pop("/nowhere").startswith("kept as a link, since it leads to nothing: ")
+    assert notes == {"/b/secret": far, "/hidden": far, "/none": "kept as a link, since there is no such file"}
+    assert {(link.path, link.file, link.to) for link in report.links} >= {
+        ("/hidden", "in/b.h5", "/secret"),
+        ("/b/secret", "../far/secret.h5", "/x"),
     }
     assert read(target, "b/ok/deep").tolist() == [5, 6]
     assert read(target, "b/kept").tolist() == [3]
@@ -166,31 +172,87 @@ def test_circles_of_links_end_in_links_of_the_store(tmp_path: Path) -> None:
     assert verify(source, target, allow_external=[tmp_path]).equal
 
 
-def test_an_endless_chain_of_links_is_refused(tmp_path: Path) -> None:
+def test_an_endless_chain_of_links_ends_in_links(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["x"] = h5py.ExternalLink("a.h5", "/x")
         file["y"] = h5py.ExternalLink("a.h5", "/y/z")
-    with pytest.raises(UnsafeSourceError, match="a chain of more than"):
-        convert(tmp_path / "a.h5", tmp_path / "a.zarr", allow_external=[tmp_path])
+    report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", allow_external=[tmp_path])
+    assert {note.note for note in report.notes} == {
+        "kept as a link, since it leads to a chain of more than 16 external links"
+    }
 
 
-def test_links_out_of_the_linked_group_are_reported(tmp_path: Path) -> None:
+def test_links_out_of_the_linked_group_stay_links_or_are_copied(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file["g/x"] = [1]
         file["aside"] = [2]
-        file["g/x"].attrs["to"] = file["aside"].ref
         file["g/soft"] = h5py.SoftLink("/aside")
         file["g/sooner"] = h5py.SoftLink("/go")
+        file["g/beside"] = h5py.SoftLink("/g/x")
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["g"] = h5py.ExternalLink("b.h5", "/g")
-    with pytest.raises(UnsupportedError, match=r"/aside.*of which only /g"):
-        convert(tmp_path / "a.h5", tmp_path / "a.zarr", allow_external=[tmp_path])
-    report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", allow_external=[tmp_path], on_unsupported="skip")
-    assert {(item.path, item.attribute) for item in report.skipped} == {
-        ("/g/soft", None),
-        ("/g/sooner", None),
+        file["through"] = h5py.SoftLink("/g/soft")
+    options: Any = {"allow_external": [tmp_path], "verify": True}
+    report = convert(tmp_path / "a.h5", tmp_path / "keep.zarr", **options)
+    assert report.exit_code == 0
+    assert {(link.path, link.kind, link.to, link.file) for link in report.links} == {
+        ("/g/soft", "external", "/aside", "b.h5"),
+        ("/g/sooner", "soft", "/go", None),
+        ("/g/beside", "soft", "/g/x", None),
+        ("/through", "soft", "/g/soft", None),
     }
-    assert [note.note for note in report.notes if note.path == "/g/x"] == [LEADS_NOWHERE]
+    report = convert(tmp_path / "a.h5", tmp_path / "copy.zarr", links="copy", **options)
+    assert report.exit_code == 0
+    assert [link.path for link in report.links] == ["/g/sooner"]
+    assert read(tmp_path / "copy.zarr", "g/soft").tolist() == read(tmp_path / "copy.zarr", "through").tolist() == [2]
+    assert read(tmp_path / "copy.zarr", "g/beside").tolist() == [1]
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_a_link_that_is_not_followed_stays_a_link(tmp_path: Path, zarr_format: Any) -> None:
+    name = b"r\xe9sultat.h5"
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["entry/data/data_000001"] = h5py.ExternalLink("a_data_000001.h5", "/entry/data/data")
+        file.id.links.create_external(b"entry/odd", name, b"/x")
+        file["entry/soft"] = h5py.SoftLink("/entry/data/data_000001")
+        file["x"] = [1]
+    target = tmp_path / "a.zarr"
+    report = convert(tmp_path / "a.h5", target, zarr_format=zarr_format, verify=True)
+    assert (report.exit_code, report.skipped) == (0, ())
+    assert "in another form: 1 link, 2 external links; complete" in report.summary()
+    document = json.loads(report.to_json())
+    assert document["links"][0] == {
+        "path": "/entry/data/data_000001",
+        "kind": "external",
+        "to": "/entry/data/data",
+        "file": "a_data_000001.h5",
+    }
+    assert {"path": "/entry/data/data_000001", "kind": "external_link"}.items() <= document["notes"][0].items()
+    assert f"allow_external=['{tmp_path}']" in document["notes"][0]["note"]
+    details = json.loads((target / "h5bound.json").read_bytes())["details"]
+    assert details["entry/data"]["links"] == [
+        {"name": "data_000001", "source": "a_data_000001.h5", "path": "/entry/data/data", "kind": "external"}
+    ]
+    assert details["entry"]["links"][0]["source"] == {"base64": base64.b64encode(name).decode()}
+    assert convert(tmp_path / "a.h5", target, zarr_format=zarr_format, resume=True).remark
+    with h5py.File(tmp_path / "a_data_000001.h5", "w") as file:
+        file["entry/data/data"] = [7]
+    assert verify(tmp_path / "a.h5", target).equal
+    report = convert(tmp_path / "a.h5", target, allow_external=[tmp_path], overwrite=True, verify=True)
+    assert read(target, "entry/data/data_000001").tolist() == [7]
+    assert [note.note for note in report.notes if note.kind] == ["kept as a link, since there is no such file"]
+
+
+def test_the_terminal_names_the_directory_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for number in range(30):
+            file[f"data_{number}"] = h5py.ExternalLink(f"a_{number}.h5", "/data")
+    assert run_command(["convert", str(tmp_path / "a.h5"), str(tmp_path / "a.zarr")]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("in another form: ")]
+    (line,) = lines
+    assert line.startswith(
+        f"in another form: 30 external links: kept as a link, not opened; --allow-external {tmp_path} reads"
+    )
 
 
 def test_a_linked_file_that_changes_during_the_conversion_leaves_no_store(source: Path) -> None:

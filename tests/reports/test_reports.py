@@ -7,7 +7,7 @@ import json
 import pytest
 
 from h5bound.reports.conversion import ConversionReport
-from h5bound.reports.entries import Converted, Difference, Link, ReportNote, Skipped, SourceInfo, list_by_reason
+from h5bound.reports.entries import KEPT, Converted, Difference, Link, ReportNote, Skipped, SourceInfo, list_by_reason
 from h5bound.reports.forms import FORMS
 from h5bound.reports.html import MAX_HTML
 from h5bound.reports.text import SCREEN_ROWS, SCREEN_WIDTH, count_rows, format_nbytes
@@ -128,7 +128,7 @@ def test_the_repr_says_what_was_left_out_and_what_was_not_kept() -> None:
         "  verified: equal; 2 arrays, 3 attributes, 4.0 KiB compared in 0.50 s",
         "  skipped: /odd\\n: no Zarr form",
         "  in another form: 2 attributes: odd ('v' of /x, 'w' of /x)",
-        f"  in another form: hard link /again -> /x: kept only as an entry of its group; {FORMS['link'].advice}",
+        f"  in another form: hard link /again -> /x: {KEPT}; {FORMS['link'].advice}",
         "  in another form: renamed node /% -> %25: the name is escaped in the store",
         "  note: /mytype: committed type",
         "  not copied: /x: HDF5's filter lzf",

@@ -20,7 +20,7 @@ from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.stores.tree import list_differing_parts
 from h5bound.verification.nodes import compare_attributes
 from h5bound.zarr_model.attribute_values import LARGE_NBYTES, value_from_json
-from h5bound.zarr_model.attributes import links_to_json, read_attributes
+from h5bound.zarr_model.attributes import read_attributes
 from h5bound.zarr_model.dimension_names import name_dimensions
 from h5bound.zarr_model.fill_values import fill_attribute_to_json
 
@@ -435,10 +435,6 @@ def test_attributes_are_in_creation_order_where_the_file_has_it(file: h5py.File)
     for name in "zab":
         group.attrs[name] = 1
     assert list(read_attributes(group).values) == ["z", "a", "b"]
-
-
-def test_links_become_json() -> None:
-    assert links_to_json({"s": "a/b"}) == [{"name": "s", "source": ".", "path": "a/b"}]
 
 
 # _FillValue
