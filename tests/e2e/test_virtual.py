@@ -1,4 +1,4 @@
-"""Virtual datasets are read as h5py reads them: with empty parts, unlimited, numbered, with sources in their own file."""
+"""Virtual datasets read as h5py reads them: with empty parts, unlimited, numbered, and with sources in their file."""
 
 from __future__ import annotations
 
