@@ -61,6 +61,28 @@ def memory_type(tid: h5t.TypeID) -> h5t.TypeID:
     return memory
 
 
+def replace_bitfields(tid: h5t.TypeID) -> h5t.TypeID:
+    """Return a type with integers in place of bit fields that use every bit: they have the same bytes.
+
+    A compound with gaps is not changed: HDF5 copies what is in the gaps only if it has nothing to convert.
+
+    >>> replace_bitfields(h5t.STD_B8LE).equal(h5t.STD_U8LE)
+    True
+    """
+    type_class = tid.get_class()
+    if type_class == h5t.BITFIELD and has_every_bit(tid):
+        return h5t.py_create(tid.dtype)
+    if type_class == h5t.ARRAY:
+        return h5t.array_create(replace_bitfields(tid.get_super()), tid.get_array_dims())
+    members = [tid.get_member_type(i) for i in range(tid.get_nmembers())] if type_class == h5t.COMPOUND else []
+    if not members or sum(member.get_size() for member in members) != tid.get_size():
+        return tid
+    replaced = h5t.create(h5t.COMPOUND, tid.get_size())
+    for i, member in enumerate(members):
+        replaced.insert(tid.get_member_name(i), tid.get_member_offset(i), replace_bitfields(member))
+    return replaced
+
+
 def holds_bytes(tid: h5t.TypeID) -> bool:
     """Return whether a type, or one in it, is read as the bytes of the file."""
     type_class = tid.get_class()

@@ -24,7 +24,7 @@ from h5bound.errors import UnsupportedError
 from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.dataset import read_filters
-from h5bound.hdf5.element_types import holds_bytes, memory_type
+from h5bound.hdf5.element_types import holds_bytes, memory_type, replace_bitfields
 from h5bound.reader.byte_ranges import ContiguousReader
 from h5bound.reader.steps import join_steps, split_steps
 from h5bound.reader.via_h5py import dtype_of, load_plugins, read_through_h5py
@@ -184,7 +184,7 @@ def _same_in_memory(dataset: h5py.Dataset) -> bool:
     dtype = dtype_of(dataset)
     if not dtype.itemsize:
         return False
-    same = file_type.equal(memory_type(file_type))
+    same = replace_bitfields(file_type).equal(memory_type(file_type))
     if holds_bytes(file_type):
         return bool(same)
     return bool(same or (dtype.names is None and file_type.equal(h5t.py_create(dtype, logical=True))))

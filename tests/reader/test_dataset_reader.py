@@ -108,6 +108,13 @@ def spaced_string() -> h5t.TypeID:
     return kind
 
 
+def pair_with_bits(offset: int) -> h5t.TypeID:
+    kind = h5t.create(h5t.COMPOUND, offset + 8)
+    kind.insert(b"flag", 0, h5t.STD_B8LE)
+    kind.insert(b"bits", offset, h5t.array_create(h5t.STD_B32BE, (2,)))
+    return kind
+
+
 NAN = np.array(0x7FF8_0000_0000_0123, "u8").view("f8")[()]
 PAIR = np.dtype({"names": ["a", "b"], "formats": ["i1", "<f8"], "offsets": [0, 8], "itemsize": 16})
 TEXT = np.array(["a", "", "Ångström", "x" * 300] * 9, object).reshape(6, 6)
@@ -154,7 +161,10 @@ ODDITIES = [
     Oddity("reference", make(data=np.array([], h5py.ref_dtype)), "h5py", OBJECTS),
     Oddity("integer_of_24_bits", make_low(odd_int(), (5,), bytes(range(20))), "h5py", FORM),
     Oddity("float_of_24_bits", make_low(odd_float(), (5,), bytes(range(20))), "h5py", FORM),
-    Oddity("bit_field", make_low(h5t.STD_B16BE, (5,), bytes(range(10))), "h5py", FORM),
+    Oddity("bit_field", make_low(h5t.STD_B16BE, (5,), bytes(range(10)))),
+    Oddity("chunked_bit_field", make_low(h5t.STD_B8LE, (9,), bytes(range(9)), set_chunk=((4,),), set_deflate=(5,))),
+    Oddity("compound_with_bit_fields", make_low(pair_with_bits(1), (2,), bytes(range(18)))),
+    Oddity("compound_with_bit_fields_and_gaps", make_low(pair_with_bits(4), (2,), bytes(range(24))), "h5py", FORM),
     Oddity("space_padded_string", make_low(spaced_string(), (2,), b"ab  c   "), "h5py", FORM),
     Oddity("scale_offset", make(data=VALUES, chunks=(4, 5), scaleoffset=0), "h5py", "filter scaleoffset"),
 ]
