@@ -290,8 +290,8 @@ def convert(
     check_report(checked.report, store, [file.path])
     with reaching(store.url):
         remark = judge_target(store, file, resume=resume, overwrite=overwrite, dry_run=dry_run)
-    # not with overwrite: no store is deleted while its source is open; not on a cluster: the file is read elsewhere
-    keep = not overwrite and runs_on_threads(scheduler)
+    # no store is deleted while its source is open here, and on a cluster the file is read elsewhere
+    keep = (file.remote or not overwrite) and runs_on_threads(scheduler)
     converting, comparing = split_progress(progress) if verify else (progress, progress)
     with show_progress(converting) as meter, file.keep_open(keep=keep):
         meter.begin("planning")

@@ -88,7 +88,7 @@ class H5Source:
         self.exclusive = exclusive
         self.key: Hashable = (location.key, state or uuid4().hex)
         self.keeps_open = False
-        self._idle: list[OpenFile] = []  # the file that was set aside
+        self._idle: list[OpenFile] = []  # the files that were set aside
         self._indexes: dict[str, list[Tables]] | None = None  # that the opens of a conversion share
         self._shared: Callable[[], ChunkIndexes | None] = lambda: None  # those of a compute
 
@@ -243,8 +243,12 @@ class H5Source:
             opened.bytes.check()
 
     def close(self, opened: OpenFile) -> None:
-        """Close the file unless it is the caller's, or set it aside; one file at most is set aside."""
-        if self.keeps_open and not self._idle:
+        """Close the file unless it is the caller's, or set it aside.
+
+        One file at most is set aside; of a remote one, as many as windows that overlap have opened: each of them has
+        read its metadata.
+        """
+        if self.keeps_open and (self.remote or not self._idle):
             opened.close_datasets()
             self._idle.append(opened)
         else:
