@@ -365,7 +365,7 @@ RUBBISH: dict[str, tuple[Change, str]] = {
     "attributes": (edit("", spoil("attributes")), "zarr.json"),
     **{
         f"{name} of the provenance": (edit_own(spoil(name)), SPOILED)
-        for name in ("version", "settings", "limits", "details", "skipped", "documents")
+        for name in ("version", "settings", "limits", "details", "skipped", "documents", "written")
     },
     "no version": (edit_own(lambda doc: doc.pop("version")), SPOILED),
     "a codec of the provenance": (edit_own(spoil("settings", "codecs")), SPOILED),

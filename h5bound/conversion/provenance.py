@@ -64,6 +64,8 @@ class Provenance:
     skipped: tuple[Skipped, ...]
     documents: Mapping[str, str]
     """Digest of each metadata document by its key."""
+    written: Mapping[str, int]
+    """Bytes of the chunks of each array that has any, by its path."""
     name_limits: NameLimits
     """What names the target could not hold."""
 
@@ -110,13 +112,15 @@ def describe_provenance(
     skipped: Iterable[Skipped],
     *,
     documents: Iterable[tuple[str, Document]],
+    written: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Return the provenance as JSON, with the digests of all metadata documents."""
+    """Return the provenance as JSON, with the digests of all metadata documents, and the bytes of arrays by path."""
     return {
         **inputs,
         "skipped": [skipped_to_json(item) for item in skipped],
         "details": {scan.targets[path]: details for path, details in scan.details.items()},
         "documents": {key: digest(document) for key, document in documents},
+        "written": written,
     }
 
 
@@ -135,7 +139,8 @@ def parse_provenance(target: Target, provenance: Mapping[str, Any]) -> Provenanc
             limits=Limits(**provenance["limits"]),
             details=provenance["details"],
             skipped=tuple(map(skipped_from_json, provenance["skipped"])),
-            documents=dict(provenance["documents"]),
+            documents=provenance["documents"],
+            written=provenance["written"],
             name_limits=name_limits_from_json(provenance.get("names", {})),
         )
     except FORM_ERRORS as error:
@@ -205,15 +210,16 @@ def has_version_1(document: bytes | None) -> bool:
 
 def check_form(provenance: Mapping[str, Any]) -> None:
     """Raise ValueError for the provenance of another version, TypeError if limits or details have another form."""
-    version, limits, details, documents = (provenance[name] for name in ("version", "limits", "details", "documents"))
+    version, limits, details = (provenance[name] for name in ("version", "limits", "details"))
     if version != PROVENANCE_VERSION:
         raise ValueError(f"it has version {version!r}, and this h5bound reads version {PROVENANCE_VERSION}")
     if not all(type(value) is int for value in limits.values()):
         raise TypeError(f"not limits of a conversion: {limits}")
     if not isinstance(details, dict) or not all(isinstance(item, dict) for item in details.values()):
         raise TypeError(f"not details of nodes: {details}")
-    if not isinstance(documents, dict):
-        raise TypeError(f"not digests of documents: {documents}")
+    for name in ("documents", "written"):
+        if not isinstance(provenance[name], dict):
+            raise TypeError(f"not {name} by their paths: {provenance[name]}")
 
 
 def stamp_from_json(json: Any) -> SourceStamp:

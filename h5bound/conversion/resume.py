@@ -12,6 +12,7 @@ first key: no key that remains can be taken for a chunk of the new store.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,7 +35,7 @@ from h5bound.zarr_model.array_spec import shard_counts
 from h5bound.zarr_model.node_names import OWN_KEY, RESERVED_KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from h5bound.conversion.transfer import Job
     from h5bound.planning.store_plan import StorePlan, Unit
@@ -259,12 +260,12 @@ def find_done(
 ) -> tuple[list[UnitResult], dict[str, str]]:
     """Return the results of the units of a complete store, and why datasets could not be read, by path.
 
-    Raise TargetError if another conversion made the store, chunks are missing, or metadata documents are not as it
-    wrote them.
+    Raise TargetError if another conversion made the store, or if chunks or metadata documents are not as it wrote them,
+    of chunks as far as their number and bytes tell.
     """
     try:
         provenance = read_provenance(target)
-        recorded = parse_provenance(target, provenance).documents
+        recorded = parse_provenance(target, provenance)
     except TargetError as error:
         raise TargetError(f"{error}; it cannot be resumed; overwrite=True replaces it") from error
     planned = [skipped_to_json(item) for item in plan.skipped]
@@ -275,7 +276,7 @@ def find_done(
     failed = {str(text_from_json(item["path"])): item["reason"] for item in provenance["skipped"][len(planned) :]}
     keys = set(target.keys.list_all())
     documents = read_documents(target, [key for key in keys if is_document(key, target.zarr_format)])
-    for key, difference in list_edited(recorded, {key: digest(document) for key, document in documents}):
+    for key, difference in list_edited(recorded.documents, {key: digest(document) for key, document in documents}):
         raise TargetError(f"{target.url}: the store is complete, but {key} {difference}; overwrite=True replaces it")
     left, written, _ = split_written(target, plan, jobs=jobs, keys=keys)
     lost = sum(len(unit.chunk_coords) for unit in left if jobs[unit.array].path not in failed)
@@ -283,7 +284,23 @@ def find_done(
         raise TargetError(
             f"{target.url}: the store is complete, but {lost:,} chunks are missing; overwrite=True replaces it"
         )
+    there = count_written(plan, written)
+    for path in sorted(path for path in {*recorded.written, *there} if there.get(path) != recorded.written.get(path)):
+        raise TargetError(
+            f"{target.url}: the store is complete, but the chunks of {path} have {there.get(path, 0):,} bytes in place "
+            f"of {recorded.written.get(path, 0):,}; overwrite=True replaces it"
+        )
     return written, failed
+
+
+def count_written(plan: StorePlan, results: Iterable[UnitResult], *, failed: Collection[str] = ()) -> dict[str, int]:
+    """Return the bytes of the chunks of each array that has any, by its path in the store."""
+    counts = Counter[str]()
+    for result in results:
+        array = plan.arrays[result.array]
+        if result.nbytes and array.path not in failed:
+            counts[array.node.target] += result.nbytes
+    return dict(sorted(counts.items()))
 
 
 def clear(target: Target) -> None:

@@ -10,6 +10,7 @@ from h5bound.chunk_grid import count_chunks
 from h5bound.conversion.provenance import describe_provenance, fingerprint
 from h5bound.conversion.resume import (
     check_begun,
+    count_written,
     decide_action,
     delete_keys,
     describe_refusal,
@@ -103,7 +104,13 @@ def write_store(
             nodes = describe_nodes(started.zarr_format, scan, jobs, failed=failed)
             root = describe_root(started.zarr_format, nodes)
             skipped = list_skipped(plan, failed)
-            provenance = describe_provenance(inputs, scan, skipped, documents=[*list_items(nodes), *root.items()])
+            provenance = describe_provenance(
+                inputs,
+                scan,
+                skipped,
+                documents=[*list_items(nodes), *root.items()],
+                written=count_written(plan, results, failed=failed),
+            )
             write_documents(started, list_items(nodes))
             finish(started, marker, scan, root=root, provenance=provenance)
     return results, failed

@@ -30,8 +30,8 @@ OWN_WORDS = (
     (re.compile(r"^cannot resume: the (source|external file) .+? changed \(.+?\) "), r"cannot resume: the \1 changed "),
     (re.compile(r"^the store is complete, but .+? (is|are) missing"), "the store is complete, but keys are missing"),
     (
-        re.compile(r"^the store is complete, but .+? was (changed|added) by another"),
-        "the store is complete, but another program changed its metadata",
+        re.compile(r"^the store is complete, but .+? (was (changed|added) by another program|in place of [\d,]+)"),
+        "the store is complete, but another program changed it",
     ),
     (re.compile(r"^attribute ('[^']*'|\"[^\"]*\") "), "attribute "),
 )

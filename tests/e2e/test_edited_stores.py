@@ -145,6 +145,16 @@ def test_an_edited_document_is_named(name: str, source: Path, target: Path, zarr
 
 
 @FORMATS
+def test_chunks_of_other_sizes_are_noticed_without_reading_them(
+    source: Path, target: Path, zarr_format: Format
+) -> None:
+    array: Any = zarr.open_array(target, path="v", mode="r+")
+    array[:] = 7
+    assert not verify(source, target).equal
+    assert_refused(source, target, zarr_format, "the store is complete, but the chunks of v have ")
+
+
+@FORMATS
 def test_a_document_that_is_only_spelled_otherwise_is_the_same(source: Path, target: Path, zarr_format: Format) -> None:
     for path in [path for path in target.rglob("*") if path.name.startswith((".z", "zarr"))]:
         document = json.loads(path.read_text())
