@@ -30,8 +30,8 @@ from h5bound.chunk_grid import (
 from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.planning.array_options import choose_chunks, choose_shards
+from h5bound.planning.declared_sizes import MAX_RATIO
 from h5bound.planning.read_boxes import plan_rows
-from h5bound.planning.scan_dataset import MAX_RATIO
 from h5bound.zarr_model.array_spec import ArrayNode, estimate_itemsize, shard_counts
 from h5bound.zarr_model.codec_options import describe_codecs, plan_chain
 from h5bound.zarr_model.dimension_names import name_by_length

@@ -23,6 +23,7 @@ from h5bound.planning.scan_references import log_references, note_absent, place_
 from h5bound.planning.selection import parent_of
 from h5bound.reports.text import plural
 from h5bound.zarr_model.dimension_names import measure_dimensions, name_by_length, name_dimensions
+from h5bound.zarr_model.hdmf import is_hdmf
 from h5bound.zarr_model.node_names import NameLimits
 
 if TYPE_CHECKING:
@@ -132,14 +133,13 @@ def scan_source(
                 targets=targets,
                 resolve=ReferencePaths(file.file, origin.addresses),
                 log=log,
+                hdmf=is_hdmf(opened.file),
             )
             origin.source.make_exclusive_for(record.dtype for record in origin.hierarchy.datasets)
             datasets += scan_datasets(context)
-            hdmf = is_hdmf(file.file)
-            groups += [scan_group(context, path, hdmf=hdmf) for path in origin.hierarchy.groups]
+            groups += [scan_group(context, path) for path in origin.hierarchy.groups]
             scan_committed_types(context)
-    nodes = [(item.path, item.target) for item in groups] + [(item.record.path, item.target) for item in datasets]
-    known = {path: f"/{node}" for path, node in nodes}
+    known = list_nodes(groups, datasets)
     note_absent(log, known)
     LOGGER.info("%s: found %s, %s", source.path, plural(len(groups), "group"), plural(len(datasets), "dataset"))
     return SourceScan(
@@ -156,6 +156,12 @@ def scan_source(
         allowed=allowed,
         name_limits=name_limits,
     )
+
+
+def list_nodes(groups: Iterable[GroupScan], datasets: Iterable[DatasetScan]) -> dict[str, str]:
+    """Return the path in the store, from ``/``, of all groups and datasets by their paths in the report."""
+    nodes = {item.path: f"/{item.target}" for item in groups}
+    return nodes | {item.record.path: f"/{item.target}" for item in datasets}
 
 
 def check_chunk_count(origins: Sequence[Origin], limits: Limits) -> None:
@@ -185,7 +191,7 @@ def scan_datasets(context: ScanContext) -> list[DatasetScan]:
     return scans
 
 
-def scan_group(context: ScanContext, path: str, *, hdmf: bool) -> GroupScan:
+def scan_group(context: ScanContext, path: str) -> GroupScan:
     """Scan a group; `add_links` adds its links."""
     group = context.open(path)
     assert isinstance(group, h5py.Group)
@@ -200,7 +206,7 @@ def scan_group(context: ScanContext, path: str, *, hdmf: bool) -> GroupScan:
         target=context.targets[path],
         attributes=record.values,
         origin=context.number,
-        hdmf=hdmf,
+        hdmf=context.hdmf,
         order=tuple(group) if tracked else (),
     )
 
@@ -215,11 +221,6 @@ def add_links(
     for group in groups:
         shown = place_links(log, group.path, siblings.get(group.path, ()), nodes=nodes)
         yield replace(group, attributes={**group.attributes, "_LINKS": shown}) if shown and group.hdmf else group
-
-
-def is_hdmf(file: h5py.File) -> bool:
-    """Return whether HDMF wrote a file, as it does those of NWB: its own reader of Zarr finds links in ``_LINKS``."""
-    return any(name in file.attrs for name in (".specloc", "nwb_version"))
 
 
 def scan_committed_types(context: ScanContext) -> None:

@@ -20,11 +20,13 @@ from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.links import open_object
 from h5bound.hdf5.virtual_mappings import list_boxes
+from h5bound.planning.declared_sizes import check_compound_size, check_declared_size
 from h5bound.reports.text import format_nbytes
 from h5bound.zarr_model.array_spec import check_filters_installed, estimate_itemsize, translate_filters
 from h5bound.zarr_model.attributes import read_attributes
 from h5bound.zarr_model.dtypes import ZarrType, translate_type
 from h5bound.zarr_model.fill_values import choose_fill_v2, read_fill_value
+from h5bound.zarr_model.hdmf import describe_for_hdmf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,23 +58,11 @@ FORM_NOTES: Mapping[str, tuple[str, Kind]] = {
 LENGTHS_AT_ONCE = 65_536
 """Variable-length sequences whose lengths are read at once."""
 
-MAX_FILL_NBYTES = 1 << 16
-"""Bytes of an element without numbers or text that are always accepted, since its fill value is written as JSON."""
-
-MAX_RATIO = 1032
-"""Declared bytes accepted for each stored byte: deflate compresses no better (zlib, Technical Details)."""
-
-MAX_COMPOUND_CHUNK_NBYTES = 1 << 30
-"""Most bytes of a chunk of compounds once all their text has the length of the longest."""
-
 MAX_HOLES = 10_000
 """Chunks never written that are always written in format 2."""
 
 MAX_HOLES_NBYTES = 1 << 24
 """Bytes of chunks never written that are always written in format 2, where xarray would mask their value."""
-
-MAX_COUNTED = 10_000_000
-"""Most elements of variable length that are read even if the file has fewer bytes for them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -129,6 +119,8 @@ class ScanContext:
     """Path in the store by path in the report."""
     resolve: ReferencePaths
     log: ScanLog
+    hdmf: bool
+    """Whether HDMF reads the store."""
 
     def open(self, path: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
         """Return the object at a path of the report."""
@@ -205,33 +197,6 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
     )
 
 
-def check_declared_size(record: DatasetRecord) -> None:
-    """Raise UnsupportedError if a dataset that is read or written as a whole declares far more bytes than it stores."""
-    if record.dtype is None or record.shape is None:
-        return
-    itemsize = record.dtype.base.itemsize  # the fill value of such a type is written twice
-    if record.dtype.base.kind == "V" and itemsize > max(MAX_FILL_NBYTES, MAX_RATIO * record.stored_nbytes):
-        raise UnsupportedError(
-            f"its elements have {itemsize:,} bytes and it stores {record.stored_nbytes:,} bytes: a fill value would "
-            "be larger than the data"
-        )
-    sequences = h5py.check_vlen_dtype(record.dtype) is not None and h5py.check_string_dtype(record.dtype) is None
-    counted = sequences or (record.dtype.names is not None and record.dtype.hasobject)
-    count = prod(record.shape)
-    if counted and count > max(record.stored_nbytes, MAX_COUNTED):
-        raise UnsupportedError(
-            f"{count:,} elements of varying length are declared and {record.stored_nbytes:,} bytes are stored: too "
-            "many elements to read each"
-        )
-
-
-def check_compound_size(record: DatasetRecord, zarr_type: ZarrType) -> None:
-    """Raise UnsupportedError if a chunk of compounds becomes too large once all text has the longest length."""
-    nbytes = prod(record.chunks or ()) * zarr_type.dtype.itemsize
-    if zarr_type.source.hasobject and zarr_type.dtype.names and nbytes > MAX_COMPOUND_CHUNK_NBYTES:
-        raise UnsupportedError(f"a chunk would have {nbytes:,} bytes with the longest text in its compounds")
-
-
 def choose_fill(
     context: ScanContext,
     record: DatasetRecord,
@@ -272,7 +237,8 @@ def count_unwritten(record: DatasetRecord, manifest: ChunkManifest | None) -> tu
 
 def choose_conventions(context: ScanContext, zarr_type: ZarrType) -> dict[str, Any]:
     """Return attributes of conventions to add; no flags in a file of netCDF: its readers show what is in it."""
-    return {} if context.origin.netcdf and "enum" in zarr_type.details else zarr_type.attributes
+    flags = {} if context.origin.netcdf and "enum" in zarr_type.details else zarr_type.attributes
+    return {**flags, **(describe_for_hdmf(zarr_type) if context.hdmf else {})}
 
 
 def describe_form(context: ScanContext, record: DatasetRecord, zarr_type: ZarrType) -> dict[str, Any]:

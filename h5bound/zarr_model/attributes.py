@@ -113,8 +113,7 @@ def read_attributes(
         try:
             tid, array = read_value(h5a.open(source.id, raw_name))
             value = value_to_json(tid, array, resolve, netcdf=netcdf or name in CF_ATTRIBUTES)
-            if name == "categories":
-                value = _categories_to_path(source, value, resolve)
+            value = _spell_reference(source, value, resolve, name=name)
             if name == "_FillValue":
                 record.fill = array
                 if zarr_format == 3 and isinstance(source, h5py.Dataset):
@@ -186,20 +185,24 @@ def _dimension_notes(record: AttributesRecord) -> Iterator[str]:
         yield f"{' and '.join(packing)} are float32: JSON has no such type, so xarray decodes with float64"
 
 
-def _categories_to_path(source: h5py.Group | h5py.Dataset, value: JSONValue, resolve: Resolve) -> JSONValue:
-    """Return the reference from codes to their categories in the form of AnnData before 0.8.
+def _spell_reference(
+    source: h5py.Group | h5py.Dataset | h5py.Datatype, value: JSONValue, resolve: Resolve, *, name: str
+) -> JSONValue:
+    """Return a reference as the path that its reader expects in Zarr; another one, or no reference, as it is.
 
-    In HDF5 it is an object reference, in Zarr a path relative to the group of the codes (anndata, on-disk format,
-    version 0.1.0 of a categorical).
+    ``categories`` of codes in AnnData before 0.8 is relative to their group (anndata, on-disk format, version 0.1.0 of
+    a categorical); ``.specloc`` of HDMF has no leading slash, and hdmf-zarr's reader of format 2 takes nothing else.
     """
-    if not isinstance(value.json, dict):
+    reference = value.json.get("_REFERENCE") if isinstance(value.json, dict) else None
+    if name not in ("categories", ".specloc") or not isinstance(reference, dict):
         return value
-    group, _, name = resolve(source.ref).rpartition("/")
-    path = f"__categories/{name}"
-    reference: JSON = {"_REFERENCE": {"source": ".", "path": f"{group}/{path}"}}
-    if value.json != reference:
-        return value
-    return JSONValue(path, {"type": type_to_json(h5t.STD_REF_OBJ), "value": reference})
+    path = found = str(reference["path"]).lstrip("/")
+    if name == "categories":
+        group, _, own_name = resolve(source.ref).strip("/").rpartition("/")
+        path = f"__categories/{own_name}"
+        if f"{group}/{path}".lstrip("/") != found:
+            return value
+    return JSONValue(path, {"type": type_to_json(h5t.STD_REF_OBJ), "value": value.json})
 
 
 def describe_failure(error: BaseException) -> str:

@@ -41,7 +41,7 @@ class ZarrType:
     details: dict[str, JSON] = field(default_factory=dict)
     """What the Zarr type does not say of the HDF5 type: names of an enumeration, members, padding of text."""
     attributes: dict[str, JSON] = field(default_factory=dict)
-    """Attributes of conventions (``_DTYPE``, ``flag_values``), unless the source has one of that name."""
+    """Attributes of conventions (``flag_values``), unless the source has one of that name."""
     element_shape: tuple[int, ...] = ()
     """Dimensions of the HDF5 array type, which follow the dataset's own."""
     values: ZarrType | None = None
@@ -152,7 +152,6 @@ def _translate_pointer(tid: h5t.TypeID, zarr_format: int) -> ZarrType:
             dtype=STRING,
             reason=f"{'object' if to_object else 'region'} references are stored as addresses",
             details={"type": json},
-            attributes={"_DTYPE": "object_reference"} if to_object else {},
         )
     base = tid.get_super()
     if base.get_class() in (h5t.VLEN, h5t.ARRAY):

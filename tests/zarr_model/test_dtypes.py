@@ -315,7 +315,7 @@ def test_object_references_become_paths_and_null_the_empty_string(zarr_format: F
         dataset = file.create_dataset("d", (4,), h5py.ref_dtype, chunks=(3,))
         dataset[:2] = [target.ref, file.ref]
         zarr_type, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
-        assert zarr_type.attributes == {"_DTYPE": "object_reference"}
+        assert zarr_type.attributes == {}
         assert fill.json == ""
         assert cast("Array", array[...]).tolist() == ["/g/é", "/", "", ""]
 
