@@ -151,7 +151,7 @@ def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode,
         chain=chain,
         fill=dataset_scan.fill,
         attributes=dataset_scan.attributes,
-        dimension_names=dataset_scan.dimension_names,
+        dimension_names=dataset_scan.dimension_names or name_by_length(shape),
     )
     return node, reasons
 

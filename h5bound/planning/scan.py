@@ -22,7 +22,7 @@ from h5bound.planning.scan_log import ScanLog
 from h5bound.planning.scan_references import log_references, note_absent, place_links, resolve_values
 from h5bound.planning.selection import parent_of
 from h5bound.reports.text import plural
-from h5bound.zarr_model.dimension_names import measure_dimensions, name_by_length, name_dimensions
+from h5bound.zarr_model.dimension_names import Surroundings, measure_dimensions, name_by_length, name_dimensions
 from h5bound.zarr_model.hdmf import is_hdmf
 from h5bound.zarr_model.node_names import NameLimits
 
@@ -245,12 +245,12 @@ def name_axes(groups: Iterable[GroupScan], datasets: Sequence[DatasetScan], log:
             by_group.setdefault(parent_of(dataset.record.path), {})[name] = dataset.dimensions
     lengths = measure_dimensions([dims for siblings in by_group.values() for dims in siblings.values()])
     names: dict[str, tuple[str, ...]] = {}
-    phony = {"/": 0}  # number of the next phony dimension, by group
+    around: dict[str, Surroundings] = {}
     for group in groups:
         siblings = by_group.get(group.path, {})
         ordered = {name: siblings[name] for name in (*group.order, *siblings) if name in siblings}
-        axes = name_dimensions(ordered, phony.get(parent_of(group.path), 0), lengths=lengths)
-        phony[group.path] = axes.next_phony
+        axes = name_dimensions(ordered, around.get(parent_of(group.path), Surroundings()), lengths=lengths)
+        around[group.path] = axes.below
         path = group.path.rstrip("/")
         names |= {f"{path}/{name}": value for name, value in axes.names.items()}
         for name, text in axes.notes.items():
@@ -290,4 +290,5 @@ def extend_names(
     scales = dims.scales or (None,) * len(names)
     group = parent_of(dataset.record.path).rstrip("/")
     paths = [scale or f"{group}/{name}" for scale, name in zip(scales, names, strict=True)]
-    return name_by_length(dataset.shape, [nodes.get(path, name) for path, name in zip(paths, names, strict=True)])
+    pairs = zip(paths, names, strict=True)  # a shorter axis has another name than its scale
+    return name_by_length(dataset.shape, [nodes.get(p, name) if p.endswith(f"/{name}") else name for p, name in pairs])

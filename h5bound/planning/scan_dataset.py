@@ -86,7 +86,7 @@ class DatasetScan:
     """Attributes in the store."""
     dimensions: Dimensions | None = None
     """Its dimension scales."""
-    dimension_names: tuple[str | None, ...] | None = None
+    dimension_names: tuple[str, ...] | None = None
     """Names of the axes; None until all datasets are read."""
     sequence_ends: NDArray[np.int64] | None = None
     """Of sequences: where each one ends in `values`, in C order of the dataset."""

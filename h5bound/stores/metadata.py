@@ -92,11 +92,9 @@ def describe_array(array: zarr.Array[Any], node: ArrayNode) -> Document:
     attributes = dict(node.attributes)
     if array.metadata.zarr_format == 2:
         documents[".zarray"]["fill_value"] = node.fill.json
-        names = {} if node.dimension_names is None else {"_ARRAY_DIMENSIONS": list(node.dimension_names)}
-        return documents | {".zattrs": attributes | names}
+        return documents | {".zattrs": attributes | {"_ARRAY_DIMENSIONS": list(node.dimension_names)}}
     documents["zarr.json"] |= {"fill_value": node.fill.json, "attributes": attributes}
-    if node.dimension_names is not None:
-        documents["zarr.json"]["dimension_names"] = list(node.dimension_names)
+    documents["zarr.json"]["dimension_names"] = list(node.dimension_names)
     return documents
 
 

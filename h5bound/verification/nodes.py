@@ -93,7 +93,7 @@ def compare_array(plan: ArrayPlan, dataset_scan: DatasetScan, actual: StoreNode)
     node, array, path = plan.node, actual.array, plan.path
     assert array is not None
     if plan.strategy in ("sequences", "planned"):
-        planned = {"_ARRAY_DIMENSIONS": [*(node.dimension_names or ())]} if array.metadata.zarr_format == 2 else {}
+        planned = {"_ARRAY_DIMENSIONS": list(node.dimension_names)} if array.metadata.zarr_format == 2 else {}
         for name in list_differing_parts(actual.attributes, planned):
             yield Difference(path, f"added to {actual.path}, or another value there", name)
     if array.shape != node.shape:

@@ -61,7 +61,7 @@ class ArrayNode:
     chain: CodecChain
     fill: FillValue
     attributes: Mapping[str, Any]
-    dimension_names: tuple[str | None, ...] | None
+    dimension_names: tuple[str, ...]
 
     @property
     def write_shape(self) -> Shape:

@@ -7,7 +7,7 @@ and names that fit together in a group.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,18 +24,32 @@ class GroupNames:
     """Names by the dataset's link name, without netCDF dimensions that have no variable."""
     notes: dict[str, str]
     """Dimensions with other names than netCDF's readers have for them, by link name."""
-    next_phony: int
-    """Number of the next phony dimension, for the groups below."""
+    below: Surroundings
+    """What the groups below need to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the names of a group depend on outside of it."""
+
+    next_phony: int = 0
+    """Number of the next phony dimension."""
+    scales: Mapping[str, int] = field(default_factory=dict)
+    """Lengths of the scales of the groups above, by name."""
 
 
 def name_dimensions(
-    group: Mapping[str, Dimensions], start: int = 0, *, lengths: Mapping[str, int] | None = None
+    group: Mapping[str, Dimensions],
+    around: Surroundings = Surroundings(),
+    *,
+    lengths: Mapping[str, int] | None = None,
 ) -> GroupNames:
     """Return names for the dimensions of all datasets of one group, given by link name in the order of the file.
 
     A dimension without a scale has its label as name. If no dimension of a dataset has either, each has the name of a
-    scale of the group with the same length, or if there is none, ``phony_dim_N`` with N from `start` on; two of one
-    length in one dataset are two dimensions (as in h5netcdf).
+    scale of the group with the same length, or if there is none, ``phony_dim_N`` with N from `around` on; two of one
+    length in one dataset are two dimensions. A dataset of one dimension that is called like a scale of a group above,
+    and is as long, has that dimension (all as in h5netcdf).
 
     xarray refuses a group where one name has two lengths. HDF5 allows that, and netCDF writes it for a variable that
     was not filled along an unlimited dimension: the shorter ones are renamed to ``name_LENGTH``. `lengths` are
@@ -49,7 +63,7 @@ def name_dimensions(
     {'a': ('x', 'length_4')}
     """
     lengths = measure_dimensions(group.values()) if lengths is None else lengths
-    assigned, next_phony = _assign_names(group, start, lengths)
+    assigned, next_phony = _assign_names(group, around, lengths)
     names: dict[str, tuple[str, ...]] = {}
     notes: dict[str, list[str]] = {}
     for name, dims in group.items():
@@ -62,7 +76,9 @@ def name_dimensions(
         short = [old for old, new in zip(names[name], renamed, strict=True) if old != new]
         notes.setdefault(name, []).append(f"shorter than its dimension {', '.join(short)}: renamed to {renamed}")
         names[name] = renamed
-    return GroupNames(names, {name: "; ".join(texts) for name, texts in notes.items()}, next_phony)
+    scales = {name: dims.shape[0] for name, dims in group.items() if dims.scale and dims.shape}
+    below = Surroundings(next_phony, {**around.scales, **scales})
+    return GroupNames(names, {name: "; ".join(texts) for name, texts in notes.items()}, below)
 
 
 def _known_names(dims: Dimensions) -> tuple[tuple[str | None, ...], list[str]]:
@@ -122,7 +138,7 @@ def _rename_short(
 
 
 def _assign_names(
-    group: Mapping[str, Dimensions], start: int, lengths: Mapping[str, int]
+    group: Mapping[str, Dimensions], around: Surroundings, lengths: Mapping[str, int]
 ) -> tuple[dict[str, tuple[str, ...]], int]:
     """Return names for all dimensions of datasets without any scale, and the next N."""
     candidates: dict[int, list[str]] = {}
@@ -133,7 +149,7 @@ def _assign_names(
             candidates.setdefault(length, []).append(name)
             fixed[length] += 0 if dims.unlimited else 1
     unnamed = {n: d for n, d in group.items() if not d.scale and d.shape and not any(d.names)}
-    needed: Counter[int] = Counter()
+    start, needed = around.next_phony, Counter[int]()
     for dims in unnamed.values():
         needed |= Counter(dims.shape)
     for length, count in needed.items():
@@ -144,4 +160,6 @@ def _assign_names(
     for name, dims in unnamed.items():
         unused = {length: iter(candidates[length]) for length in dims.shape}
         names[name] = tuple(next(unused[length]) for length in dims.shape)
+        if dims.shape == (around.scales.get(name),):
+            names[name] = (name,)
     return names, start

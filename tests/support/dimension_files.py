@@ -94,7 +94,7 @@ def write_anonymous(path: Path) -> None:
 
 
 def write_scales_of_one_length(path: Path) -> None:
-    """Write unnamed dimensions of the lengths of scales, in the order of creation."""
+    """Write unnamed dimensions of the lengths of scales, in the order of creation, also below the scales."""
     with h5py.File(path, "w", track_order=True) as file:
         for name in ("t", "s"):
             file[name] = np.arange(3.0)
@@ -102,6 +102,7 @@ def write_scales_of_one_length(path: Path) -> None:
         file.create_dataset("u", (2,), "f4", maxshape=(None,)).make_scale("u")
         file["v"] = np.zeros((3, 3, 3))
         file["w"] = np.zeros((3, 5))
+        file["g/t"] = np.zeros(3)  # as the scale above is called
 
 
 def write_several_scales(path: Path) -> None:
