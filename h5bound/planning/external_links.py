@@ -45,6 +45,17 @@ if TYPE_CHECKING:
     from h5bound.planning.options import Settings
     from h5bound.planning.scan_log import ScanLog
 
+NOTHING = "kept as a link: it leads to nothing"
+CIRCLE = "kept as a link: it leads to a group that it is in"
+NO_NODE = "kept as a link: it leads to no array or group"
+IN_HDMF = (
+    "kept as a link in _LINKS, where hdmf-zarr finds it; links='copy' writes a copy, which hdmf-zarr does not read"
+)
+
+COPIES_IN_HDMF = (
+    "hdmf-zarr opens no store of NWB with copies in place of links; links='keep' keeps links, which it follows"
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Origin:
@@ -109,7 +120,12 @@ def read_origin(source: H5Source, file: h5py.File, settings: Settings, limits: L
     log.skipped += skipped
     log.paths += list_all_paths(hierarchy)
     addresses = Addresses(selection.addresses, complete=True)
-    return Origin(source=source, hierarchy=selection, addresses=addresses, netcdf=is_netcdf(file, hierarchy.datasets))
+    return Origin(
+        source=source,
+        hierarchy=selection,
+        addresses=addresses,
+        netcdf=is_netcdf(file, hierarchy.datasets),
+    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -120,6 +136,8 @@ class LinkResolver:
     limits: Limits
     allowed: Sequence[Path]
     """Real paths of directories whose files may be opened."""
+    hdmf: bool
+    """Whether HDMF wrote the source: hdmf-zarr finds its links, and does not read copies in their place."""
     log: ScanLog
     origins: list[Origin] = field(default_factory=list)
     """The source, then the targets of external links."""
@@ -147,6 +165,8 @@ class LinkResolver:
         hierarchy = origin.hierarchy
         self.origins.append(origin)
         self.groups.update(hierarchy.groups)
+        if self.hdmf and hierarchy.copied:
+            self.log.note(origin.path, COPIES_IN_HDMF)
         for address, path in addresses.items():
             self.paths.setdefault((origin.source.path, address), path)
         records = (hierarchy.groups, hierarchy.datasets, hierarchy.links, hierarchy.committed_types, hierarchy.problems)
@@ -162,9 +182,11 @@ class LinkResolver:
             self.resolve_soft(origin, link)
         else:
             target = link.target or link.to
-            copied = "a group that it is in" if target in self.groups else "no array or group"
-            why = copied if self.settings.links == "copy" else ""
-            self.links.append(Link(path=link.path, kind=link.kind, to=move_text(origin, link), target=target, why=why))
+            found = CIRCLE if target in self.groups else NO_NODE
+            note = found if self.settings.links == "copy" else IN_HDMF if self.hdmf else ""
+            self.links.append(
+                Link(path=link.path, kind=link.kind, to=move_text(origin, link), target=target, note=note)
+            )
 
     def resolve_soft(self, origin: Origin, link: LinkRecord) -> None:
         """Resolve a soft link to nothing in its origin: its path may lead out of what is converted, or of the file."""
@@ -183,7 +205,7 @@ class LinkResolver:
             self.resolve_external(origin, link, further)
         else:
             self.links.append(
-                Link(path=link.path, kind="soft", to=move_text(origin, link), why="" if further else "nothing")
+                Link(path=link.path, kind="soft", to=move_text(origin, link), note="" if further else NOTHING)
             )
 
     def resolve_external(self, origin: Origin, link: LinkRecord, to: tuple[str, str]) -> None:
@@ -239,8 +261,8 @@ class LinkResolver:
         is_circle = known_path in ("/", *above) or any(self.roots.get(group) == key for group in above)
         copy = self.settings.links == "copy"
         if known_path is not None and (is_circle or not copy):
-            why = "a group that it is in" if copy else ""
-            self.links.append(Link(path=link.path, kind="external", to=known_path, target=known_path, why=why))
+            note = CIRCLE if copy else ""
+            self.links.append(Link(path=link.path, kind="external", to=known_path, target=known_path, note=note))
             return ""
         self.log.note(link.path, f"{link.kind} link to {link.to}: its target is converted in its place")
         inside = f"/{path.strip('/')}"

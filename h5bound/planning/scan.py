@@ -114,7 +114,7 @@ def scan_source(
     Raise UnsafeSourceError if they exceed one of the limits.
     """
     log = ScanLog()
-    resolver = LinkResolver(settings=settings, limits=limits, allowed=allowed, log=log)
+    resolver = LinkResolver(settings=settings, limits=limits, allowed=allowed, hdmf=is_hdmf(opened.file), log=log)
     resolver.resolve(read_origin(source, opened.file, settings=settings, limits=limits, log=log))
     origins = resolver.origins
     check_chunk_count(origins, limits)
@@ -133,7 +133,7 @@ def scan_source(
                 targets=targets,
                 resolve=ReferencePaths(file.file, origin.addresses),
                 log=log,
-                hdmf=is_hdmf(opened.file),
+                hdmf=resolver.hdmf,
             )
             origin.source.make_exclusive_for(record.dtype for record in origin.hierarchy.datasets)
             datasets += scan_datasets(context)

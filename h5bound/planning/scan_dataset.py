@@ -257,7 +257,7 @@ def note_name(context: ScanContext, path: str) -> None:
     target = context.targets[path]
     link = context.origin.hierarchy.copied.get(path)
     if link is not None:
-        context.log.note(path, "a copy of it is written in place of the link", "copy", to=link.target or link.to)
+        context.log.note(path, "a copy in place of the link", "copy", to=link.target or link.to)
         context.log.add_details(path, {"link": {"kind": link.kind, "path": text_to_json(link.to)}})
     if path.rpartition("/")[2] != target.rpartition("/")[2]:
         portable = context.settings.names == "portable"

@@ -21,7 +21,7 @@ REPORT_VERSION = 1
 Strategy = Literal["copied", "decoded", "mixed", "metadata"]
 """copied: as stored. mixed: some of them re-encoded. metadata: no chunks were stored."""
 
-KEPT = "kept as a link, which most readers of Zarr do not see"
+KEPT = "kept as a link, which few readers see"
 
 
 @cache
@@ -148,8 +148,8 @@ class Link:
     """external: the file; None if what it leads to is in the store. In the JSON only if there is one."""
     target: str | None = None
     """Path in the source of what it leads to; None if it leads to nothing in the source. Not in the JSON."""
-    why: str = ""
-    """Why it is a link though it may be asked for as a copy. Not in the JSON."""
+    note: str = ""
+    """What is to say of it; empty for what holds for most links. Not in the JSON."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object."""
@@ -158,8 +158,7 @@ class Link:
 
     def to_fact(self) -> Fact:
         """Return what the text forms say."""
-        reason = f"it leads to {self.why}, and is {KEPT}" if self.why else advise(KEPT, "link")
-        return Fact.of(f"{self.kind} link", f"{self.path}{ARROW}{self.to}", reason)
+        return Fact.of(f"{self.kind} link", f"{self.path}{ARROW}{self.to}", self.note or advise(KEPT, "link"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class Form:
 
 
 FORMS: Mapping[Kind, Form] = {
-    "link": Form("link", "links='copy' writes what it leads to in its place"),
+    "link": Form("link", "links='copy' writes a copy in its place"),
     "copy": Form("copied link", "links='keep' keeps it as a link"),
     "external_link": Form("external link"),
     "renamed": Form("renamed node"),
