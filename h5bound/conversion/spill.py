@@ -28,7 +28,7 @@ import numpy as np
 from h5bound.buffers import bytes_of, new_block
 from h5bound.chunk_grid import count_chunks, region_of
 from h5bound.conversion.transfer import TRANSFER, check_target, write_unit
-from h5bound.errors import OptionError, TargetError
+from h5bound.errors import OptionError, TargetError, naming
 from h5bound.execution.work import Stages, UnitResult, Work, list_problems
 from h5bound.planning.source_values import ReadResult, cut_block, read_or_explain, read_region
 from h5bound.planning.spill_layout import number_chunk
@@ -109,8 +109,10 @@ def spill_folder(target: Target, temporary: Path | None) -> Iterator[Path]:
         for left in place.glob(f"{prefix}*"):
             if (left / LOCK).exists() and not is_locked(left / LOCK):  # of a conversion that was killed
                 shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
-        lock = LockedFile(folder / LOCK, target.url)
+        subject = f"{place}: no temporary files can be made there; name another directory with temporary="
+        with naming(subject, OSError, raising=TargetError):
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place))
+            lock = LockedFile(folder / LOCK, target.url)
     try:
         yield folder
     finally:
@@ -127,13 +129,20 @@ def read_cell(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
 
 
 def write_cell(job: Job, unit: Unit, result: ReadResult) -> UnitResult:
-    """Write the file of a cell under a name of its own, and rename it: a task may run twice."""
+    """Write the file of a cell under a name of its own, and rename it: a task may run twice.
+
+    Raise TargetError if it cannot be written.
+    """
     if result.problem:
         return UnitResult(unit.array, problem=result.problem, unreadable=True)
     layout, folder, coords = get_layout(job), get_folder(job), unit.chunk_coords[0].tolist()
     block = np.asarray(result.parts, job.node.dtype)
     path = folder / f"{uuid4().hex}{PARTIAL_SUFFIX}"
-    with path.open("xb", buffering=WRITE_NBYTES) as file:
+    subject = (
+        f"{folder.parent}: the temporary files of {job.path} cannot be written; name a directory that has room for all "
+        "its values with temporary=, or pass a larger window"
+    )
+    with naming(subject, OSError, raising=TargetError), path.open("xb", buffering=WRITE_NBYTES) as file:
         written = 0
         for piece in layout.cut_cell(coords):
             elements = bytes_of(np.ascontiguousarray(block[piece.inside]))

@@ -6,6 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ import zarr
 
 from h5bound import convert, verify
 from h5bound.codecs.filters import Decoder
-from h5bound.errors import OptionError, TargetError
+from h5bound.errors import CorruptChunkError, OptionError, TargetError
 from tests.support.http_server import serve
 
 SHAPE = (8, 256, 256)
@@ -257,6 +259,51 @@ def test_a_spill_that_is_deleted_ends_the_conversion(tmp_path: Path) -> None:
         convert_in_two_passes(tmp_path / "a.h5", tmp_path / "a.zarr", temporary=tmp_path / "temporary", progress=delete)
     with pytest.raises(OptionError, match="no such directory"):
         convert_in_two_passes(tmp_path / "a.h5", tmp_path / "b.zarr", temporary=tmp_path / "nowhere")
+
+
+def test_a_full_disk_is_named_with_what_to_do(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource")
+    write(tmp_path / "a.h5", chunks=STORED, compression="gzip")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
+    try:
+        with pytest.raises(TargetError, match="temporary files of /x cannot be written; name a directory") as caught:
+            convert_in_two_passes(tmp_path / "a.h5", tmp_path / "a.zarr")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "resume=True" in caught.value.__notes__[0]
+    assert list(list_files(tmp_path / "a.zarr")) == ["h5bound-unfinished.json"]
+    convert_in_two_passes(tmp_path / "a.h5", tmp_path / "a.zarr", resume=True)
+    np.testing.assert_array_equal(read(tmp_path / "a.zarr"), VALUES)
+
+
+def test_conversions_share_a_temporary_directory(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", chunks=STORED, compression="gzip")
+    (tmp_path / "temporary").mkdir()
+    stores = [zarr.storage.MemoryStore() for _ in range(3)]
+    convert_here = partial(convert_in_two_passes, tmp_path / "a.h5", temporary=tmp_path / "temporary", overwrite=True)
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(convert_here, stores * 2))
+    for store in stores:
+        np.testing.assert_array_equal(read(store), VALUES)
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
+def test_a_damaged_chunk_ends_the_first_pass_or_is_reported(tmp_path: Path) -> None:
+    source = tmp_path / "a.h5"
+    write(source, chunks=STORED, compression="gzip")
+    with h5py.File(source) as file:
+        place = file["x"].id.get_chunk_info(4).byte_offset
+    data = bytearray(source.read_bytes())
+    data[place + 8 : place + 64] = bytes(56)
+    source.write_bytes(data)
+    with pytest.raises(CorruptChunkError, match=r"'/x' of .*: chunk at \(4, 0, 0\)"):
+        convert_in_two_passes(source, tmp_path / "a.zarr")
+    report = convert_in_two_passes(source, tmp_path / "b.zarr", on_unsupported="skip", verify=True)
+    assert [item.path for item in report.skipped] == ["/x"]
+    assert report.verification.equal
+    for target in ("a.zarr", "b.zarr"):
+        assert [path for path in (tmp_path / target).rglob("*") if path.name.endswith("partial")] == []
 
 
 def fail(_done: int, _total: int) -> None:
