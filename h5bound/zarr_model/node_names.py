@@ -92,12 +92,10 @@ def escape(name: str | bytes, limits: NameLimits = PORTABLE) -> str:
     return _shorten(escaped, text, limits.longest)
 
 
-def escape_siblings(
-    names: Iterable[str], limits: NameLimits = PORTABLE, *, taken: Iterable[str] = ()
-) -> dict[str, str]:
+def escape_siblings(names: Iterable[str], limits: NameLimits = PORTABLE) -> dict[str, str]:
     """Return the node name of each name of one group; they differ for a target with these limits.
 
-    None is one of those `taken`. If the target folds several names into one, one of them keeps its ordinary node name
+    If the target folds several names into one, one of them keeps its ordinary node name
     (the one without capitals, or else the first in byte order), and the others have their capitals escaped. The order
     of `names` does not matter, but they must be all names of the group.
 
@@ -108,7 +106,7 @@ def escape_siblings(
     """
     node_names = {name: escape(name, limits) for name in names}
     fold: Callable[[str], str] = _fold if limits.folds else str
-    used = set(map(fold, taken))
+    used: set[str] = set()
 
     def rank(name: str) -> tuple[bool, bool, bytes]:
         node_name = node_names[name]
