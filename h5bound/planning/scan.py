@@ -289,6 +289,8 @@ def extend_names(
         return None
     scales = dims.scales or (None,) * len(names)
     group = parent_of(dataset.record.path).rstrip("/")
-    paths = [scale or f"{group}/{name}" for scale, name in zip(scales, names, strict=True)]
-    pairs = zip(paths, names, strict=True)  # a shorter axis has another name than its scale
-    return name_by_length(dataset.shape, [nodes.get(p, name) if p.endswith(f"/{name}") else name for p, name in pairs])
+    triples = zip(names, dims.names, scales, strict=True)  # a shorter axis has another name than its scale
+    found = [
+        nodes.get(scale or f"{group}/{name}", name) if own in (None, name) else name for name, own, scale in triples
+    ]
+    return name_by_length(dataset.shape, found)
