@@ -283,7 +283,8 @@ def test_conversions_share_a_temporary_directory(tmp_path: Path) -> None:
     stores = [zarr.storage.MemoryStore() for _ in range(3)]
     convert_here = partial(convert_in_two_passes, tmp_path / "a.h5", temporary=tmp_path / "temporary", overwrite=True)
     with ThreadPoolExecutor(3) as pool:
-        list(pool.map(convert_here, stores * 2))
+        for _ in range(2):
+            list(pool.map(convert_here, stores))
     for store in stores:
         np.testing.assert_array_equal(read(store), VALUES)
     assert list((tmp_path / "temporary").iterdir()) == []
