@@ -22,7 +22,7 @@ from h5bound.planning.scan_log import ScanLog
 from h5bound.planning.scan_references import log_references, note_absent, place_links, resolve_values
 from h5bound.planning.selection import parent_of
 from h5bound.reports.text import plural
-from h5bound.zarr_model.dimension_names import Surroundings, measure_dimensions, name_by_length, name_dimensions
+from h5bound.zarr_model.dimension_names import FileDimensions, Surroundings, name_by_length, name_dimensions
 from h5bound.zarr_model.hdmf import is_hdmf
 from h5bound.zarr_model.node_names import NameLimits
 
@@ -243,13 +243,13 @@ def name_axes(groups: Iterable[GroupScan], datasets: Sequence[DatasetScan], log:
         if dataset.dimensions is not None:
             name = dataset.record.path.rpartition("/")[2]
             by_group.setdefault(parent_of(dataset.record.path), {})[name] = dataset.dimensions
-    lengths = measure_dimensions([dims for siblings in by_group.values() for dims in siblings.values()])
+    file = FileDimensions.of([dims for siblings in by_group.values() for dims in siblings.values()])
     names: dict[str, tuple[str, ...]] = {}
     around: dict[str, Surroundings] = {}
     for group in groups:
         siblings = by_group.get(group.path, {})
         ordered = {name: siblings[name] for name in (*group.order, *siblings) if name in siblings}
-        axes = name_dimensions(ordered, around.get(parent_of(group.path), Surroundings()), lengths=lengths)
+        axes = name_dimensions(ordered, around.get(parent_of(group.path), Surroundings()), file=file)
         around[group.path] = axes.below
         path = group.path.rstrip("/")
         names |= {f"{path}/{name}": value for name, value in axes.names.items()}

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from h5bound.hdf5.dimension_scales import Dimensions
 
@@ -29,20 +30,42 @@ class GroupNames:
 
 
 @dataclass(frozen=True, slots=True)
+class FileDimensions:
+    """The dimensions of a whole file that have scales."""
+
+    unlimited: Mapping[str, int]
+    """Length of each unlimited dimension by the path of its scale: that of its longest dataset, as netCDF has it."""
+    by_name: Mapping[str, AbstractSet[int]]
+    """All lengths of the dimensions of one name."""
+
+    @classmethod
+    def of(cls, datasets: Collection[Dimensions]) -> FileDimensions:
+        """Return those of some datasets."""
+        unlimited = {dims.scales[0]: 0 for dims in datasets if dims.scale and dims.unlimited and dims.scales}
+        by_name: dict[str, set[int]] = {}
+        for dims in datasets:
+            for name, path, length in zip(dims.names, dims.scales, dims.shape, strict=bool(dims.scales)):
+                if path in unlimited:
+                    unlimited[path] = max(length, unlimited[path])
+                if name is not None:
+                    by_name.setdefault(name, set()).add(length)
+        return cls({path: length for path, length in unlimited.items() if path is not None}, by_name)
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the names of a group depend on outside of it."""
+    """What the names of a group depend on in the groups above."""
 
     next_phony: int = 0
     """Number of the next phony dimension."""
     scales: Mapping[str, int] = field(default_factory=dict)
-    """Lengths of the scales of the groups above, by name."""
+    """Lengths of their scales, by name."""
+    labels: Mapping[str, int] = field(default_factory=dict)
+    """Lengths of their dimensions that have labels as names."""
 
 
 def name_dimensions(
-    group: Mapping[str, Dimensions],
-    around: Surroundings = Surroundings(),
-    *,
-    lengths: Mapping[str, int] | None = None,
+    group: Mapping[str, Dimensions], around: Surroundings = Surroundings(), *, file: FileDimensions | None = None
 ) -> GroupNames:
     """Return names for the dimensions of all datasets of one group, given by link name in the order of the file.
 
@@ -52,8 +75,9 @@ def name_dimensions(
     and is as long, has that dimension (all as in h5netcdf).
 
     xarray refuses a group where one name has two lengths. HDF5 allows that, and netCDF writes it for a variable that
-    was not filled along an unlimited dimension: the shorter ones are renamed to ``name_LENGTH``. `lengths` are
-    those of :func:`measure_dimensions`, for all groups of the file.
+    was not filled along an unlimited dimension: the shorter ones are renamed to ``name_LENGTH``. So are labels that
+    would have another length in a group above or below, since xarray refuses such a tree. `file` has the dimensions of
+    all groups; None if there is one group.
 
     >>> from h5bound.hdf5.dimension_scales import Dimensions
     >>> unnamed = Dimensions(names=(None, None), shape=(3, 3))
@@ -62,41 +86,47 @@ def name_dimensions(
     >>> name_dimensions({"a": Dimensions(names=("x", None), shape=(3, 4))}).names
     {'a': ('x', 'length_4')}
     """
-    lengths = measure_dimensions(group.values()) if lengths is None else lengths
-    assigned, next_phony = _assign_names(group, around, lengths)
+    file = file or FileDimensions.of(group.values())
+    assigned, next_phony = _assign_names(group, around, file)
+    variables = {name: dims for name, dims in group.items() if not dims.bare}
+    labels = {name: _choose_labels(dims, around, file) for name, dims in variables.items()}
     names: dict[str, tuple[str, ...]] = {}
-    notes: dict[str, list[str]] = {}
-    for name, dims in group.items():
-        if not dims.bare:
-            known, labels = _known_names(dims)
-            names[name] = name_by_length(dims.shape, known if any(known) else assigned.get(name, ()))
-            if labels:
-                notes[name] = [f"the labels {', '.join(labels)} are names of dimensions, which h5netcdf does not know"]
-    for name, renamed in _rename_short(group, names, lengths).items():
-        short = [old for old, new in zip(names[name], renamed, strict=True) if old != new]
-        notes.setdefault(name, []).append(f"shorter than its dimension {', '.join(short)}: renamed to {renamed}")
-        names[name] = renamed
+    for name, dims in variables.items():
+        known = tuple(own or label for own, label in zip(dims.names, labels[name], strict=True))
+        names[name] = name_by_length(dims.shape, known if any(known) else assigned.get(name, ()))
+    final = _rename_short(variables, names, file)
     scales = {name: dims.shape[0] for name, dims in group.items() if dims.scale and dims.shape}
-    below = Surroundings(next_phony, {**around.scales, **scales})
-    return GroupNames(names, {name: "; ".join(texts) for name, texts in notes.items()}, below)
+    labelled = {
+        axis[0]: axis[1]
+        for name, dims in variables.items()
+        for axis in zip(final[name], dims.shape, labels[name], strict=True)
+        if axis[2]
+    }
+    below = Surroundings(next_phony, {**around.scales, **scales}, {**around.labels, **labelled})
+    notes = {name: _describe(names[name], final[name], labels[name]) for name in variables}
+    return GroupNames(final, {name: text for name, text in notes.items() if text}, below)
 
 
-def _known_names(dims: Dimensions) -> tuple[tuple[str | None, ...], list[str]]:
-    """Return the names of the dimensions of a dataset by its scales and labels, and which of the labels are names."""
+def _describe(names: tuple[str, ...], final: tuple[str, ...], labels: tuple[str | None, ...]) -> str:
+    """Return in what the dimensions of a dataset differ from those that netCDF's readers see; "" if in nothing."""
+    texts = []
+    if any(labels):
+        texts.append(f"its dimensions are called by their labels, {', '.join(filter(None, labels))}; h5netcdf has none")
+    if names != final:
+        short = [old for old, new in zip(names, final, strict=True) if old != new]
+        texts.append(f"shorter than its dimension {', '.join(short)}: renamed to {final}")
+    return "; ".join(texts)
+
+
+def _choose_labels(dims: Dimensions, around: Surroundings, file: FileDimensions) -> tuple[str | None, ...]:
+    """Return the names that the labels of a dataset give to those of its dimensions that have no scale."""
     if not dims.labels:
-        return dims.names, []
-    pairs = list(zip(dims.names, dims.labels, strict=True))
-    return tuple(name or label for name, label in pairs), [label for name, label in pairs if not name and label]
-
-
-def measure_dimensions(datasets: Collection[Dimensions]) -> dict[str, int]:
-    """Return the length of each unlimited dimension by the path of its scale: that of its longest dataset."""
-    lengths = {dims.scales[0]: 0 for dims in datasets if dims.scale and dims.unlimited and dims.scales}
-    for dims in datasets:
-        for path, length in zip(dims.scales, dims.shape, strict=bool(dims.scales)):
-            if path in lengths:
-                lengths[path] = max(length, lengths[path])
-    return {path: length for path, length in lengths.items() if path is not None}
+        return (None,) * len(dims.names)
+    chosen: list[str | None] = []
+    for name, label, length in zip(dims.names, dims.labels, dims.shape, strict=True):
+        others = {*file.by_name.get(label or "", ()), around.labels.get(label or "", length)}
+        chosen.append(None if name or not label else label if others <= {length} else f"{label}_{length}")
+    return tuple(chosen)
 
 
 def name_by_length(shape: Sequence[int], names: Sequence[str | None] = ()) -> tuple[str, ...]:
@@ -118,34 +148,34 @@ def name_by_length(shape: Sequence[int], names: Sequence[str | None] = ()) -> tu
 
 
 def _rename_short(
-    group: Mapping[str, Dimensions], names: Mapping[str, tuple[str, ...]], lengths: Mapping[str, int]
+    group: Mapping[str, Dimensions], names: Mapping[str, tuple[str, ...]], file: FileDimensions
 ) -> dict[str, tuple[str, ...]]:
-    """Return new names of the datasets with an axis that is shorter than its dimension."""
-    current, renamed = dict(names), True
-    while renamed:
+    """Return the names with new ones for each axis that is shorter than its dimension."""
+    current = dict(names)
+    while True:
         longest: dict[str, int] = {}
         for name, dimensions in current.items():
             dims = group[name]
             for axis, (dimension, length) in enumerate(zip(dimensions, dims.shape, strict=True)):
                 path = dims.scales[axis] if dims.scales and dimension == dims.names[axis] else None
-                longest[dimension] = max(length, longest.get(dimension, 0), lengths.get(path or "", 0))
+                longest[dimension] = max(length, longest.get(dimension, 0), file.unlimited.get(path or "", 0))
         before = dict(current)
         for name, dimensions in before.items():
             pairs = zip(dimensions, group[name].shape, strict=True)
             current[name] = tuple(d if length == longest[d] else f"{d}_{length}" for d, length in pairs)
-        renamed = current != before
-    return {name: dimensions for name, dimensions in current.items() if dimensions != names[name]}
+        if current == before:
+            return current
 
 
 def _assign_names(
-    group: Mapping[str, Dimensions], around: Surroundings, lengths: Mapping[str, int]
+    group: Mapping[str, Dimensions], around: Surroundings, file: FileDimensions
 ) -> tuple[dict[str, tuple[str, ...]], int]:
     """Return names for all dimensions of datasets without any scale, and the next N."""
     candidates: dict[int, list[str]] = {}
     fixed: Counter[int] = Counter()
     for name, dims in group.items():
         if dims.scale and dims.shape:
-            length = max(dims.shape[0], lengths.get(dims.scales[0] or "", 0) if dims.scales else 0)
+            length = max(dims.shape[0], file.unlimited.get(dims.scales[0] or "", 0) if dims.scales else 0)
             candidates.setdefault(length, []).append(name)
             fixed[length] += 0 if dims.unlimited else 1
     unnamed = {n: d for n, d in group.items() if not d.scale and d.shape and not any(d.names)}

@@ -138,12 +138,19 @@ def test_labels_are_names_where_no_scale_is_one(zarr_format: Literal[2, 3], tmp_
         file["scaled"].dims[0].label = "not this"
         file["scaled"].dims[0].attach_scale(_make_scale(file, "s", 3))
         file["plain"] = np.zeros(4)
+        for path, length in (("g/profile", 4), ("g/other", 5), ("s_below/s", 7)):
+            file[path] = np.zeros(length)
+            file[path].dims[0].label = "s" if path == "s_below/s" else "y"
     report = convert(source, target, zarr_format=zarr_format, verify=True)
-    assert {note.path for note in report.notes if "label" in note.note} == {"/image", "/profile"}
+    assert {note.path for note in report.notes if "label" in note.note} >= {"/image", "/profile", "/g/other"}
     assert list_store(target) == {
         "/image": ("y", "x", "length_6"),
         "/profile": ("y_3",),
         "/scaled": ("s", "length_2"),
         "/s": ("s",),
         "/plain": ("phony_dim_0",),
+        "/g/profile": ("y",),
+        "/g/other": ("y_5",),
+        "/s_below/s": ("s_7",),
     }
+    xr.open_datatree(target, engine="zarr").close()
