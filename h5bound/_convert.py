@@ -81,6 +81,7 @@ class Options(TypedDict, total=False):
     zarr_format: Literal[2, 3]
     codecs: CodecLike | Sequence[CodecLike]
     nan: Literal["literal", "text"]
+    compounds: Literal["struct", "columns"]
     chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
     shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None
     names: Literal["exact", "portable"]
@@ -124,6 +125,7 @@ def convert(
     zarr_format: Literal[2, 3] = 3,
     codecs: CodecLike | Sequence[CodecLike] = "keep",
     nan: Literal["literal", "text"] = "literal",
+    compounds: Literal["struct", "columns"] = "struct",
     chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None,
     shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None = None,
     names: Literal["exact", "portable"] = "exact",
@@ -179,6 +181,9 @@ def convert(
     nan
         How attributes have NaN and infinities, which JSON does not know: ``"literal"`` as xarray and hdmf-zarr write
         and read them (icechunk takes text only), or ``"text"`` for readers in other languages.
+    compounds
+        ``"struct"`` makes an array of each dataset of compounds, if that can hold all members; if not, and with
+        ``"columns"`` always, a group with an array for each member.
     chunks
         Shape of the chunks of datasets with as many axes, or a mapping from globs to shapes, of which the first that
         fits applies; None for the chunks of HDF5. Chunks are cut to the shape of the dataset.

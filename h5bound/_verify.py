@@ -21,7 +21,6 @@ from h5bound.errors import OptionError, TargetError, naming, shorten_tracebacks
 from h5bound.execution.run import expect_threads, run_units, runs_on_threads
 from h5bound.planning.run_options import check_run
 from h5bound.planning.scan import scan_source
-from h5bound.planning.source_values import cut_units
 from h5bound.planning.store_plan import plan_store
 from h5bound.progress import show_progress
 from h5bound.reader.source import H5Source, share_options
@@ -145,7 +144,7 @@ def verify(
             tree = read_tree(store)
             comparison = compare_tree(scan, plan, tree, provenance=provenance)
             compare_documents(comparison, store)
-        units = cut_units([job.values for job in comparison.jobs], comparison.chunk_coords, checked.window)
+        units = comparison.cut(checked.window)
         file.keeps_open = file.keeps_open and file.remote
         meter.begin("comparing")
         run = partial(

@@ -146,7 +146,6 @@ CASES = [
     Case("compound", dataset(np.array([(1, b"a", NAN), (2, b"", 0.5)], COMPOUND), chunks=(2,)), "copied"),
     Case("compound of both byte orders", dataset(np.array([(1, 2.5)], MIXED), chunks=(1,)), "decoded"),
     Case("compound with padding", dataset(np.array([(1, 2), (3, 4)], PADDED), chunks=(1,)), "decoded"),
-    Case("compound with array members", dataset(np.zeros(3, [("a", "<i4", (2, 2))]), chunks=(2,)), "copied"),
     Case("array type", arrays(), "decoded"),
     Case("array type in chunks", arrays(chunks=(2,), compression="gzip", shuffle=True), "copied"),
     Case("opaque", dataset(np.array([b"\x01\x02"] * 3, "V2"), chunks=(2,)), "copied"),

@@ -12,7 +12,8 @@ from h5bound.errors import append_notes
 from h5bound.reports.text import printable
 
 KEYWORDS = (
-    "allow_external", "chunks", "codecs", "dry_run", "exclude", "include", "links", "max_chunks", "max_depth",
+    "allow_external", "chunks", "codecs", "compounds", "dry_run",
+    "exclude", "include", "links", "max_chunks", "max_depth",
     "max_objects", "names", "nan", "on_unsupported", "overwrite", "report", "resume", "scheduler", "shards",
     "storage_options",
     "target_options", "temporary", "verify", "window", "workers", "zarr_format",

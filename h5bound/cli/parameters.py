@@ -131,6 +131,11 @@ share_forms = share(
         "all languages take.",
     ),
     choice(
+        "--compounds",
+        "[struct|columns]",
+        "struct: an array of structs where these can hold all members; columns: always an array for each member.",
+    ),
+    choice(
         "--names",
         "[exact|portable]",
         "exact: rename only what Zarr or TARGET cannot hold; portable: also what another system could not.",

@@ -156,8 +156,10 @@ def describe_nodes(
     """Return the documents of all nodes by their paths, without datasets that could not be read."""
     nodes = {group.target: describe_group(zarr_format, group.attributes) for group in scan.groups}
     for dataset_scan in scan.datasets:
-        if dataset_scan.sequence_ends is not None and dataset_scan.record.path not in failed:
-            nodes[dataset_scan.target] = describe_group(zarr_format, dataset_scan.attributes)
+        if dataset_scan.record.path not in failed:
+            for target in dataset_scan.groups:
+                attributes = dataset_scan.attributes if target == dataset_scan.target else {}
+                nodes[target] = describe_group(zarr_format, attributes)
     return nodes | {job.node.target: describe_array(job.array, job.node) for job in jobs if job.path not in failed}
 
 

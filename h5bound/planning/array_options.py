@@ -86,7 +86,8 @@ def takes_shards(dataset: DatasetScan) -> bool:
 
     Not of compounds: zarr-python 3.1 cannot read their fill value in shards.
     """
-    return bool(dataset.shape) and dataset.sequence_ends is None and dataset.type.dtype.names is None
+    columns = any(not item.part.flat for item in dataset.parts)
+    return bool(dataset.shape) and (columns or (dataset.type.form != "group" and dataset.type.dtype.names is None))
 
 
 def check_applied(scan: SourceScan, settings: Settings) -> None:
@@ -159,9 +160,10 @@ def name_rule(option: str, glob: str, size: Shape | int | None) -> str:
 
 
 def list_ndims(dataset: DatasetScan) -> set[int]:
-    """Return the numbers of axes of the arrays that a dataset becomes: of sequences, those of values and offsets."""
-    values = dataset.type.values
-    return {len(dataset.shape)} if values is None else {1, 1 + len(values.element_shape)}
+    """Return the numbers of axes of the arrays that a dataset becomes."""
+    parts = [item.part for item in dataset.parts]
+    outer = len(dataset.rows)
+    return {(1 if part.flat else outer) + len(part.type.element_shape) for part in parts} or {len(dataset.shape)}
 
 
 def explain_unused(size: Shape | int, found: Sequence[DatasetScan], fitting: Iterable[DatasetScan]) -> str:

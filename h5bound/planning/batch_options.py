@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import h5py
+import numpy as np
 
 from h5bound.errors import OptionError
 from h5bound.hdf5.hierarchy import Limits
@@ -88,10 +89,23 @@ def applies(choice: Choice, paths: Iterable[str], selected: Iterable[DatasetReco
 
 
 def guess_ndims(record: DatasetRecord) -> set[int]:
-    """Return the numbers of axes that the arrays of a dataset may have: those of its type too, and of sequences one."""
-    inner = 0 if record.dtype is None or record.dtype.subdtype is None else len(record.dtype.subdtype[1])
-    held = record.dtype is not None and h5py.check_vlen_dtype(record.dtype.base) is not None
-    return {len(record.shape or (0,)) + inner} | ({1, 2} if held else set())
+    """Return the numbers of axes that the arrays of a dataset may have."""
+    return list_ndims(record.dtype, len((0,) if record.shape is None else record.shape))
+
+
+def list_ndims(dtype: np.dtype[Any] | None, outer: int) -> set[int]:
+    """Return the numbers of axes that arrays of elements of a type may have, which have `outer` axes of their own.
+
+    >>> list_ndims(np.dtype([("m", "f4", (2, 3)), ("s", h5py.vlen_dtype("i4"))]), 1)
+    {1, 3}
+    """
+    if dtype is None:
+        return {outer}
+    outer, dtype = outer + len(dtype.shape), dtype.base
+    if dtype.names is not None:
+        return {outer}.union(*(list_ndims(dtype[name], outer) for name in dtype.names))
+    element = h5py.check_vlen_dtype(dtype)
+    return {1} | list_ndims(element, 1) if isinstance(element, np.dtype) else {outer}
 
 
 def refuse_unused(unused: Sequence[Choice], read: Sequence[Choices]) -> None:

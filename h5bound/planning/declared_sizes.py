@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import h5py
 
 from h5bound.errors import UnsupportedError
+from h5bound.zarr_model.structured import StructError
 
 if TYPE_CHECKING:
     from h5bound.hdf5.dataset import DatasetRecord
@@ -48,7 +49,7 @@ def check_declared_size(record: DatasetRecord) -> None:
 
 
 def check_compound_size(record: DatasetRecord, zarr_type: ZarrType) -> None:
-    """Raise UnsupportedError if a chunk of compounds becomes too large once all text has the longest length."""
+    """Raise StructError if a chunk of compounds becomes too large once all text has the longest length."""
     nbytes = prod(record.chunks or ()) * zarr_type.dtype.itemsize
     if zarr_type.source.hasobject and zarr_type.dtype.names and nbytes > MAX_COMPOUND_CHUNK_NBYTES:
-        raise UnsupportedError(f"a chunk would have {nbytes:,} bytes with the longest text in its compounds")
+        raise StructError(f"a chunk would have {nbytes:,} bytes with the longest text in its compounds")

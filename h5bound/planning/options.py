@@ -40,6 +40,8 @@ class Settings:
     """Globs of the paths to skip."""
     nan: Literal["literal", "text"] = "literal"
     """How attributes have floats that are not finite."""
+    compounds: Literal["struct", "columns"] = "struct"
+    """Whether compounds are arrays of structs where these can hold all members, or always columns."""
     names: Literal["exact", "portable"] = "exact"
     """Whether nodes are renamed only where this target cannot hold the name, or where any could not."""
     links: Literal["keep", "copy"] = "keep"
@@ -63,6 +65,7 @@ def make_settings(
     include: object,
     exclude: object,
     nan: object,
+    compounds: object,
     names: object,
     links: object,
 ) -> Settings:
@@ -79,6 +82,7 @@ def make_settings(
         shards=rules,
         include=parse_globs(include, "include"),
         exclude=parse_globs(exclude, "exclude"),
+        compounds=check_choice(compounds, "compounds", ("struct", "columns")),
         nan=check_choice(nan, "nan", ("literal", "text")),
         names=check_choice(names, "names", ("exact", "portable")),
         links=check_choice(links, "links", ("keep", "copy")),

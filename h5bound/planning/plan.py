@@ -35,7 +35,6 @@ from h5bound.planning.read_boxes import plan_rows
 from h5bound.zarr_model.array_spec import ArrayNode, estimate_itemsize, shard_counts
 from h5bound.zarr_model.codec_options import describe_codecs, plan_chain
 from h5bound.zarr_model.dimension_names import name_by_length
-from h5bound.zarr_model.fill_values import FillValue, fill_to_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,10 +44,11 @@ if TYPE_CHECKING:
     from h5bound.planning.read_boxes import ReadBoxes
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.planning.spill_layout import SpillLayout
+    from h5bound.zarr_model.parts import Part
 
 
 Strategy = Literal["copy", "decode", "sequences", "planned"]
-"""How an array is made; sequences: `values` of variable-length sequences; planned: the values are in the plan."""
+"""How an array is made; sequences: elements of sequences, end to end; planned: the values are in the plan."""
 
 UNFILTERED_MASK = 2**32 - 1
 """The mask of a chunk that did not go through the filter pipeline at all."""
@@ -59,7 +59,7 @@ MAX_UNWRITTEN = 2**28
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ArrayPlan:
-    """The plan of one Zarr array: of a dataset, or one of the two arrays of variable-length sequences."""
+    """The plan of one Zarr array: of a dataset, or one of several that a dataset becomes."""
 
     path: str
     """Path of the dataset in reports."""
@@ -75,8 +75,10 @@ class ArrayPlan:
     """Coordinates of the chunks to write: in HDF5's grid if they are copied, else of target chunks or shards."""
     manifest: ChunkManifest | None = None
     """Copied: the encoded bytes of the chunks; those with a mask other than 0 are re-encoded."""
+    part: Part | None = None
+    """Which of the arrays of the dataset it is, if that becomes several."""
     sequence_ends: NDArray[np.int64] | None = None
-    """Sequences: where each one ends in `values`."""
+    """Sequences: where the elements of each element of the dataset end in the array."""
     planned_values: NDArray[Any] | None = None
     """Planned: the values themselves."""
     source_chunks: Shape | None = None
@@ -90,7 +92,7 @@ class ArrayPlan:
 
 
 def plan_array(dataset_scan: DatasetScan, settings: Settings, limit: int) -> ArrayPlan:
-    """Return the plan of a dataset that is not of variable-length sequences.
+    """Return the plan of an array that has the axes of its dataset.
 
     Raise UnsafeSourceError if the array would have more chunks than `limit`.
     """
@@ -108,12 +110,15 @@ def plan_array(dataset_scan: DatasetScan, settings: Settings, limit: int) -> Arr
         stored_nbytes=dataset_scan.record.stored_nbytes,
         chunk_coords=chunk_coords,
         manifest=manifest,
+        part=dataset_scan.part,
         **({} if manifest is not None else find_source_chunks(dataset_scan, node)),
     )
 
 
 def find_source_chunks(dataset_scan: DatasetScan, node: ArrayNode) -> dict[str, Any]:
     """Return the fields of a plan that say what is decoded at once, or which rows are read at once."""
+    if dataset_scan.part is not None:  # a box of columns would be one of whole compounds while it is read
+        return {}
     if dataset_scan.record.layout == "contiguous":
         return {"source_chunks": plan_rows(node.shape, node.write_shape, estimate_itemsize(node.dtype))}
     if dataset_scan.chunks is None or dataset_scan.manifest is None:
@@ -137,7 +142,7 @@ def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode,
     """Return the Zarr array, and every reason why it cannot have the encoded bytes of the dataset."""
     shape, dtype = dataset_scan.shape, dataset_scan.type.dtype
     asked = choose_chunks(settings, dataset_scan.record.path, shape, dtype=dtype, stored=dataset_scan.chunks)
-    chunks = asked or dataset_scan.chunks or plan_auto_chunks(shape, estimate_itemsize(dtype))
+    chunks = asked or dataset_scan.chunks or plan_stored_chunks(dataset_scan)
     reasons = explain_decoding(dataset_scan, settings, same_grid=chunks == dataset_scan.chunks)
     chain = dataset_scan.copy_chain
     if reasons or chain is None:
@@ -154,6 +159,14 @@ def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode,
         dimension_names=dataset_scan.dimension_names or name_by_length(shape),
     )
     return node, reasons
+
+
+def plan_stored_chunks(dataset_scan: DatasetScan) -> Shape:
+    """Return the chunks of an array of a dataset that has none: a column is read with all others of its rows."""
+    shape, record = dataset_scan.shape, dataset_scan.record
+    if dataset_scan.part is None or record.shape is None or record.dtype is None:
+        return plan_auto_chunks(shape, estimate_itemsize(dataset_scan.type.dtype))
+    return plan_auto_chunks(record.shape, record.dtype.itemsize) + dataset_scan.type.element_shape
 
 
 def explain_decoding(dataset_scan: DatasetScan, settings: Settings, *, same_grid: bool) -> tuple[str, ...]:
@@ -244,60 +257,3 @@ def order_by_shard(manifest: ChunkManifest, node: ArrayNode) -> ChunkManifest:
 def widen(chunk_coords: ChunkCoords, ndim: int) -> ChunkCoords:
     """Return the coordinates with the axes of an HDF5 array type, along which there is one chunk."""
     return np.pad(chunk_coords, ((0, 0), (0, ndim - chunk_coords.shape[1])))
-
-
-def plan_sequences(dataset_scan: DatasetScan, settings: Settings, limit: int) -> tuple[ArrayPlan, ArrayPlan]:
-    """Return the plans of the two arrays that hold variable-length sequences: `values` and `offsets`.
-
-    Sequence i of the dataset, in C order, is ``values[offsets[i]:offsets[i + 1]]``.
-    """
-    record, values, ends = dataset_scan.record, dataset_scan.type.values, dataset_scan.sequence_ends
-    assert values is not None
-    assert ends is not None
-    offsets = np.concatenate([np.zeros(1, np.int64), ends])
-    length = (int(offsets[-1]), *values.element_shape)
-    prefix = dataset_scan.target
-    nodes = (
-        plan_flat_array(record.path, f"{prefix}/values", length, dtype=values.dtype, settings=settings),
-        plan_flat_array(record.path, f"{prefix}/offsets", offsets.shape, dtype=offsets.dtype, settings=settings),
-    )
-    chunk_coords = [list_chunk_coords(node.shape, node.chunks, limit) for node in nodes]
-    plan_of_values = ArrayPlan(
-        path=record.path,
-        node=nodes[0],
-        strategy="sequences",
-        reasons=(dataset_scan.type.reason,),
-        stored_nbytes=record.stored_nbytes,
-        chunk_coords=chunk_coords[0],
-        sequence_ends=ends,
-    )
-    plan_of_offsets = replace(
-        plan_of_values,
-        node=nodes[1],
-        strategy="planned",
-        stored_nbytes=0,
-        chunk_coords=chunk_coords[1],
-        sequence_ends=None,
-        planned_values=offsets,
-    )
-    return plan_of_values, plan_of_offsets
-
-
-def plan_flat_array(path: str, target: str, shape: Shape, *, dtype: np.dtype[Any], settings: Settings) -> ArrayNode:
-    """Return one of the two arrays of the variable-length sequences at a path."""
-    chunks = choose_chunks(settings, path, shape, dtype=dtype) or plan_auto_chunks(shape, estimate_itemsize(dtype))
-    zero = np.zeros((), dtype)
-    json, exact = fill_to_json(zero, settings.zarr_format)
-    if settings.zarr_format == 2:  # every chunk is written, and xarray would mask the zeros
-        json = None
-    return ArrayNode(
-        target=target,
-        dtype=dtype,
-        shape=shape,
-        chunks=chunks,
-        shards=None,
-        chain=plan_chain(settings.codecs, dtype, chunks=chunks, zarr_format=settings.zarr_format),
-        fill=FillValue(zero, json, exact),
-        attributes={},
-        dimension_names=name_by_length(shape),
-    )

@@ -17,7 +17,8 @@ from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.planning.external_links import LinkResolver, Origin, read_origin
 from h5bound.planning.node_targets import choose_targets
-from h5bound.planning.scan_dataset import DatasetScan, ScanContext, note_name, original_name, try_scan_dataset
+from h5bound.planning.scan_context import ScanContext
+from h5bound.planning.scan_dataset import DatasetScan, note_name, original_name, try_scan_dataset
 from h5bound.planning.scan_log import ScanLog
 from h5bound.planning.scan_references import log_references, note_absent, place_links, resolve_values
 from h5bound.planning.selection import parent_of
@@ -280,12 +281,12 @@ def list_renamed_scales(datasets: Iterable[DatasetScan]) -> dict[str, str]:
 def extend_names(
     names: tuple[str, ...] | None, dataset: DatasetScan, nodes: Mapping[str, str]
 ) -> tuple[str, ...] | None:
-    """Return the names of the axes of a dataset's array, those of an HDF5 array type last; None for sequences.
+    """Return the names of the axes of a dataset's array, those of an HDF5 array type last; of a group without these.
 
     `nodes` are those of :func:`list_renamed_scales`.
     """
     dims = dataset.dimensions
-    if names is None or dims is None or dataset.sequence_ends is not None:
+    if names is None or dims is None:
         return None
     scales = dims.scales or (None,) * len(names)
     group = parent_of(dataset.record.path).rstrip("/")

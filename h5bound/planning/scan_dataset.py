@@ -3,66 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 from h5py import h5d
 
-from h5bound.chunk_grid import ChunkGrid, count_chunks
+from h5bound.chunk_grid import ChunkGrid
 from h5bound.errors import H5BoundError, SourceNotFoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.chunk_index import ChunkManifest, index_chunks
-from h5bound.hdf5.datatypes import text_to_json
+from h5bound.hdf5.datatypes import check_references, text_to_json
 from h5bound.hdf5.element_types import name_bytes
 from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
-from h5bound.hdf5.links import open_object
 from h5bound.hdf5.virtual_mappings import list_boxes
 from h5bound.planning.declared_sizes import check_compound_size, check_declared_size
-from h5bound.reports.text import format_nbytes
-from h5bound.zarr_model.array_spec import check_filters_installed, estimate_itemsize, translate_filters
-from h5bound.zarr_model.attributes import read_attributes
+from h5bound.planning.scan_fill import read_fill
+from h5bound.planning.scan_parts import PartScan, scan_parts
+from h5bound.zarr_model.array_spec import check_filters_installed, translate_filters
 from h5bound.zarr_model.dtypes import ZarrType, translate_type
-from h5bound.zarr_model.fill_values import choose_fill_v2, read_fill_value
-from h5bound.zarr_model.hdmf import describe_for_hdmf
+from h5bound.zarr_model.fill_values import FillValue
+from h5bound.zarr_model.parts import needs_parts, plan_parts
+from h5bound.zarr_model.structured import StructError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from h5bound.chunk_grid import Shape
     from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.hdf5.dimension_scales import Dimensions
-    from h5bound.hdf5.references import ReferencePaths
-    from h5bound.planning.external_links import Origin
-    from h5bound.planning.options import Settings
-    from h5bound.planning.scan_log import ScanLog
-    from h5bound.reader.open_file import OpenFile
+    from h5bound.planning.scan_context import ScanContext
     from h5bound.reports.forms import Kind
     from h5bound.zarr_model.array_spec import CodecChain
-    from h5bound.zarr_model.attributes import AttributesRecord
-    from h5bound.zarr_model.fill_values import FillValue
+    from h5bound.zarr_model.parts import Part
 
 
 FORM_NOTES: Mapping[str, tuple[str, Kind]] = {
-    "vlen": ("as a group with the arrays values and offsets", "sequences"),
+    "sequences": ("as a group with the arrays values and offsets", "sequences"),
+    "columns": ("as a group with an array for each member", "columns"),
     "object_reference": ("as text, paths of their targets", "references"),
     "region_reference": ("as JSON text, with the paths of their targets and what they select there", "references"),
 }
 """What looks different in the store, by the form of the values."""
 
-LENGTHS_AT_ONCE = 65_536
-"""Variable-length sequences whose lengths are read at once."""
-
-MAX_HOLES = 10_000
-"""Chunks never written that are always written in format 2."""
-
-MAX_HOLES_NBYTES = 1 << 24
-"""Bytes of chunks never written that are always written in format 2, where xarray would mask their value."""
+ZERO = FillValue(np.zeros((), "u1"), 0, exact=True)
+"""The fill value of a group, which is not used."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -88,48 +76,34 @@ class DatasetScan:
     """Its dimension scales."""
     dimension_names: tuple[str, ...] | None = None
     """Names of the axes; None until all datasets are read."""
-    sequence_ends: NDArray[np.int64] | None = None
-    """Of sequences: where each one ends in `values`, in C order of the dataset."""
+    parts: tuple[PartScan, ...] = ()
+    """The arrays that it becomes in place of one."""
+    part: Part | None = None
+    """Of a scan of one of them: which it is."""
     boxes: NDArray[np.int64] | None = None
     """Of a virtual dataset: start and stop of each part; elements outside of all have the fill value."""
 
     @property
+    def rows(self) -> Shape:
+        """Shape of the dataset; (0,) for a null dataspace."""
+        return (0,) if self.record.shape is None else self.record.shape
+
+    @property
     def shape(self) -> Shape:
-        """Shape of the array: (0,) for a null dataspace, with the axes of an HDF5 array type at the end."""
-        return ((0,) if self.record.shape is None else self.record.shape) + self.type.element_shape
+        """Shape of the array: that of the dataset, with the axes of an HDF5 array type at the end."""
+        return self.rows + self.type.element_shape
+
+    @property
+    def groups(self) -> list[str]:
+        """Paths in the store of the groups that it becomes; none if it is an array."""
+        names = [f"{self.target}/{item.part.target}" for item in self.parts]
+        above = (name[:i] for name in names for i in range(len(self.target), len(name)) if name[i] == "/")
+        return list(dict.fromkeys(above))
 
     @property
     def chunks(self) -> Shape | None:
         """Shape of the chunks of the array; None unless the dataset is chunked."""
         return None if self.record.chunks is None else self.record.chunks + self.type.element_shape
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class ScanContext:
-    """The context in which the objects of one origin are scanned."""
-
-    opened: OpenFile
-    origin: Origin
-    number: int
-    """Number of the origin."""
-    settings: Settings
-    allowed: tuple[Path, ...]
-    """Real paths of directories whose files may be opened."""
-    targets: Mapping[str, str]
-    """Path in the store by path in the report."""
-    resolve: ReferencePaths
-    log: ScanLog
-    hdmf: bool
-    """Whether HDMF reads the store."""
-
-    def open(self, path: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
-        """Return the object at a path of the report."""
-        return open_object(self.opened.file, self.origin.locate(path))
-
-    def read_attributes(self, source: h5py.Group | h5py.Dataset | h5py.Datatype, **options: Any) -> AttributesRecord:
-        """Read the attributes of an object."""
-        options |= {"zarr_format": self.settings.zarr_format, "nan": self.settings.nan}
-        return read_attributes(source, netcdf=self.origin.netcdf, resolve=self.resolve, **options)
 
 
 def try_scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan | None:
@@ -159,26 +133,23 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
     dataset = context.open(record.path)
     assert isinstance(dataset, h5py.Dataset)
     check_declared_size(record)
-    zarr_type = translate_type(dataset, zarr_format=zarr_format, resolve=context.resolve)
-    check_compound_size(record, zarr_type)
     if record.layout == "virtual":
         record = replace(record, shape=dataset.shape)
+    zarr_type, parts = translate(context, dataset, record)
     attributes = context.read_attributes(dataset, dtype=zarr_type.dtype)
     manifest = read_manifest(dataset, record) if record.layout == "chunked" else None
-    fill = read_fill_value(dataset, zarr_type, zarr_format=zarr_format, resolve=context.resolve)
-    if zarr_format == 2:
-        fill = choose_fill(context, record, zarr_type=zarr_type, manifest=manifest, fill=fill, attributes=attributes)
+    options: dict[str, Any] = {"attributes": attributes, "manifest": manifest}
+    fill = ZERO if parts else read_fill(context, dataset, record, zarr_type=zarr_type, **options)
     copy_chain, no_copy_reason = translate_filters(record, zarr_format)
-    inside = context.origin.locate(record.path)
-    ends = read_ends(context.opened, inside, record.shape) if zarr_type.form == "vlen" else None
     if manifest is not None:
         check_filters_installed(record, manifest)
     elif record.layout == "chunked":
         copy_chain, no_copy_reason = None, "HDF5 does not say reliably where its chunks are"
     if unnamed := name_bytes(dataset.id.get_type()):
         context.log.note(record.path, f"{' and '.join(unnamed)} as bytes; their type is in h5bound.json", "bytes")
-    if zarr_type.form in FORM_NOTES:
-        context.log.note(record.path, *FORM_NOTES[zarr_type.form])
+    form = ("columns" if zarr_type.dtype.names else "sequences") if parts else zarr_type.form
+    if form in FORM_NOTES:
+        context.log.note(record.path, *FORM_NOTES[form])
     context.log.add_attributes(record.path, attributes)
     context.log.add_details(record.path, describe_form(context, record, zarr_type))
     return DatasetScan(
@@ -190,55 +161,30 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         no_copy_reason=no_copy_reason,
         manifest=manifest,
         fill=fill,
-        attributes={**choose_conventions(context, zarr_type), **attributes.values},
+        attributes={**context.choose_conventions(zarr_type), **attributes.values},
         dimensions=attributes.dimensions,
-        sequence_ends=ends,
+        parts=scan_parts(context, dataset, record, parts=parts, **options),
         boxes=read_boxes(dataset, record),
     )
 
 
-def choose_fill(
-    context: ScanContext,
-    record: DatasetRecord,
-    *,
-    zarr_type: ZarrType,
-    manifest: ChunkManifest | None,
-    fill: FillValue,
-    attributes: AttributesRecord,
-) -> FillValue:
-    """Return the fill value in format 2, where xarray masks all that equals it; note where it will mask data.
+def translate(context: ScanContext, dataset: h5py.Dataset, record: DatasetRecord) -> tuple[ZarrType, tuple[Part, ...]]:
+    """Return the type of a dataset, and the arrays that it becomes in place of one, if it does.
 
-    Without a ``_FillValue`` in the source there is none if the chunks never written can be written.
+    A compound whose text is too long for a struct becomes columns. Raise UnsupportedError if there is no exact form.
     """
-    chunks, elements = count_unwritten(record, manifest)
-    nbytes = elements * prod(zarr_type.element_shape) * estimate_itemsize(zarr_type.dtype)
-    few = chunks <= max(MAX_HOLES, record.stored_chunks) and nbytes <= max(MAX_HOLES_NBYTES, record.stored_nbytes)
-    if attributes.fill is not None or few:
-        return choose_fill_v2(fill, attributes.fill)
-    bare = attributes.dimensions is not None and attributes.dimensions.bare
-    if fill.exact and not bare and zarr_type.form != "vlen" and fill.json != "NaN":
-        xarray = "cannot open it" if zarr_type.dtype.names else f"masks every element that equals {fill.json!r}"
-        text = f"{format_nbytes(nbytes)} were never written: in format 2 xarray {xarray} unless it is told"
-        context.log.note(record.path, f"{text} mask_and_scale=False; format 3 has no such rule")
-    return fill
-
-
-def count_unwritten(record: DatasetRecord, manifest: ChunkManifest | None) -> tuple[int, int]:
-    """Return how many chunks were never written, and their elements; 0 chunks unless the dataset is chunked.
-
-    Of a virtual dataset this is all: any part may be without a source.
-    """
-    shape, stored = record.shape or (), record.stored_nbytes
-    if manifest is None or record.chunks is None:
-        return 0, 0 if stored or record.shape is None else prod(shape)
-    chunks = prod(count_chunks(shape, record.chunks)) - len(manifest.chunk_coords)
-    return chunks, chunks * prod(record.chunks)
-
-
-def choose_conventions(context: ScanContext, zarr_type: ZarrType) -> dict[str, Any]:
-    """Return attributes of conventions to add; no flags in a file of netCDF: its readers show what is in it."""
-    flags = {} if context.origin.netcdf and "enum" in zarr_type.details else zarr_type.attributes
-    return {**flags, **(describe_for_hdmf(zarr_type) if context.hdmf else {})}
+    compounds, zarr_format = context.settings.compounds, context.settings.zarr_format
+    tid = dataset.id.get_type()
+    check_references(tid)
+    is_struct = not needs_parts(tid, compounds, zarr_format=zarr_format)
+    if is_struct:
+        try:
+            zarr_type = translate_type(dataset, zarr_format=zarr_format, resolve=context.resolve)
+            check_compound_size(record, zarr_type)
+        except StructError:
+            return plan_parts(tid, "columns", zarr_format=zarr_format)
+        return zarr_type, ()
+    return plan_parts(tid, compounds, zarr_format=zarr_format)
 
 
 def describe_form(context: ScanContext, record: DatasetRecord, zarr_type: ZarrType) -> dict[str, Any]:
@@ -246,8 +192,9 @@ def describe_form(context: ScanContext, record: DatasetRecord, zarr_type: ZarrTy
     details = {**original_name(record.path, context.targets[record.path]), **zarr_type.details}
     if record.shape is None:
         details["dataspace"] = "null"
-    elif zarr_type.form == "vlen":
-        details["sequences"] = {"shape": list(record.shape)}
+    if zarr_type.form == "group":
+        shape = (0,) if record.shape is None else record.shape
+        details["columns" if zarr_type.dtype.names else "sequences"] = {"shape": list(shape)}
     note_name(context, record.path)
     return details
 
@@ -288,29 +235,3 @@ def read_manifest(dataset: h5py.Dataset, record: DatasetRecord) -> ChunkManifest
             chunk_coords=np.zeros((0, len(shape)), np.int64), offsets=nothing, nbytes=nothing, masks=nothing
         )
     return index_chunks(dataset.id, ChunkGrid(shape, chunks))
-
-
-def read_ends(opened: OpenFile, path: str, shape: tuple[int, ...] | None) -> NDArray[np.int64]:
-    """Return where each variable-length sequence ends if all are concatenated in C order."""
-    if shape is None:
-        return np.zeros(0, np.int64)
-    lengths = [
-        np.fromiter(map(len, opened.read(path, region).reshape(-1).tolist()), np.int64)
-        for region in cut_rows(shape, LENGTHS_AT_ONCE)
-    ]
-    return np.cumsum(np.concatenate(lengths)) if lengths else np.zeros(0, np.int64)
-
-
-def cut_rows(shape: tuple[int, ...], count: int) -> Iterator[tuple[slice, ...]]:
-    """Yield regions of whole rows in C order, of about `count` elements each.
-
-    >>> list(cut_rows((5,), 4))
-    [(slice(0, 4, None),), (slice(4, 5, None),)]
-    """
-    if not shape:
-        yield ()
-        return
-    rest = tuple(slice(0, length) for length in shape[1:])
-    step = max(count // max(prod(shape[1:]), 1), 1)
-    for start in range(0, shape[0] if prod(shape[1:]) else 0, step):
-        yield slice(start, min(start + step, shape[0])), *rest

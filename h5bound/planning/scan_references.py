@@ -10,13 +10,15 @@ from h5bound.chunk_grid import region_of
 from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.datatypes import text_to_json
-from h5bound.planning.scan_dataset import LENGTHS_AT_ONCE, cut_rows
+from h5bound.planning.scan_parts import LENGTHS_AT_ONCE, cut_rows
+from h5bound.zarr_model.parts import flatten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from h5bound.hdf5.datatypes import JSON
-    from h5bound.planning.scan_dataset import DatasetScan, ScanContext
+    from h5bound.planning.scan_context import ScanContext
+    from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.planning.scan_log import ScanLog
     from h5bound.reports.entries import Link
 
@@ -71,14 +73,14 @@ def resolve_values(context: ScanContext, dataset: DatasetScan) -> None:
 
     Values that cannot be read are reported when they are to be converted.
     """
-    values = dataset.type.values or dataset.type
-    if values.form != "object_reference":
-        return
+    ways = [item.part.steps for item in dataset.parts if item.part.type.form == "object_reference"]
+    ways += [()] if dataset.type.form == "object_reference" else []
     inside = context.origin.locate(dataset.record.path)
     with suppress(H5BoundError, *READ_ERRORS):
-        for region in list_stored(dataset):
-            items = context.opened.read(inside, region).ravel()
-            for reference in items if dataset.type.values is None else chain.from_iterable(items):
+        for region in list_stored(dataset) if ways else ():
+            block = context.opened.read(inside, region)
+            elements = block.reshape(-1, *block.shape[len(region) :])
+            for reference in chain.from_iterable(flatten(elements, steps)[0].ravel() for steps in ways):
                 context.resolve(reference)
 
 

@@ -15,6 +15,7 @@ from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.references import Addresses, ReferencePaths
 from h5bound.planning.store_plan import UNIT_CHUNKS, Unit, choose_unit_nbytes
 from h5bound.zarr_model.array_spec import estimate_itemsize
+from h5bound.zarr_model.parts import flatten, take_members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -53,7 +54,11 @@ class SourceValues:
     write_shape: Shape
     """Shape of a target chunk or shard, which is read at once."""
     type: ZarrType
-    """Translation of its type."""
+    """Translation of the type of the array."""
+    steps: tuple[Any, ...]
+    """The way to the values of the array in an element of the dataset, see `h5bound.zarr_model.parts.Part`."""
+    flat: bool
+    """Whether the array holds elements of sequences."""
     addresses: Addresses
     """Paths of the objects that its references may lead to."""
     box: Shape | None
@@ -62,19 +67,14 @@ class SourceValues:
     """Directories of the external files that it may read from; None if it reads from none."""
 
     @property
-    def has_sequences(self) -> bool:
-        """Whether its elements are variable-length sequences."""
-        return self.type.form == "vlen"
-
-    @property
     def row_size(self) -> int:
-        """Elements in a row, which one index along the first axis selects."""
-        return max(prod((*self.shape[1:], *self.type.element_shape)), 1)
+        """Elements in a row of the dataset, which one index along the first axis selects."""
+        return max(prod(self.shape[1:]), 1)
 
     @property
     def chunk_nbytes(self) -> int:
         """Bytes in memory of a target chunk, or of a row of sequences; an estimate."""
-        count = self.row_size if self.has_sequences else prod(self.write_shape)
+        count = self.row_size if self.flat else prod(self.write_shape)
         return count * estimate_itemsize(self.type.dtype)
 
 
@@ -99,7 +99,9 @@ def describe_values(scan: SourceScan, dataset_scan: DatasetScan, plan: ArrayPlan
         shape=record.shape or (),
         array_shape=plan.node.shape,
         write_shape=write_shape,
-        type=dataset_scan.type,
+        type=dataset_scan.type if plan.part is None else plan.part.type,
+        steps=() if plan.part is None else plan.part.steps,
+        flat=plan.part is not None and plan.part.flat,
         box=None if plan.boxes is None else plan.boxes.box,
         addresses=origin.addresses.needed_for(record.dtype),
         allowed=scan.allowed if record.layout in EXTERNAL_LAYOUTS else None,
@@ -112,8 +114,16 @@ def list_rows(shape: Shape | None) -> ChunkCoords:
     return np.arange(rows if prod(shape or ()) else 0, dtype=np.int64).reshape(-1, 1)
 
 
-def cut_units(values: Sequence[SourceValues], chunk_coords: Sequence[ChunkCoords], window: int) -> list[Unit]:
-    """Return the units that read chunks of each dataset, or rows of sequences. `window` is in bytes."""
+def cut_units(
+    values: Sequence[SourceValues],
+    chunk_coords: Sequence[ChunkCoords],
+    window: int,
+    sequence_ends: Sequence[NDArray[np.int64] | None] = (),
+) -> list[Unit]:
+    """Return the units that read chunks of each array, or rows of sequences. `window` is in bytes.
+
+    Those of rows of sequences have where their elements begin and end, if `sequence_ends` are given for each array.
+    """
     pairs = list(zip(values, chunk_coords, strict=True))
     nbytes = choose_unit_nbytes(window, sum(item.chunk_nbytes * len(coords) for item, coords in pairs))
     units = []
@@ -122,9 +132,18 @@ def cut_units(values: Sequence[SourceValues], chunk_coords: Sequence[ChunkCoords
             coords, intervals = group_chunks(coords, count_chunks(item.box, item.write_shape))
         else:
             sizes = np.full(len(coords), item.chunk_nbytes, np.int64)
-            intervals = cut_batches(sizes, nbytes, SEQUENCE_ROWS if item.has_sequences else UNIT_CHUNKS)
+            intervals = cut_batches(sizes, nbytes, SEQUENCE_ROWS if item.flat else UNIT_CHUNKS)
+        ends = sequence_ends[number] if sequence_ends else None
+        bounds = None if ends is None else np.concatenate([np.zeros(1, np.int64), ends])
+        size = item.row_size
         units += [
-            Unit(number, coords[start:stop], max(item.chunk_nbytes * (stop - start), 1)) for start, stop in intervals
+            Unit(
+                number,
+                coords[start:stop],
+                max(item.chunk_nbytes * (stop - start), 1),
+                sequence_ends=None if bounds is None else bounds[start * size : stop * size + 1],
+            )
+            for start, stop in intervals
         ]
     return units
 
@@ -157,7 +176,7 @@ def read_unit_values(
     opened: OpenFile, values: SourceValues, unit: Unit, *, via_h5py: bool = False, convert: bool = True
 ) -> list[Any]:
     """Read the chunks of a unit of `cut_units`; of sequences one pair, of elements and lengths."""
-    if values.has_sequences:
+    if values.flat:
         start, last = int(unit.chunk_coords[0, 0]), int(unit.chunk_coords[-1, 0])
         return [read_sequences(opened, values, start=start * values.row_size, stop=(last + 1) * values.row_size)]
     return list(read_chunks(opened, values, unit.chunk_coords, via_h5py=via_h5py, convert=convert))
@@ -195,14 +214,17 @@ def read_region(
     outer = region[:axes]
     inner: Any = (..., *region[axes:])
     reader = opened.reader(values.inside)
-    block: Block = (reader.read_via_h5py if via_h5py else reader.read)(outer)[inner]
+    block: Block = (reader.read_via_h5py if via_h5py else reader.read)(outer)
+    block = (take_members(block, values.steps) if values.steps else block)[inner]
     return values.type.convert(block, ReferencePaths(opened.file, values.addresses)) if convert else block
 
 
 def read_sequences(opened: OpenFile, values: SourceValues, start: int, stop: int) -> tuple[Block, NDArray[np.int64]]:
-    """Read variable-length sequences, numbered in C order: their elements end to end, and the length of each."""
+    """Read what the sequences in elements, numbered in C order, hold: end to end, and how many each element has."""
     size = values.row_size
     row, end = start // size, -(-stop // size)
     region = (slice(row, end), *(slice(0, length) for length in values.shape[1:])) if values.shape else ()
-    sequences = opened.read(values.inside, region).reshape(-1)[start - row * size : stop - row * size]
-    return values.type.split_vlen(sequences, ReferencePaths(opened.file, values.addresses))
+    block = opened.read(values.inside, region)
+    elements = block.reshape(-1, *block.shape[len(values.shape) :])[start - row * size : stop - row * size]
+    found, bounds = flatten(elements, values.steps)
+    return values.type.convert(found, ReferencePaths(opened.file, values.addresses)), np.diff(bounds)

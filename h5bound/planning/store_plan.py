@@ -14,7 +14,7 @@ import numpy as np
 
 from h5bound.chunk_grid import bound_chunks, count_chunks, cut_batches, find_starts, group_chunks, list_chunk_coords
 from h5bound.errors import UnsafeSourceError, UnsupportedError
-from h5bound.planning.plan import plan_array, plan_sequences
+from h5bound.planning.plan_parts import plan_arrays
 from h5bound.planning.read_boxes import measure, plan_read_boxes
 from h5bound.planning.spill_layout import SpillLayout, number_chunks
 from h5bound.reports.entries import Skipped, list_by_reason
@@ -80,7 +80,7 @@ class StorePlan:
     """The plan of a whole store."""
 
     arrays: tuple[ArrayPlan, ...]
-    """Arrays; the two of a dataset of sequences one after the other."""
+    """Arrays; those of one dataset one after the other."""
     units: tuple[Unit, ...]
     """Chunks of all arrays, cut into work units."""
     skipped: tuple[Skipped, ...]
@@ -94,10 +94,7 @@ def plan_store(scan: SourceScan, settings: Settings, limits: Limits, *, window: 
     left = limits.max_chunks
     for dataset_scan in scan.datasets:
         try:
-            if dataset_scan.sequence_ends is None:
-                plans: tuple[ArrayPlan, ...] = (plan_array(dataset_scan, settings, left),)
-            else:
-                plans = plan_sequences(dataset_scan, settings, left)
+            plans = plan_arrays(dataset_scan, settings, left)
         except UnsafeSourceError as error:
             skipped.append(Skipped(dataset_scan.record.path, str(error), unsafe=True))
             continue

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from h5bound.hdf5.datatypes import JSON
     from h5bound.planning.plan import ArrayPlan
-    from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.stores.tree import StoreNode
     from h5bound.zarr_model.byte_layout import Array
 
@@ -88,12 +87,13 @@ def _turns_back(array: Array | None, value: JSON, entry: dict[str, JSON]) -> boo
     return back.tobytes() == array.tobytes()
 
 
-def compare_array(plan: ArrayPlan, dataset_scan: DatasetScan, actual: StoreNode) -> Iterator[Difference]:
+def compare_array(plan: ArrayPlan, actual: StoreNode) -> Iterator[Difference]:
     """Yield differences in shape, type, fill value and dimension names of an array."""
     node, array, path = plan.node, actual.array, plan.path
     assert array is not None
-    if plan.strategy in ("sequences", "planned"):
-        planned = {"_ARRAY_DIMENSIONS": list(node.dimension_names)} if array.metadata.zarr_format == 2 else {}
+    if plan.part is not None:
+        planned = dict(node.attributes)
+        planned |= {"_ARRAY_DIMENSIONS": list(node.dimension_names)} if array.metadata.zarr_format == 2 else {}
         for name in list_differing_parts(actual.attributes, planned):
             yield Difference(path, f"added to {actual.path}, or another value there", name)
     if array.shape != node.shape:
@@ -102,14 +102,14 @@ def compare_array(plan: ArrayPlan, dataset_scan: DatasetScan, actual: StoreNode)
     actual_type = "string" if array.dtype.kind in "TO" else array.dtype.newbyteorder("=")
     if actual_type != planned_type:
         yield Difference(path, f"type {array.dtype} in the store, {node.dtype} in the source")
-    elif not same_fill(plan, dataset_scan, actual):
+    elif not same_fill(plan, actual):
         yield Difference(path, f"fill value {actual.fill_json!r} in the store, {node.fill.json!r} in the source")
     names = getattr(array.metadata, "dimension_names", node.dimension_names)
     if names != node.dimension_names:
         yield Difference(path, f"dimension names {names} in the store, {node.dimension_names} in the source")
 
 
-def same_fill(plan: ArrayPlan, dataset_scan: DatasetScan, actual: StoreNode) -> bool:
+def same_fill(plan: ArrayPlan, actual: StoreNode) -> bool:
     """Return whether an array has the planned fill value, or the same bits in other JSON.
 
     An array without a fill value differs from one with any: readers mask values equal to it.
@@ -117,6 +117,6 @@ def same_fill(plan: ArrayPlan, dataset_scan: DatasetScan, actual: StoreNode) -> 
     planned = plan.node.fill
     if same_json(actual.fill_json, planned.json):
         return True
-    if actual.fill_json is None or planned.json is None or not dataset_scan.fill.exact or actual.array is None:
+    if actual.fill_json is None or planned.json is None or not planned.exact or actual.array is None:
         return False
     return same_bits(np.asarray(actual.array.fill_value, plan.node.dtype), planned.value)

@@ -10,24 +10,26 @@ import numpy as np
 
 from h5bound.chunk_grid import count_chunks, find_absent, map_chunk_coords, sort_chunk_coords
 from h5bound.hdf5.links import open_object
-from h5bound.planning.source_values import describe_values, list_rows
+from h5bound.planning.source_values import cut_units, describe_values, list_rows
 from h5bound.reports.entries import Difference
 from h5bound.reports.text import plural
 from h5bound.stores.metadata import digest
 from h5bound.stores.tree import compare_copies, list_differing_parts, list_edited
 from h5bound.verification.nodes import compare_array, compare_attributes
 from h5bound.verification.two_passes import plan_passes
-from h5bound.verification.values import CompareJob, compare_unwritten
+from h5bound.verification.values import CompareJob, compare_offsets, compare_unwritten
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from h5bound.chunk_grid import ChunkCoords, Shape
     from h5bound.conversion.provenance import Provenance
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import GroupScan, SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
-    from h5bound.planning.store_plan import StorePlan
+    from h5bound.planning.store_plan import StorePlan, Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.target import Target
     from h5bound.stores.tree import StoreNode, StoreTree
@@ -56,7 +58,9 @@ class Comparison:
     jobs: list[CompareJob] = field(default_factory=list)
     """Datasets whose values are to be compared."""
     chunk_coords: list[ChunkCoords] = field(default_factory=list)
-    """Chunks to compare, for each job."""
+    """Chunks to compare, for each job; of sequences rows of the dataset."""
+    sequence_ends: list[NDArray[np.int64] | None] = field(default_factory=list)
+    """For each job of sequences: where the elements of each element of the dataset end in the array."""
     retried: dict[str, str] = field(default_factory=dict)
     """Datasets that were skipped as unreadable and are tried again: the reason by path."""
     attributes: int = 0
@@ -65,6 +69,10 @@ class Comparison:
     def add(self, path: str, what: str, attribute: str | None = None) -> None:
         """Add a difference."""
         self.differences[Difference(path, what, attribute)] = None
+
+    def cut(self, window: int) -> list[Unit]:
+        """Return the units of all jobs; `window` is in bytes."""
+        return cut_units([job.values for job in self.jobs], self.chunk_coords, window, sequence_ends=self.sequence_ends)
 
     def path_of(self, target: str) -> str:
         """Return the path in the source of a node of the store, or the path in the store if the source has none."""
@@ -113,7 +121,8 @@ def compare_keys(comparison: Comparison) -> None:
     """Find nodes that the source does not have, and keys that belong to no node."""
     scan, arrays = comparison.scan, comparison.plan.arrays
     planned = {group.target for group in scan.groups} | {array.node.target for array in arrays}
-    planned |= {scan.targets[array.path] for array in arrays}
+    paths = {array.path for array in arrays}
+    planned |= {target for item in scan.datasets if item.record.path in paths for target in item.groups}
     for target in sorted(comparison.tree.nodes.keys() - planned):
         comparison.add(f"/{target}", "in the store, and not in the source")
     for owner, keys in comparison.tree.strays.items():
@@ -179,7 +188,7 @@ def compare_datasets(comparison: Comparison, opened: OpenFile, datasets: Iterabl
             compare_attributes_of(comparison, opened, dataset_scan, node=node, path=path)
             compare_arrays(comparison, opened, dataset_scan, plans=plans[path])
         elif path in comparison.retried:
-            add_job(comparison, dataset_scan, plans[path][0])
+            add_job(comparison, dataset_scan, next(plan for plan in plans[path] if plan.planned_values is None))
         else:
             comparison.add(path, "not in the store")
 
@@ -193,7 +202,7 @@ def compare_attributes_of(
     assert not isinstance(item, h5py.Datatype)
     comparison.attributes += len(item.attrs)
     actual, planned = dict(node.attributes), dict(record.attributes)
-    names = getattr(record, "dimension_names", None)
+    names = None if node.array is None else getattr(record, "dimension_names", None)
     if comparison.provenance.settings.zarr_format == 2 and names is not None:
         planned["_ARRAY_DIMENSIONS"] = list(names)
     for name, difference in compare_attributes(item, actual, planned, details=scan.details.get(path, {})):
@@ -210,31 +219,37 @@ def compare_arrays(
         comparison.add(dataset_scan.record.path, "not an array in the store")
         return
     differences = [
-        difference
-        for plan, node in zip(plans, nodes, strict=True)
-        for difference in compare_array(plan, dataset_scan, node)
+        difference for plan, node in zip(plans, nodes, strict=True) for difference in compare_array(plan, node)
     ]
     comparison.differences |= dict.fromkeys(differences)
-    if not differences:
-        job, chunk_coords = add_job(comparison, dataset_scan, plans[0], nodes=nodes)
-        if dataset_scan.sequence_ends is None:
-            compare_absent(comparison, opened, job, plan=plans[0], chunk_coords=chunk_coords)
+    if differences:
+        return
+    for plan, node in zip(plans, nodes, strict=True):
+        if plan.planned_values is not None:
+            if difference := compare_offsets(plan.planned_values, node):
+                comparison.add(plan.path, difference)
+            continue
+        job, chunk_coords = add_job(comparison, dataset_scan, plan, node=node)
+        if not job.values.flat:
+            compare_absent(comparison, opened, job, plan=plan, chunk_coords=chunk_coords)
 
 
 def add_job(
-    comparison: Comparison, dataset_scan: DatasetScan, plan: ArrayPlan, nodes: Sequence[StoreNode] = ()
+    comparison: Comparison, dataset_scan: DatasetScan, plan: ArrayPlan, node: StoreNode | None = None
 ) -> tuple[CompareJob, ChunkCoords]:
-    """Add a dataset whose values are compared, and return its job and chunks; without `nodes` it is only read."""
-    arrays = tuple(node.array for node in nodes if node.array is not None)
-    write_shape = (arrays[0].shards or arrays[0].chunks) if arrays else plan.node.write_shape
+    """Add an array whose values are compared, and return its job and chunks; without `node` they are only read."""
+    array = None if node is None else node.array
+    write_shape = plan.node.write_shape if array is None else array.shards or array.chunks
     values = describe_values(comparison.scan, dataset_scan, plan, write_shape=write_shape)
-    if dataset_scan.sequence_ends is None:
-        chunk_coords = plan_comparison(comparison, plan, values.write_shape)
-    else:
+    if values.flat:
         chunk_coords = list_rows(dataset_scan.record.shape)
+    else:
+        chunk_coords = plan_comparison(comparison, plan, values.write_shape)
+    arrays = () if array is None else (array,)
     job = CompareJob(values=values, arrays=arrays, layout=plan_passes(plan, chunk_coords))
     comparison.jobs.append(job)
     comparison.chunk_coords.append(chunk_coords)
+    comparison.sequence_ends.append(plan.sequence_ends)
     return job, chunk_coords
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from h5bound.planning.spill_layout import SpillLayout
     from h5bound.planning.store_plan import Unit
     from h5bound.reader.open_file import OpenFile
+    from h5bound.stores.tree import StoreNode
 
     Block = NDArray[Any]
 
@@ -44,7 +45,7 @@ class CompareJob:
     values: SourceValues
     """How the dataset is read."""
     arrays: tuple[zarr.Array[Any], ...]
-    """Its Zarr array, or `values` and `offsets` of sequences; empty if the source is only read."""
+    """The Zarr array; empty if the source is only read."""
     layout: SpillLayout | None = None
     """Two passes: the cells and boxes in which both sides are read; None for one pass."""
 
@@ -133,9 +134,9 @@ def compare_unit(opened: OpenFile, job: CompareJob, unit: Unit) -> UnitResult:
         return UnitResult(unit.array, chunks=1, problem=problem, unreadable=True)
     if not job.arrays:
         return UnitResult(unit.array)
-    if job.values.has_sequences:
+    if job.values.flat:
         values, lengths = result.parts[0]
-        problem = compare_sequences(job, int(unit.chunk_coords[0, 0]) * job.values.row_size, values, lengths=lengths)
+        problem = compare_sequences(job, unit, values, lengths=lengths)
         return UnitResult(unit.array, nbytes=values.nbytes, chunks=int(bool(problem)), problem=problem)
     box = read_box(job, unit)
     problems = [
@@ -169,20 +170,36 @@ def describe_unreadable(job: CompareJob, coords: tuple[int, ...], error: Excepti
     return f"the store cannot be read: {job.arrays[0].path}/{key}: {describe(error)}"
 
 
-def compare_sequences(job: CompareJob, first: int, values: Block, lengths: Block) -> str:
-    """Return how the variable-length sequences from number `first` on differ from the source; "" if equal."""
-    array, start, stop = job.arrays[1], first, first + len(lengths) + 1
+def compare_sequences(job: CompareJob, unit: Unit, values: Block, lengths: Block) -> str:
+    """Return how the elements of sequences in some rows of the dataset differ from the source; "" if equal."""
+    array, bounds, first = job.arrays[0], unit.sequence_ends, int(unit.chunk_coords[0, 0]) * job.values.row_size
+    assert bounds is not None
+    if not np.array_equal(np.diff(bounds), lengths):
+        return f"the sequences from {first} on have other lengths than when they were counted"
+    start, stop = int(bounds[0]), int(bounds[-1])
     try:
-        offsets = np.asarray(array[start:stop])
-        if not np.array_equal(np.diff(offsets), lengths):
-            return f"lengths of the sequences from {first} on differ"
-        array, start, stop = job.arrays[0], int(offsets[0]), int(offsets[-1])
         actual = np.asarray(array[start:stop], values.dtype)
     except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
-        size = (array.shards or array.chunks)[0]
-        key = f"{array.path}/{array.metadata.encode_chunk_key((start // size,) + (0,) * (array.ndim - 1))}"
-        return f"the store cannot be read: {key} or a chunk after it, up to element {stop}: {describe(error)}"
+        return explain_unreadable(array, error, start=start, stop=stop)
     return "" if same_bits(values, actual) else f"values of the sequences from {first} on differ"
+
+
+def compare_offsets(planned: NDArray[np.int64], node: StoreNode) -> str:
+    """Return how offsets in the store differ from those of the sequences in the source; "" if they do not."""
+    assert node.array is not None
+    try:
+        actual = np.asarray(node.array[...])
+    except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
+        return explain_unreadable(node.array, error, start=0, stop=len(planned))
+    differing = np.flatnonzero(actual != planned)
+    return f"lengths of the sequences from {max(differing[0] - 1, 0)} on differ" if differing.size else ""
+
+
+def explain_unreadable(array: zarr.Array[Any], error: Exception, *, start: int, stop: int) -> str:
+    """Return which elements along the first axis of an array of the store cannot be read, and why."""
+    size = (array.shards or array.chunks)[0]
+    key = f"{array.path}/{array.metadata.encode_chunk_key((start // size,) + (0,) * (array.ndim - 1))}"
+    return f"the store cannot be read: {key} or a chunk after it, up to element {stop}: {describe(error)}"
 
 
 def compare_unwritten(opened: OpenFile, job: CompareJob, coords: tuple[int, ...]) -> str:
@@ -227,7 +244,7 @@ def list_differences(jobs: Sequence[CompareJob], results: Sequence[UnitResult]) 
 
 def check_store(job: CompareJob) -> None:
     """Raise TargetError if this process does not see the array of a job: its store is not there."""
-    for array in job.arrays[:1]:
+    for array in job.arrays:
         name = "zarr.json" if array.metadata.zarr_format == 3 else ".zarray"
         if not run(array.store.exists(f"{array.path}/{name}")):
             raise TargetError(f"{array.store_path}: this process finds no array there; name a store that all can reach")

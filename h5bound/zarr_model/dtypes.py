@@ -15,7 +15,6 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
-from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.datatypes import JSON, TEXT_TYPE, check_references, enum_members, enum_to_json, type_to_json
 from h5bound.hdf5.element_types import is_bytes, read_dtype
 from h5bound.zarr_model.byte_layout import Array, DType, conversion_reason, repacking_reason
@@ -29,13 +28,13 @@ if TYPE_CHECKING:
 class ZarrType:
     """The element type of a Zarr array for one HDF5 datatype, and the conversion of values between the two."""
 
-    form: Literal["plain", "string", "object_reference", "region_reference", "vlen"]
+    form: Literal["plain", "string", "object_reference", "region_reference", "group"]
     """``string``: variable-length text. ``object_reference``: the target's path. ``region_reference``: JSON with the
-    path and what is selected. ``vlen``: sequences, two arrays."""
+    path and what is selected. ``group``: several arrays."""
     source: DType
     """Type of one element as h5py reads it, without the dimensions of an HDF5 array type."""
     dtype: DType
-    """Type of one element of the Zarr array; StringDType for text; that of ``values`` for ``vlen``."""
+    """Type of one element of the Zarr array; StringDType for text; of a group that of `source`."""
     reason: str
     """Why a decoded HDF5 chunk has other bytes than the Zarr chunk; "" if they are equal."""
     details: dict[str, JSON] = field(default_factory=dict)
@@ -44,8 +43,6 @@ class ZarrType:
     """Attributes of conventions (``flag_values``), unless the source has one of that name."""
     element_shape: tuple[int, ...] = ()
     """Dimensions of the HDF5 array type, which follow the dataset's own."""
-    values: ZarrType | None = None
-    """Type of the ``values`` array of a ``vlen``."""
 
     def convert(self, block: Array, resolve: Resolve | None = None) -> Array:
         """Return the values for Zarr of a block of ``dataset[region]``.
@@ -53,8 +50,6 @@ class ZarrType:
         `resolve` returns the path of a reference's target (:class:`~h5bound.hdf5.references.ReferencePaths`). Raise
         UnsupportedError if a string is not UTF-8, or longer than when the type was translated.
         """
-        if self.form == "vlen":
-            raise TypeError("a block of sequences becomes two arrays: use split_vlen")
         if self.form != "plain":
             return texts(block, resolve).reshape(block.shape)
         if self.dtype == self.source:
@@ -82,15 +77,6 @@ class ZarrType:
         unpack(stored, out)
         return out
 
-    def split_vlen(self, block: Array, resolve: Resolve | None = None) -> tuple[Array, Array]:
-        """Return the sequences of a block end to end as Zarr stores them, and the length of each (flat)."""
-        if self.values is None:
-            raise TypeError("not a type of variable-length sequences")
-        sequences = restore_byte_order(block.ravel(), h5py.vlen_dtype(self.values.source))
-        lengths = np.fromiter(map(len, sequences), np.int64, len(sequences))
-        joined = np.concatenate([np.empty(0, self.values.source), *sequences])
-        return self.values.convert(joined.astype(self.values.source, copy=False), resolve), lengths
-
 
 def translate_type(
     source: h5py.Dataset | h5t.TypeID, *, zarr_format: int = 3, resolve: Resolve | None = None
@@ -112,7 +98,7 @@ def translate_type(
     while base.get_class() == h5t.ARRAY:
         shape += base.get_array_dims()
         base = base.get_super()
-    zarr_type = _translate(base, TextWidths(source, resolve), zarr_format)
+    zarr_type = translate_element(base, TextWidths(source, resolve), zarr_format)
     if not shape:
         return zarr_type
     dims: list[JSON] = list(shape)
@@ -120,7 +106,8 @@ def translate_type(
     return replace(zarr_type, element_shape=shape, details=details)
 
 
-def _translate(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> ZarrType:
+def translate_element(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> ZarrType:
+    """Return the Zarr type of elements that are not of an array type; `widths` are those of text in compounds."""
     type_class = tid.get_class()
     if type_class in (h5t.REFERENCE, h5t.VLEN) or (type_class == h5t.STRING and tid.is_variable_str()):
         return _translate_pointer(tid, zarr_format)
@@ -153,18 +140,7 @@ def _translate_pointer(tid: h5t.TypeID, zarr_format: int) -> ZarrType:
             reason=f"{'object' if to_object else 'region'} references are stored as addresses",
             details={"type": json},
         )
-    base = tid.get_super()
-    if base.get_class() in (h5t.VLEN, h5t.ARRAY):
-        raise UnsupportedError("variable-length sequences of sequences or arrays have no Zarr form")
-    values = _translate(base, TextWidths(base), zarr_format)
-    return ZarrType(
-        form="vlen",
-        source=source,
-        dtype=values.dtype,
-        reason="variable-length sequences are stored outside the chunks",
-        details={"type": json},
-        values=values,
-    )
+    raise UnsupportedError("sequences become several arrays")
 
 
 def _flags(tid: h5t.TypeEnumID) -> dict[str, JSON]:

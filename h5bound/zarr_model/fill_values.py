@@ -55,10 +55,12 @@ def read_fill_value(
     Where HDF5 leaves memory unset (no fill value, or fill time "never"), it is 0. Raise UnsupportedError for text that
     is not UTF-8.
     """
-    if zarr_type.form == "vlen":
-        zero = np.zeros((), zarr_type.dtype)
-        return FillValue(zero, fill_to_json(zero, zarr_format)[0], exact=True)
-    values = zarr_type.convert(read_shown_fill(dataset), resolve).reshape(-1)
+    return make_fill_value(zarr_type.convert(read_shown_fill(dataset), resolve), zarr_format)
+
+
+def make_fill_value(values: Array, zarr_format: int) -> FillValue:
+    """Return the fill value of an array of the type of `values`: those of one element, of which the first counts."""
+    values = values.reshape(-1)
     value = values[:1].reshape(())
     json, exact = fill_to_json(value, zarr_format)
     return FillValue(value, json, exact and same_bits(values, np.broadcast_to(value, values.shape)))

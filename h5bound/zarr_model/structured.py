@@ -35,6 +35,10 @@ MAX_MEMBER_LENGTH = 16_384
 """Characters in the longest string that a compound may hold: every element takes 4 bytes for each."""
 
 
+class StructError(UnsupportedError):
+    """A compound that columns can hold, but not a struct."""
+
+
 class TextWidths:
     """Lengths of the longest text in each variable-length member of a dataset, which is read once, at the first use."""
 
@@ -52,7 +56,7 @@ class TextWidths:
         """Return the characters in the longest text of a member, at least 1."""
         width = max(1, self._widths.get(path, 1))
         if width > MAX_MEMBER_LENGTH:
-            raise UnsupportedError(
+            raise StructError(
                 f"a compound holds a string of {width} characters; h5bound stores at most {MAX_MEMBER_LENGTH}"
             )
         return width

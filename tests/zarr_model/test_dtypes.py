@@ -21,6 +21,7 @@ from h5bound.hdf5.references import Addresses, ReferencePaths
 from h5bound.reader.via_h5py import read_through_h5py
 from h5bound.zarr_model.dtypes import translate_type
 from h5bound.zarr_model.fill_values import FillValue, choose_fill_v2, fill_to_json, read_fill_value
+from h5bound.zarr_model.parts import flatten, plan_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,7 +266,6 @@ def test_a_type_is_raw_only_where_stored_bytes_are_zarrs_bytes(case: Case, zarr_
 
 UNSUPPORTED = [
     pytest.param(h5t.vlen_create(h5t.STD_REF_DSETREG), "region references", id="sequence of region references"),
-    pytest.param(h5t.vlen_create(h5t.vlen_create(I4)), "sequences of sequences", id="sequence of sequences"),
     pytest.param(compound(4, (b"\xff", 0, I4)), "not UTF-8", id="member name in Latin-1"),
     pytest.param(compound(16, (b"v", 0, h5t.vlen_create(I4))), "sequences", id="compound with sequence"),
     pytest.param(
@@ -366,14 +366,13 @@ def test_sequences_become_values_and_lengths(base: Any, sequences: list[list[Any
         dataset = file.create_dataset("d", (3,), h5py.vlen_dtype(base))
         for i, sequence in enumerate(sequences):
             dataset[i] = np.array(sequence, base)
-        zarr_type = translate_type(dataset)
-        values, lengths = zarr_type.split_vlen(dataset[...])
-        assert zarr_type.form == "vlen"
-        assert lengths.tolist() == [len(sequence) for sequence in sequences]
+        whole, (part, offsets) = plan_parts(dataset.id.get_type(), "struct", zarr_format=3)
+        found, bounds = flatten(everything(dataset), part.steps)
+        values = part.type.convert(found)
+        assert (whole.form, part.target, offsets.target) == ("group", "values", "offsets")
+        assert np.diff(bounds).tolist() == [len(sequence) for sequence in sequences]
         assert values.tolist() == [item for sequence in sequences for item in sequence]
-        assert values.dtype == zarr_type.dtype
-        with pytest.raises(TypeError, match="split_vlen"):
-            zarr_type.convert(dataset[...])
+        assert values.dtype == part.type.dtype
 
 
 FILLS = [
@@ -497,7 +496,7 @@ def test_a_scalar_and_an_empty_dataset_are_read_as_they_are(tmp_path: Path) -> N
         file["scalar"] = 1.5
         assert read_through_h5py(file["scalar"], ()).shape == ()
         file.create_dataset("sequence", (), h5py.vlen_dtype("<i4"))[()] = np.array([1, 2], "<i4")
-        values, lengths = translate_type(file["sequence"]).split_vlen(read_through_h5py(file["sequence"], ()))
-        assert (values.tolist(), lengths.tolist()) == ([1, 2], [2])
+        values, bounds = flatten(read_through_h5py(file["sequence"], ()).reshape(1), (np.dtype("<i4"),))
+        assert (values.tolist(), bounds.tolist()) == ([1, 2], [0, 2])
         empty = file.create_dataset("empty", (0, 3), "<f4", maxshape=(None, 3))
         assert read_through_h5py(empty, (slice(0, 0), slice(0, 3))).shape == (0, 3)
