@@ -80,6 +80,11 @@ def write_all_kinds(path: Path) -> None:
             group["flags"] = np.ones((n, n), bool)
             group["pairs"] = np.zeros(n, [("a", "i4"), ("b", "f8")])
             group.create_dataset("references", data=[file.ref] * n, dtype=h5py.ref_dtype)
+            group["opaque"] = np.zeros(n, "V5")
+            group["wide"] = np.zeros((n, n), np.longdouble)
+            group["complex"] = np.zeros(n, "c16")
+            group.create_dataset("enum", (n + 1,), h5py.enum_dtype({"A": 1, "B": 2}))[:] = 1
+            group.create_dataset("regions", (n,), h5py.regionref_dtype)
             group.create_dataset("half_named", (n, 3, n + 1), "f4").dims[1].attach_scale(_make_scale(file, "x", 3))
 
 
