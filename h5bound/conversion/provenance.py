@@ -233,7 +233,6 @@ def stamp_from_json(json: Any) -> SourceStamp:
 def settings_from_json(json: Any, zarr_format: int) -> Settings:
     """Return the settings; raise ValueError if `convert` does not accept them, or they are for another format."""
     chunks, shards = dict(json["chunks"]), dict(json["shards"])
-    json = {"compounds": "struct", "names": "portable", "nan": "text", **json}  # as stores are that do not say
     settings = make_settings(**{**json, "chunks": chunks, "shards": shards or None})
     globs = (*settings.include, *settings.exclude, *chunks, *shards)
     same = settings.to_dict() == json and settings.zarr_format == zarr_format

@@ -56,7 +56,7 @@ def convert_in_two_passes(path: Path | str, target: Any, **options: Any) -> Any:
 
 def list_files(folder: Path) -> dict[str, bytes]:
     """Return the bytes of all keys that are not metadata documents."""
-    paths = [path for path in folder.rglob("*") if path.is_file() and path.name != "zarr.json"]
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in ("zarr.json", "h5bound.json")]
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
