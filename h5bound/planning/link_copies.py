@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, TypeAlias
 from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.dataset import DatasetRecord
 from h5bound.hdf5.hierarchy import Hierarchy, Limits, read_hierarchy
-from h5bound.hdf5.links import LinkRecord, count_as_links, encode_name, find_address, join_path
+from h5bound.hdf5.links import MAX_LINKS, LinkRecord, count_as_links, encode_name, join_path
 from h5bound.planning.selection import parent_of
 from h5bound.reports.text import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import h5py
 
@@ -39,21 +39,63 @@ Item: TypeAlias = "str | DatasetRecord | LinkRecord"
 def read_objects(file: h5py.File, settings: Settings, limits: Limits, *, start: str = "/") -> Hierarchy:
     """Read the hierarchy of a file or of one of its groups, with copies in place of its links if they are asked for."""
     hierarchy = read_hierarchy(file, start=start, max_objects=limits.max_objects, max_depth=limits.max_depth)
-    hierarchy = find_targets(file, hierarchy)
+    hierarchy = find_targets(hierarchy)
     return copy_links(hierarchy, limits) if settings.links == "copy" else hierarchy
 
 
-def find_targets(file: h5py.File, hierarchy: Hierarchy) -> Hierarchy:
+def find_targets(hierarchy: Hierarchy) -> Hierarchy:
     """Return the hierarchy with the target of each soft link that leads to one of its objects."""
+    if not any(link.kind == "soft" for link in hierarchy.links):
+        return hierarchy
+    items = list_items(hierarchy)
+    links = (
+        replace(link, target=find_target(items, link)) if link.kind == "soft" else link for link in hierarchy.links
+    )
+    return replace(hierarchy, links=tuple(links))
 
-    def find(link: LinkRecord) -> LinkRecord:
-        if link.kind != "soft":
-            return link
-        path = link.to if link.to.startswith("/") else f"{parent_of(link.path)}/{link.to}"
-        address = find_address(file, path)
-        return link if address is None else replace(link, target=hierarchy.addresses.get(address))
 
-    return replace(hierarchy, links=tuple(map(find, hierarchy.links)))
+def find_target(items: Mapping[str, Item], link: LinkRecord) -> str | None:
+    """Return the first path of what a soft link leads to, None if that is not among the items.
+
+    As in HDF5, empty components and ``.`` are ignored, and ``..`` is a name like any other.
+
+    >>> link = LinkRecord("/g/s", "soft", "./near/x")
+    >>> find_target({"/g/near": LinkRecord("/g/near", "hard", "/h"), "/h": "group", "/h/x": "type"}, link)
+    '/h/x'
+    """
+    path = "/" if link.to.startswith("/") else parent_of(link.path)
+    parts = link.to.split("/")[::-1]  # the next component last
+    followed = 0
+    while parts:
+        name = parts.pop()
+        if name in ("", "."):
+            continue
+        child = f"{path.rstrip('/')}/{name}"
+        item = items.get(child)
+        if item is None:
+            return None
+        if not isinstance(item, LinkRecord):
+            path = child
+        elif item.kind == "hard":
+            path = item.to
+        elif item.kind == "soft" and followed < MAX_LINKS:
+            followed += 1
+            path = "/" if item.to.startswith("/") else path
+            parts += item.to.split("/")[::-1]
+        else:
+            return None
+    return path
+
+
+def list_items(hierarchy: Hierarchy) -> dict[str, Item]:
+    """Return what is at each path of a hierarchy."""
+    return {
+        **dict(hierarchy.problems),
+        **dict.fromkeys(hierarchy.committed_types, "type"),
+        **{record.path: record for record in hierarchy.datasets},
+        **{link.path: link for link in hierarchy.links},
+        **dict.fromkeys(hierarchy.groups, "group"),
+    }
 
 
 def copy_links(hierarchy: Hierarchy, limits: Limits) -> Hierarchy:
@@ -98,17 +140,11 @@ class _Copies:
     names: dict[str, list[bytes]] = field(init=False)
     """The names in each group, in order."""
     stack: list[tuple[str, str, frozenset[str], Iterator[bytes]]] = field(default_factory=list)
-    """Each group on the path: its path in the hierarchy, that of the copy, the groups above it, and names to visit."""
+    """Each group on the path: its path in the hierarchy, that of the copy, it and the groups above, names to visit."""
 
     def __post_init__(self) -> None:
         hierarchy = self.hierarchy
-        self.items = {
-            **dict(hierarchy.problems),
-            **dict.fromkeys(hierarchy.committed_types, "type"),
-            **{record.path: record for record in hierarchy.datasets},
-            **{link.path: link for link in hierarchy.links},
-            **dict.fromkeys(hierarchy.groups, "group"),
-        }
+        self.items = list_items(hierarchy)
         self.names = {}
         for path in self.items.keys() - hierarchy.groups[:1]:
             self.names.setdefault(parent_of(path), []).append(encode_name(path.rpartition("/")[2]))
@@ -123,7 +159,7 @@ class _Copies:
             if name is None:
                 self.stack.pop()
             else:
-                self.visit(join_path(group, name), join_path(path, name), above=above | {group})
+                self.visit(join_path(group, name), join_path(path, name), above=above)
 
     def enter(self, group: str, path: str, above: frozenset[str]) -> None:
         """Add a group of the hierarchy at a path, in the groups `above`; `run` visits what is in it."""
@@ -134,7 +170,7 @@ class _Copies:
             self.refuse(f"{self.limits.max_objects:,} objects and links", path, "max_objects")
         if names and len(above) >= self.limits.max_depth:
             self.refuse(f"{self.limits.max_depth} components of a path", path, "max_depth")
-        self.stack.append((group, path, above, iter(names)))
+        self.stack.append((group, path, above | {group}, iter(names)))
 
     def visit(self, original: str, path: str, above: frozenset[str]) -> None:
         """Add what is at a path of the hierarchy at another path, or the same."""
@@ -150,6 +186,8 @@ class _Copies:
             original, item = target, found
         if isinstance(item, DatasetRecord):
             self.datasets.append(replace(item, path=path))
+        elif item == "group" and original in above:  # a copy of it is around a copy of a group above it
+            self.links.append(LinkRecord(path=path, kind="hard", to=original))
         elif item == "group":
             self.enter(original, path, above=above)
         elif item == "type":

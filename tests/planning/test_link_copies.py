@@ -163,6 +163,32 @@ def test_another_word_is_refused(source: Path, tmp_path: Path) -> None:
         convert(source, tmp_path / "a.zarr", links="follow")  # type: ignore[call-overload]  # refused when it runs
 
 
+def test_a_group_around_its_own_copy_is_not_copied_again(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a/b/x"] = 1
+        file["a/b/up"] = h5py.SoftLink("/a")
+        file["s"] = h5py.SoftLink("/a/b")
+    report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", links="copy", verify=True)
+    assert list_nodes(open_store(tmp_path / "a.zarr")) == {"a", "a/b", "a/b/x", "s", "s/x", "s/up"}
+    assert {(link.path, link.to) for link in report.links} == {("/a/b/up", "/a"), ("/s/up/b", "/a/b")}
+
+
+def test_links_between_files_that_go_in_a_circle_end_in_links(tmp_path: Path) -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        with h5py.File(tmp_path / f"{name}.h5", "w") as file:
+            file["g/x"] = [1, 2, 3]
+            file["g/other"] = h5py.ExternalLink(f"{other}.h5", "/g")
+            file["h/again"] = h5py.ExternalLink(f"{other}.h5", "/g/x")
+            file["through"] = h5py.SoftLink("/g/other/x")
+    options: Any = {"links": "copy", "allow_external": [tmp_path]}
+    report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", verify=True, **options)
+    assert report.exit_code == 0
+    group = open_store(tmp_path / "a.zarr")
+    assert list_nodes(group) == {"g", "g/x", "g/other", "g/other/x", "h", "h/again", "through"}
+    assert group["through"][:].tolist() == [1, 2, 3]
+    assert [(link.path, link.to) for link in report.links] == [("/g/other/other", "/g")]
+
+
 def list_expected(file: h5py.File) -> dict[str, float | None]:
     """Return the paths that h5py finds without going round in a circle, with the values of datasets."""
     found: dict[str, float | None] = {}
