@@ -1,7 +1,7 @@
 """How many blocks are in memory while blocks of several files are combined, beside `dask.array.from_array`.
 
 As a script it prints a row for each operation on 24 files of 64 blocks: the most blocks that were in memory with two
-threads, and how many times those of `from_array` that is. Nothing is read from a disk, so that only the order of the
+threads. Nothing is read from a disk, so that only the order of the
 tasks counts. Run it with ``python -m bench.live_blocks``; with ``--cluster`` on a worker of two threads.
 """
 
@@ -21,6 +21,8 @@ from h5bound import from_resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bench.turns import Ratios, Turns
 
 FILES, BLOCKS = 24, 64
 NBYTES = 64
@@ -96,14 +98,15 @@ def count_live(options: dict[str, Any] | None, operation: str, *, files: int = F
     return CountedFile.peak
 
 
-def compare_live() -> dict[str, float]:
-    """Return how many times the blocks of `from_array` each reader has in memory, by operation and reader."""
-    return {
-        f"{operation}, {reader}": round(count_live(options, operation) / count_live(None, operation), 2)
-        for operation in OPERATIONS
-        for reader, options in READERS.items()
-        if options is not None
-    }
+def measure_live(turns: Turns) -> Ratios:
+    """Measure the blocks that `from_array` has in memory in units of those of each reader, on two threads."""
+    ratios: Ratios = {}
+    with dask.config.set(scheduler="threads", num_workers=2):
+        for operation in OPERATIONS:
+            counts = {name: count_live(READERS[name], operation, files=4 if turns.quick else FILES) for name in READERS}
+            reference = counts.pop("from_array")
+            ratios |= {f"{operation}: {name}": reference / blocks for name, blocks in counts.items()}
+    return ratios
 
 
 def main() -> None:

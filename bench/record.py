@@ -47,6 +47,7 @@ MEASUREMENTS = {
     "windows": "bench.windows:measure_windows",
     "small files": "bench.small_files:measure_small_files",
     "memory": "bench.memory:measure_memory",
+    "live blocks": "bench.live_blocks:measure_live",
     "beginnings": "bench.beginnings:measure_beginnings",
 }
 """Functions of `Turns` that return ratios. What is measured in a process is imported in that process only."""

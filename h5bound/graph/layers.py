@@ -9,7 +9,8 @@ Every array is two layers: its own `BlockLayer`, which outputs the blocks, and a
 lifecycle share. Culling decides which blocks are needed. dask culls the block layers first, and each passes its request
 to the open layer as one more key. The open layer is culled last, so it knows all blocks that the compute needs of the
 source, and makes *all* tasks for them: one open, the reads, one close, and the outputs. So a slice reads only its own
-blocks, and two datasets of one file share one open and one close. Before that, a layer holds only block sizes.
+blocks, and two datasets of one file share one open and one close. Before that, a layer holds only block sizes. Tasks
+are made once they are looked at, when all sources of the compute are known: these share a window.
 
 A graph that is never culled (``optimize_graph=False``, ``visualize()``) has the same tasks for all blocks of an array,
 and one close for each array; :mod:`h5bound.graph.callbacks` keeps the source open between them.
@@ -35,6 +36,7 @@ run in the order of dask.order (26 blocks).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -48,7 +50,7 @@ from h5bound.graph.windows import BlockRequest, Blocks, Lifecycle, name_requests
 from h5bound.lifecycle.handle import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence, Set
+    from collections.abc import Callable, Collection, Hashable, Iterator, Sequence, Set
 
     from dask.task_spec import Task
     from dask.typing import Key
@@ -87,16 +89,46 @@ class _LifecycleLayer(Layer):  # type: ignore[misc]  # dask's Layer is untyped
     def __len__(self) -> int:
         return len(self.tasks)
 
-    def _plan_windows(self, requests: Sequence[BlockRequest], lifecycle: Lifecycle) -> list[list[BlockRequest]]:
+    def _plan_windows(
+        self, requests: Sequence[BlockRequest], lifecycle: Lifecycle, sources: int = 1
+    ) -> list[list[BlockRequest]]:
         """Return the windows of the next compute; those of a cluster fit into the memory of each worker."""
         most = largest_window(travelled=self.travelled) if lifecycle.barrier else None
         window = lifecycle.window if most is None else min(lifecycle.window, most)
-        return plan_windows(requests, replace(lifecycle, window=window))
+        return plan_windows(requests, replace(lifecycle, window=window), sources)
 
     def _make_tasks(self, windows: Sequence[Sequence[BlockRequest]], lifecycle: Lifecycle, opened: str) -> Tasks:
         """Return the tasks for the next compute, without the open task."""
         _watch_computes()
         return build_tasks(windows, lifecycle, opened=opened, clustered=may_be_clustered(travelled=self.travelled))
+
+
+class _LazyTasks(Mapping[Any, Any]):
+    """Tasks that are made when they are first looked at, after all layers of a graph are culled."""
+
+    def __init__(self, build: Callable[[], Tasks]) -> None:
+        self._build = build
+
+    @cached_property
+    def _tasks(self) -> Tasks:
+        return self._build()
+
+    def __getitem__(self, key: Key) -> Any:
+        return self._tasks[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._tasks)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (dict(self),)
+
+
+def count_sources(keys: Collection[Any]) -> int:
+    """Return the number of lifecycles that there are requests for among the keys."""
+    return len({key[0] for key in keys if isinstance(key, tuple) and isinstance(key[-1], BlockRequest)})
 
 
 class OpenLayer(_LifecycleLayer):
@@ -122,17 +154,23 @@ class OpenLayer(_LifecycleLayer):
         """Return a layer with all tasks for the requests among the keys, and its dependencies on other layers."""
         requests = [key[1] for key in keys if isinstance(key, tuple) and key[0] == self.lifecycle.name]
         requests.sort(key=lambda request: request.blocks.name)
+        # `keys` grows while dask culls the layers of other sources: their number is known when the tasks are looked at
+        tasks = _LazyTasks(lambda: self._build(requests, count_sources(keys)))
+        outside = set() if self.lifecycle.bound_to is None else {self.lifecycle.bound_to}
+        return MaterializedLayer(tasks, annotations=self.annotations), {self.lifecycle.name: outside}
+
+    def _build(self, requests: Sequence[BlockRequest], sources: int) -> Tasks:
+        """Return all tasks for some requests of a compute that reads from so many sources."""
         token = name_requests(self.lifecycle, requests)
         opened = f"open-{token}"
-        windows = self._plan_windows(requests, self.lifecycle)
+        windows = self._plan_windows(requests, self.lifecycle, sources)
         tasks = self._make_tasks(windows, self.lifecycle, opened)
         only_window = Window(token, only_window=True) if len(windows) == 1 else None
         if reads_stand_alone(windows, self.lifecycle) and not may_be_clustered(travelled=self.travelled):
             tasks[opened] = build_open_data(opened, self.lifecycle, only_window=only_window)
         else:
             tasks[opened] = build_open_task(opened, self.lifecycle, preopen=only_window)
-        outside = set() if self.lifecycle.bound_to is None else {self.lifecycle.bound_to}
-        return MaterializedLayer(tasks, annotations=self.annotations), {self.lifecycle.name: outside}
+        return tasks
 
     def clone(self, keys: set[Key], seed: Hashable, bind_to: Key | None = None) -> tuple[Layer, bool]:
         """Return this layer under another name; bind its open task to another task unless it is bound already."""

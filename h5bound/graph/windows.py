@@ -95,11 +95,17 @@ def choose_window(lifecycle: Lifecycle, total: int) -> int:
     return min(lifecycle.window, max(total // WINDOWS, MIN_WINDOW))
 
 
-def plan_windows(requests: Sequence[BlockRequest], lifecycle: Lifecycle) -> list[list[BlockRequest]]:
+SHARES = 16
+"""Most sources that share a window: each opens its source at most so many times as often as it would alone."""
+
+
+def plan_windows(requests: Sequence[BlockRequest], lifecycle: Lifecycle, sources: int = 1) -> list[list[BlockRequest]]:
     """Split the requested blocks into windows of `choose_window` bytes at most, at least one block each.
 
-    Without a barrier there is a single window. Arrays advance together, each by the position of a block in its own
-    array: an operation on the first blocks of two arrays finds both in one window.
+    If they do not fit into one, they share its bytes with the other sources that the compute reads: what combines
+    blocks of all of them has a window of each in memory. Without a barrier there is a single window. Arrays advance
+    together, each by the position of a block in its own array: an operation on the first blocks of two arrays finds
+    both in one window.
 
     Examples
     --------
@@ -120,6 +126,8 @@ def plan_windows(requests: Sequence[BlockRequest], lifecycle: Lifecycle) -> list
     )
     sizes = [requests[order].blocks.nbytes(index) for _, order, index in placed]
     most = choose_window(lifecycle, sum(sizes))
+    if sum(sizes) > most:
+        most //= min(sources, SHARES)
     windows: list[dict[int, list[BlockIndex]]] = []
     room = -1
     for (_, order, index), nbytes in zip(placed, sizes, strict=True):

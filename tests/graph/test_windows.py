@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import dask
+import dask.array as da
 import dask.system
 import h5py
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from bench.live_blocks import NBYTES, OPERATIONS, count_live
+from bench.live_blocks import NBYTES, OPERATIONS, count_live, open_array
 from h5bound import from_hdf5, from_resource
 from h5bound.hdf5 import chunk_index
 from tests.support.recorder import FileReader, Log, count_files
@@ -27,7 +28,7 @@ def count(options: dict[str, Any] | None, operation: str) -> int:
     return count_live(options, operation, files=FILES, blocks=BLOCKS)
 
 
-@pytest.mark.parametrize("options", [{"window": NBYTES}, {"barrier": False}], ids=str)
+@pytest.mark.parametrize("options", [{"window": NBYTES}, {"window": NBYTES * BLOCKS // 4}, {"barrier": False}], ids=str)
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_blocks_of_several_files_are_read_in_the_order_in_which_they_are_combined(
     operation: str, options: dict[str, Any]
@@ -45,9 +46,22 @@ def test_a_cluster_combines_blocks_of_several_files_in_the_same_order(options: d
         assert count(options, "mean of blocks") <= 4 * FILES
 
 
-def test_windows_hold_their_blocks_of_each_file_only() -> None:
+def test_files_that_are_read_together_share_a_window() -> None:
+    window = 24 * NBYTES
+    arrays = [open_array({"window": window}, BLOCKS) for _ in range(FILES)]
+    assert count_closes(arrays[0]) == 2
+    assert count_closes(da.stack(arrays)) == FILES * BLOCKS // (24 // FILES)
+    assert count_closes(da.stack(arrays)[3]) == 2  # the others are not read
+    assert count_closes(da.stack(arrays)[:, :24]) == FILES  # what fits into a window is read at once
+    assert count_closes(da.stack([open_array({"window": 32 * NBYTES}, 64) for _ in range(20)])) == 20 * 64 // 2
     with dask.config.set(scheduler="threads", num_workers=2):
-        assert count({"window": 4 * NBYTES}, "mean of blocks") <= FILES * 4 + 12
+        assert count({"window": window}, "mean of blocks") <= FILES * 2 + 12
+
+
+def count_closes(array: da.Array) -> int:
+    """Return the number of windows of a compute."""
+    (graph,) = dask.optimize(array)
+    return sum(str(key).startswith("close") for key in graph.__dask_graph__())
 
 
 def test_a_compute_of_a_prepared_graph_that_failed_can_be_repeated(tmp_path: Path) -> None:
@@ -83,8 +97,7 @@ def test_the_default_window_is_a_share_of_what_a_compute_reads(
     sizes = (nbytes // MiB,)
     count = sizes[0] // 2 if sizes[0] < 10_000 else sizes[0] // 64
     array = from_resource(reader, reader.read_block, chunks=((nbytes // count,) * count,), dtype="u1", **options)
-    (graph,) = dask.optimize(array)
-    assert sum(str(key).startswith("close") for key in graph.__dask_graph__()) == windows
+    assert count_closes(array) == windows
 
 
 def test_the_chunks_of_a_dataset_are_located_once_for_all_windows(
