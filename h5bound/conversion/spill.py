@@ -75,7 +75,8 @@ def transfer_units(
     cells = {number: plan_cells(number, plan.arrays[number].spill, jobs[number].node.dtype) for number in spilled}
     stages = Stages(run, progress, sum(unit.nbytes for unit in chain(units, *cells.values())))
     results = stages.run(TRANSFER, jobs, at_once)
-    with spill_folder(jobs[0].target, temporary) if spilled else nullcontext(Path()) as folder:
+    spills = any(array.spill is not None for array in plan.arrays)  # also if all is written: a killed one left files
+    with spill_folder(jobs[0].target, temporary) if spills else nullcontext(Path()) as folder:
         for number in spilled:
             own_jobs = list(jobs)
             own_jobs[number] = replace(jobs[number], layout=plan.arrays[number].spill, folder=folder / str(number))

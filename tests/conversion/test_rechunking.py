@@ -222,6 +222,27 @@ def test_nothing_of_a_killed_conversion_is_left(
     np.testing.assert_array_equal(read(Path(target)), VALUES)
 
 
+def test_files_of_a_conversion_that_was_killed_after_its_last_key_are_deleted(tmp_path: Path) -> None:
+    write(tmp_path / "a.h5", chunks=STORED, compression="gzip")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    seen: set[str] = set()
+
+    def stop(done: int, total: int) -> None:
+        seen.update(path.name for path in temporary.iterdir())
+        if done == total:
+            raise RuntimeError
+
+    options: dict[str, Any] = {"temporary": temporary, "progress": stop}
+    with pytest.raises(RuntimeError):
+        convert_in_two_passes(tmp_path / "a.h5", tmp_path / "a.zarr", **options)
+    [name] = seen
+    (temporary / name / "0").mkdir(parents=True)
+    (temporary / name / "lock").touch()
+    convert_in_two_passes(tmp_path / "a.h5", tmp_path / "a.zarr", resume=True, temporary=temporary)
+    assert list(temporary.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", ["a.zarr.zip", "memory"])
 def test_a_spill_is_beside_a_target_that_is_no_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
