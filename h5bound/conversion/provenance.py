@@ -90,7 +90,7 @@ def list_inputs(scan: SourceScan, settings: Settings, limits: Limits) -> dict[st
         "source": source,
         "settings": settings.to_dict(),
         "limits": asdict(limits),
-        **({} if scan.name_limits is None else {"names": asdict(scan.name_limits)}),
+        **({} if scan.name_limits is None else {"name_limits": asdict(scan.name_limits)}),
         **({"external": [files[path] for path in sorted(files)]} if files else {}),
     }
 
@@ -141,7 +141,7 @@ def parse_provenance(target: Target, provenance: Mapping[str, Any]) -> Provenanc
             skipped=tuple(map(skipped_from_json, provenance["skipped"])),
             documents=provenance["documents"],
             written=provenance["written"],
-            name_limits=name_limits_from_json(provenance.get("names", {})),
+            name_limits=name_limits_from_json(provenance.get("name_limits", {})),
         )
     except FORM_ERRORS as error:
         raise unusable(target, error) from error

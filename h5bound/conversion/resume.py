@@ -235,10 +235,14 @@ def list_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterato
 
     >>> list(list_differing({"version": 1, "limits": {"a": 1, "b": 2}}, {"version": 1, "limits": {"a": 3}}))
     ['a=1, now a=3', 'b=2, now b=None']
+    >>> list(list_differing({"name_limits": {"folds": True}}, {"name_limits": {"folds": False}}))
+    ['a target that holds other names']
     """
     for name in (name for name in dict.fromkeys([*here, "external"]) if name != "fingerprint"):
         one, other = name_files(name, there.get(name)), name_files(name, here.get(name))
-        if isinstance(one, dict) and isinstance(other, dict):
+        if name == "name_limits":
+            yield from ["a target that holds other names"] if isinstance(one, dict) and one != other else []
+        elif isinstance(one, dict) and isinstance(other, dict):
             parts = [part for part in other | one if one.get(part) != other.get(part)]
             prefix = "" if name in ("settings", "limits") else f"{name}."
             yield from (f"{prefix}{part}={one.get(part)}, now {prefix}{part}={other.get(part)}" for part in parts)

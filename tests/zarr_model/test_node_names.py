@@ -493,9 +493,23 @@ def test_a_store_keeps_its_names_where_another_folder_would_have_others(
     target.rename(moved)
     assert verify(source, moved).equal
     assert convert(source, moved, resume=True).remark == "already complete"
-    (moved / "h5bound-unfinished.json").write_text(json.dumps({"fingerprint": "of another folder"}))
-    with pytest.raises(TargetError, match="cannot resume"):
-        convert(source, moved, resume=True)
+
+
+def test_unfinished_work_goes_on_only_where_names_are_held_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    with h5py.File(source, "w") as file:
+        file["T"], file["t"] = 1, 2
+    with monkeypatch.context() as patch:
+        patch.setattr("h5bound.stores.held_names.ask_folder", lambda _: NameLimits(folds=True, longest=255))
+        with pytest.raises(KeyboardInterrupt):
+            convert(source, target, progress=stop)
+    with pytest.raises(TargetError, match="begun with a target that holds other names"):
+        convert(source, target, resume=True)
 
 
 def test_no_folder_is_asked_for_names_that_all_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
