@@ -10,6 +10,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from h5py import h5d, h5s, h5t
 
 from h5bound import convert
 from tests.support.dimension_files import DIMENSION_FILES
@@ -81,6 +82,9 @@ def write_all_kinds(path: Path) -> None:
             group["pairs"] = np.zeros(n, [("a", "i4"), ("b", "f8")])
             group.create_dataset("references", data=[file.ref] * n, dtype=h5py.ref_dtype)
             group["opaque"] = np.zeros(n, "V5")
+            group.create_dataset("columns", (n,), [("a", "i4", (3, n)), ("b", h5py.vlen_dtype("i4")), ("c", "f8")])
+            nested = h5t.vlen_create(h5t.vlen_create(h5t.NATIVE_INT32))
+            h5d.create(group.id, b"nested", nested, h5s.create_simple((n,)))
             group["wide"] = np.zeros((n, n), np.longdouble)
             group["complex"] = np.zeros(n, "c16")
             group.create_dataset("enum", (n + 1,), h5py.enum_dtype({"A": 1, "B": 2}))[:] = 1

@@ -123,7 +123,7 @@ def test_xarray_opens_a_store_with_a_variable_that_does_not_fill_its_dimension(t
 
 
 def test_what_xarray_will_mask_in_format_2_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("h5bound.planning.scan_dataset.MAX_HOLES_NBYTES", 0)
+    monkeypatch.setattr("h5bound.planning.scan_fill.MAX_HOLES_NBYTES", 0)
     source = tmp_path / "a.nc"
     NETCDF_FILES["unwritten"](source)
     found = {
