@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LEADS_NOWHERE = "it refers to what is not there, or in a file of which only a part is converted: the path is empty"
 """The note on an object with a reference that has no path."""
 
+REFERENCES = ("object_reference", "region_reference")
+"""Forms of values that lead to an object."""
+
 SHOWN = 3
 """Most paths that a note names."""
 
@@ -73,8 +76,8 @@ def resolve_values(context: ScanContext, dataset: DatasetScan) -> None:
 
     Values that cannot be read are reported when they are to be converted.
     """
-    ways = [item.part.steps for item in dataset.parts if item.part.type.form == "object_reference"]
-    ways += [()] if dataset.type.form == "object_reference" else []
+    ways = [item.part.steps for item in dataset.parts if item.part.type.form in REFERENCES]
+    ways += [()] if dataset.type.form in REFERENCES else []
     inside = context.origin.locate(dataset.record.path)
     with suppress(H5BoundError, *READ_ERRORS):
         for region in list_stored(dataset) if ways else ():

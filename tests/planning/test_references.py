@@ -88,6 +88,7 @@ def test_what_references_lead_to_outside_the_store_is_noted(tmp_path: Path) -> N
     with h5py.File(source, "w") as file:
         kept, left, gone = (file.create_dataset(name, data=1) for name in ("kept", "left", "gone"))
         file["type"] = np.dtype("i4")
+        regions = {"left": left.regionref[()], "gone": gone.regionref[()]}
         kinds = {"left": left.ref, "type": file["type"].ref, "gone": gone.ref, "null": h5py.Reference()}
         for name, reference in kinds.items():
             file.create_dataset(f"values/{name}", data=np.array([kept.ref, reference], h5py.ref_dtype))
@@ -96,6 +97,8 @@ def test_what_references_lead_to_outside_the_store_is_noted(tmp_path: Path) -> N
             rows = np.array([(kept.ref,), (reference,)], [("to", h5py.ref_dtype)])
             file.create_dataset(f"rows/{name}", data=rows)
             file.create_group(f"attributes/{name}").attrs["to"] = reference
+            if name in regions:
+                file.create_dataset(f"regions/{name}", data=np.array([regions[name]], h5py.regionref_dtype))
         del file["gone"]
     report = convert(source, target, exclude=["/left"], verify=True)
     assert report.exit_code == 0
@@ -104,6 +107,8 @@ def test_what_references_lead_to_outside_the_store_is_noted(tmp_path: Path) -> N
         assert notes.pop(f"/{kind}/left") == "it refers to what is not in the store: /left"
         assert notes.pop(f"/{kind}/type") == "it refers to what is not in the store: /type"
         assert notes.pop(f"/{kind}/gone") == LEADS_NOWHERE
+    assert notes.pop("/regions/left") == "it refers to what is not in the store: /left"
+    assert notes.pop("/regions/gone") == LEADS_NOWHERE
     assert notes == {}
     root = zarr.open_group(target, mode="r")
     expected = {"left": "/left", "type": "/type", "gone": "", "null": ""}
