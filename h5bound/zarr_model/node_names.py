@@ -106,6 +106,8 @@ def escape_siblings(names: Iterable[str], limits: NameLimits = PORTABLE) -> dict
     """
     node_names = {name: escape(name, limits) for name in names}
     fold: Callable[[str], str] = _fold if limits.folds else str
+    if len(set(map(fold, node_names.values()))) == len(node_names):
+        return node_names
     used: set[str] = set()
 
     def rank(name: str) -> tuple[bool, bool, bytes]:
