@@ -131,9 +131,7 @@ def _find_scales(dataset: h5py.Dataset, details: dict[str, JSON], resolve: Resol
     """Return name and path of the scale of each dimension, None where it has none."""
     ids = details.get("_Netcdf4Coordinates")
     own = _name_scale(dataset, resolve) if "scale" in details else None
-    if own is not None and isinstance(ids, list) and len(ids) == dataset.ndim:
-        if ids == [details.get("_Netcdf4Dimid")]:
-            return [own]
+    if own is not None and isinstance(ids, list) and len(ids) == dataset.ndim > 1:
         cache = resolve.netcdf_names if isinstance(resolve, ReferencePaths) else {}
         by_id = _scales_by_id(dataset, {cast("int", number) for number in ids}, resolve, cache=cache)
         return [by_id.get(cast("int", number)) for number in ids]

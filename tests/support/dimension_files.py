@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import h5netcdf
 import h5py
 import netCDF4
 import numpy as np
+import xarray as xr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,6 +32,22 @@ def write_coordinates_with_h5netcdf(path: Path) -> None:
         file.create_variable("aot", ("along", "across"), "f4")
         file.create_variable("across", ("across",), "f4")
         file.create_variable("along", ("along", "across"), "f4")
+
+
+def _write_with_xarray(path: Path, engine: Literal["netcdf4", "h5netcdf"]) -> None:
+    plane = ("along", "across")
+    dataset = xr.Dataset({"aot": (plane, np.ones((3, 2))), "along": (plane, np.ones((3, 2))), "across": [1.0, 2.0]})
+    dataset.to_netcdf(path, engine=engine)
+
+
+def write_coordinates_with_xarray(path: Path) -> None:
+    """Write the same with xarray, through h5netcdf."""
+    _write_with_xarray(path, "h5netcdf")
+
+
+def write_coordinates_with_xarray_and_netcdf4(path: Path) -> None:
+    """Write the same with xarray, through netCDF4."""
+    _write_with_xarray(path, "netcdf4")
 
 
 def write_dimensions_of_parents(path: Path) -> None:
