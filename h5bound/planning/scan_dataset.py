@@ -17,6 +17,7 @@ from h5bound.hdf5.datatypes import check_references, text_to_json
 from h5bound.hdf5.element_types import name_bytes
 from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
+from h5bound.hdf5.references import holds_references
 from h5bound.hdf5.virtual_mappings import list_boxes
 from h5bound.planning.declared_sizes import check_compound_size, check_declared_size
 from h5bound.planning.scan_fill import read_fill
@@ -48,6 +49,8 @@ FORM_NOTES: Mapping[str, tuple[str, Kind]] = {
     "region_reference": ("as JSON text, with the paths of their targets and what they select there", "references"),
 }
 """What looks different in the store, by the form of the values."""
+
+REFERENCES = ("object_reference", "region_reference")
 
 ZERO = FillValue(np.zeros((), "u1"), 0, exact=True)
 """The fill value of a group, which is not used."""
@@ -150,6 +153,8 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
     form = ("columns" if zarr_type.dtype.names else "sequences") if parts else zarr_type.form
     if form in FORM_NOTES:
         context.log.note(record.path, *FORM_NOTES[form])
+    if form not in REFERENCES and record.dtype is not None and holds_references(record.dtype):
+        context.log.note(record.path, *FORM_NOTES["object_reference"])
     context.log.add_attributes(record.path, attributes)
     context.log.add_details(record.path, describe_form(context, record, zarr_type))
     return DatasetScan(

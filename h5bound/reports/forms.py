@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     "link", "copy", "external_link", "renamed", "dimension", "sequences", "columns", "references", "bytes", "attribute",
-    "nan",
+    "reference_attribute", "nan",
 ]  # fmt: skip
 
 
@@ -34,13 +34,14 @@ FORMS: Mapping[Kind, Form] = {
     "link": Form("link", "links='copy' writes a copy in its place"),
     "copy": Form("copied link", "links='keep' keeps it as a link"),
     "external_link": Form("external link"),
-    "renamed": Form("renamed node"),
+    "renamed": Form("renamed node", "open it by its name in the store"),
     "dimension": Form("renamed dimension"),
     "sequences": Form("dataset of sequences", "sequence i, in C order, is values[offsets[i]:offsets[i + 1]]"),
-    "columns": Form("compound as columns"),
+    "columns": Form("compound as columns", "docs/format.md says how to join them to rows"),
     "references": Form("dataset of references", "open the store at these paths"),
-    "bytes": Form("dataset as bytes"),
-    "attribute": Form("attribute"),
+    "bytes": Form("dataset as bytes", "docs/format.md says how to turn them back"),
+    "attribute": Form("attribute", "h5bound.json has its exact value"),
+    "reference_attribute": Form("attribute of references", "open the store at these paths"),
     "nan": Form("attribute of NaN or infinity"),
 }
 """In the order in which reports have them."""

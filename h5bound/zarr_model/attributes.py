@@ -26,7 +26,7 @@ from h5bound.hdf5.attributes import decode_text, list_attribute_names
 from h5bound.hdf5.datatypes import JSON, encode_base64, text_to_json, type_to_json
 from h5bound.hdf5.dimension_scales import read_dimensions
 from h5bound.hdf5.links import decode_name
-from h5bound.hdf5.references import ReferencePaths
+from h5bound.hdf5.references import ReferencePaths, holds_references
 from h5bound.reports.entries import ReportNote
 from h5bound.zarr_model.attribute_forms import name_nans
 from h5bound.zarr_model.attribute_values import JSONValue, read_value, value_to_json
@@ -114,6 +114,8 @@ def read_attributes(
             tid, array = read_value(h5a.open(source.id, raw_name))
             value = value_to_json(tid, array, resolve, netcdf=netcdf or name in CF_ATTRIBUTES)
             value = _spell_reference(source, value, resolve, name=name)
+            if array is not None and holds_references(array.dtype) and not value.form:
+                record.note("shown with the paths of their targets in the store", "reference_attribute", name)
             if name == "_FillValue":
                 record.fill = array
                 if zarr_format == 3 and isinstance(source, h5py.Dataset):

@@ -71,10 +71,7 @@ def test_a_conversion_report_is_the_documented_json() -> None:
             {"path": "/v", "note": "a group", "kind": "sequences"},
         ],
         "forms": {
-            "attribute": {"count": 1},
-            "link": {"count": 1, "advice": FORMS["link"].advice},
-            "renamed": {"count": 1},
-            "sequences": {"count": 1, "advice": FORMS["sequences"].advice},
+            kind: {"count": 1, "advice": FORMS[kind].advice} for kind in ("attribute", "link", "renamed", "sequences")
         },
     }
 
@@ -127,9 +124,9 @@ def test_the_repr_says_what_was_left_out_and_what_was_not_kept() -> None:
         "1 object left out by include or exclude; 1 object skipped; complete",
         "  verified: equal; 2 arrays, 3 attributes, 4.0 KiB compared in 0.50 s",
         "  skipped: /odd\\n: no Zarr form",
-        "  in another form: 2 attributes: odd ('v' of /x, 'w' of /x)",
+        f"  in another form: 2 attributes: odd; {FORMS['attribute'].advice} ('v' of /x, 'w' of /x)",
         f"  in another form: hard link /again -> /x: {KEPT}; {FORMS['link'].advice}",
-        "  in another form: renamed node /% -> %25: the name is escaped in the store",
+        f"  in another form: renamed node /% -> %25: the name is escaped in the store; {FORMS['renamed'].advice}",
         "  note: /mytype: committed type",
         "  not copied: /x: HDF5's filter lzf",
         "  metadata: /never: no values are stored>",
