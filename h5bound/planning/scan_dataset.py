@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from h5py import h5d
 
 from h5bound.chunk_grid import ChunkGrid
 from h5bound.errors import H5BoundError, SourceNotFoundError, UnsafeSourceError, UnsupportedError
@@ -18,9 +17,8 @@ from h5bound.hdf5.element_types import name_bytes
 from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.references import holds_references
-from h5bound.hdf5.virtual_mappings import list_boxes
 from h5bound.planning.declared_sizes import check_compound_size, check_declared_size
-from h5bound.planning.scan_fill import read_fill
+from h5bound.planning.scan_fill import read_boxes, read_fill
 from h5bound.planning.scan_parts import PartScan, scan_parts
 from h5bound.zarr_model.array_spec import check_filters_installed, translate_filters
 from h5bound.zarr_model.dtypes import ZarrType, translate_type
@@ -221,14 +219,6 @@ def original_name(path: str, target: str) -> dict[str, Any]:
     """Return the detail of a node whose name differs in the store; nothing for others."""
     name = path.rpartition("/")[2]
     return {} if name == target.rpartition("/")[2] else {"name": text_to_json(name)}
-
-
-def read_boxes(dataset: h5py.Dataset, record: DatasetRecord) -> NDArray[np.int64] | None:
-    """Return the boxes of the parts of a virtual dataset; None for another, or if no fill value is defined."""
-    plist = dataset.id.get_create_plist()
-    if record.layout != "virtual" or not record.shape or plist.fill_value_defined() == h5d.FILL_VALUE_UNDEFINED:
-        return None
-    return list_boxes(plist, record.shape)
 
 
 def read_manifest(dataset: h5py.Dataset, record: DatasetRecord) -> ChunkManifest | None:

@@ -74,3 +74,19 @@ def test_too_many_holes_are_not_written_in_format_2_and_the_note_says_what_to_do
     seen = xr.open_zarr(target, chunks=None, mask_and_scale=False)
     assert seen["huge"][:4].values.tolist() == [0, 5, 0, 0]
     assert sum(path.is_file() for path in (target / "huge").iterdir()) == 3
+
+
+def test_a_virtual_dataset_has_holes_only_where_no_part_covers_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("h5bound.planning.scan_fill.MAX_HOLES_NBYTES", 0)
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    with h5py.File(source, "w") as file:
+        file["d"] = np.arange(4)
+        for name, length in (("covered", 8), ("half", 9)):
+            layout = h5py.VirtualLayout((length,), "i8")
+            layout[:4] = layout[4:8] = h5py.VirtualSource(file["d"])
+            file.create_virtual_dataset(name, layout)
+    report = convert(source, target, zarr_format=2, verify=True)
+    assert [note.path for note in report.notes if "xarray" in note.note] == ["/half"]
+    assert xr.open_zarr(target, chunks=None)["covered"].values.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
