@@ -37,12 +37,16 @@ if TYPE_CHECKING:
     from h5bound.array import from_hdf5
     from h5bound.h5store import H5Store
     from h5bound.resource import from_resource
+    from h5bound.views.references import references
+    from h5bound.views.zarr_store import ZarrStore
 else:
     _MODULES = {
         "H5Store": "h5store",
+        "ZarrStore": "views.zarr_store",
         "convert": "_convert",
         "from_hdf5": "array",
         "from_resource": "resource",
+        "references": "views.references",
         "verify": "_verify",
     }
 
@@ -65,9 +69,11 @@ __all__ = [
     "TargetError",
     "UnsafeSourceError",
     "UnsupportedError",
+    "ZarrStore",
     "convert",
     "from_hdf5",
     "from_resource",
+    "references",
     "verify",
 ]
 

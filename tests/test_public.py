@@ -31,9 +31,9 @@ def run(script: str, **environment: str) -> list[str]:
 def test_the_public_names_are_the_functions_the_store_and_all_errors() -> None:
     values = vars(h5bound.errors).items()
     tree = [name for name, value in values if inspect.isclass(value) and issubclass(value, Exception)]
-    assert sorted(h5bound.__all__) == sorted([*tree, "H5Store", "convert", "from_hdf5", "from_resource", "verify"]), (
-        "each error is public"
-    )
+    assert sorted(h5bound.__all__) == sorted(
+        [*tree, "H5Store", "ZarrStore", "convert", "from_hdf5", "from_resource", "references", "verify"]
+    ), "each error is public"
     assert h5bound.__all__ == sorted(h5bound.__all__)
 
 

@@ -27,6 +27,7 @@ from h5bound.cli.parameters import (
     share_verbosity,
     storage_options,
 )
+from h5bound.cli.references import references_command
 from h5bound.cli.steps import show_steps
 from h5bound.errors import H5BoundError, OptionError
 from h5bound.reports.text import format_nbytes, plural
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     h5bound ls scan.h5
     h5bound convert scan.h5 scan.zarr
     h5bound verify scan.h5 scan.zarr
+    h5bound refs scan.h5 scan.json
     # in ~/.bashrc: Tab completes options and paths (or zsh_source, fish_source)
     eval "$(_H5BOUND_COMPLETE=bash_source h5bound)"
     """,
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
 )
 @click.version_option(__version__)
 def main_group() -> None:
-    """Inspect HDF5 files, convert them to Zarr without loss, and verify the result.
+    """Inspect HDF5 files, convert them to Zarr without loss, verify the result, or refer to the files as Zarr.
 
     h5bound COMMAND --help says what a command does by default, and what its exit codes mean.
     """
@@ -304,6 +306,9 @@ def demo_command(directory: Path, *, quiet: bool, verbose: int) -> int:
     click.echo("\n3. what to try next:\n")
     click.echo("\n".join(list_next_steps(source, target)))
     return report.exit_code
+
+
+main_group.add_command(references_command)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -100,6 +100,15 @@ storage_options = json_file(
     "--storage-options", text="fsspec options, such as credentials, for URLs.", callback=read_options
 )
 
+allow_external = option(
+    "--allow-external",
+    "DIR",
+    "Allow external links, external storage and virtual datasets to read files in DIR (repeatable).  "
+    "[default: external links stay links, the others are refused]",
+    multiple=True,
+    type=click.Path(file_okay=False, readable=False),
+)
+
 share_access = share(
     option(
         "--window",
@@ -110,14 +119,7 @@ share_access = share(
     limit("--workers", text="Threads; with --scheduler, windows that run at once.  [default: one for each CPU]"),
     option("--scheduler", "ADDRESS", "Run on the dask cluster at ADDRESS.  [default: threads of this process]"),
     json_file("--report", text="Write the report to this file as JSON.  [default: no file]"),
-    option(
-        "--allow-external",
-        "DIR",
-        "Allow external links, external storage and virtual datasets to read files in DIR (repeatable).  "
-        "[default: external links stay links, the others are refused]",
-        multiple=True,
-        type=click.Path(file_okay=False, readable=False),
-    ),
+    allow_external,
     storage_options,
     json_file("--target-options", text="fsspec options for TARGET, if they differ.", callback=read_options),
 )

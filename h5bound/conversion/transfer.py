@@ -237,12 +237,17 @@ def write_unit(job: Job, unit: Unit, result: ReadResult) -> UnitResult:
         raise TargetError(f"{job.target.url}: deleted, or replaced by another conversion, while this one ran")
     if result.problem:
         return UnitResult(unit.array, problem=result.problem, unreadable=True)
+    nbytes = job.target.keys.write(encode_unit(job, unit, result))
+    return UnitResult(unit.array, nbytes=nbytes, chunks=len(unit.chunk_coords))
+
+
+def encode_unit(job: Job, unit: Unit, result: ReadResult) -> Iterator[tuple[str, bytes | memoryview]]:
+    """Yield each key of a unit that was read, and its bytes."""
     if isinstance(result.parts, EncodedChunks):
-        items = name_keys(job, unit, result.parts)
-    else:
-        blocks = zip(unit.chunk_coords.tolist(), result.parts, strict=True)
-        items = ((key_of(job, coords), encode_key(job, block)) for coords, block in blocks)
-    return UnitResult(unit.array, nbytes=job.target.keys.write(items), chunks=len(unit.chunk_coords))
+        yield from name_keys(job, unit, result.parts)
+        return
+    for coords, block in zip(unit.chunk_coords.tolist(), result.parts, strict=True):
+        yield key_of(job, coords), encode_key(job, block)
 
 
 def encode_key(job: Job, block: Block) -> bytes:

@@ -32,12 +32,13 @@ from h5bound.zarr_model.array_spec import make_encoders
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from h5bound.execution.work import UnitResult
     from h5bound.planning.external_links import Origin
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan, Unit
+    from h5bound.reports.entries import Skipped
     from h5bound.stores.lock import Marker
     from h5bound.stores.metadata import Document
     from h5bound.stores.target import Target
@@ -101,17 +102,11 @@ def write_store(
             failed = list_problems(jobs, results)
             for path in failed:
                 started.delete_prefix(scan.targets[path])
-            nodes = describe_nodes(started.zarr_format, scan, jobs, failed=failed)
-            root = describe_root(started.zarr_format, nodes)
-            skipped = list_skipped(plan, failed)
-            provenance = describe_provenance(
-                inputs,
-                scan,
-                skipped,
-                documents=[*list_items(nodes), *root.items()],
+            nodes, root, provenance = describe_store(
+                started.zarr_format, scan, jobs, failed=failed, skipped=list_skipped(plan, failed), inputs=inputs,
                 written=count_written(plan, results, failed=failed),
-            )
-            write_documents(started, list_items(nodes))
+            )  # fmt: skip
+            write_documents(started, nodes.items())
             finish(started, marker, scan, root=root, provenance=provenance)
     return results, failed
 
@@ -148,6 +143,23 @@ def finish(target: Target, marker: Marker, scan: SourceScan, root: Document, pro
 def write_documents(target: Target, items: Iterable[tuple[str, Document]]) -> None:
     """Write metadata documents by their keys."""
     target.keys.write((key, dump(document)) for key, document in items)
+
+
+def describe_store(
+    zarr_format: int,
+    scan: SourceScan,
+    jobs: Iterable[Job],
+    *,
+    failed: Collection[str],
+    skipped: Iterable[Skipped],
+    inputs: Mapping[str, Any],
+    written: Mapping[str, int],
+) -> tuple[Document, Document, Document]:
+    """Return the metadata documents of all nodes but the root, those of the root, and the provenance, by their keys."""
+    nodes = describe_nodes(zarr_format, scan, jobs, failed=failed)
+    items, root = dict(list_items(nodes)), describe_root(zarr_format, nodes)
+    documents = [*items.items(), *root.items()]
+    return items, root, describe_provenance(inputs, scan, skipped, documents=documents, written=written)
 
 
 def describe_nodes(

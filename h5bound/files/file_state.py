@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -37,10 +37,10 @@ class FileState:
     """Names and values of the STAMPS of a remote file."""
 
     @classmethod
-    def of(cls, path: str) -> Self:
-        """Return the state of a local file now; raise SourceNotFoundError if there is no file."""
+    def of(cls, path: str | int) -> Self:
+        """Return the state of a local file, or of an open descriptor; raise SourceNotFoundError if there is no file."""
         try:
-            stat = Path(path).stat()
+            stat = os.stat(path)  # noqa: PTH116 - a descriptor is no Path
         except FileNotFoundError:
             raise SourceNotFoundError(f"{path}: no such file") from None
         except OSError as error:

@@ -66,11 +66,7 @@ class LocalFile:
         view = memoryview(out)
         if offset + len(view) > self._end:
             raise past_end(offset, len(view), self._end)
-        while view:
-            count = os.preadv(self._descriptor, [view[: 1 << 30]], offset)
-            if not count:
-                raise past_end(offset, len(view), os.fstat(self._descriptor).st_size)
-            view, offset = view[count:], offset + count
+        fill(self._descriptor, offset, view)
 
     def read_parts(self, offset: int, parts: Sequence[Bytes]) -> None:
         """Fill at most 1024 arrays, one after another; raise DamagedError if the file ends before."""
@@ -95,6 +91,32 @@ class LocalFile:
         """Close the descriptor; nothing may read from it afterwards."""
         self._descriptor = -1
         self._close()
+
+
+def read_range(path: str, offset: int, nbytes: int) -> tuple[Bytes, FileState]:
+    """Return bytes of a file, which is open only meanwhile, and its state after they were read.
+
+    Raise DamagedError, before memory is allocated, if the file ends before.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        end = os.fstat(descriptor).st_size
+        if offset + nbytes > end:
+            raise past_end(offset, nbytes, end)
+        out = np.empty(nbytes, np.uint8)
+        fill(descriptor, offset, memoryview(out))
+        return out, FileState.of(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def fill(descriptor: int, offset: int, view: memoryview) -> None:
+    """Fill a buffer with the bytes of an open file from `offset` on; raise DamagedError if the file ends before."""
+    while view:
+        count = os.preadv(descriptor, [view[: 1 << 30]], offset)
+        if not count:
+            raise past_end(offset, len(view), os.fstat(descriptor).st_size)
+        view, offset = view[count:], offset + count
 
 
 @dataclass(frozen=True, slots=True)

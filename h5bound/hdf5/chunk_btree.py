@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import os
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from h5py import h5f, h5fd, h5i
@@ -22,7 +22,7 @@ from h5py import h5f, h5fd, h5i
 from h5bound.h5py_compat import READ_ERRORS, call_getter, has_cache_image, read_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from h5py import h5d
     from numpy.typing import NDArray
@@ -43,6 +43,10 @@ NODE_HEAD = 24
 
 MAX_LEVEL_NBYTES = 1 << 20
 """Most bytes of the nodes of a level, beyond 256 for each chunk: a damaged tree may be endless."""
+
+
+BATCH = 1024
+"""Nodes that are in memory at once."""
 
 
 class ListedChunks(NamedTuple):
@@ -131,38 +135,84 @@ def _read_messages(descriptor: int, address: int) -> Iterator[tuple[int, bytes]]
                 yield kind, body
 
 
+class Nodes(NamedTuple):
+    """The entries of some nodes of one level."""
+
+    low: Keys
+    """Least key of each."""
+    high: Keys
+    """Key that is greater than all of it."""
+    children: NDArray[np.uint64]
+    """Address of each."""
+    nbytes: NDArray[np.uint32]
+    """Encoded bytes of a chunk."""
+    masks: NDArray[np.uint32]
+    """Filter mask of a chunk."""
+
+
 def _read_levels(descriptor: int, layout: Layout, *, most: int, entries: int) -> ListedChunks | None:
     """Return the chunks of a tree, if they are not more than `most`; `entries` are the most children of a node."""
     units = np.array(layout.sizes, np.int64)
     if not units.all():
         return None
-    key = np.dtype([("nbytes", "<u4"), ("mask", "<u4"), ("origin", "<i8", units.shape), ("child", "<u8")])
-    size = NODE_HEAD + (entries + 1) * key.itemsize  # the last key is followed by no child
-    addresses, level, around = [layout.root], -1, None
+    size = NODE_HEAD + (entries + 1) * _key(len(units)).itemsize  # the last key is followed by no child
+    addresses, level, around = [layout.root], _read_nodes(descriptor, [layout.root], size)[0, 5], None
     while len(addresses) <= most and len(addresses) * size <= MAX_LEVEL_NBYTES + 256 * most:
-        nodes = b"".join([os.pread(descriptor, size, address).ljust(size, b"\0") for address in addresses])
-        table = np.frombuffer(nodes, np.uint8).reshape(-1, size)
-        level = int(table[0, 5]) if around is None else level - 1
-        used = np.ascontiguousarray(table[:, 6:8]).view("<u2").astype(np.int64)
-        if (table[:, :6] != [*b"TREE", 1, level]).any() or not used.all() or (used > entries).any():
-            return None
-        keys = np.ascontiguousarray(table[:, NODE_HEAD:]).view(key)
-        inner = np.arange(entries) < used
-        left, right = keys["origin"][:, :-1], keys["origin"][:, 1:]
-        low, high = left[inner], right[inner]
-        if (low < 0).any() or (low % units).any() or (high % units).any() or not _less(low, high).all():
-            return None
-        if around is not None:
-            last = np.take_along_axis(left, used[..., None] - 1, axis=1)[:, 0]
-            if _less(left[:, 0], around[0]).any() or not _less(last, around[1]).all():
+        parts: tuple[list[Any], ...] = ([], [], [], [], [])
+        for start in range(0, len(addresses), BATCH):
+            batch = slice(start, start + BATCH)
+            bounds = None if around is None else (around[0][batch], around[1][batch])
+            part = _parse_nodes(_read_nodes(descriptor, addresses[batch], size), level, units=units, around=bounds)
+            if part is None:
                 return None
-        children = keys[:, :-1][inner]
+            for column, values in zip(parts, part, strict=True):
+                column.append(values)
+        nodes = Nodes(*map(_join, parts))
         if not level:
-            numbers = (children[name].astype(np.int64) for name in ("child", "nbytes", "mask"))
-            listed = ListedChunks(low[:, :-1], *numbers)
-            return None if low[:, -1].any() or (listed.offsets < 0).any() else listed
-        addresses, around = children["child"].tolist(), (low, high)
+            listed = ListedChunks(nodes.low[:, :-1], *(column.astype(np.int64) for column in nodes[2:]))
+            return None if nodes.low[:, -1].any() or (listed.offsets < 0).any() else listed
+        addresses, level, around = nodes.children.tolist(), level - 1, nodes[:2]
     return None
+
+
+def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:
+    """Return arrays end to end, and empty their list."""
+    joined = np.concatenate(parts)
+    parts.clear()
+    return joined
+
+
+def _read_nodes(descriptor: int, addresses: Sequence[int], size: int) -> NDArray[np.uint8]:
+    """Return the bytes of nodes, a row each; zeros after the end of the file."""
+    data = b"".join([os.pread(descriptor, size, address).ljust(size, b"\0") for address in addresses])
+    return np.frombuffer(data, np.uint8).reshape(-1, size)
+
+
+def _key(rank: int) -> np.dtype[Any]:
+    """Return the type of a key, and the address of the child after it; `rank` counts the axis of an element's bytes."""
+    return np.dtype([("nbytes", "<u4"), ("mask", "<u4"), ("origin", "<i8", (rank,)), ("child", "<u8")])
+
+
+def _parse_nodes(
+    table: NDArray[np.uint8], level: int, *, units: NDArray[np.int64], around: tuple[Keys, Keys] | None
+) -> Nodes | None:
+    """Return the entries of nodes of a level; None if they are not in order, or not in the bounds of each node."""
+    keys = np.ascontiguousarray(table[:, NODE_HEAD:]).view(_key(len(units)))
+    entries = keys.shape[1] - 1
+    used = np.ascontiguousarray(table[:, 6:8]).view("<u2").astype(np.int64)
+    if (table[:, :6] != [*b"TREE", 1, level]).any() or not used.all() or (used > entries).any():
+        return None
+    inner = np.arange(entries) < used
+    left, right = keys["origin"][:, :-1], keys["origin"][:, 1:]
+    low, high = left[inner], right[inner]
+    if (low < 0).any() or (low % units).any() or (high % units).any() or not _less(low, high).all():
+        return None
+    if around is not None:
+        last = np.take_along_axis(left, used[..., None] - 1, axis=1)[:, 0]
+        if _less(left[:, 0], around[0]).any() or not _less(last, around[1]).all():
+            return None
+    numbers = (keys[name][:, :-1][inner] for name in ("child", "nbytes", "mask"))
+    return Nodes(low, high if level else high[:0], *numbers)
 
 
 def _less(one: Keys, other: Keys) -> NDArray[np.bool_]:

@@ -79,14 +79,17 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
     listed = read_btree(dataset, grid) or list_chunks(dataset, grid)
     if listed is None:
         return None
-    chunk_coords, table = listed.origins // np.array(grid.chunks, np.int64), np.stack(listed[1:], axis=1)
-    numbers = chunk_coords @ np.array(grid.strides, np.int64)
-    order = np.argsort(numbers, kind="stable")
-    numbers = numbers[order]
-    if (chunk_coords >= np.array(grid.counts, np.int64)).any() or (numbers[1:] == numbers[:-1]).any():
+    chunk_coords = listed.origins // np.array(grid.chunks, np.int64)
+    if (chunk_coords >= np.array(grid.counts, np.int64)).any():
         return None
-    offsets, nbytes, masks = table[order].T.copy()
-    return ChunkManifest(chunk_coords=chunk_coords[order], offsets=offsets, nbytes=nbytes, masks=masks)
+    numbers = chunk_coords @ np.array(grid.strides, np.int64)
+    manifest = ChunkManifest(
+        chunk_coords=chunk_coords, offsets=listed.offsets, nbytes=listed.nbytes, masks=listed.masks
+    )
+    if not (numbers[1:] > numbers[:-1]).all():
+        order = np.argsort(numbers, kind="stable")
+        manifest, numbers = manifest.take(order), numbers[order]
+    return None if (numbers[1:] == numbers[:-1]).any() else manifest
 
 
 def list_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ListedChunks | None:

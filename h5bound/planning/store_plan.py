@@ -89,17 +89,7 @@ class StorePlan:
 
 def plan_store(scan: SourceScan, settings: Settings, limits: Limits, *, window: int, threads: int) -> StorePlan:
     """Return the plan of a whole store. `window` is the bytes between one open and its close, which threads share."""
-    arrays: list[ArrayPlan] = []
-    skipped = list(scan.skipped)
-    left = limits.max_chunks
-    for dataset_scan in scan.datasets:
-        try:
-            plans = plan_arrays(dataset_scan, settings, left)
-        except UnsafeSourceError as error:
-            skipped.append(Skipped(dataset_scan.record.path, str(error), unsafe=True))
-            continue
-        left -= sum(len(plan.chunk_coords) for plan in plans)
-        arrays += plans
+    arrays, skipped = plan_all(scan, settings, limits)
     arrays = plan_boxes(arrays, window, threads)
     for array in arrays:
         LOGGER.debug("%s: %s, %s", array.path, array.strategy, "; ".join(array.reasons) or "as it is stored")
@@ -114,6 +104,22 @@ def plan_store(scan: SourceScan, settings: Settings, limits: Limits, *, window: 
         format_nbytes(sum(unit.nbytes for unit in units)),
     )
     return StorePlan(tuple(arrays), units, tuple(skipped))
+
+
+def plan_all(scan: SourceScan, settings: Settings, limits: Limits) -> tuple[list[ArrayPlan], list[Skipped]]:
+    """Return the plans of the arrays of a store, and what is skipped."""
+    arrays: list[ArrayPlan] = []
+    skipped = list(scan.skipped)
+    left = limits.max_chunks
+    for dataset_scan in scan.datasets:
+        try:
+            plans = plan_arrays(dataset_scan, settings, left)
+        except UnsafeSourceError as error:
+            skipped.append(Skipped(dataset_scan.record.path, str(error), unsafe=True))
+            continue
+        left -= sum(len(plan.chunk_coords) for plan in plans)
+        arrays += plans
+    return arrays, skipped
 
 
 def refuse(file: str, skipped: Iterable[Skipped]) -> None:

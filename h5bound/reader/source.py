@@ -214,6 +214,11 @@ class H5Source:
         if self.state is not None and (not file or file.mode == "r"):
             self._compare(self.state, self.location.read_state(), only_inode=not self.strict_state)
 
+    def check_state(self, now: FileState) -> None:
+        """Raise SourceChangedError unless a state of the file that was read just now is that of this source."""
+        if self.state is not None:
+            self._compare(self.state, now, only_inode=not self.strict_state)
+
     def opened(self) -> AbstractContextManager[OpenFile]:
         """Return a context in which the file is open; at its end the file is checked and closed.
 

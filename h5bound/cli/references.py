@@ -1,0 +1,57 @@
+"""The command ``h5bound refs``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from h5bound.cli.parameters import ANY_PATH, Command, allow_external, choice, option, share_forms, storage_options
+
+
+@click.command(
+    "refs",
+    cls=Command,
+    epilog="""
+    h5bound refs scan.h5 scan.json
+    # where the file will be
+    h5bound refs scan.h5 scan.json --base-url s3://bucket/scans/
+    # a file on a server; only its metadata is read
+    h5bound refs s3://bucket/scan.h5 scan.json
+    # many chunks: kerchunk's parquet, for format 2
+    h5bound refs scan.h5 scan.parquet --zarr-format 2
+    """,
+)
+@click.argument("source", type=ANY_PATH)
+@click.argument("target", type=ANY_PATH)
+@option("--include", "GLOB", "Refer only to what GLOB matches (repeatable).  [default: all]", multiple=True)
+@option("--exclude", "GLOB", "Leave out what GLOB matches, also of --include (repeatable).", multiple=True)
+@choice("--zarr-format", "[3|2]", "Format of the store that readers see.")
+@option("--base-url", "URL", "Folder in which readers find SOURCE.  [default: where it is now]")
+@option(
+    "--inline-limit",
+    "BYTES",
+    "Most bytes of a chunk that has to be encoded anew and is put into TARGET; 1024 times as many in all.",
+    default="64 KiB",
+    show_default=True,
+)
+@choice("--on-unsupported", "[raise|skip]", "raise: refuse a file with objects that Zarr cannot hold; skip: skip them.")
+@share_forms
+@allow_external
+@storage_options
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+def references_command(source: str, target: str, *, zarr_format: str, quiet: bool, **options: Any) -> int:
+    """Write references to the HDF5 file SOURCE: a Zarr store in TARGET.json whose chunks are byte ranges of SOURCE.
+
+    xarray, zarr and fsspec read them (reference://), without h5bound. Nothing is copied but small data that Zarr cannot
+    read as it is stored; where that is large, it is refused. SOURCE must stay as it is.
+    """
+    from h5bound.reports.text import plural
+    from h5bound.views.references import references
+
+    refs = references(source, target, zarr_format=3 if zarr_format == "3" else 2, **options)["refs"]
+    if not quiet:
+        ranges = sum(isinstance(value, list) for value in refs.values())
+        inlined = sum(isinstance(value, str) and value.startswith("base64:") for value in refs.values())
+        click.echo(f"{target}: {plural(ranges, 'chunk')} of {source}; {plural(inlined, 'chunk')} inlined")
+    return 0

@@ -1,0 +1,212 @@
+"""The keys that a conversion of a file would write, each of which can be read alone.
+
+A key is a metadata document, which is made at once, or a chunk: the bytes of HDF5 as they are where the plan copies
+them, else what is read and encoded as a conversion does (:mod:`h5bound.conversion.transfer`).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.buffers import DamagedError
+from h5bound.chunk_grid import count_chunks
+from h5bound.conversion.preflight import find_unsupported
+from h5bound.conversion.provenance import list_inputs
+from h5bound.conversion.transfer import key_of
+from h5bound.conversion.write_store import describe_store, make_jobs
+from h5bound.errors import CorruptChunkError
+from h5bound.execution.run import run_units
+from h5bound.planning.scan import scan_source
+from h5bound.planning.store_plan import StorePlan, make_unit, plan_all, refuse
+from h5bound.stores.metadata import dump
+from h5bound.stores.resolve import open_target
+from h5bound.views.contiguous import split_contiguous
+from h5bound.zarr_model.node_names import OWN_KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from h5bound.conversion.transfer import Job
+    from h5bound.hdf5.hierarchy import Limits
+    from h5bound.planning.options import Settings
+    from h5bound.planning.plan import ArrayPlan
+    from h5bound.planning.scan import SourceScan
+    from h5bound.planning.store_plan import Unit
+    from h5bound.reader.source import H5Source
+
+CHUNKS = "c"
+"""First part of the keys of chunks below those of their array, in format 3."""
+
+WINDOW = 2**28
+"""Bytes of text that are read at once to see whether it can be converted."""
+
+
+@dataclass(frozen=True, eq=False)
+class ServedArray:
+    """An array, and the chunks that it has."""
+
+    number: int
+    """Number of the array among the plans."""
+    plan: ArrayPlan
+    job: Job
+
+    @cached_property
+    def counts(self) -> tuple[int, ...]:
+        """Number of chunks along each axis."""
+        return count_chunks(self.plan.node.shape, self.plan.node.write_shape)
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+        """Numbers of its chunks in C order, sorted, and the row of each in the plan; None where they are the same."""
+        coords = self.plan.chunk_coords
+        if not coords.shape[1]:
+            return np.zeros(len(coords), np.int64), None
+        numbers = np.ravel_multi_index(tuple(coords.T), self.counts)
+        if bool((numbers[1:] > numbers[:-1]).all()):
+            return numbers, None
+        rows = np.argsort(numbers)
+        return numbers[rows], rows
+
+    def find_row(self, coords: Sequence[int]) -> int | None:
+        """Return the row of a chunk in the plan, None if there is no such chunk."""
+        if len(coords) != len(self.counts) or any(at >= count for at, count in zip(coords, self.counts, strict=True)):
+            return None
+        number = int(np.ravel_multi_index(tuple(coords), self.counts)) if coords else 0
+        numbers, rows = self._sorted
+        place = int(np.searchsorted(numbers, number))
+        if place == len(numbers) or numbers[place] != number:
+            return None
+        return place if rows is None else int(rows[place])
+
+    def find_range(self, row: int) -> tuple[int, int] | None:
+        """Return offset and size of a chunk that is in the file as the store has it; None if it has to be encoded."""
+        manifest = self.plan.manifest
+        if manifest is None or manifest.masks[row]:
+            return None
+        return int(manifest.offsets[row]), int(manifest.nbytes[row])
+
+    @contextmanager
+    def naming_chunk(self, row: int, file: H5Source) -> Iterator[None]:
+        """Raise an error of damaged bytes as a CorruptChunkError that names the chunk, or SourceChangedError."""
+        try:
+            yield
+        except DamagedError as error:
+            file.check_unchanged()
+            where = tuple(self.plan.chunk_coords[row].tolist())
+            raise CorruptChunkError(
+                f"dataset {self.plan.path!r} of {file.path}: the chunk at {where}: {error}"
+            ) from error
+
+    def make_unit(self, row: int) -> Unit:
+        """Return the work unit of one chunk."""
+        return make_unit(self.number, self.plan, start=row, stop=row + 1, nbytes=0)
+
+    def list_keys(self) -> Iterator[str]:
+        """Yield the keys of all chunks."""
+        return (key_of(self.job, coords) for coords in self.plan.chunk_coords.tolist())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServedKeys:
+    """All keys of a store that is not written."""
+
+    documents: Mapping[str, bytes]
+    """Metadata documents by their keys."""
+    arrays: Mapping[str, ServedArray]
+    """Arrays by their paths."""
+    sources: Sequence[H5Source]
+    """The files, by their numbers: the first, and those behind external links."""
+    zarr_format: int
+
+    def find_chunk(self, key: str) -> tuple[ServedArray, int] | None:
+        """Return the array and the row of the chunk that a key has; None if the store has no such chunk."""
+        if self.zarr_format == 3:
+            path, _, place = key.rpartition(f"/{CHUNKS}/") if f"/{CHUNKS}/" in key else (key.removesuffix("/c"), "", "")
+            coords = place.split("/") if place else []
+        else:
+            path, _, place = key.rpartition("/")
+            coords = place.split(".")
+        array = self.arrays.get(path)
+        if array is None or not all(part.isascii() and part.isdecimal() for part in coords):
+            return None
+        if not array.counts and self.zarr_format == 2:
+            coords = coords if coords != ["0"] else []
+        row = array.find_row(list(map(int, coords)))
+        return None if row is None or key_of(array.job, array.plan.chunk_coords[row].tolist()) != key else (array, row)
+
+    def list_all(self, prefix: str = "") -> Iterator[str]:
+        """Yield all keys that begin with a prefix."""
+        yield from (key for key in self.documents if key.startswith(prefix))
+        for path, array in self.arrays.items():
+            if f"{path}/".startswith(prefix) or prefix.startswith(f"{path}/"):
+                yield from (key for key in array.list_keys() if key.startswith(prefix))
+
+    def list_names(self, prefix: str) -> list[str]:
+        """Return the names of keys and folders below a folder, each once."""
+        start = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
+        names = dict.fromkeys(key[len(start) :].partition("/")[0] for key in self.documents if key.startswith(start))
+        for path, array in self.arrays.items():
+            if start == f"{path}/" and self.zarr_format == 3:
+                names |= {CHUNKS: None} if len(array.plan.chunk_coords) else {}
+            elif start.startswith(f"{path}/"):
+                names |= dict.fromkeys(
+                    key[len(start) :].partition("/")[0] for key in array.list_keys() if key.startswith(start)
+                )
+        return list(names)
+
+
+def plan_keys(
+    source: H5Source, *, settings: Settings, limits: Limits, allowed: Sequence[Path], skip: bool, split: bool = False
+) -> ServedKeys:
+    """Return the keys of the store that a conversion of a file would write.
+
+    With `split`, contiguous data has chunks that are byte ranges of the file, which a conversion encodes.
+
+    Raise UnsupportedError or UnsafeSourceError if there is something that cannot be converted, unless `skip`.
+    """
+    from zarr.storage import MemoryStore
+
+    with source.keep_open(keep=True):
+        with source.opened() as opened:
+            scan = scan_source(source, opened, settings=settings, limits=limits, allowed=tuple(allowed))
+        scan = split_all(scan) if split else scan
+        arrays, skipped = plan_all(scan, settings, limits)
+        plan = StorePlan(tuple(arrays), (), tuple(skipped))
+
+        def run(*args: Any, **options: Any) -> list[Any]:
+            return run_units(*args, **options, sources=scan.sources, window=WINDOW)
+
+        if not skip:
+            refuse(scan.hierarchy.file, [*skipped, *find_unsupported(scan, plan, run=run, window=WINDOW)])
+    target = open_target(MemoryStore(), settings.zarr_format, None)  # only for the form of its keys
+    jobs = make_jobs(target, scan, plan, skip=False)
+    nodes, root, provenance = describe_store(
+        settings.zarr_format, scan, jobs, failed=(), skipped=skipped, written={},
+        inputs=list_inputs(scan, settings, limits),
+    )  # fmt: skip
+    documents = {key: dump(document) for key, document in {**nodes, OWN_KEY: provenance, **root}.items()}
+    served = {
+        job.node.target: ServedArray(number=number, plan=array, job=job)
+        for number, (array, job) in enumerate(zip(arrays, jobs, strict=True))
+    }
+    return ServedKeys(documents=documents, arrays=served, sources=scan.sources, zarr_format=settings.zarr_format)
+
+
+def split_all(scan: SourceScan) -> SourceScan:
+    """Return the scan with contiguous data of all files as chunks."""
+    datasets = list(scan.datasets)
+    for number, origin in enumerate(scan.origins):
+        with origin.source.opened() as opened:
+            datasets = [
+                split_contiguous(opened.file, origin.locate(item.record.path), item) if item.origin == number else item
+                for item in datasets
+            ]
+    return replace(scan, datasets=tuple(datasets))

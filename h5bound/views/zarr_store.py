@@ -1,0 +1,247 @@
+"""An HDF5 file as a read-only Zarr store."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+
+from h5bound.errors import shorten_tracebacks
+from h5bound.hdf5.external_files import resolve_directories
+from h5bound.planning.options import make_settings
+from h5bound.planning.run_options import check_conversion
+from h5bound.reader.source import H5Source
+from h5bound.views.view import View
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from os import PathLike
+
+    import h5py
+    from zarr.abc.buffer import Buffer, BufferPrototype
+    from zarr.abc.store import ByteRequest
+
+
+class ZarrStore(Store):
+    """An HDF5 file as a read-only Zarr store, without a copy.
+
+    Every key has the bytes that `convert` with the same options writes. Stored chunks that Zarr can decode are read
+    from the file as they are; all others are read and encoded when they are asked for.
+
+    Parameters
+    ----------
+    path
+        The HDF5 file: a path, a URL that fsspec supports, or an open `h5py.File`.
+    zarr_format
+        3 or 2.
+    include, exclude
+        Globs of paths to show or to hide, like ``"/entry/*"``.
+    on_unsupported
+        ``"raise"`` refuses a file with objects that Zarr cannot hold, ``"skip"`` leaves them out.
+    links
+        ``"keep"`` keeps soft links and further hard links as links, ``"copy"`` shows what they lead to in their place.
+    nan
+        ``"literal"`` or ``"text"``: the form of NaN and infinities in attributes.
+    names
+        ``"exact"`` keeps all names that Zarr can hold, ``"portable"`` renames what some file system could not.
+    compounds
+        ``"struct"`` or ``"columns"``, as for `convert`.
+    allow_external
+        Directories whose files may be read for external storage, virtual datasets and external links.
+    storage_options
+        Options passed to fsspec, such as credentials, where `path` is a URL.
+
+    Raises
+    ------
+    UnsupportedError, UnsafeSourceError
+        The file has objects that Zarr cannot hold; the message lists them.
+    SourceChangedError
+        At any read: the file is no longer what it was when the store was made.
+    CorruptChunkError
+        At a read: the data of a chunk cannot be read.
+
+    Examples
+    --------
+    >>> import h5py, tempfile, zarr
+    >>> path = tempfile.mkdtemp() + "/a.h5"
+    >>> with h5py.File(path, "w") as file:
+    ...     file["x"] = [1, 2, 3]
+    >>> zarr.open_group(ZarrStore(path), mode="r")["x"][:]
+    array([1, 2, 3])
+    """
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+
+    @shorten_tracebacks
+    def __init__(
+        self,
+        path: str | PathLike[str] | h5py.File,
+        *,
+        zarr_format: Literal[2, 3] = 3,
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        on_unsupported: Literal["raise", "skip"] = "raise",
+        links: Literal["keep", "copy"] = "keep",
+        nan: Literal["literal", "text"] = "literal",
+        names: Literal["exact", "portable"] = "exact",
+        compounds: Literal["struct", "columns"] = "struct",
+        allow_external: Sequence[str | PathLike[str]] = (),
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(read_only=True)
+        settings = make_settings(
+            zarr_format=zarr_format, codecs="keep", chunks=None, shards=None, include=include, exclude=exclude,
+            links=links, nan=nan, names=names, compounds=compounds,
+        )  # fmt: skip
+        check_conversion(on_unsupported, resume=False, overwrite=False, dry_run=False, verify=False)
+        self._source = path if isinstance(path, H5Source) else H5Source.of(path, storage_options)
+        self._options = {
+            "zarr_format": settings.zarr_format,
+            "include": settings.include,
+            "exclude": settings.exclude,
+            "on_unsupported": on_unsupported,
+            "links": settings.links,
+            "nan": settings.nan,
+            "names": settings.names,
+            "compounds": settings.compounds,
+            "allow_external": tuple(map(str, resolve_directories(allow_external))),
+        }
+        self._view = View(
+            self._source,
+            settings=settings,
+            allowed=resolve_directories(allow_external),
+            skip=on_unsupported == "skip",
+        )
+        self._is_open = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return find_store, (self._source, tuple(self._options.items()))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ZarrStore) and self._token == other._token
+
+    def __hash__(self) -> int:
+        return hash(self._token)
+
+    def __repr__(self) -> str:
+        return f"ZarrStore({self._source.path!r})"
+
+    def __str__(self) -> str:
+        return f"hdf5://{self._source.path}"
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return self._token
+
+    @property
+    def _token(self) -> tuple[Any, ...]:
+        return "ZarrStore", self._source.key, tuple(self._options.items())
+
+    def get_sync(
+        self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return the bytes of a key, or a part of them; None if there is no such key."""
+        from zarr.buffer import default_buffer_prototype
+
+        data = self._view.read(key, partial(find_interval, byte_range))
+        if data is None:
+            return None
+        buffer = (prototype or default_buffer_prototype()).buffer
+        return buffer.from_bytes(data) if isinstance(data, bytes) else buffer.from_array_like(data)
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return the bytes of a key, or a part of them; None if there is no such key."""
+        if key in self._view.keys.documents:
+            return self.get_sync(key, prototype=prototype, byte_range=byte_range)
+        return await asyncio.to_thread(self.get_sync, key, prototype=prototype, byte_range=byte_range)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Return parts of the bytes of keys."""
+        return list(await asyncio.gather(*(self.get(key, prototype, part) for key, part in key_ranges)))
+
+    async def exists(self, key: str) -> bool:
+        """Return whether there is a key."""
+        return key in self._view.keys.documents or self._view.keys.find_chunk(key) is not None
+
+    async def getsize(self, key: str) -> int:
+        """Return the number of bytes of a key; raise FileNotFoundError if there is none."""
+        found = self._view.keys.find_chunk(key)
+        place = found[0].find_range(found[1]) if found is not None else None
+        if place is not None:
+            return place[1]
+        data = await self.get(key)
+        if data is None:
+            raise FileNotFoundError(key)
+        return len(data)
+
+    async def list(self) -> AsyncIterator[str]:
+        """Yield all keys."""
+        for key in self._view.keys.list_all():
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the keys that begin with a prefix."""
+        for key in self._view.keys.list_all(prefix):
+            yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Yield the names of keys and folders below a folder."""
+        for name in self._view.keys.list_names(prefix):
+            yield name
+
+    def with_read_only(self, read_only: bool = False) -> ZarrStore:  # noqa: FBT001, FBT002 - zarr's
+        """Return the store; raise ValueError if it is to be written to."""
+        if not read_only:
+            raise ValueError(f"{self}: an HDF5 file is not written to through Zarr")
+        return self
+
+    def close(self) -> None:
+        """Close the file until the next read."""
+        self._view.close()
+        super().close()
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Raise ValueError: the store is read-only."""
+        self._check_writable()
+
+    async def delete(self, key: str) -> None:
+        """Raise ValueError: the store is read-only."""
+        self._check_writable()
+
+
+def find_interval(byte_range: ByteRequest | None, size: int) -> tuple[int, int]:
+    """Return begin and end of a byte range of `size` bytes.
+
+    >>> from zarr.abc.store import SuffixByteRequest
+    >>> find_interval(None, 5), find_interval(SuffixByteRequest(2), 5)
+    ((0, 5), (3, 5))
+    """
+    if byte_range is None:
+        return 0, size
+    if isinstance(byte_range, RangeByteRequest):
+        return min(byte_range.start, size), min(byte_range.end, size)
+    if isinstance(byte_range, OffsetByteRequest):
+        return min(byte_range.offset, size), size
+    if isinstance(byte_range, SuffixByteRequest):
+        return max(size - byte_range.suffix, 0), size
+    raise ValueError(f"Unexpected byte_range, got {byte_range}.")
+
+
+_stores: weakref.WeakValueDictionary[Any, ZarrStore] = weakref.WeakValueDictionary()
+
+
+def find_store(source: H5Source, options: tuple[tuple[str, Any], ...]) -> ZarrStore:
+    """Return the store of this process for a source and options, made anew if there is none."""
+    key = source.key, options
+    store = _stores.get(key)
+    if store is None:
+        store = _stores[key] = ZarrStore(source, **dict(options))
+    return store

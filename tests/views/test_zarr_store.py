@@ -1,0 +1,312 @@
+"""A file seen as a Zarr store has the keys and bytes that its conversion has, and is not kept open."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import pickle
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import dask
+import dask.array as da
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
+from zarr.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore
+
+from h5bound import CorruptChunkError, OptionError, SourceChangedError, UnsafeSourceError, convert
+from h5bound.views.lingering import LINGER
+from h5bound.views.zarr_store import ZarrStore
+from h5bound.zarr_model.node_names import OWN_KEY
+from tests.support import odd_files
+from tests.support.http_server import serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMATS = pytest.mark.parametrize("zarr_format", [3, 2])
+
+VALUES = np.arange(4000, dtype="<i4").reshape(40, 100)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a file with data of each way to be read."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.attrs["title"] = "made for a test"
+        file.create_dataset("gzip", data=VALUES, chunks=(8, 50), compression="gzip", shuffle=True)
+        file.create_dataset("plain", data=VALUES, chunks=(8, 50))
+        file.create_dataset("lzf", data=VALUES // 1000, chunks=(8, 50), compression="lzf")
+        file.create_dataset("contiguous", data=VALUES)
+        file.create_dataset("g/c/c", data=VALUES[0], chunks=(30,))
+        file.create_dataset("g/scalar", data=2.5)
+        file.create_dataset("g/text", data=["a", "bé", ""])
+        file.create_dataset("g/empty", (3, 0), "f4")
+        file.create_dataset("g/holes", (100,), "i2", chunks=(10,))[20:30] = 7
+        sequences = file.create_dataset("g/sequences", (3,), h5py.vlen_dtype("i4"))
+        sequences[0], sequences[2] = [1, 2], [3]
+        file["g/reference"] = file["gzip"].ref
+        masked = file.create_dataset("g/masked", (20,), "<i4", chunks=(10,), compression="gzip")
+        masked[:] = range(20)
+        masked.id.write_direct_chunk((10,), np.arange(10, dtype="<i4").tobytes(), filter_mask=1)
+    return path
+
+
+def converted(path: Path | str, zarr_format: Any, **options: Any) -> MemoryStore:
+    """Return the converted file."""
+    store = MemoryStore()
+    convert(path, store, zarr_format=zarr_format, **options)
+    return store
+
+
+def collect(items: Any) -> list[str]:
+    """Return all that an asynchronous iterator yields, sorted."""
+
+    async def run() -> list[str]:
+        return sorted([item async for item in items])
+
+    return asyncio.run(run())
+
+
+def read_all(store: Any) -> dict[str, bytes]:
+    """Return all keys and their bytes, without what the provenance tells of the bytes that were written."""
+    found = {key: store.get_sync(key).to_bytes() for key in collect(store.list())}
+    return found | {OWN_KEY: json.dumps(json.loads(found[OWN_KEY]) | {"written": {}}).encode()}
+
+
+@FORMATS
+def test_every_key_is_that_of_the_converted_file(path: Path, zarr_format: Any) -> None:
+    store, other = ZarrStore(path, zarr_format=zarr_format), converted(path, zarr_format)
+    assert read_all(store) == read_all(other)
+    folders = {key.rpartition("/")[0] for key in collect(other.list())}
+    for folder in {
+        "",
+        "no",
+        "g/no",
+        "gzip/c",
+        "gzip/c/",
+        "gzip/c/9",
+        *folders,
+        *(f"{name}/" for name in folders if name),
+    }:
+        assert collect(store.list_dir(folder)) == collect(other.list_dir(folder)), folder
+        assert collect(store.list_prefix(folder)) == collect(other.list_prefix(folder)), folder
+        assert asyncio.run(store.is_empty(folder)) == asyncio.run(other.is_empty(folder)), folder
+
+
+ODD = [
+    odd_files.write_hard_links, odd_files.write_soft_links, odd_files.write_odd_names, odd_files.write_layouts,
+    odd_files.write_committed_type, odd_files.write_virtual, odd_files.write_edge_unfiltered,
+    odd_files.write_unreadable_types, odd_files.write_huge_grid,
+]  # fmt: skip
+
+
+@FORMATS
+@pytest.mark.parametrize("write", ODD)
+def test_every_key_of_an_odd_file_is_that_of_the_converted_file(tmp_path: Path, write: Any, zarr_format: Any) -> None:
+    path = tmp_path / "odd.h5"
+    write(path)
+    options: Any = {"on_unsupported": "skip", "allow_external": [tmp_path]}
+    assert read_all(ZarrStore(path, zarr_format=zarr_format, **options)) == read_all(
+        converted(path, zarr_format, **options)
+    )
+
+
+def test_chunks_of_a_url_are_requested_as_ranges(path: Path) -> None:
+    with serve(path.parent) as server:
+        store = ZarrStore(f"{server.url}/a.h5")
+        wanted = read_all(converted(path, 3))
+        for key in ("gzip/c/0/0", "lzf/c/1/1"):
+            assert store.get_sync(key).to_bytes() == wanted[key]  # type: ignore[union-attr]
+        server.forget()
+        sizes = [len(store.get_sync(f"gzip/c/{i}/1")) for i in range(5)]  # type: ignore[arg-type]
+        assert server.nbytes() == sum(sizes)
+
+
+@FORMATS
+def test_parts_of_keys_are_those_of_the_converted_file(path: Path, zarr_format: Any) -> None:
+    store, other = ZarrStore(path, zarr_format=zarr_format), converted(path, zarr_format)
+    keys = [key for key in collect(other.list()) if key.startswith(("gzip", "lzf", "plain", "g/scalar"))]
+    parts = [None, RangeByteRequest(1, 4), RangeByteRequest(3, 10**9), OffsetByteRequest(2), SuffixByteRequest(3)]
+    prototype = default_buffer_prototype()
+    ranges: Any = [(key, part) for key in keys for part in parts]
+    found, wanted = (asyncio.run(each.get_partial_values(prototype, iter(ranges))) for each in (store, other))
+    assert [item.to_bytes() for item in found] == [item.to_bytes() for item in wanted]  # type: ignore[union-attr]
+    assert [asyncio.run(store.getsize(key)) for key in keys] == [asyncio.run(other.getsize(key)) for key in keys]
+    with pytest.raises(ValueError, match="Unexpected byte_range, got"):
+        asyncio.run(store.get(keys[0], prototype, (0, 2)))  # type: ignore[arg-type]
+
+
+MISSING = [
+    "", "c", "no", "gzip", "gzip/c", "gzip/c/0", "gzip/c/0/0/0", "gzip/c/5/0", "gzip/c/00/0", "gzip/c/0/-1",
+    "gzip/c/0/", "gzip/c/a/0", "gzip/c/0/²", "gzip/.zarray", "g/holes/c/0", "g/scalar/c/0", "gzip/0.0",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key", MISSING)
+def test_a_key_that_is_not_there_is_missing(path: Path, key: str) -> None:
+    store = ZarrStore(path)
+    assert store.get_sync(key) is None
+    assert not asyncio.run(store.exists(key))
+    with pytest.raises(FileNotFoundError):
+        asyncio.run(store.getsize(key))
+
+
+def test_readers_of_zarr_read_what_h5py_reads(path: Path) -> None:
+    group: Any = zarr.open_group(ZarrStore(path), mode="r")
+    np.testing.assert_array_equal(group["lzf"][...], VALUES // 1000)
+    for name in ("gzip", "plain", "contiguous"):
+        np.testing.assert_array_equal(group[name][...], VALUES)
+    array = da.from_zarr(ZarrStore(path), component="gzip")
+    np.testing.assert_array_equal(array.compute(), VALUES)
+    assert dask.base.tokenize(ZarrStore(path)) == dask.base.tokenize(ZarrStore(path))
+    assert dask.base.tokenize(ZarrStore(path)) != dask.base.tokenize(ZarrStore(path, zarr_format=2))
+
+
+def test_nothing_can_be_written(path: Path) -> None:
+    store = ZarrStore(path)
+    assert (store.read_only, store.supports_writes, store.supports_deletes) == (True, False, False)
+    assert store.with_read_only(read_only=True) == store
+    buffer = default_buffer_prototype().buffer.from_bytes(b"x")
+    with pytest.raises(ValueError, match="read-only"):
+        asyncio.run(store.set("a", buffer))
+    with pytest.raises(ValueError, match="read-only"):
+        asyncio.run(store.delete("a"))
+    with pytest.raises(ValueError, match=r"read-only|not written"):
+        zarr.open_group(store, mode="a")
+    with pytest.raises(ValueError, match="not written to"):
+        store.with_read_only()
+
+
+def is_open(path: Path) -> bool:
+    """Return whether HDF5 keeps another program from writing to a file."""
+    code = f"import h5py; h5py.File({str(path)!r}, 'r+')"
+    return (
+        b"unable to lock file" in subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).stderr
+    )
+
+
+@pytest.mark.slow
+def test_others_can_write_to_the_file_between_reads(path: Path) -> None:
+    store = ZarrStore(path)
+    with h5py.File(path):
+        assert is_open(path)
+    store.get_sync("gzip/c/0/0")
+    assert not is_open(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ["wait", "close", "collect"])
+def test_the_file_is_closed_after_a_read_through_hdf5(path: Path, end: str) -> None:
+    store = ZarrStore(path)
+    store.get_sync("lzf/c/0/0")
+    if end == "wait":
+        time.sleep(5 * LINGER)
+    elif end == "close":
+        store.close()
+    else:
+        del store
+        gc.collect()
+    assert not is_open(path)
+
+
+@pytest.mark.parametrize("key", ["gzip/c/0/0", "lzf/c/0/0", "g/text/c/0"])
+def test_a_file_that_changed_is_not_read(path: Path, key: str) -> None:
+    store = ZarrStore(path)
+    with h5py.File(path, "a") as file:
+        file["gzip"][0] = 7
+    with pytest.raises(SourceChangedError, match="changed after"):
+        store.get_sync(key)
+    with pytest.raises(SourceChangedError, match="changed after"):
+        asyncio.run(store.get(key))
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        store.get_sync(key)
+
+
+def test_a_damaged_chunk_is_named(path: Path) -> None:
+    with h5py.File(path) as file:
+        place = file["lzf"].id.get_chunk_info(3)
+    with path.open("r+b") as raw:
+        raw.seek(place.byte_offset)
+        raw.write(b"\xff" * place.size)
+    store = ZarrStore(path)
+    with pytest.raises(CorruptChunkError, match=r"'/lzf' of .*a\.h5"):
+        read_all(store)
+
+
+def test_what_zarr_cannot_hold_is_refused_or_left_out(path: Path, tmp_path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        layout = h5py.VirtualLayout((3,), "i4")
+        layout[...] = h5py.VirtualSource(tmp_path / "sub" / "b.h5", "x", (3,))
+        file.create_virtual_dataset("virtual", layout)
+    with pytest.raises(UnsafeSourceError, match="virtual"):
+        ZarrStore(path)
+    assert "virtual/zarr.json" not in collect(ZarrStore(path, on_unsupported="skip").list())
+    assert collect(ZarrStore(path, include=["/gzip"]).list_dir("")) == ["gzip", "h5bound.json", "zarr.json"]
+    with pytest.raises(OptionError):
+        ZarrStore(path, zarr_format=4)  # type: ignore[arg-type]
+
+
+def test_many_threads_read_at_once(path: Path) -> None:
+    store, wanted = ZarrStore(path), read_all(converted(path, 3))
+    keys = [key for key in wanted if key != OWN_KEY] * 8
+    with ThreadPoolExecutor(16) as pool:
+        found = list(pool.map(lambda key: store.get_sync(key).to_bytes(), keys))  # type: ignore[union-attr]
+    assert found == [wanted[key] for key in keys]
+
+
+READ = """
+import pickle, sys
+store = pickle.load(sys.stdin.buffer)
+assert pickle.loads(pickle.dumps(store)) is store
+print(sum(len(store.get_sync(key)) for key in ("gzip/c/0/0", "lzf/c/0/0")))
+"""
+
+
+def test_a_store_travels_to_other_processes(path: Path) -> None:
+    store = ZarrStore(path)
+    assert pickle.loads(pickle.dumps(store)) == store
+    wanted = sum(len(store.get_sync(key)) for key in ("gzip/c/0/0", "lzf/c/0/0"))  # type: ignore[arg-type,misc]
+    command = [sys.executable, "-c", READ]
+    done = subprocess.run(command, input=pickle.dumps(store), capture_output=True, check=True)
+    assert int(done.stdout) == wanted
+    with h5py.File(path, "a") as file:
+        file.attrs["new"] = 1
+    done = subprocess.run(command, input=pickle.dumps(store), capture_output=True, check=False)
+    assert b"SourceChangedError" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_reads_for_itself(path: Path) -> None:
+    store = ZarrStore(path)
+    wanted = store.get_sync("lzf/c/0/0").to_bytes()  # type: ignore[union-attr]
+    child = os.fork()
+    if not child:
+        os._exit(store.get_sync("lzf/c/0/0").to_bytes() != wanted)  # type: ignore[union-attr]
+    assert os.waitpid(child, 0)[1] == 0
+    assert store.get_sync("lzf/c/0/0").to_bytes() == wanted  # type: ignore[union-attr]
+
+
+@FORMATS
+def test_xarray_reads_a_netcdf_file(tmp_path: Path, zarr_format: Any) -> None:
+    path = tmp_path / "a.nc"
+    made = xr.Dataset(
+        {"t": (("time", "x"), np.arange(12.0).reshape(4, 3), {"units": "K"})},
+        {"time": np.arange("2020-01-01", "2020-01-05", dtype="datetime64[D]").astype("datetime64[ns]")},
+    )
+    made.to_netcdf(path, encoding={"t": {"zlib": True, "chunksizes": (2, 3)}})
+    with xr.open_zarr(ZarrStore(path, zarr_format=zarr_format)) as found, xr.open_dataset(path) as wanted:
+        xr.testing.assert_equal(found, wanted)
