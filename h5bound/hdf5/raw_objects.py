@@ -38,6 +38,11 @@ def needs_raw(tid: h5t.TypeID) -> bool:
     return type_class == h5t.VLEN and (holds_bytes(tid) or _holds_objects(tid.get_super(), inside=False))
 
 
+def is_read_raw(tid: h5t.TypeID) -> bool:
+    """Return whether h5py alone does not read a type."""
+    return needs_raw(tid) or holds_bytes(tid)
+
+
 def read_raw(read: Callable[[Array, h5t.TypeID], None], tid: h5t.TypeID, space: h5s.SpaceID) -> Array:
     """Return elements as h5py would. `read` reads those of a dataspace into an array, as an HDF5 type in memory."""
     if has_region_references(tid):

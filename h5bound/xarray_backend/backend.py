@@ -22,16 +22,19 @@ import xarray as xr
 from h5py import h5ds
 from xarray.backends import BackendEntrypoint, H5NetCDFStore, StoreBackendEntrypoint
 
-from h5bound.errors import OptionError, shorten_tracebacks
+from h5bound.errors import OptionError, UnsupportedError, shorten_tracebacks
 from h5bound.files.urls import is_url, strip_local
 from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE, NOT_A_VARIABLE
 from h5bound.hdf5.external_check import check_whole_file
 from h5bound.hdf5.external_files import resolve_directories
+from h5bound.hdf5.raw_objects import is_read_raw
+from h5bound.hdf5.type_names import describe_type
 from h5bound.lifecycle.handle import Handle
 from h5bound.lifecycle.session import suspend_session
 from h5bound.reader.open_file import DatasetKey
 from h5bound.reader.source import H5Source
+from h5bound.reader.via_h5py import dtype_of, name_of
 from h5bound.xarray_backend.backend_array import VariableArray, VariableSpec, index_lazily
 from h5bound.xarray_backend.worker_files import ONLY_WINDOW
 
@@ -249,11 +252,14 @@ class Store(H5NetCDFStore):
 
     def open_store_variable(self, name: str, var: h5netcdf.Variable) -> xr.Variable:
         """Return a variable whose values are read later."""
-        variable: xr.Variable = super().open_store_variable(name, var)  # type: ignore[no-untyped-call]
         path = self._dataset_path(name)
         dataset = self._file[path]
+        dtype = dtype_of(dataset)
+        own = is_read_raw(dataset.id.get_type())  # h5netcdf has no such type
+        if own and dtype.subdtype is not None:
+            raise UnsupportedError(f"{name_of(dataset)}: the engine has no array types of {describe_type(dtype.base)}")
+        variable: xr.Variable = _make_variable(dataset, var, dtype) if own else super().open_store_variable(name, var)  # type: ignore[no-untyped-call]
         variable.attrs = restore_attributes(dataset, variable.attrs)
-        dtype = dataset.dtype
         spec = VariableSpec(
             group=str(self._group),
             name=name,
@@ -263,7 +269,7 @@ class Store(H5NetCDFStore):
                 dtype=str(dtype),
                 allowed=self.options.allowed if dataset.is_virtual or dataset.external else None,
             ),
-            plain=dataset.shape == variable.shape and not (dtype.hasobject or dtype.names or dtype.subdtype),
+            plain=own or (dataset.shape == variable.shape and not (dtype.hasobject or dtype.names or dtype.subdtype)),
             decode_vlen_strings=self.options.decode_vlen_strings,
         )
         values = VariableArray(self.options.source, spec, shape=variable.shape, dtype=variable.dtype)
@@ -283,6 +289,13 @@ class Store(H5NetCDFStore):
         ):
             return renamed
         return f"{parent}/{name}"
+
+
+def _make_variable(dataset: h5py.Dataset, var: h5netcdf.Variable, dtype: np.dtype[Any]) -> xr.Variable:
+    """Return a variable of a type that h5netcdf does not have; its values are not read."""
+    encoding = {"chunksizes": var.chunks, "preferred_chunks": dict(zip(var.dimensions, var.chunks or (), strict=False))}
+    values = np.broadcast_to(np.zeros((), dtype), dataset.shape)
+    return xr.Variable(var.dimensions, values, dict(var.attrs), encoding)
 
 
 def restore_attributes(item: h5py.Group | h5py.Dataset, attributes: Mapping[str, Any]) -> dict[str, Any]:

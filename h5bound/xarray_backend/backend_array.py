@@ -41,6 +41,7 @@ from h5bound.graph.overwriting import WRAPPING, list_leaves, name_functions, pre
 from h5bound.graph.targets import VariablePath
 from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
+from h5bound.hdf5.raw_objects import is_read_raw
 from h5bound.lifecycle.handle import Handle
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.via_h5py import load_plugins, reading
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from xarray.core.indexing import ExplicitIndexer
 
+    from h5bound.reader.dataset_reader import DatasetReader
     from h5bound.reader.open_file import DatasetKey, OpenFile
     from h5bound.reader.source import H5Source
 
@@ -153,6 +155,8 @@ def read_values(opened: OpenFile, spec: VariableSpec, key: tuple[Pick, ...]) -> 
         return block[tuple(slice(None) if isinstance(pick, slice) else 0 for pick in key)]
     dataset = open_dataset(opened.file, spec.key.path)
     load_plugins(read_filters(dataset.id))
+    if is_read_raw(dataset.id.get_type()):
+        return _read_picks(reader, key, spec.key.shape)
     if spec.plain:
         with reading(dataset, key):
             return dataset[key]
@@ -163,6 +167,17 @@ def read_values(opened: OpenFile, spec: VariableSpec, key: tuple[Pick, ...]) -> 
         group = root if spec.group == "/" else root[spec.group]
         values = group.variables[spec.name][key]
     return restore_byte_order(values, dataset.dtype) if isinstance(values, (np.ndarray, np.void)) else values
+
+
+def _read_picks(reader: DatasetReader, key: tuple[Pick, ...], shape: tuple[int, ...]) -> Any:
+    """Return what a key selects along each axis, of a type that h5py may not read."""
+    pairs = zip(key, shape, strict=True)
+    block = reader.read(tuple(slice(0, n) if _is_scattered(pick) else _slice(pick, n) for pick, n in pairs))
+    for axis in reversed(range(len(key))):
+        pick = key[axis]
+        chosen: Any = pick if _is_scattered(pick) else slice(None) if _is_axis(pick) else 0
+        block = block[(slice(None),) * axis + (chosen,)]
+    return block
 
 
 def _is_axis(pick: Pick) -> bool:

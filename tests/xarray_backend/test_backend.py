@@ -32,6 +32,7 @@ from tests.conftest import open_objects
 from tests.support.http_server import Behaviour, serve
 from tests.support.netcdf_files import NETCDF_FILES
 from tests.support.odd_files import write_external_links
+from tests.support.raw_sequences import write_elements
 from tests.support.recorder import Log, count_files, eventually, install_counters
 
 if TYPE_CHECKING:
@@ -646,3 +647,23 @@ def test_a_cluster_that_writes_to_the_file_that_it_reads_says_what_is_left_and_w
             message += "|this process closed the file while it was read"
         with pytest.raises(SourceChangedError, match=message):
             xr.Dataset({"new": computed}).to_netcdf(path, mode="a", engine=writer)
+
+
+def test_types_that_h5netcdf_does_not_have_are_opened_as_their_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    times = h5py.h5t.UNIX_D64LE
+    pair = h5py.h5t.create(h5py.h5t.COMPOUND, 12)
+    pair.insert(b"n", 0, h5py.h5t.STD_I32LE)
+    pair.insert(b"t", 4, times)
+    with h5py.File(path, "w") as file:
+        write_elements(file, "t", times, [bytes([i] * 8) for i in range(6)], chunks=2)
+        write_elements(file, "pairs", pair, [bytes([i, 0, 0, 0] + [9] * 8) for i in range(6)])
+        file["x"] = [1.5, 2.5]
+    with xr.open_dataset(path, engine="h5bound", chunks={}) as found:
+        assert found["x"].values.tolist() == [1.5, 2.5]
+        assert found["t"].values.tobytes() == b"".join(bytes([i] * 8) for i in range(6))
+        assert found["pairs"].values["n"].tolist() == list(range(6))
+    with xr.open_dataset(path, engine="h5bound") as found:
+        assert [value.tobytes()[0] for value in found["t"][[4, 1]].values] == [4, 1]
+        assert found["pairs"][::2].values["n"].tolist() == [0, 2, 4]
+        assert int(found["pairs"][3].values["n"]) == 3
