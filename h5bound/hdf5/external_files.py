@@ -39,6 +39,8 @@ def find_file(main: str, name: str, reference: str, allowed: Sequence[Path]) -> 
     """
     if "://" in main:
         raise UnsafeSourceError("outside the file, which is on a server: only a local file may read from other files")
+    if not allowed:  # nor is looked for it: a name may be that of a server
+        raise UnsafeSourceError(DENIED)
     candidates = list_candidates(main, name, reference)
     path = next(filter(os.path.exists, candidates), None)  # False for a path that is too long or not accessible
     if path is None and any(is_under(candidate, allowed) for candidate in candidates):

@@ -322,8 +322,9 @@ def explain_kept(main: str, name: str, error: H5BoundError) -> str:
     if str(error) != DENIED:
         return f"not opened: {error}"
     candidates = list_candidates(main, name, "link")
-    path = next(filter(os.path.exists, candidates), candidates[0])
-    return f"not opened; allow_external=[{os.path.realpath(path.parent)!r}] reads what it leads to"
+    near = candidates[1:] if Path(name).is_absolute() else candidates  # an absolute name may be that of a server
+    path = next(filter(os.path.exists, near), candidates[0])
+    return f"not opened; allow_external=[{os.path.normpath(path.parent)!r}] reads what it leads to"
 
 
 def select_addresses(addresses: Mapping[int, str], hierarchy: Hierarchy) -> dict[int, str]:

@@ -707,7 +707,8 @@ def test_a_remote_file_draws_on_no_other_file(server: RangeServer, tmp_path: Pat
     with pytest.raises(UnsafeSourceError, match="outside the file, which"):
         convert(url, tmp_path / "a.zarr", allow_external=folders)
     report = convert(url, tmp_path / "a.zarr", allow_external=folders, on_unsupported="skip", verify=True)
-    assert sorted(item.path for item in report.skipped) == ["/external", "/virtual"]  # the link stays a link
+    assert sorted(item.path for item in report.skipped) == ["/external", "/virtual"]
+    assert [(link.path, link.file) for link in report.links] == [("/link", str(tmp_path / "other.h5"))]
 
 
 # Secrets.

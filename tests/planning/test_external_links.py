@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -241,6 +242,26 @@ def test_a_link_that_is_not_followed_stays_a_link(tmp_path: Path, zarr_format: A
     report = convert(tmp_path / "a.h5", target, allow_external=[tmp_path], overwrite=True, verify=True)
     assert read(target, "entry/data/data_000001").tolist() == [7]
     assert [note.note for note in report.notes if note.kind] == ["kept as a link, since there is no such file"]
+
+
+def test_nothing_is_looked_for_that_is_not_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = str(tmp_path.parent / "server" / "raw.h5")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = h5py.ExternalLink(name, "/x")
+    touched: list[str] = []
+    exists = os.path.exists
+
+    def record(path: Path) -> bool:
+        touched.append(str(path))
+        return exists(path)
+
+    monkeypatch.setattr("os.path.exists", record)
+    report = convert(tmp_path / "a.h5", tmp_path / "a.zarr")
+    assert [path for path in touched if "server" in path] == []
+    assert f"allow_external=['{tmp_path.parent / 'server'}']" in report.notes[0].note
+    (tmp_path / "raw.h5").touch()  # HDF5 looks there for the last part of the name
+    report = convert(tmp_path / "a.h5", tmp_path / "b.zarr")
+    assert f"allow_external=['{tmp_path}']" in report.notes[0].note
 
 
 def test_the_terminal_names_the_directory_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

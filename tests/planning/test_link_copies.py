@@ -13,6 +13,7 @@ import xarray as xr
 import zarr
 
 from h5bound import OptionError, convert, verify
+from h5bound.cli.main import run_command
 from h5bound.errors import UnsafeSourceError
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
@@ -156,6 +157,19 @@ def test_globs_of_many_sources_may_name_what_is_in_a_copy(source: Path, tmp_path
     group = open_store(tmp_path / "out" / "a.zarr")
     assert group["entry/tools/detector/near"].chunks == (7,)
     assert group["entry/instrument/detector/near"].chunks == (50,)
+
+
+def test_links_are_an_option_of_the_command_line(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = str(tmp_path / "a.zarr")
+    assert run_command(["convert", str(source), target]) == 0
+    assert "which few readers see; --links copy writes a copy in its place" in capsys.readouterr().out
+    assert run_command(["convert", str(source), target, "--overwrite", "--links", "copy", "--verbose"]) == 0
+    out = capsys.readouterr().out
+    assert "copied link /entry/tools -> /entry/instrument: a copy in place of the link; --links keep" in out
+    assert "soft link /entry/none -> /nowhere: kept as a link: it leads to nothing" in out
+    assert "hard link /entry/instrument/up -> /entry: kept as a link: it leads to a group that it is in" in out
 
 
 def test_another_word_is_refused(source: Path, tmp_path: Path) -> None:
