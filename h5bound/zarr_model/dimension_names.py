@@ -76,8 +76,8 @@ def name_dimensions(
 
     xarray refuses a group where one name has two lengths. HDF5 allows that, and netCDF writes it for a variable that
     was not filled along an unlimited dimension: the shorter ones are renamed to ``name_LENGTH``. So are labels that
-    would have another length in a group above or below, since xarray refuses such a tree. `file` has the dimensions of
-    all groups; None if there is one group.
+    would have another length in a group above or below, since xarray refuses such a tree, or the name of a scalar.
+    `file` has the dimensions of all groups; None if there is one group.
 
     >>> from h5bound.hdf5.dimension_scales import Dimensions
     >>> unnamed = Dimensions(names=(None, None), shape=(3, 3))
@@ -89,7 +89,8 @@ def name_dimensions(
     file = file or FileDimensions.of(group.values())
     assigned, next_phony = _assign_names(group, around, file)
     variables = {name: dims for name, dims in group.items() if not dims.bare}
-    labels = {name: _choose_labels(dims, around, file) for name, dims in variables.items()}
+    scalars = frozenset(name for name, dims in variables.items() if not dims.shape)
+    labels = {name: _choose_labels(dims, around, file, scalars=scalars) for name, dims in variables.items()}
     names: dict[str, tuple[str, ...]] = {}
     for name, dims in variables.items():
         known = tuple(own or label for own, label in zip(dims.names, labels[name], strict=True))
@@ -118,14 +119,20 @@ def _describe(names: tuple[str, ...], final: tuple[str, ...], labels: tuple[str 
     return "; ".join(texts)
 
 
-def _choose_labels(dims: Dimensions, around: Surroundings, file: FileDimensions) -> tuple[str | None, ...]:
-    """Return the names that the labels of a dataset give to those of its dimensions that have no scale."""
+def _choose_labels(
+    dims: Dimensions, around: Surroundings, file: FileDimensions, *, scalars: AbstractSet[str]
+) -> tuple[str | None, ...]:
+    """Return the names that the labels of a dataset give to those of its dimensions that have no scale.
+
+    xarray refuses a group with a dimension that is called like one of its `scalars`.
+    """
     if not dims.labels:
         return (None,) * len(dims.names)
     chosen: list[str | None] = []
     for name, label, length in zip(dims.names, dims.labels, dims.shape, strict=True):
         others = {*file.by_name.get(label or "", ()), around.labels.get(label or "", length)}
-        chosen.append(None if name or not label else label if others <= {length} else f"{label}_{length}")
+        fits = others <= {length} and label not in scalars
+        chosen.append(None if name or not label else label if fits else f"{label}_{length}")
     return tuple(chosen)
 
 

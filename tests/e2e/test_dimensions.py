@@ -147,6 +147,9 @@ def test_labels_are_names_where_no_scale_is_one(zarr_format: Literal[2, 3], tmp_
         file["scaled"].dims[0].label = "not this"
         file["scaled"].dims[0].attach_scale(_make_scale(file, "s", 3))
         file["plain"] = np.zeros(4)
+        file["energies"] = np.zeros(2)
+        file["energies"].dims[0].label = "energy"
+        file["energy"] = 5.0
         for path, length in (("g/profile", 4), ("g/other", 5), ("s_below/s", 7)):
             file[path] = np.zeros(length)
             file[path].dims[0].label = "s" if path == "s_below/s" else "y"
@@ -157,7 +160,9 @@ def test_labels_are_names_where_no_scale_is_one(zarr_format: Literal[2, 3], tmp_
         "/profile": ("y_3",),
         "/scaled": ("s", "length_2"),
         "/s": ("s",),
-        "/plain": ("phony_dim_0",),
+        "/plain": ("phony_dim_1",),
+        "/energies": ("energy_2",),
+        "/energy": (),
         "/g/profile": ("y",),
         "/g/other": ("y_5",),
         "/s_below/s": ("s_7",),
