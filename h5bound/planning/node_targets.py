@@ -2,38 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
 from h5bound.planning.selection import list_paths, parent_of
-from h5bound.zarr_model.node_names import PORTABLE, NameLimits, escape_siblings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from h5bound.planning.external_links import Origin
-    from h5bound.planning.options import Settings
+    from h5bound.zarr_model.node_names import NodeNamer
 
 
-MOST_NBYTES = 140
-"""Bytes of a name that every file system holds: encrypted ones hold 143 (eCryptfs)."""
-
-
-def choose_targets(
-    origins: Sequence[Origin], settings: Settings, find_limits: Callable[[], NameLimits]
-) -> tuple[dict[str, str], NameLimits | None]:
-    """Return `name_targets` with the limits of the target, and these limits, None if they decide nothing."""
-    if settings.names == "portable":
-        return name_targets(origins, PORTABLE), None
-    exact = name_targets(origins, NameLimits())
-    if exact == name_targets(origins, replace(PORTABLE, longest=MOST_NBYTES)):
-        return exact, None
-    limits = find_limits()
-    return name_targets(origins, limits), limits
-
-
-def name_targets(origins: Iterable[Origin], limits: NameLimits) -> dict[str, str]:
+def name_targets(origins: Sequence[Origin], name_nodes: NodeNamer) -> dict[str, str]:
     """Return the path in the store of every group, dataset and committed type by its path in the report."""
     siblings: dict[str, list[str]] = {}
     for origin in origins:
@@ -45,7 +26,7 @@ def name_targets(origins: Iterable[Origin], limits: NameLimits) -> dict[str, str
         for group in origin.hierarchy.groups:  # a group comes before the groups in it
             names = siblings.get(group, [])
             variables = name_variables(names) if origin.netcdf else {name: name for name in names}
-            escaped = escape_siblings(variables.values(), limits)
+            escaped = name_nodes(list(variables.values()))
             base, path = targets[group], group.rstrip("/")
             targets |= {f"{path}/{name}": f"{base}/{escaped[variables[name]]}".lstrip("/") for name in names}
     return targets

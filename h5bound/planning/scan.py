@@ -16,7 +16,7 @@ from h5py import h5p
 from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.planning.external_links import LinkResolver, Origin, read_origin
-from h5bound.planning.node_targets import choose_targets
+from h5bound.planning.node_targets import name_targets
 from h5bound.planning.scan_context import ScanContext
 from h5bound.planning.scan_dataset import DatasetScan, note_name, original_name, try_scan_dataset
 from h5bound.planning.scan_log import ScanLog
@@ -25,7 +25,7 @@ from h5bound.planning.selection import parent_of
 from h5bound.reports.text import plural
 from h5bound.zarr_model.dimension_names import FileDimensions, Surroundings, name_by_length, name_dimensions
 from h5bound.zarr_model.hdmf import is_hdmf
-from h5bound.zarr_model.node_names import NameLimits
+from h5bound.zarr_model.node_names import NameLimits, NodeNamer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -119,7 +119,8 @@ def scan_source(
     resolver.resolve(read_origin(source, opened.file, settings=settings, limits=limits, log=log))
     origins = resolver.origins
     check_chunk_count(origins, limits)
-    targets, name_limits = choose_targets(origins, settings, find_name_limits)
+    name_nodes = NodeNamer(find_name_limits, portable=settings.names == "portable")
+    targets = name_targets(origins, name_nodes)
     origins = [replace(origin, addresses=origin.addresses.move(targets)) for origin in origins]
     groups: list[GroupScan] = []
     datasets: list[DatasetScan] = []
@@ -135,6 +136,7 @@ def scan_source(
                 resolve=ReferencePaths(file.file, origin.addresses),
                 log=log,
                 hdmf=resolver.hdmf,
+                name_nodes=name_nodes,
             )
             origin.source.make_exclusive_for(record.dtype for record in origin.hierarchy.datasets)
             datasets += scan_datasets(context)
@@ -155,7 +157,7 @@ def scan_source(
         notes=tuple(log.notes),
         external_states=log.external_states,
         allowed=allowed,
-        name_limits=name_limits,
+        name_limits=name_nodes.limits,
     )
 
 

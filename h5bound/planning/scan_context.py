@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from h5bound.reader.open_file import OpenFile
     from h5bound.zarr_model.attributes import AttributesRecord
     from h5bound.zarr_model.dtypes import ZarrType
+    from h5bound.zarr_model.node_names import NodeNamer
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -41,6 +42,7 @@ class ScanContext:
     log: ScanLog
     hdmf: bool
     """Whether HDMF reads the store."""
+    name_nodes: NodeNamer
 
     def open(self, path: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
         """Return the object at a path of the report."""
@@ -55,3 +57,7 @@ class ScanContext:
         """Return attributes of conventions to add; no flags in a file of netCDF: its readers show what is in it."""
         flags = {} if self.origin.netcdf and "enum" in zarr_type.details else zarr_type.attributes
         return {**flags, **(describe_for_hdmf(zarr_type) if self.hdmf else {})}
+
+    def describe_renaming(self) -> str:
+        """Return why a node has another name."""
+        return "a portable name" if self.settings.names == "portable" else "Zarr or the target cannot hold the name"

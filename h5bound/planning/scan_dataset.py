@@ -185,9 +185,10 @@ def translate(context: ScanContext, dataset: h5py.Dataset, record: DatasetRecord
             zarr_type = translate_type(dataset, zarr_format=zarr_format, resolve=context.resolve)
             check_compound_size(record, zarr_type)
         except StructError:
-            return plan_parts(tid, "columns", zarr_format=zarr_format)
-        return zarr_type, ()
-    return plan_parts(tid, compounds, zarr_format=zarr_format)
+            compounds = "columns"
+        else:
+            return zarr_type, ()
+    return plan_parts(tid, compounds, zarr_format=zarr_format, name_nodes=context.name_nodes)
 
 
 def describe_form(context: ScanContext, record: DatasetRecord, zarr_type: ZarrType) -> dict[str, Any]:
@@ -210,9 +211,7 @@ def note_name(context: ScanContext, path: str) -> None:
         context.log.note(path, "a copy in place of the link", "copy", to=link.target or link.to)
         context.log.add_details(path, {"link": {"kind": link.kind, "path": text_to_json(link.to)}})
     if path.rpartition("/")[2] != target.rpartition("/")[2]:
-        portable = context.settings.names == "portable"
-        reason = "a portable name" if portable else "Zarr or the target cannot hold the name"
-        context.log.note(path, reason, "renamed", to=target)
+        context.log.note(path, context.describe_renaming(), "renamed", to=target)
 
 
 def original_name(path: str, target: str) -> dict[str, Any]:

@@ -46,6 +46,20 @@ class PartScan:
     """Of offsets: its values."""
 
 
+def note_members(context: ScanContext, path: str, parts: Sequence[Part]) -> None:
+    """Note the members of a compound whose columns have another name in the store."""
+    renamed = {}
+    for part in parts:
+        nodes, names = [context.targets[path]], [path]
+        for step, node in zip(part.steps, part.target.split("/"), strict=False):  # offsets have a node more
+            nodes.append(node)
+            names.append(step if isinstance(step, str) else node)
+            if names[-1] != node:
+                renamed["/".join(names)] = "/".join(nodes)
+    for member, node in renamed.items():
+        context.log.note(member, context.describe_renaming(), "renamed", to=node)
+
+
 def scan_parts(
     context: ScanContext,
     dataset: h5py.Dataset,
@@ -58,6 +72,7 @@ def scan_parts(
     """Read the fill values of columns, and how long all sequences are."""
     if not parts:
         return ()
+    note_members(context, record.path, parts)
     inside = context.origin.locate(record.path)
     known = read_offsets(context.opened, inside, record.shape, parts=[part for part in parts if part.offsets])
     scans = []

@@ -26,14 +26,14 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import TYPE_CHECKING
 
 from h5bound.hdf5.links import decode_name, encode_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 OWN_KEY = "h5bound.json"
@@ -72,6 +72,29 @@ class NameLimits:
 
 PORTABLE = NameLimits(folds=True, controls=True, windows=True, longest=255, portable=True)
 """Node names that every file system and object store holds; 255 is NAME_MAX of Linux and macOS."""
+
+
+MOST_NBYTES = 140
+"""Bytes of a name that every file system holds: encrypted ones hold 143 (eCryptfs)."""
+
+
+class NodeNamer:
+    """Names the nodes of groups for one target, which is asked for its limits at the first name that needs them."""
+
+    def __init__(self, find_limits: Callable[[], NameLimits], *, portable: bool) -> None:
+        self._find_limits, self._portable = find_limits, portable
+        self.limits: NameLimits | None = None
+        """What the target cannot hold; None if that has decided no name."""
+
+    def __call__(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the node names of all names of a group."""
+        if self._portable:
+            return escape_siblings(names)
+        exact = escape_siblings(names, NameLimits())
+        if exact == escape_siblings(names, replace(PORTABLE, longest=MOST_NBYTES)):
+            return exact
+        self.limits = self.limits or self._find_limits()
+        return escape_siblings(names, self.limits)
 
 
 def escape(name: str | bytes, limits: NameLimits = PORTABLE) -> str:

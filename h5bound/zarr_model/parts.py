@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from h5py import h5t
@@ -31,13 +31,15 @@ from h5bound.zarr_model.node_names import escape_siblings
 from h5bound.zarr_model.structured import TextWidths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from h5bound.zarr_model.byte_layout import Array, DType
 
     Compounds = Literal["struct", "columns"]
+
+    NameNodes = Callable[[Sequence[str]], Mapping[str, str]]
 
 MAX_PARTS = 10_000
 """Most arrays that one dataset may become."""
@@ -107,14 +109,18 @@ def strip_arrays(tid: h5t.TypeID) -> tuple[h5t.TypeID, tuple[int, ...]]:
     return tid, dims
 
 
-def plan_parts(tid: h5t.TypeID, compounds: Compounds, *, zarr_format: int) -> tuple[ZarrType, tuple[Part, ...]]:
+def plan_parts(
+    tid: h5t.TypeID, compounds: Compounds, *, zarr_format: int, name_nodes: NameNodes = escape_siblings
+) -> tuple[ZarrType, tuple[Part, ...]]:
     """Return the type of a dataset that becomes a group, and its arrays, the values of sequences before their offsets.
 
-    Raise UnsupportedError if one of them has no exact form, or there are too many.
+    `name_nodes` returns the node names of members. Raise UnsupportedError if one of them has no exact form, or there
+    are too many.
     """
     _, dims = strip_arrays(tid)
     parts = []
-    for part in _list_parts(tid, "", (), zarr_format=zarr_format, columns=compounds == "columns", dims=()):
+    options: dict[str, Any] = {"zarr_format": zarr_format, "name_nodes": name_nodes}
+    for part in _list_parts(tid, "", (), columns=compounds == "columns", dims=(), **options):
         parts.append(part)
         if len(parts) > MAX_PARTS:
             raise UnsupportedError(f"its type has more than {MAX_PARTS:,} members")
@@ -132,28 +138,27 @@ def _list_parts(
     steps: tuple[str | DType, ...],
     *,
     zarr_format: int,
+    name_nodes: NameNodes,
     columns: bool,
     dims: tuple[int, ...],
 ) -> Iterator[Part]:
     """Yield the parts of a type; `dims` are those of array types around it, `columns` makes columns of compounds."""
+    options: dict[str, Any] = {"zarr_format": zarr_format, "name_nodes": name_nodes}
     base, inner = strip_arrays(tid)
     dims += inner
     below = f"{target}/".lstrip("/")
     if base.get_class() == h5t.VLEN:
         element = base.get_super()
-        yield from _list_parts(
-            element, f"{below}values", (*steps, read_dtype(element)), zarr_format=zarr_format, columns=columns, dims=()
-        )
+        inside = (*steps, read_dtype(element))
+        yield from _list_parts(element, f"{below}values", inside, columns=columns, dims=(), **options)
         yield Part(target=f"{below}offsets", steps=steps, type=OFFSETS, offsets=True)
         return
     if is_compound(base) and (columns or not steps or holds_pointers(base) or not fits_struct(base, zarr_format)):
         names = [decode_name(base.get_member_name(i)) for i in range(base.get_nmembers())]
-        nodes = escape_siblings(names)
+        nodes = name_nodes(names)
         for i, name in enumerate(names):
             member = base.get_member_type(i)
-            yield from _list_parts(
-                member, f"{below}{nodes[name]}", (*steps, name), zarr_format=zarr_format, columns=True, dims=dims
-            )
+            yield from _list_parts(member, f"{below}{nodes[name]}", (*steps, name), columns=True, dims=dims, **options)
         return
     zarr_type = translate_element(base, TextWidths(base), zarr_format)
     reason = "it is a column of a compound" if isinstance(steps[-1], str) else "it holds elements of sequences"

@@ -22,7 +22,7 @@ from h5bound.errors import TargetError
 from h5bound.hdf5.datatypes import text_from_json
 from h5bound.hdf5.links import decode_name
 from h5bound.stores.held_names import ask_folder
-from h5bound.zarr_model.node_names import EMPTY, HASHED, NameLimits, escape, escape_siblings
+from h5bound.zarr_model.node_names import EMPTY, HASHED, PORTABLE, NameLimits, escape, escape_siblings
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 from tests.support.own_document import read_own
 
@@ -493,6 +493,26 @@ def test_a_store_keeps_its_names_where_another_folder_would_have_others(
     target.rename(moved)
     assert verify(source, moved).equal
     assert convert(source, moved, resume=True).remark == "already complete"
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_columns_of_compounds_are_named_like_nodes(tmp_path: Path, zarr_format: Literal[2, 3]) -> None:
+    source = tmp_path / "a.h5"
+    inner = np.dtype([("zarr.json", "i4"), ("x:y", "i4")])
+    rows = np.ones(3, [("Sex", "i4"), ("sex", "i4"), ("%mito", "f4", (2,)), ("a\\b", inner)])
+    with h5py.File(source, "w") as file:
+        file["rows"] = rows
+    for names in ("exact", "portable"):
+        target = tmp_path / f"{names}.zarr"
+        report = convert(source, target, names=names, compounds="columns", zarr_format=zarr_format, verify=True)
+        assert report.exit_code == 0
+        members = ["Sex", "sex", "%mito", "a\\b"]
+        nodes = escape_siblings(members, ask_folder(tmp_path) if names == "exact" else PORTABLE)
+        assert {path.name for path in (target / "rows").iterdir() if path.is_dir()} == set(nodes.values())
+        renamed = {f"/rows/{member}": f"rows/{node}" for member, node in nodes.items() if member != node}
+        noted = {note.path: note.to for note in report.notes if note.kind == "renamed"}
+        assert noted.items() >= renamed.items()
+        assert noted["/rows/a\\b/zarr.json"] == "rows/a%5Cb/%7Aarr.json"
 
 
 def test_unfinished_work_goes_on_only_where_names_are_held_alike(
