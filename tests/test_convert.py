@@ -968,7 +968,8 @@ def test_what_is_refused_for_its_values_is_refused_before_the_first_write_all_of
 ) -> None:
     def make(file: h5py.File) -> None:
         file["fine"] = np.arange(3)
-        file.create_dataset("text", data=np.array([b"a", b"\xff"], object), dtype=h5py.string_dtype())
+        rows = np.array([(1, b"a"), (2, b"\xff")], [("number", "i4"), ("text", h5py.string_dtype())])
+        file.create_dataset("text", data=rows)
         file.create_dataset("words", (3,), h5py.vlen_dtype(h5py.string_dtype()))
 
     source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"

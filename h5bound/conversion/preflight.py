@@ -35,7 +35,7 @@ def find_unsupported(
     values, chunk_coords = [], []
     for array in plan.arrays:
         described = describe_values(scan, scans[array.path], array, write_shape=array.node.write_shape)
-        if array.strategy != "planned" and described.type.source.hasobject:
+        if array.strategy != "planned" and described.type.form == "plain" and described.type.source.hasobject:
             values.append(described)
             chunk_coords.append(list_rows(described.shape) if described.flat else array.chunk_coords)
     units = cut_units(values, chunk_coords, window)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from h5bound.chunk_grid import list_chunk_coords, plan_auto_chunks
 from h5bound.planning.array_options import choose_chunks
 from h5bound.planning.plan import ArrayPlan, plan_array
@@ -14,7 +12,7 @@ from h5bound.planning.scan_parts import PartScan
 from h5bound.zarr_model.array_spec import ArrayNode, estimate_itemsize
 from h5bound.zarr_model.codec_options import plan_chain
 from h5bound.zarr_model.dimension_names import name_by_length
-from h5bound.zarr_model.fill_values import FillValue, fill_to_json
+from h5bound.zarr_model.fill_values import FillValue, fill_to_json, make_zero
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,7 +94,7 @@ def plan_flat_array(path: str, target: str, shape: Shape, *, scan: PartScan, set
     """Return the array of the elements or offsets of sequences."""
     dtype = scan.part.type.dtype
     chunks = choose_chunks(settings, path, shape, dtype=dtype) or plan_auto_chunks(shape, estimate_itemsize(dtype))
-    zero = np.zeros((), dtype)
+    zero = make_zero(dtype)
     json, exact = fill_to_json(zero, settings.zarr_format)
     if settings.zarr_format == 2:  # every chunk is written, and xarray would mask the zeros
         json = None

@@ -20,6 +20,7 @@ from h5bound.hdf5.references import holds_references
 from h5bound.planning.declared_sizes import check_compound_size, check_declared_size
 from h5bound.planning.scan_fill import read_boxes, read_fill
 from h5bound.planning.scan_parts import PartScan, scan_parts
+from h5bound.planning.scan_text import find_bytes, list_stored
 from h5bound.zarr_model.array_spec import check_filters_installed, translate_filters
 from h5bound.zarr_model.dtypes import ZarrType, translate_type
 from h5bound.zarr_model.fill_values import FillValue
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
 FORM_NOTES: Mapping[str, tuple[str, Kind]] = {
     "sequences": ("as a group with the arrays values and offsets", "sequences"),
+    "bytes": ("as bytes, since its text is not UTF-8; it may be Windows-1252: value.decode('cp1252')", "bytes"),
     "columns": ("as a group with an array for each member", "columns"),
     "object_reference": ("as text, paths of their targets", "references"),
     "region_reference": ("as JSON text, with the paths of their targets and what they select there", "references"),
@@ -136,9 +138,11 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
     check_declared_size(record)
     if record.layout == "virtual":
         record = replace(record, shape=dataset.shape)
-    zarr_type, parts = translate(context, dataset, record)
-    attributes = context.read_attributes(dataset, dtype=zarr_type.dtype)
     manifest = read_manifest(dataset, record) if record.layout == "chunked" else None
+    boxes = read_boxes(dataset, record)
+    types, stored = translate(context, dataset, record), list_stored(record, manifest, boxes)
+    zarr_type, parts = find_bytes(context, dataset, record.path, types=types, regions=stored)
+    attributes = context.read_attributes(dataset, dtype=zarr_type.dtype)
     options: dict[str, Any] = {"attributes": attributes, "manifest": manifest}
     fill = ZERO if parts else read_fill(context, dataset, record, zarr_type=zarr_type, **options)
     copy_chain, no_copy_reason = translate_filters(record, zarr_format)
@@ -149,8 +153,9 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
     if unnamed := name_bytes(dataset.id.get_type()):
         context.log.note(record.path, f"{' and '.join(unnamed)} as bytes; their type is in h5bound.json", "bytes")
     form = ("columns" if zarr_type.dtype.names else "sequences") if parts else zarr_type.form
-    if form in FORM_NOTES:
-        context.log.note(record.path, *FORM_NOTES[form])
+    for noted in (form, *({"bytes"} & {part.type.form for part in parts})):
+        if noted in FORM_NOTES:
+            context.log.note(record.path, *FORM_NOTES[noted])
     if form not in REFERENCES and record.dtype is not None and holds_references(record.dtype):
         context.log.note(record.path, *FORM_NOTES["object_reference"])
     context.log.add_attributes(record.path, attributes)
@@ -167,7 +172,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         attributes={**context.choose_conventions(zarr_type), **attributes.values},
         dimensions=attributes.dimensions,
         parts=scan_parts(context, dataset, record, parts=parts, **options),
-        boxes=read_boxes(dataset, record),
+        boxes=boxes,
     )
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.planning.scan_fill import read_fill
-from h5bound.zarr_model.fill_values import FillValue, make_fill_value
+from h5bound.zarr_model.fill_values import FillValue, make_fill_value, make_zero
 from h5bound.zarr_model.parts import flatten, measure
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def scan_parts(
             )
             scans.append(PartScan(part=part, attributes=conventions, fill=fill))
             continue
-        fill = make_fill_value(np.zeros((), part.type.dtype), context.settings.zarr_format)
+        fill = make_fill_value(make_zero(part.type.dtype), context.settings.zarr_format)
         offsets, ends = known[part.outer]
         values = offsets if part.offsets else None
         scans.append(PartScan(part=part, attributes=conventions, fill=fill, ends=ends, offsets=values))

@@ -6,15 +6,14 @@ from contextlib import suppress
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from h5bound.chunk_grid import region_of
 from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.datatypes import text_to_json
-from h5bound.planning.scan_parts import LENGTHS_AT_ONCE, cut_rows
+from h5bound.planning.scan_text import list_stored
 from h5bound.zarr_model.parts import flatten
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from h5bound.hdf5.datatypes import JSON
     from h5bound.planning.scan_context import ScanContext
@@ -80,20 +79,11 @@ def resolve_values(context: ScanContext, dataset: DatasetScan) -> None:
     ways += [()] if dataset.type.form in REFERENCES else []
     inside = context.origin.locate(dataset.record.path)
     with suppress(H5BoundError, *READ_ERRORS):
-        for region in list_stored(dataset) if ways else ():
+        for region in list_stored(dataset.record, dataset.manifest, dataset.boxes) if ways else ():
             block = context.opened.read(inside, region)
             elements = block.reshape(-1, *block.shape[len(region) :])
             for reference in chain.from_iterable(flatten(elements, steps)[0].ravel() for steps in ways):
                 context.resolve(reference)
-
-
-def list_stored(dataset: DatasetScan) -> Iterator[tuple[slice, ...]]:
-    """Yield regions of the elements that a dataset stores: its chunks, or all rows; nothing of a virtual dataset."""
-    shape, chunks = dataset.record.shape or (), dataset.record.chunks
-    if dataset.manifest is not None and chunks is not None:
-        yield from (region_of(tuple(coords), shape, chunks) for coords in dataset.manifest.chunk_coords.tolist())
-    elif dataset.record.stored_nbytes:
-        yield from cut_rows(shape, LENGTHS_AT_ONCE)
 
 
 def log_references(context: ScanContext, path: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.codecs.filters import to_codec_v3
 from h5bound.zarr_model.array_spec import make_codecs, plan_serializer
+from h5bound.zarr_model.fill_values import choose_zarr_type
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def make_array(store: Store, node: ArrayNode, zarr_format: Literal[2, 3]) -> zar
     """Return the Zarr array of a node, ready for chunks to be written. Its metadata document is not written."""
     form = (
         zarr_format, node.dtype, node.shape, node.chunks, node.shards, node.dimension_names,
-        str(node.fill.value) if node.dtype.kind == "T" else node.fill.value.tobytes(), repr(node.chain),
+        repr(node.fill.value) if node.dtype.kind in "TO" else node.fill.value.tobytes(), repr(node.chain),
     )  # fmt: skip
     metadata = known_metadata.get(form)
     if metadata is None:
@@ -66,10 +67,9 @@ def make_metadata(node: ArrayNode, zarr_format: Literal[2, 3]) -> Any:
         serializer = plan_serializer(node.dtype)
         if serializer is not None:
             options["serializer"] = serializer
-    dtype = "string" if node.dtype.kind == "T" else node.dtype
     template = zarr.create_array(
-        MemoryStore(), shape=node.shape, chunks=node.chunks, dtype=dtype, fill_value=node.fill.value[()],
-        zarr_format=zarr_format, **options,
+        MemoryStore(), shape=node.shape, chunks=node.chunks, dtype=choose_zarr_type(node.dtype),
+        fill_value=node.fill.value[()], zarr_format=zarr_format, **options,
     )  # fmt: skip
     return template.metadata
 

@@ -15,6 +15,7 @@ from h5bound.hdf5.attributes import list_attribute_names
 from h5bound.hdf5.links import decode_name
 from h5bound.reports.entries import Difference
 from h5bound.stores.tree import list_differing_parts, same_json
+from h5bound.zarr_model.array_spec import TEXT_CODECS
 from h5bound.zarr_model.attribute_values import read_value, value_from_json
 from h5bound.zarr_model.attributes import describe_failure
 
@@ -98,8 +99,9 @@ def compare_array(plan: ArrayPlan, actual: StoreNode) -> Iterator[Difference]:
             yield Difference(path, f"added to {actual.path}, or another value there", name)
     if array.shape != node.shape:
         yield Difference(path, f"shape {array.shape} in the store, {node.shape} in the source")
-    planned_type = "string" if node.dtype.kind == "T" else node.dtype.newbyteorder("=")
-    actual_type = "string" if array.dtype.kind in "TO" else array.dtype.newbyteorder("=")
+    actual_type, planned_type = (
+        dtype.kind if dtype.kind in TEXT_CODECS else dtype.newbyteorder("=") for dtype in (array.dtype, node.dtype)
+    )
     if actual_type != planned_type:
         yield Difference(path, f"type {array.dtype} in the store, {node.dtype} in the source")
     elif not same_fill(plan, actual):

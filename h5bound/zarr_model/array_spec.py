@@ -32,7 +32,19 @@ if TYPE_CHECKING:
     from h5bound.zarr_model.fill_values import FillValue
 
 
-WRITTEN_CODECS = {"bytes", "vlen-utf8", "blosc", "zstd", "gzip", "sharding_indexed", "crc32c", *list_codec_names()}
+TEXT_CODECS = {"T": "vlen-utf8", "O": "vlen-bytes"}
+"""Codecs of text and of bytes of variable length, by the kind of numpy's type."""
+
+WRITTEN_CODECS = {
+    "bytes",
+    *TEXT_CODECS.values(),
+    "blosc",
+    "zstd",
+    "gzip",
+    "sharding_indexed",
+    "crc32c",
+    *list_codec_names(),
+}
 """All codecs that h5bound writes, in either format; without `pickle`, which runs the code that it decodes."""
 
 
@@ -76,7 +88,7 @@ def shard_counts(node: ArrayNode) -> NDArray[np.int64]:
 
 def estimate_itemsize(dtype: np.dtype[Any]) -> int:
     """Return the bytes of an element in memory, an estimate for text of variable length."""
-    return 64 if dtype.kind == "T" else max(int(dtype.itemsize), 1)
+    return 64 if dtype.kind in TEXT_CODECS else max(int(dtype.itemsize), 1)
 
 
 def check_codecs(document: Mapping[str, Any]) -> None:
@@ -118,8 +130,13 @@ def make_codecs(configs: Iterable[CodecConfig]) -> list[Codec]:
 
 def make_encoders(node: ArrayNode) -> list[Codec]:
     """Return the codecs that encode a chunk of an array; the one of text is in its chain only in format 2."""
-    configs, of_text = (*node.chain.filters, *node.chain.compressors), {"id": "vlen-utf8"}
-    return make_codecs((of_text, *configs) if node.dtype.kind == "T" and of_text not in configs else configs)
+    configs, of_text = (*node.chain.filters, *node.chain.compressors), list_text_codecs(node.dtype)
+    return make_codecs(configs if configs[: len(of_text)] == of_text else (*of_text, *configs))
+
+
+def list_text_codecs(dtype: np.dtype[Any]) -> tuple[CodecConfig, ...]:
+    """Return the filter of format 2 for text or bytes of variable length; none for other types."""
+    return ({"id": TEXT_CODECS[dtype.kind]},) if dtype.kind in TEXT_CODECS else ()
 
 
 def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], *, fill: NDArray[Any], chunks: tuple[int, ...]) -> bytes:
@@ -133,7 +150,7 @@ def encode_chunk(codecs: Sequence[Codec], block: NDArray[Any], *, fill: NDArray[
         whole = np.full(chunks, fill, fill.dtype)
         whole[tuple(slice(0, size) for size in block.shape)] = block
     flat = np.ascontiguousarray(whole).reshape(-1)
-    is_text = fill.dtype.kind == "T"
+    is_text = fill.dtype.kind in TEXT_CODECS
     element = np.dtype(np.uint8) if is_text else raw_dtype(fill.dtype)
     data: Any = flat.astype(object) if is_text else flat.view(element)
     for codec in codecs:

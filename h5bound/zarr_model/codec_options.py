@@ -12,7 +12,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from h5bound.errors import OptionError
-from h5bound.zarr_model.array_spec import CodecChain
+from h5bound.zarr_model.array_spec import TEXT_CODECS, CodecChain, list_text_codecs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -202,8 +202,7 @@ def plan_chain(codecs: Codecs, dtype: np.dtype[Any], *, chunks: tuple[int, ...],
     compressors = tuple(adapt_codecs(configs, dtype, nbytes=nbytes))
     if zarr_format == 3:
         return CodecChain((), compressors)
-    text: tuple[CodecConfig, ...] = ({"id": "vlen-utf8"},) if dtype.kind == "T" else ()
-    return CodecChain((*text, *compressors[:-1]), compressors[-1:])
+    return CodecChain((*list_text_codecs(dtype), *compressors[:-1]), compressors[-1:])
 
 
 def adapt_codecs(configs: Iterable[CodecConfig], dtype: np.dtype[Any], *, nbytes: int) -> Iterator[CodecConfig]:
@@ -212,11 +211,12 @@ def adapt_codecs(configs: Iterable[CodecConfig], dtype: np.dtype[Any], *, nbytes
     Blosc gets the size of an element, and does not shuffle text unless asked to. Shuffle is left out where it would not
     get whole elements: it loses nothing.
     """
-    size = -1 if dtype.kind == "T" else nbytes  # before the next codec, -1 for not known
+    is_text = dtype.kind in TEXT_CODECS
+    size = -1 if is_text else nbytes  # before the next codec, -1 for not known
     for config in configs:
         if config["id"] == "blosc":
-            one = 1 if dtype.kind == "T" or dtype.itemsize > 255 else dtype.itemsize  # stored in one byte (blosc.h)
-            yield {**config, "typesize": one} | ({"shuffle": max(config["shuffle"], 0)} if dtype.kind == "T" else {})
+            one = 1 if is_text or dtype.itemsize > 255 else dtype.itemsize  # stored in one byte (blosc.h)
+            yield {**config, "typesize": one} | ({"shuffle": max(config["shuffle"], 0)} if is_text else {})
         elif config["id"] != "shuffle" or (size >= 0 and size % config["elementsize"] == 0):
             yield config
         if config["id"] == "fletcher32" and size >= 0:

@@ -17,6 +17,7 @@ from h5py import h5t
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.datatypes import JSON, TEXT_TYPE, check_references, enum_members, enum_to_json, type_to_json
 from h5bound.hdf5.element_types import is_bytes, read_dtype
+from h5bound.hdf5.links import encode_name
 from h5bound.zarr_model.byte_layout import Array, DType, conversion_reason, repacking_reason
 from h5bound.zarr_model.structured import STRING, TextWidths, pack, plan_dtype, texts, unpack
 
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
 class ZarrType:
     """The element type of a Zarr array for one HDF5 datatype, and the conversion of values between the two."""
 
-    form: Literal["plain", "string", "object_reference", "region_reference", "group"]
-    """``string``: variable-length text. ``object_reference``: the target's path. ``region_reference``: JSON with the
-    path and what is selected. ``group``: several arrays."""
+    form: Literal["plain", "string", "bytes", "object_reference", "region_reference", "group"]
+    """``string``: variable-length text; ``bytes``: one that is not UTF-8. ``object_reference``: the target's path.
+    ``region_reference``: JSON with the path and what is selected. ``group``: several arrays."""
     source: DType
     """Type of one element as h5py reads it, without the dimensions of an HDF5 array type."""
     dtype: DType
-    """Type of one element of the Zarr array; StringDType for text; of a group that of `source`."""
+    """Type of one element of the Zarr array; StringDType for text, object for bytes; of a group that of `source`."""
     reason: str
     """Why a decoded HDF5 chunk has other bytes than the Zarr chunk; "" if they are equal."""
     details: dict[str, JSON] = field(default_factory=dict)
@@ -50,6 +51,10 @@ class ZarrType:
         `resolve` returns the path of a reference's target (:class:`~h5bound.hdf5.references.ReferencePaths`). Raise
         UnsupportedError if a string is not UTF-8, or longer than when the type was translated.
         """
+        if self.form == "bytes":
+            strings = np.empty(block.shape, object)
+            strings.reshape(-1)[:] = [encode_name(item or b"") for item in block.ravel().tolist()]
+            return strings
         if self.form != "plain":
             return texts(block, resolve).reshape(block.shape)
         if self.dtype == self.source:
@@ -59,6 +64,10 @@ class ZarrType:
         out = np.zeros(block.shape, self.dtype)
         pack(block, out, resolve)
         return out
+
+    def as_bytes(self) -> ZarrType:
+        """Return this type of text with bytes in place of text."""
+        return replace(self, form="bytes", dtype=np.dtype(object), details={"type": TEXT_TYPE, **self.details})
 
     def restore(self, block: Array) -> Array:
         """Return the values of h5py for values of Zarr. References, and text in compounds, stay text."""

@@ -17,7 +17,6 @@ from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import memory_file
 from h5bound.hdf5.datatypes import encode_base64
 from h5bound.reader.via_h5py import dtype_of, read_through_h5py
-from h5bound.zarr_model.structured import STRING
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
@@ -91,12 +90,24 @@ def _read_unwritten(dataset: h5py.Dataset) -> Array:
 
 
 @lru_cache(1024)
-def find_zarr_type(dtype: DType | str, zarr_format: Literal[2, 3]) -> Any:
+def find_zarr_type(dtype: DType, zarr_format: Literal[2, 3]) -> Any:
     """Return zarr's object for a data type; it asks all that it knows, so it is asked once for each."""
     from zarr.dtype import parse_dtype
 
     with quiet_zarr():
-        return parse_dtype(dtype, zarr_format=zarr_format)
+        return parse_dtype(choose_zarr_type(dtype), zarr_format=zarr_format)
+
+
+def choose_zarr_type(dtype: DType) -> Any:
+    """Return the data type that zarr takes for a type: its own for text and bytes of variable length."""
+    from zarr.dtype import VariableLengthBytes
+
+    return {"T": "string", "O": VariableLengthBytes()}.get(dtype.kind, dtype)
+
+
+def make_zero(dtype: DType) -> Array:
+    """Return the fill value where HDF5 has none: zero, or no text or bytes."""
+    return np.array(b"", dtype) if dtype.kind == "O" else np.zeros((), dtype)
 
 
 def fill_to_json(value: Array, zarr_format: int) -> tuple[JSON, bool]:
@@ -108,7 +119,7 @@ def fill_to_json(value: Array, zarr_format: int) -> tuple[JSON, bool]:
     ('NaN', False)
     """
     checked_format: Literal[2, 3] = 2 if zarr_format == 2 else 3
-    zarr_dtype = find_zarr_type("string" if value.dtype == STRING else value.dtype, checked_format)
+    zarr_dtype = find_zarr_type(value.dtype, checked_format)
     usual = cast("JSON", zarr_dtype.to_json_scalar(value[()], zarr_format=checked_format))
     for json in (usual, *_exact_forms(value)):
         try:

@@ -19,6 +19,7 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
+from h5bound.hdf5.links import encode_name
 from h5bound.hdf5.references import ReferencePaths, Resolve
 from h5bound.reader.dataset_reader import DatasetReader
 from h5bound.reader.via_h5py import dtype_of
@@ -139,7 +140,21 @@ def texts(block: Array, resolve: Resolve | None) -> Array:
     try:
         return np.array([_text(item, resolve) for item in block.ravel()], STRING)
     except UnicodeDecodeError as error:
-        raise UnsupportedError(f"a string is not UTF-8: {error.object[:40]!r}") from error
+        raise StructError(f"a string is not UTF-8: {error.object[:40]!r}") from error
+
+
+def is_utf8(block: Array) -> bool:
+    r"""Return whether all strings of a block are UTF-8.
+
+    >>> is_utf8(np.array(["é".encode(), 0], object)), is_utf8(np.array([b"\xc3", b"\xa9"], object))
+    (True, False)
+    """
+    items = block.ravel().tolist()
+    try:
+        b"\0".join([encode_name(item) for item in items if item]).decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _text(item: object, resolve: Resolve | None) -> str:
