@@ -6,9 +6,11 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 from h5bound import convert, verify
 
@@ -85,3 +87,54 @@ def test_hdmf_zarr_reads_a_resolution_that_is_not_a_number(tmp_path: Path) -> No
     assert convert(source, target, verify=True).exit_code == 0
     with hdmf_zarr.NWBZarrIO(str(target), "r") as io:
         assert np.isnan(io.read().acquisition["s"].resolution)
+
+
+def write_latin1(path: Path) -> None:
+    """Write text of fixed and variable length, some of it in Latin-1, some only as the fill value or in sequences."""
+    text = h5py.string_dtype("ascii")
+    with h5py.File(path, "w") as file:
+        scale = file.create_dataset("x", data=np.arange(3.0))
+        scale.make_scale("x")
+        values = {"a": [b"\xb0C", b"ok", b""], "b": [b"\xe9", "é".encode(), b"m"], "utf8": ["é".encode(), b"m", b""]}
+        for name, items in values.items():
+            dataset = file.create_dataset(name, (3,), text if name == "a" else h5py.string_dtype(), chunks=(2,))
+            dataset[...] = np.array(items, object)
+            dataset.dims[0].attach_scale(scale)
+        file["fixed"] = np.array([b"\xb0C", b"ok", b""])
+        file["scalar"] = np.array("x", text)
+        file["scalar"][()] = b"\xb5"
+        file.create_dataset("filled", (2,), text, fillvalue=b"\xb0")[...] = b"m"
+        file.create_dataset("rows", (2,), h5py.vlen_dtype(text))[0] = np.array([b"\xb0", b"a"], text)
+        file.create_dataset("never", (2**40,), text, chunks=(2**20,))
+
+
+@FORMATS
+def test_text_that_is_not_utf8_is_bytes_with_a_note(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    write_latin1(source)
+    report = convert(source, target, zarr_format=zarr_format, verify=True)
+    assert report.exit_code == 0
+    noted = {note.path for note in report.notes if note.kind == "bytes"}
+    assert noted == {"/a", "/b", "/scalar", "/filled", "/rows"}
+    store: Any = zarr.open_group(target, mode="r")
+    with h5py.File(source) as opened, xr.open_zarr(target, chunks=None) as found:
+        file: Any = opened
+        for name in ("a", "b", "fixed", "scalar", "filled"):
+            assert store[name][...].tolist() == np.asarray(file[name][()], "S" if name == "fixed" else object).tolist()
+            assert found[name].values.tolist() == store[name][...].tolist()
+        assert found.utf8.values.tolist() == ["é", "m", ""]
+        assert list(file["rows"][0]) == store["rows/values"][:].tolist() == [b"\xb0", b"a"]
+        assert found.b.values[0].decode("cp1252") == "é"
+    assert convert(source, target, zarr_format=zarr_format, resume=True).remark == "already complete"
+    with h5py.File(source, "a") as opened:
+        opened["b"][2] = b"n"
+    assert {item.path for item in verify(source, target).differences} >= {"/b"}
+
+
+def test_text_that_is_not_utf8_fits_into_shards_and_other_codecs(tmp_path: Path) -> None:
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    write_latin1(source)
+    report = convert(source, target, shards={"/a": (4,), "/b": (4,)}, codecs="zstd:3", chunks={"/b": (1,)}, verify=True)
+    assert report.exit_code == 0
+    array: Any = zarr.open_array(target / "b")
+    assert array[:].tolist() == [b"\xe9", "é".encode(), b"m"]
