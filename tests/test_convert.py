@@ -962,26 +962,21 @@ def test_a_cluster_converts_and_compares(tmp_path: Path) -> None:
     assert told[-1][0] == told[-1][1]
 
 
-@pytest.mark.parametrize("options", [{}, {"dry_run": True}], ids=["for good", "dry run"])
-def test_what_is_refused_for_its_values_is_refused_before_the_first_write_all_of_it(
-    tmp_path: Path, options: dict[str, Any]
+@FORMATS
+def test_compounds_with_text_that_is_not_utf8_become_columns_with_bytes(
+    zarr_format: Literal[2, 3], tmp_path: Path
 ) -> None:
     def make(file: h5py.File) -> None:
-        file["fine"] = np.arange(3)
-        rows = np.array([(1, b"a"), (2, b"\xff")], [("number", "i4"), ("text", h5py.string_dtype())])
-        file.create_dataset("text", data=rows)
-        file.create_dataset("words", (3,), h5py.vlen_dtype(h5py.string_dtype()))
+        text = h5py.string_dtype()
+        rows = [(1, b"a", "\u00e9".encode()), (2, b"\xff", b"m")]
+        file["rows"] = np.array(rows, [("number", "i4"), ("text", text), ("utf8", text)])
 
     source, target = write(tmp_path / "a.h5", make), tmp_path / "a.zarr"
-    with pytest.raises(UnsupportedError) as caught:
-        convert(source, target, **options)
-    assert "/text: a string is not UTF-8: b'\\xff'" in str(caught.value)
-    assert "/fine" not in str(caught.value)
-    assert not target.exists()
-    report = convert(source, target, on_unsupported="skip", verify=True)
-    assert {item.path for item in report.skipped} >= {"/text"}
-    assert report.verification is not None
-    assert report.verification.equal
+    report = convert(source, target, zarr_format=zarr_format, verify=True)
+    assert report.exit_code == 0
+    assert report.forms["columns"] == report.forms["bytes"] == 1
+    assert read(target, "rows/text")[:].tolist() == [b"a", b"\xff"]
+    assert read(target, "rows/utf8")[:].tolist() == ["\u00e9", "m"]
 
 
 def test_the_reason_for_a_chunk_that_was_never_written_says_so(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
 def translate(context: ScanContext, dataset: h5py.Dataset, record: DatasetRecord) -> tuple[ZarrType, tuple[Part, ...]]:
     """Return the type of a dataset, and the arrays that it becomes in place of one, if it does.
 
-    A compound whose text is too long for a struct becomes columns. Raise UnsupportedError if there is no exact form.
+    A compound whose text no struct can hold becomes columns. Raise UnsupportedError if there is no exact form.
     """
     compounds, zarr_format = context.settings.compounds, context.settings.zarr_format
     tid = dataset.id.get_type()

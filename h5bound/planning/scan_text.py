@@ -49,8 +49,12 @@ def find_bytes(
     if not left:
         return types
 
+    in_rows = {steps for steps in left if all(isinstance(step, str) for step in steps)}
+    if in_rows:
+        fill = read_shown_fill(dataset)[np.newaxis]
+        odd |= {steps for steps in in_rows if not is_utf8(flatten(fill, steps)[0])}
+
     def read() -> Iterator[NDArray[Any]]:
-        yield read_shown_fill(dataset)[np.newaxis]
         inside = context.origin.locate(path)
         for region in regions:
             block = context.opened.read(inside, region)

@@ -106,7 +106,7 @@ def test_granules_of_a_satellite_name_their_part_of_the_data(zarr_format: Litera
             granule[0], granule[1] = data.regionref[3 * i : 3 * i + 3, :], data.regionref[...]
     report = convert(source, target, zarr_format=zarr_format, verify=True)
     assert report.exit_code == 0
-    assert report.forms["references"] == 2
+    assert report.forms["references"] == 3
     store: Any = zarr.open_group(target, mode="r")
     first, whole, none = store["Data_Products/VIIRS_Gran_1"][:]
     assert json.loads(first) == {"path": "/All_Data/VIIRS/Radiance", "start": [3, 0], "count": [3, 10]}
