@@ -1000,7 +1000,7 @@ class LoggingStore(MemoryStore):
 
 @pytest.mark.parametrize(
     ("options", "opens"),
-    [({}, 1), ({"codecs": "zstd"}, 1), ({"window": 1}, 11), ({"overwrite": True}, 3), ({"dry_run": True}, 1)],
+    [({}, 1), ({"codecs": "zstd"}, 1), ({"window": 1}, 11), ({"overwrite": True}, 2), ({"dry_run": True}, 1)],
     ids=str,
 )
 def test_the_source_is_opened_once_and_closed_before_a_chunk_is_written(
