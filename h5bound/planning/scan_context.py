@@ -51,7 +51,7 @@ class ScanContext:
     def read_attributes(self, source: h5py.Group | h5py.Dataset | h5py.Datatype, **options: Any) -> AttributesRecord:
         """Read the attributes of an object."""
         options |= {"zarr_format": self.settings.zarr_format, "nan": self.settings.nan}
-        return read_attributes(source, netcdf=self.origin.netcdf, resolve=self.resolve, **options)
+        return read_attributes(source, netcdf=self.origin.netcdf, hdmf=self.hdmf, resolve=self.resolve, **options)
 
     def choose_conventions(self, zarr_type: ZarrType) -> dict[str, Any]:
         """Return attributes of conventions to add; no flags in a file of netCDF: its readers show what is in it."""

@@ -104,8 +104,13 @@ def read_value(attribute: h5a.AttrID) -> tuple[h5t.TypeID, Array | None]:
     return tid, restore_byte_order(array, dtype)
 
 
-def value_to_json(tid: h5t.TypeID, array: Array | None, resolve: Resolve, *, netcdf: bool) -> JSONValue:
-    """Return a value as JSON; with `netcdf`, drop a first dimension of 1, as readers of netCDF do."""
+def value_to_json(
+    tid: h5t.TypeID, array: Array | None, resolve: Resolve, *, netcdf: bool, hdmf: bool = False
+) -> JSONValue:
+    """Return a value as JSON; with `netcdf`, drop a first dimension of 1, as readers of netCDF do.
+
+    With `hdmf`, object references are dicts, which hdmf-zarr needs, and xarray cannot write.
+    """
     base = element_type(tid)
     type_class = base.get_class()
     is_bool = type_class == h5t.ENUM and read_dtype(base).kind == "b" and base.get_super().equal(h5t.STD_I8LE)
@@ -117,7 +122,7 @@ def value_to_json(tid: h5t.TypeID, array: Array | None, resolve: Resolve, *, net
     entry: dict[str, JSON] = {"type": hdf5_type, "shape": shape}
     if type_class == h5t.STRING:
         return _text_to_json(array, entry, netcdf=netcdf)
-    if type_class == h5t.REFERENCE and base.equal(h5t.STD_REF_OBJ) and not netcdf:
+    if type_class == h5t.REFERENCE and base.equal(h5t.STD_REF_OBJ) and hdmf:
         json = nest(array, [_reference_to_json(item, resolve) for item in array.ravel()])
         return JSONValue(json, _without_implied(json, entry))
     if array.dtype.kind in "biuf" and array.dtype.itemsize <= 8:

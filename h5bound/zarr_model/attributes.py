@@ -15,7 +15,7 @@ an object with the attributes ``units`` and ``z``::
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import h5py
 from h5py import h5a, h5t
@@ -28,7 +28,7 @@ from h5bound.hdf5.dimension_scales import read_dimensions
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths, holds_references
 from h5bound.reports.entries import ReportNote
-from h5bound.zarr_model.attribute_forms import name_nans
+from h5bound.zarr_model.attribute_forms import FORMS, name_nans
 from h5bound.zarr_model.attribute_values import JSONValue, read_value, value_to_json
 from h5bound.zarr_model.fill_values import fill_attribute_to_json
 from h5bound.zarr_model.node_names import OWN_KEY
@@ -90,6 +90,7 @@ def read_attributes(
     zarr_format: int = 3,
     dtype: DType | None = None,
     netcdf: bool = False,
+    hdmf: bool = False,
     nan: str = "literal",
     resolve: Resolve | None = None,
 ) -> AttributesRecord:
@@ -97,7 +98,8 @@ def read_attributes(
 
     `source` was opened by its path. In format 3, xarray decodes ``_FillValue`` by the array's type: `dtype`, or None
     for the type that h5py has. With `netcdf`, an array of one value is that value, as it is for each attribute
-    that xarray decodes. `nan` is "literal" or "text", in which floats that are not finite are written.
+    that xarray decodes. With `hdmf`, object references are as hdmf-zarr
+    reads them. `nan` is "literal" or "text", in which floats that are not finite are written.
     `resolve` returns the path of a reference's target; None for the first name that HDF5 finds.
     """
     resolve = resolve or ReferencePaths(source.file)
@@ -112,8 +114,8 @@ def read_attributes(
             continue
         try:
             tid, array = read_value(h5a.open(source.id, raw_name))
-            value = value_to_json(tid, array, resolve, netcdf=netcdf or name in CF_ATTRIBUTES)
-            value = _spell_reference(source, value, resolve, name=name)
+            value = value_to_json(tid, array, resolve, netcdf=netcdf or name in CF_ATTRIBUTES, hdmf=hdmf)
+            value = _spell_reference(source, value, resolve, name=name) if tid.equal(h5t.STD_REF_OBJ) else value
             if array is not None and holds_references(array.dtype) and not value.form:
                 record.note("shown with the paths of their targets in the store", "reference_attribute", name)
             if name == "_FillValue":
@@ -144,7 +146,8 @@ def _place(record: AttributesRecord, raw_name: bytes, value: JSONValue) -> None:
         record.note(f"in {OWN_KEY} alone: the name has a meaning in the store", "attribute", name)
         entry = value.complete_entry
     elif value.form:
-        record.note(value.form, "attribute", name)
+        kind: Kind = "reference_attribute" if value.form == FORMS["reference"] else "attribute"
+        record.note(value.form, kind, name)
     if entry and not is_odd(raw_name):
         record.details.setdefault("attributes", {})[name] = entry
     if value.json is not None and name not in RESERVED and shown not in record.values:
@@ -190,21 +193,22 @@ def _dimension_notes(record: AttributesRecord) -> Iterator[str]:
 def _spell_reference(
     source: h5py.Group | h5py.Dataset | h5py.Datatype, value: JSONValue, resolve: Resolve, *, name: str
 ) -> JSONValue:
-    """Return a reference as the path that its reader expects in Zarr; another one, or no reference, as it is.
+    """Return an object reference as the path that its reader expects in Zarr; another one as it is.
 
     ``categories`` of codes in AnnData before 0.8 is relative to their group (anndata, on-disk format, version 0.1.0 of
     a categorical); ``.specloc`` of HDMF has no leading slash, and hdmf-zarr's reader of format 2 takes nothing else.
     """
-    reference = value.json.get("_REFERENCE") if isinstance(value.json, dict) else None
-    if name not in ("categories", ".specloc") or not isinstance(reference, dict):
+    exact = value.complete_entry
+    target = exact.get("value")
+    if name not in ("categories", ".specloc") or not isinstance(target, dict):
         return value
-    path = found = str(reference["path"]).lstrip("/")
+    path = found = cast("str", cast("dict[str, JSON]", target["_REFERENCE"])["path"]).lstrip("/")
     if name == "categories":
         group, _, own_name = resolve(source.ref).strip("/").rpartition("/")
         path = f"__categories/{own_name}"
         if f"{group}/{path}".lstrip("/") != found:
             return value
-    return JSONValue(path, {"type": type_to_json(h5t.STD_REF_OBJ), "value": value.json})
+    return JSONValue(path, {**exact, "type": type_to_json(h5t.STD_REF_OBJ)}, FORMS["reference"])
 
 
 def describe_failure(error: BaseException) -> str:

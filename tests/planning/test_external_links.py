@@ -85,7 +85,7 @@ def test_targets_of_allowed_links_are_converted_at_the_paths_of_the_links(source
     assert read(target, "entry/group/references").tolist() == ["/entry/group/data", "/entry/group/inner"]
     group: Any = zarr.open_group(target, mode="r")
     assert group["entry/group/inner"].attrs["n"] == 3
-    assert group["entry/group/data"].attrs["self"] == {"_REFERENCE": {"source": ".", "path": "/entry/group/data"}}
+    assert group["entry/group/data"].attrs["self"] == "/entry/group/data"
     assert {item["name"]: item["path"] for item in read_own(target)["details"]["entry/group"]["links"]} == {
         "same": "/entry/group/data",
         "absolute": "/entry/group/data",

@@ -58,7 +58,7 @@ def list_paths(root: zarr.Group, details: dict[str, Any]) -> Iterator[tuple[str,
     yield "values", read(root, "~refs/values").tolist()
     yield "compounds", read(root, "~refs/rows")["to"].tolist()
     yield "sequences", read(root, "~refs/lists/values").tolist()
-    yield "attributes", [attributes[f"a{number}"]["_REFERENCE"]["path"] for number in range(len(NAMES))]
+    yield "attributes", [attributes[f"a{number}"] for number in range(len(NAMES))]
     links = {link["name"]: link["path"] for link in details["~refs"]["links"]}
     yield "hard links", [links[f"h{number}"] for number in range(len(NAMES))]
     yield "soft links", [links[f"s{number}"] for number in range(len(NAMES))]
@@ -116,7 +116,7 @@ def test_what_references_lead_to_outside_the_store_is_noted(tmp_path: Path) -> N
         assert read(root, f"values/{name}").tolist() == ["/kept", path]
         assert read(root, f"lists/{name}/values").tolist() == ["/kept", path]
         assert read(root, f"rows/{name}")["to"].tolist() == ["/kept", path]
-        assert root[f"attributes/{name}"].attrs["to"] == {"_REFERENCE": {"source": ".", "path": path}}
+        assert root[f"attributes/{name}"].attrs["to"] == path
 
 
 def test_a_reference_leads_to_the_name_that_is_selected(tmp_path: Path) -> None:

@@ -49,10 +49,10 @@ def through_json(record: AttributesRecord) -> tuple[dict[str, Any], dict[str, An
 
 
 def find_differences(
-    item: h5py.Group, values: dict[str, Any], details: dict[str, Any] | None = None, *, netcdf: bool = False
+    item: h5py.Group, values: dict[str, Any], details: dict[str, Any] | None = None, **options: Any
 ) -> list[str]:
     """Return how attributes and details of a store differ from those of an object."""
-    record = read_attributes(item, netcdf=netcdf)
+    record = read_attributes(item, **options)
     parts = list_differing_parts(details or {}, record.details)
     differences = compare_attributes(item, values, record.values, details=record.details)
     return [f"{name}: {text}" for name, text in differences] + [f"{part!r} in the details" for part in parts]
@@ -273,11 +273,11 @@ def test_references_name_their_target(file: h5py.File) -> None:
     target = file.create_group("g/é")
     file.attrs["one"] = target.ref
     file.attrs.create("many", np.array([file.ref, h5py.Reference()], h5py.ref_dtype), dtype=h5py.ref_dtype)
-    values, details = through_json(read_attributes(file))
+    values, details = through_json(read_attributes(file, hdmf=True))
     assert values["one"] == {"_REFERENCE": {"source": ".", "path": "/g/é"}}
     assert [item["_REFERENCE"]["path"] for item in values["many"]] == ["/", ""]
     assert details == {}
-    assert find_differences(file, values) == []
+    assert find_differences(file, values, hdmf=True) == []
 
 
 def test_what_h5py_cannot_read_is_skipped_by_itself(file: h5py.File) -> None:
@@ -316,12 +316,19 @@ def test_region_references_are_text_with_a_path_and_a_selection(file: h5py.File)
     assert find_differences(file, values, details) == []
 
 
-def test_references_are_text_for_readers_of_netcdf(file: h5py.File) -> None:
+@pytest.mark.parametrize("netcdf", [False, True])
+def test_references_are_text_where_hdmf_does_not_read_them(netcdf: bool, file: h5py.File) -> None:
     file.attrs["x"] = file.create_group("g").ref
-    values, details = through_json(read_attributes(file, netcdf=True))
-    assert values["x"] == "/g"
+    file.attrs.create("many", np.array([file.ref, h5py.Reference()], h5py.ref_dtype), dtype=h5py.ref_dtype)
+    record = read_attributes(file, netcdf=netcdf)
+    values, details = through_json(record)
+    assert values == {"x": "/g", "many": ["/", ""]}
     assert details["attributes"]["x"]["value"] == {"_REFERENCE": {"source": ".", "path": "/g"}}
-    assert find_differences(file, values, details, netcdf=True) == []
+    assert [(note.kind, note.attribute) for note in record.notes] == [
+        ("reference_attribute", "many"),
+        ("reference_attribute", "x"),
+    ]
+    assert find_differences(file, values, details, netcdf=netcdf) == []
 
 
 def resized(tid: h5t.TypeID, size: int) -> h5t.TypeID:
