@@ -21,11 +21,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from h5bound.chunk_grid import (
+    AUTO_NBYTES,
     count_chunks,
     list_chunk_coords,
     list_overlapping,
     map_chunk_coords,
     plan_auto_chunks,
+    plan_shards,
 )
 from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.chunk_index import ChunkManifest
@@ -142,7 +144,7 @@ def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode,
     """Return the Zarr array, and every reason why it cannot have the encoded bytes of the dataset."""
     shape, dtype = dataset_scan.shape, dataset_scan.type.dtype
     asked = choose_chunks(settings, dataset_scan.record.path, shape, dtype=dtype, stored=dataset_scan.chunks)
-    chunks = asked or dataset_scan.chunks or plan_stored_chunks(dataset_scan)
+    chunks = asked or plan_chunks(dataset_scan)
     reasons = explain_decoding(dataset_scan, settings, same_grid=chunks == dataset_scan.chunks)
     chain = dataset_scan.copy_chain
     if reasons or chain is None:
@@ -161,12 +163,21 @@ def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode,
     return node, reasons
 
 
-def plan_stored_chunks(dataset_scan: DatasetScan) -> Shape:
-    """Return the chunks of an array of a dataset that has none: a column is read with all others of its rows."""
+def plan_chunks(dataset_scan: DatasetScan) -> Shape:
+    """Return the chunks of an array for which none are asked: those of HDF5 if there are any.
+
+    A column is read with all others of its rows: it has as many chunks of HDF5 in one as those that a dataset without
+    chunks would have.
+    """
     shape, record = dataset_scan.shape, dataset_scan.record
     if dataset_scan.part is None or record.shape is None or record.dtype is None:
-        return plan_auto_chunks(shape, estimate_itemsize(dataset_scan.type.dtype))
-    return plan_auto_chunks(record.shape, record.dtype.itemsize) + dataset_scan.type.element_shape
+        return dataset_scan.chunks or plan_auto_chunks(shape, estimate_itemsize(dataset_scan.type.dtype))
+    itemsize = record.dtype.itemsize
+    if record.chunks is None:
+        rows = plan_auto_chunks(record.shape, itemsize)
+    else:
+        rows = plan_shards(record.shape, record.chunks, itemsize=itemsize, nbytes=AUTO_NBYTES)
+    return rows + dataset_scan.type.element_shape
 
 
 def explain_decoding(dataset_scan: DatasetScan, settings: Settings, *, same_grid: bool) -> tuple[str, ...]:
