@@ -12,11 +12,10 @@ from h5bound.errors import append_notes
 from h5bound.reports.text import printable
 
 KEYWORDS = (
-    "allow_external", "chunks", "codecs", "compounds", "dry_run",
-    "exclude", "include", "links", "max_chunks", "max_depth",
-    "max_objects", "names", "nan", "on_unsupported", "overwrite", "report", "resume", "scheduler", "shards",
-    "storage_options",
-    "target_options", "temporary", "verify", "window", "workers", "zarr_format",
+    "allow_external", "base_url", "chunks", "codecs", "compounds", "dry_run", "exclude", "include", "inline_limit",
+    "links", "max_chunks", "max_depth", "max_objects", "names", "nan", "on_unsupported", "overwrite", "report",
+    "resume", "scheduler", "shards", "storage_options", "target_options", "temporary", "verify", "window", "workers",
+    "zarr_format",
 )  # fmt: skip
 """Parameters of the functions that are options here."""
 

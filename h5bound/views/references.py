@@ -127,7 +127,7 @@ def references(
     UnsupportedError, UnsafeSourceError
         The file has objects that Zarr cannot hold, or data that is too large to be inlined; the message lists them.
     OptionError
-        An option has an invalid value.
+        An option has an invalid value, or a glob matches nothing.
     TargetError
         The references cannot be written.
 

@@ -21,6 +21,7 @@ from h5bound.conversion.transfer import key_of
 from h5bound.conversion.write_store import describe_store, make_jobs
 from h5bound.errors import CorruptChunkError
 from h5bound.execution.run import run_units
+from h5bound.planning.array_options import check_applied
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import StorePlan, make_unit, plan_all, refuse
 from h5bound.stores.metadata import dump
@@ -170,13 +171,15 @@ def plan_keys(
 
     With `split`, contiguous data has chunks that are byte ranges of the file, which a conversion encodes.
 
-    Raise UnsupportedError or UnsafeSourceError if there is something that cannot be converted, unless `skip`.
+    Raise UnsupportedError or UnsafeSourceError if there is something that cannot be converted, unless `skip`, and
+    OptionError if a glob matches nothing.
     """
     from zarr.storage import MemoryStore
 
     with source.keep_open(keep=True):
         with source.opened() as opened:
             scan = scan_source(source, opened, settings=settings, limits=limits, allowed=tuple(allowed))
+        check_applied(scan, settings)
         scan = split_all(scan) if split else scan
         arrays, skipped = plan_all(scan, settings, limits)
         plan = StorePlan(tuple(arrays), (), tuple(skipped))

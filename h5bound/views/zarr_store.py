@@ -58,6 +58,8 @@ class ZarrStore(Store):
     ------
     UnsupportedError, UnsafeSourceError
         The file has objects that Zarr cannot hold; the message lists them.
+    OptionError
+        An option has an invalid value, or a glob matches nothing.
     SourceChangedError
         At any read: the file is no longer what it was when the store was made.
     CorruptChunkError
@@ -98,6 +100,7 @@ class ZarrStore(Store):
             zarr_format=zarr_format, codecs="keep", chunks=None, shards=None, include=include, exclude=exclude,
             links=links, nan=nan, names=names, compounds=compounds,
         )  # fmt: skip
+        allowed = resolve_directories(allow_external)
         check_conversion(on_unsupported, resume=False, overwrite=False, dry_run=False, verify=False)
         self._source = path if isinstance(path, H5Source) else H5Source.of(path, storage_options)
         self._options = {
@@ -109,14 +112,9 @@ class ZarrStore(Store):
             "nan": settings.nan,
             "names": settings.names,
             "compounds": settings.compounds,
-            "allow_external": tuple(map(str, resolve_directories(allow_external))),
+            "allow_external": tuple(map(str, allowed)),
         }
-        self._view = View(
-            self._source,
-            settings=settings,
-            allowed=resolve_directories(allow_external),
-            skip=on_unsupported == "skip",
-        )
+        self._view = View(self._source, settings=settings, allowed=allowed, skip=on_unsupported == "skip")
         self._is_open = True
 
     def __reduce__(self) -> tuple[Any, ...]:

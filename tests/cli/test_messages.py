@@ -14,11 +14,13 @@ import pytest
 import h5bound
 from h5bound.cli.main import convert_command, run_command, verify_command
 from h5bound.cli.messages import KEYWORDS, PHRASES, name_options
+from h5bound.cli.references import references_command
 
 
 def test_every_parameter_that_is_an_option_is_translated() -> None:
-    parameters = {*inspect.signature(h5bound.convert).parameters, *inspect.signature(h5bound.verify).parameters}
-    options = {item.name for command in (convert_command, verify_command) for item in command.params}
+    functions = (h5bound.convert, h5bound.verify, h5bound.references)
+    parameters = {name for function in functions for name in inspect.signature(function).parameters}
+    options = {item.name for command in (convert_command, verify_command, references_command) for item in command.params}
     assert set(KEYWORDS) == parameters & options - {"source", "target"}
 
 

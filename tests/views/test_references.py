@@ -105,7 +105,13 @@ def test_what_is_too_large_to_be_inlined_is_refused_with_the_way_out(path: Path)
 
 @pytest.mark.parametrize(
     ("target", "options"),
-    [("a.txt", {}), ("a.parquet", {}), ("a.json", {"inline_limit": "much"}), ("a.json", {"zarr_format": 1})],
+    [
+        ("a.txt", {}),
+        ("a.parquet", {}),
+        ("a.json", {"inline_limit": "much"}),
+        ("a.json", {"zarr_format": 1}),
+        ("a.json", {"include": ["/nosuch"]}),
+    ],
 )
 def test_odd_options_are_refused_before_anything_is_written(
     path: Path, tmp_path: Path, target: str, options: dict[str, Any]
@@ -181,3 +187,5 @@ def test_the_command_writes_references(path: Path, tmp_path: Path, capsys: pytes
     assert "lzf/zarr.json" not in refs
     assert run_command(["refs", str(path), str(tmp_path / "a.txt")]) == 2
     assert ".json or .parquet" in capsys.readouterr().err
+    assert run_command(["refs", str(path), str(target), "--inline-limit", "10"]) == 1
+    assert "raise --inline-limit, " in capsys.readouterr().err
