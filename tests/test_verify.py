@@ -528,3 +528,16 @@ def test_arrays_of_sequences_are_compared_in_several_units(tmp_path: Path) -> No
     offsets[150] += 1
     report = verify(tmp_path / "a.h5", tmp_path / "a.zarr", window=4096)
     assert [str(item) for item in report.differences] == ["/x: lengths of the sequences from 149 on differ"]
+
+
+def test_a_bool_without_axes_is_true_for_any_byte_but_0(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["odd"], file["no"] = True, False
+        h5py.h5d.open(file.id, b"odd").write(
+            h5py.h5s.ALL, h5py.h5s.ALL, np.array(0x5A, "u1").view("V1"), file["odd"].id.get_type()
+        )
+    convert(tmp_path / "a.h5", tmp_path / "a.zarr")
+    assert verify(tmp_path / "a.h5", tmp_path / "a.zarr").equal
+    zarr.open_group(tmp_path / "a.zarr")["odd"][...] = False
+    zarr.open_group(tmp_path / "a.zarr")["no"][...] = True
+    assert [item.path for item in verify(tmp_path / "a.h5", tmp_path / "a.zarr").differences] == ["/no", "/odd"]
