@@ -20,7 +20,9 @@ from h5bound.cli.references import references_command
 def test_every_parameter_that_is_an_option_is_translated() -> None:
     functions = (h5bound.convert, h5bound.verify, h5bound.references)
     parameters = {name for function in functions for name in inspect.signature(function).parameters}
-    options = {item.name for command in (convert_command, verify_command, references_command) for item in command.params}
+    options = {
+        item.name for command in (convert_command, verify_command, references_command) for item in command.params
+    }
     assert set(KEYWORDS) == parameters & options - {"source", "target"}
 
 
