@@ -37,11 +37,10 @@ def list_attribute_names(source: Item) -> tuple[list[bytes], str]:
 def read_values(item: Item, resolve: Resolve | None = None, *, only: bytes | None = None) -> dict[str, Any]:
     """Return the attributes of an object that was opened by its path: numbers, numpy arrays, text, or lists of these.
 
-    Text is `str` (UTF-8, else Windows-1252) and a reference the path of its target, "" for a null reference; one of a
-    region is JSON with what it selects. A null
-    dataspace is None. A compound with text or references is a dictionary, else as numpy has it. What cannot be read
-    is the text ``<cannot be read: reason>``. `resolve` returns the path of a reference's target; `only` is the name of
-    the one attribute to read.
+    Text is `str` as `decode_text` reads it, and a reference the path of its target, "" for a null reference; one of a
+    region is JSON with what it selects. A null dataspace is None. A compound with text or references is a dictionary,
+    else as numpy has it. What cannot be read is the text ``<cannot be read: reason>``. `resolve` returns the path of a
+    reference's target; `only` is the name of the one attribute to read.
 
     >>> with h5py.File("x.h5", "w", driver="core", backing_store=False) as file:
     ...     file.attrs.update({"units": np.bytes_("m"), "axes": ["x", "y"], "root": file.ref, "null": h5py.Empty("f4")})

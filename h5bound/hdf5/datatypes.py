@@ -82,6 +82,19 @@ def list_inner(tid: h5t.TypeID) -> list[h5t.TypeID]:
     return [tid.get_super()] if type_class in (h5t.ARRAY, h5t.VLEN) else []
 
 
+def strip_arrays(tid: h5t.TypeID) -> tuple[h5t.TypeID, tuple[int, ...]]:
+    """Return the type of the elements of array types within one another, and the dimensions of all.
+
+    >>> strip_arrays(h5t.array_create(h5t.array_create(h5t.STD_I8LE, (2,)), (3,)))[1]
+    (3, 2)
+    """
+    dims: tuple[int, ...] = ()
+    while tid.get_class() == h5t.ARRAY:
+        dims += tid.get_array_dims()
+        tid = tid.get_super()
+    return tid, dims
+
+
 def type_to_json(tid: h5t.TypeID) -> JSON:
     """Return an HDF5 datatype as JSON.
 

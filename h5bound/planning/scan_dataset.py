@@ -20,6 +20,7 @@ from h5bound.hdf5.references import holds_references
 from h5bound.planning.declared_sizes import check_compound_size, check_declared_size
 from h5bound.planning.scan_fill import read_boxes, read_fill
 from h5bound.planning.scan_parts import PartScan, scan_parts
+from h5bound.planning.scan_references import REFERENCES
 from h5bound.planning.scan_text import find_bytes, list_stored
 from h5bound.zarr_model.array_spec import check_filters_installed, translate_filters
 from h5bound.zarr_model.dtypes import ZarrType, translate_type
@@ -49,8 +50,6 @@ FORM_NOTES: Mapping[str, tuple[str, Kind]] = {
     "region_reference": ("as JSON text, with the paths of their targets and what they select there", "references"),
 }
 """What looks different in the store, by the form of the values."""
-
-REFERENCES = ("object_reference", "region_reference")
 
 ZERO = FillValue(np.zeros((), "u1"), 0, exact=True)
 """The fill value of a group, which is not used."""

@@ -36,6 +36,7 @@ from h5bound.hdf5.datatypes import (
     check_depth,
     check_references,
     encode_base64,
+    strip_arrays,
     text_to_json,
     type_to_json,
 )
@@ -111,7 +112,7 @@ def value_to_json(
 
     With `hdmf`, object references are dicts, which hdmf-zarr needs, and xarray cannot write.
     """
-    base = element_type(tid)
+    base, _ = strip_arrays(tid)
     type_class = base.get_class()
     is_bool = type_class == h5t.ENUM and read_dtype(base).kind == "b" and base.get_super().equal(h5t.STD_I8LE)
     hdf5_type = "bool" if is_bool else type_to_json(tid)
@@ -171,13 +172,6 @@ def implied_shape(json: JSON) -> JSON:
         shape.append(len(json))
         json = json[0] if json else None
     return shape
-
-
-def element_type(tid: h5t.TypeID) -> h5t.TypeID:
-    """Return the type of the elements of an array type, or the type itself."""
-    while tid.get_class() == h5t.ARRAY:
-        tid = tid.get_super()
-    return tid
 
 
 def _without_implied(json: JSON, entry: dict[str, JSON]) -> dict[str, JSON]:

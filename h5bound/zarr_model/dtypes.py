@@ -15,7 +15,15 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import JSON, TEXT_TYPE, check_references, enum_members, enum_to_json, type_to_json
+from h5bound.hdf5.datatypes import (
+    JSON,
+    TEXT_TYPE,
+    check_references,
+    enum_members,
+    enum_to_json,
+    strip_arrays,
+    type_to_json,
+)
 from h5bound.hdf5.element_types import is_bytes, read_dtype
 from h5bound.hdf5.links import encode_name
 from h5bound.zarr_model.byte_layout import Array, DType, conversion_reason, repacking_reason
@@ -102,11 +110,7 @@ def translate_type(
     """
     tid = source.id.get_type() if isinstance(source, h5py.Dataset) else source
     check_references(tid)
-    shape: tuple[int, ...] = ()
-    base = tid
-    while base.get_class() == h5t.ARRAY:
-        shape += base.get_array_dims()
-        base = base.get_super()
+    base, shape = strip_arrays(tid)
     zarr_type = translate_element(base, TextWidths(source, resolve), zarr_format)
     if not shape:
         return zarr_type

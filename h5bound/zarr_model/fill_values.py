@@ -21,9 +21,7 @@ from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
     from h5bound.hdf5.datatypes import JSON
-    from h5bound.hdf5.references import Resolve
     from h5bound.zarr_model.byte_layout import Array, DType
-    from h5bound.zarr_model.dtypes import ZarrType
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +44,6 @@ def _restore(value: Array, dtype: np.dtype[Any], json: JSON, exact: bool) -> Fil
     return FillValue(value.astype(dtype, copy=False), json, exact)
 
 
-def read_fill_value(
-    dataset: h5py.Dataset, zarr_type: ZarrType, *, zarr_format: int = 3, resolve: Resolve | None = None
-) -> FillValue:
-    """Return the fill value that gives a Zarr reader the values that h5py reads.
-
-    Where HDF5 leaves memory unset (no fill value, or fill time "never"), it is 0. Raise UnsupportedError for text that
-    is not UTF-8.
-    """
-    return make_fill_value(zarr_type.convert(read_shown_fill(dataset), resolve), zarr_format)
-
-
 def make_fill_value(values: Array, zarr_format: int) -> FillValue:
     """Return the fill value of an array of the type of `values`: those of one element, of which the first counts."""
     values = values.reshape(-1)
@@ -66,7 +53,10 @@ def make_fill_value(values: Array, zarr_format: int) -> FillValue:
 
 
 def read_shown_fill(dataset: h5py.Dataset) -> Array:
-    """Return the value that h5py reads for one element never written: 0-d, or of the shape of the HDF5 array type."""
+    """Return the value that h5py reads for one element never written: 0-d, or of the shape of the HDF5 array type.
+
+    Where HDF5 leaves memory unset (no fill value, or fill time "never"), it is 0.
+    """
     plist = dataset.id.get_create_plist()
     dtype = dtype_of(dataset)
     zeros = np.zeros((), dtype)

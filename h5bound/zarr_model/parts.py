@@ -22,7 +22,7 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import type_to_json
+from h5bound.hdf5.datatypes import strip_arrays, type_to_json
 from h5bound.hdf5.element_types import read_dtype
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.raw_objects import holds_pointers
@@ -98,15 +98,6 @@ def fits_struct(tid: h5t.TypeCompoundID, zarr_format: int) -> bool:
 def is_compound(tid: h5t.TypeID) -> bool:
     """Return whether a type is a compound, but not a complex number."""
     return tid.get_class() == h5t.COMPOUND and read_dtype(tid).kind != "c"
-
-
-def strip_arrays(tid: h5t.TypeID) -> tuple[h5t.TypeID, tuple[int, ...]]:
-    """Return the type of the elements of array types within one another, and the dimensions of all."""
-    dims: tuple[int, ...] = ()
-    while tid.get_class() == h5t.ARRAY:
-        dims += tid.get_array_dims()
-        tid = tid.get_super()
-    return tid, dims
 
 
 def plan_parts(
