@@ -234,8 +234,10 @@ def list_ways(path: Path, name: str, allowed: list[Path]) -> list[Callable[[], o
 def test_what_lies_outside_is_refused_and_never_opened(folders: Folders, escape: Escape, allowed: str) -> None:
     path = write_escape(folders, escape)
     folder = [folders.near, folders.main] if allowed == "near" else []
+    is_link = escape.id.startswith("link")  # a conversion keeps it as a link
+    ways = list_ways(path, escape.name, folder)
     with record_opens(folders.secret) as opened:
-        for way in list_ways(path, escape.name, folder):
+        for way in ways[:2] if is_link else ways:
             with pytest.raises(UnsafeSourceError) as caught:
                 way()
             assert escape.target in str(caught.value)
@@ -243,7 +245,13 @@ def test_what_lies_outside_is_refused_and_never_opened(folders: Folders, escape:
         list_file(path)
         report = convert(path, path.with_suffix(".zarr"), allow_external=folder, on_unsupported="skip", verify=True)
     assert opened == set()
-    assert report.exit_code == 3
+    assert report.verification is not None
+    assert report.verification.equal
+    if is_link:
+        assert report.exit_code == 0
+        assert any(escape.target in str(item) for item in report.links if item.kind == "external")
+    else:
+        assert report.exit_code == 3
     with record_opens(folders.secret) as opened, h5py.File(path) as file:
         file[escape.name][()]
     assert opened, "h5py opens it, or the test shows nothing"
@@ -297,7 +305,7 @@ for number, escape in enumerate(ESCAPES):
             way()
         except PermissionError:
             continue
-        raise AssertionError(escape.id)
+        assert escape.id.startswith("link"), escape.id  # a conversion keeps it as a link
     Path("/end").exists()
 """
 
@@ -335,7 +343,7 @@ def test_a_name_with_a_slash_is_no_way_through_a_link(folders: Folders, options:
     ]
     with record_opens(folders.secret) as opened:
         for call in calls:
-            with suppress(UnsafeSourceError):
+            with suppress(UnsafeSourceError, UnsupportedError):
                 call()
     assert not opened
 
@@ -616,8 +624,7 @@ def test_a_pattern_ends_where_hdf5_ends_it(folders: Folders) -> None:
             expected = file[name][()].tolist()
         assert len(expected) == count
         assert from_hdf5(path, name, allow_external=[folders.near]).compute().tolist() == expected
-    with pytest.raises(SourceNotFoundError, match=r"none0\.h5"):
-        from_hdf5(path, "none", allow_external=[folders.near])
+    assert from_hdf5(path, "none", allow_external=[folders.near]).shape == (0,)  # as h5py reads it
     (folders.near / "1.h5").unlink()
     (folders.near / "1.h5").write_bytes(b"no HDF5")
     with pytest.raises(UnsupportedError, match=r"1\.h5.*cannot be opened"):
@@ -659,7 +666,8 @@ def test_an_odd_name_of_another_file_is_an_error_of_ours(folders: Folders) -> No
     report = convert(
         folders.main / "a.h5", folders.main / "a.zarr", allow_external=[folders.near], on_unsupported="skip"
     )
-    assert len(report.skipped) == 3 * len(names)
+    assert len(report.skipped) == 2 * len(names)
+    assert sum(item.kind == "external" for item in report.links) == len(names)
 
 
 def test_a_python_object_has_no_other_files(folders: Folders) -> None:
