@@ -538,6 +538,6 @@ def test_a_bool_without_axes_is_true_for_any_byte_but_0(tmp_path: Path) -> None:
         )
     convert(tmp_path / "a.h5", tmp_path / "a.zarr")
     assert verify(tmp_path / "a.h5", tmp_path / "a.zarr").equal
-    zarr.open_group(tmp_path / "a.zarr")["odd"][...] = False
-    zarr.open_group(tmp_path / "a.zarr")["no"][...] = True
+    zarr.open_array(tmp_path / "a.zarr" / "odd")[...] = False
+    zarr.open_array(tmp_path / "a.zarr" / "no")[...] = True
     assert [item.path for item in verify(tmp_path / "a.h5", tmp_path / "a.zarr").differences] == ["/no", "/odd"]

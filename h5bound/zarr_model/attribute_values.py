@@ -205,9 +205,10 @@ def _numbers_to_json(array: Array, entry: dict[str, JSON], *, netcdf: bool) -> J
     finite = array.dtype.kind != "f" or bool(np.isfinite(array).all())
     json = _unwrap(array, cast("JSON", array.tolist()), netcdf=netcdf)
     needed = _without_implied(json, entry)
-    if not finite:
+    is_odd_bool = array.dtype.kind == "b" and bool((array.view("u1") > 1).any())
+    if not finite or is_odd_bool:
         needed["type"] = entry["type"]
-    if not (finite or _has_usual_nans(array)):
+    if is_odd_bool or not (finite or _has_usual_nans(array)):
         needed["base64"] = encode_base64(array.tobytes())
     return JSONValue(json, needed)
 

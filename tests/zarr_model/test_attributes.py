@@ -259,6 +259,16 @@ def test_sequences_are_nested_lists(base: Any, sequences: Any, json_: Any, file:
     assert find_differences(file, values, details) == []
 
 
+def test_bools_keep_bytes_that_are_neither_0_nor_1(file: h5py.File) -> None:
+    bool_type = h5t.py_create(np.dtype("?"))
+    write_raw(file, b"x", bool_type, b"\x00\x01\x5a", (3,))
+    write_raw(file, b"y", bool_type, b"\x5a")
+    values, details = through_json(read_attributes(file))
+    assert values == {"x": [False, True, True], "y": True}
+    assert details["attributes"]["x"] == {"type": "bool", "base64": "AAFa"}
+    assert find_differences(file, values, details) == []
+
+
 def test_one_sequence_is_a_list(file: h5py.File) -> None:
     held = np.empty((), object)
     held[()] = np.array([1, 2], "i4")
