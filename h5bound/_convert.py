@@ -26,7 +26,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
 
 from h5bound.conversion.batch import convert_all, place_store
-from h5bound.conversion.preflight import find_unsupported
 from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.resume import find_name_limits, judge_target
 from h5bound.conversion.spill import check_visible, transfer_units
@@ -316,7 +315,7 @@ def convert(
             direct=not (store.remote or file.remote),
         )  # fmt: skip
         if not skip:
-            refuse(scan.hierarchy.file, [*plan.skipped, *find_unsupported(scan, plan, run=run, window=window_nbytes)])
+            refuse(scan.hierarchy.file, plan.skipped)
         store.keys.check_lengths(list_longest(scan, plan))
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in plan.units]
         failed: dict[str, str] = {}

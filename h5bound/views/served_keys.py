@@ -9,18 +9,16 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from h5bound.buffers import DamagedError
 from h5bound.chunk_grid import count_chunks
-from h5bound.conversion.preflight import find_unsupported
 from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.transfer import key_of
 from h5bound.conversion.write_store import describe_store, make_jobs
 from h5bound.errors import CorruptChunkError
-from h5bound.execution.run import run_units
 from h5bound.planning.array_options import check_applied
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import StorePlan, make_unit, plan_all, refuse
@@ -45,9 +43,6 @@ if TYPE_CHECKING:
 
 CHUNKS = "c"
 """First part of the keys of chunks below those of their array, in format 3."""
-
-WINDOW = 2**28
-"""Bytes of text that are read at once to see whether it can be converted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,12 +178,8 @@ def plan_keys(
         scan = split_all(scan) if split else scan
         arrays, skipped = plan_all(scan, settings, limits)
         plan = StorePlan(tuple(arrays), (), tuple(skipped))
-
-        def run(*args: Any, **options: Any) -> list[Any]:
-            return run_units(*args, **options, sources=scan.sources, window=WINDOW)
-
         if not skip:
-            refuse(scan.hierarchy.file, [*skipped, *find_unsupported(scan, plan, run=run, window=WINDOW)])
+            refuse(scan.hierarchy.file, skipped)
     target = open_target(MemoryStore(), settings.zarr_format, None)  # only for the form of its keys
     jobs = make_jobs(target, scan, plan, skip=False)
     nodes, root, provenance = describe_store(

@@ -28,7 +28,7 @@ from distributed.comm.tcp import TCP
 import h5bound
 from h5bound import convert, from_hdf5, from_resource, verify
 from h5bound.cli.main import run_command
-from h5bound.conversion import preflight, transfer
+from h5bound.conversion import transfer
 from h5bound.errors import (
     CorruptChunkError,
     H5BoundError,
@@ -129,19 +129,17 @@ def record(log: Log) -> None:
     """Log every open and close of this process, and every unit that it reads and uses."""
     vars(local)["open_file"] = recorded(log, open_file, "open")
     OpenFile.close = recorded(log, OpenFile.close, "close")  # type: ignore[method-assign]
-    preflight.probe_unit = recorded(log, preflight.probe_unit, "get", held=False)
-    preflight.report_unit = recorded(log, preflight.report_unit, "use", held=False)
     transfer.read_unit = recorded(log, transfer.read_unit, "get")
     transfer.write_unit = recorded(log, transfer.write_unit, "use")
     comparison.compare_unit = recorded(log, comparison.compare_unit, "get")
     comparison.report_unit = recorded(log, comparison.report_unit, "use")
 
 
-def recorded(log: Log, function: Any, what: str, *, held: bool = True) -> Any:
+def recorded(log: Log, function: Any, what: str) -> Any:
     """Return the function with its begin and end logged, each with the thread and the bytes of its unit."""
 
     def call(*args: Any, **options: Any) -> Any:
-        position = {"get": 2, "use": 1}.get(what) if held else None
+        position = {"get": 2, "use": 1}.get(what)
         unit = None if position is None else args[position]
         detail = f"{threading.get_ident()} {getattr(unit, 'nbytes', 0)}"
         log.add(what, detail)
