@@ -91,6 +91,45 @@ def test_anndata_reads_the_store_as_it_reads_the_file(
 
 
 @FORMATS
+def test_mudata_reads_the_store_as_it_reads_the_file(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+    mudata = pytest.importorskip("mudata")
+    source, target = tmp_path / "a.h5mu", tmp_path / "a.zarr"
+    data = mudata.MuData({"rna": make_annotated(), "prot: %": make_annotated()[:, :4].copy()})
+    data.obs["Quality"], data.obs["quality"] = 1.5, np.nan
+    data.write_h5mu(source)
+    assert convert(source, target, zarr_format=zarr_format, verify=True).exit_code == 0
+    found, expected = mudata.read_zarr(target), mudata.read_h5mu(source)
+    assert list(found.mod) == ["rna", "prot: %"]
+    for one, other in ((found, expected), *((found.mod[name], expected.mod[name]) for name in expected.mod)):
+        for part in ("obs", "var", "obsm", "uns"):
+            assert_same(getattr(one, part), getattr(other, part))
+    for name in expected.mod:
+        assert_same(found.mod[name].X, expected.mod[name].X)
+        assert_same(found.mod[name].layers, expected.mod[name].layers)
+
+
+@FORMATS
+def test_hyperspy_reads_the_store_as_it_reads_the_file(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+    hyperspy = pytest.importorskip("hyperspy.api")
+    signal = hyperspy.signals.Signal1D(np.arange(60, dtype="f4").reshape(3, 4, 5))
+    signal.metadata.General.title = "a: b"
+    signal.axes_manager[0].scale, signal.axes_manager[2].units = 0.5, "eV"
+    tree = {"list": [1, 2, 3], "pair": (1.5, "ü"), "nothing": None, "nan": np.nan, "Array": np.arange(3), "array": True}
+    signal.original_metadata.add_dictionary(tree)
+    signal.save(tmp_path / "a.hspy")
+    assert convert(tmp_path / "a.hspy", tmp_path / "a.zspy", zarr_format=zarr_format, verify=True).exit_code == 0
+    found, expected = (hyperspy.load(tmp_path / name) for name in ("a.zspy", "a.hspy"))
+    assert found.data.dtype == expected.data.dtype
+    assert found.data.tolist() == expected.data.tolist()
+    assert found.axes_manager.as_dictionary() == expected.axes_manager.as_dictionary()
+    assert found.metadata.General.title == expected.metadata.General.title == "a: b"
+    found, expected = (one.original_metadata.as_dictionary() for one in (found, expected))
+    assert found.keys() == expected.keys() == tree.keys()
+    for name in tree:
+        np.testing.assert_equal(found[name], expected[name])
+
+
+@FORMATS
 def test_anndata_reads_categories_as_versions_before_0_8_stored_them(
     zarr_format: Literal[2, 3], tmp_path: Path
 ) -> None:
