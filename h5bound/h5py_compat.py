@@ -12,7 +12,7 @@ import multiprocessing
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 import h5py
@@ -131,11 +131,12 @@ def memory_file() -> h5py.File:
 def restore_byte_order(values: NDArray[Any] | np.generic, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return an array or a scalar that h5py read as `dtype`, with the byte order of the file in its sequences.
 
+    Members of compounds are in the order of `dtype`: h5py has them as HDF5 does, which may sort them at any read.
     h5py 3.16 returns a sequence of a big-endian type unswapped under a native type: 1 as int16 reads 256. Sequences in
     compounds, in array types and in sequences are found as well. Nothing is copied or changed but Python objects.
     """
     dtype = dtype.base
-    values = np.asarray(values)
+    values = order_members(np.asarray(values), dtype)
     if not dtype.hasobject or not _h5py_drops_order():
         return values
     if dtype.names is not None:
@@ -145,6 +146,27 @@ def restore_byte_order(values: NDArray[Any] | np.generic, dtype: np.dtype[Any]) 
         return values
     base = h5py.check_vlen_dtype(dtype)
     return _restore_sequences(values, base) if isinstance(base, np.dtype) else values  # text has str or bytes
+
+
+def order_members(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return values with the members of compounds in the order of `dtype`; their types stay as h5py has them."""
+    base = h5py.check_vlen_dtype(dtype)
+    if isinstance(base, np.dtype) and (base.base.names or base.hasobject):
+        ordered = np.empty(values.shape, object)
+        for index, sequence in np.ndenumerate(values):
+            ordered[index] = order_members(sequence, base.base) if isinstance(sequence, np.ndarray) else sequence
+        return ordered
+    names, found = dtype.names, values.dtype
+    if names is None or found.names is None or (found == dtype and not dtype.hasobject):
+        return values
+    members = [order_members(values[name], dtype[name].base) for name in names]
+    formats = [(member.dtype, found[name].shape) for name, member in zip(names, members, strict=True)]
+    offsets = [cast("Any", found.fields)[name][1] for name in names]
+    layout: Any = {"names": names, "formats": formats, "offsets": offsets, "itemsize": found.itemsize}
+    ordered = np.zeros(values.shape, np.dtype(layout))
+    for name, member in zip(names, members, strict=True):
+        ordered[name] = member
+    return ordered
 
 
 def _restore_sequences(values: NDArray[Any], base: np.dtype[Any]) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from h5py import h5, h5a, h5p, h5s
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe, restore_byte_order
-from h5bound.hdf5.datatypes import check_depth, check_references
+from h5bound.hdf5.datatypes import check_references, list_inner, read_type
 from h5bound.hdf5.element_types import holds_bytes, memory_type, read_dtype
 from h5bound.hdf5.links import decode_name, encode_name
 from h5bound.hdf5.raw_objects import needs_raw, read_raw
@@ -62,19 +62,18 @@ def read_values(item: Item, resolve: Resolve | None = None, *, only: bytes | Non
 
 def _read_value(item: Item, name: bytes) -> Any:
     attribute = h5a.open(item.id, name)
-    tid = attribute.get_type()
-    check_depth(tid)
+    tid = read_type(attribute)
     check_references(tid)
     space = attribute.get_space()
     is_null = space.get_simple_extent_type() == h5s.NULL
     if needs_raw(tid) and not is_null:
         return read_raw(attribute.read, tid, space)[()]
-    if holds_bytes(tid) and not is_null:
-        array = np.zeros(space.shape + read_dtype(tid).shape, read_dtype(tid).base)
+    dtype = read_dtype(tid)
+    if not is_null and (holds_bytes(tid) or list_inner(tid)):
+        array = np.zeros(space.shape + dtype.shape, dtype.base)
         attribute.read(array, memory_type(tid))
-        return restore_byte_order(array, read_dtype(tid))[()]
+        return restore_byte_order(array, dtype)[()]
     value = item.attrs[name]
-    dtype = attribute.dtype
     return (
         restore_byte_order(value, dtype)[()] if dtype.hasobject and not isinstance(value, (str, h5py.Empty)) else value
     )

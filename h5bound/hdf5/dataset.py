@@ -13,7 +13,7 @@ from h5bound.chunk_grid import count_chunks
 from h5bound.codecs.pipeline import Filter
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, call_getter, describe
-from h5bound.hdf5.datatypes import check_depth
+from h5bound.hdf5.datatypes import read_type
 from h5bound.hdf5.element_types import read_dtype
 from h5bound.hdf5.external_files import is_itself
 from h5bound.hdf5.links import LinkRecord, decode_name, encode_name, follow_path
@@ -145,9 +145,7 @@ def read_record(
 def _read_dtype(dataset: h5d.DatasetID) -> tuple[np.dtype | None, str | None]:
     """Return the type, or why it cannot be read."""
     try:
-        tid = dataset.get_type()
-        check_depth(tid)
-        dtype = read_dtype(tid)
+        dtype = read_dtype(read_type(dataset))
     except UnsupportedError as error:
         return None, str(error)
     except READ_ERRORS as error:

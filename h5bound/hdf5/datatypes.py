@@ -7,6 +7,7 @@ HDF5 class. Text that is not UTF-8 is ``{"base64": …}``, so the JSON is always
 from __future__ import annotations
 
 import base64
+import operator
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -18,6 +19,8 @@ from h5bound.hdf5.links import decode_name, encode_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from h5py import h5a, h5d
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
@@ -72,6 +75,35 @@ def check_depth(tid: h5t.TypeID) -> None:
         if not level:
             return
     raise UnsupportedError(f"its type is nested more than {MAX_NESTED} levels deep")
+
+
+def read_type(source: h5d.DatasetID | h5a.AttrID) -> h5t.TypeID:
+    """Return the type of an open dataset or attribute, with the members of compounds in the order of their offsets.
+
+    The order in the file is not always to be seen: HDF5 sorts the type of an open dataset once a read converts it.
+    Raise UnsupportedError if the type is nested too deeply.
+    """
+    tid = source.get_type()
+    check_depth(tid)
+    return sort_members(tid)
+
+
+def sort_members(tid: h5t.TypeID) -> h5t.TypeID:
+    """Return a type with the members of all compounds in the order of their offsets."""
+    type_class, before = tid.get_class(), list_inner(tid)
+    inner = [sort_members(item) for item in before]
+    is_compound = type_class == h5t.COMPOUND
+    order = sorted(range(len(inner)), key=tid.get_member_offset) if is_compound else list(range(len(inner)))
+    if order == list(range(len(inner))) and all(map(operator.is_, inner, before)):
+        return tid
+    if type_class == h5t.ARRAY:
+        return h5t.array_create(inner[0], tid.get_array_dims())
+    if type_class == h5t.VLEN:
+        return h5t.vlen_create(inner[0])
+    sorted_type = h5t.create(h5t.COMPOUND, tid.get_size())
+    for i in order:
+        sorted_type.insert(tid.get_member_name(i), tid.get_member_offset(i), inner[i])
+    return sorted_type
 
 
 def list_inner(tid: h5t.TypeID) -> list[h5t.TypeID]:

@@ -12,7 +12,7 @@ from h5bound.chunk_grid import ChunkGrid
 from h5bound.errors import H5BoundError, SourceNotFoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.chunk_index import ChunkManifest, index_chunks
-from h5bound.hdf5.datatypes import check_references, text_to_json
+from h5bound.hdf5.datatypes import check_references, read_type, text_to_json
 from h5bound.hdf5.element_types import name_bytes
 from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
@@ -149,7 +149,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         check_filters_installed(record, manifest)
     elif record.layout == "chunked":
         copy_chain, no_copy_reason = None, "HDF5 does not say reliably where its chunks are"
-    if unnamed := name_bytes(dataset.id.get_type()):
+    if unnamed := name_bytes(read_type(dataset.id)):
         context.log.note(record.path, f"{' and '.join(unnamed)} as bytes; their type is in h5bound.json", "bytes")
     form = ("columns" if zarr_type.dtype.names else "sequences") if parts else zarr_type.form
     for noted in (form, *({"bytes"} & {part.type.form for part in parts})):
@@ -181,7 +181,7 @@ def translate(context: ScanContext, dataset: h5py.Dataset, record: DatasetRecord
     A compound whose text no struct can hold becomes columns. Raise UnsupportedError if there is no exact form.
     """
     compounds, zarr_format = context.settings.compounds, context.settings.zarr_format
-    tid = dataset.id.get_type()
+    tid = read_type(dataset.id)
     check_references(tid)
     is_struct = not needs_parts(tid, compounds, zarr_format=zarr_format)
     if is_struct:

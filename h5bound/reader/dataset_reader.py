@@ -24,6 +24,7 @@ from h5bound.errors import UnsupportedError
 from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.dataset import read_filters
+from h5bound.hdf5.datatypes import read_type
 from h5bound.hdf5.element_types import holds_bytes, memory_type, replace_bitfields
 from h5bound.reader.byte_ranges import ContiguousReader
 from h5bound.reader.steps import join_steps, split_steps
@@ -180,7 +181,7 @@ def _same_in_memory(dataset: h5py.Dataset) -> bool:
     h5py reads into `h5t.py_create(dtype)`. Where that drops the names of an enumeration, the type as it would be
     written has the same bytes. A compound must have the same members, or HDF5 does not copy the bytes between them.
     """
-    file_type = dataset.id.get_type()
+    file_type = read_type(dataset.id)
     dtype = dtype_of(dataset)
     if not dtype.itemsize:
         return False

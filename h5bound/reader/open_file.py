@@ -20,6 +20,7 @@ from h5bound.errors import DatasetNotFoundError, SourceChangedError, Unsupported
 from h5bound.files.local import LocalFile
 from h5bound.files.open import is_live
 from h5bound.h5py_compat import refresh as refresh_dataset
+from h5bound.hdf5.datatypes import read_type
 from h5bound.hdf5.element_types import read_dtype
 from h5bound.hdf5.links import open_object
 
@@ -109,7 +110,7 @@ class OpenFile:
             self.check_external_files(key.path, key.allowed, dataset)
             shape = key.shape if self._has_grown(dataset, key.shape) else dataset.shape
             now = DatasetKey(
-                path=key.path, shape=shape, dtype=str(read_dtype(dataset.id.get_type())), allowed=key.allowed
+                path=key.path, shape=shape, dtype=str(read_dtype(read_type(dataset.id))), allowed=key.allowed
             )
         except DatasetNotFoundError:
             pass

@@ -17,6 +17,7 @@ from h5bound.codecs.filters import explain_missing
 from h5bound.errors import CorruptChunkError, H5BoundError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe, restore_byte_order
 from h5bound.hdf5.dataset import read_filters
+from h5bound.hdf5.datatypes import list_inner, read_type
 from h5bound.hdf5.element_types import holds_bytes, memory_type, read_dtype
 from h5bound.hdf5.raw_objects import needs_raw, read_raw
 from h5bound.hdf5.type_names import describe_type
@@ -44,14 +45,13 @@ def read_through_h5py(dataset: h5py.Dataset, region: Region) -> Block:
 
 def read_elements(dataset: h5py.Dataset, region: Region) -> Block:
     """Return a region as h5py reads it, or the bytes of the file where `h5bound.hdf5.element_types` says so."""
-    tid = dataset.id.get_type()
-    raw = needs_raw(tid)
-    if not raw and not holds_bytes(tid):
-        if not dataset.size:  # HDF5 fails to select from a virtual dataset without any source
-            return restore_byte_order(dataset[...][region or ...], dataset.dtype)
-        return restore_byte_order(dataset[region or ...], dataset.dtype)
-    dtype = read_dtype(tid)
+    tid = read_type(dataset.id)
+    dtype, raw = read_dtype(tid), needs_raw(tid)
     shape = tuple(s.stop - s.start for s in region)
+    if not dataset.size:  # HDF5 fails to select from a virtual dataset without any source
+        return np.zeros(shape + dtype.shape, dtype.base)
+    if not raw and not holds_bytes(tid) and not list_inner(tid):  # h5py may have members in another order
+        return restore_byte_order(dataset[region or ...], dtype)
     selected = dataset.id.get_space()
     if region:
         selected.select_hyperslab(tuple(s.start for s in region), shape)
@@ -96,7 +96,7 @@ def _explain(dataset: h5py.Dataset, start: tuple[Any, ...], error: Exception) ->
 
 def dtype_of(dataset: h5py.Dataset) -> np.dtype[Any]:
     """Return the numpy type of an open dataset. Raise UnsupportedError if it has none."""
-    return read_dtype(dataset.id.get_type())
+    return read_dtype(read_type(dataset.id))
 
 
 def load_plugins(filters: tuple[Filter, ...]) -> None:

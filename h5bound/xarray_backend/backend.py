@@ -272,7 +272,8 @@ class Store(H5NetCDFStore):
             plain=own or (dataset.shape == variable.shape and not (dtype.hasobject or dtype.names or dtype.subdtype)),
             decode_vlen_strings=self.options.decode_vlen_strings,
         )
-        values = VariableArray(self.options.source, spec, shape=variable.shape, dtype=variable.dtype)
+        shown = dtype if dtype.names else variable.dtype
+        values = VariableArray(self.options.source, spec, shape=variable.shape, dtype=shown)
         return xr.Variable(variable.dims, index_lazily(values), variable.attrs, variable.encoding)
 
     def get_attrs(self) -> Mapping[str, Any]:

@@ -44,7 +44,7 @@ from h5bound.hdf5.dataset import read_filters
 from h5bound.hdf5.raw_objects import is_read_raw
 from h5bound.lifecycle.handle import Handle
 from h5bound.reader.open_file import open_dataset
-from h5bound.reader.via_h5py import load_plugins, reading
+from h5bound.reader.via_h5py import dtype_of, load_plugins, reading
 from h5bound.xarray_backend.worker_files import ONLY_WINDOW, WorkerFile, find_block_reads, find_source, unwrap
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ def read_values(opened: OpenFile, spec: VariableSpec, key: tuple[Pick, ...]) -> 
     with reading(dataset, key), h5netcdf.File(opened.file, "r", **options) as root:
         group = root if spec.group == "/" else root[spec.group]
         values = group.variables[spec.name][key]
-    return restore_byte_order(values, dataset.dtype) if isinstance(values, (np.ndarray, np.void)) else values
+    return restore_byte_order(values, dtype_of(dataset)) if isinstance(values, (np.ndarray, np.void)) else values
 
 
 def _read_picks(reader: DatasetReader, key: tuple[Pick, ...], shape: tuple[int, ...]) -> Any:

@@ -33,9 +33,9 @@ from h5bound.hdf5.attributes import decode_text
 from h5bound.hdf5.datatypes import (
     JSON,
     TEXT_TYPE,
-    check_depth,
     check_references,
     encode_base64,
+    read_type,
     strip_arrays,
     text_to_json,
     type_to_json,
@@ -90,8 +90,7 @@ def read_value(attribute: h5a.AttrID) -> tuple[h5t.TypeID, Array | None]:
     The value is 0-d for a scalar and None for a null dataspace; variable-length strings are bytes. Raise
     UnsupportedError if h5py cannot read it.
     """
-    tid = attribute.get_type()
-    check_depth(tid)
+    tid = read_type(attribute)
     space = attribute.get_space()
     if space.get_simple_extent_type() == h5py.h5s.NULL:
         return tid, None

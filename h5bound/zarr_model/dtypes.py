@@ -21,6 +21,7 @@ from h5bound.hdf5.datatypes import (
     check_references,
     enum_members,
     enum_to_json,
+    read_type,
     strip_arrays,
     type_to_json,
 )
@@ -108,7 +109,7 @@ def translate_type(
     >>> translate_type(h5t.STD_B16LE).reason
     ''
     """
-    tid = source.id.get_type() if isinstance(source, h5py.Dataset) else source
+    tid = read_type(source.id) if isinstance(source, h5py.Dataset) else source
     check_references(tid)
     base, shape = strip_arrays(tid)
     zarr_type = translate_element(base, TextWidths(source, resolve), zarr_format)

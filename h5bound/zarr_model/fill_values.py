@@ -15,7 +15,7 @@ from h5py import h5d, h5s
 from h5bound.buffers import same_bits
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import memory_file
-from h5bound.hdf5.datatypes import encode_base64
+from h5bound.hdf5.datatypes import encode_base64, read_type
 from h5bound.reader.via_h5py import dtype_of, read_through_h5py
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
@@ -69,7 +69,7 @@ def read_shown_fill(dataset: h5py.Dataset) -> Array:
 
 def _read_unwritten(dataset: h5py.Dataset) -> Array:
     """Read an element never written from a file in memory: h5py returns the fill value of simple types only."""
-    tid = dataset.id.get_type()
+    tid = read_type(dataset.id)
     plist = dataset.id.get_create_plist().copy()
     for position in reversed(range(plist.get_nfilters())):
         plist.remove_filter(plist.get_filter(position)[0])

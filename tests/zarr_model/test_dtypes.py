@@ -144,7 +144,7 @@ CASES = [
         raw=(False, True),
     ),
     Case("compound-padded", compound(16, (b"a", 0, I4), (b"b", 8, F4)), raw=False),
-    Case("compound-out-of-order", compound(8, (b"a", 4, I4), (b"b", 0, I4)), raw=False),
+    Case("compound-out-of-order", compound(8, (b"a", 4, I4), (b"b", 0, I4)), raw=True),
     Case("compound-nested", NESTED, raw=True),
     Case(
         "compound-of-all",
