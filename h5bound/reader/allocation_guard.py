@@ -16,6 +16,7 @@ from h5py import h5d, h5i, h5t
 from h5bound.buffers import DamagedError
 from h5bound.errors import CorruptChunkError, UnsafeSourceError, UnsupportedError, naming
 from h5bound.h5py_compat import READ_ERRORS
+from h5bound.hdf5.datatypes import read_type
 from h5bound.reader.chunked import ChunkedReader
 from h5bound.reader.via_h5py import name_of
 
@@ -38,7 +39,7 @@ def make_guard(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Guard | N
     if dataset.is_virtual or plist.get_external_count() or dataset.shape is None:
         return None
     try:
-        element = on_disk_dtype(dataset.id.get_type(), h5i.get_file_id(dataset.id).get_create_plist().get_sizes()[0])
+        element = on_disk_dtype(read_type(dataset.id), h5i.get_file_id(dataset.id).get_create_plist().get_sizes()[0])
         if plist.get_layout() == h5d.CHUNKED and (plist.get_nfilters() or element.base.names):
             return Guard(dataset, element, ChunkedReader(dataset, file_bytes, element))
         contiguous = plist.get_layout() == h5d.CONTIGUOUS and dataset.id.get_storage_size()
@@ -108,7 +109,7 @@ class Guard:
         self._dataset = dataset
         self._element = element
         self._on_disk = on_disk
-        self._type = dataset.id.get_type()
+        self._type = read_type(dataset.id)
         self._address_nbytes = file.get_create_plist().get_sizes()[0]
         self._file_nbytes = file.get_filesize()
 
