@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from h5py import h5s, h5z
+from h5py import h5d, h5s, h5z
 
+from h5bound.chunk_grid import ChunkGrid
 from h5bound.codecs.filters import explain_missing
 from h5bound.errors import CorruptChunkError, H5BoundError, UnsupportedError
-from h5bound.h5py_compat import READ_ERRORS, describe, restore_byte_order
+from h5bound.h5py_compat import READ_ERRORS, describe, memory_file, restore_byte_order
 from h5bound.hdf5.dataset import read_filters
 from h5bound.hdf5.datatypes import list_inner, read_type
 from h5bound.hdf5.element_types import holds_bytes, memory_type, read_dtype
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from h5bound.buffers import Block, Region
     from h5bound.codecs.pipeline import Filter
 
+
+NO_WRITING = "no write intent on file"
+"""What HDF5 says where a read would have to write to a file that is open for reading only."""
 
 _VARIABLE_LENGTH = threading.Lock()  # reading it through two handles at once can crash: h5py#2920
 
@@ -44,7 +48,40 @@ def read_through_h5py(dataset: h5py.Dataset, region: Region) -> Block:
 
 
 def read_elements(dataset: h5py.Dataset, region: Region) -> Block:
-    """Return a region as h5py reads it, or the bytes of the file where `h5bound.hdf5.element_types` says so."""
+    """Return a region as h5py reads it, or the bytes of the file where `h5bound.hdf5.element_types` says so.
+
+    For a fill value of variable length in a chunk that was never written, HDF5 would first write it to the file.
+    """
+    try:
+        return _read_elements(dataset, region)
+    except OSError as error:
+        if NO_WRITING not in str(error) or dataset.chunks is None:
+            raise
+    dtype = dtype_of(dataset)
+    block = np.empty(tuple(s.stop - s.start for s in region) + dtype.shape, dtype.base)
+    block[...] = dataset.fillvalue if h5py.check_string_dtype(dtype) else read_unwritten(dataset)
+    overlaps = list(ChunkGrid(dataset.shape, dataset.chunks).overlaps(region))
+    for overlap in overlaps if len(overlaps) > 1 else ():
+        try:
+            block[overlap.in_block] = _read_elements(dataset, overlap.region)
+        except OSError as error:
+            if NO_WRITING not in str(error):
+                raise
+    return block
+
+
+def read_unwritten(dataset: h5py.Dataset) -> Block:
+    """Read an element never written from a file in memory: h5py returns the fill value of simple types only."""
+    plist = dataset.id.get_create_plist()
+    for position in reversed(range(plist.get_nfilters())):
+        plist.remove_filter(plist.get_filter(position)[0])
+    plist.set_chunk((1,))
+    with memory_file() as file:
+        copy = h5py.Dataset(h5d.create(file.id, b"d", read_type(dataset.id), h5s.create_simple((1,)), plist))
+        return _read_elements(copy, (slice(0, 1),)).reshape(dtype_of(copy).shape)
+
+
+def _read_elements(dataset: h5py.Dataset, region: Region) -> Block:
     tid = read_type(dataset.id)
     dtype, raw = read_dtype(tid), needs_raw(tid)
     shape = tuple(s.stop - s.start for s in region)

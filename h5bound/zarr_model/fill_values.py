@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import h5py
 import numpy as np
-from h5py import h5d, h5s
+from h5py import h5d
 
 from h5bound.buffers import same_bits
 from h5bound.errors import UnsupportedError
-from h5bound.h5py_compat import memory_file
-from h5bound.hdf5.datatypes import encode_base64, read_type
-from h5bound.reader.via_h5py import dtype_of, read_through_h5py
+from h5bound.hdf5.datatypes import encode_base64
+from h5bound.reader.via_h5py import dtype_of, read_unwritten, reading
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
@@ -64,19 +63,10 @@ def read_shown_fill(dataset: h5py.Dataset) -> Array:
         return zeros
     if dtype.subdtype is None and dtype.names is None and dtype.kind not in "OV":
         return np.array(dataset.fillvalue, dtype)
-    return zeros if plist.get_external_count() else _read_unwritten(dataset)  # all of external storage is written
-
-
-def _read_unwritten(dataset: h5py.Dataset) -> Array:
-    """Read an element never written from a file in memory: h5py returns the fill value of simple types only."""
-    tid = read_type(dataset.id)
-    plist = dataset.id.get_create_plist().copy()
-    for position in reversed(range(plist.get_nfilters())):
-        plist.remove_filter(plist.get_filter(position)[0])
-    plist.set_chunk((1,))
-    with memory_file() as file:
-        copy = h5py.Dataset(h5d.create(file.id, b"d", tid, h5s.create_simple((1,)), plist))
-        return read_through_h5py(copy, (slice(0, 1),)).reshape(dtype_of(copy).shape)
+    if plist.get_external_count():  # all of it is written
+        return zeros
+    with reading(dataset, ()):
+        return read_unwritten(dataset)
 
 
 @lru_cache(1024)
