@@ -20,10 +20,9 @@ from h5bound.hdf5.references import holds_references
 from h5bound.planning.declared_sizes import check_compound_size, check_declared_size
 from h5bound.planning.scan_fill import read_boxes, read_fill
 from h5bound.planning.scan_parts import PartScan, scan_parts
-from h5bound.planning.scan_references import REFERENCES
 from h5bound.planning.scan_text import find_bytes, list_stored
 from h5bound.zarr_model.array_spec import check_filters_installed, translate_filters
-from h5bound.zarr_model.dtypes import ZarrType, translate_type
+from h5bound.zarr_model.dtypes import REFERENCES, ZarrType, translate_type
 from h5bound.zarr_model.fill_values import FillValue
 from h5bound.zarr_model.parts import needs_parts, plan_parts
 from h5bound.zarr_model.structured import StructError

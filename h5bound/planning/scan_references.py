@@ -10,6 +10,7 @@ from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.datatypes import text_to_json
 from h5bound.planning.scan_text import list_stored
+from h5bound.zarr_model.dtypes import REFERENCES
 from h5bound.zarr_model.parts import flatten
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ if TYPE_CHECKING:
 
 LEADS_NOWHERE = "it refers to what is not there, or in a file of which only a part is converted: the path is empty"
 """The note on an object with a reference that has no path."""
-
-REFERENCES = ("object_reference", "region_reference")
-"""Forms of values that lead to an object."""
 
 SHOWN = 3
 """Most paths that a note names."""

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from h5bound.hdf5.references import Resolve
 
 
+REFERENCES = ("object_reference", "region_reference")
+"""Forms of values that lead to an object."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZarrType:
     """The element type of a Zarr array for one HDF5 datatype, and the conversion of values between the two."""
