@@ -179,7 +179,12 @@ def check_unchanged(scan: SourceScan) -> None:
     """Raise SourceChangedError or SourceNotFoundError if a file changed since it was scanned."""
     for origin in scan.origins:
         check_origin(origin)
-    for path, before in scan.external_states.items():
+    check_external(scan.external_states)
+
+
+def check_external(states: Mapping[str, FileState]) -> None:
+    """Raise SourceChangedError or SourceNotFoundError if files of virtual datasets or external storage changed."""
+    for path, before in states.items():
         if before != FileState.of(path):
             raise changed(path)
 

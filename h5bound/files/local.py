@@ -13,7 +13,7 @@ import numpy as np
 from h5py import h5f, h5fd
 
 from h5bound.buffers import Bytes, past_end
-from h5bound.errors import UnsupportedError
+from h5bound.errors import SourceNotFoundError, UnsupportedError
 from h5bound.files.beside import is_read_beside
 from h5bound.files.file_state import FileState
 from h5bound.files.open import open_file
@@ -96,9 +96,12 @@ class LocalFile:
 def read_range(path: str, offset: int, nbytes: int) -> tuple[Bytes, FileState]:
     """Return bytes of a file, which is open only meanwhile, and its state after they were read.
 
-    Raise DamagedError, before memory is allocated, if the file ends before.
+    Raise DamagedError, before memory is allocated, if the file ends before, and SourceNotFoundError if it is gone.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        raise SourceNotFoundError(f"{path}: no such file") from None
     try:
         end = os.fstat(descriptor).st_size
         if offset + nbytes > end:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from h5bound.errors import SourceChangedError, SourceNotFoundError
 from h5bound.lifecycle.handle import Handle, Window
+from h5bound.views.served_keys import is_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,9 @@ LINGER = 0.1
 
 REMOTE_LINGER = 60.0
 """Seconds for which a remote file stays open, which keeps out nobody: each open takes several requests."""
+
+LONGEST_SLEEP = 1.0
+"""Seconds after which a thread at the latest sees that its file was garbage collected."""
 
 ONLY_WINDOW = Window("linger", only_window=True, clustered=True)
 
@@ -41,7 +45,7 @@ class LingeringFile:
         self._handle = Handle(self._source)
         self._last = 0.0  # when the last read ended
         self._reading = 0
-        self._timer: threading.Timer | None = None
+        self._is_watched = False  # whether a thread will close the file
         self._lock = threading.Lock()
 
     @contextmanager
@@ -53,14 +57,16 @@ class LingeringFile:
             self._reading += 1
         try:
             with self._handle.reading(ONLY_WINDOW, threading.get_ident()) as opened:
+                self._refuse_writer(opened)
                 yield opened
                 self._source.check(opened)
         finally:
             with self._lock:
                 self._reading -= 1
                 self._last = time.monotonic()
-                if self._timer is None:
-                    self._wait(self._linger)
+                if not self._is_watched:
+                    self._is_watched = True
+                    threading.Thread(target=watch, args=[weakref.ref(self), self._linger], daemon=True).start()
 
     def close(self) -> None:
         """Close the file now, unless it is being read."""
@@ -68,20 +74,23 @@ class LingeringFile:
             with self._lock:
                 self._close()
 
-    def _wait(self, seconds: float) -> None:
-        self._timer = threading.Timer(seconds, close_or_wait, [weakref.ref(self)])
-        self._timer.daemon = True
-        self._timer.start()
+    def _refuse_writer(self, opened: OpenFile) -> None:
+        """Raise SourceChangedError if this process has opened the file for writing since it was planned."""
+        if opened.state is None and not opened.owned and is_fixed(self._source):
+            raise SourceChangedError(
+                f"{self._source.path}: this process has opened the file for writing; close it first, or make the store "
+                "again from the open h5py.File"
+            )
 
-    def close_or_wait(self) -> None:
-        """Close the file if it was not read for some time, else look again later."""
+    def close_if_idle(self) -> float:
+        """Close the file if it was not read for some time, else return the seconds after which to look again."""
         with self._lock:
             left = self._last + self._linger - time.monotonic()
-            self._timer = None
             if self._reading or left > 0:
-                self._wait(max(left, self._linger / 2))
-            else:
-                self._close()
+                return max(left, self._linger / 2)
+            self._is_watched = False
+            self._close()
+            return 0.0
 
     def _close(self) -> None:
         if not self._reading and self._handle.keeps(ONLY_WINDOW):
@@ -89,8 +98,10 @@ class LingeringFile:
                 self._handle.close(ONLY_WINDOW)
 
 
-def close_or_wait(reference: weakref.ref[LingeringFile]) -> None:
-    """Close a file that was not read for some time; one that was garbage collected is closed."""
-    file = reference()
-    if file is not None:
-        file.close_or_wait()
+def watch(reference: weakref.ref[LingeringFile], seconds: float) -> None:
+    """Close a file once it was not read for some time; end soon after it was garbage collected, which closes it."""
+    while seconds > 0:
+        time.sleep(min(seconds, LONGEST_SLEEP))
+        file = reference()
+        seconds = 0.0 if file is None else file.close_if_idle()
+        del file

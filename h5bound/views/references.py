@@ -26,6 +26,7 @@ from h5bound.reader.source import H5Source
 from h5bound.reports.text import format_nbytes, plural
 from h5bound.stores.metadata import dump
 from h5bound.stores.resolve import open_target
+from h5bound.views.served_keys import is_fixed
 from h5bound.views.view import View
 from h5bound.zarr_model.node_names import OWN_KEY
 
@@ -40,8 +41,13 @@ if TYPE_CHECKING:
 INLINE_SHARE = 1024
 """All that is inlined may be this many times larger than one key."""
 
-RECORD = 100_000
-"""References in a parquet file."""
+PARQUET = (".parquet", ".parq")
+"""Ends of the paths of kerchunk's parquet form."""
+
+RECORD = 10_000
+"""Most references in a parquet file, which always has room for as many: each array has one of its own at least."""
+
+OTHER_REASON = "chunks have other filters, or the file is written to, or is outside the folder of the source"
 
 SHOWN = 8
 """Most arrays that an error lists."""
@@ -72,7 +78,7 @@ class Inlined:
         self.room -= len(data)
         if len(data) <= self.limit and self.room >= 0:
             return True
-        why = "; ".join(array.plan.reasons) or "some chunks are encoded in another way"
+        why = "; ".join(array.plan.reasons) or OTHER_REASON
         self.refused.setdefault(array.plan.path, f"{format_nbytes(len(data))} a chunk: {why}")
         return False
 
@@ -106,15 +112,15 @@ def references(
         The HDF5 file: a path, a URL that fsspec supports, or an open `h5py.File`.
     target
         Where to write them: a path that ends in ``.json``; a path that ends in ``.parquet``, a folder in kerchunk's
-        form (format 2 only, needs the packages kerchunk and fastparquet); or the store of a writable icechunk session,
-        which gets one commit. None to return them only.
+        form (format 2 and portable names only, needs the packages kerchunk and fastparquet); or the store of a
+        writable icechunk session, which gets one commit. None to return them only.
     zarr_format, include, exclude, on_unsupported, links, nan, names, compounds, allow_external, storage_options
         As for `ZarrStore`.
     inline_limit
         Most bytes of a chunk that is not in the file as Zarr needs it, and is inlined. All of them together may have
         1,024 times as many. icechunk holds such chunks of any size.
     base_url
-        Folder in which readers find the file, like ``"s3://bucket/folder/"``; None for where it is now.
+        Where readers find what is in the folder of the file, like ``"s3://bucket/folder/"``; None for where it is now.
 
     Returns
     -------
@@ -143,6 +149,7 @@ def references(
     24
     """
     nan = "text" if is_icechunk(target) else nan
+    names = "portable" if str(target).endswith(PARQUET) else names  # each array is a folder
     settings = make_settings(
         zarr_format=zarr_format, codecs="keep", chunks=None, shards=None, include=include, exclude=exclude,
         links=links, nan=nan, names=names, compounds=compounds,
@@ -162,7 +169,7 @@ def references(
         if is_icechunk(target):
             return write_icechunk(view, target, base_url)
         refs = make_references(view, Inlined(limit, limit * INLINE_SHARE), base_url)
-        source.check_unchanged()
+        view.check_unchanged()
     finally:
         view.close()
     if write is not None:
@@ -197,7 +204,7 @@ def list_chunks(view: View, array: ServedArray, base_url: str | None) -> Iterato
     """Yield the key of each chunk of an array, and where it is, or its bytes."""
     manifest = array.plan.manifest
     file = view.keys.sources[array.job.origin]
-    url = locate(file, base_url)
+    url = locate(file, view.source, base_url)
     if manifest is None:
         rows: Iterator[tuple[int, int, int]] = ((0, 0, 1) for _ in range(len(array.plan.chunk_coords)))
     else:
@@ -209,12 +216,17 @@ def list_chunks(view: View, array: ServedArray, base_url: str | None) -> Iterato
             yield key, Range(url, offset, nbytes)
 
 
-def locate(file: H5Source, base_url: str | None) -> str | None:
-    """Return the URL of a file for readers, None if it is no file that others can read."""
-    if file.state is None or not file.strict_state:
+def locate(file: H5Source, main: H5Source, base_url: str | None) -> str | None:
+    """Return the URL of a file for readers, None if it is no file that others can read.
+
+    `base_url` stands for the folder of the main file; what is outside of that has no URL.
+    """
+    if not is_fixed(file):
         return None
     if base_url is not None:
-        return f"{base_url.rstrip('/')}/{Path(file.path).name}"
+        folder = f"{main.path.rpartition('/')[0]}/"
+        place = file.path.removeprefix(folder)
+        return None if place == file.path else f"{base_url.rstrip('/')}/{place}"
     return f"file://{file.path}" if isinstance(file.location, LocalLocation) else file.path
 
 
@@ -227,15 +239,22 @@ def choose_writer(target: Any, zarr_format: int) -> Any:
     place = Path(strip_local(expand_path(target, "target")))
     if place.suffix == ".json":
         return lambda refs: write_json(place, refs)
-    if place.suffix not in (".parquet", ".parq"):
+    if not place.name.endswith(PARQUET):
         raise OptionError(f"target={redact(str(target))!r}: name a path that ends in .json or .parquet")
+    check_parquet(place, zarr_format)
+    return lambda refs: write_parquet(place, refs)
+
+
+def check_parquet(place: Path, zarr_format: int) -> None:
+    """Raise OptionError or TargetError if references cannot be written there in kerchunk's parquet form."""
     if zarr_format == 3:
         raise OptionError("zarr_format=3: kerchunk's parquet form holds format 2; pass zarr_format=2, or write .json")
+    if any(part in str(place) for part in ("{", "}", "::")):
+        raise OptionError(f"target={str(place)!r}: kerchunk's parquet form cannot be in a path with {{}} or ::")
     if place.exists():
         raise TargetError(f"{place}: it exists; delete it, or name another path")
     if any(find_spec(package) is None for package in ("fastparquet", "kerchunk")):
         raise OptionError("target: parquet needs more packages: pip install kerchunk fastparquet")
-    return lambda refs: write_parquet(place, refs)
 
 
 def write_json(path: Path, refs: dict[str, Any]) -> None:
@@ -257,9 +276,16 @@ def write_parquet(path: Path, refs: dict[str, Any]) -> None:
     from fsspec.implementations.local import LocalFileSystem
     from fsspec.implementations.reference import LazyReferenceMapper
 
+    hidden = [key for key in refs["refs"] if any(name.startswith(".z") for name in key.split("/")[:-1])]
+    if hidden:
+        raise UnsupportedError(
+            f"{path}: kerchunk's parquet form cannot hold names that begin with .z, like that of {hidden[0]!r}; leave "
+            "them out with exclude=, or write .json"
+        )
     partial = path.with_name(f"{path.name}.partial")
     try:
-        out = LazyReferenceMapper.create(str(partial), fs=LocalFileSystem(), record_size=RECORD)
+        most = max(Counter(key.rpartition("/")[0] for key in refs["refs"]).values())
+        out = LazyReferenceMapper.create(str(partial), fs=LocalFileSystem(), record_size=min(most, RECORD))
         for key, value in refs["refs"].items():
             if key not in (OWN_KEY, ".zmetadata"):  # it makes its own, and knows no other keys
                 out[key] = value
@@ -290,7 +316,8 @@ def write_icechunk(view: View, store: Any, base_url: str | None) -> dict[str, An
         started.keys.write((key, dump(document)) for key, document in documents.items())
         for array in view.keys.arrays.values():
             state = view.keys.sources[array.job.origin].state
-            modified = None if state is None else datetime.fromtimestamp(-(-state.mtime_ns // 10**9), UTC)
+            known = base_url is None and state is not None and state.mtime_ns  # a copy has a time of its own
+            modified = datetime.fromtimestamp(-(-known // 10**9), UTC) if known else None
             chunks = list(zip(array.plan.chunk_coords.tolist(), list_chunks(view, array, base_url), strict=True))
             specs = [
                 VirtualChunkSpec(

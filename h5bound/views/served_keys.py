@@ -6,7 +6,7 @@ them, else what is read and encoded as a conversion does (:mod:`h5bound.conversi
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,10 +18,12 @@ from h5bound.chunk_grid import count_chunks
 from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.transfer import key_of
 from h5bound.conversion.write_store import describe_store, make_jobs
-from h5bound.errors import CorruptChunkError
+from h5bound.errors import CorruptChunkError, DatasetNotFoundError, SourceChangedError
+from h5bound.hdf5.dataset import read_dataset
 from h5bound.planning.array_options import check_applied
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import StorePlan, make_unit, plan_all, refuse
+from h5bound.reader.open_file import open_dataset
 from h5bound.stores.metadata import dump
 from h5bound.stores.resolve import open_target
 from h5bound.views.contiguous import split_contiguous
@@ -34,11 +36,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.conversion.transfer import Job
+    from h5bound.files.file_state import FileState
+    from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import Unit
+    from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
 
 CHUNKS = "c"
@@ -53,6 +58,7 @@ class ServedArray:
     """Number of the array among the plans."""
     plan: ArrayPlan
     job: Job
+    record: DatasetRecord
 
     @cached_property
     def counts(self) -> tuple[int, ...]:
@@ -101,6 +107,19 @@ class ServedArray:
                 f"dataset {self.plan.path!r} of {file.path}: the chunk at {where}: {error}"
             ) from error
 
+    def check_dataset(self, opened: OpenFile) -> None:
+        """Raise SourceChangedError if somebody who writes to the file has put another dataset in the place of this."""
+        if opened.state is not None:
+            return
+        before, now = self.record, None
+        with suppress(DatasetNotFoundError):
+            now = read_dataset(open_dataset(opened.file, self.job.values.inside), count=False)
+        if now is None or any(getattr(now, name) != getattr(before, name) for name in ("dtype", "chunks", "filters")):
+            raise SourceChangedError(
+                f"dataset {self.plan.path!r} of {opened.file.filename}: it was deleted or made anew; make the store "
+                "again"
+            )
+
     def make_unit(self, row: int) -> Unit:
         """Return the work unit of one chunk."""
         return make_unit(self.number, self.plan, start=row, stop=row + 1, nbytes=0)
@@ -120,6 +139,8 @@ class ServedKeys:
     """Arrays by their paths."""
     sources: Sequence[H5Source]
     """The files, by their numbers: the first, and those behind external links."""
+    external_states: Mapping[str, FileState]
+    """States of the files of virtual datasets and of external storage, by path."""
     zarr_format: int
 
     def find_chunk(self, key: str) -> tuple[ServedArray, int] | None:
@@ -187,20 +208,34 @@ def plan_keys(
         inputs=list_inputs(scan, settings, limits),
     )  # fmt: skip
     documents = {key: dump(document) for key, document in {**nodes, OWN_KEY: provenance, **root}.items()}
+    records = {item.record.path: item.record for item in scan.datasets}
     served = {
-        job.node.target: ServedArray(number=number, plan=array, job=job)
+        job.node.target: ServedArray(number=number, plan=array, job=job, record=records[array.path])
         for number, (array, job) in enumerate(zip(arrays, jobs, strict=True))
     }
-    return ServedKeys(documents=documents, arrays=served, sources=scan.sources, zarr_format=settings.zarr_format)
+    return ServedKeys(
+        documents=documents,
+        arrays=served,
+        sources=scan.sources,
+        external_states=scan.external_states,
+        zarr_format=settings.zarr_format,
+    )
 
 
 def split_all(scan: SourceScan) -> SourceScan:
-    """Return the scan with contiguous data of all files as chunks."""
+    """Return the scan with contiguous data of all files that nobody writes as chunks."""
     datasets = list(scan.datasets)
     for number, origin in enumerate(scan.origins):
+        if not is_fixed(origin.source):
+            continue
         with origin.source.opened() as opened:
             datasets = [
                 split_contiguous(opened.file, origin.locate(item.record.path), item) if item.origin == number else item
                 for item in datasets
             ]
     return replace(scan, datasets=tuple(datasets))
+
+
+def is_fixed(source: H5Source) -> bool:
+    """Return whether a file has a path, and nobody wrote to it when it was planned, so that its bytes have places."""
+    return source.state is not None and source.strict_state

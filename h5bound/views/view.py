@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from h5bound.conversion.transfer import encode_unit, read_unit
+from h5bound.conversion.write_store import check_external
 from h5bound.files.local import LocalLocation, read_range
 from h5bound.hdf5.hierarchy import Limits
 from h5bound.views.lingering import LingeringFile
-from h5bound.views.served_keys import plan_keys
+from h5bound.views.served_keys import is_fixed, plan_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,9 +51,18 @@ class View:
             return data
         unit = array.make_unit(row)
         with self._files[array.job.origin].reading() as opened:
+            array.check_dataset(opened)
             result = read_unit(opened, array.job, unit)
+        if array.job.values.allowed is not None:
+            check_external(self.keys.external_states)
         ((_, encoded),) = encode_unit(array.job, unit, result)
         return bytes(encoded)[slice(*part(len(encoded)))]
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError or SourceNotFoundError if a file changed since it was planned."""
+        for source in self.keys.sources:
+            source.check_unchanged()
+        check_external(self.keys.external_states)
 
     def close(self) -> None:
         """Close the files until the next read."""
@@ -62,4 +72,4 @@ class View:
 
 def is_direct(source: H5Source) -> bool:
     """Return whether bytes of a file may be read without HDF5: a local one that nobody writes."""
-    return isinstance(source.location, LocalLocation) and source.strict_state and source.state is not None
+    return isinstance(source.location, LocalLocation) and is_fixed(source)

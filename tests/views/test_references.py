@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -57,9 +59,10 @@ def check(group: zarr.Group, path: Path) -> None:
             np.testing.assert_array_equal(group[name][...], wanted, err_msg=name)  # type: ignore[index]
 
 
-def open_references(refs: Any) -> zarr.Group:
+def open_references(refs: Any, **options: Any) -> zarr.Group:
     """Return the store that fsspec makes of references."""
-    return zarr.open_group("reference://", mode="r", storage_options={"fo": refs, "skip_instance_cache": True})
+    options |= {"fo": refs, "skip_instance_cache": True}
+    return zarr.open_group("reference://", mode="r", storage_options=options)
 
 
 @FORMATS
@@ -127,9 +130,55 @@ def test_parquet_is_read_by_fsspec(path: Path, tmp_path: Path) -> None:
     pytest.importorskip("fastparquet")
     target = tmp_path / "a.parquet"
     references(path, target, zarr_format=2)
-    check(open_references(str(target)), path)
+    check(open_references(str(target), remote_protocol="file"), path)
     with pytest.raises(TargetError, match="it exists"):
         references(path, target, zarr_format=2)
+
+
+@pytest.mark.filterwarnings("ignore:The 'fastparquet' engine is deprecated")
+def test_parquet_holds_what_is_in_groups_with_odd_names(tmp_path: Path) -> None:
+    pytest.importorskip("kerchunk")
+    pytest.importorskip("fastparquet")
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("g/a::b", data=VALUES, chunks=(7, 30))
+        file.create_dataset("g/holes", (100,), "f4", chunks=(10,), fillvalue=3)[20:30] = 7
+        file[".zoo/x"] = [1]
+    with pytest.raises(UnsupportedError, match=r"begin with \.z"):
+        references(path, tmp_path / "a.parquet", zarr_format=2)
+    for odd in ("a::b", "{a}"):
+        with pytest.raises(OptionError, match="cannot be in a path with"):
+            references(path, tmp_path / odd / "a.parquet", zarr_format=2)
+    references(path, tmp_path / "a.parquet", zarr_format=2, exclude=["/.zoo"])
+    group: Any = open_references(str(tmp_path / "a.parquet"), remote_protocol="file")["g"]
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(group["a%3A%3Ab"][...], VALUES)
+        np.testing.assert_array_equal(group["holes"][...], file["g/holes"][...])
+
+
+def test_base_url_stands_for_the_folder_of_the_file(tmp_path: Path) -> None:
+    for name in ("x/sub/a.h5", "b.h5"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(tmp_path / name, "w") as file:
+            file["x"] = VALUES + len(name)
+    path = tmp_path / "x" / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["own"] = VALUES
+        file["below"] = h5py.ExternalLink("sub/a.h5", "x")
+        file["above"] = h5py.ExternalLink("../b.h5", "x")
+    refs = references(path, allow_external=[tmp_path], base_url=f"file://{tmp_path}/x/")
+    group: Any = open_references(refs)
+    assert refs["refs"]["below/c/0/0"][0] == f"file://{tmp_path}/x/sub/a.h5"
+    assert refs["refs"]["above/c/0/0"][:7] == "base64:"
+    for name, more in (("own", 0), ("below", 10), ("above", 4)):
+        np.testing.assert_array_equal(group[name][...], VALUES + more)
+
+
+def test_data_of_a_file_that_is_written_to_is_inlined(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        refs = references(file)
+        assert not any(isinstance(value, list) for value in refs["refs"].values())
+    check(open_references(refs), path)
 
 
 @FORMATS
@@ -153,19 +202,30 @@ def test_references_to_a_server_are_ranges_of_its_file(tmp_path: Path, zarr_form
             xr.testing.assert_equal(found.load(), made)
 
 
-@pytest.mark.slow
-def test_icechunk_holds_ranges_and_chunks_in_one_commit(path: Path, tmp_path: Path) -> None:
+def make_repository(folder: Path) -> Any:
+    """Return an icechunk repository in memory that may refer to files of a folder."""
     icechunk = pytest.importorskip("icechunk")
     config = icechunk.RepositoryConfig.default()
-    prefix = f"file://{tmp_path}/"
-    config.set_virtual_chunk_container(
-        icechunk.VirtualChunkContainer(prefix, icechunk.local_filesystem_store(str(tmp_path)))
-    )
-    repository = icechunk.Repository.create(
-        icechunk.in_memory_storage(),
-        config,
-        authorize_virtual_chunk_access={prefix: icechunk.credentials.LocalFileSystemAccess},
-    )
+    prefix = f"file://{folder}/"
+    store = icechunk.local_filesystem_store(str(folder))
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
+    access = {prefix: icechunk.credentials.LocalFileSystemAccess}
+    return icechunk.Repository.create(icechunk.in_memory_storage(), config, authorize_virtual_chunk_access=access)
+
+
+@pytest.mark.slow
+def test_icechunk_reads_a_later_copy_of_the_file(path: Path, tmp_path: Path) -> None:
+    repository = make_repository(tmp_path / "copy")
+    os.utime(path, (1e9, 1e9))
+    references(path, repository.writable_session("main").store, base_url=f"file://{tmp_path}/copy")
+    (tmp_path / "copy").mkdir()
+    shutil.copy(path, tmp_path / "copy")
+    check(zarr.open_group(repository.readonly_session("main").store, mode="r"), path)
+
+
+@pytest.mark.slow
+def test_icechunk_holds_ranges_and_chunks_in_one_commit(path: Path, tmp_path: Path) -> None:
+    repository = make_repository(tmp_path)
     session = repository.writable_session("main")
     counts = references(path, session.store)
     assert counts["ranges"] > 0

@@ -9,6 +9,7 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -233,6 +234,51 @@ def test_a_file_that_changed_is_not_read(path: Path, key: str) -> None:
     path.unlink()
     with pytest.raises(FileNotFoundError):
         store.get_sync(key)
+
+
+def test_a_file_that_this_process_writes_is_not_read(path: Path) -> None:
+    store = ZarrStore(path)
+    with h5py.File(path, "a") as file:
+        file["lzf"][...] = 7
+        with pytest.raises(SourceChangedError, match="opened the file for writing"):
+            store.get_sync("lzf/c/0/0")
+        again: Any = zarr.open_group(ZarrStore(file), mode="r")["lzf"]
+        assert again[0, 0] == 7
+        del file["lzf"]
+        file.create_dataset("lzf", data=VALUES * 1.0, chunks=(8, 50))
+        with pytest.raises(SourceChangedError, match=r"'/lzf' of .* made anew"):
+            again[0, 0]
+
+
+@pytest.mark.parametrize("name", ["virtual", "external"])
+def test_a_file_that_changed_behind_another_is_not_read(path: Path, tmp_path: Path, name: str) -> None:
+    main = tmp_path / "main.h5"
+    with h5py.File(main, "w") as file:
+        layout = h5py.VirtualLayout(VALUES.shape, "i4")
+        layout[...] = h5py.VirtualSource(path, "gzip", VALUES.shape)
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("external", data=VALUES, external=[(tmp_path / "raw", 0, VALUES.nbytes)])
+    store = ZarrStore(main, allow_external=[tmp_path])
+    array: Any = zarr.open_group(store, mode="r")[name]
+    np.testing.assert_array_equal(array[...], VALUES)
+    changed = path if name == "virtual" else tmp_path / "raw"
+    changed.write_bytes(changed.read_bytes())
+    with pytest.raises(SourceChangedError, match="changed"):
+        array[...]
+
+
+def test_threads_end_with_their_stores(path: Path) -> None:
+    with serve(path.parent) as server:
+        stores = [ZarrStore(f"{server.url}/a.h5") for _ in range(3)]
+        before = threading.active_count()
+        for store in stores:
+            store.get_sync("lzf/c/0/0")
+        assert threading.active_count() == before + len(stores)
+        stores.clear()
+        del store
+        gc.collect()
+        time.sleep(1.5)
+        assert threading.active_count() <= before
 
 
 def test_a_damaged_chunk_is_named(path: Path) -> None:
