@@ -62,7 +62,8 @@ def read_shown_fill(dataset: h5py.Dataset) -> Array:
     if plist.fill_value_defined() != h5d.FILL_VALUE_USER_DEFINED or plist.get_fill_time() == h5d.FILL_TIME_NEVER:
         return zeros
     if dtype.subdtype is None and dtype.names is None and dtype.kind not in "OV":
-        return np.array(dataset.fillvalue, dtype)
+        plist.get_fill_value(zeros)  # h5py's scalar has lost the bytes that pad a long double
+        return zeros
     if plist.get_external_count():  # all of it is written
         return zeros
     with reading(dataset, ()):

@@ -90,3 +90,16 @@ def test_a_virtual_dataset_has_holes_only_where_no_part_covers_it(
     report = convert(source, target, zarr_format=2, verify=True)
     assert [note.path for note in report.notes if "xarray" in note.note] == ["/half"]
     assert xr.open_zarr(target, chunks=None)["covered"].values.tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+@FORMATS
+def test_fill_values_of_long_doubles_keep_the_bytes_that_pad_them(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    raw = np.longdouble(1.5).tobytes()[:10].ljust(np.dtype(np.longdouble).itemsize, b"\x5a")
+    with h5py.File(source, "w") as file:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_chunk((2,))
+        plist.set_fill_value(np.frombuffer(raw, np.longdouble).reshape(()))
+        h5py.h5d.create(file.id, b"x", h5py.h5t.NATIVE_LDOUBLE, h5py.h5s.create_simple((4,)), plist)
+    assert convert(source, target, zarr_format=zarr_format, verify=True).exit_code == 0
+    assert np.asarray(zarr.open_array(target / "x")[...]).tobytes() == raw * 4
