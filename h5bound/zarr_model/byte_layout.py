@@ -36,9 +36,8 @@ def repacking_reason(source: DType, dtype: DType) -> str:
     if source.itemsize != dtype.itemsize:
         return "the compound is padded"
     if dtype.names is None:
-        as_bytes = dtype.kind == "V" and packed_dtype(source) == source
+        as_bytes = dtype.kind == "V" and source.kind in "Vfc"
         as_integers = source.kind in "mM" and dtype.kind == "i" and dtype.isnative == source.isnative
-        as_bytes |= dtype.kind == "V" and source.kind in "fc"
         return "" if as_bytes or as_integers else "members of the compound have another byte order"
     before = cast("dict[str, tuple[DType, int]]", source.fields)
     after = cast("dict[str, tuple[DType, int]]", dtype.fields)
@@ -49,15 +48,6 @@ def repacking_reason(source: DType, dtype: DType) -> str:
         if reason:
             return reason
     return ""
-
-
-def packed_dtype(dtype: DType) -> DType:
-    """Return the same type without padding between members."""
-    if dtype.subdtype is not None:
-        return np.dtype((packed_dtype(dtype.base), dtype.shape))
-    if dtype.names is not None:
-        return np.dtype([(name, packed_dtype(dtype[name])) for name in dtype.names])
-    return dtype
 
 
 def _integer_reason(tid: h5t.TypeID, source: DType) -> str:

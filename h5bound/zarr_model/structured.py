@@ -2,8 +2,8 @@
 
 - Zarr v3 has the byte order in the ``bytes`` codec, not in its data types, and zarr 3.1 omits that codec for compounds:
   their members are little-endian. Zarr v2 has and keeps the byte order of each member.
-- Neither has padding or members that are arrays, and zarr 3.1 cannot open a nested compound of format 2: such members
-  are raw bytes, packed and in the byte order of the file.
+- Neither has padding or members that are arrays, and zarr 3.1 cannot open a nested compound of format 2: such
+  compounds become columns (:mod:`h5bound.zarr_model.parts`).
 - Variable-length strings and object references become fixed-length UTF-32, as in anndata's stores. Its length is the
   longest in the dataset, so the dataset is read once.
 """
@@ -23,10 +23,11 @@ from h5bound.hdf5.links import encode_name
 from h5bound.hdf5.references import ReferencePaths, Resolve
 from h5bound.reader.dataset_reader import DatasetReader
 from h5bound.reader.via_h5py import dtype_of
-from h5bound.zarr_model.byte_layout import Array, DType, packed_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from h5bound.zarr_model.byte_layout import Array, DType
 
 
 STRING: DType = np.dtypes.StringDType()
@@ -66,14 +67,13 @@ class TextWidths:
 def plan_dtype(
     source: DType, tid: h5t.TypeID, widths: TextWidths, *, zarr_format: int, path: tuple[str, ...] = ()
 ) -> DType:
-    """Return the Zarr element type of a simple type or compound; raise UnsupportedError if Zarr has none.
+    """Return the Zarr element type of a simple type or compound; raise StructError if a struct has no such member.
 
     `path` is that of a member in the compound.
     """
-    if source.subdtype is not None or (path and zarr_format == 2 and source.names):
-        if source.hasobject:
-            raise UnsupportedError("a compound whose members are arrays or compounds of strings or references")
-        return np.dtype(("V", packed_dtype(source).itemsize))
+    is_nested = bool(path and zarr_format == 2 and source.names)
+    if source.subdtype is not None or tid.get_class() == h5t.VLEN or is_nested:
+        raise StructError("a compound with members that are arrays, sequences, or in format 2 compounds")
     if source.names is not None:
         members = []
         for i, name in enumerate(source.names):
@@ -82,8 +82,6 @@ def plan_dtype(
             members.append((name, dtype))
         return np.dtype(members)
     if source.kind == "O":
-        if tid.get_class() == h5t.VLEN:
-            raise UnsupportedError("a compound with variable-length sequences has no Zarr form")
         return np.dtype(f"<U{widths.of(path)}")
     if source.kind == "V" or (source.kind in "fc" and source.itemsize > (8 if source.kind == "f" else 16)):
         return np.dtype(f"V{source.itemsize}")  # Zarr has no long double
@@ -108,9 +106,6 @@ def pack(block: Array, out: Array, resolve: Resolve | None) -> None:
         dtype = block.dtype[name]
         if target.dtype.names:
             pack(member, target, resolve)
-        elif dtype.subdtype is not None or dtype.names:
-            packed = member.astype(packed_dtype(member.dtype))
-            target[...] = np.frombuffer(packed.tobytes(), target.dtype).reshape(target.shape)
         elif dtype.kind == "O":
             text = texts(member, resolve)
             if int(np.strings.str_len(text).max(initial=0)) * 4 > target.dtype.itemsize:
@@ -127,8 +122,6 @@ def unpack(packed: Array, out: Array) -> None:
         dtype = out.dtype[name]
         if member.dtype.names:
             unpack(member, target)
-        elif dtype.subdtype is not None or dtype.names:
-            target[...] = np.frombuffer(member.tobytes(), packed_dtype(target.dtype)).reshape(target.shape)
         elif member.dtype.kind != dtype.kind:
             target.view(_exchanged(member, dtype))[...] = member
         else:
@@ -197,5 +190,5 @@ def _text_members(block: Array, path: tuple[str, ...] = ()) -> Iterator[tuple[tu
         member = block[name]
         if member.dtype.names:
             yield from _text_members(member, (*path, name))
-        elif block.dtype[name].kind == "O" and block.dtype[name].subdtype is None:
+        elif block.dtype[name].kind == "O":
             yield (*path, name), member
