@@ -101,7 +101,8 @@ def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
         if ids is not None:
             details[name] = cast("JSON", ids)
             consumed.add(name)
-    empty = not dataset.id.get_storage_size() and len(dataset.attrs) <= len(consumed)
+    bare = (title or b"").startswith(NOT_A_VARIABLE) and len(dataset.attrs) <= len(consumed)
+    bare = bare and not dataset.id.get_storage_size()  # HDF5 reads the whole chunk index for that
     found = _find_scales(dataset, details, resolve) if shape else []
     names = tuple(None if item is None else item[0] for item in found)
     labels = read_labels(dataset) if None in names and "DIMENSION_LABELS" in dataset.attrs else ()
@@ -111,7 +112,7 @@ def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
         scales=tuple(None if item is None else item[1] for item in found) if any(names) else (),
         labels=labels if any(labels) else (),
         scale=scale,
-        bare=(title or b"").startswith(NOT_A_VARIABLE) and empty,
+        bare=bare,
         unlimited=dataset.maxshape == (None,),
         consumed=frozenset(consumed),
         details=details,
