@@ -209,7 +209,7 @@ def make_repository(folder: Path) -> Any:
     prefix = f"file://{folder}/"
     store = icechunk.local_filesystem_store(str(folder))
     config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
-    access = {prefix: icechunk.credentials.LocalFileSystemAccess}
+    access = {prefix: getattr(icechunk.credentials, "LocalFileSystemAccess", None)}  # older ones take None
     return icechunk.Repository.create(icechunk.in_memory_storage(), config, authorize_virtual_chunk_access=access)
 
 

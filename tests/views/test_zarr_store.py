@@ -39,6 +39,8 @@ FORMATS = pytest.mark.parametrize("zarr_format", [3, 2])
 
 VALUES = np.arange(4000, dtype="<i4").reshape(40, 100)
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*Numcodecs codecs are not in the Zarr version 3:UserWarning")
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -82,7 +84,12 @@ def collect(items: Any) -> list[str]:
 
 def read_all(store: Any) -> dict[str, bytes]:
     """Return all keys and their bytes, without what the provenance tells of the bytes that were written."""
-    found = {key: store.get_sync(key).to_bytes() for key in collect(store.list())}
+    keys, prototype = collect(store.list()), default_buffer_prototype()
+
+    async def run() -> list[bytes]:
+        return [(await store.get(key, prototype)).to_bytes() for key in keys]
+
+    found = dict(zip(keys, asyncio.run(run()), strict=True))
     return found | {OWN_KEY: json.dumps(json.loads(found[OWN_KEY]) | {"written": {}}).encode()}
 
 
