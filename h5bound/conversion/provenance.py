@@ -118,10 +118,26 @@ def describe_provenance(
     return {
         **inputs,
         "skipped": [skipped_to_json(item) for item in skipped],
-        "details": {scan.targets[path]: details for path, details in scan.details.items()},
+        "details": list_details(scan),
         "documents": {key: digest(document) for key, document in documents},
         "written": written,
     }
+
+
+def list_details(scan: SourceScan) -> dict[str, Any]:
+    """Return the details of the nodes by their paths in the store."""
+    return {scan.targets[path]: details for path, details in scan.details.items()}
+
+
+def check_details(target: Target, recorded: Provenance, scan: SourceScan) -> None:
+    """Raise TargetError if the details of a node are not those that the plan has."""
+    planned = json.loads(json.dumps(list_details(scan)))
+    for path in sorted({*planned, *recorded.details}):
+        if planned.get(path, {}) != recorded.details.get(path, {}):
+            raise TargetError(
+                f"{target.url}: the store is complete, but the details of {path or '/'} in {target.provenance_key} "
+                "were changed by another program; overwrite=True replaces it"
+            )
 
 
 def skipped_to_json(item: Skipped) -> dict[str, Any]:
@@ -217,6 +233,8 @@ def check_form(provenance: Mapping[str, Any]) -> None:
         raise TypeError(f"not limits of a conversion: {limits}")
     if not isinstance(details, dict) or not all(isinstance(item, dict) for item in details.values()):
         raise TypeError(f"not details of nodes: {details}")
+    if not isinstance(provenance["skipped"], list):
+        raise TypeError(f"not a list of what was skipped: {provenance['skipped']}")
     for name in ("documents", "written"):
         if not isinstance(provenance[name], dict):
             raise TypeError(f"not {name} by their paths: {provenance[name]}")

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from h5bound.conversion.provenance import parse_provenance, read_provenance, skipped_to_json
+from h5bound.conversion.provenance import check_details, parse_provenance, read_provenance, skipped_to_json
 from h5bound.conversion.transfer import key_of
 from h5bound.errors import TargetError
 from h5bound.execution.work import UnitResult
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from h5bound.conversion.transfer import Job
+    from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan, Unit
     from h5bound.reader.source import H5Source
     from h5bound.stores.lock import Marker
@@ -260,12 +261,11 @@ def name_files(name: str, value: Any) -> Any:
 
 
 def find_done(
-    target: Target, plan: StorePlan, *, jobs: Sequence[Job], inputs: Mapping[str, Any]
+    target: Target, scan: SourceScan, plan: StorePlan, *, jobs: Sequence[Job], inputs: Mapping[str, Any]
 ) -> tuple[list[UnitResult], dict[str, str]]:
     """Return the results of the units of a complete store, and why datasets could not be read, by path.
 
-    Raise TargetError if another conversion made the store, or if chunks or metadata documents are not as it wrote them,
-    of chunks as far as their number and bytes tell.
+    Raise TargetError if it was made otherwise, or is not as it was made, of chunks as far as number and bytes tell.
     """
     try:
         provenance = read_provenance(target)
@@ -277,6 +277,7 @@ def find_done(
     differs = any(provenance.get(name) != now.get(name) for name in (*now, "external"))
     if differs or provenance["skipped"][: len(planned)] != planned:
         raise other_conversion(target, provenance, inputs)
+    check_details(target, recorded, scan)
     failed = {str(text_from_json(item["path"])): item["reason"] for item in provenance["skipped"][len(planned) :]}
     keys = set(target.keys.list_all())
     documents = read_documents(target, [key for key in keys if is_document(key, target.zarr_format)])

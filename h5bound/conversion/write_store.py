@@ -84,7 +84,7 @@ def write_store(
     """
     if resume and find_state(target, target.keys.read(MARKER)) == "store":
         jobs = make_jobs(target, scan, plan, skip=skip)
-        return find_done(target, plan, jobs=jobs, inputs=inputs)
+        return find_done(target, scan, plan, jobs=jobs, inputs=inputs)
     description = {"fingerprint": fingerprint(inputs), **inputs}
     with target.begin(f"h5bound: {scan.hierarchy.file}", overwrite=overwrite) as (started, marker):
         jobs = make_jobs(started, scan, plan, skip=skip, owner=marker.owner)
@@ -117,7 +117,7 @@ def judge_resumed(target: Target, scan: SourceScan, plan: StorePlan, *, inputs: 
     state = find_state(target, content)
     try:
         if state == "store":
-            find_done(target, plan, jobs=make_jobs(target, scan, plan, skip=skip), inputs=inputs)
+            find_done(target, scan, plan, jobs=make_jobs(target, scan, plan, skip=skip), inputs=inputs)
         elif state == "unfinished":
             check_begun(target, content, {"fingerprint": fingerprint(inputs), **inputs})
     except TargetError as error:

@@ -154,6 +154,24 @@ def test_chunks_of_other_sizes_are_noticed_without_reading_them(
     assert_refused(source, target, zarr_format, "the store is complete, but the chunks of v have ")
 
 
+@pytest.mark.parametrize("zarr_format", [3])
+@pytest.mark.parametrize(
+    "change", [lambda details: details["v"].clear(), lambda details: details.setdefault("g", {"a": 1})]
+)
+def test_edited_details_are_noticed(
+    source: Path, target: Path, zarr_format: Format, change: Callable[[Any], object]
+) -> None:
+    edit_json(target / "h5bound.json", lambda document: change(document["details"]))
+    assert not verify(source, target).equal
+    assert_refused(source, target, zarr_format, "in h5bound.json were changed by another program")
+
+
+@pytest.mark.parametrize("zarr_format", [3])
+def test_what_was_skipped_must_be_a_list(source: Path, target: Path, zarr_format: Format) -> None:
+    edit_json(target / "h5bound.json", lambda document: document.update(skipped={}))
+    assert_refused(source, target, zarr_format, "the provenance in h5bound.json cannot be used")
+
+
 @FORMATS
 def test_a_document_that_is_only_spelled_otherwise_is_the_same(source: Path, target: Path, zarr_format: Format) -> None:
     for path in [path for path in target.rglob("*") if path.name.startswith((".z", "zarr"))]:
