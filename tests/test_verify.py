@@ -164,16 +164,19 @@ CHANGES: dict[str, tuple[Change, str]] = {
     ),
     "a copied fill value": (
         edit_copy("sparse", lambda doc: doc.update(fill_value=4)),
-        "/sparse: fill_value of sparse differs in the consolidated metadata",
+        "/sparse: the copy of sparse in the consolidated metadata of zarr.json has other fill_value",
     ),
-    "a copied shape": (edit_copy("group/x", lambda doc: doc.update(shape=[19])), "/group/x: shape of group/x differs"),
+    "a copied shape": (
+        edit_copy("group/x", lambda doc: doc.update(shape=[19])),
+        "/group/x: the copy of group/x in the consolidated metadata of zarr.json has other shape",
+    ),
     "a copied attribute": (
         edit_copy("group/x", lambda doc: doc["attributes"].update(units="s")),
-        "/group/x: attributes of group/x differs in the consolidated metadata of zarr.json",
+        "/group/x: the copy of group/x in the consolidated metadata of zarr.json has other attributes",
     ),
     "a copied number of another type": (
         edit_copy("sparse", lambda doc: doc.update(fill_value=3.0)),
-        "/sparse: fill_value of sparse differs",
+        "/sparse: the copy of sparse in the consolidated metadata of zarr.json has other fill_value",
     ),
     "a copy that is gone": (
         edit("", lambda doc: doc["consolidated_metadata"]["metadata"].pop("text")),
@@ -265,7 +268,7 @@ CHANGES_V2: dict[str, tuple[Change, str]] = {
     "no copies": (remove(".zmetadata"), "/: .zmetadata has no consolidated metadata"),
     "a copied attribute": (
         edit("", lambda doc: doc["metadata"]["group/x/.zattrs"].update(units="s"), ".zmetadata"),
-        "/group/x: units of group/x/.zattrs differs",
+        "/group/x: the copy of group/x/.zattrs in the consolidated metadata of .zmetadata has other units",
     ),
     "a copy that is gone": (
         edit("", lambda doc: doc["metadata"].pop("text/.zarray"), ".zmetadata"),

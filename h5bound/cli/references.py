@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import click
@@ -37,6 +38,7 @@ from h5bound.cli.parameters import ANY_PATH, Command, allow_external, choice, op
 )
 @choice("--on-unsupported", "[raise|skip]", "raise: refuse a file with objects that Zarr cannot hold; skip: skip them.")
 @share_forms
+@click.option("--overwrite", is_flag=True, help="Replace an existing TARGET.  [default: it is refused]")
 @allow_external
 @storage_options
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
@@ -45,13 +47,18 @@ def references_command(source: str, target: str, *, zarr_format: str, quiet: boo
 
     xarray, zarr and fsspec read them (reference://), without h5bound. Nothing is copied but small data that Zarr cannot
     read as it is stored; where that is large, it is refused. SOURCE must stay as it is.
+
+    Exit codes: 0 all referred to, 1 failed, 2 invalid usage, 3 some objects skipped and listed.
     """
     from h5bound.reports.text import plural
     from h5bound.views.references import references
 
     refs = references(source, target, zarr_format=3 if zarr_format == "3" else 2, **options)["refs"]
+    skipped = [item for item in json.loads(refs["h5bound.json"])["skipped"] if not item.get("asked")]
     if not quiet:
         ranges = sum(isinstance(value, list) for value in refs.values())
         inlined = sum(isinstance(value, str) and value.startswith("base64:") for value in refs.values())
         click.echo(f"{target}: {plural(ranges, 'chunk')} of {source}; {plural(inlined, 'chunk')} inlined")
-    return 0
+        for item in skipped:
+            click.echo(f"  skipped {item['path']}: {item['reason']}")
+    return 3 if skipped else 0

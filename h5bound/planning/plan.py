@@ -185,6 +185,8 @@ def explain_decoding(dataset_scan: DatasetScan, settings: Settings, *, same_grid
     record = dataset_scan.record
     if record.layout != "chunked":
         return ("never written" if record.layout == "contiguous" and not record.stored_nbytes else record.layout,)
+    if dataset_scan.part is not None:
+        return (dataset_scan.type.reason,)
     reasons = (
         (settings.codecs != "keep", f"codecs={describe_codecs(settings.codecs)}"),
         (not same_grid, "other chunks were asked for"),

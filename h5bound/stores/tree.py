@@ -268,7 +268,7 @@ def compare_copy(name: str, own: Document | None, copy: Document | None, *, key:
     if inner is None or (isinstance(inner, dict) and not inner.get("metadata")):  # zarr-python puts that into groups
         copy = without_copies(copy)
     parts = list_differing_parts(own, copy)
-    return f"{', '.join(parts)} of {name} differs in the consolidated metadata of {key}" if parts else ""
+    return f"the copy of {name} in the consolidated metadata of {key} has other {', '.join(parts)}" if parts else ""
 
 
 def without_copies(document: Document) -> Document:

@@ -100,6 +100,7 @@ def references(
     storage_options: Mapping[str, Any] | None = None,
     inline_limit: int | str = "64 KiB",
     base_url: str | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Return references to an HDF5 file: a Zarr store whose chunks are byte ranges of it; or write them.
 
@@ -121,6 +122,8 @@ def references(
         1,024 times as many. icechunk holds such chunks of any size.
     base_url
         Where readers find what is in the folder of the file, like ``"s3://bucket/folder/"``; None for where it is now.
+    overwrite
+        Replace an existing `target`.
 
     Returns
     -------
@@ -135,7 +138,7 @@ def references(
     OptionError
         An option has an invalid value, or a glob matches nothing.
     TargetError
-        The references cannot be written.
+        The target exists, or the references cannot be written.
 
     Examples
     --------
@@ -156,7 +159,7 @@ def references(
     )  # fmt: skip
     check_conversion(on_unsupported, resume=False, overwrite=False, dry_run=False, verify=False)
     limit = parse_nbytes(inline_limit, "inline_limit")
-    write = choose_writer(target, settings.zarr_format)
+    write = choose_writer(target, settings.zarr_format, overwrite=overwrite)
     source = H5Source.of(path, storage_options)
     view = View(
         source,
@@ -230,13 +233,15 @@ def locate(file: H5Source, main: H5Source, base_url: str | None) -> str | None:
     return f"file://{file.path}" if isinstance(file.location, LocalLocation) else file.path
 
 
-def choose_writer(target: Any, zarr_format: int) -> Any:
+def choose_writer(target: Any, zarr_format: int, *, overwrite: bool) -> Any:
     """Return the function that writes references to a target, None if there is none; raise OptionError if it is odd."""
     if target is None or is_icechunk(target):
         if target is not None and zarr_format == 2:
             raise OptionError("zarr_format=2: icechunk holds format 3")
         return None
     place = Path(strip_local(expand_path(target, "target")))
+    if place.exists() and not overwrite:
+        raise TargetError(f"{place}: it exists; pass overwrite=True, or name another path")
     if place.suffix == ".json":
         return lambda refs: write_json(place, refs)
     if not place.name.endswith(PARQUET):
@@ -251,8 +256,6 @@ def check_parquet(place: Path, zarr_format: int) -> None:
         raise OptionError("zarr_format=3: kerchunk's parquet form holds format 2; pass zarr_format=2, or write .json")
     if any(part in str(place) for part in ("{", "}", "::")):
         raise OptionError(f"target={str(place)!r}: kerchunk's parquet form cannot be in a path with {{}} or ::")
-    if place.exists():
-        raise TargetError(f"{place}: it exists; delete it, or name another path")
     if any(find_spec(package) is None for package in ("fastparquet", "kerchunk")):
         raise OptionError("target: parquet needs more packages: pip install kerchunk fastparquet")
 
@@ -290,6 +293,8 @@ def write_parquet(path: Path, refs: dict[str, Any]) -> None:
             if key not in (OWN_KEY, ".zmetadata"):  # it makes its own, and knows no other keys
                 out[key] = value
         out.flush()
+        if path.exists():
+            shutil.rmtree(path)
         partial.rename(path)
     except OSError as error:
         raise TargetError(f"{path}: it cannot be written: {error.strerror}") from error

@@ -245,7 +245,14 @@ def test_the_command_writes_references(path: Path, tmp_path: Path, capsys: pytes
     refs = json.loads(target.read_text())["refs"]
     assert refs["gzip/c/0/0"][0] == "s3://bucket/x/a b.h5"
     assert "lzf/zarr.json" not in refs
+    assert run_command(["refs", str(path), str(target), *options]) == 1
+    assert "it exists; pass --overwrite" in capsys.readouterr().err
+    with h5py.File(path, "a") as file:
+        file.create_dataset("outside", (3,), "i4", external=[("elsewhere", 0, 12)])
+    options += ["--overwrite", "--on-unsupported", "skip"]
+    assert run_command(["refs", str(path), str(target), *options]) == 3
+    assert "skipped /outside: " in capsys.readouterr().out
     assert run_command(["refs", str(path), str(tmp_path / "a.txt")]) == 2
     assert ".json or .parquet" in capsys.readouterr().err
-    assert run_command(["refs", str(path), str(target), "--inline-limit", "10"]) == 1
+    assert run_command(["refs", str(path), str(target), "--inline-limit", "10", *options]) == 1
     assert "raise --inline-limit, " in capsys.readouterr().err
