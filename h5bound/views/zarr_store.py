@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
@@ -114,8 +114,14 @@ class ZarrStore(Store):
             "compounds": settings.compounds,
             "allow_external": tuple(map(str, allowed)),
         }
-        self._view = View(self._source, settings=settings, allowed=allowed, skip=on_unsupported == "skip")
+        self._plan = partial(View, self._source, settings=settings, allowed=allowed, skip=on_unsupported == "skip")
+        if self._source is not path:  # in another process at the first read: a worker must not fail to unpickle
+            self._view = self._plan()
         self._is_open = True
+
+    @cached_property
+    def _view(self) -> View:
+        return self._plan()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return find_store, (self._source, tuple(self._options.items()))
@@ -203,7 +209,8 @@ class ZarrStore(Store):
 
     def close(self) -> None:
         """Close the file until the next read."""
-        self._view.close()
+        if "_view" in self.__dict__:
+            self._view.close()
         super().close()
 
     async def set(self, key: str, value: Buffer) -> None:

@@ -320,6 +320,15 @@ def test_many_threads_read_at_once(path: Path) -> None:
     assert found == [wanted[key] for key in keys]
 
 
+def test_a_store_of_a_file_that_changed_is_unpickled_and_not_read(path: Path) -> None:
+    content = pickle.dumps(ZarrStore(path))
+    with h5py.File(path, "a") as file:
+        file.attrs["new"] = 1
+    store = pickle.loads(content)  # a worker that raised here would hang
+    with pytest.raises(SourceChangedError):
+        store.get_sync("gzip/c/0/0")
+
+
 READ = """
 import pickle, sys
 store = pickle.load(sys.stdin.buffer)
