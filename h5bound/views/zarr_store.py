@@ -123,6 +123,10 @@ class ZarrStore(Store):
     def _view(self) -> View:
         return self._plan()
 
+    async def _planned(self) -> View:
+        """Return the view, made in a thread where that needs the loop of zarr."""
+        return self.__dict__.get("_view") or await asyncio.to_thread(lambda: self._view)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return find_store, (self._source, tuple(self._options.items()))
 
@@ -161,7 +165,7 @@ class ZarrStore(Store):
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Return the bytes of a key, or a part of them; None if there is no such key."""
-        if key in self._view.keys.documents:
+        if key in (await self._planned()).keys.documents:
             return self.get_sync(key, prototype=prototype, byte_range=byte_range)
         return await asyncio.to_thread(self.get_sync, key, prototype=prototype, byte_range=byte_range)
 
@@ -173,11 +177,11 @@ class ZarrStore(Store):
 
     async def exists(self, key: str) -> bool:
         """Return whether there is a key."""
-        return key in self._view.keys.documents or self._view.keys.find_chunk(key) is not None
+        return key in (await self._planned()).keys.documents or (await self._planned()).keys.find_chunk(key) is not None
 
     async def getsize(self, key: str) -> int:
         """Return the number of bytes of a key; raise FileNotFoundError if there is none."""
-        found = self._view.keys.find_chunk(key)
+        found = (await self._planned()).keys.find_chunk(key)
         place = found[0].find_range(found[1]) if found is not None else None
         if place is not None:
             return place[1]
@@ -188,17 +192,17 @@ class ZarrStore(Store):
 
     async def list(self) -> AsyncIterator[str]:
         """Yield all keys."""
-        for key in self._view.keys.list_all():
+        for key in (await self._planned()).keys.list_all():
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
         """Yield the keys that begin with a prefix."""
-        for key in self._view.keys.list_all(prefix):
+        for key in (await self._planned()).keys.list_all(prefix):
             yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:
         """Yield the names of keys and folders below a folder."""
-        for name in self._view.keys.list_names(prefix):
+        for name in (await self._planned()).keys.list_names(prefix):
             yield name
 
     def with_read_only(self, read_only: bool = False) -> ZarrStore:  # noqa: FBT001, FBT002 - zarr's

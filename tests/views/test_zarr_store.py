@@ -322,6 +322,7 @@ def test_many_threads_read_at_once(path: Path) -> None:
 
 def test_a_store_of_a_file_that_changed_is_unpickled_and_not_read(path: Path) -> None:
     content = pickle.dumps(ZarrStore(path))
+    assert zarr.open_group(pickle.loads(content), mode="r")["gzip"][0, 1] == 1  # type: ignore[index]
     with h5py.File(path, "a") as file:
         file.attrs["new"] = 1
     store = pickle.loads(content)  # a worker that raised here would hang
