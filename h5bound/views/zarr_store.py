@@ -125,7 +125,7 @@ class ZarrStore(Store):
 
     async def _planned(self) -> View:
         """Return the view, made in a thread where that needs the loop of zarr."""
-        return self.__dict__.get("_view") or await asyncio.to_thread(lambda: self._view)
+        return self._view if "_view" in self.__dict__ else await asyncio.to_thread(lambda: self._view)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return find_store, (self._source, tuple(self._options.items()))
