@@ -88,7 +88,7 @@ def convert_and_check(source: Path, target: Path) -> list[tuple[int, int]]:
     assert report.verification.equal
     with h5py.File(source) as file, quiet_zarr():
         store: Any = zarr.open_group(target, mode="r")
-        for name, dataset in file.items():
+        for name, dataset in [(name, file[name]) for name in file]:
             assert np.array_equal(store[name][:], dataset[:])
     total = told.calls[0][1]
     assert told.calls[-1][0] == total

@@ -54,7 +54,10 @@ def check(group: zarr.Group, path: Path) -> None:
     """Compare all arrays of a store with what h5py reads."""
     with h5py.File(path) as file:
         assert sorted(file) == sorted(name for name, _ in group.arrays())
-        for name, dataset in file.items():
+        for name in list(
+            file
+        ):  # `items` of h5py keeps its lock, for which the garbage collector of another thread may wait
+            dataset = file[name]
             wanted = dataset.asstr()[...] if name == "text" else dataset[...]
             np.testing.assert_array_equal(group[name][...], wanted, err_msg=name)  # type: ignore[index]
 

@@ -29,10 +29,12 @@ from h5bound import CorruptChunkError, OptionError, SourceChangedError, UnsafeSo
 from h5bound.views.lingering import LINGER
 from h5bound.views.zarr_store import ZarrStore
 from h5bound.zarr_model.node_names import OWN_KEY
+from tests.conftest import open_objects
 from tests.support import odd_files
 from tests.support.http_server import serve
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 FORMATS = pytest.mark.parametrize("zarr_format", [3, 2])
@@ -40,6 +42,14 @@ FORMATS = pytest.mark.parametrize("zarr_format", [3, 2])
 VALUES = np.arange(4000, dtype="<i4").reshape(40, 100)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Numcodecs codecs are not in the Zarr version 3:UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def nothing_lingers() -> Iterator[None]:
+    """Wait until the files of stores that a test has dropped are closed."""
+    yield
+    gc.collect()
+    time.sleep(0 if open_objects() == 0 else 3 * LINGER)
 
 
 @pytest.fixture
