@@ -20,14 +20,12 @@ from h5bound.files.paths import expand_path
 from h5bound.files.urls import redact, strip_local
 from h5bound.graph.windows import parse_nbytes
 from h5bound.hdf5.external_files import resolve_directories
-from h5bound.planning.options import make_settings
-from h5bound.planning.run_options import check_conversion
 from h5bound.reader.source import H5Source
 from h5bound.reports.text import format_nbytes, plural
 from h5bound.stores.metadata import dump
 from h5bound.stores.resolve import open_target
 from h5bound.views.served_keys import is_fixed
-from h5bound.views.view import View
+from h5bound.views.view import View, make_view_settings
 from h5bound.zarr_model.node_names import OWN_KEY
 
 if TYPE_CHECKING:
@@ -153,11 +151,10 @@ def references(
     """
     nan = "text" if is_icechunk(target) else nan
     names = "portable" if str(target).endswith(PARQUET) else names  # each array is a folder
-    settings = make_settings(
-        zarr_format=zarr_format, codecs="keep", chunks=None, shards=None, include=include, exclude=exclude,
+    settings = make_view_settings(
+        on_unsupported, zarr_format=zarr_format, include=include, exclude=exclude,
         links=links, nan=nan, names=names, compounds=compounds,
     )  # fmt: skip
-    check_conversion(on_unsupported, resume=False, overwrite=False, dry_run=False, verify=False)
     limit = parse_nbytes(inline_limit, "inline_limit")
     write = choose_writer(target, settings.zarr_format, overwrite=overwrite)
     source = H5Source.of(path, storage_options)

@@ -8,6 +8,8 @@ from h5bound.conversion.transfer import encode_unit, read_unit
 from h5bound.conversion.write_store import check_external
 from h5bound.files.local import LocalLocation, read_range
 from h5bound.hdf5.hierarchy import Limits
+from h5bound.planning.options import make_settings
+from h5bound.planning.run_options import check_conversion
 from h5bound.views.lingering import LingeringFile
 from h5bound.views.served_keys import is_fixed, plan_keys
 
@@ -68,6 +70,12 @@ class View:
         """Close the files until the next read."""
         for file in self._files:
             file.close()
+
+
+def make_view_settings(on_unsupported: object, **options: Any) -> Settings:
+    """Return the settings of a view, whose chunks are those of HDF5; raise OptionError if an option is invalid."""
+    check_conversion(on_unsupported, resume=False, overwrite=False, dry_run=False, verify=False)
+    return make_settings(codecs="keep", chunks=None, shards=None, **options)
 
 
 def is_direct(source: H5Source) -> bool:

@@ -11,10 +11,8 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByt
 
 from h5bound.errors import shorten_tracebacks
 from h5bound.hdf5.external_files import resolve_directories
-from h5bound.planning.options import make_settings
-from h5bound.planning.run_options import check_conversion
 from h5bound.reader.source import H5Source
-from h5bound.views.view import View
+from h5bound.views.view import View, make_view_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -96,12 +94,11 @@ class ZarrStore(Store):
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(read_only=True)
-        settings = make_settings(
-            zarr_format=zarr_format, codecs="keep", chunks=None, shards=None, include=include, exclude=exclude,
+        settings = make_view_settings(
+            on_unsupported, zarr_format=zarr_format, include=include, exclude=exclude,
             links=links, nan=nan, names=names, compounds=compounds,
         )  # fmt: skip
         allowed = resolve_directories(allow_external)
-        check_conversion(on_unsupported, resume=False, overwrite=False, dry_run=False, verify=False)
         self._source = path if isinstance(path, H5Source) else H5Source.of(path, storage_options)
         self._options = {
             "zarr_format": settings.zarr_format,
