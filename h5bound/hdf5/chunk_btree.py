@@ -142,11 +142,11 @@ class Nodes(NamedTuple):
     """Least key of each."""
     high: Keys
     """Key that is greater than all of it."""
-    children: NDArray[np.uint64]
-    """Address of each."""
-    nbytes: NDArray[np.uint32]
+    children: NDArray[np.int64]
+    """Address of each; negative where there is none."""
+    nbytes: NDArray[np.int64]
     """Encoded bytes of a chunk."""
-    masks: NDArray[np.uint32]
+    masks: NDArray[np.int64]
     """Filter mask of a chunk."""
 
 
@@ -158,28 +158,28 @@ def _read_levels(descriptor: int, layout: Layout, *, most: int, entries: int) ->
     size = NODE_HEAD + (entries + 1) * _key(len(units)).itemsize  # the last key is followed by no child
     addresses, level, around = [layout.root], _read_nodes(descriptor, [layout.root], size)[0, 5], None
     while len(addresses) <= most and len(addresses) * size <= MAX_LEVEL_NBYTES + 256 * most:
-        parts: tuple[list[Any], ...] = ([], [], [], [], [])
+        nodes, stop = _make_nodes(len(addresses) * entries, len(units), high=bool(level)), 0
         for start in range(0, len(addresses), BATCH):
             batch = slice(start, start + BATCH)
             bounds = None if around is None else (around[0][batch], around[1][batch])
             part = _parse_nodes(_read_nodes(descriptor, addresses[batch], size), level, units=units, around=bounds)
             if part is None:
                 return None
-            for column, values in zip(parts, part, strict=True):
-                column.append(values)
-        nodes = Nodes(*map(_join, parts))
+            first, stop = stop, stop + len(part.low)
+            for column, values in zip(nodes, part, strict=True):
+                column[first:stop] = values
+        nodes = Nodes(*(column[:stop] for column in nodes))
         if not level:
-            listed = ListedChunks(nodes.low[:, :-1], *(column.astype(np.int64) for column in nodes[2:]))
+            listed = ListedChunks(nodes.low[:, :-1], nodes.children, nodes.nbytes, nodes.masks)
             return None if nodes.low[:, -1].any() or (listed.offsets < 0).any() else listed
         addresses, level, around = nodes.children.tolist(), level - 1, nodes[:2]
     return None
 
 
-def _join(parts: list[NDArray[Any]]) -> NDArray[Any]:
-    """Return arrays end to end, and empty their list."""
-    joined = np.concatenate(parts)
-    parts.clear()
-    return joined
+def _make_nodes(count: int, rank: int, *, high: bool) -> Nodes:
+    """Return room for entries. Memory that is not written to takes none."""
+    numbers = (np.empty(count, np.int64) for _ in range(3))
+    return Nodes(np.empty((count, rank), np.int64), np.empty((count if high else 0, rank), np.int64), *numbers)
 
 
 def _read_nodes(descriptor: int, addresses: Sequence[int], size: int) -> NDArray[np.uint8]:
@@ -211,7 +211,7 @@ def _parse_nodes(
         last = np.take_along_axis(left, used[..., None] - 1, axis=1)[:, 0]
         if _less(left[:, 0], around[0]).any() or not _less(last, around[1]).all():
             return None
-    numbers = (keys[name][:, :-1][inner] for name in ("child", "nbytes", "mask"))
+    numbers = (keys[name][:, :-1][inner].astype(np.int64) for name in ("child", "nbytes", "mask"))
     return Nodes(low, high if level else high[:0], *numbers)
 
 

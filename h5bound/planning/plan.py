@@ -269,4 +269,5 @@ def order_by_shard(manifest: ChunkManifest, node: ArrayNode) -> ChunkManifest:
 
 def widen(chunk_coords: ChunkCoords, ndim: int) -> ChunkCoords:
     """Return the coordinates with the axes of an HDF5 array type, along which there is one chunk."""
-    return np.pad(chunk_coords, ((0, 0), (0, ndim - chunk_coords.shape[1])))
+    more = ndim - chunk_coords.shape[1]
+    return np.pad(chunk_coords, ((0, 0), (0, more))) if more else chunk_coords
