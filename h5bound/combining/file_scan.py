@@ -1,0 +1,203 @@
+"""What one of many files holds, as records that can be compared, kept and sent."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from h5bound.buffers import hash_bits
+from h5bound.errors import H5BoundError
+from h5bound.h5py_compat import READ_ERRORS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from h5bound.chunk_grid import Shape
+    from h5bound.codecs.pipeline import Filter
+    from h5bound.files.file_state import FileState
+    from h5bound.hdf5.chunk_index import ChunkManifest
+    from h5bound.planning.scan import SourceScan
+    from h5bound.planning.scan_dataset import DatasetScan
+    from h5bound.reader.open_file import OpenFile
+    from h5bound.reports.entries import Link, ReportNote, Skipped
+
+MAX_COORDINATE = 1 << 16
+"""Most elements of a coordinate whose values are kept."""
+
+MAX_DIGESTED = 1 << 20
+"""Most bytes of the values of a variable that are read to compare it with those of other files."""
+
+TYPE_DETAILS = ("type", "enum", "element_shape", "dataspace")
+"""Details of a dataset that say what its Zarr type does not say of its HDF5 type."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariableSchema:
+    """What variables of one path have in common if their files can be joined without a change."""
+
+    form: str
+    """``plain``, ``string``, ``bytes``, ``object_reference`` or ``region_reference``: one array; ``sequences`` or
+    ``columns``: several."""
+    dtype: str
+    """Type of one element in the store, as numpy writes it: ``<f4``; ``string`` and ``bytes`` of variable length."""
+    hdf5_type: str
+    """JSON text of what `dtype` does not say of the type in HDF5; ``{}`` if it says all."""
+    dimensions: tuple[str, ...]
+    """Names of the axes."""
+    layout: str
+    """chunked, contiguous, compact, virtual or external."""
+    chunks: Shape | None
+    """Shape of a chunk of the array; None unless chunked."""
+    filters: tuple[Filter, ...]
+    """Filters in the order in which they were applied on writing."""
+    fill: str
+    """JSON text of the value of elements that were never written, and whether readers of Zarr see exactly its bits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class VariableScan:
+    """One dataset of one file."""
+
+    target: str
+    """Path in the store."""
+    schema: VariableSchema
+    shape: Shape
+    """Shape of the array."""
+    attributes: Mapping[str, Any]
+    """Attributes in the store."""
+    manifest: ChunkManifest | None
+    """Stored chunks; None unless the dataset is chunked, and HDF5 says where they are."""
+    stored_nbytes: int
+    """Encoded bytes of the values in the file."""
+    edge_unfiltered: bool | None
+    """Whether chunks that extend past the shape are stored unfiltered, None if unknown."""
+    values: NDArray[Any] | None
+    """Values of a coordinate (one dimension, and its name), or of a scalar, if they are numbers, and not too many."""
+    digest: bytes | None
+    """Digest of all values; None if there are too many, if they are not of fixed size, or along `dim`."""
+
+    def find_axis(self, dim: str | None) -> int | None:
+        """Return the axis of a dimension; None if the variable does not have it."""
+        names = self.schema.dimensions
+        return names.index(dim) if dim in names else None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class FileScan:
+    """One file."""
+
+    path: str
+    """Path or URL, as it is opened."""
+    state: FileState | None
+    """State of the file when it was scanned; None for one that has no path."""
+    groups: Mapping[str, Mapping[str, Any]]
+    """Attributes in the store of each group, by its path in the file."""
+    variables: Mapping[str, VariableScan]
+    """Datasets by their paths in the file."""
+    details: Mapping[str, Mapping[str, Any]]
+    """What the nodes of the store do not say of the source, by path in the file."""
+    skipped: tuple[Skipped, ...]
+    notes: tuple[ReportNote, ...]
+    links: tuple[Link, ...]
+    external_states: Mapping[str, FileState]
+    """States of the other files that hold values of this one, by their real paths."""
+    elsewhere: frozenset[str]
+    """Paths of the datasets and groups that an external link leads to."""
+
+
+def describe_file(scan: SourceScan, opened: OpenFile, *, path: str = "", dim: str | None = None) -> FileScan:
+    """Return the record of an open file from its scan; coordinates and small variables without `dim` are read.
+
+    `path` is how the file is opened again, that of its source by default.
+    """
+    source = scan.origins[0].source
+    others = {origin.source.path: origin.source.state for origin in scan.origins[1:]}
+    groups = {group.path: group.attributes for group in scan.groups}
+    nodes = [*((group.path, group.origin) for group in scan.groups)]
+    nodes += [(item.record.path, item.origin) for item in scan.datasets]
+    return FileScan(
+        path=path or source.path,
+        state=source.state,
+        groups=groups,
+        variables={item.record.path: describe_variable(item, scan, opened, dim=dim) for item in scan.datasets},
+        details=scan.details,
+        skipped=scan.skipped,
+        notes=scan.notes,
+        links=scan.links,
+        external_states={
+            **scan.external_states,
+            **{name: state for name, state in others.items() if state is not None},
+        },
+        elsewhere=frozenset(name for name, origin in nodes if origin),
+    )
+
+
+def describe_variable(item: DatasetScan, scan: SourceScan, opened: OpenFile, *, dim: str | None) -> VariableScan:
+    """Return the record of one dataset."""
+    schema = describe_schema(item, scan.details.get(item.record.path, {}))
+    values, digest = (None, None) if item.origin else read_small(item, schema, opened, dim=dim)
+    return VariableScan(
+        target=item.target,
+        schema=schema,
+        shape=item.shape,
+        attributes=item.attributes,
+        manifest=item.manifest,
+        stored_nbytes=item.record.stored_nbytes,
+        edge_unfiltered=item.record.edge_unfiltered,
+        values=values,
+        digest=digest,
+    )
+
+
+def describe_schema(item: DatasetScan, details: Mapping[str, Any]) -> VariableSchema:
+    """Return what a dataset needs to have in common with those of other files."""
+    form, dtype = item.type.form, item.type.dtype
+    shown: dict[str, Any] = {name: details[name] for name in TYPE_DETAILS if name in details}
+    if item.parts:
+        shown["parts"] = [[part.part.target, str(part.part.type.dtype), part.part.type.details] for part in item.parts]
+    return VariableSchema(
+        form=("columns" if dtype.names else "sequences") if item.parts else form,
+        dtype={"T": "string", "O": "bytes"}.get(dtype.kind) or (str(dtype) if dtype.names else dtype.str),
+        hdf5_type=write_json(shown),
+        dimensions=item.dimension_names or (),
+        layout=item.record.layout,
+        chunks=item.chunks,
+        filters=item.record.filters,
+        fill=write_json([item.fill.json, item.fill.exact]),
+    )
+
+
+def read_small(
+    item: DatasetScan, schema: VariableSchema, opened: OpenFile, *, dim: str | None
+) -> tuple[NDArray[Any] | None, bytes | None]:
+    """Return the values of a coordinate, and the digest of a variable without `dim`; None for what is not read."""
+    name = item.record.path.rpartition("/")[2]
+    is_number = schema.form == "plain" and item.type.dtype.kind in "iuf"
+    is_coordinate = is_number and (schema.dimensions == (name,) or not item.shape)
+    count = prod(item.shape)
+    keeps = is_coordinate and count <= MAX_COORDINATE
+    has_digest = schema.form == "plain" and item.record.shape is not None and dim not in schema.dimensions
+    has_digest = has_digest and count * item.type.dtype.itemsize <= MAX_DIGESTED
+    if not (keeps or has_digest):
+        return None, None
+    region = tuple(slice(0, extent) for extent in item.rows)
+    try:
+        block = item.type.convert(opened.read(item.record.path, region))
+    except (H5BoundError, *READ_ERRORS):  # whoever needs the values reads them again, and says why it cannot
+        return None, None
+    return block if keeps else None, digest_values(block) if has_digest else None
+
+
+def digest_values(block: np.ndarray[Any, Any]) -> bytes:
+    """Return a digest of shape, type and values, which differ if any bit does."""
+    return hash_bits(block) + repr((block.shape, str(block.dtype))).encode()
+
+
+def write_json(value: Any) -> str:
+    """Return the JSON text that is equal for equal values, also of NaN, and different for 1, 1.0 and true."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
