@@ -171,6 +171,11 @@ class Session:
         if self._is_open:
             self._source.check(self._opened)
 
+    def check_held(self) -> None:
+        """Raise if the source changed, unless it was closed meanwhile: then it was checked."""
+        with self._locked():
+            self.check()
+
     def _remove_holds(self, handle: str) -> None:
         self.holds = {hold for hold in self.holds if hold[0] != handle}
 

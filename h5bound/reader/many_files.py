@@ -1,0 +1,231 @@
+"""Many HDF5 files as one source: each is opened by the first who reads from it, and closed with all others."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import weakref
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import count, islice
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from h5bound.errors import SourceChangedError, SourceNotFoundError
+from h5bound.lifecycle.session import find_session, open_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from h5bound.lifecycle.session import Hold, Session
+    from h5bound.reader.open_file import OpenFile
+    from h5bound.reader.source import ChunkIndexes, H5Source
+
+MAX_OPEN = 64
+"""Files of one window that are open at a time; a remote one keeps its metadata in memory, a local one a descriptor."""
+
+
+class SharedIndexes(dict[int, "ChunkIndexes | None"]):
+    """What the opens of each file share, by its number; can be referred to weakly."""
+
+
+class ManyFiles:
+    """HDF5 files that are read as one source, each by its number.
+
+    The open object is an `OpenFiles`. At most `max_open` files are open in it at a time, unless more are being read,
+    and fewer where :mod:`h5bound.lifecycle.open_limit` allows fewer: those that nobody reads at this moment are checked
+    and closed, the least recently used first. Each file has one session, which it shares with all who read it.
+    """
+
+    exclusive = False  # windows that overlap share the sessions of their files
+    descriptors = 0  # each file is counted, and closed for another, by its own session
+    state = None  # each file has its own
+    keeps_open = False  # files are not set aside: that would keep any number of them open
+
+    def __init__(self, sources: Sequence[H5Source], *, max_open: int = MAX_OPEN) -> None:
+        self.sources = tuple(sources)
+        self.max_open = max_open
+        keys = repr([source.key for source in self.sources]).encode("utf-8", "surrogateescape")
+        self.key: Hashable = ("many files", hashlib.blake2b(keys, digest_size=16).hexdigest())
+        self._shared: Callable[[], SharedIndexes | None] = lambda: None
+
+    @property
+    def path(self) -> str:
+        """The first path and the number of the others, for messages and reports."""
+        more = len(self.sources) - 1
+        return f"{self.sources[0].path} and {more:,} more" if more else self.sources[0].path
+
+    @property
+    def remote(self) -> bool:
+        """Whether reads of a file are requests to a server."""
+        return any(source.remote for source in self.sources)
+
+    @property
+    def live(self) -> bool:
+        """Whether another program may write to a file, in SWMR mode, while it is read."""
+        return any(source.live for source in self.sources)
+
+    @property
+    def strict_state(self) -> bool:
+        """Whether no file may change."""
+        return all(source.strict_state for source in self.sources)
+
+    def caller_file(self) -> None:
+        """Return None: `sources` know which files the caller holds open."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _load, (self.sources, self.max_open)
+
+    def __dask_tokenize__(self) -> Hashable:
+        return self.key
+
+    def open(self) -> OpenFiles:
+        """Return an object that opens each file when it is read; no file is opened now."""
+        return OpenFiles(self.sources, self.max_open, shared=self._shared())
+
+    def share(self) -> SharedIndexes:
+        """Return what all opens of the files share while it is kept: where their chunks are."""
+        shared = self._shared()
+        if shared is None:
+            shared = SharedIndexes()
+            self._shared = weakref.ref(shared)
+        return shared
+
+    def reader(self, opened: OpenFiles) -> OpenFiles:
+        """Return the open files."""
+        return opened
+
+    def check(self, opened: OpenFiles) -> None:
+        """Raise SourceChangedError or SourceNotFoundError if a file changed since it was opened."""
+        opened.check()
+
+    def close(self, opened: OpenFiles) -> None:
+        """Close all files."""
+        opened.close()
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError unless all files are in the state of their sources; no file is opened."""
+        for source in self.sources:
+            source.check_unchanged()
+
+    def opened(self) -> AbstractContextManager[OpenFiles]:
+        """Return a context in which files can be opened; at its end they are checked and closed."""
+        return open_source(self, shared=not self.live)
+
+    @contextmanager
+    def keep_open(self, *, keep: bool) -> Iterator[None]:
+        """Locate the chunks of each file once for all its opens in the context."""
+        shared = self.share()
+        yield
+        del shared
+
+
+def _load(sources: Sequence[H5Source], max_open: int) -> ManyFiles:
+    return ManyFiles(sources, max_open=max_open)
+
+
+@dataclass(slots=True, eq=False)
+class HeldFile:
+    """A file that is held open from its first use until it is closed to make room, or with all others."""
+
+    session: Session
+    """The open file of this process, shared with all who read it."""
+    hold: Hold
+    """What keeps it open; a file that is opened again is held by another one."""
+    users: int = 0
+    """Contexts of `OpenFiles.using` that read from it at this moment."""
+    unchecked: bool = False
+    """Whether it was read since it was checked."""
+
+
+class OpenFiles:
+    """Files that are open from their first use until `close`; any thread may use any of them."""
+
+    def __init__(self, sources: Sequence[H5Source], max_open: int, *, shared: SharedIndexes | None) -> None:
+        self._sources = sources
+        self._max_open = max_open
+        self._shared = shared
+        self._name = uuid4().hex
+        self._uses = count()
+        self._held: dict[int, HeldFile] = {}  # by number, the least recently used first
+        self._lock = threading.Lock()  # of all that is above; never kept while a file is opened, checked or closed
+        self._checking = threading.Lock()  # whoever finds all checked must know that no check is still to fail
+        self._changed: Exception | None = None  # of a file that was closed to make room
+
+    @contextmanager
+    def using(self, number: int) -> Iterator[OpenFile]:
+        """Yield a file, which is open until the end of the context, and then until `close` or until there is no room.
+
+        Contexts may be nested. Raise SourceChangedError or SourceNotFoundError if a file changed: this one, or one that
+        is closed to make room.
+        """
+        source, (held, idle) = self._sources[number], self._hold(number)
+        try:
+            with ExitStack() as stack:  # each is closed, also after an error
+                for other in idle:
+                    stack.callback(self._release, other)
+            opened = held.session.acquire(held.hold)
+            try:
+                yield source.reader(opened)
+            except Exception as error:
+                try:
+                    held.session.check()
+                    source.reader(opened)
+                except (SourceChangedError, SourceNotFoundError) as changed:
+                    raise changed from error
+                raise
+            finally:
+                held.unchecked = True
+                held.session.release()
+        finally:
+            with self._lock:
+                held.users -= 1
+
+    def check(self) -> None:
+        """Raise SourceChangedError or SourceNotFoundError if a file changed before it was checked after its last read.
+
+        A file that was closed to make room was checked then.
+        """
+        with self._checking:
+            if self._changed is not None:
+                raise self._changed
+            with self._lock:
+                read = [held for held in self._held.values() if held.unchecked]
+            for held in read:
+                held.unchecked = False
+                try:
+                    held.session.check_held()
+                except BaseException:
+                    held.unchecked = True
+                    raise
+
+    def close(self) -> None:
+        """Close all files that nobody else needs."""
+        with ExitStack() as stack:
+            while self._held:
+                stack.callback(self._held.popitem()[1].session.release_handle, self._name)
+
+    def _hold(self, number: int) -> tuple[HeldFile, list[HeldFile]]:
+        """Return a file that is about to be used, and those that are to be closed for it."""
+        source = self._sources[number]
+        with self._lock:
+            held = self._held.pop(number, None)
+            if held is None:
+                held = HeldFile(session=find_session(source, source.key), hold=(self._name, str(next(self._uses))))
+                if self._shared is not None and number not in self._shared:
+                    self._shared[number] = source.share()
+            self._held[number] = held
+            held.users += 1
+            idle = (number for number, held in self._held.items() if not held.users)
+            excess = list(islice(idle, max(len(self._held) - self._max_open, 0)))
+            return held, [self._held.pop(number) for number in excess]
+
+    def _release(self, held: HeldFile) -> None:
+        """Check and close a file, unless others need it open."""
+        with self._checking:
+            try:
+                held.session.release_hold(held.hold)
+            except Exception as error:
+                self._changed = error
+                raise
