@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+os.environ.setdefault("DASK_H5BOUND__CACHE", "False")  # before dask reads it: tests leave the user's cache alone
 
 with suppress(ImportError):
     import hdf5plugin  # noqa: F401 - netCDF4 registers a Blosc filter that h5py cannot write with, so this one is registered first
