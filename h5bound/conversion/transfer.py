@@ -20,6 +20,7 @@ from h5bound.errors import CorruptChunkError, TargetError
 from h5bound.execution.work import UnitResult, Work
 from h5bound.files.open import is_live
 from h5bound.planning.source_values import ReadResult, read_chunks, read_or_explain, read_region, read_sequences
+from h5bound.reader.many_files import OpenFiles
 from h5bound.reader.open_file import open_dataset
 from h5bound.stores.lock import MARKER, parse_marker
 from h5bound.zarr_model.array_spec import encode_chunk, shard_counts
@@ -119,11 +120,13 @@ def pack_shard(
     return b"".join([*parts, table, google_crc32c.value(table).to_bytes(4, "little")])
 
 
-def read_unit(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
+def read_unit(opened: OpenFile | OpenFiles, job: Job, unit: Unit) -> ReadResult:
     """Read a unit: the elements of each chunk, or its encoded bytes if it is copied.
 
     Raise CorruptChunkError or UnsupportedError if it cannot be read, unless the job skips such datasets.
     """
+    if isinstance(opened, OpenFiles) and unit.files is not None:
+        return read_copies_of_files(opened, job, unit)
     return read_or_explain(opened, job.values, lambda: READERS[job.strategy](opened, job, unit), explain=job.skip)
 
 
@@ -156,6 +159,22 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
         except DamagedError as error:
             raise CorruptChunkError(f"the chunk at {tuple(coords[row].tolist())}: {error}") from error
     return chunks
+
+
+def read_copies_of_files(opened: OpenFiles, job: Job, unit: Unit) -> ReadResult:
+    """Read the encoded bytes of chunks of several files."""
+    assert unit.files is not None
+    assert unit.manifest is not None
+    job = replace(job, values=replace(job.values, pieces=None), strategy="copy")
+    chunks = EncodedChunks(unit.manifest.nbytes)
+    for start, stop in pairwise([*find_starts(unit.files[:, np.newaxis]).tolist(), len(unit.files)]):
+        own = replace(unit, files=None, manifest=unit.manifest.take(slice(start, stop)))
+        with opened.using(int(unit.files[start])) as file:
+            part = read_unit(file, job, own).parts
+        if start == 0 and stop == len(unit.files):
+            return ReadResult(part)
+        chunks.data[chunks.bounds[start] : chunks.bounds[stop]] = part.data
+    return ReadResult(chunks)
 
 
 def check_copies(opened: OpenFile, job: Job, manifest: ChunkManifest) -> None:
@@ -220,7 +239,7 @@ def cut_chunks(values: Block, size: int) -> list[Block]:
     return [values[start : start + size] for start in range(0, len(values), size)]
 
 
-READERS: Mapping[Strategy, Callable[[OpenFile, Job, Unit], list[Block] | EncodedChunks]] = {
+READERS: Mapping[Strategy, Callable[[Any, Job, Unit], list[Block] | EncodedChunks]] = {
     "copy": read_copies,
     "decode": lambda opened, job, unit: list(read_chunks(opened, job.values, unit.chunk_coords)),
     "sequences": read_elements_of_sequences,

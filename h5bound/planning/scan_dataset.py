@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from h5bound.chunk_grid import Shape
     from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.hdf5.dimension_scales import Dimensions
+    from h5bound.planning.pieces import Pieces
     from h5bound.planning.scan_context import ScanContext
     from h5bound.reports.forms import Kind
     from h5bound.zarr_model.array_spec import CodecChain
@@ -83,6 +84,8 @@ class DatasetScan:
     """Of a scan of one of them: which it is."""
     boxes: NDArray[np.int64] | None = None
     """Of a virtual dataset: start and stop of each part; elements outside of all have the fill value."""
+    pieces: Pieces | None = None
+    """Of a dataset that is joined from several files: where its elements are."""
 
     @property
     def rows(self) -> Shape:

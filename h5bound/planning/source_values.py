@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,10 @@ from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFound
 from h5bound.h5py_compat import describe
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.references import Addresses, ReferencePaths
+from h5bound.planning.pieces import NO_FILE
 from h5bound.planning.store_plan import UNIT_CHUNKS, Unit, choose_unit_nbytes
+from h5bound.reader.many_files import OpenFiles
+from h5bound.reader.open_file import OpenFile
 from h5bound.zarr_model.array_spec import estimate_itemsize
 from h5bound.zarr_model.parts import flatten, take_members
 
@@ -25,10 +29,10 @@ if TYPE_CHECKING:
 
     from h5bound.buffers import Region
     from h5bound.chunk_grid import ChunkCoords, Shape
+    from h5bound.planning.pieces import Pieces
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
-    from h5bound.reader.open_file import OpenFile
     from h5bound.zarr_model.dtypes import ZarrType
 
     Block = NDArray[Any]
@@ -65,6 +69,8 @@ class SourceValues:
     """Shape of the boxes that target chunks are cut from, since they overlap the same chunks of the source; or None."""
     allowed: tuple[Path, ...] | None
     """Directories of the external files that it may read from; None if it reads from none."""
+    pieces: Pieces | None = None
+    """Where the elements are if they come from several files, which are opened together; None for one file."""
 
     @property
     def row_size(self) -> int:
@@ -105,6 +111,7 @@ def describe_values(scan: SourceScan, dataset_scan: DatasetScan, plan: ArrayPlan
         box=None if plan.boxes is None else plan.boxes.box,
         addresses=origin.addresses.needed_for(record.dtype),
         allowed=scan.allowed if record.layout in EXTERNAL_LAYOUTS else None,
+        pieces=dataset_scan.pieces,
     )
 
 
@@ -149,7 +156,7 @@ def cut_units(
 
 
 def read_or_explain(
-    opened: OpenFile, values: SourceValues, read: Callable[[], Any], *, explain: bool = True
+    opened: OpenFile | OpenFiles, values: SourceValues, read: Callable[[], Any], *, explain: bool = True
 ) -> ReadResult:
     """Return the result of `read`, or why it failed.
 
@@ -157,6 +164,8 @@ def read_or_explain(
     MemoryError, SourceChangedError or SourceNotFoundError if a file changed, and all that
     `OpenFile.check_external_files` raises.
     """
+    if isinstance(opened, OpenFiles):  # each file is checked, and named, where a piece of it is read
+        return ReadResult(read())
     opened.check_external_files(values.inside, values.allowed)
     try:
         return ReadResult(read())
@@ -173,17 +182,22 @@ def read_or_explain(
 
 
 def read_unit_values(
-    opened: OpenFile, values: SourceValues, unit: Unit, *, via_h5py: bool = False, convert: bool = True
+    opened: OpenFile | OpenFiles, values: SourceValues, unit: Unit, *, via_h5py: bool = False, convert: bool = True
 ) -> list[Any]:
     """Read the chunks of a unit of `cut_units`; of sequences one pair, of elements and lengths."""
-    if values.flat:
+    if values.flat and isinstance(opened, OpenFile):
         start, last = int(unit.chunk_coords[0, 0]), int(unit.chunk_coords[-1, 0])
         return [read_sequences(opened, values, start=start * values.row_size, stop=(last + 1) * values.row_size)]
     return list(read_chunks(opened, values, unit.chunk_coords, via_h5py=via_h5py, convert=convert))
 
 
 def read_chunks(
-    opened: OpenFile, values: SourceValues, chunk_coords: ChunkCoords, *, via_h5py: bool = False, convert: bool = True
+    opened: OpenFile | OpenFiles,
+    values: SourceValues,
+    chunk_coords: ChunkCoords,
+    *,
+    via_h5py: bool = False,
+    convert: bool = True,
 ) -> Iterator[Block]:
     """Yield the elements of target chunks, as :func:`read_region` returns them, or as views of one region."""
     regions = [region_of(tuple(coords), values.array_shape, values.write_shape) for coords in chunk_coords.tolist()]
@@ -192,7 +206,8 @@ def read_chunks(
         block = read_region(opened, values, box, via_h5py=via_h5py, convert=convert)
         yield from cut_block(block, box, regions)
         return
-    opened.prefetch(values.inside, [region[: len(values.shape)] for region in regions])
+    if isinstance(opened, OpenFile):
+        opened.prefetch(values.inside, [region[: len(values.shape)] for region in regions])
     for region in regions:
         yield read_region(opened, values, region, via_h5py=via_h5py, convert=convert)
 
@@ -204,12 +219,14 @@ def cut_block(block: Block, box: Region, regions: Iterable[Region]) -> Iterator[
 
 
 def read_region(
-    opened: OpenFile, values: SourceValues, region: Region, *, via_h5py: bool = False, convert: bool = True
+    opened: OpenFile | OpenFiles, values: SourceValues, region: Region, *, via_h5py: bool = False, convert: bool = True
 ) -> Block:
     """Read a region of an array, in the form that Zarr holds, or without `convert` in that of h5py.
 
     `via_h5py` reads through h5py alone, without the decoders of h5bound.
     """
+    if isinstance(opened, OpenFiles):
+        return read_pieces(opened, values, region, via_h5py=via_h5py)
     axes = len(values.shape)  # the axes of an HDF5 array type come after these
     outer = region[:axes]
     inner: Any = (..., *region[axes:])
@@ -217,6 +234,29 @@ def read_region(
     block: Block = (reader.read_via_h5py if via_h5py else reader.read)(outer)
     block = (take_members(block, values.steps) if values.steps else block)[inner]
     return values.type.convert(block, ReferencePaths(opened.file, values.addresses)) if convert else block
+
+
+def read_pieces(files: OpenFiles, values: SourceValues, region: Region, *, via_h5py: bool = False) -> Block:
+    """Read a region of an array that is joined from several files, in the form that Zarr holds.
+
+    Raise CorruptChunkError if a file cannot be read; the message names it.
+    """
+    pieces = values.pieces
+    assert pieces is not None
+    one = replace(values, pieces=None, shape=pieces.drop_axis(values.shape))
+    blocks = []
+    for share in pieces.find(region):
+        if share.file == NO_FILE:
+            assert pieces.fill is not None
+            blocks.append(np.broadcast_to(pieces.fill, pieces.measure(region, share)))
+            continue
+        with files.using(share.file) as opened:
+            read = partial(read_region, opened, one, share.inside, via_h5py=via_h5py)
+            block = read_or_explain(opened, one, read, explain=False).parts
+        convert = pieces.conversions.get(share.file)
+        block = block if convert is None else convert(block)
+        blocks.append(np.expand_dims(block, pieces.axis) if pieces.is_new else block)
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, pieces.axis)
 
 
 def read_sequences(opened: OpenFile, values: SourceValues, start: int, stop: int) -> tuple[Block, NDArray[np.int64]]:

@@ -65,6 +65,8 @@ class Unit:
     """Bytes in memory once read; an estimate for text."""
     manifest: ChunkManifest | None = None
     """Copied: the encoded bytes of these chunks."""
+    files: NDArray[np.int64] | None = None
+    """Copied from several files: number of the file of each chunk."""
     values_interval: tuple[int, int] = (0, 0)
     """Sequences: interval of the array `values`, half-open."""
     first_sequence: int = 0
@@ -292,7 +294,8 @@ def select_chunks(unit: Unit, plan: ArrayPlan, selected: NDArray[np.bool_]) -> I
     if plan.strategy in ("copy", "decode"):
         if selected.any():
             manifest = None if unit.manifest is None else unit.manifest.take(selected)
-            yield Unit(unit.array, unit.chunk_coords[selected], nbytes, manifest=manifest)
+            files = None if unit.files is None else unit.files[selected]
+            yield replace(unit, chunk_coords=unit.chunk_coords[selected], nbytes=nbytes, manifest=manifest, files=files)
         return
     before = unit.values_interval[0] // plan.node.chunks[0]
     bounds = np.flatnonzero(np.diff(np.concatenate([[False], selected, [False]])))

@@ -62,7 +62,8 @@ class CompareJob:
     @property
     def restores(self) -> bool:
         """Whether Zarr's values are turned into h5py's for the comparison; if not, h5py's into Zarr's."""
-        return self.values.type.form == "plain" and not self.values.type.source.hasobject
+        plain = self.values.type.form == "plain" and not self.values.type.source.hasobject
+        return plain and self.values.pieces is None
 
     def read_array(self, region: Region, box: StoredBox | None = None) -> Block:
         """Read a region of the array, or take it from a box, in the form in which the source is read."""

@@ -1,0 +1,95 @@
+"""Compare a store of many files with them, bit for bit: its metadata with the plan, its values with the files.
+
+All chunks of joined arrays are compared, also those that the plan does not write.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from h5bound.chunk_grid import list_chunk_coords
+from h5bound.planning.source_values import describe_values
+from h5bound.stores.metadata import digest
+from h5bound.stores.tree import list_edited, read_tree
+from h5bound.verification.tree import (
+    Comparison,
+    compare_datasets,
+    compare_details,
+    compare_documents,
+    compare_keys,
+    compare_skipped,
+)
+from h5bound.verification.values import CompareJob
+from h5bound.zarr_model.zarr_warnings import quiet_zarr
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from h5bound.conversion.provenance import Provenance
+    from h5bound.planning.scan import SourceScan
+    from h5bound.planning.store_plan import StorePlan
+    from h5bound.stores.metadata import Document
+    from h5bound.stores.target import Target
+
+
+def compare_combined(
+    scan: SourceScan,
+    plan: StorePlan,
+    store: Target,
+    *,
+    provenance: Provenance,
+    documents: Mapping[str, Document],
+) -> Comparison:
+    """Return the differences in all but the values, and the jobs that compare values.
+
+    `documents` are the metadata documents that the plan makes, by their keys.
+    """
+    with quiet_zarr():
+        tree = read_tree(store)
+        paths = {target: path for path, target in scan.targets.items()}
+        comparison = Comparison(scan=scan, plan=plan, tree=tree, provenance=provenance, paths=paths)
+        compare_skipped(comparison)
+        compare_keys(comparison)
+        compare_details(comparison)
+        compare_with_plan(comparison, documents)
+        with scan.origins[FIRST_FILE].source.opened() as opened:
+            compare_datasets(comparison, opened, (item for item in scan.datasets if item.origin == FIRST_FILE))
+        add_joined(comparison)
+        compare_documents(comparison, store)
+    return comparison
+
+
+FIRST_FILE = 1
+"""Number of the first file among the origins of the scan of a store of many files; number 0 are all of them."""
+
+
+def compare_with_plan(comparison: Comparison, documents: Mapping[str, Document]) -> None:
+    """Compare the metadata documents of the nodes with those that the plan makes."""
+    actual = {
+        f"{node.path}/{name}".lstrip("/"): digest(document)
+        for node in comparison.tree.nodes.values()
+        for name, document in node.documents.items()
+    }
+    planned = {key: digest(document) for key, document in documents.items()}
+    for key, difference in list_edited(planned, actual):
+        comparison.add(comparison.path_of(key.rpartition("/")[0]), f"the metadata document {key} {difference}")
+
+
+def add_joined(comparison: Comparison) -> None:
+    """Add the joined arrays, whose metadata do not differ, with all of their chunks."""
+    plans = {plan.path: plan for plan in comparison.plan.arrays}
+    differing = {difference.path for difference in comparison.differences}
+    for item in comparison.scan.datasets:
+        plan = plans.get(item.record.path)
+        node = comparison.tree.nodes.get(item.target)
+        if item.pieces is None or plan is None or item.record.path in differing:
+            continue
+        if node is None or node.array is None:
+            comparison.add(item.record.path, "not an array in the store")
+            continue
+        write_shape = plan.node.write_shape
+        values = describe_values(comparison.scan, item, plan, write_shape=write_shape)
+        coords = list_chunk_coords(plan.node.shape, write_shape, comparison.provenance.limits.max_chunks)
+        comparison.jobs.append(CompareJob(values=values, arrays=(node.array,)))
+        comparison.chunk_coords.append(coords)
+        comparison.sequence_ends.append(None)

@@ -1,0 +1,82 @@
+"""Where the elements of an array are that is joined from several files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+
+    from h5bound.buffers import Region
+    from h5bound.chunk_grid import Shape
+
+    Block = NDArray[Any]
+    Convert = Callable[[Block], Block]
+
+
+NO_FILE = -1
+"""Number of the file of elements that no file has."""
+
+
+class Share(NamedTuple):
+    """What a region of the array and one file share."""
+
+    file: int
+    """Number of the file, or NO_FILE."""
+    inside: Region
+    """Elements in the file's dataset."""
+    where: slice
+    """The same elements along the joined axis, from the start of the region."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Pieces:
+    """The files of an array, one after another along an axis; each has a piece of at least one element."""
+
+    axis: int
+    """The axis along which they are joined."""
+    is_new: bool = False
+    """Whether the datasets do not have this axis: each file has one element along it."""
+    bounds: NDArray[np.int64]
+    """Where each piece begins along the axis, and where the last one ends."""
+    files: NDArray[np.int64]
+    """Number of the file of each piece; NO_FILE for one that has the fill value."""
+    skipped: NDArray[np.int64]
+    """Elements of each file along the axis that come before its piece."""
+    fill: Block | None = None
+    """Value of the elements that no file has, 0-d."""
+    conversions: Mapping[int, Convert] = field(default_factory=dict)
+    """Functions that make elements of the array of those of a file, by the number of the file."""
+
+    def find(self, region: Region) -> Iterator[Share]:
+        """Yield what a region shares with each file, in the order of the axis.
+
+        >>> pieces = Pieces(axis=0, bounds=np.array([0, 3, 5]), files=np.array([7, 8]), skipped=np.array([0, 1]))
+        >>> [(share.file, share.inside[0], share.where) for share in pieces.find((slice(2, 4),))]
+        [(7, slice(2, 3, None), slice(0, 1, None)), (8, slice(1, 2, None), slice(1, 2, None))]
+        """
+        span = region[self.axis]
+        first = int(np.searchsorted(self.bounds, span.start, side="right")) - 1
+        for number in range(first, len(self.files)):
+            begin, end = int(self.bounds[number]), int(self.bounds[number + 1])
+            start, stop = max(begin, span.start), min(end, span.stop)
+            if begin >= span.stop:
+                return
+            shift = int(self.skipped[number]) - begin
+            along = () if self.is_new else (slice(start + shift, stop + shift),)
+            inside = (*region[: self.axis], *along, *region[self.axis + 1 :])
+            yield Share(int(self.files[number]), inside, slice(start - span.start, stop - span.start))
+
+    def drop_axis(self, shape: Shape) -> Shape:
+        """Return the shape of the array without the axis that the datasets do not have."""
+        return shape[: self.axis] + shape[self.axis + 1 :] if self.is_new else shape
+
+    def measure(self, region: Region, share: Share) -> Shape:
+        """Return the shape of what a region shares with a file."""
+        lengths = tuple(part.stop - part.start for part in region)
+        return (*lengths[: self.axis], share.where.stop - share.where.start, *lengths[self.axis + 1 :])

@@ -1,0 +1,134 @@
+"""The report of many files that were combined into one store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from h5bound.reports.conversion import digest_conversion
+from h5bound.reports.html import render
+from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.text import plural
+
+if TYPE_CHECKING:
+    from h5bound.reports.conversion import ConversionReport
+    from h5bound.reports.digest import Digest
+    from h5bound.reports.entries import Converted
+    from h5bound.reports.verification import VerificationReport
+
+
+@dataclass(frozen=True, slots=True)
+class FileDifference:
+    """What differs between files, and what was done about it."""
+
+    variable: str
+    """Path of the group or dataset."""
+    what: str
+    """What differs, with the values."""
+    files: str
+    """Which files differ from the first one, as ranges of names."""
+    action: str
+    """What was done."""
+
+    def to_fact(self) -> Fact:
+        """Return the line of the report."""
+        return Fact.of("array", self.variable, f"{self.what} in {self.files}: {self.action}")
+
+
+@dataclass(frozen=True, slots=True)
+class BadFile:
+    """A file that was left out, since it cannot be read."""
+
+    path: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CombinationReport:
+    """The result of combining many files into one store."""
+
+    files: tuple[str, ...]
+    """Paths of the files, in the order in which they are joined."""
+    dim: str
+    """The dimension along which they are joined."""
+    conversion: ConversionReport
+    """The report of the store; its source is the first file."""
+    differences: tuple[FileDifference, ...] = ()
+    """What differs between the files, and was decided by an option."""
+    bad: tuple[BadFile, ...] = ()
+    """Files that were left out."""
+    copied: int = 0
+    """Chunks that are copied as they are stored."""
+    decoded: int = 0
+    """Chunks of the store that are decoded and encoded again."""
+    kept: int = 0
+    """Files that were in the store before."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the store is complete; False for a dry run."""
+        return self.conversion.complete
+
+    @property
+    def arrays(self) -> tuple[Converted, ...]:
+        """The arrays of the store."""
+        return self.conversion.arrays
+
+    @property
+    def verification(self) -> VerificationReport | None:
+        """Report of `verify=True`; None if the store was not compared."""
+        return self.conversion.verification
+
+    @property
+    def exit_code(self) -> int:
+        """0 if everything was combined, 3 if files or objects were left out, 1 if the comparison found a difference."""
+        return self.conversion.exit_code or (3 if self.bad else 0)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON object that `--report` writes: that of a conversion, and what concerns the files."""
+        return {
+            **self.conversion.to_dict(),
+            "files": list(self.files),
+            "dim": self.dim,
+            "copied_chunks": self.copied,
+            "decoded_chunks": self.decoded,
+            "kept_files": self.kept,
+            "differences": [
+                {"path": item.variable, "what": item.what, "files": item.files, "action": item.action}
+                for item in self.differences
+            ],
+            "bad_files": [{"path": item.path, "error": item.error} for item in self.bad],
+        }
+
+    def to_json(self) -> str:
+        """Return the JSON text. Bytes that are not UTF-8 are lone surrogates."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def summary(self) -> str:
+        """Return one line: the files, the chunks that were copied and decoded, and that of the conversion."""
+        total = self.copied + self.decoded
+        share = (
+            f"{plural(total, 'chunk')}, {self.decoded:,} of them decoded" if self.decoded else plural(total, "chunk")
+        )
+        kept = f" ({self.kept:,} of them were in the store)" if self.kept else ""
+        parts = [f"{plural(len(self.files), 'file')} along {self.dim}{kept}", share, self.conversion.summary()]
+        parts += [f"{plural(len(self.bad), 'file')} left out"] if self.bad else []
+        return "; ".join(parts)
+
+    def __repr__(self) -> str:
+        return str(digest_combination(self))
+
+    def _repr_html_(self) -> str:
+        return render(digest_combination(self))
+
+
+def digest_combination(report: CombinationReport) -> Digest:
+    """Return the report in short."""
+    digest = digest_conversion(report.conversion)
+    sections = (
+        Section("left out", group_facts(Fact.of("file", item.path, item.error) for item in report.bad)),
+        Section("differs", group_facts(item.to_fact() for item in report.differences)),
+        *digest.sections,
+    )
+    return replace(digest, kind="CombinationReport", summary=report.summary(), sections=sections)
