@@ -58,15 +58,17 @@ class RemoteLocation:
 
     def open(self, state: FileState) -> tuple[h5py.File, RemoteFile]:
         """Open the file in this state for reading."""
-        system, path = self.find_system()
-        remote = RemoteFile(
-            system=system, path=path, state=state, name=self.path, attempt=partial(attempt, self.address)
-        )
+        remote = self.connect(state)
         try:
             return open_file(self.path, RemoteView(remote)), remote
         except BaseException:
             remote.check()
             raise
+
+    def connect(self, state: FileState) -> RemoteFile:
+        """Return the bytes of the file in this state, without any request yet."""
+        system, path = self.find_system()
+        return RemoteFile(system=system, path=path, state=state, name=self.path, attempt=partial(attempt, self.address))
 
     def find_system(self) -> tuple[AbstractFileSystem, str]:
         """Return the file system of fsspec, and the path of the file in it."""

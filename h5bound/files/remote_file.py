@@ -12,12 +12,13 @@ import os
 import threading
 from collections import OrderedDict
 from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from h5bound.buffers import Bytes, past_end
-from h5bound.errors import H5BoundError
+from h5bound.errors import H5BoundError, SourceChangedError
 from h5bound.files.prefetch import Pieces
 
 if TYPE_CHECKING:
@@ -110,6 +111,20 @@ class RemoteFile:
         self._turns = nullcontext() if threaded else threading.Lock()  # other file systems know no threads
         self._pieces = Pieces()
         self._failure: H5BoundError | None = None
+
+    @cached_property
+    def is_pinned(self) -> bool:
+        """Whether the server sends bytes of this state only, which is tried once: not all know ``If-Match``."""
+        headers = self._pin.get("headers", {})
+        if "If-Match" not in headers:
+            return "version_id" in self._pin
+        pin = {"headers": {**headers, "If-Match": '"another"'}}
+        try:
+            with self._turns, NO_COLLECTION:
+                self._attempt(self._system.cat_file, self._path, start=0, end=1, **pin)
+        except H5BoundError as error:
+            return isinstance(error, SourceChangedError)
+        return False
 
     def prefetch(self, ranges: Iterable[Range]) -> None:
         """Announce ranges that will be gathered, each once, by any thread and in any order."""

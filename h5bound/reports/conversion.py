@@ -35,6 +35,9 @@ STRATEGIES: tuple[Strategy, ...] = ("copied", "mixed", "decoded", "metadata")
 ALREADY_COMPLETE = "already complete"
 """The remark of a conversion that finds its store complete."""
 
+SERVED = "served without a copy"
+"""The remark on a file that is seen as a store."""
+
 REFUSED = "the conversion would be refused: "
 """Begins the remark of a dry run, before the error."""
 
@@ -132,6 +135,8 @@ class ConversionReport:
         parts += [*count_forms(self.forms), *count_skipped(self.skipped)]
         if resumed:
             return "; ".join([*parts, self.remark, "nothing written"])
+        if self.remark == SERVED:
+            return "; ".join([*parts, SERVED])
         state = ["complete"] if self.complete else ["dry run: nothing written", *filter(None, [self.remark])]
         return "; ".join([*parts, *state])
 

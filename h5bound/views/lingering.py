@@ -9,13 +9,19 @@ import weakref
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from h5bound.errors import SourceChangedError, SourceNotFoundError
+from h5bound.files.local import LocalLocation, read_range
+from h5bound.files.remote import RemoteLocation
+from h5bound.files.remote_file import RemoteFile
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.views.served_keys import is_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from h5bound.buffers import Bytes
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
 
@@ -32,17 +38,21 @@ ONLY_WINDOW = Window("linger", only_window=True, clustered=True)
 
 
 class LingeringFile:
-    """A source that is opened for a read, and closed when none came for some time."""
+    """A source that is opened for a read, and closed when none came for some time.
 
-    def __init__(self, source: H5Source) -> None:
-        self._source = source
+    Ranges of its bytes may be read without opening it where it `has_ranges`.
+    """
+
+    def __init__(self, source: H5Source, *, has_ranges: bool) -> None:
+        self.source, self.has_ranges = source, has_ranges
         self._linger = REMOTE_LINGER if source.remote else LINGER
         self._shared = source.share()  # where chunks are, kept for the next open
         self._reset()
 
     def _reset(self) -> None:
         self._process = os.getpid()
-        self._handle = Handle(self._source)
+        self._remote: RemoteFile | None = None
+        self._handle = Handle(self.source)
         self._last = 0.0  # when the last read ended
         self._reading = 0
         self._is_watched = False  # whether a thread will close the file
@@ -51,15 +61,17 @@ class LingeringFile:
     @contextmanager
     def reading(self) -> Iterator[OpenFile]:
         """Yield the open file; raise SourceChangedError at the end if it is not the file that it was at first."""
-        if self._process != os.getpid():  # a forked process has no timer, and perhaps a lock that nobody releases
-            self._reset()
+        self._follow_fork()
         with self._lock:
             self._reading += 1
         try:
             with self._handle.reading(ONLY_WINDOW, threading.get_ident()) as opened:
                 self._refuse_writer(opened)
                 yield opened
-                self._source.check(opened)
+                if isinstance(opened.bytes, RemoteFile) and opened.bytes.is_pinned:
+                    opened.bytes.check()
+                else:
+                    self.source.check(opened)
         finally:
             with self._lock:
                 self._reading -= 1
@@ -67,6 +79,30 @@ class LingeringFile:
                 if not self._is_watched:
                     self._is_watched = True
                     threading.Thread(target=watch, args=[weakref.ref(self), self._linger], daemon=True).start()
+
+    def read_range(self, offset: int, nbytes: int) -> Bytes:
+        """Return bytes of the file, without HDF5 and its lock.
+
+        Raise SourceChangedError if it is not the file that it was at first, and DamagedError if it ends before.
+        """
+        location, state = self.source.location, self.source.state
+        if isinstance(location, LocalLocation):
+            data, state = read_range(location.path, offset, nbytes)
+            self.source.check_state(state)
+            return data
+        self._follow_fork()
+        assert isinstance(location, RemoteLocation)
+        assert state is not None
+        remote = self._remote = self._remote or location.connect(state)
+        data = remote.gather([(offset, nbytes)]).read(offset, nbytes) if nbytes else np.zeros(0, np.uint8)
+        if not remote.is_pinned:
+            self.source.check_unchanged()
+        return data
+
+    def _follow_fork(self) -> None:
+        """Begin anew in a forked process, which has no timer, and perhaps a lock that nobody releases."""
+        if self._process != os.getpid():
+            self._reset()
 
     def close(self) -> None:
         """Close the file now, unless it is being read."""
@@ -76,9 +112,9 @@ class LingeringFile:
 
     def _refuse_writer(self, opened: OpenFile) -> None:
         """Raise SourceChangedError if this process has opened the file for writing since it was planned."""
-        if opened.state is None and not opened.owned and is_fixed(self._source):
+        if opened.state is None and not opened.owned and is_fixed(self.source):
             raise SourceChangedError(
-                f"{self._source.path}: this process has opened the file for writing; close it first, or make the store "
+                f"{self.source.path}: this process has opened the file for writing; close it first, or make the store "
                 "again from the open h5py.File"
             )
 

@@ -19,13 +19,13 @@ from h5bound.files.local import LocalLocation
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import redact, strip_local
 from h5bound.graph.windows import parse_nbytes
-from h5bound.hdf5.external_files import resolve_directories
+from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
 from h5bound.reader.source import H5Source
 from h5bound.reports.text import format_nbytes, plural
 from h5bound.stores.metadata import dump
 from h5bound.stores.resolve import open_target
 from h5bound.views.served_keys import is_fixed
-from h5bound.views.view import View, make_view_settings
+from h5bound.views.view import View, make_options
 from h5bound.zarr_model.node_names import OWN_KEY
 
 if TYPE_CHECKING:
@@ -96,6 +96,9 @@ def references(
     compounds: Literal["struct", "columns"] = "struct",
     allow_external: Sequence[str | PathLike[str]] = (),
     storage_options: Mapping[str, Any] | None = None,
+    max_objects: int = MAX_OBJECTS,
+    max_depth: int = MAX_DEPTH,
+    max_chunks: int = MAX_CHUNKS,
     inline_limit: int | str = "64 KiB",
     base_url: str | None = None,
     overwrite: bool = False,
@@ -113,7 +116,8 @@ def references(
         Where to write them: a path that ends in ``.json``; a path that ends in ``.parquet``, a folder in kerchunk's
         form (format 2 and portable names only, needs the packages kerchunk and fastparquet); or the store of a
         writable icechunk session, which gets one commit. None to return them only.
-    zarr_format, include, exclude, on_unsupported, links, nan, names, compounds, allow_external, storage_options
+    zarr_format, include, exclude, on_unsupported, links, nan, names, compounds, allow_external, storage_options,
+    max_objects, max_depth, max_chunks
         As for `ZarrStore`.
     inline_limit
         Most bytes of a chunk that is not in the file as Zarr needs it, and is inlined. All of them together may have
@@ -151,20 +155,14 @@ def references(
     """
     nan = "text" if is_icechunk(target) else nan
     names = "portable" if str(target).endswith(PARQUET) else names  # each array is a folder
-    settings = make_view_settings(
-        on_unsupported, zarr_format=zarr_format, include=include, exclude=exclude,
-        links=links, nan=nan, names=names, compounds=compounds,
+    checked = make_options(
+        zarr_format=zarr_format, include=include, exclude=exclude, on_unsupported=on_unsupported, links=links, nan=nan,
+        names=names, compounds=compounds, allow_external=allow_external, max_objects=max_objects, max_depth=max_depth,
+        max_chunks=max_chunks,
     )  # fmt: skip
     limit = parse_nbytes(inline_limit, "inline_limit")
-    write = choose_writer(target, settings.zarr_format, overwrite=overwrite)
-    source = H5Source.of(path, storage_options)
-    view = View(
-        source,
-        settings=settings,
-        allowed=resolve_directories(allow_external),
-        skip=on_unsupported == "skip",
-        split=True,
-    )
+    write = choose_writer(target, checked.settings.zarr_format, overwrite=overwrite)
+    view = View(H5Source.of(path, storage_options), checked, split=True)
     try:
         if is_icechunk(target):
             return write_icechunk(view, target, base_url)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,14 +17,18 @@ import numpy as np
 from h5bound.buffers import DamagedError
 from h5bound.chunk_grid import count_chunks
 from h5bound.conversion.provenance import list_inputs
+from h5bound.conversion.summary import make_report
 from h5bound.conversion.transfer import key_of
 from h5bound.conversion.write_store import describe_store, make_jobs
 from h5bound.errors import CorruptChunkError, DatasetNotFoundError, SourceChangedError
+from h5bound.execution.work import UnitResult
+from h5bound.files.file_objects import ObjectLocation
 from h5bound.hdf5.dataset import read_dataset
 from h5bound.planning.array_options import check_applied
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import StorePlan, make_unit, plan_all, refuse
 from h5bound.reader.open_file import open_dataset
+from h5bound.reports.conversion import SERVED
 from h5bound.stores.metadata import dump
 from h5bound.stores.resolve import open_target
 from h5bound.views.contiguous import split_contiguous
@@ -45,6 +50,10 @@ if TYPE_CHECKING:
     from h5bound.planning.store_plan import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
+    from h5bound.reports.conversion import ConversionReport
+
+SCHEME = "hdf5://"
+"""Begins the name of a file that is served as a store."""
 
 CHUNKS = "c"
 """First part of the keys of chunks below those of their array, in format 3."""
@@ -64,6 +73,12 @@ class ServedArray:
     def counts(self) -> tuple[int, ...]:
         """Number of chunks along each axis."""
         return count_chunks(self.plan.node.shape, self.plan.node.write_shape)
+
+    @cached_property
+    def _declared(self) -> int | None:
+        """Bytes that each chunk must have; None where codecs decide them."""
+        node = self.plan.node
+        return None if node.chain.compressors or node.chain.filters else prod(node.chunks) * node.dtype.itemsize
 
     @cached_property
     def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
@@ -89,9 +104,12 @@ class ServedArray:
         return place if rows is None else int(rows[place])
 
     def find_range(self, row: int) -> tuple[int, int] | None:
-        """Return offset and size of a chunk that is in the file as the store has it; None if it has to be encoded."""
+        """Return offset and size of a chunk that is in the file as the store has it.
+
+        None if it has to be encoded, or has another size than its elements: then it is refused when it is read.
+        """
         manifest = self.plan.manifest
-        if manifest is None or manifest.masks[row]:
+        if manifest is None or manifest.masks[row] or self._declared not in (None, manifest.nbytes[row]):
             return None
         return int(manifest.offsets[row]), int(manifest.nbytes[row])
 
@@ -139,8 +157,12 @@ class ServedKeys:
     """Arrays by their paths."""
     sources: Sequence[H5Source]
     """The files, by their numbers: the first, and those behind external links."""
+    have_ranges: Sequence[bool]
+    """Of each of them, whether its bytes may be read where the plan says, without HDF5."""
     external_states: Mapping[str, FileState]
     """States of the files of virtual datasets and of external storage, by path."""
+    report: ConversionReport
+    """What a conversion would do, as far as it is known before anything is read."""
     zarr_format: int
 
     def find_chunk(self, key: str) -> tuple[ServedArray, int] | None:
@@ -196,6 +218,7 @@ def plan_keys(
         with source.opened() as opened:
             scan = scan_source(source, opened, settings=settings, limits=limits, allowed=tuple(allowed))
         check_applied(scan, settings)
+        have_ranges = [has_ranges(origin.source) for origin in scan.origins]
         scan = split_all(scan) if split else scan
         arrays, skipped = plan_all(scan, settings, limits)
         plan = StorePlan(tuple(arrays), (), tuple(skipped))
@@ -208,6 +231,9 @@ def plan_keys(
         inputs=list_inputs(scan, settings, limits),
     )  # fmt: skip
     documents = {key: dump(document) for key, document in {**nodes, OWN_KEY: provenance, **root}.items()}
+    written = [UnitResult(number, chunks=len(array.chunk_coords)) for number, array in enumerate(arrays)]
+    report = make_report(scan, plan, target, written=written, failed={}, complete=False, window=0)
+    report = replace(report, target=f"{SCHEME}{source.path}", remark=SERVED)
     records = {item.record.path: item.record for item in scan.datasets}
     served = {
         job.node.target: ServedArray(number=number, plan=array, job=job, record=records[array.path])
@@ -217,6 +243,8 @@ def plan_keys(
         documents=documents,
         arrays=served,
         sources=scan.sources,
+        have_ranges=have_ranges,
+        report=report,
         external_states=scan.external_states,
         zarr_format=settings.zarr_format,
     )
@@ -234,6 +262,16 @@ def split_all(scan: SourceScan) -> SourceScan:
                 for item in datasets
             ]
     return replace(scan, datasets=tuple(datasets))
+
+
+def has_ranges(source: H5Source) -> bool:
+    """Return whether bytes of a file may be read without HDF5: no file object, and no file that somebody writes."""
+    if not is_fixed(source) or isinstance(source.location, ObjectLocation):
+        return False
+    if source.remote:
+        return True
+    with source.opened() as opened:
+        return opened.bytes is not None
 
 
 def is_fixed(source: H5Source) -> bool:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from collections import deque
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
 from h5bound.errors import shorten_tracebacks
-from h5bound.hdf5.external_files import resolve_directories
+from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
 from h5bound.reader.source import H5Source
-from h5bound.views.view import View, make_view_settings
+from h5bound.reports.conversion import digest_conversion
+from h5bound.reports.html import render
+from h5bound.reports.text import printable
+from h5bound.views.served_keys import SCHEME
+from h5bound.views.view import View, make_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -21,6 +27,16 @@ if TYPE_CHECKING:
     import h5py
     from zarr.abc.buffer import Buffer, BufferPrototype
     from zarr.abc.store import ByteRequest
+
+    from h5bound.reports.conversion import ConversionReport
+    from h5bound.reports.digest import Digest
+    from h5bound.views.view import ViewOptions
+
+FILE = ("self", "path", "storage_options")
+"""Parameters that say which file it is; all others are options of a view."""
+
+KEPT = 8
+"""Stores that a process keeps which has received them, so that not every task of a worker plans its file anew."""
 
 
 class ZarrStore(Store):
@@ -51,6 +67,13 @@ class ZarrStore(Store):
         Directories whose files may be read for external storage, virtual datasets and external links.
     storage_options
         Options passed to fsspec, such as credentials, where `path` is a URL.
+    max_objects, max_depth, max_chunks
+        Refuse a file with more objects and links, deeper groups, or more chunks than this.
+
+    Attributes
+    ----------
+    report : ConversionReport
+        What is served as it is stored, what is encoded when it is read, what has another form, and what is left out.
 
     Raises
     ------
@@ -92,40 +115,28 @@ class ZarrStore(Store):
         compounds: Literal["struct", "columns"] = "struct",
         allow_external: Sequence[str | PathLike[str]] = (),
         storage_options: Mapping[str, Any] | None = None,
+        max_objects: int = MAX_OBJECTS,
+        max_depth: int = MAX_DEPTH,
+        max_chunks: int = MAX_CHUNKS,
     ) -> None:
+        options = {name: value for name, value in locals().items() if name not in FILE}
+        self.__setstate__((H5Source.of(path, storage_options), make_options(**options)))
+        _ = self._view
+
+    def __setstate__(self, state: tuple[H5Source, ViewOptions]) -> None:
         super().__init__(read_only=True)
-        settings = make_view_settings(
-            on_unsupported, zarr_format=zarr_format, include=include, exclude=exclude,
-            links=links, nan=nan, names=names, compounds=compounds,
-        )  # fmt: skip
-        allowed = resolve_directories(allow_external)
-        self._source = path if isinstance(path, H5Source) else H5Source.of(path, storage_options)
-        self._options = {
-            "zarr_format": settings.zarr_format,
-            "include": settings.include,
-            "exclude": settings.exclude,
-            "on_unsupported": on_unsupported,
-            "links": settings.links,
-            "nan": settings.nan,
-            "names": settings.names,
-            "compounds": settings.compounds,
-            "allow_external": tuple(map(str, allowed)),
-        }
-        self._plan = partial(View, self._source, settings=settings, allowed=allowed, skip=on_unsupported == "skip")
-        if self._source is not path:  # in another process at the first read: a worker must not fail to unpickle
-            self._view = self._plan()
-        self._is_open = True
+        self._source, self._options = state
 
     @cached_property
     def _view(self) -> View:
-        return self._plan()
+        return View(self._source, self._options)
 
     async def _planned(self) -> View:
         """Return the view, made in a thread where that needs the loop of zarr."""
         return self._view if "_view" in self.__dict__ else await asyncio.to_thread(lambda: self._view)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return find_store, (self._source, tuple(self._options.items()))
+        return find_store, (self._source, self._options)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ZarrStore) and self._token == other._token
@@ -134,17 +145,28 @@ class ZarrStore(Store):
         return hash(self._token)
 
     def __repr__(self) -> str:
-        return f"ZarrStore({self._source.path!r})"
+        return str(self._digest()) if "_view" in self.__dict__ else f"<ZarrStore {self._source.path}>"
+
+    def _repr_html_(self) -> str:
+        return render(self._digest())
+
+    def _digest(self) -> Digest:
+        return replace(digest_conversion(self.report), kind="ZarrStore", subject=printable(self._source.path))
 
     def __str__(self) -> str:
-        return f"hdf5://{self._source.path}"
+        return f"{SCHEME}{self._source.path}"
+
+    @property
+    def report(self) -> ConversionReport:
+        """What `convert` would report, as far as it is known before anything is read."""
+        return self._view.keys.report
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return self._token
 
     @property
     def _token(self) -> tuple[Any, ...]:
-        return "ZarrStore", self._source.key, tuple(self._options.items())
+        return "ZarrStore", self._source.key, self._options
 
     def get_sync(
         self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
@@ -222,6 +244,19 @@ class ZarrStore(Store):
         """Raise ValueError: the store is read-only."""
         self._check_writable()
 
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Raise ValueError: the store is read-only. Without it, zarr would not call `get_sync` either."""
+        self._check_writable()
+
+    def delete_sync(self, key: str) -> None:
+        """Raise ValueError: the store is read-only."""
+        self._check_writable()
+
+    @property
+    def _supports_sync_io(self) -> bool:
+        """Whether zarr may read in as many threads as there are cores; requests to a server are more at once."""
+        return not self._source.remote
+
 
 def find_interval(byte_range: ByteRequest | None, size: int) -> tuple[int, int]:
     """Return begin and end of a byte range of `size` bytes.
@@ -243,11 +278,19 @@ def find_interval(byte_range: ByteRequest | None, size: int) -> tuple[int, int]:
 
 _stores: weakref.WeakValueDictionary[Any, ZarrStore] = weakref.WeakValueDictionary()
 
+_kept: deque[ZarrStore] = deque(maxlen=KEPT)
 
-def find_store(source: H5Source, options: tuple[tuple[str, Any], ...]) -> ZarrStore:
-    """Return the store of this process for a source and options, made anew if there is none."""
+
+def find_store(source: H5Source, options: ViewOptions) -> ZarrStore:
+    """Return the store of this process for a source and options, made anew if there is none.
+
+    The file is planned at the first read: a worker must not fail to unpickle it.
+    """
     key = source.key, options
     store = _stores.get(key)
     if store is None:
-        store = _stores[key] = ZarrStore(source, **dict(options))
+        store = ZarrStore.__new__(ZarrStore)
+        store.__setstate__((source, options))
+        _stores[key] = store
+        _kept.append(store)
     return store
