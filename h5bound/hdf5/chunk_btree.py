@@ -170,7 +170,7 @@ def _read_levels(descriptor: int, layout: Layout, *, most: int, entries: int) ->
                 column[first:stop] = values
         nodes = Nodes(*(column[:stop] for column in nodes))
         if not level:
-            listed = ListedChunks(nodes.low[:, :-1], nodes.children, nodes.nbytes, nodes.masks)
+            listed = ListedChunks(nodes.low[:, :-1], *nodes[2:])
             return None if nodes.low[:, -1].any() or (listed.offsets < 0).any() else listed
         addresses, level, around = nodes.children.tolist(), level - 1, nodes[:2]
     return None
