@@ -226,15 +226,20 @@ def find_open_file(identifier: int) -> h5py.File | None:
 def find_writer(path: str) -> h5py.File | None:
     """Return the local file at a path if h5py has it open for writing in this process, else None.
 
+    Where there is no file, it is the name of one in memory, or of a file object.
     A forked process has copies of its parent's handles, which are no longer those of the file; there, return None.
     """
     spawned = isinstance(multiprocessing.current_process(), multiprocessing.get_context("spawn").Process)
     if os.getpid() != PROCESS or (multiprocessing.parent_process() is not None and not spawned):
         return None
-    stat = Path(path).stat()
+    stat = Path(path).stat() if Path(path).exists() else None
     with phil:
         for file in h5f.get_obj_ids(h5f.OBJ_ALL, h5f.OBJ_FILE):
-            if file.get_intent() & h5f.ACC_RDWR and file.get_access_plist().get_driver() == h5fd.SEC2:
+            if not file.get_intent() & h5f.ACC_RDWR:
+                continue
+            if stat is None and file.name == os.fsencode(path):
+                return h5py.File(file)
+            if stat is not None and file.get_access_plist().get_driver() == h5fd.SEC2:
                 opened = os.fstat(file.get_vfd_handle())
                 if (opened.st_dev, opened.st_ino) == (stat.st_dev, stat.st_ino):
                     return h5py.File(file)

@@ -2,7 +2,7 @@
 
 Each library locks the files that it writes from the others, and knows nothing of what the others have in memory. A file
 may be read without a lock while nothing in it changes but what is not read, as during a compute that has asked netCDF4
-to write all that it has defined (:mod:`h5bound.graph.overwriting`).
+to write all that it has defined (:mod:`h5bound.overwriting`).
 """
 
 from __future__ import annotations
@@ -48,13 +48,21 @@ def is_read_beside(path: str) -> bool:
 
 def is_written_here(path: str) -> bool:
     """Return whether this process has a file open for writing, with whatever library; False where no system tells."""
+    with suppress(OSError):
+        stat = Path(path).stat()
+        return (stat.st_dev, stat.st_ino) in list_written_here()
+    return False
+
+
+def list_written_here() -> set[tuple[int, int]]:
+    """Return the devices and inodes of what this process has open for writing; none where no system tells."""
+    found = set()
     with suppress(OSError, ImportError):
         import fcntl
 
-        actual = Path(path).stat()
         for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
             with suppress(OSError):  # the list has its own descriptor, which is closed
-                flags = fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR)
-                if flags and os.path.samestat(os.fstat(number), actual):
-                    return True
-    return False
+                if fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR):
+                    stat = os.fstat(number)
+                    found.add((stat.st_dev, stat.st_ino))
+    return found

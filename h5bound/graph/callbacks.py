@@ -7,7 +7,7 @@ One callback for the whole process watches every local compute. Three promises n
 - Arrays of one source in one compute share one open. Culling ensures this, except if a graph was not culled, or
   holds two copies of an array: ``dask.compute(array, dask.delayed(f)(array))``. Such a graph has several closes of one
   source, which need not overlap, so the session is told how many it will get.
-- A compute does not read what it has overwritten (:mod:`h5bound.graph.overwriting`).
+- A compute does not read what it has overwritten (:mod:`h5bound.overwriting`).
 - A graph that holds handles as data may be computed more than once, so each compute gets handles of its own.
 
 It also narrows the reads of blocks that are sliced (:mod:`h5bound.graph.slices`).
@@ -24,12 +24,13 @@ from typing import TYPE_CHECKING, Any
 from dask.callbacks import Callback
 from dask.task_spec import DataNode, GraphNode, Task, TaskRef
 
-from h5bound.graph.overwriting import list_leaves, prepare_writes
 from h5bound.graph.slices import narrow_reads
-from h5bound.graph.targets import VariablePath
 from h5bound.graph.tasks import close_here, find_opened, make_handle
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.lifecycle.session import find_session
+from h5bound.overwriting.preparation import prepare_writes
+from h5bound.overwriting.targets import VariablePath
+from h5bound.overwriting.task_parts import list_leaves
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping
@@ -93,8 +94,9 @@ def _find_block_readers(graph: Mapping[Key, Any]) -> dict[VariablePath, set[Key]
     for key, node in graph.items():
         for opens in files.keys() & node.dependencies:
             # of a dataset; a variable of netCDF4 raises KeyError for names that its class has not
-            for name in {getattr(leaf, "path", "") for leaf in list_leaves(node) if hasattr(type(leaf), "path")}:
-                readers[VariablePath(files[opens], str(name))].add(key)
+            for leaf in (leaf for leaf in list_leaves(node) if hasattr(type(leaf), "path")):
+                elsewhere = getattr(leaf, "allowed", None) is not None
+                readers[VariablePath(files[opens], str(getattr(leaf, "path", "")), elsewhere=elsewhere)].add(key)
     return readers
 
 

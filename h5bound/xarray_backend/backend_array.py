@@ -37,12 +37,13 @@ from dask.callbacks import Callback
 from xarray.backends import BackendArray
 from xarray.core.indexing import IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
 
-from h5bound.graph.overwriting import WRAPPING, list_leaves, name_functions, prepare_writes
-from h5bound.graph.targets import VariablePath
 from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
 from h5bound.hdf5.raw_objects import is_read_raw
 from h5bound.lifecycle.handle import Handle
+from h5bound.overwriting.preparation import WRAPPING, prepare_writes
+from h5bound.overwriting.targets import VariablePath
+from h5bound.overwriting.task_parts import list_leaves, name_functions
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.via_h5py import dtype_of, load_plugins, reading
 from h5bound.xarray_backend.worker_files import ONLY_WINDOW, WorkerFile, find_block_reads, find_source, unwrap
@@ -107,7 +108,8 @@ class VariableArray(BackendArray):
     @property
     def variable_path(self) -> VariablePath:
         """The file and the path, by which writes are compared with reads."""
-        return VariablePath(self.source.path, f"{self.spec.group.rstrip('/')}/{self.spec.name}")
+        key = self.spec.key
+        return VariablePath(self.source.path, key.path, elsewhere=key.allowed is not None)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), travelled=True), (self.source, self.spec, self.shape, self.dtype)

@@ -16,8 +16,8 @@ from dask.task_spec import Task, TaskRef
 
 from h5bound.errors import SourceChangedError
 from h5bound.files.beside import is_read_beside
-from h5bound.graph.overwriting import list_leaves, prepare_writes
-from h5bound.graph.targets import VariablePath, find_target
+from h5bound.overwriting.preparation import prepare_writes
+from h5bound.overwriting.targets import VariablePath, find_target
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,10 +141,3 @@ def test_a_read_that_every_write_depends_on_is_right_with_netcdf4(path: Path) ->
         prepare_writes(stored, lambda: {own: {"read"}}).close()
         with pytest.raises(SourceChangedError, match="it would be overwritten"):
             prepare_writes(stored, lambda: {own: {("block", 0, 0)}})
-
-
-def test_the_leaves_of_a_task_are_its_functions_and_arguments() -> None:
-    region = (slice(0, 2), slice(None))
-    task = Task("t", max, TaskRef("other"), [1, {"k": region}], key=len)
-    assert [leaf for leaf in list_leaves(task) if not isinstance(leaf, TaskRef)][:3] == [max, len, 1]
-    assert region in list(list_leaves(task))

@@ -1,0 +1,1 @@
+"""Computes that write into files that they read from: which data they overwrite, and whether in a right order."""
