@@ -15,7 +15,7 @@ from h5py import h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
-from h5bound.hdf5.datatypes import describe_class, has_every_bit, list_inner
+from h5bound.hdf5.datatypes import describe_class, has_every_bit, list_inner, strip_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -37,6 +37,9 @@ def read_dtype(tid: h5t.TypeID) -> DType:
     try:
         if is_bytes(tid):
             return _bytes_dtype(tid)
+        if tid.get_class() == h5t.ARRAY:  # h5py's type for arrays of arrays has an array as its base
+            base, dims = strip_arrays(tid)
+            return np.dtype((read_dtype(base), dims))
         if not holds_bytes(tid):
             return cast("DType", tid.dtype)
         return _CONTAINERS[tid.get_class()](tid)
@@ -95,7 +98,7 @@ def is_bytes(tid: h5t.TypeID) -> bool:
     """Return whether a type without others in it is read as the bytes of the file."""
     type_class = tid.get_class()
     if type_class == h5t.BITFIELD:
-        return not has_every_bit(tid)
+        return not has_every_bit(tid) or bool(tid.equal(h5t.STD_B8BE))  # h5py has no conversion of that one
     if type_class not in (*_NUMBERS, h5t.OPAQUE):
         return bool(type_class == h5t.TIME)
     if type_class == h5t.ENUM and tid.get_size() > 8:  # h5py writes past its room for a value
@@ -120,7 +123,8 @@ def name_bytes(tid: h5t.TypeID) -> list[str]:
         return list(dict.fromkeys(name for item in inner for name in name_bytes(item)))
     type_class = tid.get_class()
     is_long = (type_class == h5t.FLOAT and tid.get_size() > 8) or (type_class == h5t.COMPLEX and tid.get_size() > 16)
-    return [describe_class(tid)] if is_long or (type_class != h5t.OPAQUE and is_bytes(tid)) else []
+    is_unnamed = type_class != h5t.OPAQUE and is_bytes(tid) and read_dtype(tid).kind == "V"
+    return [describe_class(tid)] if is_long or is_unnamed else []
 
 
 def describe_bytes(dtype: DType) -> str:
@@ -151,6 +155,5 @@ def _compound_dtype(tid: h5t.TypeCompoundID) -> DType:
 
 _CONTAINERS: dict[int, Callable[[Any], DType]] = {
     h5t.COMPOUND: _compound_dtype,
-    h5t.ARRAY: lambda tid: np.dtype((read_dtype(tid.get_super()), tid.get_array_dims())),
     h5t.VLEN: lambda tid: h5py.vlen_dtype(read_dtype(tid.get_super())),
 }

@@ -78,7 +78,8 @@ def read_unwritten(dataset: h5py.Dataset) -> Block:
     plist.set_chunk((1,))
     with memory_file() as file:
         copy = h5py.Dataset(h5d.create(file.id, b"d", read_type(dataset.id), h5s.create_simple((1,)), plist))
-        return _read_elements(copy, (slice(0, 1),)).reshape(dtype_of(copy).shape)
+        element = _read_elements(copy, (slice(0, 1),))
+    return element.reshape(element.shape[1:])
 
 
 def _read_elements(dataset: h5py.Dataset, region: Region) -> Block:

@@ -14,7 +14,8 @@ from h5py import h5d
 
 from h5bound.buffers import same_bits
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import encode_base64
+from h5bound.hdf5.datatypes import encode_base64, read_type
+from h5bound.hdf5.element_types import is_bytes
 from h5bound.reader.via_h5py import dtype_of, read_unwritten, reading
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
@@ -61,7 +62,12 @@ def read_shown_fill(dataset: h5py.Dataset) -> Array:
     zeros = np.zeros((), dtype)
     if plist.fill_value_defined() != h5d.FILL_VALUE_USER_DEFINED or plist.get_fill_time() == h5d.FILL_TIME_NEVER:
         return zeros
-    if dtype.subdtype is None and dtype.names is None and dtype.kind not in "OV":
+    if (
+        dtype.subdtype is None
+        and dtype.names is None
+        and dtype.kind not in "OV"
+        and not is_bytes(read_type(dataset.id))
+    ):
         plist.get_fill_value(zeros)  # h5py's scalar has lost the bytes that pad a long double
         return zeros
     if plist.get_external_count():  # all of it is written
