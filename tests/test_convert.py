@@ -591,7 +591,7 @@ def test_variable_length_sequences_become_values_and_offsets(zarr_format: Litera
         assert values[offsets[i] : offsets[i + 1]].tolist() == piece.tolist()
     assert group.attrs["units"] == "m"
     assert read_own(target)["details"]["x"]["sequences"] == {"shape": [2, 2]}
-    assert "in another form: dataset of sequences /x: as a group with the arrays values and offsets" in repr(report)
+    assert "in another form: dataset of sequences /x: a group with the arrays values and offsets" in repr(report)
     assert report.verification is not None
     assert report.verification.equal
 
@@ -631,7 +631,7 @@ def test_references_become_paths_and_links_details_of_their_group(tmp_path: Path
     assert read(target, "x").tolist() == ["/b/data", "/b", ""]
     group = node(target)
     assert dict(group["x"].attrs) == {}
-    assert "in another form: dataset of references /x: as text, paths of their targets" in repr(report)
+    assert "in another form: dataset of references /x: paths of their targets, as text" in repr(report)
     assert read_own(target)["details"][""]["links"] == [
         {"name": "soft", "source": ".", "path": "/nowhere", "kind": "soft"},
         {"name": "z", "source": ".", "path": "/b/data", "kind": "hard"},

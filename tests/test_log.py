@@ -38,8 +38,8 @@ def test_the_steps_are_messages_of_the_logger(source: Path, caplog: pytest.LogCa
         "a.zarr: start; 2 of 2 units to write",
         "window 1 of 1 was read, and the file closed\n",
         "the store is complete",
-        "a.zarr: 3 arrays (1 copied, 1 decoded, 1 metadata), 2 groups; ",
-        "a.h5: equal; 3 arrays",
+        "a.zarr: 3 datasets (1 copied, 1 decoded, 1 metadata), 2 groups; ",
+        "a.h5: equal; 3 datasets",
     )
     places = [text.index(step) for step in steps]
     assert places == sorted(places)

@@ -43,7 +43,7 @@ PLAIN_WIDTH = 10_000
 
 STYLES = {
     "copied": "green", "mixed": "yellow", "decoded": "cyan", "metadata": "dim", "equal": "green", "different": "red",
-    "skipped": "yellow", "not compared": "yellow", "differs": "red", "failed": "red",
+    "skipped": "yellow", "warning": "yellow", "not compared": "yellow", "differs": "red", "failed": "red",
 }  # fmt: skip
 
 

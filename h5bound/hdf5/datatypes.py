@@ -18,7 +18,7 @@ from h5bound.h5py_compat import read_member_value, read_type_number
 from h5bound.hdf5.links import decode_name, encode_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from h5py import h5a, h5d
 
@@ -114,6 +114,23 @@ def list_inner(tid: h5t.TypeID) -> list[h5t.TypeID]:
     return [tid.get_super()] if type_class in (h5t.ARRAY, h5t.VLEN) else []
 
 
+def list_leaves(tid: h5t.TypeID, member: str = "") -> Iterator[tuple[str, h5t.TypeID]]:
+    """Yield each type without others in it, after the name of the member that it is of, "" for that of the whole.
+
+    >>> kind = h5t.py_create([("a", "i4"), ("b", [("c", "2f8")])])
+    >>> [(name, leaf.get_size()) for name, leaf in list_leaves(kind)]
+    [('a', 4), ('b.c', 8)]
+    """
+    inner = list_inner(tid)
+    names = [""] * len(inner)
+    if tid.get_class() == h5t.COMPOUND:
+        names = [tid.get_member_name(i).decode("utf-8", "surrogateescape") for i in range(len(inner))]
+    for name, part in zip(names, inner, strict=True):
+        yield from list_leaves(part, ".".join(filter(None, (member, name))))
+    if not inner:
+        yield member, tid
+
+
 def strip_arrays(tid: h5t.TypeID) -> tuple[h5t.TypeID, tuple[int, ...]]:
     """Return the type of the elements of array types within one another, and the dimensions of all.
 
@@ -142,10 +159,12 @@ def type_to_json(tid: h5t.TypeID) -> JSON:
 def describe_class(tid: h5t.TypeID) -> str:
     """Return what an HDF5 type is, in words.
 
-    >>> describe_class(h5t.UNIX_D64LE), describe_class(h5t.NATIVE_LDOUBLE)
-    ('64-bit time', '128-bit float')
+    >>> describe_class(h5t.UNIX_D64LE), describe_class(h5t.IEEE_F16BE)
+    ('64-bit time', '16-bit float')
     """
     type_class, bits = tid.get_class(), 8 * tid.get_size()
+    if type_class == h5t.FLOAT and tid.get_size() > 8 and tid.get_precision() == 80:  # padded to 12 or 16 bytes
+        return "80-bit long double"
     if type_class in (h5t.ENUM, h5t.COMPLEX):
         kind = "enumeration" if type_class == h5t.ENUM else "complex number"
         return f"{kind} of {describe_class(tid.get_super())}s"

@@ -15,7 +15,7 @@ from h5py import h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
-from h5bound.hdf5.datatypes import describe_class, has_every_bit, list_inner, strip_arrays
+from h5bound.hdf5.datatypes import describe_class, has_every_bit, strip_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -112,19 +112,11 @@ def is_bytes(tid: h5t.TypeID) -> bool:
     return bool(dtype.itemsize > (16 if dtype.kind == "c" else 8) and not tid.equal(h5t.py_create(dtype)))
 
 
-def name_bytes(tid: h5t.TypeID) -> list[str]:
-    """Return what in a type Zarr has only as bytes, each once: what numpy lacks, and long doubles.
-
-    >>> name_bytes(h5t.array_create(h5t.UNIX_D64LE, (2,))), name_bytes(h5t.NATIVE_INT32)
-    (['64-bit time'], [])
-    """
-    inner = list_inner(tid)
-    if inner:
-        return list(dict.fromkeys(name for item in inner for name in name_bytes(item)))
+def is_only_bytes(tid: h5t.TypeID) -> bool:
+    """Return whether Zarr has a type without others in it only as bytes: what numpy lacks, and long doubles."""
     type_class = tid.get_class()
     is_long = (type_class == h5t.FLOAT and tid.get_size() > 8) or (type_class == h5t.COMPLEX and tid.get_size() > 16)
-    is_unnamed = type_class != h5t.OPAQUE and is_bytes(tid) and read_dtype(tid).kind == "V"
-    return [describe_class(tid)] if is_long or is_unnamed else []
+    return is_long or (type_class != h5t.OPAQUE and is_bytes(tid) and read_dtype(tid).kind == "V")
 
 
 def describe_bytes(dtype: DType) -> str:

@@ -48,13 +48,7 @@ if TYPE_CHECKING:
 NOTHING = "kept as a link: it leads to nothing"
 CIRCLE = "kept as a link: it leads to a group that it is in"
 NO_NODE = "kept as a link: it leads to no array or group"
-IN_HDMF = (
-    "kept as a link in _LINKS, where hdmf-zarr finds it; links='copy' writes a copy, which hdmf-zarr does not read"
-)
-
-COPIES_IN_HDMF = (
-    "hdmf-zarr opens no store of NWB with copies in place of links; links='keep' keeps links, which it follows"
-)
+IN_HDMF = "kept as a link in _LINKS, where hdmf-zarr finds it"
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -165,8 +159,6 @@ class LinkResolver:
         hierarchy = origin.hierarchy
         self.origins.append(origin)
         self.groups.update(hierarchy.groups)
-        if self.hdmf and hierarchy.copied:
-            self.log.note(origin.path, COPIES_IN_HDMF)
         for address, path in addresses.items():
             self.paths.setdefault((origin.source.path, address), path)
         records = (hierarchy.groups, hierarchy.datasets, hierarchy.links, hierarchy.committed_types, hierarchy.problems)
@@ -264,7 +256,7 @@ class LinkResolver:
             note = CIRCLE if copy else ""
             self.links.append(Link(path=link.path, kind="external", to=known_path, target=known_path, note=note))
             return ""
-        self.log.note(link.path, f"{link.kind} link to {link.to}: its target is converted in its place")
+        self.log.note(link.path, "what it leads to is in its place", "followed_link", to=link.to)
         inside = f"/{path.strip('/')}"
         hierarchy = move_hierarchy(self.read_target(file, target, inside=inside, link=link), inside, link.path)
         selection, skipped = select_objects(hierarchy, self.settings)

@@ -19,6 +19,7 @@ from h5bound.planning.external_links import LinkResolver, Origin, read_origin
 from h5bound.planning.node_targets import name_targets
 from h5bound.planning.scan_context import ScanContext
 from h5bound.planning.scan_dataset import DatasetScan, note_name, original_name, try_scan_dataset
+from h5bound.planning.scan_forms import HDMF, find_reader, note_reader
 from h5bound.planning.scan_log import ScanLog
 from h5bound.planning.scan_references import log_references, note_absent, place_links, resolve_values
 from h5bound.planning.selection import parent_of
@@ -110,9 +111,8 @@ def scan_source(
 ) -> SourceScan:
     """Scan an open source, and the files that its external links lead to, which are opened one after another.
 
-    `find_name_limits` is called if there are names that some target could not hold.
-
-    Raise UnsafeSourceError if they exceed one of the limits.
+    `find_name_limits` is called if there are names that some target could not hold. Raise UnsafeSourceError if they
+    exceed one of the limits.
     """
     log = ScanLog()
     resolver = LinkResolver(settings=settings, limits=limits, allowed=allowed, hdmf=is_hdmf(opened.file), log=log)
@@ -144,6 +144,7 @@ def scan_source(
             scan_committed_types(context)
     known = list_nodes(groups, datasets)
     note_absent(log, known)
+    note_reader(log, settings, reader=HDMF if resolver.hdmf else find_reader({g.path: g.attributes for g in groups}))
     LOGGER.info("%s: found %s, %s", source.path, plural(len(groups), "group"), plural(len(datasets), "dataset"))
     return SourceScan(
         origins=tuple(origins),
@@ -183,7 +184,7 @@ def scan_datasets(context: ScanContext) -> list[DatasetScan]:
     for path, reason in hierarchy.problems:
         context.log.skip(path, f"h5py cannot open it: {reason}")
     for path in hierarchy.committed_types:
-        context.log.note(path, "committed type")
+        context.log.note(path, "committed type", "type")
     scans = []
     for record in hierarchy.datasets:
         scan = try_scan_dataset(context, record)

@@ -13,16 +13,15 @@ from h5bound.errors import H5BoundError, SourceNotFoundError, UnsafeSourceError,
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.chunk_index import ChunkManifest, index_chunks
 from h5bound.hdf5.datatypes import check_references, read_type, text_to_json
-from h5bound.hdf5.element_types import name_bytes
 from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
-from h5bound.hdf5.references import holds_references
 from h5bound.planning.declared_sizes import check_compound_size, check_declared_size
 from h5bound.planning.scan_fill import read_boxes, read_fill
+from h5bound.planning.scan_forms import note_forms
 from h5bound.planning.scan_parts import PartScan, scan_parts
 from h5bound.planning.scan_text import find_bytes, list_stored
 from h5bound.zarr_model.array_spec import check_filters_installed, translate_filters
-from h5bound.zarr_model.dtypes import REFERENCES, ZarrType, translate_type
+from h5bound.zarr_model.dtypes import ZarrType, translate_type
 from h5bound.zarr_model.fill_values import FillValue
 from h5bound.zarr_model.parts import needs_parts, plan_parts
 from h5bound.zarr_model.structured import StructError
@@ -37,19 +36,9 @@ if TYPE_CHECKING:
     from h5bound.hdf5.dimension_scales import Dimensions
     from h5bound.planning.pieces import Pieces
     from h5bound.planning.scan_context import ScanContext
-    from h5bound.reports.forms import Kind
     from h5bound.zarr_model.array_spec import CodecChain
     from h5bound.zarr_model.parts import Part
 
-
-FORM_NOTES: Mapping[str, tuple[str, Kind]] = {
-    "sequences": ("as a group with the arrays values and offsets", "sequences"),
-    "bytes": ("as bytes, since its text is not UTF-8; it may be Windows-1252: value.decode('cp1252')", "bytes"),
-    "columns": ("as a group with an array for each member", "columns"),
-    "object_reference": ("as text, paths of their targets", "references"),
-    "region_reference": ("as JSON text, with the paths of their targets and what they select there", "references"),
-}
-"""What looks different in the store, by the form of the values."""
 
 ZERO = FillValue(np.zeros((), "u1"), 0, exact=True)
 """The fill value of a group, which is not used."""
@@ -151,14 +140,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         check_filters_installed(record, manifest)
     elif record.layout == "chunked":
         copy_chain, no_copy_reason = None, "HDF5 does not say reliably where its chunks are"
-    if unnamed := name_bytes(read_type(dataset.id)):
-        context.log.note(record.path, f"{' and '.join(unnamed)} as bytes; their type is in h5bound.json", "bytes")
-    form = ("columns" if zarr_type.dtype.names else "sequences") if parts else zarr_type.form
-    for noted in (form, *({"bytes"} & {part.type.form for part in parts})):
-        if noted in FORM_NOTES:
-            context.log.note(record.path, *FORM_NOTES[noted])
-    if form not in REFERENCES and record.dtype is not None and holds_references(record.dtype):
-        context.log.note(record.path, *FORM_NOTES["object_reference"])
+    note_forms(context, record, read_type(dataset.id), zarr_type=zarr_type, parts=parts)
     context.log.add_attributes(record.path, attributes)
     context.log.add_details(record.path, describe_form(context, record, zarr_type))
     return DatasetScan(

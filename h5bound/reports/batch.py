@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from h5bound.reports.conversion import ConversionReport
 
 
-COLUMNS = ("arrays", "skipped", "stored", "written")
+COLUMNS = ("datasets", "skipped", "stored", "written")
 """Columns of a table of files; the last one only if all stores are complete."""
 
 
@@ -112,7 +112,7 @@ class BatchReport:
         counts = [f"{plural(total, 'file')} {ALREADY_COMPLETE}"] if 0 < already == total else [converted]
         counts += [f"{already:,} {ALREADY_COMPLETE}"] if 0 < already < total else []
         parts = [
-            f"{', '.join(counts)}, {plural(len(arrays), 'array')}; {format_nbytes(stored)} stored"
+            f"{', '.join(counts)}, {plural(len(arrays), 'dataset')}; {format_nbytes(stored)} stored"
             f"{'' if planned else f', {format_nbytes(written)} {done}'}"
         ]
         parts += ["nothing written"] if 0 < already == total and not planned else []

@@ -18,7 +18,7 @@ from h5bound.reports.entries import (
     Strategy,
     count_skipped,
 )
-from h5bound.reports.forms import FORMS, count_forms
+from h5bound.reports.forms import FORMS, READER, count_forms
 from h5bound.reports.html import render
 from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
@@ -41,7 +41,7 @@ SERVED = "served without a copy"
 REFUSED = "the conversion would be refused: "
 """Begins the remark of a dry run, before the error."""
 
-UNWRITTEN = "no values are stored"
+UNWRITTEN = "no values are stored in the file"
 
 LAYOUTS = {"contiguous": "contiguous in the file, without chunks", "compact": "compact in the file, without chunks"}
 """Reasons that are a word of HDF5, as people read them."""
@@ -86,7 +86,7 @@ class ConversionReport:
     @property
     def forms(self) -> Counter[Kind]:
         """The number of things that have another form in the store, by kind."""
-        kinds = Counter(item.kind for item in self.notes if item.kind is not None)
+        kinds = Counter(item.kind for item in self.notes if item.kind is not None and item.kind in FORMS)
         return kinds + Counter({"link": sum(item.file is None for item in self.links)})
 
     def to_dict(self) -> dict[str, object]:
@@ -122,7 +122,7 @@ class ConversionReport:
         arrays = self.arrays
         counts = Counter(entry.how for entry in arrays)
         strategies = ", ".join(f"{counts[how]:,} {how}" for how in STRATEGIES if counts[how])
-        nodes = [f"{plural(len(arrays), 'array')} ({strategies})" if arrays else "no arrays"]
+        nodes = [f"{plural(len(arrays), 'dataset')} ({strategies})" if arrays else "no datasets"]
         nodes.append(plural(len(self.converted) - len(arrays), "group"))
         parts = [", ".join(nodes)]
         resumed = self.complete and self.remark != ""
@@ -170,7 +170,7 @@ def total_arrays(report: ConversionReport) -> Table:
     """Return the table of all arrays, a row for each way in which they were converted."""
     groups = [[a for a in report.arrays if a.how == how] for how in STRATEGIES]
     rows = ((arrays[0].how or "", f"{len(arrays):,}", *describe_sizes(report, arrays)) for arrays in groups if arrays)
-    return Table(("how", "arrays", *size_columns(report)), tuple(rows))
+    return Table(("how", "datasets", *size_columns(report)), tuple(rows))
 
 
 def size_columns(report: ConversionReport) -> tuple[str, ...]:
@@ -188,22 +188,25 @@ def describe_sizes(report: ConversionReport, arrays: Sequence[Converted]) -> tup
 def list_sections(report: ConversionReport) -> tuple[Section, ...]:
     """Return what was not converted, what looks different in the store, and why chunks were not copied."""
     decoded = [
-        Fact.of("array", a.path, "; ".join(LAYOUTS.get(reason, reason) for reason in a.reasons))
+        Fact.of("dataset", a.path, "; ".join(LAYOUTS.get(reason, reason) for reason in a.reasons))
         for a in report.arrays
         if a.how in ("decoded", "mixed") and a.reasons
     ]
     forms = [item.to_fact() for item in report.links if item.file is None]
-    forms += [item.to_fact() for item in report.notes if item.kind is not None]
+    forms += [item.to_fact() for item in report.notes if item.kind in FORMS]
     return (
         Section("skipped", group_facts(item.to_fact() for item in report.skipped if not item.asked)),
+        Section("warning", group_facts(item.to_fact() for item in report.notes if item.kind == READER)),
         Section("in another form", group_facts(forms)),
         Section("note", group_facts(item.to_fact() for item in report.notes if item.kind is None)),
-        Section("not copied", group_facts(decoded)),
+        Section("decoded", group_facts(decoded)),
         Section(
             "rechunked",
-            group_facts(Fact.of("array", a.path, str(a.rechunking)) for a in report.arrays if a.rechunking is not None),
+            group_facts(
+                Fact.of("dataset", a.path, str(a.rechunking)) for a in report.arrays if a.rechunking is not None
+            ),
         ),
         Section(
-            "metadata", group_facts(Fact.of("array", a.path, UNWRITTEN) for a in report.arrays if a.how == "metadata")
+            "metadata", group_facts(Fact.of("dataset", a.path, UNWRITTEN) for a in report.arrays if a.how == "metadata")
         ),
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from h5bound.reports.forms import FORMS, advise
+from h5bound.reports.forms import FORMS, READER, advise
 from h5bound.reports.remarks import ARROW, Fact, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
 
@@ -182,7 +182,7 @@ class ReportNote:
 
     def to_fact(self) -> Fact:
         """Return what the text forms say."""
-        if self.kind is None:
+        if self.kind is None or self.kind == READER:
             return make_fact(self.path, self.attribute, self.note)
         name = self.path if self.to is None else f"{self.path}{ARROW}{self.to}"
         name = name if self.attribute is None else f"{self.attribute!r} of {name}"

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Kind = Literal[
-    "link", "copy", "external_link", "renamed", "dimension", "sequences", "columns", "references", "bytes", "attribute",
-    "reference_attribute", "nan",
+    "link", "copy", "external_link", "followed_link", "type", "renamed", "dimension", "outside", "null", "array_type",
+    "enumeration", "sequences", "columns", "text", "text_bytes", "bytes", "references", "attribute",
+    "reference_attribute", "nan", "reader",
 ]  # fmt: skip
 
 
@@ -30,16 +31,27 @@ class Form:
     """What to do about it; empty if the note itself says how to read it."""
 
 
+READER: Kind = "reader"
+"""The kind of a note that names a reader which this store is not for. It is no other form, and not counted."""
+
 FORMS: Mapping[Kind, Form] = {
     "link": Form("link", "links='copy' writes a copy in its place"),
     "copy": Form("copied link", "links='keep' keeps it as a link"),
     "external_link": Form("external link"),
+    "followed_link": Form("followed external link"),
+    "type": Form("type", "it has no node: datasets have its type each, and h5bound.json its attributes"),
     "renamed": Form("renamed node", "open it by its name in the store"),
-    "dimension": Form("renamed dimension"),
+    "dimension": Form("dataset with other dimensions"),
+    "outside": Form("virtual or external dataset"),
+    "null": Form("null dataset", "h5bound.json says that it is null"),
+    "array_type": Form("dataset of arrays"),
+    "enumeration": Form("enumeration", "h5bound.json has their names"),
     "sequences": Form("dataset of sequences", "sequence i, in C order, is values[offsets[i]:offsets[i + 1]]"),
-    "columns": Form("compound as columns", "docs/format.md says how to join them to rows"),
+    "columns": Form("compound as columns", "docs/format.md joins them to rows"),
+    "text": Form("compound with text"),
+    "text_bytes": Form("text as bytes", "value.decode('cp1252') if it is Windows-1252, as it often is"),
+    "bytes": Form("dataset as bytes", "docs/format.md turns them back into numbers"),
     "references": Form("dataset of references", "open the store at these paths"),
-    "bytes": Form("dataset as bytes", "docs/format.md says how to turn them back"),
     "attribute": Form("attribute", "h5bound.json has its exact value"),
     "reference_attribute": Form("attribute of references", "open the store at these paths"),
     "nan": Form("attribute of NaN or infinity"),

@@ -40,7 +40,7 @@ OWN_WORDS = (
 ARROW = " -> "
 """Between the path of a link, or of a node that is renamed, and the other one."""
 
-PLAIN = {"array", "file", "object"}
+PLAIN = {"dataset", "file", "object"}
 """Nouns that are left out before a name."""
 
 

@@ -9,7 +9,7 @@ from unicodedata import east_asian_width
 SCREEN_ROWS, SCREEN_WIDTH = 22, 80
 """Size of what a text form takes: a screen, with room for the command before it and the prompt after it."""
 
-PLURAL_END = re.compile(r"(?= of | as | in |$)")
+PLURAL_END = re.compile(r"(?= of | as | in | with |$)")
 """Where the word of a noun ends that has a plural."""
 
 

@@ -67,7 +67,7 @@ class VerificationReport:
     def describe_values(self) -> str:
         """Return whether all is equal, and what was compared."""
         compared = (
-            f"{plural(self.arrays, 'array')}, {plural(self.attributes, 'attribute')}, "
+            f"{plural(self.arrays, 'dataset')}, {plural(self.attributes, 'attribute')}, "
             f"{format_nbytes(self.nbytes)} compared in {self.seconds:.2f} s"
         )
         verdict = "equal" if self.equal else plural(len(self.differences), "difference")

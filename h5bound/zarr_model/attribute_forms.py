@@ -16,10 +16,11 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.hdf5.attributes import decode_text
+from h5bound.hdf5.datatypes import strip_arrays
 from h5bound.hdf5.element_types import describe_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from h5bound.hdf5.datatypes import JSON
     from h5bound.hdf5.references import Resolve
@@ -32,10 +33,15 @@ FORMS = {
     "m": "times, shown as text",
     "M": "times, shown as text",
     "compound": "compounds, shown as JSON text",
-    "reference": "references, shown as text: paths of their targets, of regions JSON with what they select",
+    "reference": "the path of its target, as text",
+    "region": "the path of its target and what it selects there, as JSON text",
+    "categories": "the path of its target from the group, as text, where AnnData looks for it",
+    ".specloc": "the path of its target without a slash before it, as text, where hdmf-zarr looks for it",
     "sequence": "sequences, shown as a list, or as JSON text if there are several",
 }
-"""What is shown of values for which JSON has no exact form, by the kind of their type."""
+"""What is shown of values for which JSON has no exact form, by the kind of their type, or the name of the attribute."""
+
+REFERENCE_FORMS = frozenset(FORMS[name] for name in ("reference", "region", "categories", ".specloc"))
 
 
 def name_nans(value: JSON) -> JSON:
@@ -78,10 +84,25 @@ def _show_leaf(item: object, resolve: Resolve) -> JSON:
 def describe_form(dtype: DType, type_class: int) -> str:
     """Return what is shown of values of a type of h5py, whose HDF5 type has this class."""
     if dtype.kind == "O":
-        return FORMS["sequence" if type_class == h5t.VLEN else "reference"]
+        to_region = h5py.check_ref_dtype(dtype) is h5py.RegionReference
+        return FORMS["sequence" if type_class == h5t.VLEN else "region" if to_region else "reference"]
     if dtype.kind == "V" and not dtype.names:
-        return f"{describe_bytes(dtype) or 'opaque'}: its bytes, shown in hexadecimal"
+        return f"{describe_bytes(dtype) or 'opaque'}, shown as bytes in hexadecimal"
     return FORMS["compound" if dtype.names else dtype.kind]
+
+
+def list_changes(tid: h5t.TypeID, array: Array | None, json: JSON, *, netcdf: bool, alone: bool) -> Iterator[str]:
+    """Yield what h5py reads in another form of an attribute whose value JSON has, if netCDF's readers do not as well.
+
+    `alone`: whether an array of one value is that value for other reasons than `netcdf`.
+    """
+    base = strip_arrays(tid)[0]
+    if array is None and not (netcdf and json == ""):
+        yield f"empty (a null dataspace), shown as {'a list without values' if json == [] else 'empty text'}"
+    if array is not None and base.get_class() == h5t.ENUM and array.dtype.kind in "iu":
+        yield "an enumeration, shown as numbers"
+    if array is not None and array.shape[:1] == (1,) and alone and not netcdf:
+        yield "an array of one value, shown as that value, since xarray decodes no lists"
 
 
 def item_to_json(tid: h5t.TypeID, item: object, to_json: Callable[[object], JSON]) -> JSON:

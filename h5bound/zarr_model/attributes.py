@@ -28,7 +28,7 @@ from h5bound.hdf5.dimension_scales import read_dimensions
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths, holds_references
 from h5bound.reports.entries import ReportNote
-from h5bound.zarr_model.attribute_forms import FORMS, name_nans
+from h5bound.zarr_model.attribute_forms import FORMS, REFERENCE_FORMS, list_changes, name_nans
 from h5bound.zarr_model.attribute_values import JSONValue, read_value, value_to_json
 from h5bound.zarr_model.fill_values import fill_attribute_to_json
 from h5bound.zarr_model.node_names import OWN_KEY
@@ -46,11 +46,8 @@ RESERVED = frozenset({"_ARRAY_DIMENSIONS", "_LINKS", "_DTYPE"})
 """Names with a meaning in the store: attributes of the source with these names are details alone."""
 
 NAN_NOTES = {
-    "literal": (
-        "NaN or infinity, as readers in Python expect it in JSON; for those in other languages, which may refuse it, "
-        "convert with nan='text'"
-    ),
-    "text": "NaN or infinity as text: readers take it for no number",
+    "literal": "as readers in Python expect it in JSON; readers in other languages may refuse it: nan='text'",
+    "text": "as text, which readers take for no number",
 }
 """What the report says of floats for which JSON has no numbers."""
 
@@ -116,8 +113,7 @@ def read_attributes(
             tid, array = read_value(h5a.open(source.id, raw_name))
             value = value_to_json(tid, array, resolve, netcdf=netcdf or name in CF_ATTRIBUTES, hdmf=hdmf)
             value = _spell_reference(source, value, resolve, name=name) if tid.equal(h5t.STD_REF_OBJ) else value
-            if array is not None and holds_references(array.dtype) and not value.form:
-                record.note("shown with the paths of their targets in the store", "reference_attribute", name)
+            _note_changes(record, name, (tid, array, value), netcdf=netcdf)
             if name == "_FillValue":
                 record.fill = array
                 if zarr_format == 3 and isinstance(source, h5py.Dataset):
@@ -128,6 +124,20 @@ def read_attributes(
     for text in _dimension_notes(record):
         record.note(text)
     return record
+
+
+def _note_changes(
+    record: AttributesRecord, name: str, read: tuple[h5t.TypeID, Array | None, JSONValue], *, netcdf: bool
+) -> None:
+    """Note in what a value that JSON has differs from what h5py reads; `read`: its type, what h5py reads, and JSON."""
+    tid, array, value = read
+    if value.form or name in RESERVED:
+        return
+    if array is not None and holds_references(array.dtype):
+        record.note("as hdmf-zarr writes it, with the path of its target", "reference_attribute", name)
+        return
+    for text in list_changes(tid, array, value.json, netcdf=netcdf, alone=name in CF_ATTRIBUTES):
+        record.note(text, "attribute", name)
 
 
 def is_odd(raw_name: bytes) -> bool:
@@ -146,7 +156,7 @@ def _place(record: AttributesRecord, raw_name: bytes, value: JSONValue) -> None:
         record.note(f"in {OWN_KEY} alone: the name has a meaning in the store", "attribute", name)
         entry = value.complete_entry
     elif value.form:
-        kind: Kind = "reference_attribute" if value.form == FORMS["reference"] else "attribute"
+        kind: Kind = "reference_attribute" if value.form in REFERENCE_FORMS else "attribute"
         record.note(value.form, kind, name)
     if entry and not is_odd(raw_name):
         record.details.setdefault("attributes", {})[name] = entry
@@ -162,6 +172,8 @@ def _fill_to_json(record: AttributesRecord, tid: h5t.TypeID, value: JSONValue, *
         return JSONValue(None, value.complete_entry, f"in {OWN_KEY} alone: {error}")
     if json == value.json or record.fill is None:
         return value
+    if isinstance(json, str) and not isinstance(value.json, str):
+        record.note("as base64, in which xarray writes and reads fill values of floats", attribute="_FillValue")
     entry: dict[str, JSON] = {"type": type_to_json(tid), "shape": list(record.fill.shape)}
     return JSONValue(json, {**entry, "base64": encode_base64(record.fill.tobytes())})
 
@@ -208,7 +220,7 @@ def _spell_reference(
         path = f"__categories/{own_name}"
         if f"{group}/{path}".lstrip("/") != found:
             return value
-    return JSONValue(path, {**exact, "type": type_to_json(h5t.STD_REF_OBJ)}, FORMS["reference"])
+    return JSONValue(path, {**exact, "type": type_to_json(h5t.STD_REF_OBJ)}, FORMS[name])
 
 
 def describe_failure(error: BaseException) -> str:

@@ -94,12 +94,13 @@ def test_few_arrays_have_a_row_each_and_a_reason_is_named_once() -> None:
     arrays = tuple(Converted(f"/{name}", name, "decoded", 1, 8, 2**21, ("contiguous",)) for name in "abc")
     lines = print_lines(ConversionReport(report.source, "a.zarr", True, 1.0, "1", (Converted("/", ""), *arrays)))
     assert [line.rstrip() for line in lines if "─" not in line] == [
-        "3 arrays (3 decoded), 1 group; 24 B stored, 6.0 MiB written in 1.00 s; complete",
+        "3 datasets (3 decoded), 1 group; 24 B stored, 6.0 MiB written in 1.00 s;",
+        "complete",
         "dataset   how       chunks   stored   written",
         "/a        decoded        1      8 B   2.0 MiB",
         "/b        decoded        1      8 B   2.0 MiB",
         "/c        decoded        1      8 B   2.0 MiB",
-        "not copied: 3 arrays: contiguous in the file, without chunks (/a, /b, /c)",
+        "decoded: 3 datasets: contiguous in the file, without chunks (/a, /b, /c)",
     ]
 
 

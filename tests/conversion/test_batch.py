@@ -53,7 +53,7 @@ def test_each_source_becomes_a_store_of_its_name(tmp_path: Path, sources: list[P
     assert report.complete
     assert report.exit_code == 0
     assert all(item.verification is not None and item.verification.equal for item in report.conversions)
-    assert "5 of 5 files converted, 5 arrays" in repr(report)
+    assert "5 of 5 files converted, 5 datasets" in repr(report)
 
 
 def test_a_source_that_fails_is_one_entry_and_resume_does_the_rest(tmp_path: Path, sources: list[Path]) -> None:
@@ -106,7 +106,7 @@ def test_failures_of_one_reason_are_one_line(tmp_path: Path, sources: list[Path]
     out = tmp_path / "out"
     convert(sources[:2], out)
     report = convert(sources, out, resume=True)
-    assert report.summary().startswith("1 of 3 files converted, 2 already complete, 3 arrays; ")
+    assert report.summary().startswith("1 of 3 files converted, 2 already complete, 3 datasets; ")
     there = convert(sources, out)
     assert "failed: 3 files: this store exists; resume=True accepts it if it is complete" in repr(there)
     nothing = convert(sources, tmp_path / "none", exclude=["*"])

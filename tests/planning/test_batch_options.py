@@ -57,10 +57,10 @@ def test_what_applies_to_one_source_is_no_failure_of_the_others(sources: list[Pa
     assert stores[2]["events/values"].chunks == (2,)
     again = convert(sources, tmp_path / "out", resume=True, **options)
     assert all("already complete" in item.summary() for item in again.conversions)
-    assert again.summary().startswith("3 files already complete, 3 arrays; ")
+    assert again.summary().startswith("3 files already complete, 3 datasets; ")
     assert "in the stores; nothing written; " in again.summary()
     planned = convert(sources, tmp_path / "out", dry_run=True)
-    assert planned.summary().startswith("0 of 3 files can be converted, 0 arrays; ")
+    assert planned.summary().startswith("0 of 3 files can be converted, 0 datasets; ")
     assert "3 files would be refused" in planned.summary()
     assert "refused: 3 files: this store exists; " in repr(planned)
 

@@ -91,7 +91,7 @@ def test_targets_of_allowed_links_are_converted_at_the_paths_of_the_links(source
         "absolute": "/entry/group/data",
         "near": "/entry/group/data",
     }
-    linked = [note.path for note in report.notes if note.note.startswith("external link to ")]
+    linked = [note.path for note in report.notes if note.kind == "followed_link"]
     assert linked == ["/entry/data", "/entry/group", "/lists"]
     assert {note.path for note in report.notes} - {*linked} == {"/entry/group/references", "/entry/group/data"}
     assert verify(source, target, allow_external=allowed).equal
@@ -241,7 +241,10 @@ def test_a_link_that_is_not_followed_stays_a_link(tmp_path: Path, zarr_format: A
     assert verify(tmp_path / "a.h5", target).equal
     report = convert(tmp_path / "a.h5", target, allow_external=[tmp_path], overwrite=True, verify=True)
     assert read(target, "entry/data/data_000001").tolist() == [7]
-    assert [note.note for note in report.notes if note.kind] == ["kept as a link, since there is no such file"]
+    assert [(note.kind, note.note) for note in report.notes if note.kind] == [
+        ("followed_link", "what it leads to is in its place"),
+        ("external_link", "kept as a link, since there is no such file"),
+    ]
 
 
 def test_nothing_is_looked_for_that_is_not_beside_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,17 +119,17 @@ def test_the_repr_says_what_was_left_out_and_what_was_not_kept() -> None:
     )
     assert repr(report).splitlines() == [
         "<ConversionReport scan.h5 -> scan.zarr",
-        "  3 arrays (1 copied, 1 decoded, 1 metadata), 0 groups; 20 B stored, 22 B written in 1.23 s; "
+        "  3 datasets (1 copied, 1 decoded, 1 metadata), 0 groups; 20 B stored, 22 B written in 1.23 s; "
         "in another form: 1 link, 1 renamed node, 2 attributes; "
         "1 object left out by include or exclude; 1 object skipped; complete",
-        "  verified: equal; 2 arrays, 3 attributes, 4.0 KiB compared in 0.50 s",
+        "  verified: equal; 2 datasets, 3 attributes, 4.0 KiB compared in 0.50 s",
         "  skipped: /odd\\n: no Zarr form",
         f"  in another form: 2 attributes: odd; {FORMS['attribute'].advice} ('v' of /x, 'w' of /x)",
         f"  in another form: hard link /again -> /x: {KEPT}; {FORMS['link'].advice}",
         f"  in another form: renamed node /% -> %25: the name is escaped in the store; {FORMS['renamed'].advice}",
         "  note: /mytype: committed type",
-        "  not copied: /x: HDF5's filter lzf",
-        "  metadata: /never: no values are stored>",
+        "  decoded: /x: HDF5's filter lzf",
+        "  metadata: /never: no values are stored in the file>",
     ]
 
 
@@ -143,15 +143,17 @@ def test_an_array_that_is_not_copied_counts_once() -> None:
         ),
     )
     plain = "contiguous in the file, without chunks"
-    assert [line.strip(" >") for line in repr(report).splitlines() if "not copied" in line] == [
-        f"not copied: 2 arrays: {plain}; some chunks re-encoded (/b, /c)",
-        f"not copied: /a: {plain}; {big}",
+    assert [line.strip(" >") for line in repr(report).splitlines() if "decoded: " in line] == [
+        f"decoded: 2 datasets: {plain}; some chunks re-encoded (/b, /c)",
+        f"decoded: /a: {plain}; {big}",
     ]
 
 
 def test_what_is_not_there_is_not_counted() -> None:
-    assert conversion(converted=(Converted("/", ""),)).summary() == "no arrays, 1 group; complete"
-    assert conversion(complete=False).summary() == "1 array (1 copied), 1 group; 380 B stored; dry run: nothing written"
+    assert conversion(converted=(Converted("/", ""),)).summary() == "no datasets, 1 group; complete"
+    assert (
+        conversion(complete=False).summary() == "1 dataset (1 copied), 1 group; 380 B stored; dry run: nothing written"
+    )
 
 
 def make_large(count: int) -> ConversionReport:

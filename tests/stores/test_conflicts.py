@@ -130,7 +130,7 @@ def test_a_report_overwrites_nothing_that_is_read_or_written(source: Path, tmp_p
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")  # noqa: PTH110
 def test_the_error_for_a_report_says_that_all_else_was_done(source: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        TargetError, match=r"/dev/full: the report cannot be written: No space left on device; 1 array .*; complete"
+        TargetError, match=r"/dev/full: the report cannot be written: No space left on device; 1 dataset .*; complete"
     ):
         convert(source, tmp_path / "a.zarr", report="/dev/full")
     assert verify(source, tmp_path / "a.zarr").equal
