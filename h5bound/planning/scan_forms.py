@@ -32,6 +32,12 @@ OUTSIDE = {
 }
 """What is noted of a dataset whose values lie elsewhere, by its layout."""
 
+GROUPS: tuple[tuple[Kind, str], tuple[Kind, str]] = (
+    ("sequences", "a group with the arrays values and offsets"),
+    ("columns", "a group with an array for each member"),
+)
+"""Of a dataset that becomes a group, by whether it is of compounds."""
+
 PATHS = (
     (h5t.STD_REF_OBJ, "paths of their targets, as text"),
     (h5t.STD_REF_DSETREG, "paths of their targets and what they select there, as JSON text"),
@@ -56,31 +62,36 @@ def list_forms(
     if record.layout in OUTSIDE:
         yield "outside", OUTSIDE[record.layout]
     if parts:
-        is_compound = bool(zarr_type.dtype.names)
-        yield (
-            ("columns", "a group with an array for each member")
-            if is_compound
-            else ("sequences", "a group with the arrays values and offsets")
-        )
+        yield GROUPS[bool(zarr_type.dtype.names)]
     elif strip_arrays(tid)[1]:
         yield "array_type", "the axes of its elements are the last axes of the array"
     yield from list_leaf_forms(tid, is_struct=zarr_type.dtype.names is not None and not parts)
-    odd = [
-        ".".join(step for step in part.steps if isinstance(step, str)) for part in parts if part.type.form == "bytes"
-    ]
+    held = [*name_wide(tid), *name_odd_text(zarr_type, parts)]
+    if held:
+        yield "bytes", ", ".join(held)
+
+
+def name_wide(tid: h5t.TypeID) -> Iterator[str]:
+    """Yield what in a type Zarr has only as bytes, after the names of the members."""
+    wide: dict[str, list[str]] = {}
+    for name, leaf in list_leaves(tid):
+        if is_only_bytes(leaf):
+            wide.setdefault(describe_class(leaf), []).append(name)
+    for what, names in wide.items():
+        yield f"{name_members(names)}{what}"
+
+
+def name_odd_text(zarr_type: ZarrType, parts: Sequence[Part]) -> Iterator[str]:
+    """Yield that text is bytes, after the names of the members."""
+    odd = [part.steps for part in parts if part.type.form == "bytes"]
     if zarr_type.form == "bytes" or odd:
-        yield "text_bytes", f"{name_members(odd)}not all of it is UTF-8"
+        names = [".".join(step for step in steps if isinstance(step, str)) for steps in odd]
+        yield f"{name_members(names)}text, not all of it UTF-8: value.decode('cp1252') if it is Windows-1252"
 
 
 def list_leaf_forms(tid: h5t.TypeID, *, is_struct: bool) -> Iterator[tuple[Kind, str]]:
     """Yield the other forms of what a type holds; `is_struct`: as members of a struct."""
     leaves = list(list_leaves(tid))
-    wide: dict[str, list[str]] = {}
-    for name, leaf in leaves:
-        if is_only_bytes(leaf):
-            wide.setdefault(describe_class(leaf), []).append(name)
-    if wide:
-        yield "bytes", ", ".join(f"{name_members(names)}{what}" for what, names in wide.items())
     enums = [name for name, leaf in leaves if leaf.get_class() == h5t.ENUM and read_dtype(leaf).kind in "iu"]
     if enums:
         yield "enumeration", f"{name_members(enums)}numbers in place of names"

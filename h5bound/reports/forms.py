@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Kind = Literal[
     "link", "copy", "external_link", "followed_link", "type", "renamed", "dimension", "outside", "null", "array_type",
-    "enumeration", "sequences", "columns", "text", "text_bytes", "bytes", "references", "attribute",
+    "enumeration", "sequences", "columns", "text", "bytes", "references", "attribute",
     "reference_attribute", "nan", "reader",
 ]  # fmt: skip
 
@@ -49,8 +49,7 @@ FORMS: Mapping[Kind, Form] = {
     "sequences": Form("dataset of sequences", "sequence i, in C order, is values[offsets[i]:offsets[i + 1]]"),
     "columns": Form("compound as columns", "docs/format.md joins them to rows"),
     "text": Form("compound with text"),
-    "text_bytes": Form("text as bytes", "value.decode('cp1252') if it is Windows-1252, as it often is"),
-    "bytes": Form("dataset as bytes", "docs/format.md turns them back into numbers"),
+    "bytes": Form("dataset as bytes", "docs/format.md turns them back"),
     "references": Form("dataset of references", "open the store at these paths"),
     "attribute": Form("attribute", "h5bound.json has its exact value"),
     "reference_attribute": Form("attribute of references", "open the store at these paths"),
