@@ -67,7 +67,7 @@ CASES: dict[str, tuple[Callable[[h5py.File], Any], Kind, str]] = {
         "member s: text of fixed length",
     ),
     "text that is not UTF-8": (lambda f: f.create_dataset("x", data=b"\xb0C", dtype=h5py.string_dtype()),
-        "text_bytes", "not all of it is UTF-8"),
+        "bytes", "text, not all of it UTF-8"),
     "types as bytes": (write_bytes, "bytes", "member t: 64-bit time, member l: 80-bit long double"),
     "references": (lambda f: f.create_dataset("x", (1,), h5py.ref_dtype), "references", "paths"),
     "references in a compound": (
