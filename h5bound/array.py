@@ -252,5 +252,5 @@ def make_array(
         label=record.path.rpartition("/")[2],
         read_encoded=read_encoded,
         decode=decode_region,
-        prefetch=prefetch_regions if source.remote else None,
+        prefetch=prefetch_regions,
     )

@@ -12,6 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import dask
 import dask.array as da
@@ -33,6 +34,7 @@ from h5bound.errors import (
     UnsafeSourceError,
     UnsupportedError,
 )
+from h5bound.hdf5.chunk_index import ChunkIndex
 from h5bound.reader.dataset_reader import DatasetReader
 from tests.conftest import open_objects
 from tests.support.recorder import Log, count_files, eventually
@@ -684,6 +686,18 @@ def test_a_store_has_names_that_it_cannot_give_arrays_of(tmp_path: Path) -> None
     assert "none" not in store
     with pytest.raises(UnsupportedError, match="null"):
         store["null"]
+
+
+def test_a_compute_of_many_small_blocks_indexes_their_chunks_at_once(tmp_path: Path) -> None:
+    values = np.arange(4000).reshape(40, 100)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=(1, 1))
+    array = from_hdf5(tmp_path / "x.h5", "x", chunks=(1, 20))
+    with patch.object(ChunkIndex, "look_up", autospec=True, side_effect=ChunkIndex.look_up) as asked:
+        assert (array.compute() == values).all()
+        assert not asked.called
+        assert (array[3:5].compute() == values[3:5]).all()
+        assert asked.call_count == 200  # of 4,000
 
 
 def test_a_block_is_read_by_a_few_nested_calls(path: Path) -> None:

@@ -104,7 +104,7 @@ def _add_blocks(
     return inputs
 
 
-def _choose_read(request: BlockRequest, *, is_local: bool) -> Callable[..., Any]:
+def _choose_read(request: BlockRequest, *, is_local: bool) -> Callable[..., Any] | PrefetchingRead:
     """Return the function that reads the blocks of an array; `is_local` if this process reads the whole window."""
     blocks = request.blocks
     if not is_local:
@@ -130,13 +130,13 @@ class PrefetchingRead:
         self._announced_to: Callable[[], Any] = lambda: None
         self._lock = threading.Lock()
 
-    def __call__(self, reader: Any, *args: Any) -> Any:
-        """Return a block."""
+    def announce(self, reader: Any) -> Callable[..., Any]:
+        """Announce the blocks to a reader, unless that was done; return the function that reads one."""
         with self._lock:
             if self._announced_to() is not reader:
                 self._prefetch(reader, self._list_reads())
                 self._announced_to = weakref.ref(reader)
-        return self._read(reader, *args)
+        return self._read
 
     def announcing(self, reads: list[tuple[Any, ...]]) -> PrefetchingRead:
         """Return the function for other reads."""
@@ -166,9 +166,13 @@ def find_opened(source: Source, window: Window) -> list[Handle]:
     return [handle for handle in handles if handle.source.key == source.key and handle.keeps(window)]
 
 
-def read_block(handle: Handle, window: Window, block: Hashable, read: Callable[..., Any], *args: Any) -> Any:
+def read_block(
+    handle: Handle, window: Window, block: Hashable, read: Callable[..., Any] | PrefetchingRead, *args: Any
+) -> Any:
     """Return one block, or the encoded block."""
     with handle.reading(window, block) as reader:
+        if isinstance(read, PrefetchingRead):
+            read = read.announce(reader)
         return read(reader, *args)
 
 

@@ -161,8 +161,8 @@ class OpenFile:
         return self.reader(name).read(region)
 
     def prefetch(self, name: str, regions: Sequence[Region]) -> None:
-        """Announce regions of a dataset that will be read, each once, if each would be a request to a server."""
-        if self.bytes is not None and self.bytes.is_remote and len(regions) > 1:
+        """Announce regions of a dataset that will be read, each once, unless it is only one."""
+        if self.bytes is not None and len(regions) > 1:
             self.reader(name).prefetch(regions)
 
     def close_datasets(self) -> None:

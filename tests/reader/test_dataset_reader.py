@@ -299,11 +299,11 @@ def test_filtered_chunks_are_held_encoded_unless_that_is_more(tmp_path: Path, mo
 
 
 def test_threads_may_decode_one_encoded_block_at_once(tmp_path: Path) -> None:
-    values = np.random.default_rng(0).integers(0, 9, (4, 100_000)).astype("<i4")
+    values = np.random.default_rng(0).integers(0, 9, (4, 200_000)).astype("<i4")
     with h5py.File(tmp_path / "x.h5", "w") as file:
-        file.create_dataset("x", data=values, chunks=(1, 100_000), **hdf5plugin.LZ4())
+        file.create_dataset("x", data=values, chunks=(1, 200_000), **hdf5plugin.LZ4())
     with opened(tmp_path / "x.h5") as (_, reader):
-        encoded = reader.read_encoded(np.s_[0:4, 0:100_000])
+        encoded = reader.read_encoded(np.s_[0:4, 0:200_000])
     assert isinstance(encoded, EncodedBlock)
     with ThreadPoolExecutor(8) as pool:
         found = [pool.submit(encoded.decode) for _ in range(64)]

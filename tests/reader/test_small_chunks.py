@@ -104,6 +104,20 @@ def test_small_chunks_are_read_at_once_where_they_lie_together(tmp_path: Path) -
         assert 1 <= asked.call_count < 10  # of 700 chunks
 
 
+@pytest.mark.parametrize(("width", "calls"), [(4, 1), (3, 1), (2, 1), (1, 10)])
+def test_chunks_between_small_ones_are_read_too_if_they_are_no_more(tmp_path: Path, width: int, calls: int) -> None:
+    values = np.arange(10 * 4 * 1024, dtype="<f8").reshape(10, 4096)
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("x", data=values, chunks=(1, 1024))
+    with (
+        opened(tmp_path / "x.h5") as (_, reader),
+        patch.object(small_chunks, "SMALL_NBYTES", 64 << 10),
+        patch.object(LocalFile, "read_parts", autospec=True, side_effect=LocalFile.read_parts) as asked,
+    ):
+        check(reader.read(np.s_[0:10, 0 : width * 1024]), values[:, : width * 1024])
+        assert asked.call_count == calls
+
+
 @pytest.mark.parametrize(
     ("options", "chunk", "joined"),
     [
