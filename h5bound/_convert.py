@@ -47,6 +47,7 @@ from h5bound.reports.conversion import ALREADY_COMPLETE
 from h5bound.stores.conflicts import check_external_files, check_report, write_report
 from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import open_target
+from h5bound.stores.tree import list_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -329,7 +330,10 @@ def convert(
             written, failed = write_store(
                 store, scan, plan, inputs=inputs, transfer=transfer, skip=skip, resume=resume, overwrite=overwrite
             )
-    result = make_report(scan, plan, store, written=written, failed=failed, complete=not dry_run, window=window_nbytes)
+    result = make_report(
+        scan, plan, store, written=written, failed=failed, complete=not dry_run, window=window_nbytes,
+        foreign=list_foreign(store) if resume and not dry_run else (),
+    )  # fmt: skip
     result = replace(result, seconds=time.perf_counter() - started, remark=remark)
     LOGGER.info("%s: converted to %s: %s", result.source.path, result.target, result.summary())
     if verify:

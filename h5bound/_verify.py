@@ -163,6 +163,7 @@ def verify(
         seconds=time.perf_counter() - started,
         differences=(differences := tuple(list_all_differences(comparison, results, other))),
         skipped=provenance.skipped,
+        foreign=tuple(tree.foreign),
         remark=other if differences else "",
     )
     LOGGER.info("%s: compared with %s: %s", result.target, result.source, result.summary())

@@ -147,7 +147,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
         "/group/x: 1 key outside its grid of chunks: group/x/c/30",
     ),
     "a key spelled otherwise": (write("group/x/c/01", b"\0"), "/group/x: 1 key outside its grid of chunks"),
-    "a key of no node": (write("group/junk", b"\0"), "/: 1 key of no node: group/junk"),
+    "a key of no node": (write("group/0", b"\0"), "/: 1 key of no node: group/0"),
     "an attribute of the values of sequences": (
         edit("sequences/values", lambda doc: doc["attributes"].update(scale_factor=10)),
         "attribute 'scale_factor' of /sequences: added to sequences/values",

@@ -12,30 +12,30 @@ first key: no key that remains can be taken for a chunk of the new store.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from h5bound.conversion.provenance import check_details, parse_provenance, read_provenance, skipped_to_json
-from h5bound.conversion.transfer import key_of
+from h5bound.conversion.transfer import count_written, key_of
 from h5bound.errors import TargetError
 from h5bound.execution.work import UnitResult
 from h5bound.files.file_state import FileState
 from h5bound.hdf5.datatypes import text_from_json
 from h5bound.planning.store_plan import select_chunks
 from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED
+from h5bound.reports.text import plural
 from h5bound.stores.conflicts import check_source
 from h5bound.stores.lock import MARKER, parse_marker
 from h5bound.stores.metadata import digest
 from h5bound.stores.target import LocalTarget
-from h5bound.stores.tree import is_document, list_edited, read_documents
+from h5bound.stores.tree import is_document, is_foreign, list_edited, read_documents
 from h5bound.zarr_model.array_spec import shard_counts
 from h5bound.zarr_model.node_names import OWN_KEY, RESERVED_KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from h5bound.conversion.transfer import Job
     from h5bound.planning.scan import SourceScan
@@ -279,33 +279,25 @@ def find_done(
         raise other_conversion(target, provenance, inputs)
     check_details(target, recorded, scan)
     failed = {str(text_from_json(item["path"])): item["reason"] for item in provenance["skipped"][len(planned) :]}
+
+    def changed(how: str) -> TargetError:
+        return TargetError(f"{target.url}: the store is complete, but {how}; overwrite=True replaces it")
+
     keys = set(target.keys.list_all())
-    documents = read_documents(target, [key for key in keys if is_document(key, target.zarr_format)])
-    for key, difference in list_edited(recorded.documents, {key: digest(document) for key, document in documents}):
-        raise TargetError(f"{target.url}: the store is complete, but {key} {difference}; overwrite=True replaces it")
-    left, written, _ = split_written(target, plan, jobs=jobs, keys=keys)
+    documents = dict(read_documents(target, [key for key in keys if is_document(key, target.zarr_format)]))
+    for key, difference in list_edited(recorded.documents, {key: digest(documents[key]) for key in documents}):
+        raise changed(f"{key} {difference}")
+    left, written, leftovers = split_written(target, plan, jobs=jobs, keys=keys)
     lost = sum(len(unit.chunk_coords) for unit in left if jobs[unit.array].path not in failed)
     if lost:
-        raise TargetError(
-            f"{target.url}: the store is complete, but {lost:,} chunks are missing; overwrite=True replaces it"
-        )
+        raise changed(f"{plural(lost, 'chunk')} {'is' if lost == 1 else 'are'} missing")
+    for key in sorted(leftovers - documents.keys() - {OWN_KEY}):
+        raise changed(f"{key} was added by another program")
     there = count_written(plan, written)
     for path in sorted(path for path in {*recorded.written, *there} if there.get(path) != recorded.written.get(path)):
-        raise TargetError(
-            f"{target.url}: the store is complete, but the chunks of {path} have {there.get(path, 0):,} bytes in place "
-            f"of {recorded.written.get(path, 0):,}; overwrite=True replaces it"
-        )
+        before, now_there = recorded.written.get(path, 0), there.get(path, 0)
+        raise changed(f"the chunks of {path} have {now_there:,} bytes in place of {before:,}")
     return written, failed
-
-
-def count_written(plan: StorePlan, results: Iterable[UnitResult], *, failed: Collection[str] = ()) -> dict[str, int]:
-    """Return the bytes of the chunks of each array that has any, by its path in the store."""
-    counts = Counter[str]()
-    for result in results:
-        array = plan.arrays[result.array]
-        if result.nbytes and array.path not in failed:
-            counts[array.node.target] += result.nbytes
-    return dict(sorted(counts.items()))
 
 
 def clear(target: Target) -> None:
@@ -326,13 +318,14 @@ def split_written(
 ) -> tuple[list[Unit], list[UnitResult], set[str]]:
     """Return the units to write, the results of chunks that are already written, and the keys that belong to neither.
 
-    `jobs` has one for each array of the plan, `keys` are those of the target.
+    `jobs` has one for each array of the plan, `keys` are those of the target; of these, files that no reader of Zarr
+    reads belong to somebody else, and stay.
     """
     if not keys:
         return list(plan.units), [], set()
     left: list[Unit] = []
     written: list[UnitResult] = []
-    leftovers = set(keys)
+    leftovers = {key for key in keys if not is_foreign(key)}
     for unit in plan.units:
         names = name_chunks(jobs[unit.array], unit)
         there = np.fromiter((name in leftovers for name in names), bool, len(names))

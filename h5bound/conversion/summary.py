@@ -11,11 +11,11 @@ import h5py
 from h5bound.execution.run import choose_window
 from h5bound.planning.read_boxes import measure
 from h5bound.reports.conversion import ConversionReport
-from h5bound.reports.entries import Converted, Rechunking, Skipped, SourceInfo, read_version
+from h5bound.reports.entries import Converted, Rechunking, Skipped, SourceInfo, describe_foreign, read_version
 from h5bound.zarr_model.array_spec import estimate_itemsize
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from h5bound.execution.work import UnitResult
     from h5bound.planning.plan import ArrayPlan
@@ -34,8 +34,12 @@ def make_report(
     failed: Mapping[str, str],
     complete: bool,
     window: int,
+    foreign: Sequence[str] = (),
 ) -> ConversionReport:
-    """Return the report of a conversion, without its duration; `window` are the bytes that the user allows."""
+    """Return the report of a conversion, without its duration.
+
+    `window` are the bytes that the user allows, `foreign` the files of other programs in the store.
+    """
     file = scan.hierarchy
     return ConversionReport(
         source=SourceInfo(path=file.file, size=file.size, mtime_ns=file.mtime_ns, hdf5=h5py.version.hdf5_version),
@@ -46,7 +50,7 @@ def make_report(
         converted=list_converted(scan, plan, results=written, failed=failed, window=None if complete else window),
         skipped=list_skipped(plan, failed),
         links=scan.links,
-        notes=scan.notes,
+        notes=(*scan.notes, *describe_foreign(foreign)),
     )
 
 

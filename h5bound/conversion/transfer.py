@@ -7,6 +7,7 @@ the tasks; a unit holds its chunks as arrays.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import prod
@@ -26,7 +27,7 @@ from h5bound.stores.lock import MARKER, parse_marker
 from h5bound.zarr_model.array_spec import encode_chunk, shard_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import zarr
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from h5bound.planning.plan import Strategy
     from h5bound.planning.source_values import SourceValues
     from h5bound.planning.spill_layout import SpillLayout
-    from h5bound.planning.store_plan import Unit
+    from h5bound.planning.store_plan import StorePlan, Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.target import Target
     from h5bound.zarr_model.array_spec import ArrayNode
@@ -330,3 +331,13 @@ def delete_partial(job: Job) -> None:
 
 TRANSFER = Work(name="write", read=read_unit, use=write_unit, check=check_target, delete_partial=delete_partial)
 """The work of a conversion."""
+
+
+def count_written(plan: StorePlan, results: Iterable[UnitResult], *, failed: Collection[str] = ()) -> dict[str, int]:
+    """Return the bytes of the chunks of each array that has any, by its path in the store."""
+    counts = Counter[str]()
+    for result in results:
+        array = plan.arrays[result.array]
+        if result.nbytes and array.path not in failed:
+            counts[array.node.target] += result.nbytes
+    return dict(sorted(counts.items()))

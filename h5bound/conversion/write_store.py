@@ -10,7 +10,6 @@ from h5bound.chunk_grid import count_chunks
 from h5bound.conversion.provenance import describe_provenance, fingerprint
 from h5bound.conversion.resume import (
     check_begun,
-    count_written,
     decide_action,
     delete_keys,
     describe_refusal,
@@ -20,7 +19,7 @@ from h5bound.conversion.resume import (
     split_written,
 )
 from h5bound.conversion.summary import list_skipped
-from h5bound.conversion.transfer import Job
+from h5bound.conversion.transfer import Job, count_written
 from h5bound.errors import SourceChangedError, TargetError
 from h5bound.execution.work import list_problems
 from h5bound.files.file_state import FileState

@@ -21,6 +21,9 @@ REPORT_VERSION = 1
 Strategy = Literal["copied", "decoded", "mixed", "metadata"]
 """copied: as stored. mixed: some of them re-encoded. metadata: no chunks were stored."""
 
+SHOWN = 3
+"""Most files that a note names."""
+
 KEPT = "kept as a link, which few readers see"
 
 
@@ -210,6 +213,17 @@ class Difference:
 
     def __str__(self) -> str:
         return str(self.to_fact())
+
+
+def describe_foreign(keys: Sequence[str]) -> list[ReportNote]:
+    """Return the note on files of other programs in a store; none if there are none.
+
+    >>> describe_foreign([".DS_Store"])[0].note
+    '1 file of another program, which no reader of Zarr reads: .DS_Store'
+    """
+    shown = f"{', '.join(keys[:SHOWN])}{', …' if len(keys) > SHOWN else ''}"
+    text = f"{plural(len(keys), 'file')} of another program, which no reader of Zarr reads: {shown}"
+    return [ReportNote("/", text)] if keys else []
 
 
 def name_entry(path: str, attribute: str | None) -> dict[str, object]:

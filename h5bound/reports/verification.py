@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from h5bound.reports.digest import Digest
-from h5bound.reports.entries import REPORT_VERSION, Difference, Skipped, count_skipped
+from h5bound.reports.entries import REPORT_VERSION, Difference, Skipped, count_skipped, describe_foreign
 from h5bound.reports.html import render
 from h5bound.reports.remarks import Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
@@ -28,6 +28,8 @@ class VerificationReport:
     differences: tuple[Difference, ...] = ()
     skipped: tuple[Skipped, ...] = ()
     """Objects and attributes that the conversion skipped; they were not compared."""
+    foreign: tuple[str, ...] = ()
+    """Files of other programs in the store, which no reader of Zarr reads; they are no differences."""
     remark: str = ""
     """That the source is another file than the store was made from: also the first of the differences."""
 
@@ -54,6 +56,7 @@ class VerificationReport:
             "seconds": round(self.seconds, 3),
             "differences": [item.to_dict() for item in self.differences],
             "skipped": [item.to_dict() for item in self.skipped],
+            **({"foreign": list(self.foreign)} if self.foreign else {}),
         }
 
     def to_json(self) -> str:
@@ -91,6 +94,7 @@ def digest_verification(report: VerificationReport) -> Digest:
         sections=(
             list_differences(report),
             Section("not compared", group_facts(item.to_fact() for item in report.skipped if not item.asked)),
+            Section("note", group_facts(item.to_fact() for item in describe_foreign(report.foreign))),
         ),
     )
 

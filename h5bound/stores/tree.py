@@ -18,7 +18,7 @@ from h5bound.errors import TargetError
 from h5bound.h5py_compat import describe
 from h5bound.stores.metadata import CONSOLIDATED, bind, consolidate_v2, consolidate_v3
 from h5bound.zarr_model.array_spec import check_codecs
-from h5bound.zarr_model.node_names import OWN_KEY
+from h5bound.zarr_model.node_names import OWN_KEY, PARTIAL_SUFFIX, RESERVED_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,6 +36,9 @@ READS_AT_ONCE = 256
 
 NAMES = {3: ("zarr.json",), 2: (".zarray", ".zgroup", ".zattrs", ".zmetadata")}
 """File names of metadata documents by format, first those that make a node."""
+
+CHUNK_NAME = re.compile(r"c|(?:c\.)?[0-9]+(?:\.[0-9]+)*")
+"""The last component of a key that is a chunk in some array, or of one that is spelled as no chunk is."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,15 +77,19 @@ class StoreTree:
     """Chunk coordinates of the keys by the path of their array, in its grid of chunks or shards."""
     strays: Mapping[str | None, Sequence[str]]
     """Keys below each array that are not its chunks, by its path; under None the keys below no array."""
+    foreign: Sequence[str]
+    """Files of other programs, which no reader of Zarr reads."""
 
 
 def read_tree(target: Target) -> StoreTree:
     """Return all nodes and keys of a store. Raise TargetError if a metadata document is damaged."""
     keys: list[str] = []
     document_keys: list[str] = []
+    foreign: list[str] = []
     for key in list_keys(target):
         if key != OWN_KEY:
-            (document_keys if is_document(key, target.zarr_format) else keys).append(key)
+            kind = document_keys if is_document(key, target.zarr_format) else foreign if is_foreign(key) else keys
+            kind.append(key)
     by_path: dict[str, dict[str, Document]] = {}
     for key, document in read_documents(target, document_keys):
         path, _, name = key.rpartition("/")
@@ -95,7 +102,22 @@ def read_tree(target: Target) -> StoreTree:
             nodes[path] = make_node(target, path, name=node_name, documents=used)
         keys += [f"{path}/{one}".lstrip("/") for one in documents if one not in used]
     chunk_coords, strays = sort_keys(keys, nodes)
-    return StoreTree(nodes=nodes, chunk_coords=chunk_coords, strays=strays)
+    return StoreTree(nodes=nodes, chunk_coords=chunk_coords, strays=strays, foreign=sorted(foreign))
+
+
+def is_foreign(key: str) -> bool:
+    """Return whether a key is a file of another program: no format of Zarr has a document or chunk of such a name.
+
+    >>> [is_foreign(key) for key in ("a/.DS_Store", "notes.txt", "a/c/01", "a/0.0", "a/zarr.json")]
+    [True, True, False, False, False]
+    """
+    name = key.rpartition("/")[2]
+    return not (name in RESERVED_KEYS or name.endswith(PARTIAL_SUFFIX) or CHUNK_NAME.fullmatch(name))
+
+
+def list_foreign(target: Target) -> list[str]:
+    """Return the files of other programs in a store."""
+    return sorted(key for key in target.keys.list_all() if is_foreign(key))
 
 
 def is_document(key: str, zarr_format: int) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -258,9 +259,9 @@ def test_a_complete_store_is_left_as_it_is(source: Path, target: Path, capsys: p
     assert "equal" in capsys.readouterr().out
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in target.rglob("*")} == before
     next(target.rglob("c/3")).unlink()
-    with pytest.raises(TargetError, match="1 chunks are missing"):
+    with pytest.raises(TargetError, match="1 chunk is missing"):
         convert(source, target, resume=True)
-    assert "1 chunks are missing" in convert(source, target, resume=True, dry_run=True).remark
+    assert "1 chunk is missing" in convert(source, target, resume=True, dry_run=True).remark
 
 
 @pytest.mark.parametrize("zarr_format", [3, 2])
@@ -323,6 +324,36 @@ def test_keys_that_are_not_in_the_plan_are_gone_after_resume(source: Path, targe
     convert(source, target, resume=True)
     assert read_store(target) == read_store(tmp_path / "whole.zarr")
     assert not (target / "b" / "deep").exists()
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_files_of_other_programs_are_named_and_stay(source: Path, target: Path, zarr_format: Any) -> None:
+    convert(source, target, zarr_format=zarr_format)
+    names = [".DS_Store", "a/notes.txt", "a/x/.DS_Store"]
+    for name in names:
+        (target / name).write_bytes(b"foreign")
+    compared = verify(source, target)
+    assert (compared.equal, compared.foreign) == (True, tuple(names))
+    words = "3 files of another program, which no reader of Zarr reads: .DS_Store, a/notes.txt, a/x/.DS_Store"
+    assert f"note: /: {words}" in repr(compared)
+    report = convert(source, target, zarr_format=zarr_format, resume=True)
+    assert report.remark == "already complete"
+    assert f"note: /: {words}" in repr(report)
+    shutil.rmtree(target)
+    interrupt(source, target, zarr_format=zarr_format)
+    for name in names:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).write_bytes(b"foreign")
+    assert words in repr(convert(source, target, zarr_format=zarr_format, resume=True))
+    assert all((target / name).read_bytes() == b"foreign" for name in names)
+
+
+def test_a_chunk_that_another_program_added_is_a_difference(source: Path, target: Path) -> None:
+    convert(source, target)
+    (target / "a/x/c/99").write_bytes(b"foreign")
+    assert not verify(source, target).equal
+    with pytest.raises(TargetError, match="the store is complete, but a/x/c/99 was added by another program"):
+        convert(source, target, resume=True)
 
 
 def test_a_complete_store_with_a_marker_is_unfinished(source: Path, target: Path) -> None:
