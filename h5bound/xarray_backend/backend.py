@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import h5py
 import numpy as np
 import xarray as xr
-from h5py import h5ds
+from h5py import h5ds, h5t
 from xarray.backends import BackendEntrypoint, H5NetCDFStore, StoreBackendEntrypoint
 
 from h5bound.errors import OptionError, UnsupportedError, shorten_tracebacks
@@ -216,7 +216,12 @@ def _decode(store: Store, decoders: Mapping[str, Any]) -> xr.Dataset:
     Values without dimensions are loaded too, unless each would be a request: as coordinates they are written again with
     a variable that is added to the file, and xarray reads them only when netCDF4 has opened it for writing.
     """
-    dataset = StoreBackendEntrypoint().open_dataset(store, **decoders)
+    try:
+        dataset = StoreBackendEntrypoint().open_dataset(store, **decoders)
+    except ValueError as error:
+        if sequences := store.list_sequences():
+            raise refuse_sequences(sequences) from error
+        raise
     dataset.set_close(partial(suspend_session, store.options.source.key))
     if store.options.source.remote:
         dataset.encoding["source"] = store.options.name  # xarray has put the URL there
@@ -281,6 +286,11 @@ class Store(H5NetCDFStore):
         attributes: Mapping[str, Any] = super().get_attrs()  # type: ignore[no-untyped-call]
         return restore_attributes(self._file[str(self._group)], attributes)
 
+    def list_sequences(self) -> list[h5py.Dataset]:
+        """Return the variables of sequences of variable length."""
+        found = (self._file[self._dataset_path(name)] for name in self.ds.variables)
+        return [dataset for dataset in found if dataset.id.get_type().get_class() == h5t.VLEN]
+
     def _dataset_path(self, name: str) -> str:
         """Return the path of a variable's dataset, which netCDF renames if a dimension without values has its name."""
         parent = str(self._group).rstrip("/")
@@ -290,6 +300,15 @@ class Store(H5NetCDFStore):
         ):
             return renamed
         return f"{parent}/{name}"
+
+
+def refuse_sequences(sequences: Sequence[h5py.Dataset]) -> UnsupportedError:
+    """Return the error for sequences, whose first one xarray takes for a time: it opens those of one element alone."""
+    names = [PurePosixPath(dataset.name).name for dataset in sequences]
+    return UnsupportedError(
+        f"{name_of(sequences[0])}: xarray cannot open sequences of variable length; leave them out with "
+        f"drop_variables={names!r}, and read them with h5bound.from_hdf5"
+    )
 
 
 def _make_variable(dataset: h5py.Dataset, var: h5netcdf.Variable, dtype: np.dtype[Any]) -> xr.Variable:

@@ -667,3 +667,15 @@ def test_types_that_h5netcdf_does_not_have_are_opened_as_their_bytes(tmp_path: P
         assert [value.tobytes()[0] for value in found["t"][[4, 1]].values] == [4, 1]
         assert found["pairs"][::2].values["n"].tolist() == [0, 2, 4]
         assert int(found["pairs"][3].values["n"]) == 3
+
+
+def test_sequences_that_xarray_cannot_open_are_named_with_a_way_out(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = [1, 2]
+        rows = file.create_dataset("rows", (2,), h5py.vlen_dtype("i4"))
+        rows[:] = [[1, 2, 3], [4]]
+    with pytest.raises(UnsupportedError, match=r"^/rows in .*a\.h5: xarray cannot open sequences") as error:
+        xr.open_dataset(tmp_path / "a.h5", engine="h5bound", phony_dims="access")
+    assert "drop_variables=['rows']" in str(error.value)
+    with xr.open_dataset(tmp_path / "a.h5", engine="h5bound", drop_variables=["rows"]) as dataset:
+        assert dataset["x"].values.tolist() == [1, 2]
