@@ -213,7 +213,7 @@ class H5Store(Mapping[str, da.Array]):
 
     def _count(self) -> Count:
         """Return the numbers that the reprs show."""
-        return Count(datasets=len(self), groups=len(self._groups) - 1, links=len(self._links))
+        return Count(datasets=len(self), groups=len(self._groups), links=len(self._links))
 
     def _first(self, limit: int) -> list[tuple[str, DatasetRecord]]:
         """Return the first datasets."""

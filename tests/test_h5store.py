@@ -50,13 +50,15 @@ def path(tmp_path: Path) -> Path:
 
 def test_the_repr_is_a_line_for_each_dataset(path: Path) -> None:
     assert repr(H5Store(path)).splitlines() == [
-        f"<H5Store of {path}: 4 datasets, 2 groups, 2 links",
+        f"<H5Store of {path}: 3 groups, 4 datasets, 2 links",
         "  entry/detector/<b>odd & name  (1) text",
         "  entry/detector/counts         (5) int64",
         "  entry/temperature             (3, 40) float32 big-endian",
         "  entry/time                    (3) float64>",
     ]
-    assert repr(H5Store(path)["entry/detector"]).startswith(f"<H5Store of {path}: /entry/detector: 2 datasets\n")
+    assert repr(H5Store(path)["entry/detector"]).startswith(
+        f"<H5Store of {path}: /entry/detector: 1 group, 2 datasets\n"
+    )
 
 
 class TextOfCells(HTMLParser):
@@ -91,7 +93,7 @@ def test_the_html_is_a_table_with_dimensions_and_units(path: Path) -> None:
         ["entry/time", "(time=3)", "float64", "contiguous", "", "24 B"],
     ]
     assert not read.tags & {"script", "b>odd"}
-    assert "4 datasets, 2 groups" in html
+    assert "3 groups, 4 datasets" in html
     assert open_objects() == 0
 
 
@@ -135,7 +137,7 @@ def test_keys_complete_to_datasets_groups_and_links_that_are_followed(path: Path
         "same",
     ]
     assert len(store) == len(list(store)) == 4
-    assert "4 datasets, 2 groups, 3 links" in store._repr_html_()
+    assert "3 groups, 4 datasets, 3 links" in store._repr_html_()
     assert "entry/outside" in H5Store(path, allow_external=[path.parent])._ipython_key_completions_()
     assert "counts" in H5Store(path)["entry/detector"]._ipython_key_completions_()
 

@@ -42,7 +42,7 @@ MAX_OPEN_ROWS = 40
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """Numbers of what is below a group."""
+    """Numbers of what is in a group, itself among the groups, as `h5bound ls` counts."""
 
     datasets: int
     groups: int
@@ -50,8 +50,8 @@ class Count:
     """Links except the first hard link to each object, as in `Hierarchy`."""
 
     def __str__(self) -> str:
-        others = [plural(count, noun) for count, noun in ((self.groups, "group"), (self.links, "link")) if count]
-        return ", ".join([plural(self.datasets, "dataset"), *others])
+        links = [plural(self.links, "link")] if self.links else []
+        return ", ".join([plural(self.groups, "group"), plural(self.datasets, "dataset"), *links])
 
 
 @dataclass(frozen=True, slots=True)

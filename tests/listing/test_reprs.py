@@ -26,12 +26,12 @@ def entry(tmp_path: Path) -> DatasetEntry:
 @pytest.mark.parametrize(
     ("count", "text"),
     [
-        (Count(datasets=0, groups=0, links=0), "0 datasets"),
-        (Count(datasets=1, groups=0, links=2), "1 dataset, 2 links"),
-        (Count(datasets=2000, groups=1, links=0), "2,000 datasets, 1 group"),
+        (Count(datasets=0, groups=1, links=0), "1 group, 0 datasets"),
+        (Count(datasets=1, groups=1, links=2), "1 group, 1 dataset, 2 links"),
+        (Count(datasets=2000, groups=3, links=0), "3 groups, 2,000 datasets"),
     ],
 )
-def test_what_is_not_there_is_not_counted(count: Count, text: str) -> None:
+def test_groups_are_counted_with_the_one_that_is_shown_and_links_if_there_are_any(count: Count, text: str) -> None:
     assert str(count) == text
 
 
