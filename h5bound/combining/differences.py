@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from h5bound.combining.joined import Difference
 from h5bound.errors import OptionError, UnsupportedError
 from h5bound.reports.remarks import Fact, Section, fit_sections, group_facts
-from h5bound.reports.text import SCREEN_ROWS, SCREEN_WIDTH, plural
+from h5bound.reports.text import SCREEN_ROWS, SCREEN_WIDTH, count_rows, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from h5bound.combining.joined import Difference
     from h5bound.errors import H5BoundError
 
 MAX_RANGES = 3
 """Ranges of files that a row names."""
+
+MAX_ACTIONS = 5
+"""Most things to do that an error lists."""
+
+PATHS = re.compile(r"exclude=\[[^]]*\]")
+"""What an action names of one variable only."""
 
 
 class FileNames:
@@ -48,6 +55,30 @@ class FileNames:
         return f"{self.names[first]}{between}{self.names[last]}"
 
 
+class Findings:
+    """The differences that the rules find, one after another."""
+
+    def __init__(self, names: FileNames) -> None:
+        self.names = names
+        self.rows: list[Difference] = []
+
+    def refuse(self, variable: str, what: str, places: Iterable[int], *, action: str, option: bool = True) -> None:
+        """Add a difference that is refused, and what to do; `option` says whether an option decides it."""
+        self._add("refused", variable, what, places=places, action=action, option=option)
+
+    def decide(self, variable: str, what: str, places: Iterable[int], *, action: str) -> None:
+        """Add a difference that an option decides, and what is done."""
+        self._add("decided", variable, what, places=places, action=action)
+
+    def note(self, variable: str, what: str, places: Iterable[int], *, action: str = "") -> None:
+        """Add a difference that changes no value."""
+        self._add("note", variable, what, places=places, action=action)
+
+    def _add(self, kind: Any, variable: str, what: str, *, places: Iterable[int], action: str, **more: bool) -> None:
+        files = self.names.describe(places)
+        self.rows.append(Difference(kind=kind, variable=variable, what=what, files=files, action=action, **more))
+
+
 def shorten(paths: Sequence[str]) -> list[str]:
     """Return names of files without the folders that all have.
 
@@ -63,14 +94,15 @@ def shorten(paths: Sequence[str]) -> list[str]:
 
 
 def list_lines(differences: Iterable[Difference], *, height: int, width: int) -> list[str]:
-    """Return lines that take at most `height` rows of `width` columns, for as many differences as fit."""
-    titles = {"refused": "differs", "decided": "decided", "note": "note"}
-    facts: dict[str, list[Fact]] = {title: [] for title in titles.values()}
-    for item in differences:
-        reason = "; ".join(filter(None, (item.what, item.files and f"in {item.files}", item.action)))
-        facts[titles[item.kind]].append(Fact.of("variable", item.variable or "files", reason))
-    sections = [Section(title, group_facts(given)) for title, given in facts.items()]
-    return fit_sections(sections, height=height, width=width)
+    """Return lines that take at most `height` rows of `width` columns: what differs, then what to do."""
+    rows = list(differences)
+    facts = [
+        Fact.of("variable", row.variable or "files", f"{row.what}{row.files and f' in {row.files}'}") for row in rows
+    ]
+    actions = list(dict.fromkeys(PATHS.sub("exclude=[PATH]", row.action) for row in rows))
+    advice = [f"what to do: {action}" for action in actions[:MAX_ACTIONS]]
+    used = sum(count_rows(line, width) for line in advice)
+    return [*fit_sections([Section("differs", group_facts(facts))], height=height - used, width=width), *advice]
 
 
 def refuse(differences: Sequence[Difference]) -> H5BoundError:
@@ -80,7 +112,7 @@ def refuse(differences: Sequence[Difference]) -> H5BoundError:
     """
     refused = [item for item in differences if item.kind == "refused"]
     width = max(shutil.get_terminal_size((SCREEN_WIDTH, SCREEN_ROWS)).columns, SCREEN_WIDTH)
-    lines = list_lines(refused, height=SCREEN_ROWS - 4, width=width)
+    lines = list_lines(refused, height=SCREEN_ROWS - 2, width=width)
     kind = OptionError if all(item.option for item in refused) else UnsupportedError
     error: Any = kind("\n".join([f"the files cannot be joined: {plural(len(refused), 'difference')}", *lines]))
     error.differences = tuple(refused)

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from h5bound.combining.conversions import Conversion
     from h5bound.combining.file_scan import VariableSchema
 
-Choice = Literal["refuse", "first", "last", "drop", "table", "fill"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -26,8 +24,9 @@ class Rules:
     """The dimension along which files are joined."""
     new: bool = False
     """Whether the dimension is new, and each file is one element of it."""
-    sort: bool | str = False
-    """Whether files are in the order of the coordinate of `dim`, or of a variable by its path; else as given."""
+    sort: bool | str | None = None
+    """Whether files are sorted by the coordinate of `dim`, or by a variable of this path, or joined as given; None as
+    given, which has to be the order of the coordinate."""
     overlap: Literal["refuse", "first", "last"] = "refuse"
     """Which file has the values at a coordinate that several files have."""
     differing: Literal["refuse", "first", "drop"] = "refuse"
@@ -40,6 +39,8 @@ class Rules:
     """Whether types that differ become one that holds all their values."""
     missing: Literal["refuse", "fill"] = "refuse"
     """Whether files may lack a variable."""
+    zarr_format: int = 3
+    """Format of the store, in which fill values have their form."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +122,8 @@ class Joined:
     """By path in the files, those of the first file first."""
     groups: Mapping[str, Mapping[str, Any]]
     """Attributes of the groups."""
+    group_details: Mapping[str, Mapping[str, Any]]
+    """What the nodes of the groups do not say of them."""
     tables: tuple[AttributeTable, ...]
     differences: tuple[Difference, ...]
     """What options decided, and notes, for the report."""

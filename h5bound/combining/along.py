@@ -1,0 +1,243 @@
+"""What a variable becomes that is joined along the dimension."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.combining.context import EMPTY
+from h5bound.combining.joined import JoinedVariable
+from h5bound.combining.joined_attributes import join_attributes
+from h5bound.combining.joined_fills import choose_fill, fit_fill_attribute, have_fill
+from h5bound.combining.joined_values import LEAVE_OUT, Kind, plan_values
+from h5bound.combining.time_units import is_time
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Hashable, Mapping
+
+    from numpy.typing import NDArray
+
+    from h5bound.combining.context import Context, Found
+    from h5bound.combining.file_scan import VariableScan, VariableSchema
+    from h5bound.combining.joined import AttributeTable
+
+    Joining = tuple[JoinedVariable, list[AttributeTable]]
+
+JOINABLE = ("plain", "string", "bytes", "object_reference")
+"""Forms of values of which several arrays make one."""
+
+
+def join_along(context: Context, path: str, found: Found) -> Joining | None:
+    """Return a variable that is joined along the dimension; None if it cannot be."""
+    rules, findings = context.rules, context.findings
+    source = next(i for i, item in enumerate(found) if item is not None)
+    first = found[source]
+    assert first is not None
+    if not check_shapes(context, path, found):
+        return None
+    counts, skips = measure_files(context, path, found)
+    if counts is None:
+        return None
+    kinds = list_kinds(context, path, found)
+    meaning = plan_values(path, kinds, rules=rules, findings=findings)
+    nodes = context.describe(path, found)
+    values, details, tables = join_attributes(path, nodes, handled=meaning.handled, rules=rules, findings=findings)
+    values, details = drop_attributes(values, details, meaning.dropped)
+    schema = replace(first.schema, dtype=meaning.dtype)
+    if meaning.dtype != first.schema.dtype or meaning.dropped:
+        fill = choose_fill(first.schema, meaning, rules.zarr_format)
+        schema = replace(schema, fill=fill)
+        values = fit_fill_attribute(values, nodes[source], dtype=meaning.dtype, zarr_format=rules.zarr_format)
+    by_file: list[Any] = [None] * len(found)
+    for kind, conversion in zip(kinds, meaning.conversions, strict=True):
+        for place in kind.places:
+            by_file[place] = conversion
+    missing = np.array([item is None for item in found])
+    note_storage(context, path, found)
+    if missing.any():
+        fill_text = (
+            "its fill value" if "_FillValue" in values else f"its fill value, {schema.fill}, which no reader masks"
+        )
+        findings.decide(path, "some files lack it", np.flatnonzero(missing), action=f"{fill_text} is there")
+    axis = 0 if rules.new else first.find_axis(rules.dim)
+    assert axis is not None
+    shape = list(first.shape)
+    shape[axis : axis + (not rules.new)] = [int(counts.sum())]
+    copied = [
+        item is not None and by_file[i] is None and is_copied(item.schema, schema) for i, item in enumerate(found)
+    ]
+    variable = JoinedVariable(
+        path=path,
+        target=first.target,
+        schema=add_axis(schema, rules.dim) if rules.new else schema,
+        axis=axis,
+        shape=tuple(shape),
+        starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        skips=skips,
+        source=source,
+        attributes=values,
+        details=details,
+        conversions=by_file,
+        missing=missing,
+        copied=np.array(copied),
+        unwritten=have_fill(found, by_file, schema, zarr_format=rules.zarr_format),
+    )
+    return variable, tables
+
+
+def check_shapes(context: Context, path: str, found: Found) -> bool:
+    """Return whether variables have the same axes, but for their length along the dimension; refuse others."""
+    findings, dim = context.findings, context.rules.dim
+    first = next(item for item in found if item is not None)
+    if first.schema.form not in JOINABLE:
+        what = f"{first.schema.form.replace('_', ' ')} cannot be joined along a dimension"
+        findings.refuse(path, what, range(len(found)), action=LEAVE_OUT.format(path), option=False)
+        return False
+    axis = first.find_axis(dim)
+    before = describe_shape(first, axis)
+    groups: dict[str, list[int]] = {}
+    for i, item in enumerate(found):
+        if item is not None and (text := describe_shape(item, axis)) != before:
+            groups.setdefault(text, []).append(i)
+    for text, places in groups.items():
+        what = f"its axes are {before} in the first file, then {text}"
+        findings.refuse(path, what, places, action=LEAVE_OUT.format(path), option=False)
+    return not groups
+
+
+def describe_shape(item: VariableScan, axis: int | None) -> str:
+    """Return the axes of a variable, with their lengths but for that of one axis."""
+    names, shape = item.schema.dimensions, item.shape
+    parts = (name if i == axis else f"{name}={size}" for i, (name, size) in enumerate(zip(names, shape, strict=False)))
+    return f"({', '.join(parts)})" if len(names) == len(shape) else f"{shape}"
+
+
+def measure_files(context: Context, path: str, found: Found) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+    """Return the elements along the dimension that each file contributes, and those that it leaves out before.
+
+    None if that is not known of a file, which is then refused.
+    """
+    rules, findings = context.rules, context.findings
+    scope = context.find_scope(path)
+    cuts = None if scope is None else context.cuts.get(scope)
+    lengths = [1 if rules.new else measure(item, rules.dim) for item in found]
+    absent = [i for i, item in enumerate(found) if item is None]
+    if cuts is not None:
+        wholes = [measure(scan.variables.get(scope or ""), rules.dim) for scan in context.scans]
+        odd = [i for i, item in enumerate(found) if item is not None and lengths[i] != (1 if rules.new else wholes[i])]
+        if odd:
+            what = f"it has another length along {rules.dim} than {scope}"
+            findings.refuse(path, what, odd, action=LEAVE_OUT.format(path), option=False)
+            return None, cuts.skips
+        return cuts.counts, cuts.skips
+    if absent and not rules.new:
+        for i in absent:
+            lengths[i] = find_length(context, i, scope)
+        unknown = [i for i in absent if lengths[i] < 0]
+        if unknown:
+            what = f"it is missing, and nothing says how long {rules.dim} is"
+            findings.refuse(path, what, unknown, action=LEAVE_OUT.format(path), option=False)
+            return None, np.zeros(len(found), np.int64)
+    return np.array(lengths, np.int64), np.zeros(len(found), np.int64)
+
+
+def measure(item: VariableScan | None, dim: str) -> int:
+    """Return the length of a variable along a dimension; 1 without it, 0 without the variable."""
+    axis = None if item is None else item.find_axis(dim)
+    return 0 if item is None else 1 if axis is None else item.shape[axis]
+
+
+def find_length(context: Context, place: int, scope: str | None) -> int:
+    """Return how long the dimension is in a file that lacks a variable; -1 if its others do not agree."""
+    dim = context.rules.dim
+    variables = context.scans[place].variables
+    lengths = {
+        measure(item, dim)
+        for path, item in variables.items()
+        if item.find_axis(dim) is not None and context.find_scope(path) == scope
+    }
+    return lengths.pop() if len(lengths) == 1 else -1
+
+
+def list_kinds(context: Context, path: str, found: Found) -> list[Kind]:
+    """Return the files grouped by what their values mean, that of the first file first."""
+    kinds: dict[Hashable, Kind] = {}
+    seen: dict[Hashable, Hashable] = {}  # files that share the records of one scan are compared once
+    for i, item in enumerate(found):
+        if item is None:
+            continue
+        details = context.scans[i].details.get(path, EMPTY)
+        times = find_times(context, path, i)
+        short = (id(item.schema), id(item.attributes), id(details), times)
+        key = seen.get(short)
+        kind = Kind(
+            schema=item.schema,
+            attributes=item.attributes,
+            details=details,
+            times=times,
+            places=[i],
+            values=[item.values],
+        )
+        if key is None:
+            schema = item.schema
+            key = seen[short] = (schema.form, schema.dtype, schema.hdf5_type, kind.packing_text, times)
+        if key in kinds:
+            kinds[key].places.append(i)
+            kinds[key].values.append(item.values)
+        else:
+            kinds[key] = kind
+    return list(kinds.values())
+
+
+def find_times(context: Context, path: str, place: int) -> tuple[Any, Any]:
+    """Return unit and calendar of times in a file, for bounds those of their coordinate; None for other values."""
+    variables = context.scans[place].variables
+    for name in (path, context.bounds.get(path)):
+        item = variables.get(name or "")
+        if item is not None and is_time(item.attributes.get("units")):
+            return item.attributes["units"], str(item.attributes.get("calendar", ""))
+    return None, None
+
+
+def drop_attributes(
+    values: Mapping[str, Any], details: Mapping[str, Any], dropped: Collection[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return attributes and details without those of some names."""
+    entries = {name: entry for name, entry in details.get("attributes", {}).items() if name not in dropped}
+    kept = {name: value for name, value in details.items() if name != "attributes"}
+    if entries:
+        kept["attributes"] = entries
+    return {name: value for name, value in values.items() if name not in dropped}, kept
+
+
+def add_axis(schema: VariableSchema, dim: str) -> VariableSchema:
+    """Return the schema with a new first axis, along which each chunk has one element."""
+    chunks = None if schema.chunks is None else (1, *schema.chunks)
+    return replace(schema, dimensions=(dim, *schema.dimensions), chunks=chunks)
+
+
+def is_copied(own: VariableSchema, store: VariableSchema) -> bool:
+    """Return whether the encoded chunks of a file are those of the store."""
+    if own is store:
+        return True
+    wanted = (store.dtype, store.layout, store.chunks, store.filters)
+    return (own.dtype, own.layout, own.chunks, own.filters) == wanted
+
+
+def note_storage(context: Context, path: str, found: Found) -> None:
+    """Note which files store a variable in another way, so that its chunks are not copied."""
+    first = next(item for item in found if item is not None)
+    for name, what in (("layout", "layout"), ("chunks", "chunks"), ("filters", "filters"), ("fill", "fill value")):
+        wanted = getattr(first.schema, name)
+        others = [
+            i
+            for i, item in enumerate(found)
+            if item is not None and item.schema is not first.schema and getattr(item.schema, name) != wanted
+        ]
+        if others:
+            action = "written" if name == "fill" else "decoded, and encoded as in the first file"
+            context.findings.note(
+                path, f"the {what} differs" if name != "chunks" else "the chunks differ", others, action=action
+            )

@@ -1,0 +1,89 @@
+"""Fill values of joined variables: that of the store, and the files in which elements never written have it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.buffers import same_bits
+from h5bound.combining.conversions import apply
+from h5bound.combining.file_scan import write_json
+from h5bound.combining.packing import read_numbers
+from h5bound.errors import UnsupportedError
+from h5bound.zarr_model.fill_values import fill_attribute_to_json, fill_to_json, find_zarr_type
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from h5bound.combining.context import Found
+    from h5bound.combining.conversions import Conversion
+    from h5bound.combining.file_scan import VariableSchema
+    from h5bound.combining.joined_attributes import NodeAttributes
+    from h5bound.combining.joined_values import Meaning
+    from h5bound.zarr_model.byte_layout import Array
+
+
+def read_fill(schema: VariableSchema, zarr_format: int) -> Array | None:
+    """Return the fill value of plain numbers, 0-d; None if there is none, or readers do not see its bits."""
+    value, exact = json.loads(schema.fill)
+    if not exact or value is None or schema.form != "plain":
+        return None
+    dtype = np.dtype(schema.dtype)
+    zarr_type = find_zarr_type(dtype, 2 if zarr_format == 2 else 3)
+    return np.array(zarr_type.from_json_scalar(value, zarr_format=zarr_format), dtype)
+
+
+def choose_fill(schema: VariableSchema, meaning: Meaning, zarr_format: int) -> str:
+    """Return the fill value of a variable whose values are converted, as JSON text: NaN where they are unpacked."""
+    dtype = np.dtype(meaning.dtype)
+    value = np.array(np.nan, dtype) if meaning.dropped else read_fill(schema, zarr_format)
+    if value is None:
+        return write_json([json.loads(schema.fill)[0], False])
+    return write_json(list(fill_to_json(value.astype(dtype), zarr_format)))
+
+
+def fit_fill_attribute(
+    values: Mapping[str, Any], node: NodeAttributes | None, *, dtype: str, zarr_format: int
+) -> dict[str, Any]:
+    """Return attributes with ``_FillValue`` in the form that readers of a type expect."""
+    if "_FillValue" not in values or zarr_format == 2 or node is None:
+        return dict(values)
+    try:
+        numbers = read_numbers("_FillValue", node.values, node.details)
+        fill = None if numbers is None else fill_attribute_to_json(numbers.array, np.dtype(dtype))
+    except UnsupportedError:
+        return dict(values)
+    return {**values, "_FillValue": fill}
+
+
+def have_fill(
+    found: Found, conversions: Sequence[Conversion | None], schema: VariableSchema, *, zarr_format: int
+) -> NDArray[np.bool_]:
+    """Return in which files elements that were never written have the fill value of the store."""
+    known: dict[tuple[str, str, int], bool] = {}
+    result = np.ones(len(found), bool)
+    for i, (item, conversion) in enumerate(zip(found, conversions, strict=True)):
+        if item is not None:
+            key = (item.schema.dtype, item.schema.fill, id(conversion))
+            if key not in known:
+                known[key] = has_fill(item.schema, conversion, schema, zarr_format=zarr_format)
+            result[i] = known[key]
+    return result
+
+
+def has_fill(own: VariableSchema, conversion: Conversion | None, store: VariableSchema, *, zarr_format: int) -> bool:
+    """Return whether elements that were never written in a file have the fill value of the store."""
+    if conversion is None and (own.dtype, own.fill) == (store.dtype, store.fill):
+        return True
+    values = read_fill(own, zarr_format), read_fill(store, zarr_format)
+    if values[0] is None or values[1] is None:
+        return False
+    try:
+        converted = values[0] if conversion is None else apply(conversion, values[0])
+    except UnsupportedError:
+        return False
+    return same_bits(converted, values[1])

@@ -1,0 +1,299 @@
+"""Which values of each file have to be converted so that one array can hold those of all: types, packing, times."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.combining.conversions import Conversion, is_exact
+from h5bound.combining.file_scan import write_json
+from h5bound.combining.joined_attributes import shorten_value
+from h5bound.combining.packing import PACKED_UNITS, PACKING, Packing, find_repacking, read_numbers
+from h5bound.combining.time_units import move_times, parse_units
+from h5bound.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from h5bound.combining.differences import Findings
+    from h5bound.combining.file_scan import VariableSchema
+    from h5bound.combining.joined import Rules
+    from h5bound.zarr_model.byte_layout import Array
+
+LEAVE_OUT = "exclude=[{!r}] leaves it out"
+"""What to do about a variable that cannot be joined."""
+
+TIMES = ("units", "calendar")
+"""Attributes that say what times are."""
+
+DURATIONS = frozenset({"days", "hours", "minutes", "seconds", "milliseconds", "microseconds", "nanoseconds"})
+"""Units that xarray decodes as durations."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Kind:
+    """Files whose values of a variable mean the same."""
+
+    schema: VariableSchema
+    attributes: Mapping[str, Any]
+    details: Mapping[str, Any]
+    times: tuple[Any, Any]
+    """Unit and calendar, perhaps of the coordinate that the variable has the bounds of."""
+    places: list[int]
+    """The files."""
+    values: list[Array | None]
+    """The values of a coordinate in each file."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the values."""
+        return np.dtype(self.schema.dtype)
+
+    @property
+    def packing_text(self) -> str:
+        """Text that is the same for the same packing."""
+        entries = self.details.get("attributes", {})
+        return write_json(
+            {name: [self.attributes[name], entries.get(name)] for name in PACKING if name in self.attributes}
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Meaning:
+    """What the values of all files become."""
+
+    dtype: str
+    conversions: list[Conversion | None]
+    """For each kind."""
+    handled: frozenset[str]
+    """Attributes that may differ, since the values are converted."""
+    dropped: frozenset[str]
+    """Attributes that the values do not have any more."""
+
+
+def plan_values(path: str, kinds: Sequence[Kind], *, rules: Rules, findings: Findings) -> Meaning:
+    """Return the conversions of the values of a variable, by kind; the first one is that of the first file.
+
+    What has no exact conversion, or needs an option, is added to `findings`.
+    """
+    first = kinds[0]
+    same = Meaning(first.schema.dtype, [None] * len(kinds), frozenset(), frozenset())
+    if not is_number(first.schema) or not all(is_number(kind.schema) for kind in kinds):
+        match_types(path, kinds, findings)
+        return same
+    scaled = {"scale_factor", "add_offset"} & first.attributes.keys()
+    if len({(kind.packing_text, kind.dtype.newbyteorder("=") if scaled else None) for kind in kinds}) > 1:
+        return plan_packing(path, kinds, rules, findings=findings)
+    dtype = plan_type(path, kinds, rules, findings=findings)
+    if any(kind.times != first.times for kind in kinds):
+        return plan_times(path, kinds, dtype, findings=findings)
+    if dtype is None:
+        return same
+    conversions = [None if kind.schema.dtype == dtype else Conversion(kind="promote", dtype=dtype) for kind in kinds]
+    return Meaning(dtype, conversions, frozenset(), frozenset())
+
+
+def is_number(schema: VariableSchema) -> bool:
+    """Return whether values are plain numbers, with no names or other meaning in HDF5."""
+    return schema.form == "plain" and schema.hdf5_type == "{}" and np.dtype(schema.dtype).kind in "iuf"
+
+
+def match_types(path: str, kinds: Sequence[Kind], findings: Findings) -> None:
+    """Refuse other types than the first one, where values are more than numbers."""
+    first = kinds[0].schema
+    for kind in kinds[1:]:
+        schema = kind.schema
+        if (schema.form, schema.dtype, schema.hdf5_type) == (first.form, first.dtype, first.hdf5_type):
+            continue
+        if schema.form == first.form == "string":
+            findings.note(path, "text of another encoding or padding in HDF5", kind.places)
+            continue
+        what = f"the type is {describe_type(first)} in the first file, then {describe_type(schema)}"
+        findings.refuse(path, what, kind.places, action=LEAVE_OUT.format(path), option=False)
+
+
+def describe_type(schema: VariableSchema) -> str:
+    """Return a type in words."""
+    form = {"plain": "", "string": "", "bytes": ""}.get(schema.form, f"{schema.form} of ")
+    more = "" if schema.hdf5_type == "{}" else f" {shorten_value(json.loads(schema.hdf5_type))}"
+    return f"{form}{schema.dtype}{more}"
+
+
+def plan_type(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Findings) -> str | None:
+    """Return the type that has the values of all kinds; None if there is none, or it was not asked for."""
+    first = kinds[0]
+    if all(kind.schema.dtype == first.schema.dtype for kind in kinds):
+        return first.schema.dtype
+    native = [kind.dtype.newbyteorder("=") for kind in kinds]
+    others = [place for kind in kinds if kind.schema.dtype != first.schema.dtype for place in kind.places]
+    if len(set(native)) == 1:
+        findings.note(path, "the order of bytes is another one", others, action="that of the first file")
+        return first.schema.dtype
+    wider = reduce(np.promote_types, native)
+    names = sorted({str(item) for item in native if item != native[0]})
+    what = f"the type is {native[0]} in the first file, then {', '.join(names)}"
+    if not all(is_exact(item, wider) for item in native):
+        action = f"no type of numpy has all values of these; {LEAVE_OUT.format(path)}"
+        findings.refuse(path, what, others, action=action, option=False)
+        return None
+    if not rules.promote:
+        findings.refuse(path, what, others, action=f"promote=True makes all {wider}")
+        return None
+    findings.decide(path, what, others, action=f"all are {wider}")
+    return first.schema.dtype if wider == native[0] else wider.str
+
+
+def plan_packing(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Findings) -> Meaning:
+    """Return the conversions of values whose packing differs."""
+    first = kinds[0]
+    same = Meaning(first.schema.dtype, [None] * len(kinds), frozenset(PACKING), frozenset())
+    key = (first.packing_text, first.schema.dtype)
+    others = [place for kind in kinds if (kind.packing_text, kind.schema.dtype) != key for place in kind.places]
+    what = f"the packing differs: {describe_packing(kinds)}"
+    try:
+        packings = [Packing.of(kind.schema.dtype, kind.attributes, kind.details) for kind in kinds]
+    except UnsupportedError as error:
+        findings.refuse(path, f"{what}: {error}", others, action=LEAVE_OUT.format(path), option=False)
+        return same
+    if any(kind.times != first.times for kind in kinds):
+        action = f"packed times cannot be brought to other units; {LEAVE_OUT.format(path)}"
+        findings.refuse(path, what, others, action=action, option=False)
+        return same
+    found = repack(kinds, packings) or promote_masked(path, kinds, packings, rules=rules, findings=findings)
+    if found is not None:
+        findings.note(path, what, others, action="xarray decodes the same values with that of the first file")
+        return found
+    is_time_like = first.times[0] is not None or str(first.attributes.get("units")) in DURATIONS
+    if is_time_like or rules.unpack is None:
+        action = "unpack='float32' or 'float64' stores the values that xarray decodes"
+        action = f"packed times are not unpacked; {LEAVE_OUT.format(path)}" if is_time_like else action
+        findings.refuse(path, what, others, action=action, option=not is_time_like)
+        return same
+    dtype = np.dtype(rules.unpack)
+    rounded = any(packing.decode(np.zeros(0, packing.dtype)).dtype.itemsize > dtype.itemsize for packing in packings)
+    action = f"all are unpacked to {rules.unpack}{', rounded from float64' if rounded else ''}"
+    findings.decide(path, what, [place for kind in kinds for place in kind.places], action=action)
+    conversions = [Conversion(kind="unpack", dtype=dtype.str, packing=packing) for packing in packings]
+    names = frozenset((*PACKING, *PACKED_UNITS))
+    return Meaning(dtype.str, list(conversions), names, names)
+
+
+def repack(kinds: Sequence[Kind], packings: Sequence[Packing]) -> Meaning | None:
+    """Return conversions to the packing of the first kind that change no decoded value; None if there are none."""
+    conversions: list[Conversion | None] = []
+    for packing in packings:
+        change = find_repacking(packings[0], packing)
+        if change is None:
+            return None
+        replaced, by = change
+        dtype = kinds[0].schema.dtype
+        conversions.append(Conversion(kind="repack", dtype=dtype, replaced=replaced, by=by) if replaced.data else None)
+    return Meaning(kinds[0].schema.dtype, conversions, frozenset(PACKING), frozenset())
+
+
+def promote_masked(
+    path: str, kinds: Sequence[Kind], packings: Sequence[Packing], *, rules: Rules, findings: Findings
+) -> Meaning | None:
+    """Return conversions to a wider type of values that are packed alike; None if they are not."""
+    first = packings[0]
+    alike = all(
+        (first.scale_factor, first.add_offset, first.unsigned, first.list_raw_masked())
+        == (other.scale_factor, other.add_offset, other.unsigned, other.list_raw_masked())
+        for other in packings
+    )
+    if not alike or first.is_packed or first.unsigned is not None or len({packing.dtype for packing in packings}) == 1:
+        return None
+    dtype = plan_type(path, kinds, rules, findings=findings) or kinds[0].schema.dtype
+    conversions = [None if kind.schema.dtype == dtype else Conversion(kind="promote", dtype=dtype) for kind in kinds]
+    return Meaning(dtype, list(conversions), frozenset(PACKING), frozenset())
+
+
+def describe_packing(kinds: Sequence[Kind]) -> str:
+    """Return the attributes of packing that differ, in the first file and in the first that differs."""
+    first = kinds[0]
+    other = next((kind for kind in kinds if kind.packing_text != first.packing_text), None)
+    if other is None:
+        return f"the type is {' or '.join(sorted({str(kind.dtype) for kind in kinds}))}"
+    parts = []
+    for name in PACKING:
+        shown = [
+            write_json([kind.attributes.get(name), kind.details.get("attributes", {}).get(name)])
+            for kind in (first, other)
+        ]
+        if shown[0] != shown[1]:
+            values = [describe_number(name, kind) for kind in (first, other)]
+            parts.append(f"{name} is {values[0]}, then {values[1]}")
+    return ", ".join(parts)
+
+
+def describe_number(name: str, kind: Kind) -> str:
+    """Return the value of an attribute of packing."""
+    try:
+        numbers = read_numbers(name, kind.attributes, kind.details)
+    except UnsupportedError:
+        return shorten_value(kind.attributes[name])
+    return "absent" if numbers is None else ", ".join(f"{value} ({value.dtype})" for value in numbers.array[:3])
+
+
+def plan_times(path: str, kinds: Sequence[Kind], dtype: str | None, *, findings: Findings) -> Meaning:
+    """Return the conversions of times to the units of the first file. `dtype` is their type; None if it is refused."""
+    first = kinds[0]
+    kept = Meaning(dtype or first.schema.dtype, [None] * len(kinds), frozenset(TIMES), frozenset())
+    conversions: list[Conversion | None] = []
+    for kind in kinds:
+        try:
+            change = find_change(kind, first)
+            conversion = Conversion(kind="time", dtype=kept.dtype, factor=change[0], offset=change[1])
+            if change == (Fraction(1), Fraction(0)):
+                same = kind.schema.dtype == kept.dtype
+                conversions.append(None if same else Conversion(kind="promote", dtype=kept.dtype))
+                continue
+            check_change(kind, conversion)
+            conversions.append(conversion)
+        except UnsupportedError as error:
+            what = f"times are {describe_times(first)} in the first file, then {describe_times(kind)}"
+            findings.refuse(path, f"{what}: {error}", kind.places, action=LEAVE_OUT.format(path), option=False)
+    if len(conversions) < len(kinds):
+        return kept
+    for kind in kinds[1:]:
+        if kind.times != first.times:
+            findings.note(path, f"times are {describe_times(kind)}", kind.places, action=f"now {describe_times(first)}")
+    return replace(kept, conversions=conversions)
+
+
+def describe_times(kind: Kind) -> str:
+    """Return the units of times, and their calendar."""
+    return " ".join(str(part) for part in kind.times if part) or "without units"
+
+
+def find_change(kind: Kind, first: Kind) -> tuple[Fraction, Fraction]:
+    """Return factor and offset that bring times to the units of the first file. Raise UnsupportedError if none do."""
+    if kind.times == first.times:
+        return Fraction(1), Fraction(0)
+    for item in (kind, first):
+        packing = Packing.of(item.schema.dtype, item.attributes, item.details)
+        if packing.is_packed or packing.unsigned or packing.list_masked():
+            raise UnsupportedError("they are packed, or have a fill value")
+        if item.times[0] is None:
+            raise UnsupportedError("there are none to convert to")
+    own, wanted = (parse_units(str(item.times[0]), str(item.times[1] or "")) for item in (kind, first))
+    return own.convert_to(wanted)
+
+
+def check_change(kind: Kind, conversion: Conversion) -> None:
+    """Raise UnsupportedError if a time has no exact form in other units, as far as the values are known.
+
+    Those that are not known are checked when they are converted.
+    """
+    dtype = np.dtype(conversion.dtype)
+    whole = conversion.factor.denominator == conversion.offset.denominator == 1
+    if dtype.kind != "f" and not whole and any(values is None for values in kind.values):
+        raise UnsupportedError(f"not each time has a form of {dtype} there")
+    for values in kind.values:
+        if values is not None:
+            move_times(values, conversion.factor, conversion.offset, dtype=dtype)

@@ -1,0 +1,243 @@
+"""The order of files along a dimension, by the values of its coordinate: overlaps, and gaps against a regular step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.combining.time_units import is_time, move_times, parse_units
+from h5bound.errors import UnsupportedError
+from h5bound.reports.text import plural
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from h5bound.combining.differences import Findings
+    from h5bound.combining.file_scan import VariableScan
+    from h5bound.combining.joined import Rules
+
+    Values = NDArray[Any]
+
+REGULAR_SHARE = 0.75
+"""Share of the steps that are the same where a step is regular."""
+
+MIN_STEPS = 3
+"""Steps that tell whether they are regular."""
+
+SORT = "sort=True orders the files by it, sort=False joins them as given"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cuts:
+    """What each file contributes along an axis."""
+
+    skips: NDArray[np.int64]
+    """Elements that are left out before the first."""
+    counts: NDArray[np.int64]
+    """Elements from there on."""
+
+
+def read_coordinate(found: Sequence[VariableScan | None]) -> list[Values] | None:
+    """Return the values of a coordinate in each file, times in the units of the first one.
+
+    None if a file has no values that are known, or none that can be compared.
+    """
+    values: list[Values] = []
+    first: VariableScan | None = None
+    for item in found:
+        if item is None or item.values is None:
+            return None
+        first = first or item
+        own, wanted = ((it.attributes.get("units"), it.attributes.get("calendar", "")) for it in (item, first))
+        if own == wanted:
+            values.append(item.values.reshape(-1))
+            continue
+        if not (is_time(own[0]) and is_time(wanted[0])):
+            return None
+        try:
+            change = parse_units(str(own[0]), str(own[1])).convert_to(parse_units(str(wanted[0]), str(wanted[1])))
+            values.append(move_times(item.values.reshape(-1), *change, dtype=np.dtype("f8")))
+        except UnsupportedError:
+            return None
+    return values
+
+
+def sort_files(values: Sequence[Values]) -> NDArray[np.int64]:
+    """Return the numbers of files in the order of their first values, those without any last.
+
+    Descending if all files of several values are.
+
+    >>> sort_files([np.array([3, 4]), np.array([]), np.array([1, 2])]).tolist()
+    [2, 0, 1]
+    """
+    several = [item for item in values if item.size > 1]
+    falls = bool(several) and all(item[0] > item[-1] for item in several)
+    held = [i for i, item in enumerate(values) if item.size]
+    keys = np.array([values[i][0].item() for i in held])
+    order = np.argsort(-keys if falls else keys, kind="stable")
+    empty = [i for i, item in enumerate(values) if not item.size]
+    return np.array([*(held[i] for i in order.tolist()), *empty], np.int64)
+
+
+def cut_files(path: str, values: Sequence[Values], *, rules: Rules, findings: Findings) -> Cuts:
+    """Return what each file contributes so that no two files have a value of the coordinate; tell what is odd.
+
+    Files are in their final order.
+    """
+    whole = Cuts(np.zeros(len(values), np.int64), np.array([item.size for item in values], np.int64))
+    repeated = [i for i, item in enumerate(values) if np.unique(item).size < item.size]
+    if repeated:
+        findings.note(path, "a file has a value of the coordinate twice", repeated)
+    rising = make_rising(values)
+    overlapping = find_shared(values) if rising is None else find_overlapping(rising)
+    if overlapping and rules.overlap == "refuse":
+        findings.refuse(
+            path,
+            f"files overlap: {describe_shared(values)}",
+            overlapping,
+            action="overlap='first' or 'last' takes the elements of one file",
+        )
+        return whole
+    if overlapping:
+        return cut_overlaps(path, values, rising, overlapping=overlapping, rules=rules, findings=findings)
+    if rising is None or not are_in_order(rising):
+        if rules.sort is None and rising is not None:
+            places = [i for i in range(1, len(rising)) if not are_in_order(rising[i - 1 : i + 1])]
+            findings.refuse(path, "the files are not in the order of the coordinate", places, action=SORT)
+        return whole
+    note_gaps(path, rising, findings)
+    return whole
+
+
+def make_rising(values: Sequence[Values]) -> list[Values] | None:
+    """Return the values so that they rise in each file, with another sign where they fall; None where neither holds."""
+    if not all(np.isfinite(item).all() for item in values):
+        return None
+    if any(item.dtype.kind == "u" and item.size and item.max() >= 1 << 63 for item in values):
+        return None
+    signed = [item.astype(np.int64) if item.dtype.kind == "u" else item for item in values]
+    steps = [np.diff(item) for item in signed if item.size > 1]
+    firsts = [item[0].item() for item in signed if item.size]
+    if all((step < 0).all() for step in steps) and (steps or (len(firsts) > 1 and firsts[0] > firsts[-1])):
+        return [-item for item in signed]
+    return signed if all((step > 0).all() for step in steps) else None
+
+
+def are_in_order(rising: Sequence[Values]) -> bool:
+    """Return whether each file begins after the end of all before it."""
+    held = [item for item in rising if item.size]
+    return all(one[-1] < two[0] for one, two in pairwise(held))
+
+
+def find_overlapping(rising: Sequence[Values]) -> list[int]:
+    """Return the files whose ranges of values share something with that of another file.
+
+    >>> find_overlapping([np.array([1, 3]), np.array([3, 4]), np.array([7])])
+    [0, 1]
+    """
+    held = sorted((i for i, item in enumerate(rising) if item.size), key=lambda i: rising[i][0])
+    found: set[int] = set()
+    last = None
+    for i in held:
+        if last is not None and rising[i][0] <= rising[last][-1]:
+            found |= {i, last}
+        if last is None or rising[i][-1] > rising[last][-1]:
+            last = i
+    return sorted(found)
+
+
+def find_owners(values: Sequence[Values]) -> tuple[Values, NDArray[np.int64]]:
+    """Return all different values in their order, and the first file that has each."""
+    every = np.concatenate(values)
+    unique, places = np.unique(every, return_index=True)
+    ends = np.cumsum([item.size for item in values])
+    return unique, np.searchsorted(ends, places, side="right")
+
+
+def find_shared(values: Sequence[Values]) -> list[int]:
+    """Return the files that have a value that a file before them has."""
+    unique, owners = find_owners(values)
+    return [i for i, item in enumerate(values) if item.size and (owners[np.searchsorted(unique, item)] < i).any()]
+
+
+def describe_shared(values: Sequence[Values]) -> str:
+    """Return how many values several files have."""
+    every = np.concatenate([np.unique(item) for item in values])
+    count = every.size - np.unique(every).size
+    return f"{plural(count, 'value')} of the coordinate in several of them" if count else "their ranges, in no value"
+
+
+def cut_overlaps(
+    path: str,
+    values: Sequence[Values],
+    rising: Sequence[Values] | None,
+    *,
+    overlapping: Sequence[int],
+    rules: Rules,
+    findings: Findings,
+) -> Cuts:
+    """Return what files contribute if the first or last one of several has the elements at a value.
+
+    What is left out of a file has to be in another one.
+    """
+    counts = np.array([item.size for item in values], np.int64)
+    skips = np.zeros(len(values), np.int64)
+    lost: list[int] = []
+    if rising is None:
+        findings.refuse(
+            path,
+            "files overlap, and the coordinate does not rise in each of them",
+            overlapping,
+            action="leave files out, or make them anew",
+            option=False,
+        )
+        return Cuts(skips, counts)
+    backwards = rules.overlap == "last"
+    order = [i for i in (range(len(values))[::-1] if backwards else range(len(values))) if values[i].size]
+    ranked = [rising[i] for i in order]
+    unique, owners = find_owners(ranked or [np.zeros(0)])
+    bound = None
+    for rank, i in enumerate(order):
+        item = rising[i]
+        if bound is not None:
+            kept = int(np.searchsorted(item, bound, side="left" if backwards else "right"))
+            gone = item[kept:] if backwards else item[:kept]
+            if gone.size and (owners[np.searchsorted(unique, gone)] >= rank).any():
+                lost.append(i)
+            skips[i], counts[i] = (0, kept) if backwards else (kept, item.size - kept)
+        end = item[0] if backwards else item[-1]
+        bound = end if bound is None else min(bound, end) if backwards else max(bound, end)
+    if lost:
+        findings.refuse(
+            path,
+            f"files overlap, and overlap={rules.overlap!r} would leave out values of the coordinate that no other has",
+            lost,
+            action="sort=True if they are not in order, overlap='first' or 'last'; or leave files out",
+        )
+    else:
+        cut = sum(item.size for item in values) - int(counts.sum())
+        findings.decide(
+            path, f"files overlap in {plural(cut, 'element')}", overlapping, action=f"those of the {rules.overlap} file"
+        )
+    return Cuts(skips, counts)
+
+
+def note_gaps(path: str, rising: Sequence[Values], findings: Findings) -> None:
+    """Note where there is a gap against the step of the coordinate, if that is regular."""
+    held = [i for i, item in enumerate(rising) if item.size]
+    steps = np.diff(np.concatenate([rising[i] for i in held]).astype("f8")) if held else np.zeros(0)
+    step = float(np.median(steps)) if steps.size >= MIN_STEPS else 0.0
+    if not step or np.isclose(steps, step, rtol=1e-6).mean() < REGULAR_SHARE:
+        return
+    starts = np.cumsum([rising[i].size for i in held])[:-1] - 1  # the steps from one file to the next
+    gaps = np.flatnonzero(steps > 1.5 * step)
+    if gaps.size:
+        places = [held[k] for k in np.searchsorted(starts, gaps, side="left").tolist()]
+        largest = steps[gaps].max()
+        what = f"{plural(gaps.size, 'gap')} against the step of {step:g}, up to {largest:g}"
+        findings.note(path, what, places, action="in or after these files")

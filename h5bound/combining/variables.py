@@ -1,0 +1,125 @@
+"""What one variable of many files becomes: joined along the dimension, or taken from one file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.combining.along import join_along
+from h5bound.combining.context import EMPTY
+from h5bound.combining.joined import JoinedVariable
+from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
+from h5bound.combining.joined_values import LEAVE_OUT, TIMES
+from h5bound.combining.packing import PACKING
+
+if TYPE_CHECKING:
+    from h5bound.combining.along import Joining
+    from h5bound.combining.context import Context, Found
+
+
+def join_variable(context: Context, path: str) -> Joining | None:
+    """Return what a variable becomes, and the tables of its attributes; None if it is left out, or refused."""
+    found, rules, findings = context.find(path), context.rules, context.findings
+    present = [i for i, item in enumerate(found) if item is not None]
+    missing = [i for i, item in enumerate(found) if item is None]
+    first = found[present[0]]
+    assert first is not None
+    elsewhere = [i for i in present if path in context.scans[i].elsewhere]
+    if elsewhere:
+        what = "it is in another file, behind an external link"
+        findings.refuse(path, what, elsewhere, action=LEAVE_OUT.format(path), option=False)
+        return None
+    if missing and rules.missing == "refuse":
+        action = f"missing='fill' takes its fill value there; {LEAVE_OUT.format(path)}"
+        findings.refuse(path, "some files lack it", missing, action=action)
+        return None
+    others = [i for i in present if (item := found[i]) is not None and item.target != first.target]
+    if others:
+        findings.refuse(path, "its name in the store differs", others, action="names='portable' may help", option=False)
+    if is_joined(context, path, found):
+        return join_along(context, path, found)
+    if missing:
+        findings.decide(path, "some files lack it", missing, action="as the others have it")
+    return take_one(context, path, found)
+
+
+def is_joined(context: Context, path: str, found: Found) -> bool:
+    """Return whether a variable is joined along the dimension.
+
+    Along a new one all are but coordinates that all files share, as ``xarray.concat`` has it.
+    """
+    rules, name = context.rules, path.rpartition("/")[2]
+    if not rules.new:
+        return any(item is not None and item.find_axis(rules.dim) is not None for item in found)
+    if name == rules.dim:
+        return True
+    if any(item is not None and item.schema.dimensions == (name,) for item in found):
+        return False
+    return path not in context.coordinates or bool(find_others(path, context, found)[0])
+
+
+def find_others(path: str, context: Context, found: Found) -> tuple[list[int], list[int]]:
+    """Return the files in which a variable is not that of the first one, and those of which that is not known."""
+    differing, unknown = [], []
+    present = [i for i, item in enumerate(found) if item is not None]
+    first = describe_value(path, context, present[0])
+    for i in present[1:]:
+        other = describe_value(path, context, i)
+        if other[0] != first[0] or (other[1] != first[1] and None not in (other[1], first[1])):
+            differing.append(i)
+        elif other[1] is None or first[1] is None:
+            unknown.append(i)
+    return differing, unknown
+
+
+def describe_value(path: str, context: Context, place: int) -> tuple[Any, bytes | None]:
+    """Return what a variable without the dimension is in one file, and the digest of its values."""
+    scan = context.scans[place]
+    item = scan.variables[path]
+    node = NodeAttributes(item.attributes, scan.details.get(path, EMPTY))
+    meaning = [node.write(name) for name in (*PACKING, *TIMES)]
+    schema = item.schema
+    return (schema.form, schema.dtype, schema.hdf5_type, schema.dimensions, item.shape, meaning), item.digest
+
+
+def take_one(context: Context, path: str, found: Found) -> Joining | None:
+    """Return a variable that is the same in all files, as the first one has it, unless an option says otherwise."""
+    rules, findings = context.rules, context.findings
+    differing, unknown = find_others(path, context, found)
+    if differing and rules.differing == "refuse":
+        what = f"it has no dimension {rules.dim}, and is not the same"
+        action = f"differing='first' takes that of the first file, 'drop' leaves it out; {LEAVE_OUT.format(path)}"
+        findings.refuse(path, what, differing, action=action)
+        return None
+    if differing:
+        action = "left out" if rules.differing == "drop" else "as the first file has it"
+        findings.decide(path, f"it has no dimension {rules.dim}, and is not the same", differing, action=action)
+        if rules.differing == "drop":
+            return None
+    if unknown:
+        context.to_compare[path] = np.array(unknown, np.int64)
+    nodes = context.describe(path, found)
+    handled = (*PACKING, *TIMES) if differing else ()
+    values, details, tables = join_attributes(path, nodes, handled=handled, rules=rules, findings=findings)
+    count = len(found)
+    source = next(i for i, item in enumerate(found) if item is not None)
+    first = found[source]
+    assert first is not None
+    variable = JoinedVariable(
+        path=path,
+        target=first.target,
+        schema=first.schema,
+        axis=None,
+        shape=first.shape,
+        starts=np.zeros(1, np.int64),
+        skips=np.zeros(count, np.int64),
+        source=source,
+        attributes=values,
+        details=details,
+        conversions=[None] * count,
+        missing=np.array([item is None for item in found]),
+        copied=np.ones(count, bool),
+        unwritten=np.ones(count, bool),
+    )
+    return variable, tables
