@@ -16,7 +16,7 @@ from dask.task_spec import DataNode, Task, TaskRef
 
 from h5bound.graph.clusters import is_short_of_memory
 from h5bound.graph.windows import name_requests
-from h5bound.lifecycle.handle import Handle, Window, worker_address
+from h5bound.lifecycle.handle import Handle, Window, naming_on_worker, worker_address
 from h5bound.lifecycle.session import open_source, release_hold
 
 if TYPE_CHECKING:
@@ -170,7 +170,8 @@ def read_block(
     handle: Handle, window: Window, block: Hashable, read: Callable[..., Any] | PrefetchingRead, *args: Any
 ) -> Any:
     """Return one block, or the encoded block."""
-    with handle.reading(window, block) as reader:
+    path = getattr(args[0], "path", None) if args else None
+    with naming_on_worker(path), handle.reading(window, block) as reader:
         if isinstance(read, PrefetchingRead):
             read = read.announce(reader)
         return read(reader, *args)

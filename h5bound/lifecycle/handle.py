@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
-from h5bound.errors import SourceChangedError, SourceNotFoundError
+from h5bound.errors import SourceChangedError, SourceNotFoundError, naming
 from h5bound.lifecycle.session import find_session
 
 if TYPE_CHECKING:
@@ -188,6 +188,13 @@ class Handle:
                 session.release(failed=self.name)
             except Exception as closing:  # noqa: BLE001 - the error of the block matters more
                 error.add_note(f"closing the source failed as well: {closing!r}")
+
+
+@contextmanager
+def naming_on_worker(path: str | None) -> Iterator[None]:
+    """On a dask worker, add a dataset to the error that its file changed: it may be that the compute writes to it."""
+    with nullcontext() if path is None or worker_address() is None else naming(f"dataset {path!r}", SourceChangedError):
+        yield
 
 
 def worker_address() -> str | None:

@@ -40,7 +40,8 @@ LOGGER = logging.getLogger(__name__)
 
 ON_CLUSTER = (
     "make the array again. If this compute writes to the file, a cluster cannot: its new variables are in the file by "
-    "now, and empty; load the values before they are written, compute on threads, or write to another file"
+    "now, and empty; load the values before they are written, compute with dask.config.set(scheduler='threads'), or "
+    "write to another file"
 )
 """What to do on a worker, which cannot tell what its own compute has written from what others have."""
 
@@ -163,7 +164,7 @@ class H5Source:
         """Open the file for reading, or take the one that the caller holds, or that h5py has open for writing here.
 
         What is written meanwhile may be the result of this very compute, so only the inode is compared then, and the
-        size, which HDF5 never makes less.
+        size, which HDF5 never makes less. On a worker nothing may be written: there nobody has judged whether it is.
 
         Raise SourceChangedError or SourceNotFoundError if it is not the file that the array was made from.
         """
@@ -181,11 +182,12 @@ class H5Source:
         state = self.location.read_state()
         is_path = isinstance(self.location, LocalLocation) and not self.live
         writer = find_writer(self.path) if is_path else None
+        may_change = worker_address() is None or not self.strict_state
         may_grow = state.size >= self.state.size
         if writer is not None:
-            self._compare(self.state, state, only_inode=may_grow)
+            self._compare(self.state, state, only_inode=may_grow and may_change)
             with suppress(ValueError):  # another thread closes it at this moment
-                return OpenFile(writer, None, owned=False)
+                return OpenFile(writer, None if may_change else state, owned=False)
         indexes = self._shared() if self._indexes is None else self._indexes
         beside = is_path and is_read_beside(self.path)
         self._compare(self.state, state, only_inode=not self.strict_state or (beside and may_grow))

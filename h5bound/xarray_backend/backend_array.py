@@ -40,7 +40,7 @@ from xarray.core.indexing import IndexingSupport, LazilyIndexedArray, explicit_i
 from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
 from h5bound.hdf5.raw_objects import is_read_raw
-from h5bound.lifecycle.handle import Handle
+from h5bound.lifecycle.handle import Handle, naming_on_worker
 from h5bound.overwriting.preparation import WRAPPING, prepare_writes
 from h5bound.overwriting.targets import VariablePath
 from h5bound.overwriting.task_parts import list_leaves, name_functions
@@ -115,7 +115,8 @@ class VariableArray(BackendArray):
         return partial(type(self), travelled=True), (self.source, self.spec, self.shape, self.dtype)
 
     def __getitem__(self, key: ExplicitIndexer) -> Any:
-        return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER_1VECTOR, self._read)
+        with naming_on_worker(self.spec.key.path):
+            return explicit_indexing_adapter(key, self.shape, IndexingSupport.OUTER_1VECTOR, self._read)
 
     @property
     def nbytes(self) -> int:
