@@ -135,18 +135,20 @@ share_forms = share(
     choice(
         "--compounds",
         "[struct|columns]",
-        "struct: an array of structs where these can hold all members; columns: always an array for each member.",
+        "struct: an array of structs where these can hold all members, as AnnData and NWB need it; columns: always "
+        "an array for each member.",
     ),
     choice(
         "--names",
         "[exact|portable]",
-        "exact: rename only what Zarr or TARGET cannot hold; portable: also what another system could not.",
+        "exact: rename only what Zarr, or the place of the store, cannot hold: AnnData and NWB look for these names; "
+        "portable: also what another system could not.",
     ),
     choice(
         "--links",
         "[keep|copy]",
-        "keep: soft links and further hard links stay links, which most readers of Zarr do not see; copy: what they "
-        "lead to is written in their place.",
+        "keep: soft links and further hard links stay links, which most readers of Zarr do not see, but NWB needs; "
+        "copy: what they lead to is written in their place.",
     ),
 )
 """Options for what readers expect in different forms."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from h5bound.cli.messages import name_options
 from h5bound.cli.parameters import ANY_PATH, Command, allow_external, choice, option, share_forms, storage_options
 
 
@@ -50,7 +51,7 @@ def references_command(source: str, target: str, *, zarr_format: str, quiet: boo
 
     Exit codes: 0 all referred to, 1 failed, 2 invalid usage, 3 some objects skipped and listed.
     """
-    from h5bound.reports.text import plural
+    from h5bound.reports.text import plural, printable
     from h5bound.views.references import references
 
     refs = references(source, target, zarr_format=3 if zarr_format == "3" else 2, **options)["refs"]
@@ -60,5 +61,5 @@ def references_command(source: str, target: str, *, zarr_format: str, quiet: boo
         inlined = sum(isinstance(value, str) and value.startswith("base64:") for value in refs.values())
         click.echo(f"{target}: {plural(ranges, 'chunk')} of {source}; {plural(inlined, 'chunk')} inlined")
         for item in skipped:
-            click.echo(f"  skipped {item['path']}: {item['reason']}")
+            click.echo(printable(name_options(f"  skipped {item['path']}: {item['reason']}")))
     return 3 if skipped else 0
