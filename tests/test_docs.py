@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 import pytest
+from h5py import h5d, h5s, h5t
 
 import h5bound
 from h5bound.cli.main import run_command
@@ -179,3 +180,87 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     assert codes == [0] * 5
     assert (tmp_path / "out" / "b.zarr" / "zarr.json").exists()
     assert json.loads((tmp_path / "scan.json").read_text())["verification"]["equal"]
+
+
+def write_what_is_read_back(path: Path) -> dict[str, Any]:
+    """Write a file with each thing that `docs/format.md` reads back, and return what h5py selects by region."""
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("tables")
+    frame = pd.DataFrame({"a": [1.0, 2.0], "n": [1, 2], "s": ["x", "é"], "b": [3.0, 4.0]}, index=[10, 20])
+    frame.to_hdf(path, key="frame", format="table", mode="w")
+    with h5py.File(path, "a") as file:
+        file.attrs.update({"empty": h5py.Empty("f4"), "z": 1 + 2j})
+        file.create_dataset("switch", data=[0, 1], dtype=h5py.enum_dtype({"OFF": 0, "ON": 1}, "i1"))
+        file.create_dataset("null", data=h5py.Empty("f4"))
+        file.create_dataset("pairs", (4,), "(2,3)f4")
+        sequences = file.create_dataset("rows", (3,), h5py.vlen_dtype("i4"))
+        sequences[0], sequences[2] = [1, 2], [3]
+        kind = np.dtype([("label", "S5"), ("matrix", "f8", (2, 3)), ("inner", [("pair", "i2", (2,))])])
+        file["table"] = np.frombuffer(bytes(range(57)) * 5, kind, 5)
+        data = file.create_dataset("data", data=np.arange(60).reshape(6, 10), maxshape=(None, 10))
+        file["references"] = np.array([data.ref, h5py.Reference()], h5py.ref_dtype)
+        regions = [data.regionref[1:3], data.regionref[::2, 1:9:3], data.regionref[...]]
+        space = data.id.get_space()
+        space.select_hyperslab((1, 0), (h5s.UNLIMITED, 2), stride=(3, 5), block=(1, 2))
+        regions.append(h5py.h5r.create(data.id, b".", h5py.h5r.DATASET_REGION, space))
+        space.select_elements([[1, 2], [0, 9]])
+        regions.append(h5py.h5r.create(data.id, b".", h5py.h5r.DATASET_REGION, space))
+        file["regions"] = np.array(regions, h5py.regionref_dtype)
+        for name, size in (("wide", 16), ("three", 3)):
+            wide = h5t.STD_U64LE.copy()
+            wide.set_size(size)
+            wide.set_precision(8 * size)
+            raw = np.arange(2 * size, dtype="u1").view(f"V{size}")
+            h5d.create(file.id, name.encode(), wide, h5s.create_simple((2,))).write(h5s.ALL, h5s.ALL, raw, wide)
+        file["long"] = np.ones(2, np.longdouble) / 3
+        for name, time in (("time64", h5t.UNIX_D64LE), ("time32", h5t.UNIX_D32LE)):
+            raw = np.arange(2 * time.get_size(), dtype="u1").view(f"V{time.get_size()}")
+            h5d.create(file.id, name.encode(), time, h5s.create_simple((2,))).write(h5s.ALL, h5s.ALL, raw, time)
+        file.create_dataset("latin", data=np.array([b"caf\xe9", b"x"], object), dtype=h5py.string_dtype())
+        return {"frame": frame, "table": file["table"][()], "rows": [list(row) for row in sequences[()]]}
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+@pytest.mark.filterwarnings("ignore")  # of pandas and PyTables
+def test_what_has_another_form_is_read_back_as_the_page_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, zarr_format: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = write_what_is_read_back(tmp_path / "a.h5")
+    assert h5bound.convert("a.h5", "a.zarr", zarr_format=zarr_format, verify=True).exit_code == 0
+    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    found: dict[str, Any] = {}
+    results = [
+        value
+        for code in re.findall(r"```python\n(.*?)```", page.partition("## Read it back")[2], re.DOTALL)
+        for value in run_lines(code, found)
+    ]
+    with h5py.File("a.h5") as file:
+        assert [["OFF", "ON"], True, True, (4,), expected["rows"]] == results[:5]
+        assert found["rows"].tobytes() == expected["table"].tobytes()
+        assert (
+            found["frame"]
+            .assign(s=found["frame"]["s"].str.decode("utf-8"))[list("anbs")]
+            .equals(expected["frame"][list("anbs")])
+        )
+        assert [target and target.path for target in found["targets"]] == ["data", None]
+        data = file["data"][()]  # h5py itself reads no region up to the end of an axis
+        selected = [data[1:3], data[::2, 1:9:3], data, data[1::3][:, [0, 1, 5, 6]], data[[1, 0], [2, 9]]]
+        assert [np.ravel(one).tolist() for one in found["all_selected"]] == [one.ravel().tolist() for one in selected]
+        assert file["data"][found["reference"]].tolist() == [[*range(10, 20)], [*range(20, 30)]]
+    low_high, longs, seconds, times, three, texts, complex_value = results[5:]
+    assert low_high.tobytes() == bytes(range(32))
+    assert longs.tolist() == [np.longdouble(1) / 3] * 2
+    assert seconds.tolist() == (np.frombuffer(bytes(range(16)), "<i4").reshape(2, 2) @ [1e-6, 1]).tolist()
+    assert times.tobytes() == bytes(range(8))
+    assert three.tolist() == [int.from_bytes(bytes(range(i, i + 3)), "little") for i in (0, 3)]
+    assert (texts, complex_value.item()) == (["café", "x"], 1 + 2j)
+
+
+def run_lines(code: str, names: dict[str, Any]) -> Iterator[Any]:
+    """Run the statements of an example, and yield the value of each that is an expression, but for calls of methods."""
+    for statement in ast.parse(code).body:
+        if isinstance(statement, ast.Expr):
+            yield eval(compile(ast.Expression(statement.value), "format.md", "eval"), names)
+        else:
+            exec(compile(ast.Module([statement], []), "format.md", "exec"), names)
