@@ -54,9 +54,8 @@ class ScanContext:
         return read_attributes(source, netcdf=self.origin.netcdf, hdmf=self.hdmf, resolve=self.resolve, **options)
 
     def choose_conventions(self, zarr_type: ZarrType) -> dict[str, Any]:
-        """Return attributes of conventions to add; no flags in a file of netCDF: its readers show what is in it."""
-        flags = {} if self.origin.netcdf and "enum" in zarr_type.details else zarr_type.attributes
-        return {**flags, **(describe_for_hdmf(zarr_type) if self.hdmf else {})}
+        """Return attributes of conventions to add."""
+        return describe_for_hdmf(zarr_type) if self.hdmf else {}
 
     def describe_renaming(self) -> str:
         """Return why a node has another name."""

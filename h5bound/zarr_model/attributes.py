@@ -15,6 +15,7 @@ an object with the attributes ``units`` and ``z``::
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 import h5py
@@ -121,7 +122,7 @@ def read_attributes(
             _place(record, raw_name, _spell_nans(record, name, value, nan=nan))
         except READ_ERRORS as error:
             record.skipped.append((name, describe_failure(error)))
-    for text in _dimension_notes(record):
+    for text in chain(_dimension_notes(record), () if hdmf else _list_notes(record)):
         record.note(text)
     return record
 
@@ -191,6 +192,11 @@ def _spell_nans(record: AttributesRecord, name: str, value: JSONValue, *, nan: s
     return replace(value, json=text) if nan == "text" or name == "_FillValue" else value
 
 
+def _list_notes(record: AttributesRecord) -> Iterator[str]:
+    if any(isinstance(value, list) and len(value) == 1 for value in record.values.values()):
+        yield "attributes of one value are lists, as in h5py; h5netcdf shows the value alone"
+
+
 def _dimension_notes(record: AttributesRecord) -> Iterator[str]:
     if record.dimensions is None:
         return
@@ -198,8 +204,10 @@ def _dimension_notes(record: AttributesRecord) -> Iterator[str]:
         yield "netCDF dimension without a variable"
     packing = [name for name in ("scale_factor", "add_offset") if name in record.values]
     details = record.details.get("attributes", {})
-    if any(details.get(name, {}).get("type") in ("<f4", ">f4") for name in packing):
-        yield f"{' and '.join(packing)} are float32: JSON has no such type, so xarray decodes with float64"
+    single = [name for name in packing if details.get(name, {}).get("type") in ("<f4", ">f4")]
+    if single:
+        are = f"{' and '.join(single)} {'is' if len(single) == 1 else 'are'}"
+        yield f"{are} float32: JSON has no such type, so xarray decodes with float64"
 
 
 def _spell_reference(

@@ -112,10 +112,12 @@ def _describe(names: tuple[str, ...], final: tuple[str, ...], labels: tuple[str 
     """Return in what the dimensions of a dataset differ from those that netCDF's readers see; "" if in nothing."""
     texts = []
     if any(labels):
-        texts.append(f"its dimensions are called by their labels, {', '.join(filter(None, labels))}; h5netcdf has none")
+        called = ", ".join(filter(None, labels))
+        texts.append(f"its dimensions are called by their labels, {called}; h5netcdf calls them phony_dim_N")
     if names != final:
         short = [old for old, new in zip(names, final, strict=True) if old != new]
-        texts.append(f"shorter than its dimension {', '.join(short)}: renamed to {final}")
+        filled = "" if any(labels) else "; netCDF's readers fill it up with the fill value"
+        texts.append(f"shorter than its dimension {', '.join(short)}: renamed to {final}{filled}")
     return "; ".join(texts)
 
 

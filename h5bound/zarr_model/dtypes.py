@@ -6,7 +6,6 @@ A translation is exact or raises :class:`~h5bound.errors.UnsupportedError`. Byte
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +18,6 @@ from h5bound.hdf5.datatypes import (
     JSON,
     TEXT_TYPE,
     check_references,
-    enum_members,
     enum_to_json,
     read_type,
     strip_arrays,
@@ -53,8 +51,6 @@ class ZarrType:
     """Why a decoded HDF5 chunk has other bytes than the Zarr chunk; "" if they are equal."""
     details: dict[str, JSON] = field(default_factory=dict)
     """What the Zarr type does not say of the HDF5 type: names of an enumeration, members, padding of text."""
-    attributes: dict[str, JSON] = field(default_factory=dict)
-    """Attributes of conventions (``flag_values``), unless the source has one of that name."""
     element_shape: tuple[int, ...] = ()
     """Dimensions of the HDF5 array type, which follow the dataset's own."""
 
@@ -136,7 +132,7 @@ def translate_element(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> 
     reason = conversion_reason(tid, source) or repacking_reason(source, dtype)
     plain = ZarrType(form="plain", source=source, dtype=dtype, reason=reason)
     if type_class == h5t.ENUM and source.kind in "iu":
-        return replace(plain, details={"enum": enum_to_json(tid)}, attributes=_flags(tid))
+        return replace(plain, details={"enum": enum_to_json(tid)})
     if dtype.names or dtype.kind == "V":
         return replace(plain, details={"type": type_to_json(tid)})
     return replace(plain, details={"type": type_to_json(tid)}) if _needs_details(tid, source) else plain
@@ -159,15 +155,6 @@ def _translate_pointer(tid: h5t.TypeID, zarr_format: int) -> ZarrType:
             details={"type": json},
         )
     raise UnsupportedError("sequences become several arrays")
-
-
-def _flags(tid: h5t.TypeEnumID) -> dict[str, JSON]:
-    """Return CF's flag attributes of an enumeration; none where a name is not one word (CF section 3.5)."""
-    members = [(name.decode("utf-8", "replace"), value) for name, value in enum_members(tid)]
-    if not all(re.fullmatch(r"[\w.@+-]+", name) for name, _ in members):
-        return {}
-    meanings = " ".join(name for name, _ in members)
-    return {"flag_values": [value for _, value in members], "flag_meanings": meanings}
 
 
 def _needs_details(tid: h5t.TypeID, source: DType) -> bool:

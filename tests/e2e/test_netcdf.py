@@ -156,3 +156,21 @@ def test_what_has_no_scales_gets_the_dimensions_of_h5netcdf(tmp_path: Path) -> N
     for group in list_groups(source):
         wanted, found = open_both(source, target, group=group)
         xr.testing.assert_identical(found, wanted)
+
+
+@FORMATS
+def test_xarray_sees_nothing_of_ours_in_plain_hdf5(zarr_format: Any, tmp_path: Path) -> None:
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    with h5py.File(source, "w") as file:
+        file.create_dataset("color", data=[1, 2], dtype=h5py.enum_dtype({"RED": 1, "BLUE": 2}, "i4"))
+        file["flag"] = [True, False]
+        file["flag"].attrs.update({"on": True, "both": [True, False], "units": ["m"], "text": "é"})
+        file.attrs["version"] = [1]
+
+    report = convert(source, target, zarr_format=zarr_format, verify=True)
+
+    with xr.open_dataset(source, engine="h5netcdf", phony_dims="access") as wanted:
+        seen = xr.open_zarr(target, chunks=None)
+        xr.testing.assert_identical(seen.assign_attrs(version=1), wanted)
+    assert report.forms["enumeration"] == 1
+    assert [note.path for note in report.notes if "h5netcdf shows the value alone" in note.note] == ["/"]

@@ -309,8 +309,7 @@ def test_object_references_become_paths_and_null_the_empty_string(zarr_format: F
         target = file.create_dataset("g/é", data=1)
         dataset = file.create_dataset("d", (4,), h5py.ref_dtype, chunks=(3,))
         dataset[:2] = [target.ref, file.ref]
-        zarr_type, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
-        assert zarr_type.attributes == {}
+        _, fill, array = store(dataset, tmp_path / "a.zarr", zarr_format)
         assert fill.json == ""
         assert cast("Array", array[...]).tolist() == ["/g/é", "/", "", ""]
 
@@ -442,8 +441,6 @@ def test_in_format_2_the_fill_value_is_the_attribute(attribute: Array | None, js
 
 def test_metadata_says_what_the_zarr_type_does_not() -> None:
     assert translate_type(enum(I4, A=1, B=2)).details == {"enum": {"A": 1, "B": 2}}
-    assert translate_type(enum(I4, A=1, B=2)).attributes == {"flag_values": [1, 2], "flag_meanings": "A B"}
-    assert translate_type(enum(I4, **{"a b": 1})).attributes == {}
     assert translate_type(opaque(3, b"tag")).details == {"type": {"class": "opaque", "nbytes": 3, "tag": "tag"}}
     assert translate_type(h5t.array_create(I4, (2, 3))).details["element_shape"] == [2, 3]
     assert translate_type(fixed(4, h5t.STR_SPACEPAD)).details == {
@@ -454,7 +451,7 @@ def test_metadata_says_what_the_zarr_type_does_not() -> None:
 def test_plain_types_need_no_metadata() -> None:
     for tid in (I4, h5t.IEEE_F64BE, logical(bool), logical("c16"), fixed(1, h5t.STR_NULLTERM)):
         zarr_type = translate_type(tid)
-        assert (zarr_type.details, zarr_type.attributes) == ({}, {})
+        assert zarr_type.details == {}
     assert translate_type(logical(h5py.string_dtype())).details == {}
 
 
