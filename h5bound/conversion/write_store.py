@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from h5bound.chunk_grid import count_chunks
-from h5bound.conversion.provenance import describe_provenance, fingerprint
+from h5bound.conversion.provenance import describe_provenance, fingerprint, read_provenance
 from h5bound.conversion.resume import (
     check_begun,
     decide_action,
@@ -26,7 +27,17 @@ from h5bound.files.file_state import FileState
 from h5bound.planning.source_values import describe_values
 from h5bound.reports.text import plural
 from h5bound.stores.lock import MARKER
-from h5bound.stores.metadata import describe_array, describe_group, describe_root, dump, list_items, make_array
+from h5bound.stores.metadata import (
+    describe_array,
+    describe_group,
+    describe_root,
+    digest,
+    dump,
+    is_spelled_otherwise,
+    list_items,
+    make_array,
+)
+from h5bound.stores.tree import list_edited
 from h5bound.zarr_model.array_spec import make_encoders
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
@@ -82,8 +93,7 @@ def write_store(
     conversion is writing to the target, or its content must stay.
     """
     if resume and find_state(target, target.keys.read(MARKER)) == "store":
-        jobs = make_jobs(target, scan, plan, skip=skip)
-        return find_done(target, scan, plan, jobs=jobs, inputs=inputs)
+        return take_done(target, scan, plan, inputs=inputs, skip=skip)
     description = {"fingerprint": fingerprint(inputs), **inputs}
     with target.begin(f"h5bound: {scan.hierarchy.file}", overwrite=overwrite) as (started, marker):
         jobs = make_jobs(started, scan, plan, skip=skip, owner=marker.owner)
@@ -110,13 +120,35 @@ def write_store(
     return results, failed
 
 
+def take_done(
+    target: Target, scan: SourceScan, plan: StorePlan, *, inputs: dict[str, Any], skip: bool
+) -> tuple[list[UnitResult], dict[str, str]]:
+    """Return what `find_done` does of a complete store.
+
+    Raise TargetError also if a metadata document is not the one that the plan makes, whatever the provenance says.
+    """
+    jobs = make_jobs(target, scan, plan, skip=skip)
+    results, failed = find_done(target, scan, plan, jobs=jobs, inputs=inputs)
+    nodes = describe_nodes(target.zarr_format, scan, jobs, failed=failed)
+    items = chain(list_items(nodes), describe_root(target.zarr_format, nodes).items())
+    planned = dict(items)
+    recorded = read_provenance(target)["documents"]  # which those of the store are equal to
+    for key, _ in list_edited({key: digest(document) for key, document in planned.items()}, recorded):
+        if key not in planned or not is_spelled_otherwise(key, planned[key], target.keys.read(key)):
+            raise TargetError(
+                f"{target.url}: the store is complete, but {key} is not what this conversion makes: another program "
+                "changed it, and the provenance; overwrite=True replaces it"
+            )
+    return results, failed
+
+
 def judge_resumed(target: Target, scan: SourceScan, plan: StorePlan, *, inputs: dict[str, Any], skip: bool) -> str:
     """Return what a dry run with resume says of the work that the target holds, "" if it would be taken over."""
     content = target.keys.read(MARKER)
     state = find_state(target, content)
     try:
         if state == "store":
-            find_done(target, scan, plan, jobs=make_jobs(target, scan, plan, skip=skip), inputs=inputs)
+            take_done(target, scan, plan, inputs=inputs, skip=skip)
         elif state == "unfinished":
             check_begun(target, content, {"fingerprint": fingerprint(inputs), **inputs})
     except TargetError as error:

@@ -149,6 +149,37 @@ def dump(document: Any) -> bytes:
     return json.dumps(document, indent=2).encode("ascii")
 
 
+def is_spelled_otherwise(key: str, planned: Document, content: bytes | None) -> bool:
+    """Return whether a document of a store is the planned one as another version of zarr may spell it."""
+    try:
+        documents = (planned, json.loads(content or b"null"))
+        one, other = (json.dumps(respell(key, document), sort_keys=True) for document in documents)
+    except (AttributeError, KeyError, TypeError, ValueError):  # not a document of a node
+        return False
+    return one == other
+
+
+def respell(key: str, document: Document) -> Document:
+    """Return a metadata document as the zarr that is installed spells it, without an embedded provenance."""
+    name = key.rpartition("/")[2]
+    if name == ".zmetadata":
+        return {**document, "metadata": {inner: respell(inner, copy) for inner, copy in document["metadata"].items()}}
+    if name == "zarr.json" and document["node_type"] == "group":
+        copies = document.get(CONSOLIDATED, {}).get("metadata", {})
+        return {**document, CONSOLIDATED: [(path, respell(name, copy)) for path, copy in sorted(copies.items())]}
+    if name in (".zattrs", ".zgroup"):
+        return document
+    from zarr.buffer import default_buffer_prototype
+    from zarr.storage import MemoryStore
+
+    with quiet_zarr():
+        array = bind(dict(document), MemoryStore(), "")
+        buffers = array.metadata.to_buffer_dict(default_buffer_prototype())
+    spelled: Document = json.loads(buffers["zarr.json" if array.metadata.zarr_format == 3 else ".zarray"].to_bytes())
+    exact = ("attributes", "fill_value", "dimension_names")
+    return spelled | {key: document[key] for key in exact if key in document}
+
+
 def digest(document: Document) -> str:
     """Return the BLAKE2b hash (16 bytes) of a metadata document, whatever the order and spacing of its JSON.
 

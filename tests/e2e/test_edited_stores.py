@@ -201,6 +201,20 @@ def test_a_store_whose_metadata_another_version_of_zarr_spelled_is_ours(
 
 
 @FORMATS
+@pytest.mark.parametrize("change", [{"units": "s"}, {"more": 1}])
+def test_an_edit_that_the_provenance_was_made_to_say_is_noticed(
+    source: Path, target: Path, zarr_format: Format, change: dict[str, Any]
+) -> None:
+    by_zarr("v", **change)(target, zarr_format)
+    own = read_own(target)
+    for key in own["documents"]:
+        own["documents"][key] = digest(json.loads((target / key).read_text()))
+    (target / "h5bound.json").write_text(json.dumps(own))
+    assert not verify(source, target).equal
+    assert_refused(source, target, zarr_format, f"v/{name_of('attributes', zarr_format)} is not what this conversion")
+
+
+@FORMATS
 def test_a_store_of_version_1_is_refused_with_what_to_do(source: Path, target: Path, zarr_format: Format) -> None:
     own = read_own(target)
     own |= {"version": 1, "complete": True}
