@@ -228,7 +228,7 @@ def test_fill_values_are_repacked_where_that_is_exact(folder: Folder) -> None:
     joined = folder.join()
     np.testing.assert_array_equal(read(folder, joined), [1, np.nan, 3, 1, np.nan, 3])
     assert joined.variables["/v"].copied.tolist() == [True, False]
-    with pytest.raises(OptionError, match="_FillValue is 1.0"):
+    with pytest.raises(OptionError, match=r"_FillValue is 1\.0"):
         join_files(folder.scans[::-1], Rules(dim="time", sort=False))
 
 
@@ -244,8 +244,8 @@ def test_times_are_brought_to_the_units_of_the_first_file(folder: Folder) -> Non
 
 
 def test_times_without_an_exact_form_are_refused(folder: Folder) -> None:
-    for i, (unit, value) in enumerate((("days", 0.0), ("hours", 25.0))):
-        folder.add(("time", np.array([value]), {"units": f"{unit} since 2000-01-0{i + 1}"}), v=np.zeros(1))
+    for i, (name, value) in enumerate((("days", 0.0), ("hours", 25.0))):
+        folder.add(("time", np.array([value]), {"units": f"{name} since 2000-01-0{i + 1}"}), v=np.zeros(1))
     folder.refuse("the time 25.0 has no exact form", UnsupportedError)
     folder.scans.clear()
     for i, calendar in enumerate(("standard", "noleap")):

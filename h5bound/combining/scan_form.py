@@ -1,0 +1,145 @@
+"""The record of a file as JSON text and bytes: for the cache, and between processes.
+
+Files of one shape have the same schemas and attributes. Each is a text of its own in the JSON, and becomes one object
+for all files.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, astuple
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.codecs.pipeline import Filter
+from h5bound.combining.file_scan import FileScan, VariableScan, VariableSchema
+from h5bound.files.file_state import FileState
+from h5bound.files.scan_cache import CachedScan
+from h5bound.hdf5.chunk_index import ChunkManifest
+from h5bound.reports.entries import Link, ReportNote, Skipped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FORM_VERSION = 1
+"""Version of the form."""
+
+MANIFEST = ("chunk_coords", "offsets", "nbytes", "masks")
+
+Spec = list[Any]
+"""Type and shape of an array, whose bytes follow those of the ones before it."""
+
+
+def encode_scan(scan: FileScan) -> CachedScan:
+    """Return the record of a file, without its path and state, as text and bytes."""
+    parts: list[bytes] = []
+
+    def add(array: np.ndarray[Any, Any] | None) -> Spec | None:
+        if array is None:
+            return None
+        parts.append(array.tobytes())
+        return [array.dtype.str, list(array.shape)]
+
+    variables = {path: encode_variable(item, add) for path, item in scan.variables.items()}
+    form = {
+        "variables": variables,
+        "groups": {path: json.dumps(values) for path, values in scan.groups.items()},
+        "details": {path: json.dumps(values) for path, values in scan.details.items()},
+        **{name: json.dumps([asdict(item) for item in getattr(scan, name)]) for name in ("skipped", "notes", "links")},
+        "external_states": {path: astuple(state) for path, state in scan.external_states.items()},
+        "elsewhere": sorted(scan.elsewhere),
+    }
+    return CachedScan(json.dumps(form), b"".join(parts))
+
+
+def encode_variable(item: VariableScan, add: Callable[[Any], Spec | None]) -> list[Any]:
+    """Return one variable as JSON; `add` takes its arrays."""
+    manifest = item.manifest
+    return [
+        item.target,
+        json.dumps(asdict(item.schema)),
+        item.shape,
+        json.dumps(item.attributes),
+        item.stored_nbytes,
+        item.edge_unfiltered,
+        None if manifest is None else [add(getattr(manifest, name)) for name in MANIFEST],
+        add(item.values),
+        None if item.digest is None else item.digest.hex(),
+    ]
+
+
+class ScanDecoder:
+    """What makes records of their texts and bytes, with one object for equal parts of all files."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], Any] = {}
+
+    def decode(self, entry: CachedScan, path: str, state: FileState | None) -> FileScan:
+        """Return the record of a file. Raise KeyError, TypeError or ValueError if it is not in this form."""
+        form, offset = json.loads(entry.text), 0
+
+        def take(spec: Spec | None) -> np.ndarray[Any, Any] | None:
+            nonlocal offset
+            if spec is None:
+                return None
+            dtype, shape = np.dtype(spec[0]), tuple(spec[1])
+            count = int(np.prod(shape, dtype=np.int64))
+            array = np.frombuffer(entry.data, dtype, count, offset).reshape(shape)
+            offset += array.nbytes
+            return array
+
+        return FileScan(
+            path=path,
+            state=state,
+            groups={name: self._share("json", text) for name, text in form["groups"].items()},
+            variables={name: self._decode_variable(fields, take) for name, fields in form["variables"].items()},
+            details={name: self._share("json", text) for name, text in form["details"].items()},
+            skipped=self._share("skipped", form["skipped"]),
+            notes=self._share("notes", form["notes"]),
+            links=self._share("links", form["links"]),
+            external_states={
+                name: FileState(size, time, inode, tuple(map(tuple, stamps)))
+                for name, (size, time, inode, stamps) in form["external_states"].items()
+            },
+            elsewhere=frozenset(form["elsewhere"]),
+        )
+
+    def _decode_variable(self, fields: list[Any], take: Callable[[Spec | None], Any]) -> VariableScan:
+        target, schema, shape, attributes, stored_nbytes, edge_unfiltered, manifest, values, digest = fields
+        arrays = None if manifest is None else dict(zip(MANIFEST, map(take, manifest), strict=True))
+        return VariableScan(
+            target=target,
+            schema=self._share("schema", schema),
+            shape=tuple(shape),
+            attributes=self._share("json", attributes),
+            manifest=None if arrays is None else ChunkManifest(**arrays),
+            stored_nbytes=stored_nbytes,
+            edge_unfiltered=edge_unfiltered,
+            values=take(values),
+            digest=None if digest is None else bytes.fromhex(digest),
+        )
+
+    def _share(self, kind: str, text: str) -> Any:
+        """Return what a text says, the same object for the same text."""
+        found = self._known.get((kind, text))
+        if found is None:
+            found = self._known[kind, text] = MAKERS[kind](json.loads(text))
+        return found
+
+
+def make_schema(form: dict[str, Any]) -> VariableSchema:
+    """Return a schema from JSON."""
+    filters = tuple(Filter(**{**item, "options": tuple(item["options"])}) for item in form["filters"])
+    chunks = None if form["chunks"] is None else tuple(form["chunks"])
+    return VariableSchema(**{**form, "filters": filters, "chunks": chunks, "dimensions": tuple(form["dimensions"])})
+
+
+MAKERS: dict[str, Callable[[Any], Any]] = {
+    "json": lambda form: form,
+    "schema": make_schema,
+    "skipped": lambda form: tuple(Skipped(**item) for item in form),
+    "notes": lambda form: tuple(ReportNote(**item) for item in form),
+    "links": lambda form: tuple(Link(**item) for item in form),
+}
+"""What makes the parts of records of JSON."""
