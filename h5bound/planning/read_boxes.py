@@ -29,8 +29,8 @@ CELLS = 16
 
 
 SMALL_NBYTES = 2 << 20
-"""Bytes up to which cells and boxes may fill a limit: smaller ones make so many pieces that these cost more than all
-else."""
+"""Bytes up to which cells and boxes may have twice the limit: smaller ones make so many pieces that these cost more
+than all else."""
 
 
 ROW_NBYTES = 32 << 10
@@ -62,7 +62,8 @@ def plan_read_boxes(
     """Return the boxes in which to read an array; None if no chunk of the source overlaps several keys.
 
     `source` and `target` are the shapes of a chunk and of a key. A box has about `nbytes`, and at most `limit`. Cells
-    and boxes of two passes have at most half of `limit`, if that is not small, or as much as one chunk or one key.
+    and boxes of two passes have at most half of `limit`, or twice as much as it if that is small, or as much as one
+    chunk or one key.
 
     Examples
     --------
@@ -98,7 +99,9 @@ def plan_read_boxes(
     if measure(least, shape, itemsize) <= limit:
         return ReadBoxes(grow(least, shape, caps=[shape], axes=range(len(shape))[::-1], room=nbytes // itemsize))
     total = prod(shape) * itemsize
-    most = max(limit // 2, min(limit, SMALL_NBYTES), measure(source, shape, itemsize), measure(target, shape, itemsize))
+    most = max(
+        limit // 2, min(2 * limit, SMALL_NBYTES), measure(source, shape, itemsize), measure(target, shape, itemsize)
+    )
     room = min(max(nbytes, total // CELLS), most) // itemsize
     longer = [min(key, length) / min(chunk, length) for length, chunk, key in axes]  # a key than a chunk
     last_first = range(len(shape))[::-1]

