@@ -22,7 +22,7 @@ from h5bound.errors import CorruptChunkError, OptionError, TargetError
 from tests.support.http_server import serve
 
 SHAPE = (8, 256, 256)
-STORED = (1, 256, 256)  # chunks that are large enough to be decoded one by one
+STORED = (1, 256, 256)
 VALUES = (np.arange(8 * 256 * 256) % 2503).reshape(SHAPE).astype("<i4")
 
 
@@ -30,13 +30,18 @@ VALUES = (np.arange(8 * 256 * 256) % 2503).reshape(SHAPE).astype("<i4")
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Return a list that gets the encoded size of each chunk that is decoded."""
     sizes: list[int] = []
-    decode = Decoder.decode
+    decode, decode_all = Decoder.decode, Decoder.decode_all
 
     def count(self: Decoder, encoded: Any, out: Any, mask: int) -> None:
         sizes.append(len(encoded))
         decode(self, encoded, out, mask)
 
+    def count_all(self: Decoder, encoded: Any, mask: int) -> Any:
+        sizes.extend(encoded.sizes.tolist())
+        return decode_all(self, encoded, mask)
+
     monkeypatch.setattr(Decoder, "decode", count)
+    monkeypatch.setattr(Decoder, "decode_all", count_all)
     return sizes
 
 
