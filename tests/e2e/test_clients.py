@@ -208,6 +208,45 @@ def write_neurodata(path: Path) -> None:
         io.write(data)
 
 
+@pytest.mark.parametrize(
+    "options", [{"names": "portable"}, {"compounds": "columns"}, {"links": "copy"}, {"nan": "text"}, {}]
+)
+def test_the_report_warns_of_what_hdmf_zarr_does_not_open(tmp_path: Path, options: dict[str, Any]) -> None:
+    pynwb = pytest.importorskip("pynwb")
+    hdmf_zarr = pytest.importorskip("hdmf_zarr", minversion="0.14")
+    data = pynwb.NWBFile("made for a test", "id", datetime(2025, 1, 1, tzinfo=UTC))
+    series = pynwb.TimeSeries(name="series", data=[1.0], unit="m", rate=1.0, resolution=np.inf)
+    data.add_acquisition(series)
+    data.add_trial_column("is it?", "whether it was")
+    data.add_trial(start_time=0.0, stop_time=1.0, timeseries=[series], **{"is it?": True})
+    electrode = data.create_icephys_electrode(name="e", description="one", device=data.create_device("probe"))
+    shared = {"data": [1.0], "starting_time": 0.0, "rate": 1.0, "electrode": electrode, "gain": 0.02}
+    data.add_acquisition(pynwb.icephys.VoltageClampSeries(name="response", **shared))
+    with pynwb.NWBHDF5IO(tmp_path / "a.nwb", "w") as io:
+        io.write(data)
+    report = convert(tmp_path / "a.nwb", tmp_path / "a.zarr", **options)
+    warned = [note.note for note in report.notes if note.kind == "reader"]
+    assert [note.startswith("hdmf-zarr (NWB)") for note in warned] == [True] * len(options)
+    with hdmf_zarr.NWBZarrIO(str(tmp_path / "a.zarr"), "r") as io:
+        if options:
+            with pytest.raises(Exception, match="Could not construct|must pass DatasetBuilder"):
+                io.read().trials.to_dataframe()
+        else:
+            assert io.read().trials.to_dataframe()["is it?"].tolist() == [True]
+
+
+@pytest.mark.parametrize("options", [{"names": "portable"}, {"compounds": "columns"}])
+def test_the_report_warns_of_what_anndata_does_not_open(tmp_path: Path, options: dict[str, Any]) -> None:
+    anndata, pd = pytest.importorskip("anndata"), pytest.importorskip("pandas")
+    data = anndata.AnnData(np.ones((2, 1)), obs=pd.DataFrame({"%mito": [1.0, 2.0]}, index=["a", "b"]))
+    data.uns["table"] = np.zeros(2, [("x", "i4")])
+    data.write_h5ad(tmp_path / "a.h5ad")
+    report = convert(tmp_path / "a.h5ad", tmp_path / "a.zarr", **options)
+    assert [note.note[:7] for note in report.notes if note.kind == "reader"] == ["AnnData"]
+    with pytest.raises(Exception, match="not found in consolidated|No read method registered"):
+        anndata.read_zarr(tmp_path / "a.zarr")
+
+
 def comparable(value: Any) -> Any:
     """Return a field of an NWB object in a form that can be compared; other objects are their identifiers."""
     if hasattr(value, "object_id"):
