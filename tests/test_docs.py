@@ -8,7 +8,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import h5py
 import numpy as np
@@ -18,6 +18,8 @@ from h5py import h5d, h5s, h5t
 import h5bound
 from h5bound.cli.main import run_command
 from h5bound.conversion.provenance import PROVENANCE_VERSION
+from h5bound.reports.conversion import digest_conversion
+from h5bound.reports.forms import FORMS, Kind
 from h5bound.zarr_model.node_names import escape, escape_siblings
 from tests.support.own_document import read_own
 
@@ -264,3 +266,35 @@ def run_lines(code: str, names: dict[str, Any]) -> Iterator[Any]:
             yield eval(compile(ast.Expression(statement.value), "format.md", "eval"), names)
         else:
             exec(compile(ast.Module([statement], []), "format.md", "exec"), names)
+
+
+OWN_VALUES = {"h5bound", "seconds", "source", "stored_bytes", "written_bytes"}
+"""Fields whose values depend on the machine."""
+
+
+def test_the_report_is_as_the_page_on_reports_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    code, shown = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)[0] for kind in ("python", "json"))
+    exec(code, {})  # what the page says, and nothing else
+
+    def read(text: str) -> Any:
+        return json.loads(text, object_hook=lambda item: {name: item[name] for name in item if name not in OWN_VALUES})
+
+    assert read((tmp_path / "scan.json").read_text()) == read(shown)
+    assert json.loads((tmp_path / "scan.json").read_text()).keys() == json.loads(shown).keys()
+
+
+def test_the_page_on_reports_names_every_field_kind_and_line(tmp_path: Path) -> None:
+    write_odd_file(tmp_path / "a.h5")
+    report = h5bound.convert(tmp_path / "a.h5", tmp_path / "a.zarr", verify=True, exclude=["/null"], on_unsupported="skip")
+    batch = h5bound.convert([tmp_path / "a.h5"], tmp_path / "out", on_unsupported="skip")
+    page = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    documents = [report.to_dict(), batch.to_dict(), report.verification.to_dict()]  # type: ignore[union-attr]
+    fields = {name for document in documents for name in document} | {"foreign", "remark", "rechunking"}
+    fields |= {name for entry in (*report.converted, *report.skipped, *report.links) for name in entry.to_dict()}
+    assert {name for name in (*fields, *get_args(Kind)) if f"`{name}`" not in page} == set()
+    for kind, form in FORMS.items():
+        assert f"| `{kind}` | {form.noun} |" in page
+    lines = {section.title for section in digest_conversion(report).sections}
+    assert {title for title in lines if f"| `{title}` |" not in page} == set()

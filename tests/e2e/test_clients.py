@@ -229,7 +229,7 @@ def test_the_report_warns_of_what_hdmf_zarr_does_not_open(tmp_path: Path, option
     assert [note.startswith("hdmf-zarr (NWB)") for note in warned] == [True] * len(options)
     with hdmf_zarr.NWBZarrIO(str(tmp_path / "a.zarr"), "r") as io:
         if options:
-            with pytest.raises(Exception, match="Could not construct|must pass DatasetBuilder"):
+            with pytest.raises(Exception, match=r"Could not construct|must pass DatasetBuilder"):
                 io.read().trials.to_dataframe()
         else:
             assert io.read().trials.to_dataframe()["is it?"].tolist() == [True]
@@ -243,7 +243,7 @@ def test_the_report_warns_of_what_anndata_does_not_open(tmp_path: Path, options:
     data.write_h5ad(tmp_path / "a.h5ad")
     report = convert(tmp_path / "a.h5ad", tmp_path / "a.zarr", **options)
     assert [note.note[:7] for note in report.notes if note.kind == "reader"] == ["AnnData"]
-    with pytest.raises(Exception, match="not found in consolidated|No read method registered"):
+    with pytest.raises(Exception, match=r"not found in consolidated|No read method registered"):
         anndata.read_zarr(tmp_path / "a.zarr")
 
 
