@@ -287,12 +287,15 @@ def test_the_report_is_as_the_page_on_reports_shows_it(tmp_path: Path, monkeypat
 
 def test_the_page_on_reports_names_every_field_kind_and_line(tmp_path: Path) -> None:
     write_odd_file(tmp_path / "a.h5")
-    report = h5bound.convert(tmp_path / "a.h5", tmp_path / "a.zarr", verify=True, exclude=["/null"], on_unsupported="skip")
+    report = h5bound.convert(
+        tmp_path / "a.h5", tmp_path / "a.zarr", verify=True, exclude=["/null"], on_unsupported="skip"
+    )
     batch = h5bound.convert([tmp_path / "a.h5"], tmp_path / "out", on_unsupported="skip")
     page = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
-    documents = [report.to_dict(), batch.to_dict(), report.verification.to_dict()]  # type: ignore[union-attr]
+    documents: Any = [report.to_dict(), batch.to_dict(), report.verification.to_dict()]  # type: ignore[union-attr]
     fields = {name for document in documents for name in document} | {"foreign", "remark", "rechunking"}
-    fields |= {name for entry in (*report.converted, *report.skipped, *report.links) for name in entry.to_dict()}
+    entries = [entry for name in ("converted", "skipped", "links", "notes") for entry in documents[0][name]]
+    fields |= {name for entry in entries for name in entry}
     assert {name for name in (*fields, *get_args(Kind)) if f"`{name}`" not in page} == set()
     for kind, form in FORMS.items():
         assert f"| `{kind}` | {form.noun} |" in page
