@@ -21,7 +21,7 @@ from h5bound.stores.metadata import digest
 from h5bound.zarr_model.node_names import NameLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Set
 
     from h5bound.planning.scan import SourceScan
     from h5bound.stores.metadata import Document
@@ -57,6 +57,8 @@ class Provenance:
     """The provenance of a store."""
 
     source: SourceStamp
+    external: tuple[str, ...]
+    """Names of the other files that were read."""
     settings: Settings
     limits: Limits
     details: Mapping[str, Mapping[str, Any]]
@@ -151,6 +153,7 @@ def parse_provenance(target: Target, provenance: Mapping[str, Any]) -> Provenanc
         check_form(provenance)
         return Provenance(
             source=stamp_from_json(provenance["source"]),
+            external=tuple(stamp_from_json(entry).path for entry in provenance.get("external", [])),
             settings=settings_from_json(provenance["settings"], target.zarr_format),
             limits=Limits(**provenance["limits"]),
             details=provenance["details"],
@@ -164,12 +167,28 @@ def parse_provenance(target: Target, provenance: Mapping[str, Any]) -> Provenanc
 
 
 def describe_other_source(provenance: Provenance, scan: SourceScan) -> str:
-    """Return the sentence that a store was made from another file, "" if this one has its size, and name or time."""
+    """Return the sentence that a store was made from another file, or with others than are read; "" if it was not.
+
+    A file is the same if it has the size, and the name or time.
+    """
     there, here = provenance.source, scan.hierarchy
     if there.size == here.size and (there.mtime_ns == here.mtime_ns or there.path == Path(here.file).name):
-        return ""
+        return describe_other_files(set(provenance.external), {Path(path).name for path in scan.list_external_files()})
     made, found = (f"{file.size:,} bytes of {format_time(file.mtime_ns)}" for file in (there, here))
     return f"the store was made from {there.path!r}, {made}; {here.file} has {found}: another file, or changed"
+
+
+def describe_other_files(there: Set[str], here: Set[str]) -> str:
+    """Return the sentence that a store has the data of other external files than are read; "" if of the same.
+
+    >>> describe_other_files(set(), {"b.h5"})
+    'the store has no data of b.h5: leave out allow_external'
+    """
+    if missing := sorted(there - here):
+        return f"the store has data of {', '.join(missing)}: allow_external=DIRECTORY reads it"
+    if more := sorted(here - there):
+        return f"the store has no data of {', '.join(more)}: leave out allow_external"
+    return ""
 
 
 def format_time(ns: int) -> str:

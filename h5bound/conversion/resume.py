@@ -238,10 +238,15 @@ def list_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterato
     ['a=1, now a=3', 'b=2, now b=None']
     >>> list(list_differing({"name_limits": {"folds": True}}, {"name_limits": {"folds": False}}))
     ['a target that holds other names']
+    >>> list(list_differing({}, {"external": [{"path": "b.h5"}]}))
+    ['data of no other file, now of b.h5 (allow_external)']
     """
     for name in (name for name in dict.fromkeys([*here, "external"]) if name != "fingerprint"):
         one, other = name_files(name, there.get(name)), name_files(name, here.get(name))
-        if name == "name_limits":
+        if name == "external" and one != other:
+            before, now = (", ".join(map(str, files if isinstance(files, list) else ())) for files in (one, other))
+            yield f"data of {before or 'no other file'}, now of {now or 'no other file'} (allow_external)"
+        elif name == "name_limits":
             yield from ["a target that holds other names"] if isinstance(one, dict) and one != other else []
         elif isinstance(one, dict) and isinstance(other, dict):
             parts = [part for part in other | one if one.get(part) != other.get(part)]

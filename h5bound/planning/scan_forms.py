@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from h5bound.zarr_model.dtypes import ZarrType
     from h5bound.zarr_model.parts import Part
 
-ANNDATA, HDMF = "AnnData", "hdmf-zarr (NWB)"
+ANNDATA, HDMF, HYPERSPY = "AnnData", "hdmf-zarr (NWB)", "HyperSpy"
 """Readers that know their files by the names and types of all that is in them."""
 
 SHOWN = 4
@@ -118,7 +118,12 @@ def name_members(names: Iterable[str]) -> str:
 
 
 def find_reader(groups: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return AnnData if it, or MuData, wrote a file with groups of these attributes: its root says so from 0.8 on."""
+    """Return which of AnnData, with MuData, and HyperSpy wrote a file with groups of these attributes; "" if neither.
+
+    In a file of AnnData the root says so from 0.8 on.
+    """
+    if groups.get("/", {}).get("file_format") == HYPERSPY:
+        return HYPERSPY
     return ANNDATA if any("encoding-type" in groups.get(path, ()) for path in ("/", "/obs", "/var")) else ""
 
 
@@ -135,6 +140,8 @@ def note_reader(log: ScanLog, settings: Settings, *, reader: str) -> None:
     if "columns" in kinds:
         advice = ": compounds='struct' writes structs" if settings.compounds == "columns" else ""
         log.note("/", f"{reader} does not open a store with compounds as columns{advice}", "reader")
+    if reader == HYPERSPY and "sequences" in kinds:
+        log.note("/", f"{reader} does not load ragged signals from Zarr of today: they are sequences here", "reader")
     if reader == HDMF and "nan" in kinds and settings.nan == "text":
         log.note("/", f"{reader} takes no text for a number that is NaN: nan='literal' writes the number", "reader")
     if reader == HDMF and "copy" in kinds:

@@ -231,7 +231,7 @@ def test_a_conversion_with_other_external_files_is_another_one(tmp_path: Path, t
         file.create_dataset("raw", (4,), "<i4", external=[(str(tmp_path / "raw.bin"), 0, 16)])
     interrupt(source, target, on_unsupported="skip")
     for _ in ("unfinished", "complete"):
-        with pytest.raises(TargetError, match=r"external=None, now external=.*raw\.bin"):
+        with pytest.raises(TargetError, match=r"data of no other file, now of .*raw\.bin"):
             convert(source, target, resume=True, allow_external=[tmp_path])
         convert(source, target, resume=True, on_unsupported="skip")
     assert verify(source, target).equal

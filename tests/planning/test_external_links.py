@@ -14,7 +14,7 @@ import zarr
 
 from h5bound import convert, verify
 from h5bound.cli.main import run_command
-from h5bound.errors import SourceChangedError, UnsafeSourceError
+from h5bound.errors import SourceChangedError, TargetError, UnsafeSourceError
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 from tests.support import odd_files
 from tests.support.own_document import read_own
@@ -313,3 +313,15 @@ def test_linked_files_are_converted_on_processes_and_listed_in_the_provenance(so
         convert(source, target, allow_external=allowed)
     assert verify(source, target, allow_external=allowed).equal
     assert [entry["path"] for entry in read_own(target)["external"]] == ["other.h5"]
+
+
+def test_a_store_with_data_of_other_files_than_are_read_says_which(source: Path) -> None:
+    folder = [source.parents[1] / "in"]
+    for target, before, now in (("without", [], folder), ("with", folder, [])):
+        convert(source, source.with_name(target), allow_external=before)
+        report = verify(source, source.with_name(target), allow_external=now)
+        assert not report.equal
+        assert f"the store has {'data' if before else 'no data'} of other.h5: " in report.remark
+        with pytest.raises(TargetError, match=r"now of .*other\.h5|now of no other file"):
+            convert(source, source.with_name(target), allow_external=now, resume=True)
+        assert verify(source, source.with_name(target), allow_external=before).equal
