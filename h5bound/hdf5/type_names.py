@@ -49,6 +49,11 @@ def describe_fixed(dtype: np.dtype[Any]) -> str:
 
 
 def describe_number(dtype: np.dtype[Any]) -> str:
-    """Return numpy's name of a type of numbers or times, with the byte order where it is big-endian."""
+    """Return numpy's name of a type of numbers or times, with the byte order where it is big-endian.
+
+    numpy calls a long double float128 where it has 80 bits.
+    """
     is_big = dtype.byteorder == ">" or (dtype.byteorder == "=" and sys.byteorder == "big" and dtype.itemsize > 1)
-    return f"{dtype.name} big-endian" if is_big else dtype.name
+    long = {"f": "long double", "c": "complex of long doubles"}
+    name = long[dtype.kind] if dtype.kind in long and dtype.itemsize > (8 if dtype.kind == "f" else 16) else dtype.name
+    return f"{name} big-endian" if is_big else name

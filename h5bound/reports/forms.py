@@ -39,7 +39,7 @@ FORMS: Mapping[Kind, Form] = {
     "copy": Form("copied link", "links='keep' keeps it as a link"),
     "external_link": Form("external link"),
     "followed_link": Form("followed external link"),
-    "type": Form("type", "it has no node: datasets have its type each, and h5bound.json its attributes"),
+    "type": Form("type", "no node stands for it; datasets have its type, h5bound.json its attributes"),
     "renamed": Form("renamed node", "open it by its name in the store"),
     "dimension": Form("dataset with other dimensions"),
     "outside": Form("virtual or external dataset"),

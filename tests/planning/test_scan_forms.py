@@ -114,7 +114,7 @@ def test_what_h5py_reads_in_the_same_form_is_not_noted(tmp_path: Path, zarr_form
         file["text"] = "text"
         file["bytes"] = np.void(b"ab")
         file["never"] = np.zeros((0, 3), ">i2")
-        file.attrs.update({"list": [1], "single": np.float32(0.5), "text": "a", "bool": True})
+        file.attrs.update({"list": [1, 2], "single": np.float32(0.5), "text": "a", "bool": True})
     report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", zarr_format=zarr_format)
     assert (dict(report.forms), report.notes) == ({}, ())
 
