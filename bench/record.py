@@ -41,6 +41,7 @@ MEASUREMENTS = {
     "small chunks": "bench.reads:measure_small_chunks",
     "graph": "bench.graphs:measure_graphs",
     "cores": "bench.cores:measure_cores",
+    "bandwidth": "bench.bandwidth:measure_bandwidth",
     "convert": "bench.conversions:measure_conversions",
     "limits": "bench.limits:measure_limits",
     "rechunk": "bench.rechunking:measure_rechunking",
@@ -52,7 +53,7 @@ MEASUREMENTS = {
 }
 """Functions of `Turns` that return ratios. What is measured in a process is imported in that process only."""
 
-STUDIES = frozenset({"block sizes", "windows", "cores"})
+STUDIES = frozenset({"block sizes", "windows", "cores", "bandwidth"})
 """Measurements that a default rests on, or a page. They are made only where they are named."""
 
 OTHERS = ("xarray", "recipe", "virtualizarr", "pyfive", "hidefix", "bare loop", "from_array")
