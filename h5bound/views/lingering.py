@@ -1,4 +1,8 @@
-"""A file that stays open a little after each read, since the next one often comes soon."""
+"""A file that is open while something reads it, and if it is on a server a little longer.
+
+An open file keeps others from writing to it: other programs by its lock, this one since HDF5 opens no file for reading
+and for writing. So a local file is closed at the end of a read, unless another one has begun.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from h5bound.errors import SourceChangedError, SourceNotFoundError
+from h5bound.files.beside import is_written_here
 from h5bound.files.local import LocalLocation, read_range
 from h5bound.files.remote import RemoteLocation
 from h5bound.files.remote_file import RemoteFile
@@ -25,11 +30,8 @@ if TYPE_CHECKING:
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
 
-LINGER = 0.1
-"""Seconds for which a local file stays open after a read: meanwhile HDF5 lets no other program write to it."""
-
-REMOTE_LINGER = 60.0
-"""Seconds for which a remote file stays open, which keeps out nobody: each open takes several requests."""
+LINGER = 60.0
+"""Seconds for which a remote file stays open after a read, which keeps out nobody: each open takes several requests."""
 
 LONGEST_SLEEP = 1.0
 """Seconds after which a thread at the latest sees that its file was garbage collected."""
@@ -38,14 +40,14 @@ ONLY_WINDOW = Window("linger", only_window=True, clustered=True)
 
 
 class LingeringFile:
-    """A source that is opened for a read, and closed when none came for some time.
+    """A source that is opened for a read, and closed when no other has begun.
 
     Ranges of its bytes may be read without opening it where it `has_ranges`.
     """
 
     def __init__(self, source: H5Source, *, has_ranges: bool) -> None:
         self.source, self.has_ranges = source, has_ranges
-        self._linger = REMOTE_LINGER if source.remote else LINGER
+        self._linger = LINGER if source.remote else 0.0
         self._shared = source.share()  # where chunks are, kept for the next open
         self._reset()
 
@@ -61,11 +63,9 @@ class LingeringFile:
     @contextmanager
     def reading(self) -> Iterator[OpenFile]:
         """Yield the open file; raise SourceChangedError at the end if it is not the file that it was at first."""
-        self._follow_fork()
-        with self._lock:
-            self._reading += 1
+        self.begin()
         try:
-            with self._handle.reading(ONLY_WINDOW, threading.get_ident()) as opened:
+            with self._naming_writer(), self._handle.reading(ONLY_WINDOW, threading.get_ident()) as opened:
                 self._refuse_writer(opened)
                 yield opened
                 if isinstance(opened.bytes, RemoteFile) and opened.bytes.is_pinned:
@@ -73,12 +73,29 @@ class LingeringFile:
                 else:
                     self.source.check(opened)
         finally:
-            with self._lock:
-                self._reading -= 1
-                self._last = time.monotonic()
-                if not self._is_watched:
-                    self._is_watched = True
-                    threading.Thread(target=watch, args=[weakref.ref(self), self._linger], daemon=True).start()
+            self.end()
+
+    def begin(self) -> None:
+        """Announce a read: the file stays open until `end`, once it is open."""
+        self._follow_fork()
+        with self._lock:
+            self._reading += 1
+
+    def end(self) -> None:
+        """Close the file after a read, at once or after some time, unless another read has begun."""
+        with self._lock:
+            self._reading -= 1
+            self._last = time.monotonic()
+            if not self._linger:
+                self._close()
+            elif not self._is_watched:
+                self._is_watched = True
+                threading.Thread(target=watch, args=[weakref.ref(self), self._linger], daemon=True).start()
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether more than one read has begun, so that the end of one does not close the file."""
+        return self._reading > 1
 
     def read_range(self, offset: int, nbytes: int) -> Bytes:
         """Return bytes of the file, without HDF5 and its lock.
@@ -88,7 +105,8 @@ class LingeringFile:
         location, state = self.source.location, self.source.state
         if isinstance(location, LocalLocation):
             data, state = read_range(location.path, offset, nbytes)
-            self.source.check_state(state)
+            with self._naming_writer():
+                self.source.check_state(state)
             return data
         self._follow_fork()
         assert isinstance(location, RemoteLocation)
@@ -110,13 +128,26 @@ class LingeringFile:
             with self._lock:
                 self._close()
 
+    @contextmanager
+    def _naming_writer(self) -> Iterator[None]:
+        """Say that this process writes to the file, if that is why it changed."""
+        try:
+            yield
+        except SourceChangedError as error:
+            if self.source.remote or not is_fixed(self.source) or not is_written_here(self.source.path):
+                raise
+            raise self._written_here() from error
+
     def _refuse_writer(self, opened: OpenFile) -> None:
         """Raise SourceChangedError if this process has opened the file for writing since it was planned."""
         if opened.state is None and not opened.owned and is_fixed(self.source):
-            raise SourceChangedError(
-                f"{self.source.path}: this process has opened the file for writing; close it first, or make the store "
-                "again from the open h5py.File"
-            )
+            raise self._written_here()
+
+    def _written_here(self) -> SourceChangedError:
+        return SourceChangedError(
+            f"{self.source.path}: this process has opened the file for writing; close it first, make the store again "
+            "from the open h5py.File, or load the values before they are written"
+        )
 
     def close_if_idle(self) -> float:
         """Close the file if it was not read for some time, else return the seconds after which to look again."""

@@ -138,6 +138,12 @@ class ServedArray:
                 "again"
             )
 
+    def find_rows(self, prefix: str) -> list[int]:
+        """Return the rows of the chunks whose keys begin with a prefix."""
+        if f"{self.job.node.target}/".startswith(prefix):
+            return list(range(len(self.plan.chunk_coords)))
+        return [row for row, key in enumerate(self.list_keys()) if key.startswith(prefix)]
+
     def make_unit(self, row: int) -> Unit:
         """Return the work unit of one chunk."""
         return make_unit(self.number, self.plan, start=row, stop=row + 1, nbytes=0)
@@ -147,7 +153,7 @@ class ServedArray:
         return (key_of(self.job, coords) for coords in self.plan.chunk_coords.tolist())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ServedKeys:
     """All keys of a store that is not written."""
 
@@ -190,16 +196,28 @@ class ServedKeys:
 
     def list_names(self, prefix: str) -> list[str]:
         """Return the names of keys and folders below a folder, each once."""
-        start = f"{prefix.rstrip('/')}/" if prefix.strip("/") else ""
-        names = dict.fromkeys(key[len(start) :].partition("/")[0] for key in self.documents if key.startswith(start))
-        for path, array in self.arrays.items():
-            if start == f"{path}/" and self.zarr_format == 3:
-                names |= {CHUNKS: None} if len(array.plan.chunk_coords) else {}
-            elif start.startswith(f"{path}/"):
-                names |= dict.fromkeys(
-                    key[len(start) :].partition("/")[0] for key in array.list_keys() if key.startswith(start)
-                )
+        folder = prefix.rstrip("/")
+        names, path = dict.fromkeys(self._folders.get(folder, ())), folder
+        while path and path not in self.arrays:
+            path = path.rpartition("/")[0]
+        if path:
+            array, start = self.arrays[path], f"{folder}/"
+            if path == folder and self.zarr_format == 3:
+                return [*names, *([CHUNKS] if len(array.plan.chunk_coords) else [])]
+            names |= dict.fromkeys(
+                key[len(start) :].partition("/")[0] for key in array.list_keys() if key.startswith(start)
+            )
         return list(names)
+
+    @cached_property
+    def _folders(self) -> Mapping[str, Mapping[str, None]]:
+        """Names of documents and folders below each folder."""
+        folders: dict[str, dict[str, None]] = {}
+        for key in self.documents:
+            while key:
+                key, _, name = key.rpartition("/")
+                folders.setdefault(key, {})[name] = None
+        return folders
 
 
 def plan_keys(

@@ -65,7 +65,7 @@ class View:
             source, settings=options.settings, limits=options.limits, allowed=options.allowed, skip=options.skip,
             split=split,
         )  # fmt: skip
-        self._files = [
+        self.files = [
             LingeringFile(source, has_ranges=has_ranges)
             for source, has_ranges in zip(self.keys.sources, self.keys.have_ranges, strict=True)
         ]
@@ -80,7 +80,7 @@ class View:
 
     def read_chunk(self, array: ServedArray, row: int, part: Part = lambda size: (0, size)) -> Any:
         """Return a part of the bytes of the chunk in a row of the plan of an array."""
-        place, file = array.find_range(row), self._files[array.job.origin]
+        place, file = array.find_range(row), self.files[array.job.origin]
         if place is not None and file.has_ranges:
             start, stop = part(place[1])
             with array.naming_chunk(row, file.source):
@@ -94,6 +94,21 @@ class View:
         ((_, encoded),) = encode_unit(array.job, unit, result)
         return bytes(encoded)[slice(*part(len(encoded)))]
 
+    def measure(self, array: ServedArray, row: int) -> int:
+        """Return the number of bytes of the chunk in a row of the plan of an array."""
+        place = array.find_range(row)
+        return len(self.read_chunk(array, row)) if place is None else place[1]
+
+    def measure_all(self, prefix: str) -> int:
+        """Return the number of bytes of all keys below a folder."""
+        start = f"{prefix.rstrip('/')}/" if prefix else ""
+        return sum(len(document) for key, document in self.keys.documents.items() if key.startswith(start)) + sum(
+            self.measure(array, row)
+            for path, array in self.keys.arrays.items()
+            if f"{path}/".startswith(start) or start.startswith(f"{path}/")
+            for row in array.find_rows(start)
+        )
+
     def check_unchanged(self) -> None:
         """Raise SourceChangedError or SourceNotFoundError if a file changed since it was planned."""
         for source in self.keys.sources:
@@ -102,5 +117,5 @@ class View:
 
     def close(self) -> None:
         """Close the files until the next read."""
-        for file in self._files:
+        for file in self.files:
             file.close()

@@ -172,21 +172,30 @@ class ZarrStore(Store):
         self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Return the bytes of a key, or a part of them; None if there is no such key."""
-        from zarr.buffer import default_buffer_prototype
-
-        data = self._view.read(key, partial(find_interval, byte_range))
-        if data is None:
-            return None
-        buffer = (prototype or default_buffer_prototype()).buffer
-        return buffer.from_bytes(data) if isinstance(data, bytes) else buffer.from_array_like(data)
+        return wrap(self._view.read(key, partial(find_interval, byte_range)), prototype)
 
     async def get(
         self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         """Return the bytes of a key, or a part of them; None if there is no such key."""
-        if key in (await self._planned()).keys.documents:
+        view = await self._planned()
+        if key in view.keys.documents:
             return self.get_sync(key, prototype=prototype, byte_range=byte_range)
-        return await asyncio.to_thread(self.get_sync, key, prototype=prototype, byte_range=byte_range)
+        found = view.keys.find_chunk(key)
+        if found is None:
+            return None
+        read = partial(view.read_chunk, *found, partial(find_interval, byte_range))
+        file = view.files[found[0].job.origin]
+        if file.has_ranges and found[0].find_range(found[1]) is not None:
+            return wrap(await asyncio.to_thread(read), prototype)
+        file.begin()  # before a thread is free, so that the file is opened once for all chunks that zarr asks for
+        try:
+            return wrap(await asyncio.to_thread(read), prototype)
+        finally:
+            if file.is_shared:
+                file.end()
+            else:
+                await asyncio.to_thread(file.end)
 
     async def get_partial_values(
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
@@ -200,14 +209,17 @@ class ZarrStore(Store):
 
     async def getsize(self, key: str) -> int:
         """Return the number of bytes of a key; raise FileNotFoundError if there is none."""
-        found = (await self._planned()).keys.find_chunk(key)
-        place = found[0].find_range(found[1]) if found is not None else None
-        if place is not None:
-            return place[1]
-        data = await self.get(key)
-        if data is None:
+        view = await self._planned()
+        if key in view.keys.documents:
+            return len(view.keys.documents[key])
+        found = view.keys.find_chunk(key)
+        if found is None:
             raise FileNotFoundError(key)
-        return len(data)
+        return await asyncio.to_thread(view.measure, *found)
+
+    async def getsize_prefix(self, prefix: str) -> int:
+        """Return the number of bytes of all keys below a folder; chunks that are not served as stored are encoded."""
+        return await asyncio.to_thread((await self._planned()).measure_all, prefix)
 
     async def list(self) -> AsyncIterator[str]:
         """Yield all keys."""
@@ -256,6 +268,16 @@ class ZarrStore(Store):
     def _supports_sync_io(self) -> bool:
         """Whether zarr may read in as many threads as there are cores; requests to a server are more at once."""
         return not self._source.remote
+
+
+def wrap(data: Any, prototype: BufferPrototype | None) -> Buffer | None:
+    """Return bytes as a buffer of zarr."""
+    from zarr.buffer import default_buffer_prototype
+
+    if data is None:
+        return None
+    buffer = (prototype or default_buffer_prototype()).buffer
+    return buffer.from_bytes(data) if isinstance(data, bytes) else buffer.from_array_like(data)
 
 
 def find_interval(byte_range: ByteRequest | None, size: int) -> tuple[int, int]:

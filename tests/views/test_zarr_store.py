@@ -11,11 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, cast
 
 import dask
 import dask.array as da
+import distributed
 import h5py
 import numpy as np
 import pytest
@@ -26,12 +28,13 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from h5bound import CorruptChunkError, OptionError, SourceChangedError, UnsafeSourceError, convert
-from h5bound.views.lingering import LINGER
+from h5bound.reader.source import H5Source
+from h5bound.views import zarr_store
 from h5bound.views.zarr_store import ZarrStore
 from h5bound.zarr_model.node_names import OWN_KEY
-from tests.conftest import open_objects
-from tests.support import odd_files
-from tests.support.http_server import serve
+from tests.support import bombs, odd_files
+from tests.support.http_server import Behaviour, serve
+from tests.support.servers import KEY, SECRET, serve_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,14 +45,6 @@ FORMATS = pytest.mark.parametrize("zarr_format", [3, 2])
 VALUES = np.arange(4000, dtype="<i4").reshape(40, 100)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Numcodecs codecs are not in the Zarr version 3:UserWarning")
-
-
-@pytest.fixture(autouse=True)
-def nothing_lingers() -> Iterator[None]:
-    """Wait until the files of stores that a test has dropped are closed."""
-    yield
-    gc.collect()
-    time.sleep(0 if open_objects() == 0 else 3 * LINGER)
 
 
 @pytest.fixture
@@ -121,6 +116,8 @@ def test_every_key_is_that_of_the_converted_file(path: Path, zarr_format: Any) -
         assert collect(store.list_dir(folder)) == collect(other.list_dir(folder)), folder
         assert collect(store.list_prefix(folder)) == collect(other.list_prefix(folder)), folder
         assert asyncio.run(store.is_empty(folder)) == asyncio.run(other.is_empty(folder)), folder
+        if folder:  # the root has the provenance
+            assert asyncio.run(store.getsize_prefix(folder)) == asyncio.run(other.getsize_prefix(folder)), folder
 
 
 ODD = [
@@ -149,18 +146,64 @@ def test_chunks_of_a_url_are_requested_as_ranges(path: Path) -> None:
             assert store.get_sync(key).to_bytes() == wanted[key]  # type: ignore[union-attr]
         server.forget()
         sizes = [len(store.get_sync(f"gzip/c/{i}/1")) for i in range(5)]  # type: ignore[arg-type]
-        assert server.nbytes() == sum(sizes)
+        assert [request.nbytes for request in server.requests] == sizes  # one each, for this state only
+        part = SuffixByteRequest(3)
+        assert store.get_sync("gzip/c/0/0", byte_range=part).to_bytes() == wanted["gzip/c/0/0"][-3:]  # type: ignore[union-attr]
+        assert server.requests[-1].nbytes == 3
+        assert server.count("HEAD") == 0
+        with h5py.File(path, "a") as file:
+            file["gzip"][0] = 7
+        for key in ("gzip/c/0/0", "lzf/c/1/1"):
+            with pytest.raises(SourceChangedError, match="changed after"):
+                store.get_sync(key)
+
+
+def test_a_server_that_pins_no_state_is_asked_for_it_at_each_read(path: Path) -> None:
+    with serve(path.parent) as server:
+        server.behaviour = Behaviour(stamps=False)
+        store = ZarrStore(f"{server.url}/a.h5")
+        assert store.get_sync("gzip/c/0/0") is not None
+        with h5py.File(path, "a") as file:
+            file.create_dataset("new", data=VALUES)
+        with pytest.raises(SourceChangedError, match="changed after"):
+            store.get_sync("gzip/c/1/0")
+
+
+@pytest.mark.slow
+def test_chunks_of_an_object_are_those_of_the_converted_file(path: Path) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    with serve_s3() as url:
+        options = {"key": KEY, "secret": SECRET, "endpoint_url": url}
+        system = s3fs.S3FileSystem(**options)
+        system.mkdir("bucket")
+        system.put(str(path), "bucket/a.h5")
+        store = ZarrStore("s3://bucket/a.h5", storage_options=options)
+        wanted = read_all(converted(path, 3))
+        names = [key for key in wanted if key != OWN_KEY]
+        assert {key: store.get_sync(key).to_bytes() for key in names} == {key: wanted[key] for key in names}  # type: ignore[union-attr]
+        assert KEY not in repr(store) + str(store)
+        other = pickle.loads(pickle.dumps(store))
+        with h5py.File(path, "a") as file:
+            file["gzip"][0] = 7
+        system.put(str(path), "bucket/a.h5")
+        for key in ("gzip/c/0/0", "lzf/c/0/0"):
+            with pytest.raises(SourceChangedError, match="changed after"):
+                other.get_sync(key)
 
 
 @FORMATS
 def test_parts_of_keys_are_those_of_the_converted_file(path: Path, zarr_format: Any) -> None:
     store, other = ZarrStore(path, zarr_format=zarr_format), converted(path, zarr_format)
     keys = [key for key in collect(other.list()) if key.startswith(("gzip", "lzf", "plain", "g/scalar"))]
-    parts = [None, RangeByteRequest(1, 4), RangeByteRequest(3, 10**9), OffsetByteRequest(2), SuffixByteRequest(3)]
+    parts = [
+        None, RangeByteRequest(1, 4), RangeByteRequest(3, 10**9), RangeByteRequest(2, 2), OffsetByteRequest(2),
+        OffsetByteRequest(10**9), SuffixByteRequest(3), SuffixByteRequest(10**9), RangeByteRequest(10**9, 2 * 10**9),
+    ]  # fmt: skip
     prototype = default_buffer_prototype()
     ranges: Any = [(key, part) for key in keys for part in parts]
     found, wanted = (asyncio.run(each.get_partial_values(prototype, iter(ranges))) for each in (store, other))
     assert [item.to_bytes() for item in found] == [item.to_bytes() for item in wanted]  # type: ignore[union-attr]
+    assert found == [store.get_sync(key, byte_range=part) for key, part in ranges]
     assert [asyncio.run(store.getsize(key)) for key in keys] == [asyncio.run(other.getsize(key)) for key in keys]
     with pytest.raises(ValueError, match="Unexpected byte_range, got"):
         asyncio.run(store.get(keys[0], prototype, (0, 2)))  # type: ignore[arg-type]
@@ -215,28 +258,50 @@ def is_open(path: Path) -> bool:
     )
 
 
-@pytest.mark.slow
-def test_others_can_write_to_the_file_between_reads(path: Path) -> None:
-    store = ZarrStore(path)
-    with h5py.File(path):
-        assert is_open(path)
-    store.get_sync("gzip/c/0/0")
-    assert not is_open(path)
+def append(path: Path) -> None:
+    """Write to a file with h5py."""
+    with h5py.File(path, "a") as file:
+        file.attrs["appended"] = 1
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("end", ["wait", "close", "collect"])
-def test_the_file_is_closed_after_a_read_through_hdf5(path: Path, end: str) -> None:
-    store = ZarrStore(path)
-    store.get_sync("lzf/c/0/0")
-    if end == "wait":
-        time.sleep(5 * LINGER)
-    elif end == "close":
+@pytest.mark.parametrize("end", ["", "close", "collect"])
+@pytest.mark.parametrize("name", ["gzip", "lzf", "contiguous", "g/text"])
+def test_a_file_can_be_written_right_after_a_read(path: Path, name: str, end: str) -> None:
+    store: ZarrStore | None = ZarrStore(path)
+    zarr.open_group(store, mode="r")[name][...]  # type: ignore[index]
+    if end == "close" and store is not None:
         store.close()
-    else:
-        del store
-        gc.collect()
-    assert not is_open(path)
+    elif end:
+        store = None
+    append(path)
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[ProcessPoolExecutor]:
+    """Return another process."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        yield process
+
+
+@pytest.mark.slow
+def test_another_program_can_write_right_after_a_read(path: Path, process: ProcessPoolExecutor) -> None:
+    with h5py.File(path), pytest.raises(BlockingIOError):
+        process.submit(append, path).result()
+    zarr.open_group(ZarrStore(path), mode="r")["lzf"][...]  # type: ignore[index]
+    process.submit(append, path).result()
+
+
+def test_reads_at_once_open_the_file_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array: Any = zarr.open_group(ZarrStore(path), mode="r")["contiguous"]
+    opened, before = [], H5Source.open
+
+    def count(source: H5Source) -> Any:
+        opened.append(source)
+        return before(source)
+
+    monkeypatch.setattr(H5Source, "open", count)
+    np.testing.assert_array_equal(array[...], VALUES)
+    assert len(opened) == 1
 
 
 @pytest.mark.parametrize("key", ["gzip/c/0/0", "lzf/c/0/0", "g/text/c/0"])
@@ -259,12 +324,25 @@ def test_a_file_that_this_process_writes_is_not_read(path: Path) -> None:
         file["lzf"][...] = 7
         with pytest.raises(SourceChangedError, match="opened the file for writing"):
             store.get_sync("lzf/c/0/0")
+        file.flush()
+        with pytest.raises(SourceChangedError, match="opened the file for writing"):
+            store.get_sync("gzip/c/0/0")
         again: Any = zarr.open_group(ZarrStore(file), mode="r")["lzf"]
         assert again[0, 0] == 7
         del file["lzf"]
         file.create_dataset("lzf", data=VALUES * 1.0, chunks=(8, 50))
         with pytest.raises(SourceChangedError, match=r"'/lzf' of .* made anew"):
             again[0, 0]
+
+
+@pytest.mark.parametrize("name", ["gzip", "lzf"])
+def test_an_array_can_be_stored_into_its_own_file_while_that_is_open(path: Path, name: str) -> None:
+    with h5py.File(path, "a") as file:
+        array = da.from_zarr(ZarrStore(file), component=name)
+        da.store(array * 2, file.create_dataset("twice", VALUES.shape, "i4"), scheduler="threads")
+        np.testing.assert_array_equal(file["twice"][...], file[name][...] * 2)
+    with pytest.raises(SourceChangedError, match="make the store again from the open"):
+        da.to_hdf5(path, "/no", da.from_zarr(ZarrStore(path), component=name) * 2)
 
 
 @pytest.mark.parametrize("name", ["virtual", "external"])
@@ -294,7 +372,7 @@ def test_threads_end_with_their_stores(path: Path) -> None:
         stores.clear()
         del store
         gc.collect()
-        time.sleep(1.5)
+        time.sleep(1.2)
         assert threading.active_count() <= before
 
 
@@ -307,6 +385,70 @@ def test_a_damaged_chunk_is_named(path: Path) -> None:
     store = ZarrStore(path)
     with pytest.raises(CorruptChunkError, match=r"'/lzf' of .*a\.h5"):
         read_all(store)
+
+
+def test_a_chunk_of_another_size_than_its_elements_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("x", (4, 4), "i4", chunks=(2, 4), compression="gzip")
+        dataset.id.write_direct_chunk((0, 0), b"12345", filter_mask=0)
+        plain = file.create_dataset("plain", (4, 4), "i4", chunks=(2, 4))
+        plain.id.write_direct_chunk((0, 0), b"12345")
+    store = ZarrStore(tmp_path / "a.h5")
+    assert len(store.get_sync("x/c/0/0")) == 5  # type: ignore[arg-type]
+    for read in (lambda: convert(tmp_path / "a.h5", MemoryStore()), lambda: store.get_sync("plain/c/0/0")):
+        with pytest.raises(CorruptChunkError, match=r"'/plain' of .* 5 bytes"):
+            read()
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"names": "portable", "nan": "text"},
+        {"links": "copy"},
+        {"compounds": "columns"},
+        {"include": ["/struct*", "/nested/*"], "exclude": ["*x*"]},
+    ],
+    ids=str,
+)
+def test_options_are_those_of_a_conversion(tmp_path: Path, options: dict[str, Any], zarr_format: Any) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["struct"] = np.array([(1, 2.5)], [("a", "i4"), ("b", "f8")])
+        file["nested/Case"] = file["nested/case"] = [1.5, 2]
+        file["nested/x: y"] = h5py.SoftLink("/struct")
+        file["nested"].attrs["nan"] = np.nan
+    made = ZarrStore(path, zarr_format=zarr_format, **options)
+    assert read_all(made) == read_all(converted(path, zarr_format, **options))
+
+
+def test_limits_are_those_of_a_conversion(path: Path) -> None:
+    for name in ("max_objects", "max_depth", "max_chunks"):
+        with pytest.raises(UnsafeSourceError, match=name):
+            ZarrStore(path, **{name: 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("write", [bombs.write_petabyte, bombs.write_ladder, bombs.write_inflated])
+def test_a_bomb_is_judged_as_in_a_conversion(tmp_path: Path, write: Any) -> None:
+    path = tmp_path / "a.h5"
+    write(path)
+    remark = convert(path, MemoryStore(), dry_run=True, on_unsupported="skip").skipped
+    assert [item.path for item in ZarrStore(path, on_unsupported="skip").report.skipped] == [i.path for i in remark]
+
+
+def test_the_report_says_what_is_served_and_how(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        file["soft"] = h5py.SoftLink("/gzip")
+        file["external"] = h5py.ExternalLink("no.h5", "/x")
+    store = ZarrStore(path, exclude=["/plain"])
+    assert {entry.path: entry.how for entry in store.report.arrays}["/gzip"] == "copied"
+    assert store.report.forms["link"] == 1
+    assert [item.path for item in store.report.skipped] == ["/plain"]
+    assert store.report.to_dict()["target"] == f"hdf5://{path}"
+    for text in (repr(store), store._repr_html_()):
+        assert "served without a copy" in text
+        assert "/soft" in text
+    assert repr(pickle.loads(pickle.dumps(ZarrStore(path, nan="text")))) == f"<ZarrStore {path}>"
 
 
 def test_what_zarr_cannot_hold_is_refused_or_left_out(path: Path, tmp_path: Path) -> None:
@@ -340,25 +482,22 @@ def test_a_store_of_a_file_that_changed_is_unpickled_and_not_read(path: Path) ->
         store.get_sync("gzip/c/0/0")
 
 
-READ = """
-import pickle, sys
-store = pickle.load(sys.stdin.buffer)
-assert pickle.loads(pickle.dumps(store)) is store
-print(sum(len(store.get_sync(key)) for key in ("gzip/c/0/0", "lzf/c/0/0")))
-"""
+def read_sizes(content: bytes) -> list[int]:
+    """Return the sizes of two chunks of a pickled store."""
+    store = pickle.loads(content)
+    assert pickle.loads(pickle.dumps(store)) is store
+    return [len(store.get_sync(key)) for key in ("gzip/c/0/0", "lzf/c/0/0")]
 
 
-def test_a_store_travels_to_other_processes(path: Path) -> None:
+@pytest.mark.slow
+def test_a_store_travels_to_other_processes(path: Path, process: ProcessPoolExecutor) -> None:
     store = ZarrStore(path)
     assert pickle.loads(pickle.dumps(store)) == store
-    wanted = sum(len(store.get_sync(key)) for key in ("gzip/c/0/0", "lzf/c/0/0"))  # type: ignore[arg-type,misc]
-    command = [sys.executable, "-c", READ]
-    done = subprocess.run(command, input=pickle.dumps(store), capture_output=True, check=True)
-    assert int(done.stdout) == wanted
-    with h5py.File(path, "a") as file:
-        file.attrs["new"] = 1
-    done = subprocess.run(command, input=pickle.dumps(store), capture_output=True, check=False)
-    assert b"SourceChangedError" in done.stderr
+    assert process.submit(dask.base.tokenize, store).result() == dask.base.tokenize(store)
+    assert process.submit(read_sizes, pickle.dumps(store)).result() == read_sizes(pickle.dumps(store))
+    append(path)
+    with pytest.raises(SourceChangedError):
+        process.submit(read_sizes, pickle.dumps(store)).result()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
@@ -381,5 +520,25 @@ def test_xarray_reads_a_netcdf_file(tmp_path: Path, zarr_format: Any) -> None:
         {"time": np.arange("2020-01-01", "2020-01-05", dtype="datetime64[D]").astype("datetime64[ns]")},
     )
     made.to_netcdf(path, encoding={"t": {"zlib": True, "chunksizes": (2, 3)}})
-    with xr.open_zarr(ZarrStore(path, zarr_format=zarr_format)) as found, xr.open_dataset(path) as wanted:
-        xr.testing.assert_equal(found, wanted)
+    store = ZarrStore(path, zarr_format=zarr_format)
+    with xr.open_zarr(store) as found, xr.open_dataset(path) as wanted:
+        xr.testing.assert_identical(found, wanted)
+    made.to_netcdf(path, mode="a", group="inner")
+    store = ZarrStore(path, zarr_format=zarr_format)
+    with xr.open_datatree(cast("Any", store), engine="zarr") as tree, xr.open_datatree(path) as wanted_tree:
+        xr.testing.assert_identical(tree, wanted_tree)
+
+
+@pytest.mark.slow
+def test_workers_plan_a_file_once_and_read_it(path: Path) -> None:
+    array = da.from_zarr(ZarrStore(path), component="lzf", chunks=(1, 100))
+    with (
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=":0") as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        np.testing.assert_array_equal(array.compute(), VALUES // 1000)
+        kept = client.run(lambda: len(zarr_store._kept))  # noqa: SLF001
+        append(path)
+        with pytest.raises(SourceChangedError):
+            (array + 1).compute()
+    assert list(kept.values()) == [1]
