@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import contextmanager
 from functools import partial
-from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-import h5py
 from dask.base import tokenize
 
-from h5bound.errors import H5BoundError, OptionError, UnsafeSourceError, UnsupportedError, naming, shorten_tracebacks
-from h5bound.files.urls import is_url, redact
-from h5bound.graph.block_shapes import block_bounds, plan_block_sizes
+from h5bound.errors import OptionError, shorten_tracebacks
+from h5bound.graph.block_shapes import block_bounds, plan_block_sizes, plan_joined_sizes
 from h5bound.graph.collection import make_dask_array, make_lifecycle
-from h5bound.hdf5.dataset import DatasetRecord, read_dataset
-from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS, MAX_HOPS, find_file, resolve_directories
-from h5bound.hdf5.links import find_external
+from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS, resolve_directories
+from h5bound.reader.dataset_lookup import find_dataset, locate_object
+from h5bound.reader.joined_dataset import (
+    check_joinable,
+    choose_axis,
+    join_chunks,
+    join_datasets,
+    prefetch_regions_of,
+    read_encoded_of,
+    read_region_of,
+)
+from h5bound.reader.many_datasets import check_readable, find_in_files, list_sources
+from h5bound.reader.many_files import ManyFiles
 from h5bound.reader.open_file import (
     DatasetKey,
     decode_region,
     locate_block,
-    open_dataset,
     prefetch_regions,
     read_encoded,
     read_region,
@@ -30,14 +34,17 @@ from h5bound.reader.open_file import (
 from h5bound.reader.source import H5Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from os import PathLike
     from pathlib import Path
 
     import dask.array as da
+    import h5py
+    import numpy as np
 
     from h5bound.graph.windows import Lifecycle
-    from h5bound.reader.open_file import OpenFile
+    from h5bound.hdf5.dataset import DatasetRecord
+    from h5bound.reader.many_datasets import Found
 
 OBJECT_NBYTES = 100
 """Bytes that a text or sequence of variable length is expected to take in memory, where a block shape is chosen."""
@@ -45,9 +52,10 @@ OBJECT_NBYTES = 100
 
 @shorten_tracebacks
 def from_hdf5(
-    path: str | PathLike[str] | h5py.Group | h5py.Dataset,
+    path: str | PathLike[str] | h5py.Group | h5py.Dataset | Sequence[Any],
     name: str | None = None,
     *,
+    axis: int = 0,
     chunks: Any = None,
     window: int | str | None = None,
     barrier: bool = True,
@@ -66,9 +74,14 @@ def from_hdf5(
         Path, URL that fsspec supports (``https://…``, ``s3://…``), an open `h5py.File`, `h5py.Group` or
         `h5py.Dataset`, or a binary file object. A File that is open when the blocks are read is used and left open; one
         that was closed since is opened by its path, and closed. A file object of Python or fsspec stands for its path
-        or URL; one that has none, such as an `io.BytesIO`, can be read in this process only.
+        or URL; one that has none, such as an `io.BytesIO`, can be read in this process only. A list or tuple of these
+        gives one array over many files, in this order.
     name
         Path of the dataset in the file, or in the group. Leave it out for an `h5py.Dataset`.
+    axis
+        The axis along which the datasets of a list of files are joined. They must have one type, equal lengths along
+        the other axes, and equal attributes where these give the numbers a meaning: ``scale_factor``, ``add_offset``,
+        ``_FillValue``, ``missing_value``, ``_Unsigned``, ``units`` and ``calendar``.
     chunks
         Shape of the blocks, in elements. None for one HDF5 chunk or whole multiples of it, up to 32 MiB and smaller
         for small datasets, the same on every machine, or ``"auto"`` if the dataset is not chunked; ``{}`` for the
@@ -103,13 +116,15 @@ def from_hdf5(
     DatasetNotFoundError
         If the file has no such dataset, or the path is a group.
     UnsupportedError
-        If the dataset has a null dataspace, or a type that h5py cannot read.
+        If the dataset has a null dataspace, or a type that h5py cannot read, or cannot be joined to that of the first
+        file.
     UnsafeSourceError
         If the array would have more than 1,000,000 blocks, or the dataset needs files outside `allow_external`.
     H5BoundError
         If the file cannot be opened, or its server refuses access.
     OptionError
-        If `chunks`, `window` or `storage_options` have no valid value, or `name` is missing or one too many.
+        If `chunks`, `window`, `axis` or `storage_options` have no valid value, `name` is missing or one too many, or a
+        list of files is empty.
 
     Notes
     -----
@@ -121,6 +136,11 @@ def from_hdf5(
     has the shape that was flushed when it was made, or the one that h5py shows if the caller holds the dataset open.
 
     ``to_zarr`` keeps the chunk grid of the file with ``chunks={}``. To copy datasets, `convert` is many times as fast.
+
+    Of many files, a compute opens those that its blocks need, each for the windows that need it, and at most 64 at a
+    time for each window, or fewer where the system allows few descriptors; no block spans two files. What the
+    scan of a file has found is kept in the user's cache folder (the dask setting ``h5bound.cache``) for as long as the
+    file does not change.
 
     ``to_delayed()`` merges the blocks into one graph, so each delayed block reads all of them. Use
     ``to_delayed(optimize_graph=False)`` to read only one.
@@ -137,6 +157,16 @@ def from_hdf5(
     >>> int(array.sum())
     10
 
+    Many files are one array, with one lifecycle:
+
+    >>> paths = [path.with_name(f"{number}.h5") for number in range(3)]
+    >>> for number, path_of_one in enumerate(paths):
+    ...     with h5py.File(path_of_one, "w") as file:
+    ...         file["x"] = [number] * (number + 1)
+    >>> many = from_hdf5(paths, "x")
+    >>> many.chunks, many.compute()
+    (((1, 2, 3),), array([0, 1, 1, 2, 2, 2]))
+
     ``to_zarr`` makes one Zarr chunk of a block. With ``chunks={}`` it keeps the chunks of HDF5:
 
     >>> with h5py.File(path, "a") as file:
@@ -148,92 +178,34 @@ def from_hdf5(
     >>> zarr.open_array(path.with_name("y.zarr")).chunks
     (10,)
     """
-    path, name = locate_object(path, name)
-    source = H5Source.of(path, storage_options)
     allowed = resolve_directories(allow_external)
-    source, record = find_dataset(source, name, allowed)
+    if isinstance(path, (list, tuple)):
+        sources, names = list_sources(path, name, storage_options)
+        record, found = find_in_files(sources, names, allowed)
+        files = ManyFiles([source for source, _ in found])
+        lifecycle = make_lifecycle(files, window, barrier=barrier)
+        return make_joined_array(lifecycle, record, found, axis=axis, chunks=chunks, allowed=allowed)
+    if axis != 0:
+        raise OptionError(f"axis={axis!r}: this is for a list of files, which are joined along an axis")
+    path, name = locate_object(path, name)
+    source, record = find_dataset(H5Source.of(path, storage_options), name, allowed)
     return make_array(make_lifecycle(source, window, barrier=barrier), source, record, chunks=chunks, allowed=allowed)
-
-
-def locate_object(place: Any, name: str | bytes | None) -> tuple[Any, str]:
-    """Return the file of an `h5py.Dataset` or `h5py.Group`, or any other `place` as it is, and the path in the file.
-
-    Raise OptionError if there is no name, or one too many, and H5BoundError if the object is closed.
-    """
-    if isinstance(place, (h5py.Dataset, h5py.Group)) and not place:
-        kind = type(place).__name__
-        raise H5BoundError(f"the h5py.{kind} is closed, so h5bound cannot find out which file it is: pass its path")
-    if isinstance(place, h5py.Dataset) and name is not None:
-        raise OptionError(f"name={name!r}: the dataset {place.name!r} was passed itself; leave the name out")
-    if name is None and not isinstance(place, h5py.Dataset):
-        file = redact(place) if is_url(place) else place
-        raise OptionError(f"name=None: pass the path of a dataset in {file!r}, or an h5py.Dataset instead of both")
-    if not isinstance(name, (str, bytes, NoneType)):
-        raise OptionError(f"name={name!r}: the path of a dataset is text, such as 'entry/data'")
-    name = os.fsdecode(name or "")
-    if not isinstance(place, (h5py.Dataset, h5py.Group)) or isinstance(place, h5py.File):
-        return place, name
-    if place.name is None:
-        raise OptionError(f"{place!r} has no path in its file, and h5bound opens what it reads by its path")
-    return place.file, name if name.startswith("/") else f"{os.fsdecode(place.name)}/{name}".rstrip("/")
-
-
-@contextmanager
-def follow_links(source: H5Source, name: str, allowed: tuple[Path, ...]) -> Iterator[tuple[H5Source, OpenFile, str]]:
-    """Open the file of an object, perhaps another one after following external links to `allowed` files.
-
-    Yield its source, the open file and the path of the object in it.
-    """
-    for _ in range(MAX_HOPS):
-        with source.opened() as opened:
-            link = find_external(opened.file, name) if allowed else None
-            if link is None:
-                yield source, opened, name
-                return
-        with naming(f"{name!r} of {source.path} is an external link to {link[0]}:{link[1]}"):
-            source, name = H5Source.of(find_file(source.path, link[0], "link", allowed=allowed)), link[1]
-    raise UnsafeSourceError(f"{name!r} of {source.path}: the path follows more than {MAX_HOPS} external links")
-
-
-def find_dataset(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tuple[H5Source, DatasetRecord]:
-    """Return a dataset's file and record. Raise DatasetNotFoundError if there is none."""
-    with follow_links(source, name, allowed) as (found, opened, path):
-        record = _read_record(opened.file, path, allowed)
-    found.make_exclusive_for([record.dtype])
-    return found, record
-
-
-def _read_record(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> DatasetRecord:
-    """Return the record of a dataset, after checking that it needs only allowed files."""
-    dataset = open_dataset(file, name, refresh=True)
-    record = read_dataset(dataset, count=False)
-    if record.layout not in EXTERNAL_LAYOUTS:
-        return record
-    from h5bound.hdf5.external_check import check_external_files
-
-    with naming(f"dataset {name!r} of {file.filename}"):
-        check_external_files(file, dataset.id, allowed)
-    return read_dataset(dataset, open_sources=True, count=False)
 
 
 def make_array(
     lifecycle: Lifecycle, source: H5Source, record: DatasetRecord, chunks: Any, *, allowed: tuple[Path, ...]
 ) -> da.Array:
     """Return the array of one dataset."""
-    subject = f"dataset {record.path!r} of {source.path}"
-    if record.dtype is None or record.problem is not None:
-        raise UnsupportedError(f"{subject}: h5py cannot read it: {record.problem}")
-    if record.shape is None:
-        raise UnsupportedError(f"{subject}: it has no elements (a null dataspace)")
-    inner: tuple[int, ...] = ()
-    dtype = record.dtype
-    while dtype.subdtype is not None:  # the elements of an array type may be arrays again
-        dtype, inner = dtype.base, inner + dtype.shape
-    if dtype.isnative and dtype.names is None:
-        dtype = dtype.newbyteorder("=")  # h5py names the order, and netCDF4 then warns that it is not the native one
-    nbytes = OBJECT_NBYTES if chunks is None and record.dtype.hasobject else 1
-    itemsize = max(record.dtype.itemsize, nbytes)
-    sizes = plan_block_sizes(record.shape, chunks, itemsize=itemsize, chunk_shape=record.chunks, subject=subject)
+    check_readable(source, record)
+    dtype, inner, itemsize = find_element(record, chunks)
+    assert record.shape is not None
+    sizes = plan_block_sizes(
+        record.shape,
+        chunks,
+        itemsize=itemsize,
+        chunk_shape=record.chunks,
+        subject=f"dataset {record.path!r} of {source.path}",
+    )
     key = DatasetKey(
         path=record.path,
         shape=record.shape,
@@ -254,3 +226,61 @@ def make_array(
         decode=decode_region,
         prefetch=prefetch_regions,
     )
+
+
+def make_joined_array(
+    lifecycle: Lifecycle,
+    record: DatasetRecord,
+    found: Sequence[Found],
+    *,
+    axis: int,
+    chunks: Any,
+    allowed: tuple[Path, ...],
+) -> da.Array:
+    """Return the array of datasets of many files, joined along an axis; `record` is that of the first one.
+
+    Raise UnsupportedError if they cannot be joined, and OptionError if there is no such axis.
+    """
+    files, shape = lifecycle.source, found[0][1].shape
+    assert isinstance(files, ManyFiles)
+    subject = f"dataset {record.path!r} of {files.path}"
+    dtype, inner, itemsize = find_element(record, chunks)
+    axis = choose_axis(axis, len(shape), len(inner), subject=subject)
+    check_joinable(found, axis)
+    lengths = [dataset.shape[axis] for _, dataset in found]
+    sizes = plan_joined_sizes(
+        (*shape[:axis], sum(lengths), *shape[axis + 1 :]),
+        chunks,
+        axis=axis,
+        lengths=lengths,
+        itemsize=itemsize,
+        chunk_shape=join_chunks(found),
+        subject=subject,
+    )
+    joined = join_datasets(found, axis, block_bounds(sizes), dtype=str(record.dtype), allowed=allowed)
+    sizes += tuple((size,) for size in inner)
+    return make_dask_array(
+        lifecycle,
+        tokenize([dataset.path for _, dataset in found], str(record.dtype), axis, sizes),
+        chunks=sizes,
+        dtype=dtype,
+        read=read_region_of,
+        arguments=joined.locate,
+        label=record.path.rpartition("/")[2],
+        read_encoded=read_encoded_of,
+        decode=decode_region,
+        prefetch=prefetch_regions_of,
+    )
+
+
+def find_element(record: DatasetRecord, chunks: Any) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+    """Return the type of an array, the axes that an array type adds, and the bytes of an element for its blocks."""
+    assert record.dtype is not None
+    inner: tuple[int, ...] = ()
+    dtype = record.dtype
+    while dtype.subdtype is not None:  # the elements of an array type may be arrays again
+        dtype, inner = dtype.base, inner + dtype.shape
+    if dtype.isnative and dtype.names is None:
+        dtype = dtype.newbyteorder("=")  # h5py names the order, and netCDF4 then warns that it is not the native one
+    nbytes = OBJECT_NBYTES if chunks is None and record.dtype.hasobject else 1
+    return dtype, inner, max(record.dtype.itemsize, nbytes)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import dask.array as da
 import h5py
 
-from h5bound.array import find_dataset, follow_links, locate_object, make_array
+from h5bound.array import make_array
 from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError, shorten_tracebacks
 from h5bound.graph.collection import make_lifecycle
 from h5bound.hdf5.attributes import read_values
@@ -22,6 +22,7 @@ from h5bound.hdf5.links import SUGGESTION_LENGTH, SUGGESTIONS, open_object
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.listing.entries import DatasetEntry, EntryReader, read_dimension_names, split_path
 from h5bound.listing.reprs import MAX_LINES, MAX_ROWS, Count, Row, read_row, render_html, render_text
+from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_object
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.source import H5Source
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from itertools import accumulate
 from math import isqrt, prod
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
@@ -16,6 +16,9 @@ from dask.utils import parse_bytes
 from h5bound.chunk_grid import count_chunks
 from h5bound.errors import OptionError, UnsafeSourceError
 from h5bound.reports.text import cut
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_BLOCKS = 1_000_000
 
@@ -33,13 +36,20 @@ MAX_SHOWN = 100
 
 
 def plan_block_sizes(
-    shape: tuple[int, ...], chunks: Any, *, itemsize: int, chunk_shape: tuple[int, ...] | None, subject: str
+    shape: tuple[int, ...],
+    chunks: Any,
+    *,
+    itemsize: int,
+    chunk_shape: tuple[int, ...] | None,
+    subject: str,
+    total: int | None = None,
 ) -> tuple[tuple[int, ...], ...]:
     """Return the sizes of the blocks along each axis, in elements.
 
     `chunks` is the option: None for `plan_default_shape`, or "auto" if the dataset is not chunked; ``{}`` for one block
     per chunk, or one block if the dataset is not chunked; or anything that `dask.array.from_array` takes. Chunks of
-    HDF5 (`chunk_shape`) may exceed the dataset. `subject` names the dataset and its file in errors. Raise OptionError
+    HDF5 (`chunk_shape`) may exceed the dataset. `total` is the number of elements of all datasets that are read
+    together, by default those of this one. `subject` names the dataset and its file in errors. Raise OptionError
     for other values, and UnsafeSourceError, before a list of blocks is made, if there would be more than 1,000,000.
 
     >>> plan_block_sizes((10, 10), {}, itemsize=8, chunk_shape=(4, 20), subject="x")
@@ -50,7 +60,7 @@ def plan_block_sizes(
     previous = chunk_shape and tuple(max(min(size, length), 1) for size, length in zip(chunk_shape, shape, strict=True))
     given = chunks
     if chunks is None:
-        given = plan_default_shape(shape, previous, itemsize) if previous else "auto"
+        given = plan_default_shape(shape, previous, itemsize, total=total) if previous else "auto"
     elif isinstance(chunks, dict) and not chunks:
         given = previous or -1
     wanted = _by_axis(shape, given, subject)
@@ -60,18 +70,68 @@ def plan_block_sizes(
     count = prod(map(_least_blocks, wanted, shape))
     if limit is not None:
         count = max(count, prod(shape) // (2 * limit))
-    if count <= MAX_BLOCKS:
-        sizes = _normalize(wanted, shape, limit=limit, previous=previous)
-        count = prod(map(len, sizes))
-        if count <= MAX_BLOCKS:
-            return sizes
-    raise UnsafeSourceError(
-        f"{subject}: chunks={shorten(given)} gives {count:,} blocks, more than the {MAX_BLOCKS:,} that a graph can "
-        'hold; use chunks="auto" or larger chunks'
+    check_count(count, given, subject)
+    sizes = _normalize(wanted, shape, limit=limit, previous=previous)
+    check_count(prod(map(len, sizes)), given, subject)
+    return sizes
+
+
+def check_count(count: int, chunks: Any, subject: str) -> None:
+    """Raise UnsafeSourceError if there are more blocks than a graph can hold."""
+    if count > MAX_BLOCKS:
+        raise UnsafeSourceError(
+            f"{subject}: chunks={shorten(chunks)} gives {count:,} blocks, more than the {MAX_BLOCKS:,} that a "
+            'graph can hold; use chunks="auto" or larger chunks'
+        )
+
+
+def plan_joined_sizes(
+    shape: tuple[int, ...],
+    chunks: Any,
+    *,
+    axis: int,
+    lengths: Sequence[int],
+    itemsize: int,
+    chunk_shape: tuple[int, ...] | None,
+    subject: str,
+) -> tuple[tuple[int, ...], ...]:
+    """Return the sizes of blocks of datasets that are joined along an axis; none of them spans two datasets.
+
+    `shape` is that of all together, `lengths` are theirs along the axis. `chunks` is the option of `plan_block_sizes`:
+    sizes along the axis begin anew in each dataset, and a list of sizes has to end where a dataset ends. Raise the
+    errors of `plan_block_sizes`.
+
+    >>> plan_joined_sizes((9, 4), (3, 2), axis=0, lengths=(5, 0, 4), itemsize=1, chunk_shape=None, subject="x")
+    ((3, 2, 3, 1), (2, 2))
+    """
+    wanted = _by_axis(shape, chunks, subject)
+    given, listed = chunks, wanted[axis] if isinstance(wanted[axis], (tuple, list)) else None
+    if listed is not None:
+        missing = set(accumulate(lengths)) - set(accumulate(listed, initial=0))
+        if missing:
+            raise OptionError(
+                f"{subject}: chunks={shorten(chunks)}: no block ends at {min(missing)} of axis {axis}, where a file "
+                "ends, and blocks do not span files; pass one size, or rechunk the array"
+            )
+        wanted[axis] = max(listed, default=1)
+    if chunks is not None and chunks != {}:
+        given = tuple(min(want, max(lengths)) if _is_size(want) else want for want in wanted)
+    longest = (*shape[:axis], max(lengths), *shape[axis + 1 :])
+    sizes = plan_block_sizes(
+        longest, given, itemsize=itemsize, chunk_shape=chunk_shape, subject=subject, total=prod(shape)
     )
+    size = max(sizes[axis])
+    count = len(listed) if listed is not None else sum(-(-length // max(size, 1)) for length in lengths)
+    check_count(count * prod(map(len, sizes)) // max(len(sizes[axis]), 1), chunks, subject)
+    along = listed
+    if along is None:
+        along = [min(size, length - start) for length in lengths for start in range(0, length, max(size, 1))] or [0]
+    return (*sizes[:axis], tuple(along), *sizes[axis + 1 :])
 
 
-def plan_default_shape(shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+def plan_default_shape(
+    shape: tuple[int, ...], chunks: tuple[int, ...], itemsize: int, *, total: int | None = None
+) -> tuple[int, ...]:
     """Return the shape of the blocks by default: whole multiples of chunks, not larger than they need to be.
 
     Many blocks share the work out to many cores, but dask takes its time for them one after another. Together that is
@@ -86,7 +146,7 @@ def plan_default_shape(shape: tuple[int, ...], chunks: tuple[int, ...], itemsize
     if 0 in shape:
         return tuple(max(length, 1) for length in shape)
     itemsize = max(itemsize, 1)
-    nbytes = min(isqrt(BALANCE_NBYTES * prod(shape) * itemsize), DEFAULT_NBYTES)
+    nbytes = min(isqrt(BALANCE_NBYTES * (total or prod(shape)) * itemsize), DEFAULT_NBYTES)
     return grow_chunks(shape, chunks, min(nbytes // itemsize, BLOCK_CHUNKS * prod(chunks)))
 
 

@@ -96,7 +96,8 @@ def _find_block_readers(graph: Mapping[Key, Any]) -> dict[VariablePath, set[Key]
             # of a dataset; a variable of netCDF4 raises KeyError for names that its class has not
             for leaf in (leaf for leaf in list_leaves(node) if hasattr(type(leaf), "path")):
                 elsewhere = getattr(leaf, "allowed", None) is not None
-                readers[VariablePath(files[opens], str(getattr(leaf, "path", "")), elsewhere=elsewhere)].add(key)
+                file = getattr(leaf, "file", "") or files[opens]  # one of many says which
+                readers[VariablePath(str(file), str(getattr(leaf, "path", "")), elsewhere=elsewhere)].add(key)
     return readers
 
 

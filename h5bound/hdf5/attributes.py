@@ -17,6 +17,8 @@ from h5bound.hdf5.raw_objects import needs_raw, read_raw
 from h5bound.hdf5.references import ReferencePaths
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from h5bound.hdf5.references import Resolve
 
 Item: TypeAlias = "h5py.Group | h5py.Dataset | h5py.Datatype"
@@ -34,13 +36,13 @@ def list_attribute_names(source: Item) -> tuple[list[bytes], str]:
     return names, ""
 
 
-def read_values(item: Item, resolve: Resolve | None = None, *, only: bytes | None = None) -> dict[str, Any]:
+def read_values(item: Item, resolve: Resolve | None = None, *, only: Collection[bytes] | None = None) -> dict[str, Any]:
     """Return the attributes of an object that was opened by its path: numbers, numpy arrays, text, or lists of these.
 
     Text is `str` as `decode_text` reads it, and a reference the path of its target, "" for a null reference; one of a
     region is JSON with what it selects. A null dataspace is None. A compound with text or references is a dictionary,
     else as numpy has it. What cannot be read is the text ``<cannot be read: reason>``. `resolve` returns the path of a
-    reference's target; `only` is the name of the one attribute to read.
+    reference's target; `only` are the names of the attributes to read.
 
     >>> with h5py.File("x.h5", "w", driver="core", backing_store=False) as file:
     ...     file.attrs.update({"units": np.bytes_("m"), "axes": ["x", "y"], "root": file.ref, "null": h5py.Empty("f4")})
@@ -50,7 +52,7 @@ def read_values(item: Item, resolve: Resolve | None = None, *, only: bytes | Non
     resolve = resolve or ReferencePaths(item.file)
     values: dict[str, Any] = {}
     for name in list_attribute_names(item)[0]:
-        if only not in (None, name):
+        if only is not None and name not in only:
             continue
         try:
             values[decode_name(name)] = _to_plain(_read_value(item, name), resolve)

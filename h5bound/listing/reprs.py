@@ -69,7 +69,7 @@ def read_row(reader: EntryReader, name: str, record: DatasetRecord) -> Row:
     """Read what a row shows beside the record of a dataset."""
     try:
         item = open_object(reader.opened.file, record.path)
-        units = read_values(item, reader.resolve, only=b"units").get("units", "")
+        units = read_values(item, reader.resolve, only=[b"units"]).get("units", "")
         return Row(name, reader.read_dataset(item, record, with_access=False), units)
     except (H5BoundError, *READ_ERRORS):
         return Row(name, DatasetEntry(record=record))

@@ -6,7 +6,7 @@ import hashlib
 import threading
 import weakref
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, islice
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -139,6 +139,14 @@ class HeldFile:
     """Whether it was read since it was checked."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class FirstUse:
+    """What is done with a file before it is used."""
+
+    prepare: Callable[[OpenFile], None]
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
 class OpenFiles:
     """Files that are open from their first use until `close`; any thread may use any of them."""
 
@@ -151,6 +159,7 @@ class OpenFiles:
         self._held: dict[int, HeldFile] = {}  # by number, the least recently used first
         self._lock = threading.Lock()  # of all that is above; never kept while a file is opened, checked or closed
         self._checking = threading.Lock()  # whoever finds all checked must know that no check is still to fail
+        self._first_uses: dict[int, FirstUse] = {}  # what is to be done with files, by number
         self._changed: Exception | None = None  # of a file that was closed to make room
 
     @contextmanager
@@ -167,7 +176,9 @@ class OpenFiles:
                     stack.callback(self._release, other)
             opened = held.session.acquire(held.hold)
             try:
-                yield source.reader(opened)
+                file = source.reader(opened)
+                self._prepare(number, file)
+                yield file
             except Exception as error:
                 try:
                     held.session.check()
@@ -181,6 +192,10 @@ class OpenFiles:
         finally:
             with self._lock:
                 held.users -= 1
+
+    def on_first_use(self, number: int, prepare: Callable[[OpenFile], None]) -> None:
+        """Call a function with a file before it is used next; its other users wait until the function has returned."""
+        self._first_uses[number] = FirstUse(prepare)
 
     def check(self) -> None:
         """Raise SourceChangedError or SourceNotFoundError if a file changed before it was checked after its last read.
@@ -220,6 +235,14 @@ class OpenFiles:
             idle = (number for number, held in self._held.items() if not held.users)
             excess = list(islice(idle, max(len(self._held) - self._max_open, 0)))
             return held, [self._held.pop(number) for number in excess]
+
+    def _prepare(self, number: int, file: OpenFile) -> None:
+        first = self._first_uses.get(number)
+        if first is not None:
+            with first.lock:
+                if self._first_uses.get(number) is first:
+                    first.prepare(file)
+                    del self._first_uses[number]
 
     def _release(self, held: HeldFile) -> None:
         """Check and close a file, unless others need it open."""

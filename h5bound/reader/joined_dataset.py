@@ -1,0 +1,168 @@
+"""One dataset of each of many files, joined along an axis: which file has a block, and how it is read from there."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.errors import OptionError, UnsupportedError
+from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
+from h5bound.reader.many_datasets import MEANING
+from h5bound.reader.open_file import DatasetKey, prefetch_regions, read_encoded, read_region
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from h5bound.buffers import Block, Region
+    from h5bound.reader.encoded import EncodedBlock
+    from h5bound.reader.many_datasets import FileDataset, Found
+    from h5bound.reader.many_files import OpenFiles
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetOfFile:
+    """The dataset of one of many files."""
+
+    number: int
+    """Number of the file."""
+    file: str
+    """Path of the file."""
+    key: DatasetKey
+    """The dataset in the file."""
+
+    @property
+    def path(self) -> str:
+        """Path of the dataset in the file."""
+        return self.key.path
+
+    @property
+    def allowed(self) -> tuple[Path, ...] | None:
+        """Real paths of the directories whose files it may read from; None if it reads from no other file."""
+        return self.key.allowed
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JoinedDataset:
+    """The datasets of many files, joined along an axis and cut into blocks, none of which spans two files."""
+
+    datasets: tuple[DatasetOfFile, ...]
+    """The datasets in their order."""
+    axis: int
+    """Number of the axis."""
+    starts: tuple[int, ...]
+    """Where each dataset starts along the axis."""
+    bounds: tuple[tuple[int, ...], ...]
+    """Where blocks start and stop along each axis."""
+
+    def locate(self, index: tuple[int, ...]) -> tuple[DatasetOfFile, Region]:
+        """Return the dataset that a block is read from, and its region there.
+
+        Axes of an array type come after those of the dataset, and have no bounds.
+        """
+        first = self.bounds[self.axis][index[self.axis]]
+        number = bisect_right(self.starts, first) - 1  # of datasets without elements, the one after them
+        offsets = [0] * len(self.bounds)
+        offsets[self.axis] = self.starts[number]
+        return self.datasets[number], tuple(
+            slice(stops[i] - offset, stops[i + 1] - offset)
+            for stops, i, offset in zip(self.bounds, index, offsets, strict=False)
+        )
+
+
+def check_joinable(found: Sequence[Found], axis: int) -> None:
+    """Raise UnsupportedError, which names the first file that differs, unless all datasets can be joined along an axis.
+
+    Their types, their other axes, and the meaning of their numbers have to be equal.
+    """
+    first_source, first = found[0]
+    for source, dataset in found:
+        if dataset is first:
+            continue
+        reason = find_difference(first, dataset, axis)
+        if reason:
+            raise UnsupportedError(
+                f"dataset {dataset.path!r} of {source.path} cannot be joined to that of {first_source.path}: {reason}; "
+                "open the files one by one, and make them alike before they are concatenated"
+            )
+
+
+def find_difference(first: FileDataset, other: FileDataset, axis: int) -> str:
+    """Return why two datasets cannot be joined along an axis; "" if they can."""
+    if other.dtype != first.dtype:
+        return f"its type is {other.dtype}, not {first.dtype}"
+    if _without(other.shape, axis) != _without(first.shape, axis):
+        return f"its shape is {other.shape}, and only axis {axis} of {first.shape} may differ"
+    if other.dims != first.dims:
+        return f"its dimensions are {other.dims}, not {first.dims}"
+    if other.meaning != first.meaning:
+        names = ", ".join(name.decode() for name in MEANING)
+        return (
+            f"its numbers mean something else: of the attributes {names}, it has {other.meaning}, not {first.meaning}"
+        )
+    return ""
+
+
+def choose_axis(axis: object, ndim: int, inner: int, *, subject: str) -> int:
+    """Return the number of an axis of a dataset; -1 is the last of its array, which `inner` axes of its type end.
+
+    Raise OptionError if there is no such axis, or if it is one of the type.
+    """
+    number = int(axis) if isinstance(axis, (int, np.integer)) and not isinstance(axis, bool) else ndim
+    number += ndim + inner if number < 0 else 0
+    if not 0 <= number < ndim:
+        shown = f"it has {ndim} axes" if ndim else "it has no axes, being a scalar"
+        raise OptionError(f"{subject}: axis={axis!r}: {shown}" + (f", and {inner} of its type" if inner else ""))
+    return number
+
+
+def join_datasets(
+    found: Sequence[Found], axis: int, bounds: tuple[tuple[int, ...], ...], *, dtype: str, allowed: tuple[Path, ...]
+) -> JoinedDataset:
+    """Return the joined dataset; `dtype` is the type of all as text."""
+    keys: dict[tuple[Any, ...], DatasetKey] = {}  # few are different
+    datasets = []
+    for number, (source, dataset) in enumerate(found):
+        parts = dataset.path, dataset.shape, allowed if dataset.layout in EXTERNAL_LAYOUTS else None
+        if parts not in keys:
+            keys[parts] = DatasetKey(path=parts[0], shape=parts[1], dtype=dtype, allowed=parts[2])
+        datasets.append(DatasetOfFile(number=number, file=source.path, key=keys[parts]))
+    lengths = (dataset.shape[axis] for _, dataset in found)
+    starts = tuple(accumulate(lengths, initial=0))[:-1]
+    return JoinedDataset(datasets=tuple(datasets), axis=axis, starts=starts, bounds=bounds)
+
+
+def join_chunks(found: Sequence[Found]) -> tuple[int, ...] | None:
+    """Return the chunk shape that blocks are planned with: the largest along each axis, None if none is chunked."""
+    shapes = {dataset.chunks for _, dataset in found if dataset.chunks is not None}
+    return tuple(map(max, zip(*shapes, strict=True))) if shapes else None
+
+
+def read_region_of(files: OpenFiles, dataset: DatasetOfFile, region: Region) -> Block:
+    """Return a region of the dataset of one file; its slices may have steps."""
+    with files.using(dataset.number) as file:
+        return read_region(file, dataset.key, region)
+
+
+def read_encoded_of(files: OpenFiles, dataset: DatasetOfFile, region: Region) -> Block | EncodedBlock:
+    """Return the input of `decode_region`."""
+    with files.using(dataset.number) as file:
+        return read_encoded(file, dataset.key, region)
+
+
+def prefetch_regions_of(files: OpenFiles, reads: list[tuple[DatasetOfFile, Region]]) -> None:
+    """Announce regions that will be read, each once: those of each file to its first user."""
+    regions: dict[int, list[tuple[DatasetKey, Region]]] = {}
+    for dataset, region in reads:
+        regions.setdefault(dataset.number, []).append((dataset.key, region))
+    for number, of_file in regions.items():
+        files.on_first_use(number, partial(prefetch_regions, reads=of_file))
+
+
+def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    return shape[:axis] + shape[axis + 1 :]
