@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from h5bound.cli.messages import name_options
 from h5bound.cli.parameters import ANY_PATH, Command, allow_external, choice, option, share_forms, storage_options
+
+SHOWN = 5
+"""Reasons that are listed of each kind."""
 
 
 @click.command(
@@ -51,15 +53,24 @@ def references_command(source: str, target: str, *, zarr_format: str, quiet: boo
 
     Exit codes: 0 all referred to, 1 failed, 2 invalid usage, 3 some objects skipped and listed.
     """
+    from h5bound.cli.display import make_console
+    from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
+    from h5bound.reports.conversion import list_sections
     from h5bound.reports.text import plural, printable
-    from h5bound.views.references import references
+    from h5bound.views.references import write_references
 
-    refs = references(source, target, zarr_format=3 if zarr_format == "3" else 2, **options)["refs"]
-    skipped = [item for item in json.loads(refs["h5bound.json"])["skipped"] if not item.get("asked")]
+    limits: dict[str, Any] = {"max_objects": MAX_OBJECTS, "max_depth": MAX_DEPTH, "max_chunks": MAX_CHUNKS}
+    found, report = write_references(source, target, zarr_format=3 if zarr_format == "3" else 2, **options, **limits)
+    refs, skipped = found["refs"], [item for item in report.skipped if not item.asked]
     if not quiet:
         ranges = sum(isinstance(value, list) for value in refs.values())
         inlined = sum(isinstance(value, str) and value.startswith("base64:") for value in refs.values())
         click.echo(f"{target}: {plural(ranges, 'chunk')} of {source}; {plural(inlined, 'chunk')} inlined")
         for item in skipped:
-            click.echo(printable(name_options(f"  skipped {item['path']}: {item['reason']}")))
+            click.echo(printable(name_options(f"  skipped {item}")))
+        width = make_console().width
+        for section in list_sections(report):
+            if section.title in ("warning", "in another form"):
+                for line in section.reword(name_options).list_lines(SHOWN, width):
+                    click.echo(f"  {line}")
     return 3 if skipped else 0

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     import h5py
 
+    from h5bound.reports.conversion import ConversionReport
     from h5bound.views.served_keys import ServedArray
 
 INLINE_SHARE = 1024
@@ -153,26 +154,29 @@ def references(
     >>> nbytes
     24
     """
-    nan = "text" if is_icechunk(target) else nan
-    names = "portable" if str(target).endswith(PARQUET) else names  # each array is a folder
-    checked = make_options(
-        zarr_format=zarr_format, include=include, exclude=exclude, on_unsupported=on_unsupported, links=links, nan=nan,
-        names=names, compounds=compounds, allow_external=allow_external, max_objects=max_objects, max_depth=max_depth,
-        max_chunks=max_chunks,
-    )  # fmt: skip
+    return write_references(**locals())[0]
+
+
+def write_references(
+    path: Any, target: Any, *, storage_options: Any, inline_limit: Any, base_url: Any, overwrite: bool, **options: Any
+) -> tuple[dict[str, Any], ConversionReport]:
+    """Return what `references` returns, and the report that a conversion would have."""
+    options["nan"] = "text" if is_icechunk(target) else options["nan"]
+    options["names"] = "portable" if str(target).endswith(PARQUET) else options["names"]  # each array is a folder
+    checked = make_options(**options)
     limit = parse_nbytes(inline_limit, "inline_limit")
     write = choose_writer(target, checked.settings.zarr_format, overwrite=overwrite)
     view = View(H5Source.of(path, storage_options), checked, split=True)
     try:
         if is_icechunk(target):
-            return write_icechunk(view, target, base_url)
+            return write_icechunk(view, target, base_url), view.keys.report
         refs = make_references(view, Inlined(limit, limit * INLINE_SHARE), base_url)
         view.check_unchanged()
     finally:
         view.close()
     if write is not None:
         write(refs)
-    return refs
+    return refs, view.keys.report
 
 
 def make_references(view: View, inlined: Inlined, base_url: str | None) -> dict[str, Any]:

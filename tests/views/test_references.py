@@ -252,9 +252,13 @@ def test_the_command_writes_references(path: Path, tmp_path: Path, capsys: pytes
     assert "it exists; pass --overwrite" in capsys.readouterr().err
     with h5py.File(path, "a") as file:
         file.create_dataset("outside", (3,), "i4", external=[("elsewhere", 0, 12)])
+        file["soft"] = h5py.SoftLink("/nowhere")
     options += ["--overwrite", "--on-unsupported", "skip"]
     assert run_command(["refs", str(path), str(target), *options]) == 3
-    assert "skipped /outside: " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "skipped /outside: " in shown
+    assert "not under --allow-external" in shown
+    assert "in another form: soft link /soft -> /nowhere: kept as a link" in shown
     assert run_command(["refs", str(path), str(tmp_path / "a.txt")]) == 2
     assert ".json or .parquet" in capsys.readouterr().err
     assert run_command(["refs", str(path), str(target), "--inline-limit", "10", *options]) == 1
