@@ -457,6 +457,18 @@ def test_what_no_part_of_a_virtual_dataset_covers_is_not_written(zarr_format: Li
 
 
 @FORMATS
+def test_chunks_of_a_file_that_is_open_for_writing_are_those_that_hdf5_reads(
+    zarr_format: Literal[2, 3], tmp_path: Path
+) -> None:
+    odd_files.write_edge_unfiltered(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file.create_dataset("partly written", (100,), "f4", chunks=(10,), fillvalue=3)[20:30] = 7
+        convert(file, tmp_path / "a.zarr", zarr_format=zarr_format)
+        for name in list(file):
+            np.testing.assert_array_equal(node(tmp_path / "a.zarr", name)[...], file[name][...])
+
+
+@FORMATS
 def test_what_was_never_written_holds_its_fill_value(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
     pair = np.dtype([("i", "i4"), ("f", "f8")])
     value = np.array((7, np.nan), pair)

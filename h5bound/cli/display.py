@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from h5bound.cli.messages import name_options
 from h5bound.reports.batch import BatchReport, digest_batch
 from h5bound.reports.conversion import ConversionReport, digest_conversion
+from h5bound.reports.references import ReferenceReport, digest_references
 from h5bound.reports.remarks import fit_sections
 from h5bound.reports.text import SCREEN_ROWS, count_rows, cut, fold_phrases
 from h5bound.reports.verification import VerificationReport, digest_verification
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 DIGESTS: dict[type, Callable[..., Digest]] = {
     BatchReport: digest_batch,
     ConversionReport: digest_conversion,
+    ReferenceReport: digest_references,
     VerificationReport: digest_verification,
 }
 
@@ -57,7 +59,10 @@ def make_console() -> Console:
 
 
 def show_report(
-    console: Console, report: ConversionReport | VerificationReport | BatchReport, *, verbose: bool = False
+    console: Console,
+    report: ConversionReport | VerificationReport | BatchReport | ReferenceReport,
+    *,
+    verbose: bool = False,
 ) -> None:
     """Print a report: of many arrays or objects the numbers, at most a screen, or with `verbose` each of them."""
     from rich.text import Text

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from h5bound.execution.run import choose_window
 from h5bound.planning.read_boxes import measure
 from h5bound.reports.conversion import ConversionReport
 from h5bound.reports.entries import Converted, Rechunking, Skipped, SourceInfo, describe_foreign, read_version
@@ -99,6 +98,8 @@ def describe_rechunking(plan: ArrayPlan, window: int) -> Rechunking | None:
     """Return how an array is read in boxes; None if it is not."""
     if plan.boxes is None:
         return None
+    from h5bound.execution.run import choose_window  # with dask.array, which views of a file do without
+
     node, itemsize = plan.node, estimate_itemsize(plan.node.dtype)
     grids = [plan.boxes.box, *([] if plan.boxes.cell is None else [plan.boxes.cell])]
     total = prod(node.shape) * itemsize

@@ -20,6 +20,7 @@ from h5bound.chunk_grid import count_chunks, find_starts, region_of
 from h5bound.errors import CorruptChunkError, TargetError
 from h5bound.execution.work import UnitResult, Work
 from h5bound.files.open import is_live
+from h5bound.planning.plan import UNFILTERED_MASK
 from h5bound.planning.source_values import ReadResult, read_chunks, read_or_explain, read_region, read_sequences
 from h5bound.reader.many_files import OpenFiles
 from h5bound.reader.open_file import open_dataset
@@ -138,7 +139,8 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
     """
     manifest = unit.manifest
     assert manifest is not None
-    check_copies(opened, job, manifest)
+    end = sys.maxsize if is_live(opened.file) else opened.file.id.get_filesize()  # HDF5 may not know it in SWMR mode
+    check_copies(job, manifest, end)
     coords = manifest.chunk_coords
     held: dict[int, bytes] = {}  # by row: the chunks that are in memory
     if opened.bytes is None:
@@ -178,14 +180,13 @@ def read_copies_of_files(opened: OpenFiles, job: Job, unit: Unit) -> ReadResult:
     return ReadResult(chunks)
 
 
-def check_copies(opened: OpenFile, job: Job, manifest: ChunkManifest) -> None:
-    """Raise CorruptChunkError, before memory is allocated, if a chunk to copy extends past the end of the file.
+def check_copies(job: Job, manifest: ChunkManifest, end: int) -> None:
+    """Raise CorruptChunkError, before memory is allocated, if a chunk to copy extends past `end`, that of the file.
 
-    A chunk of an array without codecs must also have as many bytes as its elements. A file that is written to in SWMR
-    mode may be longer than HDF5 knows.
+    A chunk of an array without codecs must also have as many bytes as its elements.
     """
     coords, offsets, nbytes = manifest.chunk_coords, manifest.offsets, manifest.nbytes
-    is_copied, end = manifest.masks == 0, sys.maxsize if is_live(opened.file) else opened.file.id.get_filesize()
+    is_copied = manifest.masks == 0
     for row in np.flatnonzero(is_copied & (offsets > end - nbytes))[:1]:
         error = past_end(int(offsets[row]), int(nbytes[row]), end)
         raise CorruptChunkError(f"the chunk at {tuple(coords[row].tolist())}: {error}")
@@ -207,12 +208,13 @@ def read_through_hdf5(opened: OpenFile, job: Job, manifest: ChunkManifest) -> tu
     """Return the encoded bytes of each chunk without a filter mask by its row, and the manifest with masks as they are.
 
     HDF5 may have bytes that are not in the file yet, and a chunk of a file that is written to may have been moved.
+    Chunks that were never written, and edge chunks without filters, for which HDF5 has no mask, keep theirs.
     """
     dataset = open_dataset(opened.file, job.values.inside)
     starts = (manifest.chunk_coords[:, : dataset.ndim] * np.asarray(dataset.chunks)).tolist()
     held, masks = {}, manifest.masks.copy()
-    for row, start in enumerate(starts):
-        masks[row], encoded = dataset.id.read_direct_chunk(tuple(start))
+    for row in np.flatnonzero(masks != UNFILTERED_MASK).tolist():
+        masks[row], encoded = dataset.id.read_direct_chunk(tuple(starts[row]))
         if not masks[row]:
             held[row] = encoded
     return held, replace(manifest, masks=masks)

@@ -25,7 +25,7 @@ from h5bound.reports.text import format_nbytes, plural, printable
 from h5bound.reports.verification import VerificationReport, list_differences
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from h5bound.reports.forms import Kind
 
@@ -86,8 +86,7 @@ class ConversionReport:
     @property
     def forms(self) -> Counter[Kind]:
         """The number of things that have another form in the store, by kind."""
-        kinds = Counter(item.kind for item in self.notes if item.kind is not None and item.kind in FORMS)
-        return kinds + Counter({"link": sum(item.file is None for item in self.links)})
+        return count_kinds(self.notes, self.links)
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object that `--report` writes."""
@@ -102,10 +101,7 @@ class ConversionReport:
             "skipped": [item.to_dict() for item in self.skipped],
             "links": [item.to_dict() for item in self.links],
             "notes": [item.to_dict() for item in self.notes],
-            "forms": {
-                kind: {"count": count} | ({"advice": FORMS[kind].advice} if FORMS[kind].advice else {})
-                for kind, count in sorted(self.forms.items())
-            },
+            "forms": describe_forms(self.forms),
         }
         if self.remark and not self.complete:  # the report of a resumed conversion is that of a whole one
             entry["remark"] = self.remark
@@ -192,13 +188,8 @@ def list_sections(report: ConversionReport) -> tuple[Section, ...]:
         for a in report.arrays
         if a.how in ("decoded", "mixed") and a.reasons
     ]
-    forms = [item.to_fact() for item in report.links if item.file is None]
-    forms += [item.to_fact() for item in report.notes if item.kind in FORMS]
     return (
-        Section("skipped", group_facts(item.to_fact() for item in report.skipped if not item.asked)),
-        Section("warning", group_facts(item.to_fact() for item in report.notes if item.kind == READER)),
-        Section("in another form", group_facts(forms)),
-        Section("note", group_facts(item.to_fact() for item in report.notes if item.kind is None)),
+        *list_told(report.skipped, report.links, report.notes),
         Section("decoded", group_facts(decoded)),
         Section(
             "rechunked",
@@ -210,3 +201,29 @@ def list_sections(report: ConversionReport) -> tuple[Section, ...]:
             "metadata", group_facts(Fact.of("dataset", a.path, UNWRITTEN) for a in report.arrays if a.how == "metadata")
         ),
     )
+
+
+def list_told(skipped: Sequence[Skipped], links: Sequence[Link], notes: Sequence[ReportNote]) -> tuple[Section, ...]:
+    """Return what is not in a store, and what looks different in it."""
+    forms = [item.to_fact() for item in links if item.file is None]
+    forms += [item.to_fact() for item in notes if item.kind in FORMS]
+    return (
+        Section("skipped", group_facts(item.to_fact() for item in skipped if not item.asked)),
+        Section("warning", group_facts(item.to_fact() for item in notes if item.kind == READER)),
+        Section("in another form", group_facts(forms)),
+        Section("note", group_facts(item.to_fact() for item in notes if item.kind is None)),
+    )
+
+
+def count_kinds(notes: Sequence[ReportNote], links: Sequence[Link]) -> Counter[Kind]:
+    """Return the number of things that have another form in a store, by kind."""
+    kinds = Counter(item.kind for item in notes if item.kind is not None and item.kind in FORMS)
+    return kinds + Counter({"link": sum(item.file is None for item in links)})
+
+
+def describe_forms(forms: Mapping[Kind, int]) -> dict[str, object]:
+    """Return the entry of a report with the numbers of things that have another form, and what to do about them."""
+    return {
+        kind: {"count": count} | ({"advice": FORMS[kind].advice} if FORMS[kind].advice else {})
+        for kind, count in sorted(forms.items())
+    }

@@ -60,17 +60,19 @@ def find_path(target: Target) -> Path | None:
     return next((path for path in candidates if isinstance(path, Path)), None)
 
 
-def check_report(report: Path | None, target: Target, paths: Iterable[str], *, new_folder: Path | None = None) -> None:
+def check_report(
+    report: Path | None, target: Target | Path | None, paths: Iterable[str], *, new_folder: Path | None = None
+) -> None:
     """Raise OptionError if the report could not be written at the end, or would overwrite the target or these files.
 
-    `new_folder` is a folder that will be made before that.
+    The target may be the path of what is written. `new_folder` is a folder that will be made before that.
     """
     if report is None:
         return
     path = report.absolute()
     if any(_is_same(path, other) for other in paths):
         raise OptionError(f"report={str(path)!r}: the report would overwrite a file that is read; name another file")
-    directory = find_path(target)
+    directory = target if target is None or isinstance(target, Path) else find_path(target)
     if directory is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
         raise OptionError(f"report={str(path)!r}: the report would be inside the target; name a file outside of it")
     place = path.parent

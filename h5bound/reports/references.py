@@ -1,0 +1,146 @@
+"""The report of references that were made to a file."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from h5bound.reports.conversion import count_kinds, describe_forms, list_told
+from h5bound.reports.digest import Digest, Table
+from h5bound.reports.entries import REPORT_VERSION, Link, ReportNote, Skipped, SourceInfo, count_skipped
+from h5bound.reports.forms import count_forms
+from h5bound.reports.html import render
+from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.text import format_nbytes, plural, printable
+
+if TYPE_CHECKING:
+    from h5bound.reports.forms import Kind
+
+RARE_CODEC = "readers need {}, which zarr-python has with numcodecs, and others may not have"
+"""What is said of an array, with the names of codecs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Referred:
+    """An array of the store that references make."""
+
+    path: str
+    """Path of its dataset in the source, from /."""
+    target: str
+    """Path in the store, without a leading slash."""
+    ranges: int
+    """Chunks that are ranges of the file."""
+    encoded: int
+    """Chunks that were encoded anew and are held beside the references."""
+    encoded_nbytes: int
+    reasons: tuple[str, ...]
+    """Why chunks are no ranges."""
+    codecs: tuple[str, ...]
+    """Codecs that not all readers have."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON object."""
+        return {
+            "path": self.path,
+            "target": self.target,
+            "ranges": self.ranges,
+            "encoded": self.encoded,
+            "encoded_bytes": self.encoded_nbytes,
+            "reasons": list(self.reasons),
+            "codecs": list(self.codecs),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceReport:
+    """What became of each object of an HDF5 file in the references to it."""
+
+    source: SourceInfo
+    target: str
+    """Path or URL of the references; empty if they were returned."""
+    zarr_format: int
+    seconds: float
+    h5bound: str
+    """Version of h5bound that made the references."""
+    groups: int
+    """Number of groups."""
+    arrays: tuple[Referred, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    links: tuple[Link, ...] = ()
+    notes: tuple[ReportNote, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 if everything was referred to, 3 if something was skipped that include or exclude did not leave out."""
+        return 0 if all(item.asked for item in self.skipped) else 3
+
+    @property
+    def forms(self) -> Counter[Kind]:
+        """The number of things that have another form in the store, by kind."""
+        return count_kinds(self.notes, self.links)
+
+    @property
+    def codecs(self) -> Counter[str]:
+        """The number of arrays that need each codec that not all readers have."""
+        return Counter(codec for array in self.arrays for codec in array.codecs)
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON object that `--report` writes."""
+        return {
+            "version": REPORT_VERSION,
+            "h5bound": self.h5bound,
+            "seconds": round(self.seconds, 3),
+            "source": asdict(self.source),
+            "target": self.target,
+            "zarr_format": self.zarr_format,
+            "groups": self.groups,
+            "arrays": [item.to_dict() for item in self.arrays],
+            "skipped": [item.to_dict() for item in self.skipped],
+            "links": [item.to_dict() for item in self.links],
+            "notes": [item.to_dict() for item in self.notes],
+            "forms": describe_forms(self.forms),
+            "codecs": dict(sorted(self.codecs.items())),
+        }
+
+    def to_json(self) -> str:
+        """Return the JSON text. Bytes that are not UTF-8 are lone surrogates."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def summary(self) -> str:
+        """Return one line: arrays and groups, what their chunks are, what has another form, what is skipped."""
+        ranges, encoded = sum(a.ranges for a in self.arrays), sum(a.encoded for a in self.arrays)
+        held = format_nbytes(sum(a.encoded_nbytes for a in self.arrays))
+        parts = [f"{plural(len(self.arrays), 'array')}, {plural(self.groups, 'group')}"]
+        parts += [f"{plural(ranges, 'chunk')} as ranges of the file"]
+        parts += [f"{plural(encoded, 'chunk')} encoded anew ({held})"] if encoded else []
+        parts += [*count_forms(self.forms), *count_skipped(self.skipped), f"Zarr format {self.zarr_format}"]
+        return "; ".join([*parts, f"{self.seconds:.2f} s"])
+
+    def __repr__(self) -> str:
+        return str(digest_references(self))
+
+    def _repr_html_(self) -> str:
+        return render(digest_references(self))
+
+
+def digest_references(report: ReferenceReport) -> Digest:
+    """Return the report in short."""
+    subject = f"{printable(report.source.path)} -> {printable(report.target)}" if report.target else report.source.path
+    encoded = [Fact.of("dataset", a.path, "; ".join(a.reasons)) for a in report.arrays if a.encoded]
+    codecs = [Fact.of("dataset", a.path, RARE_CODEC.format(", ".join(a.codecs))) for a in report.arrays if a.codecs]
+    rows = (
+        (printable(a.target), f"{a.ranges:,}", f"{a.encoded:,}", format_nbytes(a.encoded_nbytes)) for a in report.arrays
+    )
+    return Digest(
+        kind="ReferenceReport",
+        subject=subject,
+        summary=report.summary(),
+        table=Table(("array", "ranges", "encoded", "bytes"), tuple(rows)),
+        sections=(
+            *list_told(report.skipped, report.links, report.notes),
+            Section("encoded", group_facts(encoded)),
+            Section("codec", group_facts(codecs)),
+        ),
+    )

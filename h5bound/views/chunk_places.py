@@ -1,0 +1,173 @@
+"""Where the bytes of each chunk of a view are: in a range of a file that others can read, or encoded anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from h5bound.conversion.summary import explain_decoded
+from h5bound.conversion.transfer import check_copies, encode_elements, key_of
+from h5bound.errors import CorruptChunkError, UnsupportedError
+from h5bound.reports.text import format_nbytes, plural
+from h5bound.views.served_keys import is_fixed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from h5bound.views.file_urls import FileUrls
+    from h5bound.views.served_keys import ServedArray
+    from h5bound.views.view import View
+
+    Place = tuple[str, int, int] | bytes
+    """URL, offset and size of a range; or encoded bytes."""
+
+BATCH = 4096
+"""Chunks whose places are Python objects at a time."""
+
+INLINE_SHARE = 1024
+"""All that is inlined may be this many times larger than one key."""
+
+LAYOUTS = {"contiguous": "Zarr holds its values in another form", "compact": "compact in the file, without chunks"}
+"""Reasons that are a word of HDF5, as people read them."""
+
+SHOWN = 8
+"""Most arrays that an error lists."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the chunks of an array."""
+
+    ranges: int = 0
+    encoded: int = 0
+    nbytes: int = 0
+    """Bytes of those that are encoded."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkPlaces:
+    """The places of all chunks of a view."""
+
+    view: View
+    urls: FileUrls
+    tallies: dict[str, Tally] = field(default_factory=dict)
+    """What became of chunks that were listed, by the paths of their arrays in the store."""
+
+    def list_all(self, array: ServedArray) -> Iterator[Place]:
+        """Yield the place of each chunk of an array, in the order of its plan. It reads only what has to be encoded.
+
+        Raise CorruptChunkError if a chunk is damaged, as far as its size and place tell.
+        """
+        tally = self.tallies[array.plan.node.target] = Tally()
+        url = self.locate(array)
+        for row, (offset, nbytes, mask) in enumerate(list_ranges(array)):
+            if url is not None and not mask:
+                tally.ranges += 1
+                yield url, offset, nbytes
+            else:
+                data = bytes(self.view.read_chunk(array, row))
+                tally.encoded += 1
+                tally.nbytes += len(data)
+                yield data
+
+    def locate(self, array: ServedArray) -> str | None:
+        """Return the URL of the file of an array whose chunks are ranges of it, None if none are."""
+        if array.plan.manifest is None:
+            return None
+        file = self.view.keys.sources[array.job.origin]
+        url = self.urls.locate(file)
+        if url is not None and file.state is not None:
+            try:
+                check_copies(array.job, array.plan.manifest, file.state.size)
+            except CorruptChunkError as error:
+                raise CorruptChunkError(f"dataset {array.plan.path!r} of {file.path}: {error}") from None
+        return url
+
+    def explain(self, array: ServedArray) -> str:
+        """Return why chunks of an array are no ranges."""
+        file, plan = self.view.keys.sources[array.job.origin], array.plan
+        if not is_fixed(file):
+            return "the file is written to, or is in memory only"
+        if plan.manifest is None or plan.manifest.masks.any():
+            return "; ".join(LAYOUTS.get(reason, reason) for reason in explain_decoded(plan))
+        if self.urls.locate(file) is not None:
+            return "chunks beside others that were never written"
+        return "its file is not below the folder that base_url stands for, or only a program or an archive has it"
+
+
+@dataclass(slots=True)
+class Inlined:
+    """What is in the references themselves: the bytes that it may take, and the arrays that would take more."""
+
+    places: ChunkPlaces
+    limit: int
+    """Most bytes of a key."""
+    room: int = field(init=False)
+    """Bytes that are left for all keys."""
+    refused: dict[str, str] = field(default_factory=dict)
+    """Why arrays cannot be inlined, by their paths."""
+
+    def __post_init__(self) -> None:
+        self.room = self.limit * INLINE_SHARE
+
+    def list_all(self, array: ServedArray) -> Iterator[Place]:
+        """Yield the place of each chunk of an array; end before one that is too large."""
+        for place in self.places.list_all(array):
+            if isinstance(place, bytes) and not self.takes(array, len(place)):
+                return
+            yield place
+
+    def takes(self, array: ServedArray, nbytes: int, count: int = 1) -> bool:
+        """Return whether so many chunks of this size may be inlined; if not, note why."""
+        if nbytes <= self.limit and nbytes * count <= self.room:
+            self.room -= nbytes * count
+            return True
+        size = f"{format_nbytes(nbytes)} a chunk" if nbytes > self.limit else "too many chunks"
+        self.refused.setdefault(array.plan.path, f"{size}: {self.places.explain(array)}")
+        return False
+
+    def fill(self, array: ServedArray, count: int) -> bytes | None:
+        """Return a chunk that was never written, to be inlined so many times; None if that is too large."""
+        data = encode_elements(array.job, np.empty((0,) * len(array.counts), array.job.node.fill.value.dtype))
+        tally = self.places.tallies[array.plan.node.target]
+        tally.encoded, tally.nbytes = tally.encoded + count, tally.nbytes + count * len(data)
+        return data if self.takes(array, len(data), count) else None
+
+    def check(self) -> None:
+        """Raise UnsupportedError if an array was too large to be inlined, SourceChangedError if a file changed."""
+        self.places.view.check_unchanged()
+        if not self.refused:
+            return
+        names = [f"  {path}: {why}" for path, why in list(self.refused.items())[:SHOWN]]
+        more = len(self.refused) - len(names)
+        names += [f"  and {plural(more, 'more')}"] if more else []
+        raise UnsupportedError(
+            f"{self.places.view.source.path}: {plural(len(self.refused), 'dataset')} cannot be referred to, and would "
+            "be too large to be inlined; leave them out with exclude=, raise inline_limit, write to icechunk, or use "
+            "ZarrStore, which encodes them when they are read\n" + "\n".join(names)
+        )
+
+
+def list_ranges(array: ServedArray) -> Iterator[tuple[int, int, int]]:
+    """Yield offset, size and filter mask of each chunk of an array; a mask if chunks have no places in the file."""
+    manifest = array.plan.manifest
+    for start in range(0, len(array.plan.chunk_coords), BATCH):
+        rows = slice(start, start + BATCH)
+        if manifest is None:
+            yield from [(0, 0, 1)] * len(array.plan.chunk_coords[rows])
+        else:
+            part = manifest.take(rows)
+            yield from zip(part.offsets.tolist(), part.nbytes.tolist(), part.masks.tolist(), strict=True)
+
+
+def list_coords(array: ServedArray) -> Iterator[list[int]]:
+    """Yield the coordinates of each chunk of an array."""
+    coords = array.plan.chunk_coords
+    return (row for start in range(0, len(coords), BATCH) for row in coords[start : start + BATCH].tolist())
+
+
+def list_keys(array: ServedArray) -> Iterator[str]:
+    """Yield the key of each chunk of an array."""
+    return (key_of(array.job, coords) for coords in list_coords(array))

@@ -1,0 +1,95 @@
+"""URLs by which the readers of references find the files."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from h5bound.errors import OptionError
+from h5bound.files.local import LocalLocation
+from h5bound.files.urls import QUERY, is_url, quote_url, redact, strip_local
+from h5bound.views.served_keys import is_fixed
+
+if TYPE_CHECKING:
+    from h5bound.reader.source import H5Source
+
+WEB = ("http://", "https://")
+"""Beginnings of URLs in which names are percent-encoded; in those of buckets and files they stand as they are."""
+
+CACHES = ("simplecache", "filecache", "blockcache", "cached")
+"""What fsspec may put before a URL, to read the same file."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileUrls:
+    """How files are named to readers."""
+
+    main: H5Source
+    """The file that is referred to."""
+    name: str
+    """Its name in its folder as the user knows it, which may be that of a link to it."""
+    base_url: str | None
+    """What stands for its folder; None for where the files are now."""
+
+    @classmethod
+    def of(cls, main: H5Source, path: Any, base_url: str | None) -> FileUrls:
+        """Return the names for a source, and what the user passed for it; raise OptionError if `base_url` is odd."""
+        if base_url is not None and (not isinstance(base_url, str) or not base_url):
+            raise OptionError(f"base_url={base_url!r}: give a URL of a folder, like 's3://bucket/folder/'")
+        typed = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else main.path
+        return cls(main=main, name=read_name(typed), base_url=base_url)
+
+    def locate(self, file: H5Source) -> str | None:
+        """Return the URL of a file, None if it is none that others can read, or not below the folder.
+
+        Raise OptionError if there are secrets in the URL: they would be in all references.
+        """
+        is_local = isinstance(file.location, LocalLocation)
+        if not is_fixed(file) or not (is_local or file.remote):
+            return None
+        if self.base_url is None:
+            return f"file://{file.path}" if is_local else find_url(file)
+        folder = self.main.path.rpartition("/")[0]
+        name = self.name if file is self.main else file.path.removeprefix(f"{folder}/")
+        if name == file.path:
+            return None
+        return f"{self.base_url.rstrip('/')}/{quote(name) if self.base_url.lower().startswith(WEB) else name}"
+
+
+def find_url(file: H5Source) -> str | None:
+    """Return the URL of a remote file, None if it is in an archive. Raise OptionError if there are secrets in it."""
+    url = drop_caches(file.location.address.url)  # type: ignore[attr-defined]
+    if "::" in url:
+        return None
+    if redact(url) != quote_url(url):
+        raise OptionError(
+            f"{redact(url)}: there is a password or a query in the URL, which would be in all references; pass "
+            "base_url, the folder in which readers find the file"
+        )
+    return url
+
+
+def drop_caches(url: str) -> str:
+    """Return the URL of the file that a chain of fsspec's URLs leads to.
+
+    >>> drop_caches("simplecache::s3://bucket/a.h5"), drop_caches("zip://a.h5::s3://bucket/b.zip")
+    ('s3://bucket/a.h5', 'zip://a.h5::s3://bucket/b.zip')
+    """
+    first, chained, rest = url.partition("::")
+    return drop_caches(rest) if chained and first.partition("://")[0] in CACHES else url
+
+
+def read_name(place: str) -> str:
+    """Return the name of a file in its folder, from its path or URL.
+
+    >>> read_name("/data/a b.h5"), read_name("simplecache::https://host/x/a%20b.h5?sig=x#y"), read_name("s3://b/a%20b")
+    ('a b.h5', 'a b.h5', 'a%20b')
+    """
+    if not is_url(place):
+        return strip_local(place).rstrip("/").rpartition("/")[2]
+    url = drop_caches(place).partition("::")[0]
+    name = re.sub(QUERY, "", url).rstrip("/").rpartition("/")[2]
+    return unquote(name) if url.lower().startswith(WEB) else name
