@@ -183,7 +183,7 @@ def convert(
         and read them (icechunk takes text only), or ``"text"`` for readers in other languages.
     compounds
         ``"struct"`` makes an array of each dataset of compounds, if that can hold all members; if not, and with
-        ``"columns"`` always, a group with an array for each member.
+        ``"columns"`` always, a group with an array for each member, which AnnData and hdmf-zarr do not open.
     chunks
         Shape of the chunks of datasets with as many axes, or a mapping from globs to shapes, of which the first that
         fits applies; None for the chunks of HDF5. Chunks are cut to the shape of the dataset.
@@ -192,7 +192,8 @@ def convert(
         from globs to them. Copied chunks are not decoded for that.
     names
         ``"exact"`` keeps each name that Zarr and `target` can hold, which a folder is asked: whether it tells ``Sex``
-        from ``sex``. ``"portable"`` also renames what some other system could not hold. The report lists renamed nodes.
+        from ``sex``. ``"portable"`` also renames what some other system could not hold; AnnData and hdmf-zarr do not
+        find such nodes. The report lists them.
     links
         ``"keep"`` keeps soft links and further hard links as links, which most readers of Zarr do not see; ``"copy"``
         puts what they lead to in their place. Links to nothing and in a circle stay links. The report lists them.

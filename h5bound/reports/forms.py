@@ -52,7 +52,7 @@ FORMS: Mapping[Kind, Form] = {
     "bytes": Form("dataset as bytes", "docs/format.md turns them back"),
     "references": Form("dataset of references", "open the store at these paths"),
     "attribute": Form("attribute", "h5bound.json has its exact value"),
-    "reference_attribute": Form("attribute of references", "open the store at these paths"),
+    "reference_attribute": Form("attribute of references"),
     "nan": Form("attribute of NaN or infinity"),
 }
 """In the order in which reports have them."""

@@ -80,7 +80,7 @@ CASES: dict[str, tuple[Callable[[h5py.File], Any], Kind, str]] = {
     "empty text": (write_attribute(h5py.Empty("S1")), "attribute", "shown as empty text"),
     "attribute of an enumeration": (write_attribute(1, dtype=SWITCH), "attribute", "an enumeration"),
     "units in a list": (write_attribute(["m"], "units"), "attribute", "an array of one value"),
-    "attribute of a reference": (lambda f: write_attribute(f.ref)(f), "reference_attribute", "the path of its target"),
+    "attribute of a reference": (lambda f: write_attribute(f.ref)(f), "reference_attribute", "in the store, as text"),
     "attribute of NaN": (write_attribute(np.nan), "nan", "nan='text'"),
 }  # fmt: skip
 """A file, the kind of what has another form in it, and words of the note."""
