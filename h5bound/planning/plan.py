@@ -92,6 +92,11 @@ class ArrayPlan:
     spill: SpillLayout | None = None
     """Decoded in two passes: where the elements are between them."""
 
+    @property
+    def is_column(self) -> bool:
+        """Whether it is a column of compounds, with the rows of its dataset."""
+        return self.part is not None and not self.part.flat
+
 
 def plan_array(dataset_scan: DatasetScan, settings: Settings, limit: int) -> ArrayPlan:
     """Return the plan of an array that has the axes of its dataset.

@@ -15,7 +15,7 @@ from h5bound.h5py_compat import describe
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.references import Addresses, ReferencePaths
 from h5bound.planning.pieces import NO_FILE
-from h5bound.planning.store_plan import UNIT_CHUNKS, Unit, choose_unit_nbytes
+from h5bound.planning.store_plan import COLUMN_CHUNKS, UNIT_CHUNKS, Unit, choose_unit_nbytes, order_units
 from h5bound.reader.many_files import OpenFiles
 from h5bound.reader.open_file import OpenFile
 from h5bound.zarr_model.array_spec import estimate_itemsize
@@ -139,7 +139,8 @@ def cut_units(
             coords, intervals = group_chunks(coords, count_chunks(item.box, item.write_shape))
         else:
             sizes = np.full(len(coords), item.chunk_nbytes, np.int64)
-            intervals = cut_batches(sizes, nbytes, SEQUENCE_ROWS if item.flat else UNIT_CHUNKS)
+            most = SEQUENCE_ROWS if item.flat else COLUMN_CHUNKS if item.steps else UNIT_CHUNKS
+            intervals = cut_batches(sizes, nbytes, most)
         ends = sequence_ends[number] if sequence_ends else None
         bounds = None if ends is None else np.concatenate([np.zeros(1, np.int64), ends])
         size = item.row_size
@@ -152,7 +153,7 @@ def cut_units(
             )
             for start, stop in intervals
         ]
-    return units
+    return order_units(units, [item.path if item.steps and not item.flat else None for item in values])
 
 
 def read_or_explain(
@@ -231,8 +232,12 @@ def read_region(
     outer = region[:axes]
     inner: Any = (..., *region[axes:])
     reader = opened.reader(values.inside)
-    block: Block = (reader.read_via_h5py if via_h5py else reader.read)(outer)
-    block = (take_members(block, values.steps) if values.steps else block)[inner]
+    read: Callable[[], Block] = partial(reader.read_via_h5py if via_h5py else reader.read, outer)
+    if values.steps:
+        rows = opened.shared.get((values.inside, via_h5py, *((s.start, s.stop) for s in outer)), read)
+        block = take_members(rows, values.steps)[inner]
+    else:
+        block = read()[inner]
     return values.type.convert(block, ReferencePaths(opened.file, values.addresses)) if convert else block
 
 

@@ -22,7 +22,7 @@ from h5bound.reports.text import format_nbytes, plural
 from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Hashable, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -48,6 +48,9 @@ MANY_UNITS = 100_000
 
 BOXES = 2
 """Least number of boxes that fit into a window for each thread: one is read while another one is written."""
+
+COLUMN_CHUNKS = 4
+"""Most chunks of a unit of a column: the rows of one are held until the other columns of the dataset are read."""
 
 UNIT_CHUNKS = 4096
 """Most chunks of a unit: each costs a few Python objects while it is read or written."""
@@ -215,11 +218,30 @@ def plan_units(arrays: Sequence[ArrayPlan], window: int) -> list[Unit]:
     """Cut the chunks of all arrays into units; a unit has at least one key of the store. `window` is in bytes."""
     sizes = [chunk_nbytes(plan) for plan in arrays]
     nbytes = choose_unit_nbytes(window, sum(int(item.sum()) for item in sizes))
-    return [
+    units = [
         make_unit(number, plan, start=start, stop=stop, nbytes=unit_nbytes(plan, item[start:stop], start=start))
         for number, (plan, item) in enumerate(zip(arrays, sizes, strict=True))
         for start, stop in cut_plan(plan, item, nbytes if plan.manifest is None else nbytes * COPIED_FACTOR)
     ]
+    return order_units(units, [plan.path if plan.is_column else None for plan in arrays])
+
+
+def order_units(units: Sequence[Unit], datasets: Sequence[Hashable | None]) -> list[Unit]:
+    """Return units in order, but those of columns of one dataset by their rows.
+
+    `datasets` has for each array the dataset whose column it is, None if it is none.
+    """
+    first: dict[Hashable, int] = {}
+    for number, dataset in enumerate(datasets):
+        first.setdefault(number if dataset is None else (dataset,), number)
+
+    def place(unit: Unit) -> tuple[int, tuple[int, ...]]:
+        dataset = datasets[unit.array]
+        if dataset is None:
+            return unit.array, ()
+        return first[(dataset,)], tuple(unit.chunk_coords[0].tolist()[:1])
+
+    return sorted(units, key=place)
 
 
 def unit_nbytes(plan: ArrayPlan, sizes: NDArray[np.int64], start: int) -> int:
@@ -248,7 +270,7 @@ def cut_plan(plan: ArrayPlan, sizes: NDArray[np.int64], nbytes: int) -> list[tup
     if plan.boxes is not None:
         return group_chunks(plan.chunk_coords, plan.boxes.count_keys(plan.node.write_shape))[1]
     if plan.manifest is None or plan.node.shards is None:
-        return cut_batches(sizes, nbytes, UNIT_CHUNKS)
+        return cut_batches(sizes, nbytes, COLUMN_CHUNKS if plan.is_column else UNIT_CHUNKS)
     starts = find_starts(plan.chunk_coords // shard_counts(plan.node))
     if not starts.size:
         return []

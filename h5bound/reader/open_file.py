@@ -23,6 +23,7 @@ from h5bound.h5py_compat import refresh as refresh_dataset
 from h5bound.hdf5.datatypes import read_type
 from h5bound.hdf5.element_types import read_dtype
 from h5bound.hdf5.links import open_object
+from h5bound.reader.shared_blocks import SharedBlocks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,6 +76,7 @@ class OpenFile:
         self._checked_files: set[str] = set()  # datasets whose external files were checked
         self._lock = RLock()
         self.bytes = file_bytes
+        self.shared = SharedBlocks()
         self._indexes = indexes
         if file_bytes is None:
             with suppress(UnsupportedError):  # each reader says why
