@@ -226,41 +226,30 @@ def find_open_file(identifier: int) -> h5py.File | None:
 def find_writer(path: str) -> h5py.File | None:
     """Return the local file at a path if h5py has it open for writing in this process, else None.
 
-    Where there is no file, it is the name of one in memory, or of a file object.
     A forked process has copies of its parent's handles, which are no longer those of the file; there, return None.
     """
     spawned = isinstance(multiprocessing.current_process(), multiprocessing.get_context("spawn").Process)
     if os.getpid() != PROCESS or (multiprocessing.parent_process() is not None and not spawned):
         return None
+    stat = Path(path).stat()
     with phil:
-        if not _is_any_written():
-            return None
-        stat = Path(path).stat() if Path(path).exists() else None
         for file in h5f.get_obj_ids(h5f.OBJ_ALL, h5f.OBJ_FILE):
-            if not file.get_intent() & h5f.ACC_RDWR:
-                continue
-            if stat is None and file.name == os.fsencode(path):
-                return h5py.File(file)
-            if stat is not None and file.get_access_plist().get_driver() == h5fd.SEC2:
+            if file.get_intent() & h5f.ACC_RDWR and file.get_access_plist().get_driver() == h5fd.SEC2:
                 opened = os.fstat(file.get_vfd_handle())
                 if (opened.st_dev, opened.st_ino) == (stat.st_dev, stat.st_ino):
                     return h5py.File(file)
     return None
 
 
-def _is_any_written() -> bool:
-    """Return whether a file may be open for writing. To ask h5py takes 6 µs for each file that is open."""
-    library = find_library()
-    if library is None:
-        return True
-    where, kind, intent = ctypes.c_int64(h5f.OBJ_ALL), ctypes.c_uint(h5f.OBJ_FILE), ctypes.c_uint()
-    found = (ctypes.c_int64 * library.H5Fget_obj_count(where, kind))()
-    library.H5Fget_obj_ids(where, kind, ctypes.c_size_t(len(found)), found)
-    for number in found:
-        library.H5Fget_intent(ctypes.c_int64(number), ctypes.byref(intent))
-        if intent.value & h5f.ACC_RDWR:
-            return True
-    return False
+def find_named_writer(name: str) -> h5py.File | None:
+    """Return the file of this name if h5py has it open for writing, in memory or with another driver of HDF5."""
+    path = os.path.realpath(name)
+    with phil:
+        for file in h5f.get_obj_ids(h5f.OBJ_ALL, h5f.OBJ_FILE):
+            is_other = file.get_intent() & h5f.ACC_RDWR and file.get_access_plist().get_driver() != h5fd.SEC2
+            if is_other and os.path.realpath(os.fsdecode(file.name)) == path:
+                return h5py.File(file)
+    return None
 
 
 @functools.cache

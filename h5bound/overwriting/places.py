@@ -19,7 +19,7 @@ from h5py import h5d, h5o
 
 from h5bound.errors import H5BoundError
 from h5bound.files.open import open_file
-from h5bound.h5py_compat import READ_ERRORS, find_writer, read_address
+from h5bound.h5py_compat import READ_ERRORS, find_named_writer, find_writer, read_address
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
@@ -104,10 +104,15 @@ def locate_variables(variables: Iterable[VariablePath]) -> dict[VariablePath, Pl
     return found
 
 
+def find_open_writer(path: str) -> h5py.File | None:
+    """Return the file that h5py has open for writing in this process, with whatever driver; else None."""
+    return (find_writer(path) if Path(path).exists() else None) or find_named_writer(path)
+
+
 @contextmanager
 def open_beside(path: str) -> Iterator[h5py.File | None]:
     """Return the file that h5py writes, or one that netCDF4 has just written out; None if that cannot be opened."""
-    file = find_writer(path)  # the user's, so it stays open
+    file = find_open_writer(path)  # the user's, so it stays open
     if file is not None:
         yield file
         return

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dask.core import reverse_dict
+from dask.task_spec import Task
 
 from h5bound.errors import SourceChangedError
 from h5bound.files.beside import OTHER_WRITER, is_written_here, list_written_here, reading_beside
-from h5bound.h5py_compat import find_writer
 from h5bound.overwriting.order import Write, all_precede, are_ordered
-from h5bound.overwriting.places import identify_file, locate_targets, locate_variables
+from h5bound.overwriting.places import find_open_writer, identify_file, locate_targets, locate_variables
 from h5bound.overwriting.targets import find_targets
 from h5bound.overwriting.task_parts import STORE, SUBGRAPH, find_region, list_leaves, list_stored, name_functions
 
@@ -49,8 +49,8 @@ class Stores:
     """The tasks of a compute that store blocks, by what they write to."""
 
     writes: dict[Target, dict[Key, Write]] = field(default_factory=dict)
-    unknown: dict[type, dict[Key, Write]] = field(default_factory=lambda: defaultdict(dict))
-    """By the class of the object of which it is not known where it writes."""
+    unknown: dict[str, dict[Key, Write]] = field(default_factory=lambda: defaultdict(dict))
+    """By a description of the object of which it is not known where it writes."""
 
 
 @dataclass(slots=True)
@@ -60,8 +60,8 @@ class Overwrite:
     tasks: dict[Key, Write] = field(default_factory=dict)
     beside: bool = False
     """Whether netCDF4 writes, beside h5py."""
-    unknown: type | None = None
-    """The class of an object that perhaps writes."""
+    unknown: str = ""
+    """A description of an object that perhaps writes."""
 
 
 def prepare_writes(
@@ -110,7 +110,7 @@ def _find_stores(graph: Mapping[Key, object]) -> Stores:
         for stored in list(list_stored(node, graph)) or [None]:
             targets = found[id(stored)] if id(stored) in found else found.setdefault(id(stored), find_targets(stored))
             if targets is None:
-                stores.unknown[type(stored)][key] = Write()
+                stores.unknown[_describe(stored)][key] = Write()
             for target in targets or ():
                 stores.writes.setdefault(target, {})[key] = write if target.is_exact else Write()
     return stores
@@ -134,7 +134,7 @@ def _prepare_files(targets: Iterable[Target], readers: Iterable[VariablePath]) -
                 f"{file}: it was truncated, to be written anew, before what is computed from it was read; its values "
                 "are lost. Write with mode='a', or to another file"
             )
-        if find_writer(file) is not None:  # netCDF4 may be built with the library of h5py
+        if find_open_writer(file) is not None:  # netCDF4 may be built with the library of h5py
             continue
         if target.netcdf4 is not None and os.name == "posix":  # elsewhere HDF5 locks what it writes from all others
             beside[identity] = target
@@ -161,14 +161,16 @@ def _find_overwrites(
     found: dict[VariablePath, Overwrite] = defaultdict(Overwrite)
     for variable, places in read.items():
         for target in {target for place in places for target in _list_overlapping(place, written)}:
-            tasks = stores.writes[target]
-            found[variable].tasks |= tasks if located[target] == places else dict.fromkeys(tasks, Write())
+            for key, write in stores.writes[target].items():
+                exact = write if located[target] == places else Write()
+                before = found[variable].tasks.get(key, exact)  # by another target of this task
+                found[variable].tasks[key] = exact if before == exact else Write()
             is_beside = target.netcdf4 is not None and identify_file(target.variable.file) in beside
             found[variable].beside = found[variable].beside or is_beside
-    for kind, tasks in stores.unknown.items():
+    for description, tasks in stores.unknown.items():
         for variable in _list_written_here(files, read):
             found[variable].tasks |= tasks
-            found[variable].unknown = kind
+            found[variable].unknown = description
     return found
 
 
@@ -184,20 +186,29 @@ def _list_written_here(
 ) -> list[VariablePath]:
     """Return the variables whose data is in files that this process has open for writing."""
     opened = list_written_here()
-    return [
-        variable
-        for variable, file in files.items()
-        if file in opened or find_writer(variable.file) or {place.file for place in read.get(variable, ())} & opened
-    ]
+    found = []
+    for variable, file in files.items():
+        places = {file, *(place.file for place in read.get(variable, ()))}
+        if places & opened or find_open_writer(variable.file) is not None:
+            found.append(variable)
+    return found
+
+
+def _describe(stored: object) -> str:
+    """Return what an object is in which blocks are stored."""
+    kind = type(stored)
+    return "what a task returns" if isinstance(stored, Task) else f"a {kind.__module__}.{kind.__qualname__}"
 
 
 def _explain(variable: VariablePath, overwrite: Overwrite) -> SourceChangedError:
     what, advice = "would", "load them first, or write to another variable or another file"
-    if overwrite.unknown is not None:
-        what, kind = "might", f"{overwrite.unknown.__module__}.{overwrite.unknown.__qualname__}"
-        advice = (
-            f"they are stored in a {kind}, which may write to any file that this process has open for writing. Load "
-            "them first, store in the h5py.Dataset itself, or close the file"
+    if overwrite.unknown:
+        what, advice = (
+            "might",
+            (
+                f"they are stored in {overwrite.unknown}, which may write to any file that this process has open for "
+                "writing. Load them first, store in the h5py.Dataset itself, or close the file"
+            ),
         )
     elif overwrite.beside:
         advice = "load them first, write with engine='h5netcdf', or write to another variable or another file"

@@ -69,7 +69,8 @@ def find_targets(stored: object) -> list[Target] | None:
     target = find_target(stored) or _find_container(stored)
     if target is not None:
         return [target]
-    if isinstance(stored, np.ndarray) and _find_base(stored) is None:
+    is_netcdf3 = _is_instance(getattr(stored, "datastore", None), "xarray.backends", "ScipyDataStore")
+    if is_netcdf3 or (isinstance(stored, np.ndarray) and _find_base(stored) is None):
         return []
     return list(_search(stored, LEVELS)) or None
 

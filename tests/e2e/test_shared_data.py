@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from dask import delayed
 from h5py import h5d, h5p, h5s, h5t
 
 from h5bound import SourceChangedError, UnsupportedError, from_hdf5
@@ -288,10 +290,47 @@ def test_memory_maps_over_external_storage_are_seen(tmp_path: Path, view: Callab
     np.testing.assert_array_equal(mapped, VALUES)
 
 
+def open_stdio(path: Path) -> h5py.File:
+    """Return a file on disk that is open with another driver than h5py's default."""
+    h5py.File(path, "w").close()
+    return h5py.File(path, "r+", driver="stdio")
+
+
+DRIVERS: dict[str, Callable[[Path], h5py.File]] = {
+    "core": lambda path: h5py.File(path.name, "w", driver="core", backing_store=False),
+    "core_and_disk": lambda path: h5py.File(path, "w", driver="core"),
+    "file_object": lambda _: h5py.File(io.BytesIO(), "w"),
+    "family": lambda path: h5py.File(path.with_name("a%d.h5"), "w", driver="family", memb_size=1000),
+    "stdio": open_stdio,
+}
+
+
 @pytest.mark.parametrize("compute", [reverse, normalize])
-def test_a_file_in_memory_is_not_read_after_it_was_overwritten(compute: Callable[[Any], Any]) -> None:
-    with h5py.File("in memory", "w", driver="core", backing_store=False) as file:
+@pytest.mark.parametrize("opened", DRIVERS.values(), ids=DRIVERS)
+def test_a_file_of_any_driver_is_not_read_after_it_was_overwritten(
+    tmp_path: Path, opened: Callable[[Path], h5py.File], compute: Callable[[Any], Any]
+) -> None:
+    refused = pytest.raises(SourceChangedError, match=REFUSED) if compute is reverse else nullcontext()
+    with opened(tmp_path / "a.h5") as file:
         file["a"] = VALUES
-        with pytest.raises(SourceChangedError, match=REFUSED) if compute is reverse else nullcontext():
+        with refused:
             da.store(compute(from_hdf5(file, "a", chunks=(2, 10), barrier=False)), file["a"])
         np.testing.assert_allclose(file["a"], VALUES if compute is reverse else compute(VALUES))
+
+
+def test_what_a_task_returns_may_write_to_a_file_that_is_open_for_writing(tmp_path: Path) -> None:
+    path = make_source(tmp_path / "s.h5")
+    array = read_array(path, tmp_path)
+    with h5py.File(path, "a") as file, pytest.raises(SourceChangedError, match="stored in what a task returns, which"):
+        da.store(array[::-1], delayed(lambda: file["a"])())
+    np.testing.assert_array_equal(read(path), VALUES)
+
+
+@pytest.mark.parametrize("engine", ["h5netcdf", "netcdf4", "scipy"])
+def test_xarray_writes_another_file_while_the_one_that_is_read_is_open_for_writing(tmp_path: Path, engine: Any) -> None:
+    path = make_source(tmp_path / "s.h5")
+    dataset = xr.open_dataset(path, engine="h5bound", chunks={}, phony_dims="sort")
+    with h5py.File(path, "a"):
+        dataset.copy(data={"a": dataset.a.data[::-1]}).to_netcdf(tmp_path / "other.nc", engine=engine)
+    with xr.open_dataset(tmp_path / "other.nc", engine=engine) as found:
+        np.testing.assert_array_equal(found.a, VALUES[::-1])
