@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
 from h5bound.hdf5.links import open_object
 from h5bound.zarr_model.attributes import read_attributes
 from h5bound.zarr_model.hdmf import describe_for_hdmf
@@ -57,6 +58,8 @@ class ScanContext:
         """Return attributes of conventions to add."""
         return describe_for_hdmf(zarr_type) if self.hdmf else {}
 
-    def describe_renaming(self) -> str:
-        """Return why a node has another name."""
+    def describe_renaming(self, name: str) -> str:
+        """Return why a node has another name than `name`."""
+        if self.origin.netcdf and name.startswith(NOT_A_COORDINATE):
+            return "the name that netCDF's readers show"
         return "a portable name" if self.settings.names == "portable" else "Zarr or the target cannot hold the name"

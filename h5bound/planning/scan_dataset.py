@@ -143,6 +143,8 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
     note_forms(context, record, read_type(dataset.id), zarr_type=zarr_type, parts=parts)
     context.log.add_attributes(record.path, attributes)
     context.log.add_details(record.path, describe_form(context, record, zarr_type))
+    if attributes.dimensions is None or not attributes.dimensions.bare:
+        note_name(context, record.path)
     return DatasetScan(
         record=record,
         type=zarr_type,
@@ -187,7 +189,6 @@ def describe_form(context: ScanContext, record: DatasetRecord, zarr_type: ZarrTy
     if zarr_type.form == "group":
         shape = (0,) if record.shape is None else record.shape
         details["columns" if zarr_type.dtype.names else "sequences"] = {"shape": list(shape)}
-    note_name(context, record.path)
     return details
 
 
@@ -198,8 +199,9 @@ def note_name(context: ScanContext, path: str) -> None:
     if link is not None:
         context.log.note(path, "a copy in place of the link", "copy", to=link.target or link.to)
         context.log.add_details(path, {"link": {"kind": link.kind, "path": text_to_json(link.to)}})
-    if path.rpartition("/")[2] != target.rpartition("/")[2]:
-        context.log.note(path, context.describe_renaming(), "renamed", to=target)
+    name = path.rpartition("/")[2]
+    if name != target.rpartition("/")[2]:
+        context.log.note(path, context.describe_renaming(name), "renamed", to=target)
 
 
 def original_name(path: str, target: str) -> dict[str, Any]:

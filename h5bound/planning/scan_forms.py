@@ -27,8 +27,8 @@ SHOWN = 4
 """Most members that a note names."""
 
 OUTSIDE = {
-    "virtual": "virtual: its values are here, not where they come from",
-    "external": "its values are here, not in other files",
+    "virtual": "virtual: the store holds its values, not where they come from",
+    "external": "external storage: the store holds its values",
 }
 """What is noted of a dataset whose values lie elsewhere, by its layout."""
 

@@ -57,7 +57,7 @@ def note_members(context: ScanContext, path: str, parts: Sequence[Part]) -> None
             if names[-1] != node:
                 renamed["/".join(names)] = "/".join(nodes)
     for member, node in renamed.items():
-        context.log.note(member, context.describe_renaming(), "renamed", to=node)
+        context.log.note(member, context.describe_renaming(member.rpartition("/")[2]), "renamed", to=node)
 
 
 def scan_parts(

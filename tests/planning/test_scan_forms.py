@@ -11,6 +11,7 @@ from h5py import h5d, h5s, h5t
 
 from h5bound import convert
 from h5bound.reports.forms import FORMS
+from tests.support.dimension_files import write_names_of_dimensions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,3 +151,11 @@ def test_a_store_that_the_reader_of_the_file_will_not_open_is_noted(
     assert len(notes) == len(warnings)
     assert all(words in note for words, note in zip(warnings, notes, strict=True))
     assert ("warning: /: " in repr(report)) == bool(warnings)
+
+
+def test_a_netcdf_variable_is_renamed_to_what_netcdf_shows_and_a_dimension_without_one_is_not(tmp_path: Path) -> None:
+    write_names_of_dimensions(tmp_path / "a.nc")
+    report = convert(tmp_path / "a.nc", tmp_path / "a.zarr")
+    renamed = {note.path: (note.to, note.note) for note in report.notes if note.kind == "renamed"}
+    shown = "the name that netCDF's readers show"
+    assert renamed == {"/_nc4_non_coord_x": ("x", shown), "/_nc4_non_coord_z": ("z", shown)}
