@@ -233,30 +233,27 @@ def make_joined_array(
     record: DatasetRecord,
     found: Sequence[Found],
     *,
-    axis: int,
+    axis: int | None,
     chunks: Any,
     allowed: tuple[Path, ...],
 ) -> da.Array:
     """Return the array of datasets of many files, joined along an axis; `record` is that of the first one.
 
-    Raise UnsupportedError if they cannot be joined, and OptionError if there is no such axis.
+    Without an axis it is the array of the first one, which all others have to be equal to. Raise UnsupportedError if
+    they cannot be joined, and OptionError if there is no such axis.
     """
-    files, shape = lifecycle.source, found[0][1].shape
-    assert isinstance(files, ManyFiles)
-    subject = f"dataset {record.path!r} of {files.path}"
+    shape, subject = found[0][1].shape, f"dataset {record.path!r} of {getattr(lifecycle.source, 'path', '')}"
     dtype, inner, itemsize = find_element(record, chunks)
-    axis = choose_axis(axis, len(shape), len(inner), subject=subject)
-    check_joinable(found, axis)
-    lengths = [dataset.shape[axis] for _, dataset in found]
-    sizes = plan_joined_sizes(
-        (*shape[:axis], sum(lengths), *shape[axis + 1 :]),
-        chunks,
-        axis=axis,
-        lengths=lengths,
-        itemsize=itemsize,
-        chunk_shape=join_chunks(found),
-        subject=subject,
-    )
+    options: dict[str, Any] = {"itemsize": itemsize, "chunk_shape": join_chunks(found), "subject": subject}
+    if axis is None:
+        check_joinable(found, axis)
+        sizes = plan_block_sizes(shape, chunks, **options)
+    else:
+        axis = choose_axis(axis, len(shape), len(inner), subject=subject)
+        check_joinable(found, axis)
+        lengths = [dataset.shape[axis] for _, dataset in found]
+        whole = (*shape[:axis], sum(lengths), *shape[axis + 1 :])
+        sizes = plan_joined_sizes(whole, chunks, axis=axis, lengths=lengths, **options)
     joined = join_datasets(found, axis, block_bounds(sizes), dtype=str(record.dtype), allowed=allowed)
     sizes += tuple((size,) for size in inner)
     return make_dask_array(

@@ -20,9 +20,11 @@ from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS, resolve_directories
 from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import SUGGESTION_LENGTH, SUGGESTIONS, open_object
 from h5bound.hdf5.references import ReferencePaths
+from h5bound.joined_files import JoinedFiles
 from h5bound.listing.entries import DatasetEntry, EntryReader, read_dimension_names, split_path
 from h5bound.listing.reprs import MAX_LINES, MAX_ROWS, Count, Row, read_row, render_html, render_text
 from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_object
+from h5bound.reader.many_datasets import list_sources
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.source import H5Source
 
@@ -50,6 +52,12 @@ class H5Store(Mapping[str, da.Array]):
     ----------
     path
         As for `from_hdf5`: a path, a URL, a file object, an `h5py.File`, or an `h5py.Group` for the datasets below it.
+        A list or tuple of these gives the datasets of many files, in this order.
+    dim
+        The dimension along which the datasets of a list of files are joined, by the name that `dims` returns. Keys,
+        groups, attributes and names of dimensions are those of the first file. A dataset without the dimension is that
+        of the first file; the others have to have the same, with the same values where these take at most 1 MiB: larger
+        ones are not compared. A dataset that a file lacks, or that cannot be joined, is an error when it is accessed.
     chunks, window, barrier, allow_external, storage_options
         See `from_hdf5`. They apply to all arrays.
 
@@ -60,7 +68,7 @@ class H5Store(Mapping[str, da.Array]):
     H5BoundError
         If the file cannot be opened, or its server refuses access.
     OptionError
-        If `window` or `storage_options` have no valid value, or `path` is a dataset.
+        If `window`, `dim` or `storage_options` have no valid value, `path` is a dataset, or a list of files is empty.
 
     Examples
     --------
@@ -77,13 +85,26 @@ class H5Store(Mapping[str, da.Array]):
     [6.0, 1.0]
     >>> store["group"].attrs("y"), store["group"].dims("y")
     ({'units': 'K'}, (None,))
+
+    Many files are one store:
+
+    >>> paths = [path.with_name(f"{number}.h5") for number in range(3)]
+    >>> for number, path_of_one in enumerate(paths):
+    ...     with h5py.File(path_of_one, "w") as file:
+    ...         file["level"] = [10.0, 20.0]
+    ...         file["t"] = [[number, number]]
+    ...         file["t"].dims[0].label = "time"
+    >>> store = H5Store(paths, dim="time")
+    >>> store["t"].shape, store["level"].shape
+    ((3, 2), (2,))
     """
 
     @shorten_tracebacks
     def __init__(
         self,
-        path: str | PathLike[str] | h5py.Group,
+        path: str | PathLike[str] | h5py.Group | Sequence[Any],
         *,
+        dim: str | None = None,
         chunks: Any = None,
         window: int | str | None = None,
         barrier: bool = True,
@@ -92,10 +113,16 @@ class H5Store(Mapping[str, da.Array]):
     ) -> None:
         if isinstance(path, h5py.Dataset):
             raise OptionError(f"{path!r} is one dataset: pass it to from_hdf5, or its file or a group to H5Store")
-        path, root = locate_object(path, "")
         self._make_lifecycle = partial(make_lifecycle, window=window, barrier=barrier)
         self._chunks = chunks
         self._allowed = resolve_directories(allow_external)
+        self._joined: JoinedFiles | None = None
+        if isinstance(path, (list, tuple)):
+            self._read_many(path, dim, storage_options)
+            return
+        if dim is not None:
+            raise OptionError(f"dim={dim!r}: this is for a list of files, which are joined along a dimension")
+        path, root = locate_object(path, "")
         self._read(H5Source.of(path, storage_options), normalize(root))
 
     def _read(self, source: H5Source, root: str) -> None:
@@ -110,6 +137,18 @@ class H5Store(Mapping[str, da.Array]):
         self._groups = dict.fromkeys(hierarchy.groups)
         self._links = {link.path: link.kind for link in hierarchy.links}
 
+    def _read_many(self, paths: Sequence[Any], dim: str | None, storage_options: Mapping[str, Any] | None) -> None:
+        """Read what is in many files."""
+        if not isinstance(dim, str):
+            raise OptionError(f"dim={dim!r}: pass the name of the dimension along which the files are joined")
+        sources, roots = list_sources(paths, "", storage_options)
+        if len(set(map(normalize, roots))) > 1:
+            raise OptionError("groups of many files are joined if all have the same path in their files")
+        self._read(sources[0], normalize(roots[0]))
+        self._joined = JoinedFiles(
+            sources, dim, self._records, allowed=self._allowed, make_lifecycle=self._make_lifecycle
+        )
+
     @shorten_tracebacks
     def __getitem__(self, name: str) -> Any:  # an array, or a store for the path of a group
         path = self._locate(name)
@@ -120,8 +159,12 @@ class H5Store(Mapping[str, da.Array]):
             if record is None:  # a link, perhaps to another file
                 with follow_links(source, path, self._allowed) as (found, opened, inner):
                     is_group = isinstance(open_object(opened.file, inner), h5py.Group)
+                if is_group and self._joined is not None and found is not source:
+                    raise self._joined.refuse_group(name)
                 if is_group:
                     return self._enter(found, inner)
+            if self._joined is not None:
+                return self._joined.join(path, self._chunks)
             if record is None or record.layout in EXTERNAL_LAYOUTS:
                 source, record = find_dataset(source, path, self._allowed)
         except DatasetNotFoundError as error:
@@ -217,12 +260,14 @@ class H5Store(Mapping[str, da.Array]):
         return Count(datasets=len(self), groups=len(self._groups), links=len(self._links))
 
     def _first(self, limit: int) -> list[tuple[str, DatasetRecord]]:
-        """Return the first datasets."""
-        return list(islice(self._records.items(), limit))
+        """Return the first datasets; of many files with the shape of all."""
+        show = (lambda record: record) if self._joined is None else self._joined.show
+        return [(path, show(record)) for path, record in islice(self._records.items(), limit)]
 
     def _describe(self) -> str:
         """Return the name of the file, and of the group if that is not the root."""
-        return self._source.path if self._root == "/" else f"{self._source.path}: {self._root}"
+        files = self._source.path if self._joined is None else self._joined.path
+        return files if self._root == "/" else f"{files}: {self._root}"
 
     def _locate(self, name: str) -> str:
         """Return a path from the root of the file. Raise DatasetNotFoundError if the key is no path."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from itertools import accumulate
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import h5bound
-from h5bound import H5BoundError, from_hdf5
+from h5bound import H5BoundError, H5Store, from_hdf5
 from h5bound.errors import (
     DatasetNotFoundError,
     OptionError,
@@ -318,8 +319,6 @@ def test_datasets_behind_external_links_are_joined(paths: list[Path], tmp_path: 
 
 
 def test_a_file_that_was_scanned_before_is_not_opened_until_it_changes(tmp_path: Path, log: Log) -> None:
-    import os
-
     paths = [write(tmp_path / f"{n}.h5", np.arange(n)) for n in (2, 3, 4)]
     for path in paths:
         os.utime(path, (10**9, 10**9))
@@ -337,3 +336,113 @@ def test_a_file_that_was_scanned_before_is_not_opened_until_it_changes(tmp_path:
         os.utime(paths[1], (10**9, 10**9))
         assert from_hdf5(paths, "g/x").shape == (10,)
     assert not list(Path(h5bound.__file__).parent.glob("*.sqlite"))
+
+
+# Stores of many files.
+
+
+def write_month(path: Path, days: int, first: int, **changes: Any) -> Path:
+    rows = np.arange(first, first + days)
+    variables = {
+        "time": ("time", rows, {"units": "days since 2000-01-01"}),
+        "lat": ("lat", np.linspace(-1, 1, 3)),
+        "t2m": (("time", "lat"), rows[:, None] + np.zeros(3, "f4"), {"units": "K"}),
+        "mask": (("lat", "time"), np.ones((3, days), "i1")),
+        "crs": ((), np.int32(7)),
+        **changes,
+    }
+    dataset = xr.Dataset({name: variable for name, variable in variables.items() if variable is not None})
+    dataset.to_netcdf(path, engine="h5netcdf", unlimited_dims=["time"])
+    return path
+
+
+@pytest.fixture
+def months(tmp_path: Path) -> list[Path]:
+    return [write_month(tmp_path / f"{n}.nc", days, n * 40) for n, days in enumerate((31, 28, 30))]
+
+
+def test_a_store_of_many_files_equals_xarray(months: list[Path], log: Log) -> None:
+    store = H5Store(months, dim="time")
+    log.clear()
+    with xr.open_mfdataset(
+        months, engine="h5netcdf", combine="nested", concat_dim="time", decode_cf=False,
+        data_vars="minimal", coords="minimal", compat="equals", join="exact",
+    ) as expected:  # fmt: skip
+        assert {name: array.shape for name, array in store.items()} == {
+            name: expected[name].shape for name in ("time", "lat", "t2m", "mask", "crs")
+        }
+        log.clear()
+        computed = dask.compute(dict(store))[0]
+        assert (log.count("open"), log.count("close")) == (3, 3)  # of all variables together
+        for name, value in computed.items():
+            np.testing.assert_array_equal(value, expected[name].values)
+            assert value.dtype == expected[name].dtype
+    log.clear()
+    assert store["lat"].compute().tolist() == [-1, 0, 1]
+    assert log.count("open") == 1
+    assert (store.attrs("t2m")["units"], store.dims("mask")) == ("K", ("lat", "time"))
+    assert store["t2m"].numblocks == (3, 1)
+    assert "0.nc and 2 more" in repr(store)
+    assert "(89, 3)" in repr(store)
+    assert open_objects() == 0
+
+
+DIFFERENT: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
+    "missing": ("t2m", {"t2m": None}, DatasetNotFoundError, "t2m"),
+    "units": ("time", {"time": ("time", np.arange(5), {"units": "days since 2001-1-1"})}, UnsupportedError, "2001-1-1"),
+    "values": ("lat", {"lat": ("lat", [0.0, 1.0, 2.0])}, UnsupportedError, "its values differ"),
+    "scalar": ("crs", {"crs": ((), np.int32(8))}, UnsupportedError, "its values differ"),
+    "axes": ("mask", {"mask": (("time", "lat"), np.ones((5, 3), "i1"))}, UnsupportedError, "its shape|its dimensions"),
+    "no dimension": ("t2m", {"t2m": (("lat",), np.ones(3))}, UnsupportedError, "its shape"),
+    "type": ("mask", {"mask": (("lat", "time"), np.ones((3, 5), "i2"))}, UnsupportedError, "its type is <i2"),
+}
+
+
+@pytest.mark.parametrize("case", DIFFERENT.values(), ids=DIFFERENT)
+def test_what_differs_in_a_file_of_a_store_is_told_when_it_is_accessed(
+    months: list[Path], tmp_path: Path, case: tuple[str, dict[str, Any], type[Exception], str]
+) -> None:
+    name, changes, error, message = case
+    odd = write_month(tmp_path / "odd.nc", 5, 200, **changes)
+    store = H5Store([*months, odd], dim="time")
+    with pytest.raises(error, match=message) as caught:
+        store[name]
+    assert "odd.nc" in str(caught.value)
+    other = next(key for key in store if key not in (name, "lat", "crs"))
+    assert 94 in store[other].shape
+
+
+def test_groups_and_links_of_many_files_are_joined(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{n}.h5" for n in range(2)]
+    for n, path in enumerate(paths):
+        with h5py.File(path, "w") as file:
+            file["g/x"] = np.arange(n + 2)
+            file["g/x"].dims[0].label = "row"
+            file["g/soft"] = h5py.SoftLink("/g/x")
+            file["away"] = h5py.ExternalLink(f"{1 - n}.h5", "/g/x")
+            file["group"] = h5py.ExternalLink(f"{1 - n}.h5", "/g")
+            file["text"] = "abc"
+    store = H5Store(paths, dim="row", allow_external=[tmp_path])
+    assert store["g"]["x"].compute().tolist() == store["g/soft"].compute().tolist() == [0, 1, 0, 1, 2]
+    assert store["away"].compute().tolist() == [0, 1, 2, 0, 1]
+    assert store["text"].compute() == b"abc"
+    with pytest.raises(UnsupportedError, match="a group of another file"):
+        store["group"]
+    with pytest.raises(DatasetNotFoundError, match="similar names: 'g/x'"):
+        store["x"]
+    with h5py.File(paths[0]) as first, h5py.File(paths[1]) as second:
+        assert H5Store([first["g"], second["g"]], dim="row")["x"].shape == (5,)
+    assert open_objects() == 0
+
+
+def test_bad_arguments_of_a_store_of_many_files_are_refused(months: list[Path]) -> None:
+    cases: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
+        (months, {}, OptionError, "dim=None: pass the name"),
+        (months, {"dim": "day"}, OptionError, "no dataset of .*0.nc has a dimension of this name; there are lat, time"),
+        (months[0], {"dim": "time"}, OptionError, "for a list of files"),
+        ([], {"dim": "time"}, OptionError, "empty"),
+        ([months[0], "no.nc"], {"dim": "time"}, SourceNotFoundError, "no.nc"),
+    ]
+    for place, options, error, message in cases:
+        with pytest.raises(error, match=message):
+            H5Store(place, **options)

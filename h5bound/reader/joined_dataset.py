@@ -65,20 +65,22 @@ class JoinedDataset:
 
         Axes of an array type come after those of the dataset, and have no bounds.
         """
-        first = self.bounds[self.axis][index[self.axis]]
-        number = bisect_right(self.starts, first) - 1  # of datasets without elements, the one after them
-        offsets = [0] * len(self.bounds)
-        offsets[self.axis] = self.starts[number]
+        number, offsets = 0, [0] * len(self.bounds)
+        if len(self.datasets) > 1:
+            first = self.bounds[self.axis][index[self.axis]]
+            number = bisect_right(self.starts, first) - 1  # of datasets without elements, the one after them
+            offsets[self.axis] = self.starts[number]
         return self.datasets[number], tuple(
             slice(stops[i] - offset, stops[i + 1] - offset)
             for stops, i, offset in zip(self.bounds, index, offsets, strict=False)
         )
 
 
-def check_joinable(found: Sequence[Found], axis: int) -> None:
+def check_joinable(found: Sequence[Found], axis: int | None) -> None:
     """Raise UnsupportedError, which names the first file that differs, unless all datasets can be joined along an axis.
 
-    Their types, their other axes, and the meaning of their numbers have to be equal.
+    Their types, their other axes, and the meaning of their numbers have to be equal. Without an axis, all have to be
+    the same, with their values where these were read.
     """
     first_source, first = found[0]
     for source, dataset in found:
@@ -92,12 +94,13 @@ def check_joinable(found: Sequence[Found], axis: int) -> None:
             )
 
 
-def find_difference(first: FileDataset, other: FileDataset, axis: int) -> str:
-    """Return why two datasets cannot be joined along an axis; "" if they can."""
+def find_difference(first: FileDataset, other: FileDataset, axis: int | None) -> str:
+    """Return why two datasets cannot be joined along an axis, or are not the same; "" if they can, or are."""
     if other.dtype != first.dtype:
         return f"its type is {other.dtype}, not {first.dtype}"
     if _without(other.shape, axis) != _without(first.shape, axis):
-        return f"its shape is {other.shape}, and only axis {axis} of {first.shape} may differ"
+        may = "" if axis is None else f", and only axis {axis} may differ"
+        return f"its shape is {other.shape}, not {first.shape}{may}"
     if other.dims != first.dims:
         return f"its dimensions are {other.dims}, not {first.dims}"
     if other.meaning != first.meaning:
@@ -105,7 +108,7 @@ def find_difference(first: FileDataset, other: FileDataset, axis: int) -> str:
         return (
             f"its numbers mean something else: of the attributes {names}, it has {other.meaning}, not {first.meaning}"
         )
-    return ""
+    return "its values differ, and it has no axis that is joined" if other.digest != first.digest else ""
 
 
 def choose_axis(axis: object, ndim: int, inner: int, *, subject: str) -> int:
@@ -122,19 +125,23 @@ def choose_axis(axis: object, ndim: int, inner: int, *, subject: str) -> int:
 
 
 def join_datasets(
-    found: Sequence[Found], axis: int, bounds: tuple[tuple[int, ...], ...], *, dtype: str, allowed: tuple[Path, ...]
+    found: Sequence[Found],
+    axis: int | None,
+    bounds: tuple[tuple[int, ...], ...],
+    *,
+    dtype: str,
+    allowed: tuple[Path, ...],
 ) -> JoinedDataset:
-    """Return the joined dataset; `dtype` is the type of all as text."""
+    """Return the joined dataset, or without an axis the one of the first file; `dtype` is the type of all as text."""
     keys: dict[tuple[Any, ...], DatasetKey] = {}  # few are different
     datasets = []
-    for number, (source, dataset) in enumerate(found):
+    for number, (source, dataset) in enumerate(found if axis is not None else found[:1]):
         parts = dataset.path, dataset.shape, allowed if dataset.layout in EXTERNAL_LAYOUTS else None
         if parts not in keys:
             keys[parts] = DatasetKey(path=parts[0], shape=parts[1], dtype=dtype, allowed=parts[2])
         datasets.append(DatasetOfFile(number=number, file=source.path, key=keys[parts]))
-    lengths = (dataset.shape[axis] for _, dataset in found)
-    starts = tuple(accumulate(lengths, initial=0))[:-1]
-    return JoinedDataset(datasets=tuple(datasets), axis=axis, starts=starts, bounds=bounds)
+    starts = tuple(accumulate((dataset.shape[axis] for _, dataset in found), initial=0)) if axis is not None else (0,)
+    return JoinedDataset(datasets=tuple(datasets), axis=axis or 0, starts=starts, bounds=bounds)
 
 
 def join_chunks(found: Sequence[Found]) -> tuple[int, ...] | None:
@@ -164,5 +171,5 @@ def prefetch_regions_of(files: OpenFiles, reads: list[tuple[DatasetOfFile, Regio
         files.on_first_use(number, partial(prefetch_regions, reads=of_file))
 
 
-def _without(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return shape[:axis] + shape[axis + 1 :]
+def _without(shape: tuple[int, ...], axis: int | None) -> tuple[int, ...]:
+    return shape if axis is None else shape[:axis] + shape[axis + 1 :]

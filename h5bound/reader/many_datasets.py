@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from h5bound.hdf5.dataset import DatasetRecord
+    from h5bound.reader.open_file import OpenFile
 
-    ReadDims = Callable[[h5py.Dataset], tuple[str | None, ...]]
+    Dims = tuple[str | None, ...]
+    ReadDetails = Callable[[OpenFile, h5py.Dataset, DatasetRecord], tuple[Dims, str | None]]
 
 MEANING = (b"scale_factor", b"add_offset", b"_FillValue", b"missing_value", b"_Unsigned", b"units", b"calendar")
 """Attributes that say what the numbers of a dataset mean (CF Conventions, sections 2.5.1, 3.1, 4.4 and 8.1)."""
@@ -62,6 +64,8 @@ class FileDataset:
     """JSON text of the attributes in MEANING."""
     dims: tuple[str | None, ...] | None = None
     """Names of its axes, None if they were not asked for."""
+    digest: str | None = None
+    """What is equal for equal values, None if they were not read."""
 
 
 Found = tuple[H5Source, FileDataset]
@@ -85,9 +89,15 @@ def list_sources(
 
 
 def find_in_files(
-    sources: Sequence[H5Source], names: Sequence[str], allowed: tuple[Path, ...]
+    sources: Sequence[H5Source],
+    names: Sequence[str],
+    allowed: tuple[Path, ...],
+    *,
+    details: ReadDetails | None = None,
 ) -> tuple[DatasetRecord, list[Found]]:
     """Return the record of the dataset in the first file, and what was found in each; `names` are its path in each.
+
+    `details` reads names of axes and the digest.
 
     Raise the errors of `h5bound.from_hdf5`, for the first file that has no such dataset or none that can be read.
     """
@@ -96,9 +106,9 @@ def find_in_files(
     found: dict[int, Found] = {}
     for name in dict.fromkeys(names):
         numbers = [number for number, own in enumerate(names) if own == name]
-        scans = scan_files([sources[number] for number in numbers], (name,), allowed)
+        scans = scan_files([sources[number] for number in numbers], (name,), allowed, details=details)
         for number, scan in zip(numbers, scans, strict=True):
-            found[number] = scan.get(name) or read_file_dataset(sources[number], name, allowed)
+            found[number] = scan.get(name) or read_file_dataset(sources[number], name, allowed, details=details)
     for source, _ in found.values():
         source.make_exclusive_for([record.dtype])
     return record, [found[number] for number in range(len(sources))]
@@ -108,13 +118,14 @@ def scan_files(
     sources: Sequence[H5Source],
     names: tuple[str, ...],
     allowed: tuple[Path, ...],
-    read_dims: ReadDims | None = None,
+    *,
+    details: ReadDetails | None = None,
 ) -> list[dict[str, Found]]:
     """Return the datasets of these names in each file, without those that are missing or cannot be read.
 
     Files that were scanned before are not opened. Datasets that need other files are always looked at anew.
     """
-    cache, version = open_cache(), make_version(FORM, names, read_dims is not None)
+    cache, version = open_cache(), make_version(FORM, names, getattr(details, "version", None))
     known = {source.path: source.state for source in sources if source.state is not None and source.strict_state}
     texts = cache.get_many("datasets", version, known)
     parsed: dict[str, dict[str, FileDataset]] = {}  # files of one kind have equal texts
@@ -128,7 +139,7 @@ def scan_files(
             scans[number] = {name: (source, dataset) for name, dataset in parsed[entry.text].items()}
     missing = [number for number in range(len(sources)) if number not in scans]
     threads = REMOTE_THREADS if any(sources[number].remote for number in missing) else 1
-    scan = partial(scan_file, names=names, allowed=allowed, read_dims=read_dims)
+    scan = partial(scan_file, names=names, allowed=allowed, details=details)
     with ThreadPoolExecutor(threads) as pool:
         scans.update(zip(missing, pool.map(scan, map(sources.__getitem__, missing)), strict=True))
     entries = [
@@ -141,19 +152,19 @@ def scan_files(
 
 
 def scan_file(
-    source: H5Source, names: tuple[str, ...], allowed: tuple[Path, ...], read_dims: ReadDims | None
+    source: H5Source, names: tuple[str, ...], allowed: tuple[Path, ...], *, details: ReadDetails | None
 ) -> dict[str, Found]:
     """Return the datasets of these names in one file, without those that are missing or cannot be read."""
     scan: dict[str, Found] = {}
     with source.opened():
         for name in names:
             with suppress(DatasetNotFoundError, UnsupportedError, UnsafeSourceError):
-                scan[name] = read_file_dataset(source, name, allowed, read_dims=read_dims)
+                scan[name] = read_file_dataset(source, name, allowed, details=details)
     return scan
 
 
 def read_file_dataset(
-    source: H5Source, name: str, allowed: tuple[Path, ...], *, read_dims: ReadDims | None = None
+    source: H5Source, name: str, allowed: tuple[Path, ...], *, details: ReadDetails | None = None
 ) -> Found:
     """Return what is compared of the dataset of one file. Raise the errors of `find_dataset` and `check_readable`."""
     with follow_links(source, name, allowed) as (found, opened, path):
@@ -161,6 +172,7 @@ def read_file_dataset(
         check_readable(found, record)
         assert record.dtype is not None
         dataset = open_dataset(opened.file, path)
+        dims, digest = (None, None) if details is None else details(opened, dataset, record)
         return found, FileDataset(
             path=record.path,
             shape=record.shape or (),
@@ -168,7 +180,8 @@ def read_file_dataset(
             layout=record.layout,
             chunks=record.chunks,
             meaning=write_meaning(dataset),
-            dims=None if read_dims is None else read_dims(dataset),
+            dims=dims,
+            digest=digest,
         )
 
 
@@ -194,7 +207,7 @@ def write_scan(scan: Mapping[str, Found]) -> str:
 def parse_scan(text: str) -> dict[str, FileDataset]:
     """Return the datasets of `write_scan`. Raise ValueError, TypeError or AttributeError if there are none."""
     datasets = {}
-    for name, (path, shape, dtype, layout, chunks, meaning, dims) in json.loads(text).items():
+    for name, (path, shape, dtype, layout, chunks, meaning, dims, digest) in json.loads(text).items():
         datasets[name] = FileDataset(
             path=path,
             shape=tuple(map(int, shape)),
@@ -203,6 +216,7 @@ def parse_scan(text: str) -> dict[str, FileDataset]:
             chunks=None if chunks is None else tuple(map(int, chunks)),
             meaning=meaning,
             dims=None if dims is None else tuple(dims),
+            digest=digest,
         )
     return datasets
 
