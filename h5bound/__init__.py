@@ -32,6 +32,7 @@ from h5bound.errors import (
 )
 
 if TYPE_CHECKING:
+    from h5bound._combine import combine
     from h5bound._convert import convert
     from h5bound._verify import verify
     from h5bound.array import from_hdf5
@@ -43,6 +44,7 @@ else:
     _MODULES = {
         "H5Store": "h5store",
         "ZarrStore": "views.zarr_store",
+        "combine": "_combine",
         "convert": "_convert",
         "from_hdf5": "array",
         "from_resource": "resource",
@@ -70,6 +72,7 @@ __all__ = [
     "UnsafeSourceError",
     "UnsupportedError",
     "ZarrStore",
+    "combine",
     "convert",
     "from_hdf5",
     "from_resource",

@@ -15,6 +15,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from h5bound.combining.verify_files import verify_files
 from h5bound.conversion.provenance import describe_other_source, parse_provenance, read_provenance
 from h5bound.conversion.write_store import check_unchanged
 from h5bound.errors import OptionError, TargetError, naming, shorten_tracebacks
@@ -24,34 +25,32 @@ from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store
 from h5bound.progress import show_progress
 from h5bound.reader.source import H5Source, share_options
-from h5bound.reports.entries import Difference
 from h5bound.reports.verification import VerificationReport
 from h5bound.stores.conflicts import check_report, write_report
 from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import find_target
 from h5bound.stores.tree import read_tree
+from h5bound.verification.results import check_same_store, list_all_differences
 from h5bound.verification.tree import compare_documents, compare_tree
 from h5bound.verification.two_passes import compare_values
-from h5bound.verification.values import list_differences
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
 
     import h5py
     from zarr.abc.store import Store
 
-    from h5bound.execution.work import UnitResult
     from h5bound.stores.target import Target
-    from h5bound.verification.tree import Comparison
+
 
 LOGGER = logging.getLogger(__name__)
 
 
 @shorten_tracebacks
 def verify(
-    source: str | PathLike[str] | h5py.File,
+    source: str | PathLike[str] | h5py.File | Sequence[str | PathLike[str] | h5py.File],
     target: str | PathLike[str] | Store,
     *,
     storage_options: Mapping[str, Any] | None = None,
@@ -69,9 +68,9 @@ def verify(
     ----------
     source
         The HDF5 file: a path, a URL that fsspec supports, an open `h5py.File`, which is left open, or a
-        binary file object, as for `from_hdf5`.
+        binary file object, as for `from_hdf5`. Of a store that `combine` wrote all files, as they were passed to it.
     target
-        A store that `convert` wrote: a path, a URL that fsspec supports, or a Zarr store object.
+        A store that `convert` or `combine` wrote: a path, a URL that fsspec supports, or a Zarr store object.
     storage_options
         Options passed to fsspec, such as credentials, where `source` or `target` is a URL.
     target_options
@@ -121,16 +120,20 @@ def verify(
         source, target, window=window, workers=workers, scheduler=scheduler, allow_external=allow_external,
         report=report, storage_options=storage_options, target_options=target_options, progress=progress,
     )  # fmt: skip
+    first = source[0] if isinstance(source, (list, tuple)) and source else source
     file_options, store_options = share_options(
-        source, target, storage_options=storage_options, target_options=target_options
+        first, target, storage_options=storage_options, target_options=target_options
     )
-    file = H5Source.of(source, file_options)
     store = find_target(target, store_options)
     store.check_reach(scheduler, writing=False)
-    check_report(checked.report, store, [file.path])
     with reaching(store.url):
         document = read_provenance(store)
-        provenance = parse_provenance(store, document)
+    check_sources(source, document, store)
+    if "combined" in document:
+        return verify_files(source, store, document, checked=checked, file_options=file_options, progress=progress)
+    file = H5Source.of(source, file_options)
+    check_report(checked.report, store, [file.path])
+    provenance = parse_provenance(store, document)
     settings, limits = provenance.settings, provenance.limits
     with show_progress(progress) as meter, file.keep_open(keep=runs_on_threads(scheduler)):
         meter.begin("planning")
@@ -172,26 +175,7 @@ def verify(
     return result
 
 
-def check_same_store(store: Target, document: Mapping[str, Any]) -> None:
-    """Raise TargetError if a store is not the one with this provenance any more."""
-    if read_provenance(store) != document:
-        raise TargetError(f"{store.url}: the store was replaced during the comparison; compare again")
-
-
-def list_all_differences(comparison: Comparison, results: Sequence[UnitResult], other: str) -> Iterator[Difference]:
-    """Yield all differences; before the first one, if there is one, that the source is another file."""
-    found = [*comparison.differences, *list_value_differences(comparison, results)]
-    if found and other:
-        yield Difference("/", other)
-    yield from found
-
-
-def list_value_differences(comparison: Comparison, results: Sequence[UnitResult]) -> Iterator[Difference]:
-    """Yield a difference for each dataset whose values differ, or were skipped though they can be read."""
-    unreadable = {comparison.jobs[item.array].path for item in results if item.unreadable}
-    for path, difference in list_differences(comparison.jobs, results).items():
-        if path not in comparison.retried:
-            yield Difference(path, difference)
-    for path, reason in comparison.retried.items():
-        if path not in unreadable:
-            yield Difference(path, f"skipped as unreadable, but it can be read: {reason}")
+def check_sources(source: Any, document: Mapping[str, Any], store: Target) -> None:
+    """Raise OptionError if many files are named of a store that was made from one."""
+    if isinstance(source, (list, tuple)) and "combined" not in document:
+        raise OptionError(f"source={source!r}: {store.url} was made from one file; name that")

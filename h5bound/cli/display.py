@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from h5bound.cli.messages import name_options
 from h5bound.reports.batch import BatchReport, digest_batch
+from h5bound.reports.combination import CombinationReport, digest_combination
 from h5bound.reports.conversion import ConversionReport, digest_conversion
 from h5bound.reports.references import ReferenceReport, digest_references
 from h5bound.reports.remarks import fit_sections
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DIGESTS: dict[type, Callable[..., Digest]] = {
     BatchReport: digest_batch,
+    CombinationReport: digest_combination,
     ConversionReport: digest_conversion,
     ReferenceReport: digest_references,
     VerificationReport: digest_verification,
@@ -60,7 +62,7 @@ def make_console() -> Console:
 
 def show_report(
     console: Console,
-    report: ConversionReport | VerificationReport | BatchReport | ReferenceReport,
+    report: ConversionReport | VerificationReport | BatchReport | CombinationReport | ReferenceReport,
     *,
     verbose: bool = False,
 ) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h5bound import __version__
+from h5bound.cli.combine import combine_command
 from h5bound.cli.ending import Interruption
 from h5bound.cli.messages import explain, fail, fail_usage
 from h5bound.cli.parameters import (
@@ -29,6 +30,7 @@ from h5bound.cli.parameters import (
 )
 from h5bound.cli.references import references_command
 from h5bound.cli.steps import show_steps
+from h5bound.cli.verify import verify_command
 from h5bound.errors import H5BoundError, OptionError
 from h5bound.reports.text import format_nbytes, plural
 
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     h5bound ls scan.h5
     h5bound convert scan.h5 scan.zarr
     h5bound verify scan.h5 scan.zarr
+    h5bound combine 'days/*.nc' year.zarr --dim time
     h5bound refs scan.h5 scan.json
     # in ~/.bashrc: Tab completes options and paths (or zsh_source, fish_source)
     eval "$(_H5BOUND_COMPLETE=bash_source h5bound)"
@@ -235,37 +238,6 @@ def finish_batch(report: BatchReport, *, quiet: bool, verbose: bool) -> int:
 
 
 @main_group.command(
-    "verify",
-    cls=Command,
-    epilog="""
-    h5bound verify scan.h5 scan.zarr
-    # in a script: nothing on stdout, the exit code tells
-    h5bound verify scan.h5 scan.zarr --quiet && echo equal
-    """,
-)
-@click.argument("source", type=ANY_PATH)
-@click.argument("target", type=ANY_PATH)
-@share_verbosity
-@share_access
-def verify_command(source: str, target: str, *, quiet: bool, verbose: int, **options: Any) -> int:
-    """Compare the Zarr store TARGET with the HDF5 file SOURCE. Values and attributes are equal if all bits are.
-
-    What the conversion skipped is listed and not compared. `h5bound convert SOURCE... FOLDER/ --resume --verify`
-    compares many files with their stores, and converts those that are missing.
-
-    Exit codes, as those of cmp: 0 equal, 1 different, 2 they cannot be compared, or invalid usage.
-    """
-    from h5bound._verify import verify
-    from h5bound.cli.display import make_console, show_report
-
-    with show_steps(verbose):
-        result = verify(source, target, progress=not quiet, **options)
-    if not quiet:
-        show_report(make_console(), result, verbose=verbose > 0)
-    return result.exit_code
-
-
-@main_group.command(
     "demo",
     cls=Command,
     epilog="""
@@ -308,7 +280,8 @@ def demo_command(directory: Path, *, quiet: bool, verbose: int) -> int:
     return report.exit_code
 
 
-main_group.add_command(references_command)
+for command in (combine_command, verify_command, references_command):
+    main_group.add_command(command)
 
 
 def main(arguments: list[str] | None = None) -> None:

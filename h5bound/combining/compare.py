@@ -5,12 +5,20 @@ All chunks of joined arrays are compared, also those that the plan does not writ
 
 from __future__ import annotations
 
+import json
+import time
 from typing import TYPE_CHECKING
 
 from h5bound.chunk_grid import list_chunk_coords
+from h5bound.combining.joined_scan import ALL_FILES
+from h5bound.conversion.provenance import parse_provenance, read_provenance
+from h5bound.conversion.write_store import check_unchanged, describe_store, make_jobs
 from h5bound.planning.source_values import describe_values
+from h5bound.reports.verification import VerificationReport
+from h5bound.stores.keys import reaching
 from h5bound.stores.metadata import digest
 from h5bound.stores.tree import list_edited, read_tree
+from h5bound.verification.results import check_same_store, list_all_differences
 from h5bound.verification.tree import (
     Comparison,
     compare_datasets,
@@ -19,17 +27,57 @@ from h5bound.verification.tree import (
     compare_keys,
     compare_skipped,
 )
+from h5bound.verification.two_passes import compare_values
 from h5bound.verification.values import CompareJob
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from h5bound.combining.combination import Combination
     from h5bound.conversion.provenance import Provenance
+    from h5bound.execution.work import Progress, Run
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.stores.metadata import Document
     from h5bound.stores.target import Target
+
+
+def verify_combination(
+    combination: Combination, store: Target, *, run: Run, window: int, progress: Progress | None
+) -> VerificationReport:
+    """Return the report of a comparison of a store with its files.
+
+    `run` is :func:`h5bound.execution.run.run_units` without the arguments that are passed here. Raise TargetError if it
+    is not complete, or was replaced meanwhile, and SourceChangedError if a file changed.
+    """
+    started = time.perf_counter()
+    scan, plan = combination.scan, combination.plan
+    with reaching(store.url):
+        document = read_provenance(store)
+        provenance = parse_provenance(store, document)
+    jobs = make_jobs(store, scan, plan, skip=False)
+    nodes, root, _ = describe_store(
+        store.zarr_format, scan, jobs, failed=(), skipped=plan.skipped, inputs=combination.inputs, written={}
+    )
+    comparison = compare_combined(scan, plan, store, provenance=provenance, documents={**nodes, **root})
+    for name, value in {**combination.inputs, **combination.tables}.items():
+        if document.get(name) != json.loads(json.dumps(value)) and name != "h5bound":
+            comparison.add("/", f"{name!r} in {store.provenance_key} is not that of these files")
+    results = compare_values(comparison.jobs, comparison.cut(window), run=run, progress=progress)
+    check_unchanged(scan)
+    check_same_store(store, document)
+    return VerificationReport(
+        source=scan.sources[0].path,
+        target=store.url,
+        arrays=len({job.path for job in comparison.jobs if job.arrays}),
+        attributes=comparison.attributes
+        + sum(len(item.attributes) for item in scan.datasets if item.pieces is not None),
+        nbytes=sum(item.nbytes for item in results),
+        seconds=time.perf_counter() - started,
+        differences=tuple(list_all_differences(comparison, results, "")),
+        skipped=provenance.skipped,
+    )
 
 
 def compare_combined(
@@ -52,15 +100,13 @@ def compare_combined(
         compare_keys(comparison)
         compare_details(comparison)
         compare_with_plan(comparison, documents)
-        with scan.origins[FIRST_FILE].source.opened() as opened:
-            compare_datasets(comparison, opened, (item for item in scan.datasets if item.origin == FIRST_FILE))
+        for number, origin in enumerate(scan.origins):
+            if number != ALL_FILES:
+                with origin.source.opened() as opened:
+                    compare_datasets(comparison, opened, (item for item in scan.datasets if item.origin == number))
         add_joined(comparison)
         compare_documents(comparison, store)
     return comparison
-
-
-FIRST_FILE = 1
-"""Number of the first file among the origins of the scan of a store of many files; number 0 are all of them."""
 
 
 def compare_with_plan(comparison: Comparison, documents: Mapping[str, Document]) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from h5bound.chunk_grid import count_chunks, cut_batches, find_starts, list_chunk_coords, list_overlapping
 from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.planning.pieces import NO_FILE
-from h5bound.planning.plan import ArrayPlan, plan_node
+from h5bound.planning.plan import ArrayPlan, drop_fill_v2, plan_node
 from h5bound.planning.store_plan import COPIED_FACTOR, UNIT_CHUNKS, Unit, cut_plan, unit_nbytes
 from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from h5bound.planning.pieces import Pieces
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.zarr_model.array_spec import ArrayNode
+
+    Grid = tuple[Shape, Shape | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -95,12 +97,23 @@ class StoredChunks:
         )
 
 
-def plan_join(dataset_scan: DatasetScan, files: Mapping[int, FileChunks], settings: Settings, limit: int) -> JoinPlan:
+def plan_join(
+    dataset_scan: DatasetScan,
+    files: Mapping[int, FileChunks],
+    settings: Settings,
+    *,
+    grid: Grid | None = None,
+    limit: int,
+) -> JoinPlan:
     """Return the plan of an array; `files` has what each file stores, by its number.
 
-    Raise UnsafeSourceError if it would have more chunks than `limit`.
+    `grid` are the chunks and shards that it has already, if it has any. Raise UnsafeSourceError if it would have more
+    chunks than `limit`.
     """
     node, reasons = plan_node(dataset_scan, settings)
+    if grid is not None:
+        reasons = reasons or (() if grid[0] == dataset_scan.chunks else ("the store has other chunks",))
+        node = replace(node, chunks=grid[0], shards=grid[1])
     pieces = dataset_scan.pieces
     assert pieces is not None
     stored = list_stored(pieces, files, node.shape, grid=node.chunks)
@@ -120,7 +133,7 @@ def plan_join(dataset_scan: DatasetScan, files: Mapping[int, FileChunks], settin
         ]
     array = ArrayPlan(
         path=dataset_scan.record.path,
-        node=node,
+        node=drop_fill_v2(node, dataset_scan, settings, count=len(seams) + count_keys(copies, node)),
         strategy="decode",
         reasons=reasons,
         stored_nbytes=dataset_scan.record.stored_nbytes,
@@ -204,6 +217,13 @@ def is_among(starts: ChunkCoords, keys: ChunkCoords, node: ArrayNode) -> NDArray
         return np.zeros(len(starts), bool)
     numbers = np.ravel_multi_index(tuple((starts // np.asarray(node.write_shape, np.int64)).T), counts)
     return np.isin(numbers, np.ravel_multi_index(tuple(keys.T), counts))
+
+
+def count_keys(copies: StoredChunks, node: ArrayNode) -> int:
+    """Return how many keys of the store copied chunks are in."""
+    if node.shards is None:
+        return len(copies.files)
+    return len(np.unique(copies.starts // np.asarray(node.shards, np.int64), axis=0))
 
 
 def order_by_shard(plan: JoinPlan) -> JoinPlan:

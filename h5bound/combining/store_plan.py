@@ -24,12 +24,14 @@ from h5bound.reports.text import plural
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from h5bound.combining.join_plan import FileChunks, JoinPlan
+    from h5bound.combining.join_plan import FileChunks, Grid, JoinPlan
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import Unit
+
+    Grids = Mapping[str, Grid]
 
 LOGGER = logging.getLogger(__name__)
 
@@ -38,14 +40,16 @@ def plan_combined(
     scan: SourceScan,
     files: Mapping[str, Mapping[int, FileChunks]],
     settings: Settings,
-    limits: Limits,
     *,
+    limits: Limits,
+    grids: Grids,
     window: int,
     threads: int,
 ) -> tuple[StorePlan, list[JoinPlan]]:
     """Return the plan of a store, and that of each array that is joined, which come first in it.
 
-    `files` has what each file stores of the datasets that are joined, by their paths. `window` is the bytes between one
+    `files` has what each file stores of the datasets that are joined, by their paths. `grids` are chunks and shards of
+    arrays that the store has already, by their paths in it. `window` is the bytes between one
     open and its close, which threads share.
     """
     joins: list[JoinPlan] = []
@@ -56,7 +60,7 @@ def plan_combined(
         path = dataset_scan.record.path
         try:
             if dataset_scan.pieces is not None:
-                join = plan_join(dataset_scan, files[path], settings, limit=left)
+                join = plan_join(dataset_scan, files[path], settings, grid=grids.get(dataset_scan.target), limit=left)
                 left -= len(join.files) + len(join.array.chunk_coords)
                 joins.append(join)
             else:

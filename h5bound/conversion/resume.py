@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from h5bound.conversion.other_inputs import other_conversion
 from h5bound.conversion.provenance import check_details, parse_provenance, read_provenance, skipped_to_json
 from h5bound.conversion.transfer import count_written, key_of
 from h5bound.errors import TargetError
 from h5bound.execution.work import UnitResult
-from h5bound.files.file_state import FileState
 from h5bound.hdf5.datatypes import text_from_json
 from h5bound.planning.store_plan import select_chunks
 from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED
@@ -35,7 +35,7 @@ from h5bound.zarr_model.array_spec import shard_counts
 from h5bound.zarr_model.node_names import OWN_KEY, RESERVED_KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from h5bound.conversion.transfer import Job
     from h5bound.planning.scan import SourceScan
@@ -45,14 +45,18 @@ if TYPE_CHECKING:
     from h5bound.stores.target import Target
     from h5bound.zarr_model.node_names import NameLimits
 
-    State = Literal["nothing", "unfinished", "condemned", "store", "other"]
+    State = Literal["nothing", "unfinished", "condemned", "appending", "store", "other"]
     Action = Literal["start", "refuse", "continue", "replace", "done"]
 
+
+APPENDING = "appending"
+"""Field of a marker in a store that files are being added to, in place of the fingerprint."""
 
 ACTIONS: dict[State, tuple[Action, Action, Action]] = {
     "nothing": ("start", "start", "start"),
     "unfinished": ("refuse", "continue", "replace"),  # a marker with a fingerprint
     "condemned": ("refuse", "replace", "replace"),  # a marker without one
+    "appending": ("refuse", "refuse", "replace"),  # a store that files were being added to
     "store": ("refuse", "done", "replace"),
     "other": ("refuse", "refuse", "refuse"),
 }
@@ -63,6 +67,7 @@ UNFINISHED = "this is an unfinished conversion; resume=True goes on with it, ove
 REFUSALS = {
     "unfinished": UNFINISHED,
     "condemned": UNFINISHED,
+    "appending": "files were being added to this store; append=True adds them, overwrite=True replaces it",
     "store": "this store exists; resume=True accepts it if it is complete, overwrite=True replaces it",
     "other": "not a Zarr store, so it stays as it is, also with overwrite=True; choose another target or delete it",
 }
@@ -77,8 +82,11 @@ ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata", ".zattrs", OWN_KEY)
 
 def find_state(target: Target, marker: bytes | None) -> State:
     """Return the state of a target from the content of its marker and its keys."""
-    if "fingerprint" in parse_marker(marker):
+    document = parse_marker(marker)
+    if "fingerprint" in document:
         return "unfinished"
+    if APPENDING in document:
+        return "appending"
     if target.keys.is_empty(but=target.marker):
         return "nothing"
     if marker is not None:
@@ -182,87 +190,6 @@ def prepare_target(target: Target, marker: Marker, *, description: Mapping[str, 
         clear(target)
     marker.write(description)
     return []
-
-
-def other_conversion(target: Target, there: Mapping[str, Any], here: Mapping[str, Any]) -> TargetError:
-    """Return the error for the work of another conversion, with the differences."""
-    now = json.loads(json.dumps(here))
-    changed = list(list_changed_files(there, now))
-    if changed:
-        files = " and ".join(changed)
-        return TargetError(
-            f"{target.url}: cannot resume: {files} since the store was begun; convert again with overwrite=True"
-        )
-    parts = list(list_differing(there, now)) or ["other objects skipped, or a version between two releases"]
-    return TargetError(
-        f"{target.url}: cannot resume: the store was begun with {'; '.join(parts)}; repeat the first source and "
-        "options, or overwrite=True replaces it"
-    )
-
-
-def list_changed_files(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
-    """Yield how the source and external files of the same names differ between two descriptions of conversions.
-
-    >>> before, now = ({"source": {"path": "a.h5", "size": size, "mtime_ns": 1}} for size in (4296, 6352))
-    >>> list(list_changed_files(before, now))
-    ['the source a.h5 changed (size 4,296 → 6,352 bytes)']
-    """
-    for role, ones, others in (
-        ("source", [there.get("source")], [here["source"]]),
-        ("external file", there.get("external", []), here.get("external", [])),
-    ):
-        before = [one for one in ones if isinstance(one, dict)] if isinstance(ones, list) else []
-        known = {str(one.get("path")): one for one in before}
-        for other in others:
-            if other not in before and str(other["path"]) in known:
-                change = describe_file_change(known[str(other["path"])], other)
-                yield f"the {role} {text_from_json(other['path'])} changed{change}"
-
-
-def describe_file_change(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return the differences of two entries of a file in brackets, "" if one is damaged."""
-    try:
-        before, now = (
-            FileState(entry["size"], entry["mtime_ns"], stamps=tuple(sorted(entry.get("stamps", {}).items())))
-            for entry in (one, other)
-        )
-        return f" ({before.describe_change(now)})"
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
-        return ""
-
-
-def list_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the differences between two descriptions of conversions in JSON, of files only their names.
-
-    >>> list(list_differing({"version": 1, "limits": {"a": 1, "b": 2}}, {"version": 1, "limits": {"a": 3}}))
-    ['a=1, now a=3', 'b=2, now b=None']
-    >>> list(list_differing({"name_limits": {"folds": True}}, {"name_limits": {"folds": False}}))
-    ['a target that holds other names']
-    >>> list(list_differing({}, {"external": [{"path": "b.h5"}]}))
-    ['data of no other file, now of b.h5 (allow_external)']
-    """
-    for name in (name for name in dict.fromkeys([*here, "external"]) if name != "fingerprint"):
-        one, other = name_files(name, there.get(name)), name_files(name, here.get(name))
-        if name == "external" and one != other:
-            before, now = (", ".join(map(str, files if isinstance(files, list) else ())) for files in (one, other))
-            yield f"data of {before or 'no other file'}, now of {now or 'no other file'} (allow_external)"
-        elif name == "name_limits":
-            yield from ["a target that holds other names"] if isinstance(one, dict) and one != other else []
-        elif isinstance(one, dict) and isinstance(other, dict):
-            parts = [part for part in other | one if one.get(part) != other.get(part)]
-            prefix = "" if name in ("settings", "limits") else f"{name}."
-            yield from (f"{prefix}{part}={one.get(part)}, now {prefix}{part}={other.get(part)}" for part in parts)
-        elif one != other:
-            yield f"{name}={one}, now {name}={other}"
-
-
-def name_files(name: str, value: Any) -> Any:
-    """Return the names of files in place of their entries; any other value as it is."""
-    if name == "source" and isinstance(value, dict):
-        return value.get("path")
-    if name == "external" and isinstance(value, list):
-        return [entry.get("path") if isinstance(entry, dict) else entry for entry in value]
-    return value
 
 
 def find_done(

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.buffers import DamagedError, new_bytes, past_end
+from h5bound.buffers import DamagedError, past_end
 from h5bound.chunk_grid import count_chunks, find_starts, region_of
+from h5bound.conversion.encoded_chunks import EncodedChunks, pack_shard
 from h5bound.errors import CorruptChunkError, TargetError
 from h5bound.execution.work import UnitResult, Work
 from h5bound.files.open import is_live
@@ -49,10 +50,6 @@ if TYPE_CHECKING:
     Block = NDArray[Any]
 
 
-NO_CHUNK = 2**64 - 1
-"""Offset and length of an inner chunk that a shard does not hold (Zarr v3, sharding codec, section 3.2)."""
-
-
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Job:
     """One array to write: what its units have in common."""
@@ -73,6 +70,8 @@ class Job:
     """Whether a dataset that cannot be read is skipped and reported; if not, it ends the conversion."""
     owner: str = ""
     """Name of the conversion in the marker of a store that has no locks."""
+    only_changed: bool = False
+    """Whether keys that the store has already with the same bytes are not written."""
     layout: SpillLayout | None = None
     """Two passes: where the elements are between them."""
     folder: Path | None = None
@@ -87,39 +86,6 @@ class Job:
     def origin(self) -> int:
         """Number of its file among the origins of the scan."""
         return self.values.origin
-
-
-class EncodedChunks:
-    """The encoded bytes of the chunks of a unit, end to end: an array for each would take 200 bytes more a chunk.
-
-    >>> chunks = EncodedChunks(np.array([2, 1]))
-    >>> [chunk.size for chunk in chunks], chunks.bounds.tolist()
-    ([2, 1], [0, 2, 3])
-    """
-
-    def __init__(self, sizes: NDArray[np.int64]) -> None:
-        self.bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])  # start of each, and end of the last
-        self.data = new_bytes(int(self.bounds[-1]))
-
-    def __iter__(self) -> Iterator[Bytes]:
-        for start, stop in pairwise(self.bounds.tolist()):
-            yield self.data[start:stop]
-
-
-def pack_shard(
-    parts: Sequence[Bytes | bytes], sizes: NDArray[np.int64], *, positions: NDArray[np.int64], count: int
-) -> bytes:
-    """Return a shard of encoded chunks, which are end to end in `parts`, followed by its index and checksum.
-
-    `sizes` has the bytes of each chunk, `positions` its place in C order; `count` is the number of places in a shard.
-    """
-    import google_crc32c
-
-    index = np.full((count, 2), NO_CHUNK, dtype="<u8")
-    index[positions, 0] = np.cumsum(sizes) - sizes
-    index[positions, 1] = sizes
-    table = index.tobytes()
-    return b"".join([*parts, table, google_crc32c.value(table).to_bytes(4, "little")])
 
 
 def read_unit(opened: OpenFile | OpenFiles, job: Job, unit: Unit) -> ReadResult:
@@ -259,8 +225,19 @@ def write_unit(job: Job, unit: Unit, result: ReadResult) -> UnitResult:
         raise TargetError(f"{job.target.url}: deleted, or replaced by another conversion, while this one ran")
     if result.problem:
         return UnitResult(unit.array, problem=result.problem, unreadable=True)
-    nbytes = job.target.keys.write(encode_unit(job, unit, result))
+    items = encode_unit(job, unit, result)
+    nbytes = write_changed(job.target, items) if job.only_changed else job.target.keys.write(items)
     return UnitResult(unit.array, nbytes=nbytes, chunks=len(unit.chunk_coords))
+
+
+def write_changed(target: Target, items: Iterable[tuple[str, bytes | memoryview]]) -> int:
+    """Write the keys that the store does not have with the same bytes, and return the bytes of all of them."""
+    nbytes = 0
+    for key, data in items:
+        nbytes += len(data)
+        if target.keys.read(key) != data:
+            target.keys.write([(key, data)])
+    return nbytes
 
 
 def encode_unit(job: Job, unit: Unit, result: ReadResult) -> Iterator[tuple[str, bytes | memoryview]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from contextlib import contextmanager
 from itertools import chain
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from h5bound.chunk_grid import count_chunks
@@ -85,12 +86,13 @@ def write_store(
     skip: bool,
     resume: bool,
     overwrite: bool,
+    tables: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[list[UnitResult], dict[str, str]]:
     """Write the store; return the results of its units, and why datasets could not be read, by path.
 
     `inputs` are source, settings, limits and version: they decide the bytes of every key. `transfer` reads and writes
     the units of jobs. With `skip`, a dataset that cannot be read is skipped and reported. Raise TargetError if another
-    conversion is writing to the target, or its content must stay.
+    conversion is writing to the target, or its content must stay. `tables` are more fields of the provenance.
     """
     if resume and find_state(target, target.keys.read(MARKER)) == "store":
         return take_done(target, scan, plan, inputs=inputs, skip=skip)
@@ -116,7 +118,7 @@ def write_store(
                 written=count_written(plan, results, failed=failed),
             )  # fmt: skip
             write_documents(started, nodes.items())
-            finish(started, marker, scan, root=root, provenance=provenance)
+            finish(started, marker, scan, root=root, provenance={**provenance, **tables})
     return results, failed
 
 

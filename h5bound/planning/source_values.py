@@ -110,7 +110,7 @@ def describe_values(scan: SourceScan, dataset_scan: DatasetScan, plan: ArrayPlan
         flat=plan.part is not None and plan.part.flat,
         box=None if plan.boxes is None else plan.boxes.box,
         addresses=origin.addresses.needed_for(record.dtype),
-        allowed=scan.allowed if record.layout in EXTERNAL_LAYOUTS else None,
+        allowed=scan.allowed if record.layout in EXTERNAL_LAYOUTS or dataset_scan.pieces is not None else None,
         pieces=dataset_scan.pieces,
     )
 
@@ -256,10 +256,13 @@ def read_pieces(files: OpenFiles, values: SourceValues, region: Region, *, via_h
             blocks.append(np.broadcast_to(pieces.fill, pieces.measure(region, share)))
             continue
         with files.using(share.file) as opened:
-            read = partial(read_region, opened, one, share.inside, via_h5py=via_h5py)
+            read = partial(read_region, opened, one, share.inside, via_h5py=via_h5py, convert=False)
             block = read_or_explain(opened, one, read, explain=False).parts
-        convert = pieces.conversions.get(share.file)
-        block = block if convert is None else convert(block)
+        change = pieces.conversions.get(share.file)
+        if change is not None:
+            block = change(block)
+        else:  # byte order may differ from file to file
+            block = values.type.convert(block.astype(values.type.source, copy=False))
         blocks.append(np.expand_dims(block, pieces.axis) if pieces.is_new else block)
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, pieces.axis)
 

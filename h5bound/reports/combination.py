@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from h5bound.reports.conversion import digest_conversion
 from h5bound.reports.html import render
@@ -64,6 +64,11 @@ class CombinationReport:
     """Chunks of the store that are decoded and encoded again."""
     kept: int = 0
     """Files that were in the store before."""
+
+    def complete_with(self, **fields: object) -> CombinationReport:
+        """Return the report with other fields of that of the store."""
+        changes: dict[str, Any] = fields
+        return replace(self, conversion=replace(self.conversion, **changes))
 
     @property
     def complete(self) -> bool:

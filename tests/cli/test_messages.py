@@ -12,18 +12,22 @@ import h5py
 import pytest
 
 import h5bound
-from h5bound.cli.main import convert_command, run_command, verify_command
+from h5bound.cli.combine import combine_command
+from h5bound.cli.main import convert_command, run_command
 from h5bound.cli.messages import KEYWORDS, PHRASES, name_options
 from h5bound.cli.references import references_command
+from h5bound.cli.verify import verify_command
 
 
 def test_every_parameter_that_is_an_option_is_translated() -> None:
-    functions = (h5bound.convert, h5bound.verify, h5bound.references)
+    functions = (h5bound.combine, h5bound.convert, h5bound.verify, h5bound.references)
     parameters = {name for function in functions for name in inspect.signature(function).parameters}
     options = {
-        item.name for command in (convert_command, verify_command, references_command) for item in command.params
+        item.name
+        for command in (combine_command, convert_command, verify_command, references_command)
+        for item in command.params
     }
-    assert set(KEYWORDS) == parameters & options - {"source", "target"}
+    assert set(KEYWORDS) == parameters & options - {"source", "sources", "target"}
 
 
 @pytest.mark.parametrize("keyword", KEYWORDS)

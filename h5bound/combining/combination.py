@@ -1,0 +1,190 @@
+"""Many files as one store: scanned, joined by the rules, and planned. Nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.buffers import same_bits
+from h5bound.chunk_grid import count_chunks, plan_auto_chunks, region_of
+from h5bound.combining.differences import FileNames, refuse
+from h5bound.combining.joined import Difference
+from h5bound.combining.joined_scan import join_scans, list_file_chunks
+from h5bound.combining.rules import join_files
+from h5bound.combining.store_plan import plan_combined
+from h5bound.conversion.provenance import PROVENANCE_VERSION, file_to_json
+from h5bound.errors import SourceChangedError
+from h5bound.planning.array_options import check_applied
+from h5bound.planning.scan import scan_source
+from h5bound.reader.many_files import ManyFiles
+from h5bound.reader.open_file import open_dataset
+from h5bound.reports.entries import read_version
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from h5bound.combining.file_scan import FileScan
+    from h5bound.combining.join_plan import JoinPlan
+    from h5bound.combining.joined import Joined, Rules
+    from h5bound.hdf5.hierarchy import Limits
+    from h5bound.planning.options import Settings
+    from h5bound.planning.scan import SourceScan
+    from h5bound.planning.store_plan import StorePlan
+    from h5bound.reader.source import H5Source
+
+    Grids = Mapping[str, tuple[tuple[int, ...], tuple[int, ...] | None]]
+
+
+DIFFERING = "differing='first' takes that of the first file, 'drop' leaves it out"
+"""What to do about variables that should be the same in all files."""
+
+COMPARED_NBYTES = 2**26
+"""Bytes of values that are compared at once."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Combination:
+    """Many files as one store."""
+
+    files: Sequence[FileScan]
+    """The files in the order in which they are joined."""
+    rules: Rules
+    joined: Joined
+    scan: SourceScan
+    plan: StorePlan
+    joins: Sequence[JoinPlan]
+    """The plans of the joined arrays, which come first in `plan`."""
+    inputs: dict[str, Any]
+    """What decides the bytes of every key, as JSON."""
+
+    @property
+    def tables(self) -> dict[str, Any]:
+        """Attributes that differ from file to file, for the provenance."""
+        tables = [
+            {"path": table.path, "name": table.name, "values": list(table.values), "numbers": table.numbers.tolist()}
+            for table in self.joined.tables
+        ]
+        return {"attributes": tables} if tables else {}
+
+
+def plan_combination(
+    sources: Sequence[H5Source],
+    scans: Sequence[FileScan],
+    *,
+    rules: Rules,
+    settings: Settings,
+    limits: Limits,
+    allowed: tuple[Path, ...],
+    grids: Grids,
+    window: int,
+    threads: int,
+) -> Combination:
+    """Return the plan of a store. `grids` are chunks and shards of arrays that it has already, by path in the store.
+
+    Raise OptionError or UnsupportedError, with all that stands against it, if the rules refuse the files.
+    """
+    joined = join_files(scans, rules)
+    files, sources = [scans[number] for number in joined.order], [sources[number] for number in joined.order]
+    joined = compare_values(joined, rules, files, sources=sources)
+    needed = sorted({0, *(variable.source for variable in joined.variables.values())})
+    templates = {
+        number: scan_again(sources[number], files[number], settings, limits=limits, allowed=allowed)
+        for number in needed
+    }
+    many = ManyFiles(sources)
+    scan = join_scans(joined, files, templates=templates, many=many, zarr_format=settings.zarr_format)
+    check_applied(scan, settings)
+    chunks = {
+        path: list_file_chunks(variable, files)
+        for path, variable in joined.variables.items()
+        if variable.axis is not None
+    }
+    plan, joins = plan_combined(scan, chunks, settings, limits=limits, grids=grids, window=window, threads=threads)
+    return Combination(
+        files=files,
+        rules=rules,
+        joined=joined,
+        scan=scan,
+        plan=plan,
+        joins=joins,
+        inputs=list_combined_inputs(files, rules=rules, settings=settings, limits=limits, grids=grids, scan=scan),
+    )
+
+
+def scan_again(
+    source: H5Source, file: FileScan, settings: Settings, *, limits: Limits, allowed: tuple[Path, ...]
+) -> SourceScan:
+    """Return the whole scan of one of the files. Raise SourceChangedError if it changed since its record was made."""
+    if file.state is not None and source.state != file.state:
+        raise SourceChangedError(f"{file.path}: the file changed while the files were combined; combine again")
+    with source.opened() as opened:
+        return scan_source(source, opened, settings=settings, limits=limits, allowed=allowed)
+
+
+def compare_values(joined: Joined, rules: Rules, files: Sequence[FileScan], *, sources: Sequence[H5Source]) -> Joined:
+    """Return what the files become together once the large variables that all should have alike are compared.
+
+    Raise OptionError, with all that differ in one table, if the rules refuse that.
+    """
+    if rules.differing == "first" or not joined.to_compare:
+        return joined
+    names = FileNames([file.path for file in files])
+    rows = []
+    for path, numbers in joined.to_compare.items():
+        first = sources[joined.variables[path].source]
+        different = [number for number in numbers.tolist() if not have_same_values(path, first, sources[number])]
+        if different:
+            kind, action = ("decided", "left out") if rules.differing == "drop" else ("refused", DIFFERING)
+            what, where = "its values differ", names.describe(different)
+            rows.append(Difference(kind=kind, variable=path, what=what, files=where, action=action))  # type: ignore[arg-type]
+    if rows and rules.differing == "refuse":
+        raise refuse(rows)
+    left = {path: item for path, item in joined.variables.items() if path not in {row.variable for row in rows}}
+    return replace(joined, variables=left, differences=(*joined.differences, *rows))
+
+
+def have_same_values(path: str, one: H5Source, other: H5Source) -> bool:
+    """Return whether a dataset has the same values in two files, bit for bit."""
+    with one.opened() as ours, other.opened() as theirs:
+        dataset = open_dataset(ours.file, path)
+        shape, itemsize = dataset.shape or (), dataset.dtype.itemsize
+        chunks = plan_auto_chunks(shape, itemsize, COMPARED_NBYTES)
+        regions = (region_of(coords, shape, chunks) for coords in np.ndindex(count_chunks(shape, chunks)))
+        return all(same_bits(ours.read(path, region), theirs.read(path, region)) for region in regions)
+
+
+def list_combined_inputs(
+    files: Sequence[FileScan], *, rules: Rules, settings: Settings, limits: Limits, grids: Grids, scan: SourceScan
+) -> dict[str, Any]:
+    """Return what decides the bytes of every key: the files, the rules, settings, limits and the version."""
+    entries = [describe_state(file) for file in files]
+    first = entries[0]
+    return {
+        "version": PROVENANCE_VERSION,
+        "h5bound": read_version(),
+        "source": {
+            "path": first["path"],
+            "size": sum(entry["size"] for entry in entries),
+            "mtime_ns": max(entry["mtime_ns"] for entry in entries),
+        },
+        "settings": settings.to_dict(),
+        "limits": asdict(limits),
+        **({} if scan.name_limits is None else {"name_limits": asdict(scan.name_limits)}),
+        "combined": {
+            "rules": asdict(rules),
+            "files": entries,
+            "grids": {path: [list(chunks), shards and list(shards)] for path, (chunks, shards) in grids.items()},
+        },
+    }
+
+
+def describe_state(file: FileScan) -> dict[str, Any]:
+    """Return the entry of a file in the provenance."""
+    state = file.state
+    if state is None:
+        return file_to_json(file.path, 0, 0)
+    stamps = {"stamps": dict(state.stamps)} if state.stamps else {}
+    return {**file_to_json(file.path, state.size, state.mtime_ns), **stamps}

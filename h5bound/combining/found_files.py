@@ -1,0 +1,68 @@
+"""The files that the user named, and their sources."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from h5bound.combining.scan_one import find_source
+from h5bound.errors import H5BoundError, OptionError, SourceChangedError
+from h5bound.files.urls import is_url
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from h5bound.combining.file_scan import FileScan
+    from h5bound.combining.scan_one import ScanOptions
+    from h5bound.reader.source import H5Source
+
+
+class FoundFiles:
+    """Paths, URLs and open files, of which some may turn out to be none.
+
+    Raise OptionError if one is named twice.
+    """
+
+    def __init__(self, files: Sequence[Any], options: ScanOptions) -> None:
+        self._files = {name_file(file): file for file in files}
+        if len(self._files) < len(files):
+            names = Counter(map(name_file, files))
+            raise OptionError(f"sources: {names.most_common(1)[0][0]} is named twice; name each file once")
+        self.options = options
+
+    @property
+    def names(self) -> list[str]:
+        """Their paths and URLs."""
+        return list(self._files)
+
+    def list_local(self) -> list[str]:
+        """Return the paths of those that are local."""
+        return [name for name in self._files if not is_url(name)]
+
+    @cached_property
+    def first(self) -> H5Source:
+        """The source of the first one that there is."""
+        for file in [*self._files.values()][:-1]:
+            with suppress(H5BoundError):
+                return find_source(file, self.options)
+        return find_source([*self._files.values()][-1], self.options)
+
+    def open(self, scans: Sequence[FileScan]) -> list[H5Source]:
+        """Return the sources of the files that were scanned; they are not opened.
+
+        Raise SourceChangedError if one is not in the state in which it was scanned.
+        """
+        sources = []
+        for scan in scans:
+            source = find_source(self._files[scan.path], self.options)
+            if scan.state is not None and source.state != scan.state:
+                raise SourceChangedError(f"{source.path}: the file changed since it was scanned; combine again")
+            sources.append(source)
+        return sources
+
+
+def name_file(file: Any) -> str:
+    """Return the path or URL of a file as its record has it."""
+    return file if isinstance(file, str) else str(getattr(file, "filename", None) or getattr(file, "name", file))

@@ -1,0 +1,71 @@
+"""Verify a store that was combined from many files: they are scanned, joined and planned again."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from h5bound.combining.append import find_grids
+from h5bound.combining.combination import plan_combination
+from h5bound.combining.compare import verify_combination
+from h5bound.combining.file_names import expand_sources
+from h5bound.combining.found_files import FoundFiles
+from h5bound.combining.joined import Rules
+from h5bound.combining.scan_files import scan_files
+from h5bound.combining.scan_one import ScanOptions
+from h5bound.conversion.provenance import FORM_ERRORS, parse_provenance, unusable
+from h5bound.execution.run import expect_threads, run_units
+from h5bound.progress import show_progress
+from h5bound.stores.conflicts import check_report, write_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from h5bound.planning.run_options import RunOptions
+    from h5bound.reports.verification import VerificationReport
+    from h5bound.stores.target import Target
+
+
+def verify_files(
+    sources: Any,
+    store: Target,
+    document: Mapping[str, Any],
+    *,
+    checked: RunOptions,
+    file_options: Mapping[str, Any] | None,
+    progress: Callable[[int, int], None] | bool | None,
+) -> VerificationReport:
+    """Compare a store with the files that it was combined from; `document` is its provenance.
+
+    Raise TargetError if it is not complete, or its provenance is damaged.
+    """
+    provenance = parse_provenance(store, document)
+    try:
+        rules = Rules(**document["combined"]["rules"])
+    except FORM_ERRORS as error:
+        raise unusable(store, error) from error
+    settings, limits = provenance.settings, provenance.limits
+    files = expand_sources(sources, file_options)
+    found = FoundFiles(
+        files, ScanOptions(dim=rules.dim, settings=settings, limits=limits, allowed=checked.allowed,
+        storage_options=file_options),
+    )  # fmt: skip
+    check_report(checked.report, store, found.names)
+    with show_progress(progress) as meter:
+        meter.begin("scanning")
+        shown = meter if progress is True else None  # a function is told of bytes
+        scans, _ = scan_files(files, options=found.options, scheduler=checked.scheduler, progress=shown)
+        meter.begin("planning")
+        combination = plan_combination(
+            found.open(scans), scans, rules=rules, settings=settings, limits=limits, allowed=checked.allowed,
+            grids=find_grids(store, None), window=checked.window, threads=expect_threads(checked.workers),
+        )  # fmt: skip
+        meter.begin("comparing")
+        run = partial(
+            run_units, sources=combination.scan.sources, window=checked.window, workers=checked.workers,
+            scheduler=checked.scheduler, direct=not (store.remote or found.first.remote),
+        )  # fmt: skip
+        result = verify_combination(combination, store, run=run, window=checked.window, progress=meter)
+    if checked.report is not None:
+        write_report(checked.report, result.to_json(), result.summary())
+    return result

@@ -1,0 +1,322 @@
+"""`combine`: the store has what the files have, or nothing is written; appends are seen as a whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import dask
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from h5bound import combine, verify
+from h5bound.cli.main import run_command
+from h5bound.errors import H5BoundError, OptionError, SourceChangedError, TargetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def write_day(path: Path, start: int, length: int, *, chunk: int = 2, scale: float = 1.0, **options: Any) -> Path:
+    """Write a file of `length` times from `start` on, with the variables t(time, y), n(time) and y(y)."""
+    with h5py.File(path, "w", **options) as file:
+        for name, values in (("time", np.arange(start, start + length) * 1.0), ("y", np.arange(3.0))):
+            unlimited = {"maxshape": (None,), "chunks": (4,)} if name == "time" else {}
+            file.create_dataset(name, data=values, **unlimited)
+            file[name].make_scale(name)
+        values = (np.arange(start * 3, (start + length) * 3) % 251).reshape(-1, 3).astype("i2")
+        t = file.create_dataset("t", data=values, chunks=(chunk, 3), maxshape=(None, 3), compression="gzip")
+        t.attrs.update(units="K", scale_factor=scale)
+        n = file.create_dataset("n", data=np.arange(start, start + length), chunks=(chunk,), maxshape=(None,))
+        for dataset, axes in ((t, ("time", "y")), (n, ("time",))):
+            for axis, name in enumerate(axes):
+                dataset.dims[axis].attach_scale(file[name])
+    return path
+
+
+def write_days(folder: Path, lengths: list[int], **options: Any) -> list[Path]:
+    """Write files, one after another in time."""
+    starts = np.cumsum([0, *lengths])
+    return [write_day(folder / f"{i:03}.nc", int(starts[i]), length, **options) for i, length in enumerate(lengths)]
+
+
+def read_all(target: Path) -> dict[str, Any]:
+    """Return the values of all arrays of a store, through the metadata of its root."""
+    group = zarr.open_group(target, mode="r")
+    return {name: array[...] for name, array in group.arrays()}
+
+
+def expect(paths: list[Path]) -> dict[str, Any]:
+    """Return the values that the store of some files has."""
+    found: dict[str, list[Any]] = {name: [] for name in ("t", "n", "time")}
+    for path in paths:
+        with h5py.File(path) as file:
+            for name, blocks in found.items():
+                blocks.append(file[name][...])
+    return {**{name: np.concatenate(blocks) for name, blocks in found.items()}, "y": np.arange(3.0)}
+
+
+def check(target: Path, paths: list[Path]) -> None:
+    """Compare the values of a store with those of the files."""
+    found, expected = read_all(target), expect(paths)
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values, err_msg=name)
+        assert found[name].dtype == values.dtype
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_aligned_files_are_copied_chunk_by_chunk(tmp_path: Path, zarr_format: Any) -> None:
+    paths = write_days(tmp_path, [4] * 6)
+    report = combine(paths, tmp_path / "out.zarr", dim="time", zarr_format=zarr_format, verify=True)
+    check(tmp_path / "out.zarr", paths)
+    assert report.complete
+    assert report.verification is not None
+    assert report.verification.equal
+    assert report.decoded == 0
+    assert {entry.path: entry.how for entry in report.arrays} == {
+        "/t": "copied", "/n": "copied", "/time": "copied", "/y": "decoded",
+    }  # fmt: skip
+    assert report.exit_code == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": {"/t": (5, 2)}}, {"codecs": "zstd:3"}, {"shards": {"/t": (8, 3)}}])
+def test_files_that_end_within_a_chunk_have_seams(tmp_path: Path, options: dict[str, Any]) -> None:
+    paths = write_days(tmp_path, [5, 3, 1, 6])
+    report = combine(paths, tmp_path / "out.zarr", dim="time", verify=True, **options)
+    check(tmp_path / "out.zarr", paths)
+    assert report.decoded > 0
+    assert report.verification is not None
+    assert report.verification.equal
+
+
+def test_the_store_is_what_xarray_makes_of_the_files(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 4, 3], scale=0.5)
+    combine(paths, tmp_path / "out.zarr", dim="time")
+    with xr.open_mfdataset(paths, combine="nested", concat_dim="time", engine="h5netcdf", data_vars="minimal",
+                           coords="minimal", compat="equals") as expected:  # fmt: skip
+        found = xr.open_zarr(tmp_path / "out.zarr")
+        xr.testing.assert_equal(found.load(), expected.load())
+        assert found.t.attrs == expected.t.attrs
+
+
+@settings(max_examples=8, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 7), min_size=1, max_size=6),
+    chunks=st.lists(st.integers(1, 4), min_size=6, max_size=6),
+    target_chunks=st.none() | st.integers(1, 9),
+    split=st.integers(0, 6),
+)
+def test_any_files_are_joined_or_added(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], chunks: list[int], target_chunks: Any, split: int
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    starts = np.cumsum([0, *lengths])
+    paths = [write_day(folder / f"{i}.nc", int(starts[i]), length, chunk=chunks[i]) for i, length in enumerate(lengths)]
+    options: dict[str, Any] = {"chunks": None if target_chunks is None else {"/t": (target_chunks, 2)}}
+    if 0 < split < len(paths):
+        combine(paths[:split], folder / "out.zarr", dim="time", append=True, **options)
+        check(folder / "out.zarr", paths[:split])
+    report = combine(paths, folder / "out.zarr", dim="time", append=True, verify=True, **options)
+    check(folder / "out.zarr", paths)
+    assert report.verification is not None
+    assert report.verification.equal, report.verification
+    assert verify(paths, folder / "out.zarr").equal
+
+
+def test_an_interrupted_combination_is_resumed(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 3, 4])
+    whole, target = tmp_path / "whole.zarr", tmp_path / "out.zarr"
+    combine(paths, whole, dim="time")
+    shutil.copytree(whole, target)
+    document = json.loads((target / "h5bound.json").read_text())
+    assert [entry["path"] for entry in document["combined"]["files"]] == ["000.nc", "001.nc", "002.nc"]
+    assert combine(paths, target, dim="time", resume=True).conversion.remark == "already complete"
+    with pytest.raises(TargetError, match="exists"):
+        combine(paths, target, dim="time")
+    with pytest.raises(TargetError, match="3 files, now 2 files"):
+        combine(paths[:2], target, dim="time", resume=True)
+
+
+def test_added_files_rewrite_only_the_chunk_that_they_share(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 3])
+    target = tmp_path / "out.zarr"
+    combine(paths, target, dim="time")
+    before = {path: path.stat().st_mtime_ns for path in target.rglob("c/*") if path.is_file()}
+    before |= {path: path.stat().st_mtime_ns for path in (target / "t").rglob("*/*/*") if path.is_file()}
+    paths.append(write_day(tmp_path / "002.nc", 7, 4))
+    with pytest.raises(TargetError, match="append=True"):
+        combine(paths, target, dim="time", resume=True)
+    report = combine(paths, target, dim="time", append=True, verify=True)
+    assert report.kept == 2
+    check(target, paths)
+    changed = {str(path.relative_to(target)) for path, time in before.items() if path.stat().st_mtime_ns != time}
+    assert changed == {"t/c/3/0", "n/c/3", "time/c/1"}
+    again = combine(paths, target, dim="time", append=True)
+    assert again.conversion.remark == "already complete"
+
+
+def test_files_must_follow_those_of_the_store(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 4, 4])
+    target = tmp_path / "out.zarr"
+    combine(paths[1:], target, dim="time")
+    with pytest.raises(TargetError, match="not the first"):
+        combine(paths, target, dim="time", append=True)
+    with pytest.raises(TargetError, match="name all files"):
+        combine(paths[2:], target, dim="time", append=True)
+    with pytest.raises(TargetError, match="codecs"):
+        combine(paths[1:], target, dim="time", append=True, codecs="zstd:3")
+
+
+def test_a_file_that_grew_is_written_again_where_it_changed(tmp_path: Path) -> None:
+    path, target = write_day(tmp_path / "a.nc", 0, 5), tmp_path / "out.zarr"
+    combine([path], target, dim="time", append=True)
+    before = {key: key.stat().st_mtime_ns for key in (target / "t").rglob("*") if key.is_file()}
+    with h5py.File(path, "a") as file:
+        for name in ("t", "n", "time"):
+            file[name].resize(8, 0)
+        file["t"][5:] = 7
+        file["n"][5:] = [5, 6, 7]
+        file["time"][5:] = [5, 6, 7]
+    with pytest.raises(TargetError, match=r"a\.nc changed.*update=True"):
+        combine([path], target, dim="time", append=True)
+    report = combine([path], target, dim="time", append=True, update=True, verify=True)
+    assert report.verification is not None
+    assert report.verification.equal
+    check(target, [path])
+    same = [key.name for key, time in before.items() if key.stat().st_mtime_ns == time and key.name != "zarr.json"]
+    assert len(same) == 2  # of three chunks the last one has new elements
+
+
+def test_what_differs_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 4])
+    paths.append(write_day(tmp_path / "002.nc", 8, 4, scale=2.0))
+    with pytest.raises(OptionError, match="scale_factor") as caught:
+        combine(paths, tmp_path / "out.zarr", dim="time")
+    assert not (tmp_path / "out.zarr").exists()
+    assert getattr(caught.value, "differences", ())
+    combine(paths, tmp_path / "out.zarr", dim="time", unpack="float64", attributes="first", verify=True)
+    with xr.open_mfdataset(paths, combine="nested", concat_dim="time", engine="h5netcdf", data_vars="minimal",
+                           coords="minimal", compat="equals", combine_attrs="override") as wrong:  # fmt: skip
+        right = np.concatenate([xr.open_dataset(path, engine="h5netcdf").t.values for path in paths])
+        assert wrong.t.shape == right.shape
+    np.testing.assert_array_equal(xr.open_zarr(tmp_path / "out.zarr").t.values, right)
+
+
+def test_bad_files_are_named_or_left_out(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 4, 4])
+    paths[1].write_bytes(paths[1].read_bytes()[:1000])
+    with pytest.raises(H5BoundError, match=r"001\.nc"):
+        combine(paths, tmp_path / "out.zarr", dim="time")
+    assert not (tmp_path / "out.zarr").exists()
+    report = combine(paths, tmp_path / "out.zarr", dim="time", skip_bad=True)
+    check(tmp_path / "out.zarr", [paths[0], paths[2]])
+    assert [item.path for item in report.bad] == [str(paths[1])]
+    assert report.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("sources", "message"),
+    [([], "at least one|empty|no file"), ("*.nothing", "nothing"), (["a.nc", "a.nc"], "twice|2 times")],
+)
+def test_wrong_lists_of_files_are_refused(
+    tmp_path: Path, sources: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_day(tmp_path / "a.nc", 0, 4)
+    with pytest.raises(OptionError, match=message):
+        combine(sources, tmp_path / "out.zarr", dim="time")
+
+
+def test_a_file_that_changes_meanwhile_is_noticed(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 4])
+
+    def touch(_done: int, _total: int) -> None:
+        write_day(paths[1], 4, 4, scale=1.0, userblock_size=512)
+
+    with pytest.raises(SourceChangedError, match=r"001\.nc"):
+        combine(paths, tmp_path / "out.zarr", dim="time", progress=touch)
+    with pytest.raises(TargetError):
+        verify(paths, tmp_path / "out.zarr")
+
+
+def test_a_damaged_key_is_found(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 4])
+    target = tmp_path / "out.zarr"
+    combine(paths, target, dim="time")
+    assert verify(paths, target).equal
+    shutil.copy(target / "t/c/0/0", target / "t/c/1/0")
+    assert [str(item.path) for item in verify(paths, target).differences] == ["/t"]
+    (target / "t/c/1/0").unlink()
+    assert not verify(paths, target).equal
+    with pytest.raises((TargetError, OptionError)):
+        verify(paths[0], tmp_path / "nothing.zarr")
+
+
+def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    paths = write_days(tmp_path, [4, 3])
+    assert run_command(["combine", "*.nc", "out.zarr", "--dim", "time", "--dry-run"]) == 0
+    assert "2 files along time" in capsys.readouterr().out
+    assert not (tmp_path / "out.zarr").exists()
+    assert run_command(["combine", "*.nc", "out.zarr", "--dim", "time", "--verify", "--report", "r.json"]) == 0
+    assert json.loads((tmp_path / "r.json").read_text())["dim"] == "time"
+    assert run_command(["verify", "000.nc", "001.nc", "out.zarr"]) == 0
+    assert run_command(["combine", "*.nc", "out.zarr", "--dim", "tim", "--overwrite"]) == 2
+    assert "tim" in capsys.readouterr().err
+    check(tmp_path / "out.zarr", paths)
+    assert run_command(["combine", "*.nc", "out.zarr"]) == 2
+
+
+def test_each_file_may_be_an_element_of_a_new_dimension(tmp_path: Path) -> None:
+    paths = [write_day(tmp_path / f"{i}.nc", 0, 4) for i in range(3)]
+    combine(paths, tmp_path / "out.zarr", new_dim="run", verify=True)
+    found = xr.open_zarr(tmp_path / "out.zarr")
+    assert found.t.dims == ("run", "time", "y")
+    assert found.sizes["run"] == 3
+
+
+def test_groups_are_joined_alike(tmp_path: Path) -> None:
+    paths = []
+    for number in range(2):
+        paths.append(tmp_path / f"{number}.nc")
+        xr.Dataset({"a": ("time", np.arange(3) + number)}, {"time": np.arange(3) + 3 * number}).to_netcdf(
+            paths[-1], engine="h5netcdf"
+        )
+        xr.Dataset({"b": (("time", "z"), np.full((3, 2), number))}).to_netcdf(
+            paths[-1], group="inner", mode="a", engine="h5netcdf"
+        )
+    combine(paths, tmp_path / "out.zarr", dim="time", verify=True)
+    tree = xr.open_datatree(tmp_path / "out.zarr", engine="zarr")
+    assert np.asarray(tree["a"]).tolist() == [0, 1, 2, 1, 2, 3]
+    assert np.asarray(tree["inner/b"])[:, 0].tolist() == [0, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.slow
+def test_a_cluster_combines_and_verifies(tmp_path: Path) -> None:
+    from distributed import Client, LocalCluster
+
+    paths = write_days(tmp_path, [4, 3, 5, 4])
+    with (
+        warnings.catch_warnings(),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
+        report = combine(paths, tmp_path / "out.zarr", dim="time", verify=True)
+    assert report.verification is not None
+    assert report.verification.equal
+    check(tmp_path / "out.zarr", paths)
+
+
+def test_windows_of_a_few_bytes_and_one_thread(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [5] * 5)
+    with dask.config.set(scheduler="sync"):
+        combine(paths, tmp_path / "out.zarr", dim="time", window=200, chunks={"/t": (3, 1)}, verify=True)
+    check(tmp_path / "out.zarr", paths)
