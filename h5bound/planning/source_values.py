@@ -233,11 +233,10 @@ def read_region(
     inner: Any = (..., *region[axes:])
     reader = opened.reader(values.inside)
     read: Callable[[], Block] = partial(reader.read_via_h5py if via_h5py else reader.read, outer)
-    if values.steps:
-        rows = opened.shared.get((values.inside, via_h5py, *((s.start, s.stop) for s in outer)), read)
-        block = take_members(rows, values.steps)[inner]
-    else:
-        block = read()[inner]
+    key = (values.inside, via_h5py, *((s.start, s.stop) for s in outer))
+    shares = values.steps and opened.state is not None  # else the caller may write to the file
+    block = opened.shared.get(key, read) if shares else read()
+    block = (take_members(block, values.steps) if values.steps else block)[inner]
     return values.type.convert(block, ReferencePaths(opened.file, values.addresses)) if convert else block
 
 

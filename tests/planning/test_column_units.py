@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 import pytest
+import zarr
 
-from h5bound import convert, verify
+from h5bound import ZarrStore, convert, verify
 from h5bound.planning.store_plan import Unit, order_units
 from h5bound.reader.dataset_reader import DatasetReader
 from h5bound.reader.shared_blocks import MAX_HELD, SharedBlocks
@@ -81,3 +82,14 @@ def test_a_block_that_could_not_be_read_is_tried_again() -> None:
     with pytest.raises(OSError, match="no"):
         blocks.get("a", lambda: (_ for _ in ()).throw(OSError("no")))
     assert blocks.get("a", lambda: np.ones(1)).tolist() == [1]
+
+
+def test_rows_of_a_file_that_its_holder_writes_to_are_read_anew(tmp_path: Path) -> None:
+    rows = np.zeros(3, [("a", "i4"), ("b", "i4", (2,))])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = rows
+        column: Any = zarr.open_group(ZarrStore(file), mode="r")["x/a"]
+        assert column[...].tolist() == [0, 0, 0]
+        rows["a"] = [1, 2, 3]
+        file["x"][...] = rows
+        assert column[...].tolist() == [1, 2, 3]
