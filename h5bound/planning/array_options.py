@@ -94,7 +94,7 @@ def check_applied(scan: SourceScan, settings: Settings) -> None:
     """Raise OptionError if a glob matches nothing in the source, or a shape fits no dataset that it matches."""
     file = scan.hierarchy.file
     problems = [
-        f"{option}={glob!r}: matches nothing in {file}{name_close(glob, scan.paths)}"
+        f"{option}={glob!r}: matches nothing in {file}{name_dataset(glob, scan) or name_close(glob, scan.paths)}"
         for option, glob in find_unmatched(scan.paths, settings)
     ]
     if not problems and not any(is_selected(path, settings) for path in scan.paths):
@@ -113,6 +113,13 @@ def find_unmatched(paths: Sequence[str], settings: Settings) -> Iterator[tuple[s
         for glob in globs:
             if not any(matches(path, glob) for path in paths):
                 yield option, glob
+
+
+def name_dataset(glob: str, scan: SourceScan) -> str:
+    """Return the end of the sentence that names the dataset of which a glob means a column, "" if it means none."""
+    asked = f"/{glob.strip('/')}"
+    path = next((d.record.path for d in scan.datasets if d.parts and asked.startswith(f"{d.record.path}/")), "")
+    return f"; the arrays that {path} becomes are named by its path, {path}" if path else ""
 
 
 def name_close(glob: str, paths: Sequence[str]) -> str:

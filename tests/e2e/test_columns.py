@@ -15,6 +15,7 @@ import zarr
 from h5py import h5t
 
 from h5bound import convert, from_hdf5, verify
+from h5bound.errors import OptionError
 from tests.support.raw_sequences import Memory, write_elements
 
 if TYPE_CHECKING:
@@ -207,3 +208,10 @@ def test_chunks_and_shards_apply_to_columns_with_as_many_axes(tmp_path: Path) ->
     assert (table["a"].chunks, table["a"].shards) == ((20,), (40,))
     assert table["m"].chunks == (30, 3)
     assert int(table["a"][...].sum()) == 50
+
+
+def test_a_glob_for_one_column_names_the_dataset(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["table"] = np.zeros(3, [("a", "i4"), ("b", "i4", (2,))])
+    with pytest.raises(OptionError, match="the arrays that /table becomes are named by its path, /table"):
+        convert(tmp_path / "a.h5", tmp_path / "a.zarr", chunks={"/table/a": (2,)})
