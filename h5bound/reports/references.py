@@ -112,7 +112,7 @@ class ReferenceReport:
         """Return one line: arrays and groups, what their chunks are, what has another form, what is skipped."""
         ranges, encoded = sum(a.ranges for a in self.arrays), sum(a.encoded for a in self.arrays)
         held = format_nbytes(sum(a.encoded_nbytes for a in self.arrays))
-        parts = [f"{plural(len(self.arrays), 'array')}, {plural(self.groups, 'group')}"]
+        parts = [f"{plural(len(self.arrays), 'dataset')}, {plural(self.groups, 'group')}"]
         parts += [f"{plural(ranges, 'chunk')} as ranges of the file"]
         parts += [f"{plural(encoded, 'chunk')} encoded anew ({held})"] if encoded else []
         parts += [*count_forms(self.forms), *count_skipped(self.skipped), f"Zarr format {self.zarr_format}"]

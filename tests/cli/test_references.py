@@ -33,7 +33,7 @@ def test_it_writes_references_and_a_report(path: Path, tmp_path: Path, capsys: p
     options = ["--base-url", "s3://bucket/x", "--report", str(report)]
     assert run_command(["refs", str(path), str(target), *options]) == 0
     out = capsys.readouterr().out
-    assert "2 arrays, 1 group; 10 chunks as ranges of the file; 10 chunks encoded anew (" in out
+    assert "2 datasets, 1 group; 10 chunks as ranges of the file; 10 chunks encoded anew (" in out
     assert "in another form: soft link /again -> /gzip: " in out
     assert "--links copy" in out
     assert "encoded: /lzf: no Zarr codec reads what HDF5's filter lzf writes" in out
@@ -79,7 +79,7 @@ def test_the_report_is_short_in_python(path: Path, tmp_path: Path) -> None:
     report = references(path, tmp_path / "a.json", zarr_format=3, links="copy")
     text = repr(report)
     assert text.startswith(
-        f"<ReferenceReport {path} -> {tmp_path / 'a.json'}\n  3 arrays, 1 group; 20 chunks as ranges"
+        f"<ReferenceReport {path} -> {tmp_path / 'a.json'}\n  3 datasets, 1 group; 20 chunks as ranges"
     )
     assert "readers need numcodecs.shuffle, numcodecs.zlib, which" in text
     assert "1 copied link" in text
