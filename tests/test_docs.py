@@ -293,8 +293,10 @@ def test_the_page_on_reports_names_every_field_kind_and_line(tmp_path: Path) -> 
     batch = h5bound.convert([tmp_path / "a.h5"], tmp_path / "out", on_unsupported="skip")
     page = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
     documents: Any = [report.to_dict(), batch.to_dict(), report.verification.to_dict()]  # type: ignore[union-attr]
+    documents.append(h5bound.references(tmp_path / "a.h5", tmp_path / "a.json", on_unsupported="skip").to_dict())
     fields = {name for document in documents for name in document} | {"foreign", "remark", "rechunking"}
     entries = [entry for name in ("converted", "skipped", "links", "notes") for entry in documents[0][name]]
+    entries += documents[-1]["arrays"]
     fields |= {name for entry in entries for name in entry}
     assert {name for name in (*fields, *get_args(Kind)) if f"`{name}`" not in page} == set()
     for kind, form in FORMS.items():

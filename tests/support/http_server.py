@@ -8,7 +8,7 @@ import time
 from base64 import b64encode
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email.utils import formatdate
+from email.utils import formatdate, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -97,7 +97,9 @@ class Handler(BaseHTTPRequestHandler):
         etag = f'"{stat.st_mtime_ns:x}-{size:x}"'
         stamps = {"ETag": etag, "Last-Modified": formatdate(stat.st_mtime, usegmt=True)}
         headers = stamps if self.server.behaviour.stamps else {}
-        if self.headers.get("If-Match", etag) != etag and headers:
+        until = self.headers.get("If-Unmodified-Since")
+        is_newer = until is not None and parsedate_to_datetime(until).timestamp() < int(stat.st_mtime)
+        if (self.headers.get("If-Match", etag) != etag or is_newer) and headers:
             self._send(412)
             return
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 VALUES = np.arange(4000, dtype=">i4").reshape(40, 100)
 
 icechunk: Any = pytest.importorskip("icechunk")
+VERSION = tuple(map(int, icechunk.__version__.split(".")[:3]))
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Numcodecs codecs are not in the Zarr version 3:UserWarning")
 
@@ -104,7 +105,7 @@ def test_a_file_in_a_bucket_that_has_another_etag_is_not_read(path: Path) -> Non
         options = s3_options(address)
         system = s3fs.S3FileSystem(**options, skip_instance_cache=True)
         system.mkdir("bucket")
-        system.put(str(path), "bucket/a b.h5")
+        system.put(str(path), "bucket/a.h5")
         reach = {"region": "us-east-1", "endpoint_url": address, "allow_http": True, "force_path_style": True}
         config = icechunk.RepositoryConfig.default()
         config.set_virtual_chunk_container(icechunk.VirtualChunkContainer("s3://bucket/", icechunk.s3_store(**reach)))
@@ -114,21 +115,26 @@ def test_a_file_in_a_bucket_that_has_another_etag_is_not_read(path: Path) -> Non
         repository = icechunk.Repository.create(
             icechunk.in_memory_storage(), config, authorize_virtual_chunk_access=access
         )
-        target = "s3://bucket/a b.h5"
+        target = "s3://bucket/a.h5"
         references(target, repository.writable_session("main").store, storage_options=options)
         np.testing.assert_array_equal(read(repository)["gzip"][...], VALUES)
         with h5py.File(path, "a") as file:
             file["gzip"].attrs["changed"] = 1
-        system.put(str(path), "bucket/a b.h5")
+        system.put(str(path), "bucket/a.h5")
         with pytest.raises(Exception, match="has changed"):
             read(repository)["gzip"][...]
 
 
 def test_a_file_on_a_server_that_has_another_time_is_not_read(path: Path, tmp_path: Path) -> None:
+    if VERSION < (2, 0, 0):
+        pytest.skip("older ones find no container for a server with a port")
     with serve(tmp_path) as server:
         repository = make_repository(f"{server.url}/")
         references(f"{server.url}/a.h5", repository.writable_session("main").store)
         np.testing.assert_array_equal(read(repository)["gzip"][...], VALUES)
+        os.utime(path, (1.1e9, 1.1e9))
+        with pytest.raises(Exception, match="has changed"):
+            read(repository)["gzip"][...]
 
 
 def test_a_later_copy_of_the_file_is_read(path: Path, tmp_path: Path) -> None:
@@ -140,7 +146,7 @@ def test_a_later_copy_of_the_file_is_read(path: Path, tmp_path: Path) -> None:
 
 
 def test_files_of_any_name_are_read(path: Path, tmp_path: Path) -> None:
-    if tuple(map(int, icechunk.__version__.split(".")[:3])) < (1, 1, 15):
+    if VERSION < (1, 1, 15):
         pytest.skip("older ones do not find files with a space or such in their names")
     for name in ("a b#1?.h5", "50%25 ü.h5", "{a}\\b::c.h5"):
         shutil.copy2(path, tmp_path / name)
