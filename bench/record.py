@@ -42,6 +42,7 @@ MEASUREMENTS = {
     "graph": "bench.graphs:measure_graphs",
     "cores": "bench.cores:measure_cores",
     "bandwidth": "bench.bandwidth:measure_bandwidth",
+    "views": "bench.views:measure_views",
     "convert": "bench.conversions:measure_conversions",
     "limits": "bench.limits:measure_limits",
     "rechunk": "bench.rechunking:measure_rechunking",
@@ -56,7 +57,7 @@ MEASUREMENTS = {
 STUDIES = frozenset({"block sizes", "windows", "cores", "bandwidth"})
 """Measurements that a default rests on, or a page. They are made only where they are named."""
 
-OTHERS = ("xarray", "recipe", "virtualizarr", "pyfive", "hidefix", "bare loop", "from_array")
+OTHERS = ("xarray", "recipe", "virtualizarr", "kerchunk", "pyfive", "hidefix", "bare loop", "from_array")
 """Names, or the first words after a colon, of what is not h5bound, and does not get worse by its changes."""
 
 TOLERANCE = 0.15

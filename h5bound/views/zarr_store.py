@@ -43,7 +43,7 @@ class ZarrStore(Store):
     """An HDF5 file as a read-only Zarr store, without a copy.
 
     Every key has the bytes that `convert` with the same options writes. Stored chunks that Zarr can decode are read
-    from the file as they are; all others are read and encoded when they are asked for.
+    from the file as they are; all others are read and encoded when they are asked for. The file is open only meanwhile.
 
     Parameters
     ----------

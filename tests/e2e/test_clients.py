@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from h5bound import convert
+from h5bound import ZarrStore, convert
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,10 +84,12 @@ def test_anndata_reads_the_store_as_it_reads_the_file(
     data.write_h5ad(source, compression=compression)
     report = convert(source, target, zarr_format=zarr_format, verify=True)
     assert report.exit_code == 0
-    found, expected = anndata.read_zarr(target), anndata.read_h5ad(source)
-    for name in ("X", "obs", "var", "obsm", "layers", "uns"):
-        assert_same(getattr(found, name), getattr(expected, name))
-    assert_same(found.obs, data.obs)
+    expected = anndata.read_h5ad(source)
+    for store in (target, ZarrStore(source, zarr_format=zarr_format)):
+        found = anndata.read_zarr(store)
+        for name in ("X", "obs", "var", "obsm", "layers", "uns"):
+            assert_same(getattr(found, name), getattr(expected, name))
+        assert_same(found.obs, data.obs)
 
 
 @FORMATS
@@ -272,15 +274,19 @@ def list_rows(cell: Any) -> Any:
 
 
 @FORMATS
-def test_hdmf_zarr_reads_the_store_as_pynwb_reads_the_file(zarr_format: Literal[2, 3], tmp_path: Path) -> None:
+@pytest.mark.parametrize("copied", [True, False])
+def test_hdmf_zarr_reads_the_store_as_pynwb_reads_the_file(
+    zarr_format: Literal[2, 3], copied: bool, tmp_path: Path
+) -> None:
     pynwb = pytest.importorskip("pynwb")
     hdmf_zarr = pytest.importorskip("hdmf_zarr", minversion="0.14")  # the first that reads Zarr format 3
     reader = hdmf_zarr.NWBZarrIO if zarr_format == 3 else hdmf_zarr.NWBZarrV2IO
     source, target = tmp_path / "a.nwb", tmp_path / "a.nwb.zarr"
     write_neurodata(source)
-    report = convert(source, target, zarr_format=zarr_format, verify=True)
-    assert report.exit_code == 0
-    with pynwb.NWBHDF5IO(source, "r") as one, reader(str(target), "r") as other:
+    if copied:
+        assert convert(source, target, zarr_format=zarr_format, verify=True).exit_code == 0
+    store = str(target) if copied else ZarrStore(source, zarr_format=zarr_format)
+    with pynwb.NWBHDF5IO(source, "r") as one, reader(store, "r") as other:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Inferred dtype")
             before, after = one.read(), other.read()

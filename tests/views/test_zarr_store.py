@@ -28,6 +28,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from h5bound import CorruptChunkError, OptionError, SourceChangedError, UnsafeSourceError, convert
+from h5bound.files.local import read_range
 from h5bound.reader.source import H5Source
 from h5bound.views import zarr_store
 from h5bound.views.zarr_store import ZarrStore
@@ -289,6 +290,22 @@ def test_another_program_can_write_right_after_a_read(path: Path, process: Proce
         process.submit(append, path).result()
     zarr.open_group(ZarrStore(path), mode="r")["lzf"][...]  # type: ignore[index]
     process.submit(append, path).result()
+
+
+def test_an_element_reads_its_chunk_and_no_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    array: Any = zarr.open_group(ZarrStore(path), mode="r")["gzip"]
+    with h5py.File(path) as file:
+        place = file["gzip"].id.get_chunk_info_by_coord((8, 50))
+    read, before = [], read_range
+
+    def record(path: str, offset: int, nbytes: int) -> Any:
+        read.append((offset, nbytes))
+        return before(path, offset, nbytes)
+
+    monkeypatch.setattr("h5bound.views.lingering.read_range", record)
+    monkeypatch.setattr(H5Source, "open", None)  # HDF5 opens nothing
+    assert array[9, 60] == VALUES[9, 60]
+    assert read == [(place.byte_offset, place.size)]
 
 
 def test_reads_at_once_open_the_file_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
