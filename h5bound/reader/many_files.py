@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 import threading
 import weakref
+import zlib
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from itertools import count, islice
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -75,7 +78,12 @@ class ManyFiles:
         """Return None: `sources` know which files the caller holds open."""
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _load, (self.sources, self.max_open)
+        return load_files, (self._packed,)
+
+    @cached_property
+    def _packed(self) -> bytes:
+        """The sources as bytes, packed once: a pool of processes gets them with each block."""
+        return zlib.compress(pickle.dumps((self.sources, self.max_open)), 1)
 
     def __dask_tokenize__(self) -> Hashable:
         return self.key
@@ -121,7 +129,10 @@ class ManyFiles:
         del shared
 
 
-def _load(sources: Sequence[H5Source], max_open: int) -> ManyFiles:
+@lru_cache(maxsize=4)
+def load_files(packed: bytes) -> ManyFiles:
+    """Return the source that was pickled; the last ones are kept."""
+    sources, max_open = pickle.loads(zlib.decompress(packed))  # as safe as the pickle that this is a part of
     return ManyFiles(sources, max_open=max_open)
 
 

@@ -181,6 +181,7 @@ def test_a_file_of_the_caller_stays_open_and_must_not_be_closed_while_it_is_read
 def test_a_pickled_source_is_the_same_source(paths: list[Path]) -> None:
     source = make_source(paths, max_open=3)
     copy = pickle.loads(pickle.dumps(source))
+    assert pickle.loads(pickle.dumps(source)) is copy  # as in a pool, which gets it with each block
     assert (copy.key, copy.max_open, copy.path) == (source.key, 3, f"{paths[0]} and 4 more")
     with source.opened() as opened, copy.opened() as other:
         assert opened is other
