@@ -117,7 +117,7 @@ def test_every_key_is_that_of_the_converted_file(path: Path, zarr_format: Any) -
         assert collect(store.list_dir(folder)) == collect(other.list_dir(folder)), folder
         assert collect(store.list_prefix(folder)) == collect(other.list_prefix(folder)), folder
         assert asyncio.run(store.is_empty(folder)) == asyncio.run(other.is_empty(folder)), folder
-        if folder:  # the root has the provenance
+        if folder.endswith("/"):  # zarr 3.1 counts what begins with the name of the folder; the root has the provenance
             assert asyncio.run(store.getsize_prefix(folder)) == asyncio.run(other.getsize_prefix(folder)), folder
 
 
