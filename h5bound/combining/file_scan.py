@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from h5py import h5s, h5z
+
 from h5bound.buffers import hash_bits
 from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS
+from h5bound.hdf5.datatypes import read_type
+from h5bound.hdf5.element_types import memory_type
+from h5bound.reader.open_file import open_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from h5bound.chunk_grid import Shape
@@ -25,12 +30,15 @@ if TYPE_CHECKING:
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.reader.open_file import OpenFile
     from h5bound.reports.entries import Link, ReportNote, Skipped
+    from h5bound.zarr_model.byte_layout import Array
 
 MAX_COORDINATE = 1 << 16
 """Most elements of a coordinate whose values are kept."""
 
 MAX_DIGESTED = 1 << 20
 """Most bytes of the values of a variable that are read to compare it with those of other files."""
+
+DIRECT_LAYOUTS = ("chunked", "contiguous", "compact")
 
 TYPE_DETAILS = ("type", "enum", "element_shape", "dataspace")
 """Details of a dataset that say what its Zarr type does not say of its HDF5 type."""
@@ -185,12 +193,27 @@ def read_small(
     has_digest = has_digest and count * item.type.dtype.itemsize <= MAX_DIGESTED
     if not (keeps or has_digest):
         return None, None
-    region = tuple(slice(0, extent) for extent in item.rows)
     try:
-        block = item.type.convert(opened.read(item.record.path, region))
+        block = item.type.convert(read_block(item, opened))
     except (H5BoundError, *READ_ERRORS):  # whoever needs the values reads them again, and says why it cannot
         return None, None
     return block if keeps else None, digest_values(block) if has_digest else None
+
+
+def read_block(item: DatasetScan, opened: OpenFile) -> Array:
+    """Return all values of a dataset; small ones through HDF5, since a reader takes longer to make than they take."""
+    path, record = item.record.path, item.record
+    whole = tuple(slice(0, extent) for extent in item.rows)
+    nbytes = prod(record.chunks or item.rows) * item.type.dtype.itemsize
+    is_plain = item.type.dtype == item.type.source and item.type.dtype.kind in "iuf" and not item.type.element_shape
+    if not is_plain or record.layout not in DIRECT_LAYOUTS or nbytes > MAX_DIGESTED:
+        return opened.read(path, whole)
+    if any(entry.id not in (h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE) for entry in record.filters):
+        return opened.read(path, whole)
+    block = np.empty(item.rows, item.type.source)
+    dataset = open_dataset(opened.file, path).id
+    dataset.read(h5s.ALL, h5s.ALL, block, memory_type(read_type(dataset)))
+    return block
 
 
 def digest_values(block: np.ndarray[Any, Any]) -> bytes:

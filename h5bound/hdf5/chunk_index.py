@@ -60,6 +60,10 @@ MAX_ADDED = 10_000
 """A writer in SWMR mode may add as many chunks as the grid has, and so many more: then the index is not read whole."""
 
 
+FEW_CHUNKS = 4
+"""Chunks of a grid that HDF5 lists sooner than the index is read from the file."""
+
+
 def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | None:
     """Return the manifest of all stored chunks in C order. It takes 0.2 to 2 µs a chunk.
 
@@ -76,7 +80,8 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
     """
     if h5i.get_file_id(dataset).get_access_plist().get_driver() == h5fd.MULTI:
         return None
-    listed = read_btree(dataset, grid) or list_chunks(dataset, grid)
+    few = math.prod(grid.counts) <= FEW_CHUNKS
+    listed = (None if few else read_btree(dataset, grid)) or list_chunks(dataset, grid)
     if listed is None:
         return None
     chunk_coords = listed.origins // np.array(grid.chunks, np.int64)

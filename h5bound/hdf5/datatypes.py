@@ -183,10 +183,12 @@ def has_every_bit(tid: h5t.TypeIntegerID | h5t.TypeBitfieldID) -> bool:
     return bool(tid.get_precision() == 8 * size and tid.get_offset() == 0 and size in (1, 2, 4, 8))
 
 
+_IEEE = tuple(h5t.py_create(np.dtype(f"{order}f{size}")) for order in "<>" for size in (2, 4, 8))
+
+
 def is_ieee(tid: h5t.TypeFloatID) -> bool:
     """Return whether a float is IEEE 754 binary16, binary32 or binary64 in either byte order."""
-    order = ">" if tid.get_order() == h5t.ORDER_BE else "<"
-    return any(tid.equal(h5t.py_create(np.dtype(f"{order}f{size}"))) for size in (2, 4, 8))
+    return any(tid.equal(ieee) for ieee in _IEEE if ieee.get_size() == tid.get_size())
 
 
 def has_region_references(tid: h5t.TypeID) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, cast
 
 import h5py
 import numpy as np
-from h5py import h5ds, h5o, h5s, h5t
+from h5py import h5a, h5ds, h5o, h5s, h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS
@@ -21,7 +21,7 @@ from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.hdf5.datatypes import JSON
@@ -34,6 +34,10 @@ NOT_A_COORDINATE = "_nc4_non_coord_"
 """netCDF-4's prefix for a variable that is named like a dimension but does not have it."""
 
 _NETCDF_IDS = ("_Netcdf4Dimid", "_Netcdf4Coordinates")
+
+_REFERENCES = h5py.vlen_dtype(h5py.ref_dtype)
+
+_REFERENCES_IN_MEMORY = h5t.py_create(_REFERENCES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,35 +85,39 @@ def _list_hard_links(group: h5py.Group) -> Iterator[str]:
             yield name
 
 
-def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
-    """Return the dimension scales of a dataset that was opened by its path."""
+def read_dimensions(dataset: h5py.Dataset, resolve: Resolve, names: Collection[bytes] | None = None) -> Dimensions:
+    """Return the dimension scales of a dataset that was opened by its path.
+
+    `names` are those of all its attributes: h5py takes long to say that there is none of a name. None to ask it.
+    """
     shape = dataset.shape or ()
-    scale = bool(h5ds.is_scale(dataset.id))
+    scale = has_name(names, "CLASS") and bool(h5ds.is_scale(dataset.id))
     details: dict[str, JSON] = {}
     consumed: set[str] = set()
     title = _read_title(dataset) if scale else b""
     if scale:
         details["scale"] = decode_name(title or b"")
         readable = {"CLASS": True, "NAME": title is not None, "REFERENCE_LIST": _has_reference_list(dataset)}
-        consumed.update(name for name, is_readable in readable.items() if is_readable and name in dataset.attrs)
-    attached = _read_attached(dataset, resolve)
+        consumed.update(name for name, is_readable in readable.items() if is_readable and exists(dataset, name))
+    attached = _read_attached(dataset, resolve) if has_name(names, "DIMENSION_LIST") else None
     if attached is not None:
         details["dimension_list"] = cast("JSON", attached)
         consumed.add("DIMENSION_LIST")
     for name in _NETCDF_IDS:
-        ids = _read_ids(dataset, name)
+        ids = _read_ids(dataset, name) if has_name(names, name) else None
         if ids is not None:
             details[name] = cast("JSON", ids)
             consumed.add(name)
     bare = (title or b"").startswith(NOT_A_VARIABLE) and len(dataset.attrs) <= len(consumed)
     bare = bare and not dataset.id.get_storage_size()  # HDF5 reads the whole chunk index for that
     found = _find_scales(dataset, details, resolve) if shape else []
-    names = tuple(None if item is None else item[0] for item in found)
-    labels = read_labels(dataset) if None in names and "DIMENSION_LABELS" in dataset.attrs else ()
+    known = tuple(None if item is None else item[0] for item in found)
+    may_label = None in known and has_name(names, "DIMENSION_LABELS")
+    labels = read_labels(dataset) if may_label and "DIMENSION_LABELS" in dataset.attrs else ()
     return Dimensions(
-        names=names,
+        names=known,
         shape=shape,
-        scales=tuple(None if item is None else item[1] for item in found) if any(names) else (),
+        scales=tuple(None if item is None else item[1] for item in found) if any(known) else (),
         labels=labels if any(labels) else (),
         scale=scale,
         bare=bare,
@@ -117,6 +125,16 @@ def read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> Dimensions:
         consumed=frozenset(consumed),
         details=details,
     )
+
+
+def exists(dataset: h5py.Dataset, name: str) -> bool:
+    """Return whether a dataset has an attribute."""
+    return bool(h5a.exists(dataset.id, name.encode()))
+
+
+def has_name(names: Collection[bytes] | None, name: str) -> bool:
+    """Return whether there may be an attribute of a name; `names` are those of all, None if they are unknown."""
+    return names is None or name.encode() in names
 
 
 def read_labels(dataset: h5py.Dataset) -> tuple[str | None, ...]:
@@ -194,9 +212,9 @@ def _read_title(dataset: h5py.Dataset) -> bytes | None:
     `H5DSget_scale_name` returns unset memory for a name of variable length, and cuts off one without a final null.
     """
     try:
-        if "NAME" not in dataset.attrs:
+        if not exists(dataset, "NAME"):
             return b""
-        attribute = dataset.attrs.get_id("NAME")
+        attribute = h5a.open(dataset.id, b"NAME")
         tid = attribute.get_type()
         fixed = isinstance(tid, h5t.TypeStringID) and not tid.is_variable_str() and tid.get_strpad() == h5t.STR_NULLTERM
         if not fixed or attribute.get_space().get_simple_extent_type() != h5s.SCALAR:
@@ -209,7 +227,7 @@ def _read_title(dataset: h5py.Dataset) -> bytes | None:
 def _has_reference_list(dataset: h5py.Dataset) -> bool:
     """Return whether the scale's list of references has the form that HDF5 writes."""
     try:
-        tid = dataset.attrs.get_id("REFERENCE_LIST").get_type()
+        tid = h5a.open(dataset.id, b"REFERENCE_LIST").get_type()
         return bool(tid.get_class() == h5t.COMPOUND and tid.get_member_type(0).equal(h5t.STD_REF_OBJ))
     except READ_ERRORS:
         return False
@@ -218,12 +236,14 @@ def _has_reference_list(dataset: h5py.Dataset) -> bool:
 def _read_attached(dataset: h5py.Dataset, resolve: Resolve) -> list[list[str]] | None:
     """Return the paths of the scales of each dimension; None without a valid list."""
     try:
-        attribute = dataset.attrs.get_id("DIMENSION_LIST")
+        attribute = h5a.open(dataset.id, b"DIMENSION_LIST")
         tid = attribute.get_type()
         valid = tid.get_class() == h5t.VLEN and tid.get_super().equal(h5t.STD_REF_OBJ)
         if not valid or attribute.shape != (dataset.ndim,):
             return None
-        paths = [[resolve(ref) for ref in refs] for refs in dataset.attrs["DIMENSION_LIST"]]
+        lists = np.empty(attribute.shape, _REFERENCES)
+        attribute.read(lists, _REFERENCES_IN_MEMORY)
+        paths = [[resolve(ref) for ref in refs] for refs in lists]
         return paths if all(map(all, paths)) else None  # a scale is gone
     except READ_ERRORS:
         return None
@@ -232,10 +252,12 @@ def _read_attached(dataset: h5py.Dataset, resolve: Resolve) -> list[list[str]] |
 def _read_ids(item: h5py.Dataset | h5py.Group | h5py.Datatype, name: str) -> int | list[int] | None:
     """Return the 32-bit integers of an attribute that netCDF-4 writes; None for another type: a user wrote that one."""
     try:
-        value = item.attrs.get(name)
-        if value is None or isinstance(value, h5py.Empty):
+        attribute = h5a.open(item.id, name.encode())
+        is_null = attribute.get_space().get_simple_extent_type() == h5s.NULL
+        if is_null or not attribute.get_type().equal(h5t.STD_I32LE):
             return None
-        native = item.attrs.get_id(name).get_type().equal(h5t.STD_I32LE)
+        value = np.empty(attribute.shape, "<i4")
+        attribute.read(value)
     except READ_ERRORS:
         return None
-    return cast("int | list[int]", np.asarray(value).tolist()) if native else None
+    return cast("int | list[int]", value.tolist())

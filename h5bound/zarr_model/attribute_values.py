@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, cast
 
 import h5py
@@ -90,8 +90,14 @@ def read_value(attribute: h5a.AttrID) -> tuple[h5t.TypeID, Array | None]:
     The value is 0-d for a scalar and None for a null dataspace; variable-length strings are bytes. Raise
     UnsupportedError if h5py cannot read it.
     """
-    tid = read_type(attribute)
+    tid = attribute.get_type()
     space = attribute.get_space()
+    if tid.get_class() in (h5t.INTEGER, h5t.FLOAT, h5t.STRING) and space.get_simple_extent_type() != h5py.h5s.NULL:
+        dtype, memory = _find_memory(tid.encode())
+        array = np.zeros(space.shape, dtype)
+        attribute.read(array, memory)
+        return tid, restore_byte_order(array, dtype)
+    tid = read_type(attribute)
     if space.get_simple_extent_type() == h5py.h5s.NULL:
         return tid, None
     shape = space.shape
@@ -102,6 +108,13 @@ def read_value(attribute: h5a.AttrID) -> tuple[h5t.TypeID, Array | None]:
     array = np.zeros(shape + dtype.shape, dtype.base)
     attribute.read(array, memory_type(tid))
     return tid, restore_byte_order(array, dtype)
+
+
+@lru_cache(1024)
+def _find_memory(encoded: bytes) -> tuple[DType, h5t.TypeID]:
+    """Return the type of numbers or text in numpy, and in HDF5 once they are read, by the bytes of the HDF5 type."""
+    tid = h5t.decode(encoded)
+    return read_dtype(tid), memory_type(tid)
 
 
 def value_to_json(

@@ -101,8 +101,9 @@ def read_attributes(
     `resolve` returns the path of a reference's target; None for the first name that HDF5 finds.
     """
     resolve = resolve or ReferencePaths(source.file)
-    dimensions = read_dimensions(source, resolve) if isinstance(source, h5py.Dataset) else None
     raw_names, problem = list_attribute_names(source)
+    names = None if problem else raw_names
+    dimensions = read_dimensions(source, resolve, names) if isinstance(source, h5py.Dataset) else None
     record = AttributesRecord(details=dict(dimensions.details) if dimensions else {}, dimensions=dimensions)
     record.skipped += [("*", problem)] if problem else []
     raw_names.sort(key=is_odd)  # last, since others keep their names

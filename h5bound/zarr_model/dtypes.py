@@ -7,6 +7,7 @@ A translation is exact or raises :class:`~h5bound.errors.UnsupportedError`. Byte
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 import h5py
@@ -110,6 +111,8 @@ def translate_type(
     ''
     """
     tid = read_type(source.id) if isinstance(source, h5py.Dataset) else source
+    if tid.get_class() in (h5t.INTEGER, h5t.FLOAT):
+        return _translate_number(tid.encode(), zarr_format)
     check_references(tid)
     base, shape = strip_arrays(tid)
     zarr_type = translate_element(base, TextWidths(source, resolve), zarr_format)
@@ -118,6 +121,13 @@ def translate_type(
     dims: list[JSON] = list(shape)
     details = {**zarr_type.details, "type": type_to_json(tid), "element_shape": dims}
     return replace(zarr_type, element_shape=shape, details=details)
+
+
+@lru_cache(1024)
+def _translate_number(encoded: bytes, zarr_format: int) -> ZarrType:
+    """Return the Zarr type of numbers, by the bytes of their HDF5 type: files of one kind have the same ones."""
+    tid = h5t.decode(encoded)
+    return translate_element(tid, TextWidths(tid, None), zarr_format)
 
 
 def translate_element(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> ZarrType:

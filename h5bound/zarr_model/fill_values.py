@@ -105,6 +105,18 @@ def fill_to_json(value: Array, zarr_format: int) -> tuple[JSON, bool]:
     >>> fill_to_json(np.array(0x7FC00001, "<u4").view("<f4"), 2)
     ('NaN', False)
     """
+    if value.dtype.kind in "biuf":
+        return _number_to_json(value.dtype, value.tobytes(), zarr_format)
+    return _find_json(value, zarr_format)
+
+
+@lru_cache(1024)
+def _number_to_json(dtype: DType, data: bytes, zarr_format: int) -> tuple[JSON, bool]:
+    """Return a number as `fill_to_json` does, which takes long, and files of one kind have the same ones."""
+    return _find_json(np.frombuffer(data, dtype)[0:1].reshape(()), zarr_format)
+
+
+def _find_json(value: Array, zarr_format: int) -> tuple[JSON, bool]:
     checked_format: Literal[2, 3] = 2 if zarr_format == 2 else 3
     zarr_dtype = find_zarr_type(value.dtype, checked_format)
     usual = cast("JSON", zarr_dtype.to_json_scalar(value[()], zarr_format=checked_format))
