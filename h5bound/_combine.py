@@ -197,7 +197,7 @@ def combine(
     )  # fmt: skip
     rules = make_rules(
         dim=dim, new_dim=new_dim, sort=sort, overlap=overlap, differing=differing, attributes=attributes,
-        unpack=unpack, promote=promote, missing=missing,
+        unpack=unpack, promote=promote, missing=missing, zarr_format=settings.zarr_format,
     )  # fmt: skip
     check_conversion(
         on_unsupported, resume=resume, overwrite=overwrite, verify=verify, dry_run=dry_run, append=append,

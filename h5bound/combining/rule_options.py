@@ -23,6 +23,7 @@ def make_rules(
     unpack: object,
     promote: object,
     missing: object,
+    zarr_format: int,
 ) -> Rules:
     """Return the rules for options of `combine`. Raise OptionError if one has an invalid value."""
     if (dim is None) == (new_dim is None):
@@ -46,4 +47,5 @@ def make_rules(
         unpack=floats,
         promote=bool(promote),
         missing=check_choice(missing, "missing", ("refuse", "fill")),
+        zarr_format=zarr_format,
     )
