@@ -125,6 +125,12 @@ def test_a_compute_opens_the_files_that_its_blocks_need_once_and_closes_them_bef
     assert (log.count("open"), log.count("close")) == (4, 4)  # one has no elements
 
 
+def test_many_files_share_a_window_so_that_few_blocks_wait_where_all_are_combined(paths: list[Path]) -> None:
+    array = from_hdf5(paths, "g/x", chunks=(1, -1, -1), window=4 * 5 * 4 * 6 * 4)  # four blocks for each file
+    keys = dask.optimize(array)[0].__dask_graph__()
+    assert sum(str(key).startswith("close-") for key in keys) == 6  # of 21 blocks
+
+
 def test_arrays_of_many_files_and_of_one_share_its_open(paths: list[Path], log: Log) -> None:
     many, one = from_hdf5(paths, "g/x"), from_hdf5(paths[2], "g/x")
     log.clear()

@@ -163,6 +163,7 @@ class OpenLayer(_LifecycleLayer):
         """Return all tasks for some requests of a compute that reads from so many sources."""
         token = name_requests(self.lifecycle, requests)
         opened = f"open-{token}"
+        sources += getattr(self.lifecycle.source, "parts", 1) - 1
         windows = self._plan_windows(requests, self.lifecycle, sources)
         tasks = self._make_tasks(windows, self.lifecycle, opened)
         only_window = Window(token, only_window=True) if len(windows) == 1 else None

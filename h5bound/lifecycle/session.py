@@ -56,6 +56,8 @@ class Source(Protocol):
     # A source whose opens share what they find has `share() -> object`: they do while that object is kept.
     # A source that is closed for another one while it is held has `descriptors: int` too: how many it takes while open.
 
+    # A source of many files has `parts: int` too: how many.
+
     def open(self) -> Any:
         """Open the source and return the open object."""
 

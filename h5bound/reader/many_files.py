@@ -60,6 +60,11 @@ class ManyFiles:
         return f"{self.sources[0].path} and {more:,} more" if more else self.sources[0].path
 
     @property
+    def parts(self) -> int:
+        """Number of files: they share a window as those of as many sources do."""
+        return len(self.sources)
+
+    @property
     def remote(self) -> bool:
         """Whether reads of a file are requests to a server."""
         return any(source.remote for source in self.sources)
