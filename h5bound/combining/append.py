@@ -139,7 +139,7 @@ def find_kept(target: Target, store: CombinedStore, combination: Combination, *,
     """Return how many of the first files are in the store as they are now, with all that comes from them.
 
     Raise TargetError if files of the store are not among those to combine, have another order, or changed without
-    `update`.
+    `update`, or if an array would be another one with the new files.
     """
     now = combination.inputs["combined"]["files"]
     names, before = ([text_from_json(entry["path"]) for entry in entries] for entries in (now, store.files))
@@ -165,6 +165,8 @@ def find_kept(target: Target, store: CombinedStore, combination: Combination, *,
     moved = find_moved(combination, kept)
     if kept == len(now) and not store.is_whole:  # what was written of the last ones is not known
         return 0
+    if kept < len(now):
+        check_same_arrays(target, store, combination)
     return min(kept, moved)
 
 
@@ -193,21 +195,12 @@ def append_store(
     first: int,
     transfer: Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]],
 ) -> list[UnitResult]:
-    """Write what comes from the files from number `first` on, and return the results for all units of the plan.
-
-    Raise TargetError if arrays of the store would have to be written otherwise.
-    """
+    """Write what comes from the files from number `first` on, and return the results for all units of the plan."""
     scan, plan = combination.scan, combination.plan
     description = {APPENDING: fingerprint(combination.inputs), **combination.inputs}
-    with target.begin(f"h5bound: {plural(len(combination.files) - first, 'file')} added", overwrite=False) as (
-        started,
-        marker,
-    ):
+    message = f"h5bound: {plural(len(combination.files) - first, 'file')} added"
+    with target.begin(message, overwrite=False) as (started, marker):
         jobs = make_jobs(started, scan, plan, skip=False, owner=marker.owner)
-        nodes, root, _ = describe_store(
-            started.zarr_format, scan, jobs, failed=(), skipped=plan.skipped, inputs=combination.inputs, written={}
-        )
-        check_same_arrays(target, store, root)
         affected, others = split_units(combination, store, first)
         with explaining_unfinished(started):
             marker.write(description)
@@ -226,8 +219,13 @@ def append_store(
     return results
 
 
-def check_same_arrays(target: Target, store: CombinedStore, root: Document) -> None:
+def check_same_arrays(target: Target, store: CombinedStore, combination: Combination) -> None:
     """Raise TargetError if an array of the store would have another type, chunks, codecs or fill value, or is gone."""
+    jobs = make_jobs(target, combination.scan, combination.plan, skip=False)
+    _, root, _ = describe_store(
+        target.zarr_format, combination.scan, jobs, failed=(), skipped=combination.plan.skipped,
+        inputs=combination.inputs, written={},
+    )  # fmt: skip
     if target.zarr_format == 2:
         planned = {key.removesuffix("/.zarray"): item for key, item in root[".zmetadata"]["metadata"].items()}
     else:

@@ -68,7 +68,7 @@ def join_attributes(
         if rules.attributes == "refuse":
             action = "attributes='first' takes those of the first file, 'table' keeps all in h5bound.json"
             findings.refuse(path, what, places, action=action)
-        elif rules.attributes == "first":
+        elif rules.attributes == "first" or len({write_shown(name, node) for node in nodes if node is not None}) == 1:
             findings.decide(path, what, places, action="as the first file has it")
         else:
             findings.decide(path, what, places, action="kept by file in h5bound.json")
@@ -116,6 +116,11 @@ def describe_attribute(name: str, nodes: Sequence[NodeAttributes | None], number
         return f"the attribute {name} has another type"
     others = ", …" if numbers.max() > 1 else ""
     return f"the attribute {name} is {shown[0]} in the first file, then {shown[1]}{others}"
+
+
+def write_shown(name: str, node: NodeAttributes) -> str:
+    """Return the text that is the same for the same value of an attribute in the store; "" without it."""
+    return write_json(node.values[name]) if name in node.values else ""
 
 
 def shorten_value(value: Any) -> str:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def read_fill(schema: VariableSchema, zarr_format: int) -> Array | None:
     """Return the fill value of plain numbers, 0-d; None if there is none, or readers do not see its bits."""
     value, exact = json.loads(schema.fill)
-    if not exact or value is None or schema.form != "plain":
+    if not exact or value is None or schema.form != "plain" or schema.dtype.startswith("["):  # a compound
         return None
     dtype = np.dtype(schema.dtype)
     zarr_type = find_zarr_type(dtype, 2 if zarr_format == 2 else 3)

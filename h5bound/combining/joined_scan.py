@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.combining.conversions import apply
+from h5bound.combining.file_scan import describe_dtype
 from h5bound.combining.join_plan import FileChunks
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.planning.pieces import NO_FILE, Pieces
@@ -76,7 +77,7 @@ def join_dataset(
     """Return the scan of a joined variable; `item` is that of one file."""
     schema, ndim = variable.schema, len(variable.shape) - len(item.type.element_shape)
     found = [file.variables.get(variable.path) for file in files]
-    changed = np.dtype(schema.dtype) != item.type.dtype if schema.form == "plain" else False
+    changed = schema.form == "plain" and describe_dtype(item.type.dtype) != schema.dtype
     if changed:
         item = convert_type(item, schema, zarr_format)
     is_new = len(variable.shape) > len(item.shape)
@@ -101,7 +102,10 @@ def convert_type(item: DatasetScan, schema: VariableSchema, zarr_format: int) ->
     dtype = np.dtype(schema.dtype)
     fill, exact = json.loads(schema.fill)
     checked: Any = zarr_format
-    value = np.array(find_zarr_type(dtype, checked).from_json_scalar(fill, zarr_format=checked), dtype)
+    if fill is None:  # format 2: all chunks are written
+        value = item.fill.value.astype(dtype)
+    else:
+        value = np.array(find_zarr_type(dtype, checked).from_json_scalar(fill, zarr_format=checked), dtype)
     zarr_type = ZarrType(form="plain", source=dtype, dtype=dtype, reason="values are converted")
     return replace(
         item,

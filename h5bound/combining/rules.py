@@ -123,10 +123,8 @@ def order_files(scans: Sequence[FileScan], rules: Rules) -> NDArray[np.int64]:
         values = read_coordinate([scan.variables.get(path) for scan in scans])
         if values is not None and all(np.isfinite(item).all() for item in values):
             return sort_files(values)
-    raise OptionError(
-        f"sort={rules.sort!r}: {' and '.join(paths) or 'no coordinate'} does not have numbers to sort by in each file; "
-        "give the files in their order"
-    )
+    what = f"{' and '.join(paths)} does not have" if paths else f"no coordinate of {rules.dim} has"
+    raise OptionError(f"sort={rules.sort!r}: {what} numbers to sort by in each file; give the files in their order")
 
 
 def list_scopes(scans: Sequence[FileScan], dim: str) -> list[str]:

@@ -1,0 +1,93 @@
+"""Files with what few others have: compounds, null dataspaces, attributes of another type, and appends that fail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+from h5bound import combine, verify
+from h5bound.errors import OptionError, TargetError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+COMPOUND = np.dtype([("a", "<i4"), ("b", "<f8")])
+
+
+def write(path: Path, times: list[int], values: Any, **options: Any) -> Path:
+    """Write a file with a coordinate and one variable."""
+    with h5py.File(path, "w") as file:
+        file["time"] = times
+        file["time"].make_scale("time")
+        file.create_dataset("v", data=values, **options).dims[0].attach_scale(file["time"])
+    return path
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_compounds_are_joined_also_where_their_fill_values_differ(tmp_path: Path, zarr_format: Any) -> None:
+    values = np.array([(1, 2.0), (3, 4.0)], COMPOUND)
+    fill = np.array((7, 8.0), COMPOUND)[()]
+    paths = [write(tmp_path / "0.h5", [0, 1], values, chunks=(2,))]
+    paths.append(write(tmp_path / "1.h5", [2, 3], values, chunks=(2,), fillvalue=fill))
+    combine(paths, tmp_path / "out.zarr", dim="time", zarr_format=zarr_format)
+    found: Any = zarr.open_group(tmp_path / "out.zarr", mode="r")["v"]
+    assert found[:].tolist() == [*values.tolist(), *values.tolist()]
+    assert verify(paths, tmp_path / "out.zarr").equal
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_types_are_promoted_in_both_formats(tmp_path: Path, zarr_format: Any) -> None:
+    paths = [
+        write(tmp_path / "0.h5", [0, 1], np.array([1, 2], "i4")),
+        write(tmp_path / "1.h5", [2, 3], np.array([0.5, 6], "f8")),
+    ]
+    combine(paths, tmp_path / "out.zarr", dim="time", promote=True, zarr_format=zarr_format)
+    found: Any = zarr.open_group(tmp_path / "out.zarr", mode="r")["v"]
+    assert (found.dtype, found[:].tolist()) == (np.dtype("f8"), [1.0, 2.0, 0.5, 6.0])
+    assert verify(paths, tmp_path / "out.zarr").equal
+
+
+def test_null_dataspaces_are_the_same_in_all_files(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.h5", [i], [1.0]) for i in range(2)]
+    for path in paths:
+        with h5py.File(path, "r+") as file:
+            file["nothing"] = h5py.Empty("f4")
+    combine(paths, tmp_path / "out.zarr", dim="time")
+    assert verify(paths, tmp_path / "out.zarr").equal
+
+
+def test_a_table_keeps_attributes_in_their_place_that_differ_only_in_their_type(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.h5", [i], [1.0]) for i in range(2)]
+    for path, units in zip(paths, ("days since 2000-01-01", np.bytes_("days since 2000-01-01")), strict=True):
+        with h5py.File(path, "r+") as file:
+            file["time"].attrs["units"] = units
+    with pytest.raises(OptionError, match="the attribute units has another type"):
+        combine(paths, tmp_path / "out.zarr", dim="time")
+    combine(paths, tmp_path / "out.zarr", dim="time", attributes="table")
+    assert zarr.open_group(tmp_path / "out.zarr", mode="r")["time"].attrs["units"] == "days since 2000-01-01"
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_an_append_that_is_refused_leaves_the_store_as_it_was(tmp_path: Path, *, dry_run: bool) -> None:
+    paths = [
+        write(tmp_path / "0.h5", [0, 1], np.array([1, 2], "i4")),
+        write(tmp_path / "1.h5", [2, 3], np.array([0.5, 6], "f8")),
+    ]
+    target = tmp_path / "out.zarr"
+    combine(paths[:1], target, dim="time", promote=True)
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    with pytest.raises(TargetError, match="the array v would have another"):
+        combine(paths, target, dim="time", promote=True, append=True, dry_run=dry_run)
+    assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+
+
+def test_files_without_a_coordinate_cannot_be_sorted(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "0.h5", "w") as file:
+        file["v"] = [1.0]
+        file["v"].dims[0].label = "time"
+    with pytest.raises(OptionError, match="no coordinate of time has numbers to sort by in each file"):
+        combine(tmp_path / "0.h5", tmp_path / "out.zarr", dim="time", sort=True)
