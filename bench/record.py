@@ -48,6 +48,7 @@ MEASUREMENTS = {
     "rechunk": "bench.rechunking:measure_rechunking",
     "windows": "bench.windows:measure_windows",
     "small files": "bench.small_files:measure_small_files",
+    "many files": "bench.combining:measure_combining",
     "memory": "bench.memory:measure_memory",
     "live blocks": "bench.live_blocks:measure_live",
     "beginnings": "bench.beginnings:measure_beginnings",
@@ -57,7 +58,7 @@ MEASUREMENTS = {
 STUDIES = frozenset({"block sizes", "windows", "cores", "bandwidth"})
 """Measurements that a default rests on, or a page. They are made only where they are named."""
 
-OTHERS = ("xarray", "recipe", "virtualizarr", "kerchunk", "pyfive", "hidefix", "bare loop", "from_array")
+OTHERS = ("xarray", "recipe", "virtualizarr", "kerchunk", "pyfive", "hidefix", "bare loop", "from_array", "copies")
 """Names, or the first words after a colon, of what is not h5bound, and does not get worse by its changes."""
 
 TOLERANCE = 0.15
