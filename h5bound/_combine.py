@@ -136,8 +136,8 @@ def combine(
         What becomes of variables without `dim` that are not equal in all files: ``"first"`` takes those of the first
         file, ``"drop"`` leaves them out.
     attributes
-        What becomes of attributes that differ: ``"first"`` takes those of the first file, ``"table"`` also keeps the
-        others in ``h5bound.json``.
+        What becomes of attributes that differ: ``"first"`` takes those of the first file, ``"table"`` keeps them by
+        file in ``h5bound.json``, and not in the attributes of the store.
     unpack
         Type of variables whose packing (``scale_factor``, ``add_offset``) differs: they are decoded as xarray does.
     promote

@@ -48,7 +48,11 @@ from h5bound.reports.text import plural
 @option("--sort-by", "PATH", "Order the files by the first value of the variable at PATH.")
 @choice("--overlap", "[refuse|first|last]", "Which file counts where several have the same coordinate.")
 @choice("--differing", "[refuse|first|drop]", "Variables without --dim that are not equal in all files.")
-@choice("--attributes", "[refuse|first|table]", "Attributes that differ; table: also keep all of them in h5bound.json.")
+@choice(
+    "--attributes",
+    "[refuse|first|table]",
+    "Attributes that differ; table: keep them by file in h5bound.json, not in the store's attributes.",
+)
 @option(
     "--unpack",
     "[float32|float64]",

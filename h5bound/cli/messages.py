@@ -31,7 +31,7 @@ KEYWORD = re.compile(
 )
 """A parameter in a message, perhaps with its value; a word without an underscore only with an equals sign."""
 
-SUBJECT = re.compile(rf"^({'|'.join(KEYWORDS)})(?=: )|^(source|target)=")
+SUBJECT = re.compile(rf"^({'|'.join(KEYWORDS)})(?=: )|^(source|target)s?=")
 """A parameter that begins a message without a value, or one that is no option."""
 
 PHRASES = {

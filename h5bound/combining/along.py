@@ -101,8 +101,10 @@ def check_shapes(context: Context, path: str, found: Found) -> bool:
     for i, item in enumerate(found):
         if item is not None and (text := describe_shape(item, axis)) != before:
             groups.setdefault(text, []).append(i)
-    for text, places in groups.items():
-        what = f"its axes are {before} in the first file, then {text}"
+    if groups:
+        text, others = next(iter(groups)), ", …" if len(groups) > 1 else ""
+        what = f"its axes are {before} in the first file, then {text}{others}"
+        places = [i for members in groups.values() for i in members]
         findings.refuse(path, what, places, action=LEAVE_OUT.format(path), option=False)
     return not groups
 

@@ -14,6 +14,7 @@ from h5bound.combining.joined import Difference
 from h5bound.combining.joined_scan import join_scans, list_file_chunks
 from h5bound.combining.rules import join_files
 from h5bound.combining.store_plan import plan_combined
+from h5bound.combining.variables import DIFFERING
 from h5bound.conversion.provenance import PROVENANCE_VERSION, file_to_json
 from h5bound.errors import SourceChangedError
 from h5bound.planning.array_options import check_applied
@@ -37,9 +38,6 @@ if TYPE_CHECKING:
 
     Grids = Mapping[str, tuple[tuple[int, ...], tuple[int, ...] | None]]
 
-
-DIFFERING = "differing='first' takes that of the first file, 'drop' leaves it out"
-"""What to do about variables that should be the same in all files."""
 
 COMPARED_NBYTES = 2**26
 """Bytes of values that are compared at once."""

@@ -97,9 +97,9 @@ def list_lines(differences: Iterable[Difference], *, height: int, width: int) ->
     """Return lines that take at most `height` rows of `width` columns: what differs, then what to do."""
     rows = list(differences)
     facts = [
-        Fact.of("variable", row.variable or "files", f"{row.what}{row.files and f' in {row.files}'}") for row in rows
+        Fact.of("object", row.variable or "files", f"{row.what}{row.files and f' in {row.files}'}") for row in rows
     ]
-    actions = list(dict.fromkeys(PATHS.sub("exclude=[PATH]", row.action) for row in rows))
+    actions = list(dict.fromkeys(PATHS.sub("exclude=['PATH']", row.action) for row in rows))
     advice = [f"what to do: {action}" for action in actions[:MAX_ACTIONS]]
     used = sum(count_rows(line, width) for line in advice)
     return [*fit_sections([Section("differs", group_facts(facts))], height=height - used, width=width), *advice]

@@ -32,7 +32,7 @@ class Rules:
     differing: Literal["refuse", "first", "drop"] = "refuse"
     """What a variable without `dim` is that is not the same in all files."""
     attributes: Literal["refuse", "first", "table"] = "refuse"
-    """Attributes that differ: those of the first file, or of every file in a table of the provenance."""
+    """Attributes that differ: those of the first file, or by file in a table of the provenance, and not in the node."""
     unpack: Literal["float32", "float64"] | None = None
     """Type of the values of variables whose packing differs."""
     promote: bool = False

@@ -22,6 +22,9 @@ IGNORED = frozenset({"_NCProperties"})
 MAX_SHOWN = 40
 """Characters of a value that a row shows."""
 
+MAX_COMPARED = 28
+"""Characters of each of two values that a row shows, and most of those before the first that differs."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeAttributes:
@@ -66,12 +69,14 @@ def join_attributes(
         places = np.flatnonzero(numbers > 0)
         what = describe_attribute(name, nodes, numbers)
         if rules.attributes == "refuse":
-            action = "attributes='first' takes those of the first file, 'table' keeps all in h5bound.json"
+            action = (
+                "attributes='first' takes those of the first file, attributes='table' keeps all in h5bound.json only"
+            )
             findings.refuse(path, what, places, action=action)
         elif rules.attributes == "first" or len({write_shown(name, node) for node in nodes if node is not None}) == 1:
             findings.decide(path, what, places, action="as the first file has it")
         else:
-            findings.decide(path, what, places, action="kept by file in h5bound.json")
+            findings.decide(path, what, places, action="kept by file in h5bound.json only")
             tables.append(make_table(path, name, nodes))
             values.pop(name, None)
             entries.pop(name, None)
@@ -107,13 +112,14 @@ def find_differing(nodes: Sequence[NodeAttributes | None]) -> dict[str, np.ndarr
 
 def describe_attribute(name: str, nodes: Sequence[NodeAttributes | None], numbers: np.ndarray[Any, Any]) -> str:
     """Return what an attribute is in the first file, and in the first of those that differ."""
-    shown = []
+    texts = []
     for number in (0, 1):
         node = nodes[int(np.flatnonzero(numbers == number)[0])]
         assert node is not None
-        shown.append(shorten_value(node.values[name]) if name in node.values else "absent")
-    if shown[0] == shown[1]:
+        texts.append(write_json(node.values[name]) if name in node.values else "absent")
+    if texts[0] == texts[1]:
         return f"the attribute {name} has another type"
+    shown = shorten_both(*texts)
     others = ", …" if numbers.max() > 1 else ""
     return f"the attribute {name} is {shown[0]} in the first file, then {shown[1]}{others}"
 
@@ -121,6 +127,24 @@ def describe_attribute(name: str, nodes: Sequence[NodeAttributes | None], number
 def write_shown(name: str, node: NodeAttributes) -> str:
     """Return the text that is the same for the same value of an attribute in the store; "" without it."""
     return write_json(node.values[name]) if name in node.values else ""
+
+
+def shorten_both(first: str, second: str) -> tuple[str, str]:
+    """Return two texts in few characters, among them the first that differ.
+
+    >>> shorten_both("Tue Jun 30 12:00:00 2026: ncks -O in/day1.nc", "Tue Jun 30 12:00:00 2026: ncks -O in/day2.nc")
+    ('…ncks -O in/day1.nc', '…ncks -O in/day2.nc')
+    """
+    pairs = enumerate(zip(first, second, strict=False))
+    start = next((i for i, (a, b) in pairs if a != b), min(len(first), len(second)))
+    start = max(start - MAX_COMPARED // 2, 0) if max(len(first), len(second)) > MAX_COMPARED else 0
+    return cut_start(first, start), cut_start(second, start)
+
+
+def cut_start(text: str, start: int) -> str:
+    """Return few characters of a text from `start` on."""
+    text = f"…{text[start:]}" if start else text
+    return text if len(text) <= MAX_COMPARED else f"{text[: MAX_COMPARED - 1]}…"
 
 
 def shorten_value(value: Any) -> str:

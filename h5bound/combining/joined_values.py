@@ -170,14 +170,14 @@ def plan_packing(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Fi
         return found
     is_time_like = first.times[0] is not None or str(first.attributes.get("units")) in DURATIONS
     if is_time_like or rules.unpack is None:
-        action = "unpack='float32' or 'float64' stores the values that xarray decodes"
+        action = "unpack='float32' or unpack='float64' stores the values that xarray decodes"
         action = f"packed times are not unpacked; {LEAVE_OUT.format(path)}" if is_time_like else action
         findings.refuse(path, what, others, action=action, option=not is_time_like)
         return same
     dtype = np.dtype(rules.unpack)
     rounded = any(packing.decode(np.zeros(0, packing.dtype)).dtype.itemsize > dtype.itemsize for packing in packings)
     action = f"all are unpacked to {rules.unpack}{', rounded from float64' if rounded else ''}"
-    findings.decide(path, what, [place for kind in kinds for place in kind.places], action=action)
+    findings.decide(path, what, others, action=action)
     conversions = [Conversion(kind="unpack", dtype=dtype.str, packing=packing) for packing in packings]
     names = frozenset((*PACKING, *PACKED_UNITS))
     return Meaning(dtype.str, list(conversions), names, names)
@@ -260,15 +260,21 @@ def plan_times(path: str, kinds: Sequence[Kind], dtype: str | None, *, findings:
             findings.refuse(path, f"{what}: {error}", kind.places, action=LEAVE_OUT.format(path), option=False)
     if len(conversions) < len(kinds):
         return kept
-    for kind in kinds[1:]:
-        if kind.times != first.times:
-            findings.note(path, f"times are {describe_times(kind)}", kind.places, action=f"now {describe_times(first)}")
+    others = [kind for kind in kinds if kind.times != first.times]
+    more = ", …" if len({kind.times for kind in others}) > 1 else ""
+    findings.note(
+        path,
+        f"times are {describe_times(first)} in the first file, then {describe_times(others[0])}{more}",
+        [place for kind in others for place in kind.places],
+        action="brought to those of the first file",
+    )
     return replace(kept, conversions=conversions)
 
 
 def describe_times(kind: Kind) -> str:
     """Return the units of times, and their calendar."""
-    return " ".join(str(part) for part in kind.times if part) or "without units"
+    units, calendar = kind.times
+    return f"{units or 'without units'}{f' ({calendar})' if calendar else ''}"
 
 
 def find_change(kind: Kind, first: Kind) -> tuple[Fraction, Fraction]:

@@ -100,7 +100,7 @@ def cut_files(path: str, values: Sequence[Values], *, rules: Rules, findings: Fi
             path,
             f"files overlap: {describe_shared(values)}",
             overlapping,
-            action="overlap='first' or 'last' takes the elements of one file",
+            action="overlap='first' or overlap='last' takes the elements of one file",
         )
         return whole
     if overlapping:
@@ -217,12 +217,15 @@ def cut_overlaps(
             path,
             f"files overlap, and overlap={rules.overlap!r} would leave out values of the coordinate that no other has",
             lost,
-            action="sort=True if they are not in order, overlap='first' or 'last'; or leave files out",
+            action="sort=True if they are not in order, overlap='first' or overlap='last'; or leave files out",
         )
     else:
         cut = sum(item.size for item in values) - int(counts.sum())
         findings.decide(
-            path, f"files overlap in {plural(cut, 'element')}", overlapping, action=f"those of the {rules.overlap} file"
+            path,
+            f"files overlap in {plural(cut, 'element')}",
+            overlapping,
+            action=f"the {rules.overlap} of these files has them",
         )
     return Cuts(skips, counts)
 

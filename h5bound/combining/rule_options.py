@@ -27,7 +27,9 @@ def make_rules(
 ) -> Rules:
     """Return the rules for options of `combine`. Raise OptionError if one has an invalid value."""
     if (dim is None) == (new_dim is None):
-        raise OptionError("name either dim, a dimension of the files to join them along, or new_dim, a new one")
+        raise OptionError(
+            "give dim=NAME, a dimension of the files along which they are joined, or new_dim=NAME, a new one"
+        )
     name = dim if new_dim is None else new_dim
     if not isinstance(name, str) or not name or "/" in name:
         option = "dim" if new_dim is None else "new_dim"

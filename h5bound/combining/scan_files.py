@@ -228,5 +228,5 @@ def refuse(bad: Sequence[BadFile], count: int, *, skip_bad: bool) -> H5BoundErro
     """Return the error for files that cannot be read, of which it lists some."""
     lines = [item.error if item.path in item.error else f"{item.path}: {item.error}" for item in bad[:SHOWN]]
     lines += [f"… and {len(bad) - SHOWN:,} more"] if len(bad) > SHOWN else []
-    advice = "" if skip_bad else "; skip_bad=True leaves them out"
+    advice = "" if skip_bad or len(bad) == count else "; skip_bad=True leaves them out"
     return H5BoundError("\n".join([f"{len(bad):,} of {plural(count, 'file')} cannot be read{advice}", *lines]))

@@ -58,5 +58,6 @@ def describe_join(entry: Converted, join: JoinPlan) -> Converted:
     copied, decoded = len(join.files), len(join.array.chunk_coords)
     if not copied:
         return entry
-    reason = f"{decoded:,} of {plural(copied + decoded, 'chunk')} decoded: they have elements of several files"
+    share = f"{decoded:,} of {plural(copied + decoded, 'chunk')} decoded"
+    reason = f"{share}: they lie across files, or in files whose chunks, filters or values differ"
     return replace(entry, how="mixed" if decoded else "copied", reasons=(reason,) if decoded else ())

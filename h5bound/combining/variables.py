@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from h5bound.combining.along import Joining
     from h5bound.combining.context import Context, Found
 
+DIFFERING = "differing='first' takes that of the first file, differing='drop' leaves it out"
+"""What to do about variables that should be the same in all files."""
+
 
 def join_variable(context: Context, path: str) -> Joining | None:
     """Return what a variable becomes, and the tables of its attributes; None if it is left out, or refused."""
@@ -89,7 +92,7 @@ def take_one(context: Context, path: str, found: Found) -> Joining | None:
     differing, unknown = find_others(path, context, found)
     if differing and rules.differing == "refuse":
         what = f"it has no dimension {rules.dim}, and is not the same"
-        action = f"differing='first' takes that of the first file, 'drop' leaves it out; {LEAVE_OUT.format(path)}"
+        action = f"{DIFFERING}; {LEAVE_OUT.format(path)}"
         findings.refuse(path, what, differing, action=action)
         return None
     if differing:

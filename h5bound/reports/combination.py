@@ -33,7 +33,8 @@ class FileDifference:
 
     def to_fact(self) -> Fact:
         """Return the line of the report."""
-        return Fact.of("array", self.variable, f"{self.what} in {self.files}: {self.action}")
+        action = self.action and f": {self.action}"
+        return Fact.of("object", self.variable or "files", f"{self.what} in {self.files}{action}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class BadFile:
 
     path: str
     error: str
+
+    def shorten(self) -> str:
+        """Return the error without the path that it begins with."""
+        name, found, reason = self.error.partition(": ")
+        return reason if found and name.endswith(self.path.removeprefix("./")) else self.error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +138,7 @@ def digest_combination(report: CombinationReport) -> Digest:
     """Return the report in short."""
     digest = digest_conversion(report.conversion)
     sections = (
-        Section("left out", group_facts(Fact.of("file", item.path, item.error) for item in report.bad)),
+        Section("left out", group_facts(Fact.of("file", item.path, item.shorten()) for item in report.bad)),
         Section("differs", group_facts(item.to_fact() for item in report.differences)),
         *digest.sections,
     )

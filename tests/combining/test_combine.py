@@ -220,6 +220,10 @@ def test_bad_files_are_named_or_left_out(tmp_path: Path) -> None:
     check(tmp_path / "out.zarr", [paths[0], paths[2]])
     assert [item.path for item in report.bad] == [str(paths[1])]
     assert report.exit_code == 3
+    assert str(report).count("001.nc") == 1
+    assert verify(paths, tmp_path / "out.zarr").equal  # the store was made without it
+    with pytest.raises(H5BoundError, match="1 of 2 files cannot be read\\n"):
+        verify(paths[:2], tmp_path / "out.zarr")
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_falling_coordinates_are_in_order_too(folder: Folder) -> None:
 
 def test_overlaps_are_cut_as_asked(folder: Folder) -> None:
     folder.add([0, 1, 2], v=np.full(3, 1.0)).add([1, 2, 3], v=np.full(3, 2.0)).add([3, 4], v=np.full(2, 3.0))
-    folder.refuse("files overlap: 3 values of the coordinate in several of them.*overlap='first' or 'last'")
+    folder.refuse("files overlap: 3 values of the coordinate in several of them.*overlap='first' or overlap='last'")
     first, last = folder.join(overlap="first"), folder.join(overlap="last")
     assert read(folder, first, "/time").tolist() == read(folder, last, "/time").tolist() == [0, 1, 2, 3, 4]
     assert read(folder, first).tolist() == [1, 1, 1, 2, 3]
@@ -170,6 +170,7 @@ def test_attributes_are_the_same_refused_first_or_in_a_table(folder: Folder) -> 
         folder.add([i], attrs={"history": f"run {i}", "title": "x"})
     error = folder.refuse('the attribute history is "run 0" in the first file, then "run 1", …')
     assert "1.nc, 2.nc (2 files)" in str(error)
+    assert "attributes='first' takes" in str(error)
     assert {"history": "run 0", "title": "x"}.items() <= folder.join(attributes="first").groups["/"].items()
     joined = folder.join(attributes="table")
     assert "history" not in joined.groups["/"]
@@ -241,6 +242,22 @@ def test_times_are_brought_to_the_units_of_the_first_file(folder: Folder) -> Non
     assert read(folder, joined, "/time").tolist() == [0, 1, 2, 3]
     assert joined.variables["/time"].attributes["units"] == units[0]
     assert [row.kind for row in joined.differences] == ["note"]
+
+
+def test_files_that_count_time_each_from_its_own_day_are_one_row(folder: Folder) -> None:
+    for i in range(4):
+        folder.add(("time", np.array([0.0]), {"units": f"days since 2000-01-0{i + 1}"}), v=np.zeros(1))
+    (row,) = folder.join().differences
+    assert row.what == "times are days since 2000-01-01 in the first file, then days since 2000-01-02, …"
+    assert row.files == "1.nc … 3.nc (3 files)"
+
+
+def test_long_attributes_are_shown_where_they_differ(folder: Folder) -> None:
+    for i in range(3):
+        folder.add([i], attrs={"history": f"Tue Jun 30 12:00:00 2026: ncks -O in{i}.nc out{i}.nc"})
+    assert '26: ncks -O in0.nc out0.nc" in the first file, then …26: ncks -O in1.nc out1.nc", … in 1.nc' in str(
+        folder.refuse("history")
+    )
 
 
 def test_times_without_an_exact_form_are_refused(folder: Folder) -> None:
