@@ -67,7 +67,7 @@ LOGGER = logging.getLogger(__name__)
 
 @shorten_tracebacks
 def combine(
-    sources: str | Sequence[str | PathLike[str] | h5py.File],
+    sources: str | PathLike[str] | h5py.File | Sequence[str | PathLike[str] | h5py.File],
     target: str | PathLike[str] | Store,
     *,
     dim: str | None = None,

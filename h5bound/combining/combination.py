@@ -10,7 +10,6 @@ import numpy as np
 from h5bound.buffers import same_bits
 from h5bound.chunk_grid import count_chunks, plan_auto_chunks, region_of
 from h5bound.combining.differences import FileNames, refuse
-from h5bound.combining.joined import Difference
 from h5bound.combining.joined_scan import join_scans, list_file_chunks
 from h5bound.combining.rules import join_files
 from h5bound.combining.store_plan import plan_combined
@@ -21,6 +20,7 @@ from h5bound.planning.array_options import check_applied
 from h5bound.planning.scan import scan_source
 from h5bound.reader.many_files import ManyFiles
 from h5bound.reader.open_file import open_dataset
+from h5bound.reports.combination import Difference
 from h5bound.reports.entries import read_version
 
 if TYPE_CHECKING:

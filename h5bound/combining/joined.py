@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from h5bound.chunk_grid import Shape
     from h5bound.combining.conversions import Conversion
     from h5bound.combining.file_scan import VariableSchema
+    from h5bound.reports.combination import Difference
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,29 +42,6 @@ class Rules:
     """Whether files may lack a variable."""
     zarr_format: int = 3
     """Format of the store, in which fill values have their form."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """Something in which files differ, or that is odd in how they follow each other."""
-
-    kind: Literal["refused", "decided", "note"]
-    """refused: nothing is joined; decided: an option says what to do; note: values are the same in any case."""
-    variable: str
-    """Path of the variable or group; "" for the files as such."""
-    what: str
-    """What differs."""
-    files: str
-    """The files that differ from the first one, as ranges."""
-    action: str
-    """What to do, or what is done."""
-    option: bool = True
-    """Refused: whether an option decides it."""
-
-    def to_dict(self) -> dict[str, str]:
-        """Return the JSON object."""
-        names = ("kind", "variable", "what", "files", "action")
-        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from h5bound.conversion.summary import make_report
-from h5bound.reports.combination import CombinationReport, FileDifference
+from h5bound.reports.combination import CombinationReport
 from h5bound.reports.text import plural
 
 if TYPE_CHECKING:
@@ -42,10 +42,7 @@ def make_combination_report(
         files=tuple(file.path for file in combination.files),
         dim=combination.joined.dim,
         conversion=replace(conversion, converted=tuple(entries)),
-        differences=tuple(
-            FileDifference(variable=item.variable, what=item.what, files=item.files, action=item.action)
-            for item in combination.joined.differences
-        ),
+        differences=combination.joined.differences,
         bad=tuple(bad),
         copied=sum(len(join.files) for join in combination.joins),
         decoded=sum(len(join.array.chunk_coords) for join in combination.joins),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.reports.conversion import digest_conversion
 from h5bound.reports.html import render
@@ -18,18 +18,27 @@ if TYPE_CHECKING:
     from h5bound.reports.verification import VerificationReport
 
 
-@dataclass(frozen=True, slots=True)
-class FileDifference:
-    """What differs between files, and what was done about it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Something in which files differ, or that is odd in how they follow each other."""
 
+    kind: Literal["refused", "decided", "note"]
+    """refused: nothing is joined; decided: an option says what to do; note: values are the same in any case."""
     variable: str
-    """Path of the group or dataset."""
+    """Path of the variable or group; "" for the files as such."""
     what: str
-    """What differs, with the values."""
+    """What differs."""
     files: str
-    """Which files differ from the first one, as ranges of names."""
+    """The files that differ from the first one, as ranges."""
     action: str
-    """What was done."""
+    """What to do, or what is done."""
+    option: bool = True
+    """Refused: whether an option decides it."""
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the JSON object."""
+        names = ("kind", "variable", "what", "files", "action")
+        return {name: getattr(self, name) for name in names}
 
     def to_fact(self) -> Fact:
         """Return the line of the report."""
@@ -60,7 +69,7 @@ class CombinationReport:
     """The dimension along which they are joined."""
     conversion: ConversionReport
     """The report of the store; its source is the first file."""
-    differences: tuple[FileDifference, ...] = ()
+    differences: tuple[Difference, ...] = ()
     """What differs between the files, and was decided by an option."""
     bad: tuple[BadFile, ...] = ()
     """Files that were left out."""
@@ -105,10 +114,7 @@ class CombinationReport:
             "copied_chunks": self.copied,
             "decoded_chunks": self.decoded,
             "kept_files": self.kept,
-            "differences": [
-                {"path": item.variable, "what": item.what, "files": item.files, "action": item.action}
-                for item in self.differences
-            ],
+            "differences": [item.to_dict() for item in self.differences],
             "bad_files": [{"path": item.path, "error": item.error} for item in self.bad],
         }
 
@@ -139,7 +145,8 @@ def digest_combination(report: CombinationReport) -> Digest:
     digest = digest_conversion(report.conversion)
     sections = (
         Section("left out", group_facts(Fact.of("file", item.path, item.shorten()) for item in report.bad)),
-        Section("differs", group_facts(item.to_fact() for item in report.differences)),
+        Section("decided", group_facts(item.to_fact() for item in report.differences if item.kind == "decided")),
+        Section("between files", group_facts(item.to_fact() for item in report.differences if item.kind == "note")),
         *digest.sections,
     )
     return replace(digest, kind="CombinationReport", summary=report.summary(), sections=sections)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import warnings
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import dask
 import h5py
@@ -19,9 +20,9 @@ from hypothesis import strategies as st
 from h5bound import combine, verify
 from h5bound.cli.main import run_command
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, TargetError
+from h5bound.reports.combination import digest_combination
 
-if TYPE_CHECKING:
-    from pathlib import Path
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def write_day(path: Path, start: int, length: int, *, chunk: int = 2, scale: float = 1.0, **options: Any) -> Path:
@@ -324,3 +325,21 @@ def test_windows_of_a_few_bytes_and_one_thread(tmp_path: Path) -> None:
     with dask.config.set(scheduler="sync"):
         combine(paths, tmp_path / "out.zarr", dim="time", window=200, chunks={"/t": (3, 1)}, verify=True)
     check(tmp_path / "out.zarr", paths)
+
+
+def test_the_pages_name_every_field(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 4])
+    with h5py.File(paths[1], "a") as file:
+        file.attrs["history"] = "made later"
+    report = combine(paths, tmp_path / "out.zarr", dim="time", attributes="table")
+    own = json.loads((tmp_path / "out.zarr/h5bound.json").read_text())
+    (table,) = own["attributes"]
+    assert (table["path"], table["name"], table["numbers"]) == ("/", "history", [-1, 0])
+    page = (DOCS / "format.md").read_text(encoding="utf-8")
+    fields = {*own, *own["combined"], *own["combined"]["rules"], *own["combined"]["files"][0], *table}
+    assert {name for name in fields if f"`{name}`" not in page} == set()
+    page, document = (DOCS / "reports.md").read_text(encoding="utf-8"), report.to_dict()
+    (difference,) = report.differences
+    assert {name for name in (*document, *difference.to_dict()) if f"`{name}`" not in page} == set()
+    titles = {section.title for section in digest_combination(report).sections}
+    assert {title for title in titles if f"| `{title}` |" not in page} == set()
