@@ -21,6 +21,7 @@ from h5bound.conversion.provenance import FORM_ERRORS, fingerprint, unusable
 from h5bound.conversion.resume import APPENDING, find_state, name_chunks
 from h5bound.conversion.transfer import count_written
 from h5bound.conversion.write_store import (
+    describe_arrays,
     describe_store,
     explaining_unfinished,
     finish,
@@ -166,6 +167,11 @@ def find_kept(target: Target, store: CombinedStore, combination: Combination, *,
     if kept == len(now) and not store.is_whole:  # what was written of the last ones is not known
         return 0
     if kept < len(now):
+        if not target.takes_more:
+            raise TargetError(
+                f"{target.url}: nothing can be added to a zip file; combine into a directory, or overwrite=True "
+                "combines all files anew"
+            )
         check_same_arrays(target, store, combination)
     return min(kept, moved)
 
@@ -205,8 +211,13 @@ def append_store(
         with explaining_unfinished(started):
             marker.write(description)
             keys = set(started.keys.list_all())
-            started.keys.delete(find_stale(combination, store, jobs, keys=keys))
-            results = count_others(started, store, jobs, affected=affected, others=others, keys=keys)
+            is_known = store.is_whole and first >= len(store.files)  # else chunks may be there that no file has now
+            if not is_known:
+                started.keys.delete(find_stale(combination, jobs, keys=keys))
+            if started.takes_arrays_first:
+                write_documents(started, describe_arrays(jobs))
+            known = store.written if is_known else None
+            results = count_others(started, known, jobs, affected=affected, others=others, keys=keys)
             checked = [replace(job, only_changed=first < len(store.files)) for job in jobs]
             LOGGER.info("%s: %d of %d units to write", started.url, len(affected), len(plan.units))
             results += transfer(checked, affected)
@@ -240,10 +251,8 @@ def check_same_arrays(target: Target, store: CombinedStore, combination: Combina
             )
 
 
-def find_stale(combination: Combination, store: CombinedStore, jobs: Sequence[Job], *, keys: set[str]) -> list[str]:
-    """Return the chunks of joined arrays that an append wrote that was killed, and that are not of the plan."""
-    if store.is_whole:
-        return []
+def find_stale(combination: Combination, jobs: Sequence[Job], *, keys: set[str]) -> list[str]:
+    """Return the chunks of joined arrays that are not of the plan: of an append that was killed, or of older files."""
     planned = {name for unit in combination.plan.units for name in name_chunks(jobs[unit.array], unit)}
     prefixes = tuple(f"{join.array.node.target}/" for join in combination.joins)
     return [key for key in keys - planned if key.startswith(prefixes) and key.rpartition("/")[2] not in RESERVED_KEYS]
@@ -271,7 +280,7 @@ def split_units(combination: Combination, store: CombinedStore, first: int) -> t
 
 def count_others(
     target: Target,
-    store: CombinedStore,
+    known: Mapping[str, int] | None,
     jobs: Sequence[Job],
     *,
     affected: Sequence[Unit],
@@ -280,13 +289,13 @@ def count_others(
 ) -> list[UnitResult]:
     """Return the results of the units that stay as they are.
 
-    Their keys are not measured one by one if the store knows the bytes of all: then those that are written again are.
+    Their keys are not measured one by one if the bytes of all are `known`: then those that are written again are.
     """
     chunks = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in others]
-    if not store.is_whole:
+    if known is None:
         sizes = [(unit.array, target.keys.measure(set(name_chunks(jobs[unit.array], unit)) & keys)) for unit in others]
         return chunks + [UnitResult(array, nbytes=nbytes) for array, nbytes in sizes]
-    left = {number: store.written.get(job.node.target, 0) for number, job in enumerate(jobs)}
+    left = {number: known.get(job.node.target, 0) for number, job in enumerate(jobs)}
     for unit in affected:
         left[unit.array] -= target.keys.measure(set(name_chunks(jobs[unit.array], unit)) & keys)
     return chunks + [UnitResult(array, nbytes=max(nbytes, 0)) for array, nbytes in left.items()]

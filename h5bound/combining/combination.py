@@ -84,6 +84,8 @@ def plan_combination(
 
     Raise OptionError or UnsupportedError, with all that stands against it, if the rules refuse the files.
     """
+    if not any(scan.variables for scan in scans):
+        check_applied(scan_again(sources[0], scans[0], settings, limits=limits, allowed=allowed), settings)
     joined = join_files(scans, rules)
     files, sources = [scans[number] for number in joined.order], [sources[number] for number in joined.order]
     joined = compare_values(joined, rules, files, sources=sources)

@@ -13,6 +13,7 @@ Filters, chunks and byte order may differ: then chunks are decoded.
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,9 +109,9 @@ def check_dimension(scans: Sequence[FileScan], rules: Rules) -> None:
         raise OptionError(f"new_dim={rules.dim!r}: the files have this dimension; dim={rules.dim!r} joins along it")
     if not rules.new and rules.dim not in names:
         shown = ", ".join(sorted(names)[:8]) or "none"
-        raise OptionError(
-            f"dim={rules.dim!r}: no variable has this dimension; they have {shown}; new_dim={rules.dim!r} makes it"
-        )
+        close = get_close_matches(rules.dim, sorted(names), 1)
+        advice = f"close to it: {close[0]}" if close else f"new_dim={rules.dim!r} makes it"
+        raise OptionError(f"dim={rules.dim!r}: no variable has this dimension; they have {shown}; {advice}")
 
 
 def order_files(scans: Sequence[FileScan], rules: Rules) -> NDArray[np.int64]:

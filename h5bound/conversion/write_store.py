@@ -103,9 +103,7 @@ def write_store(
         with explaining_unfinished(started):
             keys = prepare_target(started, marker, description=description, action=action)
             if started.takes_arrays_first:
-                write_documents(
-                    started, list_items({job.node.target: describe_array(job.array, job.node) for job in jobs})
-                )
+                write_documents(started, describe_arrays(jobs))
             left, results, leftovers = split_written(started, plan, jobs=jobs, keys=keys)
             LOGGER.info("%s: %s; %d of %d units to write", started.url, action, len(left), len(plan.units))
             delete_keys(started, leftovers)
@@ -176,6 +174,11 @@ def finish(target: Target, marker: Marker, scan: SourceScan, root: Document, pro
 def write_documents(target: Target, items: Iterable[tuple[str, Document]]) -> None:
     """Write metadata documents by their keys."""
     target.keys.write((key, dump(document)) for key, document in items)
+
+
+def describe_arrays(jobs: Iterable[Job]) -> Iterable[tuple[str, Document]]:
+    """Return the metadata documents of arrays by their keys."""
+    return list_items({job.node.target: describe_array(job.array, job.node) for job in jobs})
 
 
 def describe_store(

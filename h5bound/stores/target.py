@@ -62,6 +62,8 @@ class Target:
     """Whether each key may be a request to a server."""
     takes_arrays_first = False
     """Whether the metadata document of an array has to be there before its chunks."""
+    takes_more = True
+    """Whether a store that is complete can be written to."""
     provenance_key = OWN_KEY
     """Key of the document that holds the provenance."""
     takes_nan = True

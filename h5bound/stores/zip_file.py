@@ -29,6 +29,7 @@ class ZipTarget(Target):
     marker = ""
     remote = False
     resumable = False
+    takes_more = False
 
     @property
     def keys(self) -> StoreKeys:

@@ -91,3 +91,53 @@ def test_files_without_a_coordinate_cannot_be_sorted(tmp_path: Path) -> None:
         file["v"].dims[0].label = "time"
     with pytest.raises(OptionError, match="no coordinate of time has numbers to sort by in each file"):
         combine(tmp_path / "0.h5", tmp_path / "out.zarr", dim="time", sort=True)
+
+
+def test_chunks_go_that_a_file_does_not_have_any_more(tmp_path: Path) -> None:
+    target, paths = tmp_path / "out.zarr", [tmp_path / "0.h5", tmp_path / "1.h5"]
+    write(paths[0], [0, 1], [1.0, 2.0], chunks=(1,))
+    write(paths[1], [2, 3, 4, 5], [3.0, 4.0, 5.0, 6.0], chunks=(1,))
+    combine(paths, target, dim="time")
+    with h5py.File(paths[1], "w") as file:  # shorter, and its first chunk is not written
+        file["time"] = [2, 3, 4]
+        file["time"].make_scale("time")
+        values = file.create_dataset("v", shape=(3,), dtype="f8", chunks=(1,))
+        values.dims[0].attach_scale(file["time"])
+        values[1] = 7.0
+    combine(paths, target, dim="time", append=True, update=True)
+    found: Any = zarr.open_group(target, mode="r")["v"]
+    assert found[:].tolist() == [1.0, 2.0, 0.0, 7.0, 0.0]
+    assert verify(paths, target).equal
+
+
+def test_an_append_to_icechunk_is_one_commit(tmp_path: Path) -> None:
+    icechunk = pytest.importorskip("icechunk")
+    repository = icechunk.Repository.create(icechunk.in_memory_storage())
+    paths = [write(tmp_path / f"{i}.h5", [2 * i, 2 * i + 1], [i, i + 0.5], chunks=(1,)) for i in range(2)]
+    combine(paths[:1], repository.writable_session("main").store, dim="time")
+    combine(paths, repository.writable_session("main").store, dim="time", append=True)
+    write(paths[1], [2], [8.0], chunks=(1,))
+    combine(paths, repository.writable_session("main").store, dim="time", append=True, update=True)
+    assert len(list(repository.ancestry(branch="main"))) == 4
+    store = repository.readonly_session("main").store
+    found: Any = zarr.open_group(store, mode="r")["v"]
+    assert found[:].tolist() == [0.0, 0.5, 8.0]
+    assert verify(paths, store).equal
+
+
+def test_nothing_is_added_to_a_zip(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.h5", [i], [1.0]) for i in range(2)]
+    combine(paths[:1], tmp_path / "out.zip", dim="time")
+    with pytest.raises(TargetError, match="nothing can be added to a zip file"):
+        combine(paths, tmp_path / "out.zip", dim="time", append=True)
+    assert verify(paths[:1], tmp_path / "out.zip").equal
+
+
+def test_a_dimension_or_a_glob_that_is_not_there_is_told_with_what_is_close(tmp_path: Path) -> None:
+    path = write(tmp_path / "0.h5", [0], [1.0])
+    with pytest.raises(
+        OptionError, match="dim='tiem': no variable has this dimension; they have time; close to it: time"
+    ):
+        combine(path, tmp_path / "out.zarr", dim="tiem")
+    with pytest.raises(OptionError, match=r"include='tmie': matches nothing in .*; close to it: /time"):
+        combine(path, tmp_path / "out.zarr", dim="time", include=["tmie"])
