@@ -103,7 +103,7 @@ def attempt(address: Address, function: Callable[..., Result], *args: Any, **opt
 MEANINGS: tuple[tuple[type[H5BoundError], str, set[object]], ...] = (
     (
         SourceChangedError,
-        "the file changed after the array was made from it; make the array again",
+        "the file changed after it was first read; make the array or store again",
         {412, 416, "FileExpired"},
     ),
     (

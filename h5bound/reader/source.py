@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 
 ON_CLUSTER = (
-    "make the array again. If this compute writes to the file, a cluster cannot: its new variables are in the file by "
-    "now, and empty; load the values before they are written, compute with dask.config.set(scheduler='threads'), or "
-    "write to another file"
+    "make the array or store again. If this compute writes to the file, a cluster cannot: its new variables are in the "
+    "file by now, and empty; load the values before they are written, compute with "
+    "dask.config.set(scheduler='threads'), or write to another file"
 )
 """What to do on a worker, which cannot tell what its own compute has written from what others have."""
 
@@ -296,14 +296,13 @@ class H5Source:
     def _compare(self, before: FileState, now: FileState, *, only_inode: bool) -> None:
         # a remote file has no inode: only an unchanged file is known to be the same
         if before.inode != now.inode if only_inode and before.inode is not None else before != now:
-            advice = "make the array again"
+            advice = "make the array or store again"
             if worker_address() is not None:
                 advice = ON_CLUSTER
             elif not self.remote and is_written_here(self.path):
                 advice = OTHER_WRITER
             raise SourceChangedError(
-                f"{self.path}: the file changed after the array was made from it ({before.describe_change(now)}); "
-                f"{advice}"
+                f"{self.path}: the file changed after it was first read ({before.describe_change(now)}); {advice}"
             )
 
 

@@ -112,7 +112,8 @@ class ReferenceReport:
         """Return one line: arrays and groups, what their chunks are, what has another form, what is skipped."""
         ranges, encoded = sum(a.ranges for a in self.arrays), sum(a.encoded for a in self.arrays)
         held = format_nbytes(sum(a.encoded_nbytes for a in self.arrays))
-        parts = [f"{plural(len(self.arrays), 'dataset')}, {plural(self.groups, 'group')}"]
+        datasets = len({array.path for array in self.arrays})  # one that became several arrays counts once
+        parts = [f"{plural(datasets, 'dataset')}, {plural(self.groups, 'group')}"]
         parts += [f"{plural(ranges, 'chunk')} as ranges of the file"]
         parts += [f"{plural(encoded, 'chunk')} encoded anew ({held})"] if encoded else []
         parts += [*count_forms(self.forms), *count_skipped(self.skipped), f"Zarr format {self.zarr_format}"]
@@ -128,8 +129,8 @@ class ReferenceReport:
 def digest_references(report: ReferenceReport) -> Digest:
     """Return the report in short."""
     subject = f"{printable(report.source.path)} -> {printable(report.target)}" if report.target else report.source.path
-    encoded = [Fact.of("dataset", a.path, "; ".join(a.reasons)) for a in report.arrays if a.encoded]
-    codecs = [Fact.of("dataset", a.path, RARE_CODEC.format(", ".join(a.codecs))) for a in report.arrays if a.codecs]
+    encoded = (Fact.of("dataset", a.path, "; ".join(a.reasons)) for a in report.arrays if a.encoded)
+    codecs = (Fact.of("dataset", a.path, RARE_CODEC.format(", ".join(a.codecs))) for a in report.arrays if a.codecs)
     rows = (
         (printable(a.target), f"{a.ranges:,}", f"{a.encoded:,}", format_nbytes(a.encoded_nbytes)) for a in report.arrays
     )
@@ -140,7 +141,7 @@ def digest_references(report: ReferenceReport) -> Digest:
         table=Table(("array", "ranges", "encoded", "bytes"), tuple(rows)),
         sections=(
             *list_told(report.skipped, report.links, report.notes),
-            Section("encoded", group_facts(encoded)),
-            Section("codec", group_facts(codecs)),
+            Section("encoded", group_facts(dict.fromkeys(encoded))),
+            Section("codec", group_facts(dict.fromkeys(codecs))),
         ),
     )

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from h5bound.conversion.summary import explain_decoded
-from h5bound.conversion.transfer import check_copies, encode_elements, key_of
+from h5bound.conversion.transfer import check_copies, encode_elements
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.reports.text import format_nbytes, plural
-from h5bound.views.served_keys import is_fixed
+from h5bound.views.served_keys import BATCH, is_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     Place = tuple[str, int, int] | bytes
     """URL, offset and size of a range; or encoded bytes."""
-
-BATCH = 4096
-"""Chunks whose places are Python objects at a time."""
 
 INLINE_SHARE = 1024
 """All that is inlined may be this many times larger than one key."""
@@ -142,7 +139,7 @@ class Inlined:
             return
         names = [f"  {path}: {why}" for path, why in list(self.refused.items())[:SHOWN]]
         more = len(self.refused) - len(names)
-        names += [f"  and {plural(more, 'more')}"] if more else []
+        names += [f"  and {more:,} more"] if more else []
         raise UnsupportedError(
             f"{self.places.view.source.path}: {plural(len(self.refused), 'dataset')} cannot be referred to, and would "
             "be too large to be inlined; leave them out with exclude=, raise inline_limit, write to icechunk, or use "
@@ -160,14 +157,3 @@ def list_ranges(array: ServedArray) -> Iterator[tuple[int, int, int]]:
         else:
             part = manifest.take(rows)
             yield from zip(part.offsets.tolist(), part.nbytes.tolist(), part.masks.tolist(), strict=True)
-
-
-def list_coords(array: ServedArray) -> Iterator[list[int]]:
-    """Yield the coordinates of each chunk of an array."""
-    coords = array.plan.chunk_coords
-    return (row for start in range(0, len(coords), BATCH) for row in coords[start : start + BATCH].tolist())
-
-
-def list_keys(array: ServedArray) -> Iterator[str]:
-    """Yield the key of each chunk of an array."""
-    return (key_of(array.job, coords) for coords in list_coords(array))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.errors import OptionError, TargetError, UnsupportedError
-from h5bound.views.chunk_places import BATCH, list_keys
+from h5bound.views.served_keys import BATCH
 from h5bound.zarr_model.node_names import OWN_KEY
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def list_references(inlined: Inlined) -> Iterator[tuple[str, Any]]:
     keys = inlined.places.view.keys
     yield from ((key, document.decode("ascii")) for key, document in keys.documents.items() if key != OWN_KEY)
     for array in keys.arrays.values():
-        for key, place in zip(list_keys(array), inlined.list_all(array), strict=False):
+        for key, place in zip(array.list_keys(), inlined.list_all(array), strict=False):
             yield key, f"base64:{b64encode(place).decode('ascii')}" if isinstance(place, bytes) else list(place)
     inlined.check()
 

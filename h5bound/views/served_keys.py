@@ -59,6 +59,10 @@ CHUNKS = "c"
 """First part of the keys of chunks below those of their array, in format 3."""
 
 
+BATCH = 4096
+"""Chunks whose coordinates or places are Python objects at a time."""
+
+
 @dataclass(frozen=True, eq=False)
 class ServedArray:
     """An array, and the chunks that it has."""
@@ -150,7 +154,12 @@ class ServedArray:
 
     def list_keys(self) -> Iterator[str]:
         """Yield the keys of all chunks."""
-        return (key_of(self.job, coords) for coords in self.plan.chunk_coords.tolist())
+        return (key_of(self.job, coords) for coords in self.list_coords())
+
+    def list_coords(self) -> Iterator[list[int]]:
+        """Yield the coordinates of all chunks."""
+        coords = self.plan.chunk_coords
+        return (row for start in range(0, len(coords), BATCH) for row in coords[start : start + BATCH].tolist())
 
 
 @dataclass(frozen=True, eq=False)

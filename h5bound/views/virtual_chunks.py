@@ -12,7 +12,6 @@ from h5bound.errors import OptionError, TargetError
 from h5bound.files.file_state import FileState  # noqa: TC001 - the examples use it
 from h5bound.stores.metadata import dump
 from h5bound.stores.resolve import open_target
-from h5bound.views.chunk_places import list_coords
 from h5bound.views.file_urls import WEB
 from h5bound.zarr_model.node_names import OWN_KEY
 
@@ -63,7 +62,7 @@ def write_chunks(target: Target, array: ServedArray, places: ChunkPlaces) -> Non
     specs: list[Any] = []
     encoded: list[tuple[str, bytes]] = []
     held = 0
-    for index, place in zip(list_coords(array), places.list_all(array), strict=True):
+    for index, place in zip(array.list_coords(), places.list_all(array), strict=True):
         if isinstance(place, bytes):
             encoded.append((key_of(array.job, index), place))
             held += len(place)

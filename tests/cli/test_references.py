@@ -85,3 +85,12 @@ def test_the_report_is_short_in_python(path: Path, tmp_path: Path) -> None:
     assert "1 copied link" in text
     assert "<table>" in report._repr_html_()
     assert report.exit_code == 0
+
+
+def test_a_dataset_that_becomes_several_arrays_is_told_once(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["table"] = np.zeros(3, [("a", "i4"), ("b", "i4", (2,)), ("c", "f8")])
+    report = references(tmp_path / "a.h5", tmp_path / "a.json")
+    assert len(report.arrays) == 3
+    assert report.summary().startswith("1 dataset, 1 group; ")
+    assert "encoded: /table: Zarr holds its values in another form" in repr(report)

@@ -380,9 +380,9 @@ def test_after_a_compute_that_wrote_with_netcdf4_changes_are_seen_again(path: Pa
     with netCDF4.Dataset(path, "a") as file:
         da.store(array * 2, file.createVariable("c", "f8", ("t", "x")))
         file["a"][...] = 0
-        with pytest.raises(SourceChangedError, match="changed after the array was made"):
+        with pytest.raises(SourceChangedError, match="changed after it was first read"):
             array.compute()
-    with pytest.raises(SourceChangedError, match="changed after the array was made"):
+    with pytest.raises(SourceChangedError, match="changed after it was first read"):
         array.compute()
 
 

@@ -50,7 +50,7 @@ def test_an_error_of_a_read_is_raised_as_it_is_and_closes_the_file(path: Path) -
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_change_of_the_file_explains_what_was_read_and_what_failed(path: Path, *, fails: bool) -> None:
     source = H5Source.of(path)
-    with pytest.raises(SourceChangedError, match="make the array again") as caught, source.opened() as opened:
+    with pytest.raises(SourceChangedError, match="make the array or store again") as caught, source.opened() as opened:
         break_file(path, fails=fails)
     assert isinstance(caught.value.__context__, OSError) == fails
     assert not opened.file

@@ -102,6 +102,11 @@ def test_contiguous_data_is_split_into_ranges(
 def test_what_is_too_large_to_be_inlined_is_refused_with_the_way_out(path: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"(?s)4 datasets cannot be referred to.*ZarrStore.*/lzf: .* a chunk: "):
         references(path, inline_limit=10)
+    with h5py.File(path.with_name("many.h5"), "w") as file:
+        for number in range(10):
+            file.create_dataset(f"x{number}", data=np.arange(100), chunks=(50,), compression="lzf")
+    with pytest.raises(UnsupportedError, match=r"and 2 more$"):
+        references(path.with_name("many.h5"), inline_limit=10)
     refs = references(path, inline_limit=40, exclude=["/lzf"])
     assert "lzf/.zarray" not in refs["refs"]
 

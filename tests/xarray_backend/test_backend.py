@@ -322,7 +322,7 @@ def test_writing_and_replacing_the_file_needs_no_close(path: Path) -> None:
         file.attrs["note"] = 1
     dataset.close()
     assert float(xr.open_dataset(path, engine="h5bound").a.mean()) == pytest.approx(mean)
-    with pytest.raises(SourceChangedError, match="make the array again"):
+    with pytest.raises(SourceChangedError, match="make the array or store again"):
         dataset.a.compute()
     path.unlink()
     with pytest.raises(FileNotFoundError):
