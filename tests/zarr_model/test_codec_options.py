@@ -44,7 +44,7 @@ OBJECTS: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "kept"), OBJECTS, ids=str)
+@pytest.mark.parametrize(("given", "kept"), OBJECTS, ids=range(len(OBJECTS)))
 def test_an_object_is_kept_as_text_or_as_configurations(given: Any, kept: Any) -> None:
     assert parse_codecs(given) == kept
     assert parse_codecs(json.loads(json.dumps(kept))) == kept  # as the store keeps it
