@@ -231,7 +231,7 @@ def combine(
             remark = judge_target(store, found.first, resume=resume, overwrite=overwrite, dry_run=dry_run)
     converting, comparing = split_progress(progress) if verify else (progress, progress)
     with show_progress(converting) as meter:
-        meter.begin("scanning")
+        meter.begin("scanning", "files")
         scans, bad = scan_files(
             files, options=found.options, scheduler=scheduler, skip_bad=skip_bad, cache=cache,
             progress=meter if progress is True else None,

@@ -46,18 +46,26 @@ class Step:
     """Bytes; None while they are not known."""
     seconds: float = 0.0
     """Since the beginning of the phase."""
+    noun: str = ""
+    """What is counted in place of bytes, like ``files``."""
 
     def describe(self) -> str:
         """Return the bytes done, the bytes a second and the time left.
 
         >>> Step("converting", done=300 * 2**20, total=1200 * 2**20, seconds=2.0).describe()
         '300.0 MiB of 1.2 GiB, 150.0 MiB/s, 0:06 left'
+        >>> Step("scanning", done=300, total=1200, seconds=2.0, noun="files").describe()
+        '300 of 1,200 files, 0:06 left'
         """
         if self.total is None:
             return ""
-        parts = [f"{format_nbytes(self.done)} of {format_nbytes(self.total)}"]
+        if self.noun:
+            parts = [f"{self.done:,} of {self.total:,} {self.noun}"]
+        else:
+            parts = [f"{format_nbytes(self.done)} of {format_nbytes(self.total)}"]
         if self.done and self.seconds:
-            parts.append(f"{format_nbytes(round(self.done / self.seconds))}/s")
+            if not self.noun:
+                parts.append(f"{format_nbytes(round(self.done / self.seconds))}/s")
             left = self.seconds * (self.total - self.done) / self.done
             if self.done == self.total:
                 parts.append(f"{self.seconds:.1f} s")
@@ -73,15 +81,16 @@ class Meter:
         self.draw = draw
         self.begin("")
 
-    def begin(self, phase: str) -> None:
-        """Begin a phase whose size is not known yet."""
-        self.phase, self.started = phase, time.monotonic()
+    def begin(self, phase: str, noun: str = "") -> None:
+        """Begin a phase whose size is not known yet; `noun` is what is counted in place of bytes."""
+        self.phase, self.noun, self.started = phase, noun, time.monotonic()
         if phase:
             self.draw(Step(phase))
 
     def __call__(self, done: int, total: int) -> None:
         """Show the bytes done, and the total."""
-        self.draw(Step(self.phase, done=done, total=total, seconds=time.monotonic() - self.started))
+        seconds = time.monotonic() - self.started
+        self.draw(Step(phase=self.phase, done=done, total=total, seconds=seconds, noun=self.noun))
 
 
 @contextmanager

@@ -267,8 +267,8 @@ OTHERS: dict[str, tuple[Any, dict[str, Any], str]] = {
     "byte order": (np.zeros((2, 2), ">f4"), {}, "its type is >f4, not <f4"),
     "shape": (np.zeros((2, 3), "f4"), {}, r"its shape is \(2, 3\)"),
     "axes": (np.zeros((2, 2, 1), "f4"), {}, r"its shape is \(2, 2, 1\)"),
-    "units": (np.zeros((2, 2), "f4"), {"units": "m"}, "units.*has .*m.*not .*km"),
-    "packing": (np.zeros((2, 2), "f4"), {"units": "km", "scale_factor": 2.0}, "numbers mean something else"),
+    "units": (np.zeros((2, 2), "f4"), {"units": "m"}, "units is 'm', not 'km'"),
+    "packing": (np.zeros((2, 2), "f4"), {"units": "km", "scale_factor": 2.0}, "scale_factor is 2.0, not absent"),
     "scalar": (np.float32(0), {"units": "km"}, "its shape is"),
     "null": (h5py.Empty("f4"), {"units": "km"}, "no elements"),
 }
@@ -284,6 +284,11 @@ def test_a_dataset_that_differs_is_refused_with_its_file(tmp_path: Path, other: 
     with pytest.raises(UnsupportedError, match=message) as caught:
         from_hdf5(paths, "g/x")
     assert "other.h5" in str(caught.value)
+
+
+def test_a_pattern_in_place_of_a_list_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFoundError, match=r"\*\.h5: no such file; pass the files of a pattern as a list"):
+        from_hdf5(tmp_path / "*.h5", "x")
 
 
 def test_bad_lists_are_one_clear_error(paths: list[Path], tmp_path: Path) -> None:

@@ -82,6 +82,11 @@ def test_a_function_is_told_only_what_has_a_size() -> None:
     ("step", "text"),
     [
         pytest.param(Step("planning"), "", id="no size yet"),
+        pytest.param(
+            Step("scanning", done=50, total=2000, seconds=40.0, noun="files"),
+            "50 of 2,000 files, 26:00 left",
+            id="files",
+        ),
         pytest.param(Step("converting", done=0, total=2048, seconds=1.0), "0 B of 2.0 KiB", id="nothing done yet"),
         pytest.param(Step("converting", done=0, total=0, seconds=1.0), "0 B of 0 B", id="nothing to do"),
         pytest.param(

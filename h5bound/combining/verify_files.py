@@ -52,7 +52,7 @@ def verify_files(
     )  # fmt: skip
     check_report(checked.report, store, found.names)
     with show_progress(progress) as meter:
-        meter.begin("scanning")
+        meter.begin("scanning", "files")
         shown = meter if progress is True else None  # a function is told of bytes
         scans, bad = scan_files(
             files, options=found.options, scheduler=checked.scheduler, progress=shown, skip_bad=True

@@ -42,7 +42,8 @@ class FileState:
         try:
             stat = os.stat(path)  # noqa: PTH116 - a descriptor is no Path
         except FileNotFoundError:
-            raise SourceNotFoundError(f"{path}: no such file") from None
+            advice = "; pass the files of a pattern as a list: sorted(glob.glob(...))" if "*" in str(path) else ""
+            raise SourceNotFoundError(f"{path}: no such file{advice}") from None
         except OSError as error:
             raise H5BoundError(f"{path}: the file cannot be accessed: {error.strerror}") from error
         return cls(size=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)

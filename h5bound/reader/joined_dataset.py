@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +13,6 @@ import numpy as np
 
 from h5bound.errors import OptionError, UnsupportedError
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
-from h5bound.reader.many_datasets import MEANING
 from h5bound.reader.open_file import DatasetKey, prefetch_regions, read_encoded, read_region
 
 if TYPE_CHECKING:
@@ -104,11 +104,30 @@ def find_difference(first: FileDataset, other: FileDataset, axis: int | None) ->
     if other.dims != first.dims:
         return f"its dimensions are {other.dims}, not {first.dims}"
     if other.meaning != first.meaning:
-        names = ", ".join(name.decode() for name in MEANING)
-        return (
-            f"its numbers mean something else: of the attributes {names}, it has {other.meaning}, not {first.meaning}"
-        )
+        return f"its numbers mean something else: {describe_meanings(first.meaning, other.meaning)}"
     return "its values differ, and it has no axis that is joined" if other.digest != first.digest else ""
+
+
+def describe_meanings(first: str, other: str) -> str:
+    """Return the attributes that differ between two texts of `write_meaning`.
+
+    >>> describe_meanings('{"units": "m", "scale_factor": ["<f4", "0000003f"]}', '{"units": "m"}')
+    'scale_factor is absent, not 0.5'
+    """
+    found, wanted = json.loads(other), json.loads(first)
+    names = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
+    parts = [(name, *(describe_value(item.get(name)) for item in (found, wanted))) for name in names]
+    return ", ".join(
+        f"{name} is {own}" + (f", not {its}" if own != its else " of another type") for name, own, its in parts
+    )
+
+
+def describe_value(value: Any) -> str:
+    """Return a value of `write_meaning` in words."""
+    if not isinstance(value, list):
+        return "absent" if value is None else repr(value)
+    numbers = np.frombuffer(bytes.fromhex(value[1]), value[0]).tolist()
+    return str(numbers[0] if len(numbers) == 1 else numbers)
 
 
 def choose_axis(axis: object, ndim: int, inner: int, *, subject: str) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from h5bound.reports.conversion import digest_conversion
 from h5bound.reports.html import render
 from h5bound.reports.remarks import Fact, Section, group_facts
-from h5bound.reports.text import plural
+from h5bound.reports.text import plural, printable
 
 if TYPE_CHECKING:
     from h5bound.reports.conversion import ConversionReport
@@ -43,7 +43,8 @@ class Difference:
     def to_fact(self) -> Fact:
         """Return the line of the report."""
         action = self.action and f": {self.action}"
-        return Fact.of("object", self.variable or "files", f"{self.what} in {self.files}{action}")
+        files = self.files and f"; in {self.files}"
+        return Fact.of("object", self.variable or "files", f"{self.what}{action}{files}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,4 +150,6 @@ def digest_combination(report: CombinationReport) -> Digest:
         Section("between files", group_facts(item.to_fact() for item in report.differences if item.kind == "note")),
         *digest.sections,
     )
-    return replace(digest, kind="CombinationReport", summary=report.summary(), sections=sections)
+    others = f" and {len(report.files) - 1:,} more" if len(report.files) > 1 else ""
+    subject = f"{printable(report.conversion.source.path)}{others} -> {printable(report.conversion.target)}"
+    return replace(digest, kind="CombinationReport", subject=subject, summary=report.summary(), sections=sections)

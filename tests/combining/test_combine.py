@@ -222,6 +222,9 @@ def test_bad_files_are_named_or_left_out(tmp_path: Path) -> None:
     assert [item.path for item in report.bad] == [str(paths[1])]
     assert report.exit_code == 3
     assert str(report).count("001.nc") == 1
+    assert "000.nc and 1 more -> " in str(report)
+    with pytest.raises(TargetError, match="append=True"):
+        combine(paths, tmp_path / "out.zarr", dim="time", skip_bad=True)
     assert verify(paths, tmp_path / "out.zarr").equal  # the store was made without it
     with pytest.raises(H5BoundError, match="1 of 2 files cannot be read\\n"):
         verify(paths[:2], tmp_path / "out.zarr")
