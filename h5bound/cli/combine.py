@@ -15,6 +15,7 @@ from h5bound.cli.parameters import (
     option,
     parse_rule_options,
     share_access,
+    share_rules,
     share_verbosity,
 )
 from h5bound.cli.steps import show_steps
@@ -38,29 +39,7 @@ from h5bound.reports.text import plural
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, type=ANY_PATH)
 @click.argument("target", type=ANY_PATH)
-@option("--dim", "NAME", "Join the files along the dimension NAME.")
-@option("--new-dim", "NAME", "Make a new dimension NAME, along which each file has one element.")
-@click.option(
-    "--sort/--no-sort",
-    default=None,
-    help="Order the files by the coordinate of --dim, or take them as given.  [default: as given, if that is sorted]",
-)
-@option("--sort-by", "PATH", "Order the files by the first value of the variable at PATH.")
-@choice("--overlap", "[refuse|first|last]", "Which file counts where several have the same coordinate.")
-@choice("--differing", "[refuse|first|drop]", "Variables without --dim that are not equal in all files.")
-@choice(
-    "--attributes",
-    "[refuse|first|table]",
-    "Attributes that differ; table: keep them by file in h5bound.json, not in the store's attributes.",
-)
-@option(
-    "--unpack",
-    "[float32|float64]",
-    "Decode variables whose packing (scale_factor, add_offset) differs.  [default: refuse them]",
-    type=click.Choice(["float32", "float64"]),
-)
-@click.option("--promote", is_flag=True, help="Join types that differ in one that holds all values.  [default: refuse]")
-@choice("--missing", "[refuse|fill]", "Variables that some files lack.")
+@share_rules
 @click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be read.  [default: refuse]")
 @click.option("--cache/--no-cache", default=True, help="Keep what is read of files for the next time, or not.")
 @click.option("--append", is_flag=True, help="Add the files that are not in TARGET yet; name all files.")

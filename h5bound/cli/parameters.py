@@ -157,3 +157,44 @@ share_verbosity = share(
     click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors; the exit code tells the result."),
     click.option("-v", "--verbose", count=True, help="Print all rows, and each step on stderr; -vv with details."),
 )
+
+
+def share_rules(function: Function) -> Function:
+    """Decorate a command with the options that say how many files are joined."""
+    for decorate in reversed(RULES):
+        function = decorate(function)
+    return function
+
+
+RULES: tuple[Callable[[Function], Function], ...] = (
+    option("--dim", "NAME", "Join the files along the dimension NAME."),
+    option("--new-dim", "NAME", "Make a new dimension NAME, along which each file has one element."),
+    click.option(
+        "--sort/--no-sort",
+        default=None,
+        help="Order the files by the coordinate of --dim, or take them as given.  [default: as given, if that is "
+        "sorted]",
+    ),
+    option("--sort-by", "PATH", "Order the files by the first value of the variable at PATH."),
+    choice("--overlap", "[refuse|first|last]", "Which file counts where several have the same coordinate."),
+    choice("--differing", "[refuse|first|drop]", "Variables without --dim that are not equal in all files."),
+    choice(
+        "--attributes",
+        "[refuse|first|table]",
+        "Attributes that differ; table: keep them by file in h5bound.json, not in the store's attributes.",
+    ),
+    option(
+        "--unpack",
+        "[float32|float64]",
+        "Decode variables whose packing (scale_factor, add_offset) differs.  [default: refuse them]",
+        type=click.Choice(["float32", "float64"]),
+    ),
+    click.option(
+        "--promote",
+        is_flag=True,
+        default=None,
+        help="Join types that differ in one that holds all values.  [default: refuse]",
+    ),
+    choice("--missing", "[refuse|fill]", "Variables that some files lack."),
+)
+"""Options of `combine`, which views of many files have too."""

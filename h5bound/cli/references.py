@@ -14,9 +14,13 @@ from h5bound.cli.parameters import (
     json_file,
     option,
     share_forms,
+    share_rules,
     share_verbosity,
     storage_options,
 )
+
+RULE_NAMES = ("dim", "new_dim", "overlap", "differing", "attributes", "unpack", "promote", "missing")
+"""Options that join files, beside those of their order."""
 
 
 @click.command(
@@ -28,18 +32,21 @@ from h5bound.cli.parameters import (
     h5bound refs scan.h5 scan.json --base-url s3://bucket/scans/
     # a file on a server; only its metadata is read
     h5bound refs s3://bucket/scan.h5 scan.json
+    # many files, joined to one store
+    h5bound refs 'days/*.nc' year.json --dim time
     # many chunks: kerchunk's parquet form
     h5bound refs scan.h5 scan.parquet
     # leave out what Zarr cannot hold, and list it
     h5bound refs scan.h5 scan.json --on-unsupported skip --report report.json
     """,
 )
-@click.argument("source", type=ANY_PATH)
+@click.argument("sources", metavar="SOURCE...", nargs=-1, type=ANY_PATH)
 @click.argument("target", type=ANY_PATH)
+@share_rules
 @option("--include", "GLOB", "Refer only to what GLOB matches (repeatable).  [default: all]", multiple=True)
 @option("--exclude", "GLOB", "Leave out what GLOB matches, also of --include (repeatable).", multiple=True)
 @choice("--zarr-format", "[2|3]", "Format of the store that readers see. All readers of references know 2.")
-@option("--base-url", "URL", "Folder in which readers find SOURCE.  [default: where it is now]")
+@option("--base-url", "URL", "Folder in which readers find SOURCE, or all of them.  [default: where they are now]")
 @option(
     "--inline-limit",
     "BYTES",
@@ -54,12 +61,25 @@ from h5bound.cli.parameters import (
 @json_file("--report", text="Write the report to this file as JSON.  [default: no file]")
 @allow_external
 @storage_options
-def references_command(source: str, target: str, *, zarr_format: str, quiet: bool, verbose: int, **options: Any) -> int:
-    """Write references to the HDF5 file SOURCE to TARGET: a Zarr store whose chunks are byte ranges of SOURCE.
+def references_command(
+    sources: tuple[str, ...],
+    target: str,
+    *,
+    zarr_format: str,
+    quiet: bool,
+    verbose: int,
+    sort: bool | None,
+    sort_by: str | None,
+    **options: Any,
+) -> int:
+    """Write references to HDF5 files to TARGET: a Zarr store whose chunks are byte ranges of SOURCE.
 
     TARGET ends in .json, or in .parquet for kerchunk's form of many references. xarray, zarr and fsspec read both
     (reference://), without h5bound. Nothing is copied but small data that Zarr cannot read as it is stored; where that
     is large, it is refused and listed. SOURCE must stay as it is. For icechunk see h5bound.references in Python.
+
+    With --dim or --new-dim many files are joined by the rules of h5bound combine. A chunk of the store that is none of
+    a file has to be small as well.
 
     Exit codes: 0 all referred to (what --include or --exclude leaves out does not count), 1 failed, 2 invalid usage, 3
     some objects skipped and listed.
@@ -68,8 +88,18 @@ def references_command(source: str, target: str, *, zarr_format: str, quiet: boo
     from h5bound.cli.steps import show_steps
     from h5bound.views.references import references
 
+    if not sources:
+        raise click.UsageError(f"Name the HDF5 file and the references, like `h5bound refs {target} out.json`.")
+    is_joined = options["dim"] is not None or options["new_dim"] is not None
+    if len(sources) > 1 and not is_joined:
+        raise click.UsageError("Name the dimension along which the files are joined: --dim NAME, or --new-dim NAME.")
+    rules = {name: options.pop(name) for name in RULE_NAMES} | {"sort": sort_by or sort}
+    given = {name: value for name, value in rules.items() if value not in (None, "refuse")}
     with show_steps(verbose):
-        report = references(source, target, zarr_format=3 if zarr_format == "3" else 2, **options)
+        report = references(
+            list(sources) if is_joined else sources[0], target, zarr_format=3 if zarr_format == "3" else 2, **options,
+            **given,
+        )  # fmt: skip
     if not quiet:
         show_report(make_console(), report, verbose=verbose > 0)
     return int(report.exit_code)

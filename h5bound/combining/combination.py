@@ -24,11 +24,11 @@ from h5bound.reports.combination import Difference
 from h5bound.reports.entries import read_version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from h5bound.combining.file_scan import FileScan
-    from h5bound.combining.join_plan import JoinPlan
+    from h5bound.combining.join_plan import FileChunks, JoinPlan
     from h5bound.combining.joined import Joined, Rules
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from h5bound.reader.source import H5Source
 
     Grids = Mapping[str, tuple[tuple[int, ...], tuple[int, ...] | None]]
+    Stored = Mapping[str, Mapping[int, FileChunks]]
+    Split = Callable[[SourceScan, Stored, Sequence[FileScan]], tuple[SourceScan, Stored]]
 
 
 COMPARED_NBYTES = 2**26
@@ -79,8 +81,11 @@ def plan_combination(
     grids: Grids,
     window: int,
     threads: int,
+    split: Split = lambda scan, chunks, _: (scan, chunks),
 ) -> Combination:
     """Return the plan of a store. `grids` are chunks and shards of arrays that it has already, by path in the store.
+
+    `split` returns the scan of all files, and what each stores of its variables, with other chunks.
 
     Raise OptionError or UnsupportedError, with all that stands against it, if the rules refuse the files.
     """
@@ -97,11 +102,12 @@ def plan_combination(
     many = ManyFiles(sources)
     scan = join_scans(joined, files, templates=templates, many=many, zarr_format=settings.zarr_format)
     check_applied(scan, settings)
-    chunks = {
+    chunks: Stored = {
         path: list_file_chunks(variable, files)
         for path, variable in joined.variables.items()
         if variable.axis is not None
     }
+    scan, chunks = split(scan, chunks, files)
     plan, joins = plan_combined(scan, chunks, settings, limits=limits, grids=grids, window=window, threads=threads)
     return Combination(
         files=files,

@@ -80,6 +80,8 @@ class VariableScan:
     """Attributes in the store."""
     manifest: ChunkManifest | None
     """Stored chunks; None unless the dataset is chunked, and HDF5 says where they are."""
+    offset: int | None
+    """Where the values are in the file if they are in one piece; None if they are not, or nothing is stored."""
     stored_nbytes: int
     """Encoded bytes of the values in the file."""
     edge_unfiltered: bool | None
@@ -155,11 +157,20 @@ def describe_variable(item: DatasetScan, scan: SourceScan, opened: OpenFile, *, 
         shape=item.shape,
         attributes=item.attributes,
         manifest=item.manifest,
+        offset=find_contiguous(item, opened),
         stored_nbytes=item.record.stored_nbytes,
         edge_unfiltered=item.record.edge_unfiltered,
         values=values,
         digest=digest,
     )
+
+
+def find_contiguous(item: DatasetScan, opened: OpenFile) -> int | None:
+    """Return where the values of a dataset begin in the file if they are in one piece, and stored."""
+    if item.origin or item.record.layout != "contiguous" or not item.record.stored_nbytes:
+        return None
+    offset: int | None = open_dataset(opened.file, item.record.path).id.get_offset()
+    return offset
 
 
 def describe_schema(item: DatasetScan, details: Mapping[str, Any]) -> VariableSchema:

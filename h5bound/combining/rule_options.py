@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from h5bound.combining.joined import Rules
 from h5bound.errors import OptionError
 from h5bound.planning.options import check_choice
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULTS = {
+    **{field.name: field.default for field in fields(Rules) if field.name not in ("dim", "new", "zarr_format")},
+    "dim": None,
+    "new_dim": None,
+}
+"""Options where none are given."""
+
+
+def complete_rules(options: Mapping[str, object]) -> dict[str, Any]:
+    """Return the options of :func:`make_rules` of which some are given; raise TypeError for one that is not known."""
+    for name in options:
+        if name not in DEFAULTS:
+            raise TypeError(f"got an unexpected keyword argument {name!r}")
+    return {**DEFAULTS, **options}
 
 
 def make_rules(

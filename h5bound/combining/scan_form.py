@@ -22,7 +22,7 @@ from h5bound.reports.entries import Link, ReportNote, Skipped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORM_VERSION = 1
+FORM_VERSION = 2
 """Version of the form."""
 
 MANIFEST = ("chunk_coords", "offsets", "nbytes", "masks")
@@ -61,6 +61,7 @@ def encode_variable(item: VariableScan, add: Callable[[Any], Spec | None]) -> li
         json.dumps(asdict(item.schema)),
         item.shape,
         json.dumps(item.attributes),
+        item.offset,
         item.stored_nbytes,
         item.edge_unfiltered,
         None if manifest is None else [add(getattr(manifest, name)) for name in MANIFEST],
@@ -106,7 +107,7 @@ class ScanDecoder:
         )
 
     def _decode_variable(self, fields: list[Any], take: Callable[[Spec | None], Any]) -> VariableScan:
-        target, schema, shape, attributes, stored_nbytes, edge_unfiltered, manifest, values, digest = fields
+        target, schema, shape, attributes, offset, stored_nbytes, edge_unfiltered, manifest, values, digest = fields
         arrays = None if manifest is None else dict(zip(MANIFEST, map(take, manifest), strict=True))
         return VariableScan(
             target=target,
@@ -114,6 +115,7 @@ class ScanDecoder:
             shape=tuple(shape),
             attributes=self._share("json", attributes),
             manifest=None if arrays is None else ChunkManifest(**arrays),
+            offset=offset,
             stored_nbytes=stored_nbytes,
             edge_unfiltered=edge_unfiltered,
             values=take(values),

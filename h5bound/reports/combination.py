@@ -12,9 +12,12 @@ from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import plural, printable
 
 if TYPE_CHECKING:
+    from collections import Counter
+
     from h5bound.reports.conversion import ConversionReport
     from h5bound.reports.digest import Digest
-    from h5bound.reports.entries import Converted
+    from h5bound.reports.entries import Converted, Skipped
+    from h5bound.reports.forms import Kind
     from h5bound.reports.verification import VerificationReport
 
 
@@ -95,6 +98,16 @@ class CombinationReport:
     def arrays(self) -> tuple[Converted, ...]:
         """The arrays of the store."""
         return self.conversion.arrays
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """What is not in the store."""
+        return self.conversion.skipped
+
+    @property
+    def forms(self) -> Counter[Kind]:
+        """The number of things that have another form in the store, by kind."""
+        return self.conversion.forms
 
     @property
     def verification(self) -> VerificationReport | None:

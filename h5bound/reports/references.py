@@ -16,6 +16,7 @@ from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
+    from h5bound.reports.combination import Difference
     from h5bound.reports.forms import Kind
 
 RARE_CODEC = "readers need {}, which zarr-python has with numcodecs, and others may not have"
@@ -70,6 +71,10 @@ class ReferenceReport:
     skipped: tuple[Skipped, ...] = ()
     links: tuple[Link, ...] = ()
     notes: tuple[ReportNote, ...] = ()
+    files: tuple[str, ...] = ()
+    """Paths of many files in the order in which they are joined; `source` is the first one."""
+    differences: tuple[Difference, ...] = ()
+    """What differs between them, and was decided by an option."""
 
     @property
     def exit_code(self) -> int:
@@ -102,6 +107,8 @@ class ReferenceReport:
             "notes": [item.to_dict() for item in self.notes],
             "forms": describe_forms(self.forms),
             "codecs": dict(sorted(self.codecs.items())),
+            "files": list(self.files),
+            "differences": [item.to_dict() for item in self.differences],
         }
 
     def to_json(self) -> str:
@@ -113,8 +120,9 @@ class ReferenceReport:
         ranges, encoded = sum(a.ranges for a in self.arrays), sum(a.encoded for a in self.arrays)
         held = format_nbytes(sum(a.encoded_nbytes for a in self.arrays))
         datasets = len({array.path for array in self.arrays})  # one that became several arrays counts once
-        parts = [f"{plural(datasets, 'dataset')}, {plural(self.groups, 'group')}"]
-        parts += [f"{plural(ranges, 'chunk')} as ranges of the file"]
+        parts = [plural(len(self.files), "file")] if self.files else []
+        parts += [f"{plural(datasets, 'dataset')}, {plural(self.groups, 'group')}"]
+        parts += [f"{plural(ranges, 'chunk')} as ranges of the file{'s' if self.files else ''}"]
         parts += [f"{plural(encoded, 'chunk')} encoded anew ({held})"] if encoded else []
         parts += [*count_forms(self.forms), *count_skipped(self.skipped), f"Zarr format {self.zarr_format}"]
         return "; ".join([*parts, f"{self.seconds:.2f} s"])
@@ -140,6 +148,7 @@ def digest_references(report: ReferenceReport) -> Digest:
         summary=report.summary(),
         table=Table(("array", "ranges", "encoded", "bytes"), tuple(rows)),
         sections=(
+            Section("differs", group_facts(item.to_fact() for item in report.differences)),
             *list_told(report.skipped, report.links, report.notes),
             Section("encoded", group_facts(dict.fromkeys(encoded))),
             Section("codec", group_facts(dict.fromkeys(codecs))),

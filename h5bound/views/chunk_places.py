@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from h5bound.chunk_grid import find_starts
 from h5bound.conversion.summary import explain_decoded
 from h5bound.conversion.transfer import check_copies, encode_elements
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.reports.text import format_nbytes, plural
-from h5bound.views.served_keys import BATCH, is_fixed
+from h5bound.views.served_array import BATCH
+from h5bound.views.served_keys import is_fixed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from h5bound.hdf5.chunk_index import ChunkManifest
+    from h5bound.reader.source import H5Source
     from h5bound.views.file_urls import FileUrls
-    from h5bound.views.served_keys import ServedArray
+    from h5bound.views.served_array import ServedArray
     from h5bound.views.view import View
 
     Place = tuple[str, int, int] | bytes
@@ -28,6 +33,9 @@ INLINE_SHARE = 1024
 
 LAYOUTS = {"contiguous": "Zarr holds its values in another form", "compact": "compact in the file, without chunks"}
 """Reasons that are a word of HDF5, as people read them."""
+
+ELSEWHERE = "its file is not below the folder that base_url stands for, or only a program or an archive has it"
+"""Why others cannot read a file."""
 
 SHOWN = 8
 """Most arrays that an error lists."""
@@ -49,6 +57,8 @@ class ChunkPlaces:
 
     view: View
     urls: FileUrls
+    found: dict[str, str | None] = field(default_factory=dict)
+    """URLs that were found, by path."""
     tallies: dict[str, Tally] = field(default_factory=dict)
     """What became of chunks that were listed, by the paths of their arrays in the store."""
 
@@ -58,9 +68,10 @@ class ChunkPlaces:
         Raise CorruptChunkError if a chunk is damaged, as far as its size and place tell.
         """
         tally = self.tallies[array.plan.node.target] = Tally()
-        url = self.locate(array)
+        find = self.prepare(array)
         for row, (offset, nbytes, mask) in enumerate(list_ranges(array)):
-            if url is not None and not mask:
+            url = None if mask else find(row)
+            if url is not None:
                 tally.ranges += 1
                 yield url, offset, nbytes
             else:
@@ -69,29 +80,46 @@ class ChunkPlaces:
                 tally.nbytes += len(data)
                 yield data
 
-    def locate(self, array: ServedArray) -> str | None:
-        """Return the URL of the file of an array whose chunks are ranges of it, None if none are."""
-        if array.plan.manifest is None:
-            return None
-        file = self.view.keys.sources[array.job.origin]
-        url = self.urls.locate(file)
-        if url is not None and file.state is not None:
+    def prepare(self, array: ServedArray) -> Callable[[int], str | None]:
+        """Return a function that finds the URL of the file of a chunk, None if nobody else can read that."""
+        manifest, source = array.plan.manifest, self.view.keys.sources[array.job.origin]
+        if manifest is None:
+            return lambda row: None
+        if array.files is None:
+            self.check(array, manifest, source)
+            url = self.locate(source)
+            return lambda row: url
+        numbers, files = array.files.tolist(), self.view.source.sources
+        for start, stop in pairwise([*find_starts(array.files[:, np.newaxis]).tolist(), len(numbers)]):
+            self.check(array, manifest.take(slice(start, stop)), files[numbers[start]])
+        return lambda row: self.locate(files[numbers[row]])
+
+    def check(self, array: ServedArray, manifest: ChunkManifest, file: H5Source) -> None:
+        """Raise CorruptChunkError if a chunk cannot be a range of a file that others can read."""
+        if self.locate(file) is not None and file.state is not None:
             try:
-                check_copies(array.job, array.plan.manifest, file.state.size)
+                check_copies(array.job, manifest, file.state.size)
             except CorruptChunkError as error:
                 raise CorruptChunkError(f"dataset {array.plan.path!r} of {file.path}: {error}") from None
-        return url
+
+    def locate(self, file: H5Source) -> str | None:
+        """Return the URL of a file, None if it is none that others can read."""
+        if file.path not in self.found:
+            self.found[file.path] = self.urls.locate(file)
+        return self.found[file.path]
 
     def explain(self, array: ServedArray) -> str:
         """Return why chunks of an array are no ranges."""
         file, plan = self.view.keys.sources[array.job.origin], array.plan
+        if array.files is not None:
+            return explain_joined(array)
         if not is_fixed(file):
             return "the file is written to, or is in memory only"
         if plan.manifest is None or plan.manifest.masks.any():
             return "; ".join(LAYOUTS.get(reason, reason) for reason in explain_decoded(plan))
-        if self.urls.locate(file) is not None:
+        if self.locate(file) is not None:
             return "chunks beside others that were never written"
-        return "its file is not below the folder that base_url stands for, or only a program or an archive has it"
+        return ELSEWHERE
 
 
 @dataclass(slots=True)
@@ -138,13 +166,32 @@ class Inlined:
         if not self.refused:
             return
         names = [f"  {path}: {why}" for path, why in list(self.refused.items())[:SHOWN]]
+        combine = "combine the files, " if self.places.view.keys.combination else ""
         more = len(self.refused) - len(names)
         names += [f"  and {more:,} more"] if more else []
         raise UnsupportedError(
             f"{self.places.view.source.path}: {plural(len(self.refused), 'dataset')} cannot be referred to, and would "
-            "be too large to be inlined; leave them out with exclude=, raise inline_limit, write to icechunk, or use "
-            "ZarrStore, which encodes them when they are read\n" + "\n".join(names)
+            f"be too large to be inlined; leave them out with exclude=, raise inline_limit, {combine}write to "
+            "icechunk, or use ZarrStore, which encodes them when they are read\n" + "\n".join(names)
         )
+
+
+def explain_joined(array: ServedArray) -> str:
+    """Return why chunks of an array that is joined from many files are no ranges of them."""
+    plan, pieces = array.plan, array.job.values.pieces
+    assert pieces is not None
+    assert array.files is not None
+    seams = len(plan.chunk_coords) - len(array.files)
+    if not seams:
+        return ELSEWHERE
+    if plan.reasons:
+        return "; ".join(LAYOUTS.get(reason, reason) for reason in plan.reasons)
+    lengths = [str(length) for length in np.diff(pieces.bounds[: SHOWN + 1]).tolist()]
+    shown = ", ".join([*lengths, *(["…"] if len(pieces.files) > SHOWN else [])])
+    return (
+        f"{seams:,} of {plural(len(plan.chunk_coords), 'chunk')} are not whole chunks of one file: chunks of "
+        f"{plan.node.chunks[pieces.axis]} elements, files of {shown}"
+    )
 
 
 def list_ranges(array: ServedArray) -> Iterator[tuple[int, int, int]]:

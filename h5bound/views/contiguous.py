@@ -36,17 +36,21 @@ def split_contiguous(file: h5py.File, inside: str, scan: DatasetScan) -> Dataset
     dataset = open_dataset(file, inside).id
     begin, itemsize = dataset.get_offset(), dataset.get_type().get_size()
     chunks = plan_ranges(shape, itemsize, room=file.id.get_filesize() - begin)
-    coords = list_chunk_coords(shape, chunks, prod(count_chunks(shape, chunks)))
-    steps = np.array([prod(shape[axis + 1 :]) for axis in range(len(shape))], np.int64)
-    size = prod(chunks) * itemsize
-    manifest = ChunkManifest(
-        chunk_coords=coords,
-        offsets=begin + coords * np.array(chunks, np.int64) @ steps * itemsize,
-        nbytes=np.full(len(coords), size, np.int64),
-        masks=np.zeros(len(coords), np.int64),
-    )
+    manifest = make_manifest(shape, chunks, itemsize, begin=begin)
     record = replace(scan.record, layout="chunked", chunks=chunks, edge_unfiltered=False)
     return replace(scan, record=record, manifest=manifest)
+
+
+def make_manifest(shape: Shape, chunks: Shape, itemsize: int, *, begin: int) -> ChunkManifest:
+    """Return the places of the chunks of contiguous data that begins at an offset; each is adjacent elements."""
+    coords = list_chunk_coords(shape, chunks, prod(count_chunks(shape, chunks)))
+    steps = np.array([prod(shape[axis + 1 :]) for axis in range(len(shape))], np.int64)
+    return ChunkManifest(
+        chunk_coords=coords,
+        offsets=begin + coords * np.array(chunks, np.int64) @ steps * itemsize,
+        nbytes=np.full(len(coords), prod(chunks) * itemsize, np.int64),
+        masks=np.zeros(len(coords), np.int64),
+    )
 
 
 def plan_ranges(shape: Shape, itemsize: int, room: int) -> Shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -14,6 +15,8 @@ from h5bound.files.urls import QUERY, is_url, quote_url, redact, strip_local
 from h5bound.views.served_keys import is_fixed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from h5bound.reader.source import H5Source
 
 WEB = ("http://", "https://")
@@ -27,20 +30,26 @@ CACHES = ("simplecache", "filecache", "blockcache", "cached")
 class FileUrls:
     """How files are named to readers."""
 
-    main: H5Source
-    """The file that is referred to."""
-    name: str
-    """Its name in its folder as the user knows it, which may be that of a link to it."""
+    names: Mapping[str, str]
+    """Names of the files that are referred to below `base_url`, as the user knows them: they may be links."""
+    folder: str
+    """The folder of the first of them, in which there may be others that it leads to."""
     base_url: str | None
-    """What stands for its folder; None for where the files are now."""
+    """What stands for the folder that all are in; None for where the files are now."""
 
     @classmethod
-    def of(cls, main: H5Source, path: Any, base_url: str | None) -> FileUrls:
-        """Return the names for a source, and what the user passed for it; raise OptionError if `base_url` is odd."""
+    def of(cls, sources: Sequence[H5Source], paths: Sequence[Any], base_url: str | None) -> FileUrls:
+        """Return the names for sources, and what the user passed for each; raise OptionError if `base_url` is odd."""
         if base_url is not None and (not isinstance(base_url, str) or not base_url):
             raise OptionError(f"base_url={base_url!r}: give a URL of a folder, like 's3://bucket/folder/'")
-        typed = os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else main.path
-        return cls(main=main, name=read_name(typed), base_url=base_url)
+        typed = [
+            os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else source.path
+            for source, path in zip(sources, paths, strict=True)
+        ]
+        names = list_names(typed)
+        folder = sources[0].path.rpartition("/")[0]
+        found = {source.path: name for source, name in zip(sources, names, strict=True)}
+        return cls(names=found, folder=folder, base_url=base_url)
 
     def locate(self, file: H5Source) -> str | None:
         """Return the URL of a file, None if it is none that others can read, or not below the folder.
@@ -52,8 +61,7 @@ class FileUrls:
             return None
         if self.base_url is None:
             return f"file://{file.path}" if is_local else find_url(file)
-        folder = self.main.path.rpartition("/")[0]
-        name = self.name if file is self.main else file.path.removeprefix(f"{folder}/")
+        name = self.names.get(file.path) or file.path.removeprefix(f"{self.folder}/")
         if name == file.path:
             return None
         return f"{self.base_url.rstrip('/')}/{quote(name) if self.base_url.lower().startswith(WEB) else name}"
@@ -80,6 +88,29 @@ def drop_caches(url: str) -> str:
     """
     first, chained, rest = url.partition("::")
     return drop_caches(rest) if chained and first.partition("://")[0] in CACHES else url
+
+
+def list_names(places: Sequence[str]) -> list[str]:
+    """Return the names of files below the folder that all are in, from their paths or URLs.
+
+    >>> list_names(["/data/a.h5"]), list_names(["2025/a.h5", "2026/a.h5"]), list_names(["s3://b/x/1.h5", "s3://b/x/2.h5"])
+    (['a.h5'], ['2025/a.h5', '2026/a.h5'], ['1.h5', '2.h5'])
+    """
+    parts = [split_folders(place) for place in places]
+    shared = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, zip(*parts, strict=False)))
+    return ["/".join([*folders[shared:], read_name(place)]) for folders, place in zip(parts, places, strict=True)]
+
+
+def split_folders(place: str) -> list[str]:
+    """Return the folders of a file, from its path or URL.
+
+    >>> split_folders("/data/x/a.h5"), split_folders("simplecache::https://host/a%20b/1.h5?sig=a/b")
+    (['', 'data', 'x'], ['https:', '', 'host', 'a b'])
+    """
+    if not is_url(place):
+        return os.path.abspath(strip_local(os.path.expanduser(place))).split("/")[:-1]  # noqa: PTH100, PTH111 - no links
+    url = re.sub(QUERY, "", drop_caches(place).partition("::")[0])
+    return (unquote(url) if url.lower().startswith(WEB) else url).split("/")[:-1]
 
 
 def read_name(place: str) -> str:

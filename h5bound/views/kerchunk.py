@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.errors import OptionError, TargetError, UnsupportedError
-from h5bound.views.served_keys import BATCH
+from h5bound.views.served_array import BATCH
 from h5bound.zarr_model.node_names import OWN_KEY
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from h5bound.views.chunk_places import Inlined
-    from h5bound.views.served_keys import ServedArray
+    from h5bound.views.served_array import ServedArray
 
 PARQUET = (".parquet", ".parq")
 """Ends of the paths of the parquet form."""

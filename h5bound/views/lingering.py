@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,13 +21,14 @@ from h5bound.files.local import LocalLocation, read_range
 from h5bound.files.remote import RemoteLocation
 from h5bound.files.remote_file import RemoteFile
 from h5bound.lifecycle.handle import Handle, Window
+from h5bound.reader.open_file import OpenFile
 from h5bound.views.served_keys import is_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from h5bound.buffers import Bytes
-    from h5bound.reader.open_file import OpenFile
+    from h5bound.reader.many_files import OpenFiles
     from h5bound.reader.source import H5Source
 
 LINGER = 60.0
@@ -45,8 +46,9 @@ class LingeringFile:
     Ranges of its bytes may be read without opening it where it `has_ranges`.
     """
 
-    def __init__(self, source: H5Source, *, has_ranges: bool) -> None:
-        self.source, self.has_ranges = source, has_ranges
+    def __init__(self, source: Any, *, has_ranges: bool) -> None:
+        self.source: H5Source = source  # or ManyFiles, which has no ranges
+        self.has_ranges = has_ranges
         self._linger = LINGER if source.remote else 0.0
         self._shared = source.share()  # where chunks are, kept for the next open
         self._reset()
@@ -61,14 +63,15 @@ class LingeringFile:
         self._lock = threading.Lock()
 
     @contextmanager
-    def reading(self) -> Iterator[OpenFile]:
-        """Yield the open file; raise SourceChangedError at the end if it is not the file that it was at first."""
+    def reading(self) -> Iterator[OpenFile | OpenFiles]:
+        """Yield the open file, or those that are joined; raise SourceChangedError at the end if one changed."""
         self.begin()
         try:
             with self._naming_writer(), self._handle.reading(ONLY_WINDOW, threading.get_ident()) as opened:
-                self._refuse_writer(opened)
+                if isinstance(opened, OpenFile):
+                    refuse_writer(self.source, opened)
                 yield opened
-                if isinstance(opened.bytes, RemoteFile) and opened.bytes.is_pinned:
+                if isinstance(opened, OpenFile) and isinstance(opened.bytes, RemoteFile) and opened.bytes.is_pinned:
                     opened.bytes.check()
                 else:
                     self.source.check(opened)
@@ -136,18 +139,7 @@ class LingeringFile:
         except SourceChangedError as error:
             if self.source.remote or not is_fixed(self.source) or not is_written_here(self.source.path):
                 raise
-            raise self._written_here() from error
-
-    def _refuse_writer(self, opened: OpenFile) -> None:
-        """Raise SourceChangedError if this process has opened the file for writing since it was planned."""
-        if opened.state is None and not opened.owned and is_fixed(self.source):
-            raise self._written_here()
-
-    def _written_here(self) -> SourceChangedError:
-        return SourceChangedError(
-            f"{self.source.path}: this process has opened the file for writing; close it first, make the store again "
-            "from the open h5py.File, or load the values before they are written"
-        )
+            raise written_here(self.source) from error
 
     def close_if_idle(self) -> float:
         """Close the file if it was not read for some time, else return the seconds after which to look again."""
@@ -163,6 +155,20 @@ class LingeringFile:
         if not self._reading and self._handle.keeps(ONLY_WINDOW):
             with suppress(SourceChangedError, SourceNotFoundError):  # each read has checked
                 self._handle.close(ONLY_WINDOW)
+
+
+def refuse_writer(source: H5Source, opened: OpenFile) -> None:
+    """Raise SourceChangedError if this process has opened a file for writing since it was planned."""
+    if opened.state is None and not opened.owned and is_fixed(source):
+        raise written_here(source)
+
+
+def written_here(source: H5Source) -> SourceChangedError:
+    """Return the error for a file that this process writes to."""
+    return SourceChangedError(
+        f"{source.path}: this process has opened the file for writing; close it first, make the store again "
+        "from the open h5py.File, or load the values before they are written"
+    )
 
 
 def watch(reference: weakref.ref[LingeringFile], seconds: float) -> None:

@@ -20,14 +20,13 @@ from h5bound.files.urls import redact, strip_local
 from h5bound.graph.windows import parse_nbytes
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
 from h5bound.planning.run_options import check_report_path
-from h5bound.reader.source import H5Source
 from h5bound.reports.references import ReferenceReport, Referred
 from h5bound.stores.conflicts import check_report, write_report
 from h5bound.stores.resolve import describe_store
 from h5bound.views.chunk_places import ChunkPlaces, Inlined, Tally
 from h5bound.views.file_urls import FileUrls
 from h5bound.views.kerchunk import PARQUET, check_parquet, make_dict, write_json, write_parquet
-from h5bound.views.view import View, make_options
+from h5bound.views.view import View, make_options, plan_view_keys
 from h5bound.views.virtual_chunks import is_icechunk, write_icechunk
 from h5bound.zarr_model.array_spec import list_codecs
 
@@ -43,9 +42,10 @@ COMMON_CODECS = {"bytes", "blosc", "bz2", "gzip", "zlib", "zstd", "crc32c", "vle
 
 @shorten_tracebacks
 def references(
-    path: str | PathLike[str] | h5py.File,
+    path: str | PathLike[str] | h5py.File | Sequence[str | PathLike[str] | h5py.File],
     target: str | PathLike[str] | Any = None,
     *,
+    dim: str | None = None,
     zarr_format: Literal[2, 3] | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -63,8 +63,9 @@ def references(
     base_url: str | None = None,
     overwrite: bool = False,
     report: str | PathLike[str] | None = None,
+    **rules: Any,
 ) -> Any:
-    """Return references to an HDF5 file: a Zarr store whose chunks are byte ranges of it; or write them.
+    """Return references to HDF5 files: a Zarr store whose chunks are byte ranges of one, or many; or write them.
 
     Stored chunks are referred to as they are, contiguous data in ranges of at most 16 MiB if possible. All other data
     is encoded and inlined, as far as it is small. Of a file on a server only the metadata, and what has to be encoded,
@@ -73,11 +74,14 @@ def references(
     Parameters
     ----------
     path
-        The HDF5 file: a path, a URL that fsspec supports, or an open `h5py.File`.
+        The HDF5 file: a path, a URL that fsspec supports, or an open `h5py.File`. With `dim` a list of them, or text
+        with ``*``, as for `combine`.
     target
         Where to write them: a path that ends in ``.json``; a path that ends in ``.parquet``, a folder in kerchunk's
         form (format 2 and portable names only, needs ``pip install 'h5bound[kerchunk]'``); or the store of a writable
         icechunk session, which gets one commit. None to return them.
+    dim
+        The dimension along which many files are joined.
     zarr_format
         Format of the store that readers see. None for 2, the one that all readers of kerchunk's forms know, and for 3
         in icechunk, which has no other.
@@ -88,11 +92,15 @@ def references(
         Most bytes of a chunk that is not in the file as Zarr needs it, and is inlined. All of them together may have
         1,024 times as many. icechunk holds such chunks of any size.
     base_url
-        Where readers find what is in the folder of the file, like ``"s3://bucket/folder/"``; None for where it is now.
+        Where readers find what is in the folder of the file, or in the one that all files are in, like
+        ``"s3://bucket/folder/"``; None for where it is now.
     overwrite
         Replace existing references at `target`.
     report
         Path of a file to write the report to, as JSON.
+    **rules
+        How many files are joined: `new_dim`, `sort`, `overlap`, `differing`, `attributes`, `unpack`, `promote` and
+        `missing`, as for `combine`. Chunks of their store that are none of a file are encoded, and inlined if small.
 
     Returns
     -------
@@ -129,15 +137,15 @@ def references(
         links=links, nan="text" if is_icechunk(place) else nan, compounds=compounds, allow_external=allow_external,
         names="portable" if is_parquet(place) else names,  # each array is a folder
         max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks,
+        path=path, rules=rules if dim is None else {**rules, "dim": dim},
     )  # fmt: skip
     limit = parse_nbytes(inline_limit, "inline_limit")
     report_path = None if report is None else check_report_path(report)
-    source = H5Source.of(path, storage_options)
-    urls = FileUrls.of(source, path, base_url)
-    view = View(source, checked, split=True)
+    view = View(plan_view_keys(path, checked, storage_options, split=True))
     try:
         check_conflicts(view, place, report_path)
-        places = ChunkPlaces(view, urls)
+        typed = view.keys.combination.files if view.keys.combination else [path]
+        places = ChunkPlaces(view, FileUrls.of(view.keys.joined_files, typed, base_url))
         made = write(places, place, limit)
     finally:
         view.close()
@@ -208,7 +216,7 @@ def is_references(place: Path) -> bool:
 
 def check_conflicts(view: View, place: Any, report: Path | None) -> None:
     """Raise TargetError or OptionError if the target or the report would overwrite a file that is read."""
-    files = [*(source.path for source in view.keys.sources), *view.keys.external_states]
+    files = [*(source.path for source in view.keys.all_files), *view.keys.external_states]
     directory = place if isinstance(place, Path) else None
     for path in files:
         if directory is not None and Path(path).is_relative_to(os.path.realpath(directory)):
@@ -246,4 +254,6 @@ def make_report(places: ChunkPlaces, place: Any, seconds: float) -> ReferenceRep
         skipped=planned.skipped,
         links=planned.links,
         notes=planned.notes,
+        files=keys.combination.files if keys.combination else (),
+        differences=keys.combination.differences if keys.combination else (),
     )

@@ -6,160 +6,49 @@ them, else what is read and encoded as a conversion does (:mod:`h5bound.conversi
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import prod
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
-from h5bound.buffers import DamagedError
-from h5bound.chunk_grid import count_chunks
 from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.summary import make_report
 from h5bound.conversion.transfer import key_of
 from h5bound.conversion.write_store import describe_store, make_jobs
-from h5bound.errors import CorruptChunkError, DatasetNotFoundError, SourceChangedError
 from h5bound.execution.work import UnitResult
 from h5bound.files.file_objects import ObjectLocation
-from h5bound.hdf5.dataset import read_dataset
 from h5bound.planning.array_options import check_applied
 from h5bound.planning.scan import scan_source
-from h5bound.planning.store_plan import StorePlan, make_unit, plan_all, refuse
-from h5bound.reader.open_file import open_dataset
+from h5bound.planning.store_plan import StorePlan, plan_all, refuse
 from h5bound.reports.conversion import SERVED
 from h5bound.stores.metadata import dump
 from h5bound.stores.resolve import open_target
 from h5bound.views.contiguous import split_contiguous
+from h5bound.views.served_array import ServedArray
 from h5bound.zarr_model.node_names import OWN_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
-    from h5bound.conversion.transfer import Job
     from h5bound.files.file_state import FileState
-    from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
-    from h5bound.planning.store_plan import Unit
-    from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
+    from h5bound.reports.combination import CombinationReport
     from h5bound.reports.conversion import ConversionReport
+    from h5bound.stores.target import Target
 
 SCHEME = "hdf5://"
 """Begins the name of a file that is served as a store."""
 
 CHUNKS = "c"
 """First part of the keys of chunks below those of their array, in format 3."""
-
-
-BATCH = 4096
-"""Chunks whose coordinates or places are Python objects at a time."""
-
-
-@dataclass(frozen=True, eq=False)
-class ServedArray:
-    """An array, and the chunks that it has."""
-
-    number: int
-    """Number of the array among the plans."""
-    plan: ArrayPlan
-    job: Job
-    record: DatasetRecord
-
-    @cached_property
-    def counts(self) -> tuple[int, ...]:
-        """Number of chunks along each axis."""
-        return count_chunks(self.plan.node.shape, self.plan.node.write_shape)
-
-    @cached_property
-    def _declared(self) -> int | None:
-        """Bytes that each chunk must have; None where codecs decide them."""
-        node = self.plan.node
-        return None if node.chain.compressors or node.chain.filters else prod(node.chunks) * node.dtype.itemsize
-
-    @cached_property
-    def _sorted(self) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-        """Numbers of its chunks in C order, sorted, and the row of each in the plan; None where they are the same."""
-        coords = self.plan.chunk_coords
-        if not coords.shape[1]:
-            return np.zeros(len(coords), np.int64), None
-        numbers = np.ravel_multi_index(tuple(coords.T), self.counts)
-        if bool((numbers[1:] > numbers[:-1]).all()):
-            return numbers, None
-        rows = np.argsort(numbers)
-        return numbers[rows], rows
-
-    def find_row(self, coords: Sequence[int]) -> int | None:
-        """Return the row of a chunk in the plan, None if there is no such chunk."""
-        if len(coords) != len(self.counts) or any(at >= count for at, count in zip(coords, self.counts, strict=True)):
-            return None
-        number = int(np.ravel_multi_index(tuple(coords), self.counts)) if coords else 0
-        numbers, rows = self._sorted
-        place = int(np.searchsorted(numbers, number))
-        if place == len(numbers) or numbers[place] != number:
-            return None
-        return place if rows is None else int(rows[place])
-
-    def find_range(self, row: int) -> tuple[int, int] | None:
-        """Return offset and size of a chunk that is in the file as the store has it.
-
-        None if it has to be encoded, or has another size than its elements: then it is refused when it is read.
-        """
-        manifest = self.plan.manifest
-        if manifest is None or manifest.masks[row] or self._declared not in (None, manifest.nbytes[row]):
-            return None
-        return int(manifest.offsets[row]), int(manifest.nbytes[row])
-
-    @contextmanager
-    def naming_chunk(self, row: int, file: H5Source) -> Iterator[None]:
-        """Raise an error of damaged bytes as a CorruptChunkError that names the chunk, or SourceChangedError."""
-        try:
-            yield
-        except DamagedError as error:
-            file.check_unchanged()
-            where = tuple(self.plan.chunk_coords[row].tolist())
-            raise CorruptChunkError(
-                f"dataset {self.plan.path!r} of {file.path}: the chunk at {where}: {error}"
-            ) from error
-
-    def check_dataset(self, opened: OpenFile) -> None:
-        """Raise SourceChangedError if somebody who writes to the file has put another dataset in the place of this."""
-        if opened.state is not None:
-            return
-        before, now = self.record, None
-        with suppress(DatasetNotFoundError):
-            now = read_dataset(open_dataset(opened.file, self.job.values.inside), count=False)
-        if now is None or any(getattr(now, name) != getattr(before, name) for name in ("dtype", "chunks", "filters")):
-            raise SourceChangedError(
-                f"dataset {self.plan.path!r} of {opened.file.filename}: it was deleted or made anew; make the store "
-                "again"
-            )
-
-    def find_rows(self, prefix: str) -> list[int]:
-        """Return the rows of the chunks whose keys begin with a prefix."""
-        if f"{self.job.node.target}/".startswith(prefix):
-            return list(range(len(self.plan.chunk_coords)))
-        return [row for row, key in enumerate(self.list_keys()) if key.startswith(prefix)]
-
-    def make_unit(self, row: int) -> Unit:
-        """Return the work unit of one chunk."""
-        return make_unit(self.number, self.plan, start=row, stop=row + 1, nbytes=0)
-
-    def list_keys(self) -> Iterator[str]:
-        """Yield the keys of all chunks."""
-        return (key_of(self.job, coords) for coords in self.list_coords())
-
-    def list_coords(self) -> Iterator[list[int]]:
-        """Yield the coordinates of all chunks."""
-        coords = self.plan.chunk_coords
-        return (row for start in range(0, len(coords), BATCH) for row in coords[start : start + BATCH].tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +68,18 @@ class ServedKeys:
     report: ConversionReport
     """What a conversion would do, as far as it is known before anything is read."""
     zarr_format: int
+    combination: CombinationReport | None = None
+    """The same of many files."""
+
+    @property
+    def joined_files(self) -> Sequence[H5Source]:
+        """The file, or those that are joined, in their order."""
+        return getattr(self.sources[0], "sources", self.sources[:1])
+
+    @property
+    def all_files(self) -> list[H5Source]:
+        """All files that are read."""
+        return [*self.joined_files, *self.sources[1:]]
 
     def find_chunk(self, key: str) -> tuple[ServedArray, int] | None:
         """Return the array and the row of the chunk that a key has; None if the store has no such chunk."""
@@ -239,8 +140,6 @@ def plan_keys(
     Raise UnsupportedError or UnsafeSourceError if there is something that cannot be converted, unless `skip`, and
     OptionError if a glob matches nothing.
     """
-    from zarr.storage import MemoryStore
-
     with source.keep_open(keep=True):
         with source.opened() as opened:
             scan = scan_source(source, opened, settings=settings, limits=limits, allowed=tuple(allowed))
@@ -251,30 +150,61 @@ def plan_keys(
         plan = StorePlan(tuple(arrays), (), tuple(skipped))
         if not skip:
             refuse(scan.hierarchy.file, skipped)
-    target = open_target(MemoryStore(), settings.zarr_format, None)  # only for the form of its keys
+    return make_keys(
+        make_target(settings.zarr_format), scan, plan, inputs=list_inputs(scan, settings, limits),
+        have_ranges=have_ranges,
+    )  # fmt: skip
+
+
+def make_target(zarr_format: Literal[2, 3]) -> Target:
+    """Return a store that is never written, for the form of its keys."""
+    from zarr.storage import MemoryStore
+
+    return open_target(MemoryStore(), zarr_format, None)
+
+
+def make_keys(
+    target: Target,
+    scan: SourceScan,
+    plan: StorePlan,
+    *,
+    inputs: Mapping[str, Any],
+    have_ranges: Sequence[bool],
+    tables: Mapping[str, Any] = MappingProxyType({}),
+    files: Sequence[NDArray[np.int64]] = (),
+) -> ServedKeys:
+    """Return the keys of a plan. `files` are those of `ServedArray`, of the first arrays."""
     jobs = make_jobs(target, scan, plan, skip=False)
     nodes, root, provenance = describe_store(
-        settings.zarr_format, scan, jobs, failed=(), skipped=skipped, written={},
-        inputs=list_inputs(scan, settings, limits),
-    )  # fmt: skip
-    documents = {key: dump(document) for key, document in {**nodes, OWN_KEY: provenance, **root}.items()}
-    written = [UnitResult(number, chunks=len(array.chunk_coords)) for number, array in enumerate(arrays)]
-    report = make_report(scan, plan, target, written=written, failed={}, complete=False, window=0)
-    report = replace(report, target=f"{SCHEME}{source.path}", remark=SERVED)
+        target.zarr_format, scan, jobs, failed=(), skipped=plan.skipped, written={}, inputs=inputs
+    )
+    items = {**nodes, OWN_KEY: {**provenance, **tables}, **root}
+    report = make_report(scan, plan, target, written=list_results(plan.arrays), failed={}, complete=False, window=0)
     records = {item.record.path: item.record for item in scan.datasets}
     served = {
-        job.node.target: ServedArray(number=number, plan=array, job=job, record=records[array.path])
-        for number, (array, job) in enumerate(zip(arrays, jobs, strict=True))
+        job.node.target: ServedArray(
+            number=number,
+            plan=array,
+            job=job,
+            record=records[array.path],
+            files=files[number] if number < len(files) else None,
+        )
+        for number, (array, job) in enumerate(zip(plan.arrays, jobs, strict=True))
     }
     return ServedKeys(
-        documents=documents,
+        documents={key: dump(document) for key, document in items.items()},
         arrays=served,
         sources=scan.sources,
         have_ranges=have_ranges,
-        report=report,
+        report=replace(report, target=f"{SCHEME}{scan.sources[0].path}", remark=SERVED),
         external_states=scan.external_states,
-        zarr_format=settings.zarr_format,
+        zarr_format=target.zarr_format,
     )
+
+
+def list_results(arrays: Sequence[ArrayPlan]) -> list[UnitResult]:
+    """Return the results of arrays as if all chunks were written."""
+    return [UnitResult(number, chunks=len(array.chunk_coords)) for number, array in enumerate(arrays)]
 
 
 def split_all(scan: SourceScan) -> SourceScan:

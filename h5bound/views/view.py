@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
+from h5bound.combining.rule_options import complete_rules, make_rules
 from h5bound.conversion.transfer import encode_unit, read_unit
 from h5bound.conversion.write_store import check_external
+from h5bound.errors import OptionError
 from h5bound.hdf5.external_files import resolve_directories
 from h5bound.planning.options import make_settings
 from h5bound.planning.run_options import check_conversion, check_limits
-from h5bound.views.lingering import LingeringFile
+from h5bound.reader.open_file import OpenFile
+from h5bound.reader.source import H5Source
+from h5bound.views.lingering import LingeringFile, refuse_writer
 from h5bound.views.served_keys import plan_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from h5bound.combining.joined import Rules
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
-    from h5bound.reader.source import H5Source
-    from h5bound.views.served_keys import ServedArray
+    from h5bound.views.served_array import ServedArray
+    from h5bound.views.served_keys import ServedKeys
 
     Part = Callable[[int], tuple[int, int]]  # begin and end of what is read, for the number of bytes there are
+
+MOST_FILES = 64
+"""Files that are joined of which a view keeps the connections to their servers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +44,13 @@ class ViewOptions:
     """Real paths of directories whose files may be read."""
     skip: bool
     """Whether what Zarr cannot hold is left out."""
+    rules: Rules | None = None
+    """How many files are joined; None for one file."""
 
 
 def make_options(
+    path: object,
+    rules: Mapping[str, object],
     *,
     on_unsupported: object,
     allow_external: object,
@@ -46,29 +59,72 @@ def make_options(
     max_chunks: object,
     **settings: object,
 ) -> ViewOptions:
-    """Return the options of a view, whose chunks are those of HDF5; raise OptionError if one is invalid."""
+    """Return the options of a view, whose chunks are those of HDF5. `rules` are options of `combine` that are given.
+
+    Raise OptionError if one is invalid, or the path of many files is given without rules; TypeError for an unknown one.
+    """
+    if not rules and isinstance(path, (list, tuple)):
+        raise OptionError("name either dim, a dimension of the files to join them along, or new_dim, a new one")
     check_conversion(on_unsupported, resume=False, overwrite=False, dry_run=False, verify=False)
+    chosen = make_settings(codecs="keep", chunks=None, shards=None, **settings)
     return ViewOptions(
-        settings=make_settings(codecs="keep", chunks=None, shards=None, **settings),
+        settings=chosen,
         limits=check_limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks),
         allowed=resolve_directories(allow_external),
         skip=on_unsupported == "skip",
+        rules=make_rules(**complete_rules(rules), zarr_format=chosen.zarr_format) if rules else None,
     )
 
 
-class View:
-    """The keys of a file, and the files that they are read from. With `split`, contiguous data is byte ranges."""
+def plan_view_keys(
+    path: Any, options: ViewOptions, storage_options: Mapping[str, Any] | None, *, split: bool = False
+) -> ServedKeys:
+    """Return the keys of one file, or of many."""
+    if options.rules is None:
+        return plan_file(H5Source.of(path, storage_options), options, split=split)
+    from h5bound.views.joined_keys import plan_joined_keys  # with dask.array, which views of one file do without
 
-    def __init__(self, source: H5Source, options: ViewOptions, *, split: bool = False) -> None:
-        self.source = source
-        self.keys = plan_keys(
-            source, settings=options.settings, limits=options.limits, allowed=options.allowed, skip=options.skip,
-            split=split,
-        )  # fmt: skip
+    return plan_joined_keys(
+        path, rules=options.rules, settings=options.settings, limits=options.limits, allowed=options.allowed,
+        skip=options.skip, storage_options=storage_options, split=split,
+    )  # fmt: skip
+
+
+def plan_file(source: H5Source, options: ViewOptions, *, split: bool = False) -> ServedKeys:
+    """Return the keys of one file."""
+    return plan_keys(
+        source, settings=options.settings, limits=options.limits, allowed=options.allowed, skip=options.skip,
+        split=split,
+    )  # fmt: skip
+
+
+class View:
+    """The keys of a file, or of many, and the files that they are read from."""
+
+    def __init__(self, keys: ServedKeys) -> None:
+        self.keys = keys
         self.files = [
             LingeringFile(source, has_ranges=has_ranges)
-            for source, has_ranges in zip(self.keys.sources, self.keys.have_ranges, strict=True)
+            for source, has_ranges in zip(keys.sources, keys.have_ranges, strict=True)
         ]
+        self._find_joined = lru_cache(MOST_FILES)(self._make_joined)
+
+    @property
+    def source(self) -> Any:
+        """The file, or all files that are joined."""
+        return self.keys.sources[0]
+
+    def find_file(self, array: ServedArray, row: int) -> LingeringFile:
+        """Return the file that the chunk in a row is a range of, or that has to be open to read it."""
+        if array.files is not None and array.find_range(row) is not None:
+            file = self._find_joined(int(array.files[row]))
+            if file.has_ranges:
+                return file
+        return self.files[array.job.origin]
+
+    def _make_joined(self, number: int) -> LingeringFile:
+        source = self.source.sources[number]
+        return LingeringFile(source, has_ranges=not source.caller_file())
 
     def read(self, key: str, part: Part = lambda size: (0, size)) -> Any:
         """Return a part of the bytes of a key, None if there is no such key."""
@@ -80,14 +136,18 @@ class View:
 
     def read_chunk(self, array: ServedArray, row: int, part: Part = lambda size: (0, size)) -> Any:
         """Return a part of the bytes of the chunk in a row of the plan of an array."""
-        place, file = array.find_range(row), self.files[array.job.origin]
+        place, file = array.find_range(row), self.find_file(array, row)
         if place is not None and file.has_ranges:
             start, stop = part(place[1])
             with array.naming_chunk(row, file.source):
                 return file.read_range(place[0] + start, stop - start)
         unit = array.make_unit(row)
         with file.reading() as opened:
-            array.check_dataset(opened)
+            if isinstance(opened, OpenFile):
+                array.check_dataset(opened)
+            else:
+                for number in array.list_files(row):
+                    opened.on_first_use(number, partial(refuse_writer, self.source.sources[number]))
             result = read_unit(opened, array.job, unit)
         if array.job.values.allowed is not None:
             check_external(self.keys.external_states)

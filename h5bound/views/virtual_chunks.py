@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from h5bound.stores.target import Target
     from h5bound.views.chunk_places import ChunkPlaces
-    from h5bound.views.served_keys import ServedArray
+    from h5bound.views.served_array import ServedArray
 
 MOST_SPECS = 10_000
 """Most virtual chunks that are passed to icechunk at a time."""
@@ -50,15 +50,15 @@ def write_icechunk(store: Any, places: ChunkPlaces) -> None:
     provenance, root = documents.pop(OWN_KEY), documents.pop("zarr.json")
     with target.begin(f"h5bound references: {places.view.source.path}", overwrite=False) as (started, _):
         started.keys.write((key, dump(document)) for key, document in documents.items())
+        make_spec = prepare_spec(places)
         for array in keys.arrays.values():
-            write_chunks(started, array, places)
+            write_chunks(started, array, places, make_spec=make_spec)
         places.view.check_unchanged()
         started.write_root({"zarr.json": root}, provenance)
 
 
-def write_chunks(target: Target, array: ServedArray, places: ChunkPlaces) -> None:
+def write_chunks(target: Target, array: ServedArray, places: ChunkPlaces, *, make_spec: Callable[..., Any]) -> None:
     """Write the chunks of an array. Raise OptionError if the repository may not refer to its file."""
-    make_spec = prepare_spec(array, places)
     specs: list[Any] = []
     encoded: list[tuple[str, bytes]] = []
     held = 0
@@ -78,15 +78,23 @@ def write_chunks(target: Target, array: ServedArray, places: ChunkPlaces) -> Non
     target.keys.write(encoded)
 
 
-def prepare_spec(array: ServedArray, places: ChunkPlaces) -> Callable[..., Any]:
+def prepare_spec(places: ChunkPlaces) -> Callable[..., Any]:
     """Return a function that makes icechunk's record of a virtual chunk: of its coordinates, URL, offset and size."""
     from icechunk import VirtualChunkSpec
 
-    source = places.view.keys.sources[array.job.origin]
-    state = source.state if places.urls.base_url is None else None
-    tag, until = (None, None) if state is None else choose_checksum(state, source.path)
-    escape = cache(lambda url: url if url.lower().startswith(WEB) else url.translate(RESERVED))
-    return lambda index, url, offset, nbytes: VirtualChunkSpec(index, escape(url), offset, nbytes, tag, until)
+    files = {places.locate(file): file for file in places.view.keys.all_files if places.locate(file) is not None}
+
+    @cache
+    def describe(url: str) -> tuple[str, str | None, datetime | None]:
+        state = files[url].state if places.urls.base_url is None else None
+        checksum = (None, None) if state is None else choose_checksum(state, files[url].path)
+        return url if url.lower().startswith(WEB) else url.translate(RESERVED), *checksum
+
+    def make(index: list[int], url: str, offset: int, nbytes: int) -> Any:
+        name, tag, until = describe(url)
+        return VirtualChunkSpec(index, name, offset, nbytes, tag, until)
+
+    return make
 
 
 def refer(target: Target, array: ServedArray, specs: list[Any]) -> None:

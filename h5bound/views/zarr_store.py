@@ -1,4 +1,4 @@
-"""An HDF5 file as a read-only Zarr store."""
+"""An HDF5 file, or many that are joined, as a read-only Zarr store."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByt
 
 from h5bound.errors import shorten_tracebacks
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
-from h5bound.reader.source import H5Source
-from h5bound.reports.conversion import digest_conversion
+from h5bound.reports.combination import digest_combination
+from h5bound.reports.conversion import ConversionReport, digest_conversion
 from h5bound.reports.html import render
 from h5bound.reports.text import printable
 from h5bound.views.served_keys import SCHEME
-from h5bound.views.view import View, make_options
+from h5bound.views.view import View, make_options, plan_file, plan_view_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -28,27 +28,33 @@ if TYPE_CHECKING:
     from zarr.abc.buffer import Buffer, BufferPrototype
     from zarr.abc.store import ByteRequest
 
-    from h5bound.reports.conversion import ConversionReport
+    from h5bound.reader.source import H5Source
+    from h5bound.reports.combination import CombinationReport
     from h5bound.reports.digest import Digest
+    from h5bound.views.served_keys import ServedKeys
     from h5bound.views.view import ViewOptions
 
-FILE = ("self", "path", "storage_options")
-"""Parameters that say which file it is; all others are options of a view."""
+FILE = ("self", "path", "dim", "rules", "storage_options")
+"""Parameters that say which files there are, and how they are joined; all others are options of a view."""
 
 KEPT = 8
 """Stores that a process keeps which has received them, so that not every task of a worker plans its file anew."""
 
 
 class ZarrStore(Store):
-    """An HDF5 file as a read-only Zarr store, without a copy.
+    """An HDF5 file, or many that are joined, as a read-only Zarr store, without a copy.
 
-    Every key has the bytes that `convert` with the same options writes. Stored chunks that Zarr can decode are read
-    from the file as they are; all others are read and encoded when they are asked for. The file is open only meanwhile.
+    Every key has the bytes that `convert`, or `combine`, writes with the same options. Stored chunks that Zarr can
+    decode are read from the file as they are; all others are read and encoded when they are asked for. Files are open
+    only meanwhile.
 
     Parameters
     ----------
     path
-        The HDF5 file: a path, a URL that fsspec supports, or an open `h5py.File`.
+        The HDF5 file: a path, a URL that fsspec supports, or an open `h5py.File`. With `dim` a list of them, or text
+        with ``*``, as for `combine`.
+    dim
+        The dimension along which many files are joined.
     zarr_format
         3 or 2.
     include, exclude
@@ -69,10 +75,13 @@ class ZarrStore(Store):
         Options passed to fsspec, such as credentials, where `path` is a URL.
     max_objects, max_depth, max_chunks
         Refuse a file with more objects and links, deeper groups, or more chunks than this.
+    **rules
+        How many files are joined: `new_dim`, `sort`, `overlap`, `differing`, `attributes`, `unpack`, `promote` and
+        `missing`, as for `combine`. The keys are those that `combine` writes.
 
     Attributes
     ----------
-    report : ConversionReport
+    report : ConversionReport or CombinationReport
         What is served as it is stored, what is encoded when it is read, what has another form, and what is left out.
 
     Raises
@@ -103,8 +112,9 @@ class ZarrStore(Store):
     @shorten_tracebacks
     def __init__(
         self,
-        path: str | PathLike[str] | h5py.File,
+        path: str | PathLike[str] | h5py.File | Sequence[str | PathLike[str] | h5py.File],
         *,
+        dim: str | None = None,
         zarr_format: Literal[2, 3] = 3,
         include: Sequence[str] = (),
         exclude: Sequence[str] = (),
@@ -118,25 +128,31 @@ class ZarrStore(Store):
         max_objects: int = MAX_OBJECTS,
         max_depth: int = MAX_DEPTH,
         max_chunks: int = MAX_CHUNKS,
+        **rules: Any,
     ) -> None:
         options = {name: value for name, value in locals().items() if name not in FILE}
-        self.__setstate__((H5Source.of(path, storage_options), make_options(**options)))
-        _ = self._view
+        rules |= {} if dim is None else {"dim": dim}
+        checked = make_options(path, rules, **options)
+        keys = plan_view_keys(path, checked, storage_options)
+        self.__setstate__((keys.sources[0], checked, keys))
 
-    def __setstate__(self, state: tuple[H5Source, ViewOptions]) -> None:
+    def __setstate__(self, state: tuple[H5Source, ViewOptions, ServedKeys | None]) -> None:
         super().__init__(read_only=True)
-        self._source, self._options = state
+        self._source, self._options, keys = state
+        if keys is not None:
+            self._view = View(keys)
 
     @cached_property
     def _view(self) -> View:
-        return View(self._source, self._options)
+        return View(plan_file(self._source, self._options))
 
     async def _planned(self) -> View:
         """Return the view, made in a thread where that needs the loop of zarr."""
         return self._view if "_view" in self.__dict__ else await asyncio.to_thread(lambda: self._view)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return find_store, (self._source, self._options)
+        keys = None if self._options.rules is None else self._view.keys  # a worker would have to scan all files
+        return find_store, (self._source, self._options, keys)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ZarrStore) and self._token == other._token
@@ -151,15 +167,17 @@ class ZarrStore(Store):
         return render(self._digest())
 
     def _digest(self) -> Digest:
-        return replace(digest_conversion(self.report), kind="ZarrStore", subject=printable(self._source.path))
+        report = self.report
+        made = digest_conversion(report) if isinstance(report, ConversionReport) else digest_combination(report)
+        return replace(made, kind="ZarrStore", subject=printable(self._source.path))
 
     def __str__(self) -> str:
         return f"{SCHEME}{self._source.path}"
 
     @property
-    def report(self) -> ConversionReport:
-        """What `convert` would report, as far as it is known before anything is read."""
-        return self._view.keys.report
+    def report(self) -> ConversionReport | CombinationReport:
+        """What `convert` or `combine` would report, as far as it is known before anything is read."""
+        return self._view.keys.combination or self._view.keys.report
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return self._token
@@ -185,7 +203,7 @@ class ZarrStore(Store):
         if found is None:
             return None
         read = partial(view.read_chunk, *found, partial(find_interval, byte_range))
-        file = view.files[found[0].job.origin]
+        file = view.find_file(*found)
         if file.has_ranges and found[0].find_range(found[1]) is not None:
             return wrap(await asyncio.to_thread(read), prototype)
         file.begin()  # before a thread is free, so that the file is opened once for all chunks that zarr asks for
@@ -303,16 +321,16 @@ _stores: weakref.WeakValueDictionary[Any, ZarrStore] = weakref.WeakValueDictiona
 _kept: deque[ZarrStore] = deque(maxlen=KEPT)
 
 
-def find_store(source: H5Source, options: ViewOptions) -> ZarrStore:
+def find_store(source: H5Source, options: ViewOptions, keys: ServedKeys | None) -> ZarrStore:
     """Return the store of this process for a source and options, made anew if there is none.
 
-    The file is planned at the first read: a worker must not fail to unpickle it.
+    One file is planned at the first read: a worker must not fail to unpickle it. `keys` are those of many files.
     """
     key = source.key, options
     store = _stores.get(key)
     if store is None:
         store = ZarrStore.__new__(ZarrStore)
-        store.__setstate__((source, options))
+        store.__setstate__((source, options, keys))
         _stores[key] = store
         _kept.append(store)
     return store

@@ -1,0 +1,170 @@
+"""The keys that `combine` would write of many files: copied chunks are ranges of theirs, all others are encoded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.combining.combination import plan_combination
+from h5bound.combining.file_names import expand_sources
+from h5bound.combining.found_files import FoundFiles
+from h5bound.combining.scan_files import scan_files
+from h5bound.combining.scan_one import ScanOptions
+from h5bound.combining.summary import make_combination_report
+from h5bound.errors import OptionError
+from h5bound.hdf5.chunk_index import ChunkManifest
+from h5bound.planning.store_plan import refuse
+from h5bound.reports.conversion import SERVED
+from h5bound.views.contiguous import make_manifest, plan_ranges
+from h5bound.views.served_keys import has_ranges, is_fixed, list_results, make_keys, make_target, split_all
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from h5bound.combining.file_scan import FileScan, VariableScan
+    from h5bound.combining.join_plan import FileChunks, JoinPlan
+    from h5bound.combining.joined import Rules
+    from h5bound.hdf5.hierarchy import Limits
+    from h5bound.planning.options import Settings
+    from h5bound.planning.plan import ArrayPlan
+    from h5bound.planning.scan import SourceScan
+    from h5bound.planning.scan_dataset import DatasetScan
+    from h5bound.reader.source import H5Source
+    from h5bound.views.served_keys import ServedKeys
+
+NO_RANGE = 1
+"""Filter mask of a chunk of the store that is none of a file."""
+
+SMALLEST = 512
+"""Least bytes of a range, but for a whole piece: smaller ones take more in references than in the file."""
+
+WINDOW = 2**30
+"""Bytes of a window in the plan, whose work units are not used."""
+
+
+def plan_joined_keys(
+    files: Any,
+    *,
+    rules: Rules,
+    settings: Settings,
+    limits: Limits,
+    allowed: tuple[Path, ...],
+    skip: bool,
+    storage_options: Mapping[str, Any] | None,
+    split: bool,
+) -> ServedKeys:
+    """Return the keys of the store that `combine` would write of files, as :func:`expand_sources` takes them.
+
+    With `split`, contiguous data has chunks that are byte ranges of the files, where there are even ones.
+
+    Raise OptionError or UnsupportedError, with all that stands against it, if they cannot be joined.
+    """
+    for name, value in (("links", settings.links), ("compounds", settings.compounds)):
+        if value not in ("keep", "struct"):
+            raise OptionError(f"{name}={value!r}: this is for one file; leave it out where files are joined")
+    names = expand_sources(files, storage_options)
+    options = ScanOptions(
+        dim=rules.dim, settings=settings, limits=limits, allowed=allowed, storage_options=storage_options
+    )
+    found = FoundFiles(names, options)
+    scans, _ = scan_files(names, options=options)
+    sources = found.open(scans)
+    check_fixed(sources)
+    combination = plan_combination(
+        sources, scans, rules=rules, settings=settings, limits=limits, allowed=allowed, grids={}, window=WINDOW,
+        threads=1, **({"split": split_joined} if split else {}),
+    )  # fmt: skip
+    scan, plan = combination.scan, combination.plan
+    if not skip:
+        refuse(scan.hierarchy.file, plan.skipped)
+    places = [list_places(join) for join in combination.joins]
+    arrays = (*(array for array, _ in places), *plan.arrays[len(places) :])
+    target = make_target(settings.zarr_format)
+    keys = make_keys(
+        target, scan, replace(plan, arrays=arrays), inputs=combination.inputs, tables=combination.tables,
+        have_ranges=[False, *map(has_ranges, scan.sources[1:])], files=[files for _, files in places],
+    )  # fmt: skip
+    report = make_combination_report(
+        combination, target, written=list_results(arrays), complete=False, window=WINDOW, bad=(), kept=0
+    )
+    return replace(keys, combination=report.complete_with(target=keys.report.target, remark=SERVED))
+
+
+def check_fixed(sources: Sequence[H5Source]) -> None:
+    """Raise OptionError if a file is written to, or is in memory only."""
+    for source in sources:
+        if not is_fixed(source):
+            raise OptionError(
+                f"{source.path}: it is open for writing, or in memory only; of many files each has to stay as it is: "
+                "close it, and pass its path"
+            )
+
+
+def list_places(join: JoinPlan) -> tuple[ArrayPlan, NDArray[np.int64]]:
+    """Return the plan of an array with all its chunks, and the number of the file of each that is copied.
+
+    Those that are copied come first. All others have a mask in the manifest, if there is one.
+    """
+    if not len(join.files):
+        return join.array, join.files
+    count = len(join.array.chunk_coords)
+    nothing = np.zeros(count, np.int64)
+    more = ChunkManifest(
+        chunk_coords=np.zeros((count, join.manifest.chunk_coords.shape[1]), np.int64), offsets=nothing, nbytes=nothing,
+        masks=np.full(count, NO_RANGE, np.int64),
+    )  # fmt: skip
+    fields = {
+        name: np.concatenate([getattr(join.manifest, name), getattr(more, name)])
+        for name in ("chunk_coords", "offsets", "nbytes", "masks")
+    }
+    coords = np.concatenate([join.coords, join.array.chunk_coords])
+    return replace(join.array, chunk_coords=coords, manifest=ChunkManifest(**fields)), join.files
+
+
+def split_joined(
+    scan: SourceScan, stored: Mapping[str, Mapping[int, FileChunks]], files: Sequence[FileScan]
+) -> tuple[SourceScan, dict[str, Mapping[int, FileChunks]]]:
+    """Return the scan of many files, and what each stores of their variables, with contiguous data as chunks."""
+    found, datasets = dict(stored), []
+    for item in split_all(scan).datasets:
+        path = item.record.path
+        if item.pieces is not None and item.record.layout == "contiguous" and not item.type.reason:
+            item, found[path] = split_pieces(item, stored[path], [file.variables.get(path) for file in files])
+        datasets.append(item)
+    return replace(scan, datasets=tuple(datasets)), found
+
+
+def split_pieces(
+    item: DatasetScan, stored: Mapping[int, FileChunks], variables: Sequence[VariableScan | None]
+) -> tuple[DatasetScan, Mapping[int, FileChunks]]:
+    """Return a joined dataset, and what each file stores of it, with chunks if its pieces have even ones."""
+    pieces, itemsize, shape = item.pieces, item.type.dtype.itemsize, item.shape
+    assert pieces is not None
+    places = {
+        number: (one.offset, one.shape)
+        for number, one in enumerate(variables)
+        if one is not None and one.offset is not None and stored[number].is_same
+    }
+    if not places:
+        return item, stored
+    axis, lengths = pieces.axis, np.diff(pieces.bounds)
+    even = int(np.gcd.reduce([*lengths, *pieces.skipped]))
+    part = (*shape[:axis], even, *shape[axis + 1 :])
+    if even < lengths.max():  # an interval of the axis is in one piece where those before it have one element
+        part = (*(1 for _ in range(axis)), *part[axis:])
+    chunks = plan_ranges(part, itemsize, room=prod(part) * itemsize)
+    if prod(chunks) * itemsize < SMALLEST and chunks[axis] < lengths.max():
+        return item, stored
+    own = pieces.drop_axis(chunks)
+    split = {
+        number: replace(stored[number], chunks=own, manifest=make_manifest(whole, own, itemsize, begin=begin))
+        for number, (begin, whole) in places.items()
+    }
+    record = replace(item.record, layout="chunked", chunks=chunks[: len(item.rows)], edge_unfiltered=False)
+    return replace(item, record=record), {**stored, **split}
