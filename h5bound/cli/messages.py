@@ -31,11 +31,12 @@ KEYWORD = re.compile(
 )
 """A parameter in a message, perhaps with its value; a word without an underscore only with an equals sign."""
 
-SUBJECT = re.compile(rf"^({'|'.join(KEYWORDS)})(?=: )|^(source|target)s?=")
+SUBJECT = re.compile(rf"^({'|'.join(KEYWORDS)})(?=: )|^(source|target)s?(?:=|: )")
 """A parameter that begins a message without a value, or one that is no option."""
 
 PHRASES = {
     "(64, 512)": "64,512",
+    "sort=False": "--no-sort",
     "allow_external=[its directory]": "--allow-external with its directory",
     ", or, if it writes in SWMR mode, pass h5py.File(FILE, 'r', swmr=True)": "",
     "left out by include or exclude": "left out by --include or --exclude",

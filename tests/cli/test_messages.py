@@ -64,6 +64,10 @@ def test_the_phrases_of_python_that_are_replaced_are_in_messages() -> None:
 
 def test_other_words_stay_as_they_are() -> None:
     assert name_options("target='-': a pipe") == "TARGET '-': a pipe"
+    assert (
+        name_options("sources: a.nc is named twice; sort=False takes it")
+        == "SOURCE a.nc is named twice; --no-sort takes it"
+    )
     text = "/data/chunks=3/max_depth.h5: 3 chunks; verify the report, include all; 'window' of x=4"
     assert name_options(text) == text
 
