@@ -250,7 +250,10 @@ def combine(
         remark = ALREADY_COMPLETE if kept == len(combination.files) else remark
         meter.begin("combining")
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in combination.plan.units]
-        if not dry_run and kept < len(combination.files):
+        if before is not None and kept == len(combination.files):
+            arrays = enumerate(combination.plan.arrays)
+            written += [UnitResult(i, nbytes=before.written.get(array.node.target, 0)) for i, array in arrays]
+        elif not dry_run:
             transfer = partial(
                 transfer_units, run=run, plan=combination.plan, temporary=checked.temporary, progress=meter
             )
@@ -291,7 +294,7 @@ def find_before(store: Target, *, rules: Rules, settings: Settings) -> CombinedS
     if before is None:
         return None
     now = json.loads(json.dumps({"settings": settings.to_dict(), "rules": asdict(rules)}))
-    parts = list(list_differing({"settings": before.settings, "rules": before.rules}, now))
+    parts = list(dict.fromkeys(list_differing({"settings": before.settings, "rules": before.rules}, now)))
     if parts:
         raise TargetError(
             f"{store.url}: the store was combined with {'; '.join(parts)}; pass the same options, or overwrite=True "

@@ -148,8 +148,8 @@ def find_kept(target: Target, store: CombinedStore, combination: Combination, *,
         lost = [name for name in before if name not in names]
         if lost:
             raise TargetError(
-                f"{target.url}: {lost[0]}{f' and {len(lost) - 1:,} more files' if lost[1:] else ''} of the store are "
-                "not among the files; name all files, those that are in the store too"
+                f"{target.url}: the store has {lost[0]}{f' and {len(lost) - 1:,} more' if lost[1:] else ''}, not "
+                "among the files; name all files, those that are in the store too"
             )
         raise TargetError(
             f"{target.url}: the files of the store are not the first of all files in the same order, so none can be "
@@ -157,7 +157,7 @@ def find_kept(target: Target, store: CombinedStore, combination: Combination, *,
         )
     changed = [number for number, entry in enumerate(store.files) if entry != json.loads(json.dumps(now[number]))]
     if changed and not update:
-        more = f" and {len(changed) - 1:,} more files" if changed[1:] else ""
+        more = f" and {len(changed) - 1:,} more" if changed[1:] else ""
         raise TargetError(
             f"{target.url}: {before[changed[0]]}{more} changed since the store was made; update=True writes again what "
             "comes from there"

@@ -86,7 +86,7 @@ def list_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterato
             yield from ["a target that holds other names"] if isinstance(one, dict) and one != other else []
         elif isinstance(one, dict) and isinstance(other, dict):
             parts = [part for part in other | one if one.get(part) != other.get(part)]
-            prefix = "" if name in ("settings", "limits") else f"{name}."
+            prefix = "" if name in ("settings", "limits", "rules") else f"{name}."
             yield from (f"{prefix}{part}={one.get(part)}, now {prefix}{part}={other.get(part)}" for part in parts)
         elif one != other:
             yield f"{name}={one}, now {name}={other}"

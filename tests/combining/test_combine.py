@@ -162,6 +162,9 @@ def test_added_files_rewrite_only_the_chunk_that_they_share(tmp_path: Path) -> N
     assert changed == {"t/c/3/0", "n/c/3", "time/c/1"}
     again = combine(paths, target, dim="time", append=True)
     assert again.conversion.remark == "already complete"
+    assert [entry.written_nbytes for entry in again.arrays] == [entry.written_nbytes for entry in report.arrays]
+    with pytest.raises(TargetError, match="combined with attributes=refuse, now attributes=first;"):
+        combine(paths, target, dim="time", attributes="first", append=True)
 
 
 def test_files_must_follow_those_of_the_store(tmp_path: Path) -> None:
