@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ from h5bound.combining.joined import Rules
 from h5bound.combining.scan_files import refuse, scan_files
 from h5bound.combining.scan_one import ScanOptions
 from h5bound.conversion.provenance import FORM_ERRORS, parse_provenance, unusable
+from h5bound.errors import TargetError
 from h5bound.execution.run import expect_threads, run_units
 from h5bound.progress import show_progress
+from h5bound.reports.text import plural
 from h5bound.stores.conflicts import check_report, write_report
 
 if TYPE_CHECKING:
@@ -64,6 +67,7 @@ def verify_files(
             found.open(scans), scans, rules=rules, settings=settings, limits=limits, allowed=checked.allowed,
             grids=find_grids(store, None), window=checked.window, threads=expect_threads(checked.workers),
         )  # fmt: skip
+        check_names(store, document, combination.inputs)
         meter.begin("comparing")
         run = partial(
             run_units, sources=combination.scan.sources, window=checked.window, workers=checked.workers,
@@ -73,3 +77,15 @@ def verify_files(
     if checked.report is not None:
         write_report(checked.report, result.to_json(), result.summary())
     return result
+
+
+def check_names(store: Target, document: Mapping[str, Any], inputs: Mapping[str, Any]) -> None:
+    """Raise TargetError if a store is not of as many files, of these names in this order."""
+    theirs, ours = ([entry["path"] for entry in item["combined"]["files"]] for item in (document, inputs))
+    if theirs != json.loads(json.dumps(ours)):
+        only = [*(f"{name} is not in the store" for name in ours if name not in theirs)]
+        only += [f"{name} of the store is not among them" for name in theirs if name not in ours]
+        raise TargetError(
+            f"{store.url}: the store was not made of these {plural(len(ours), 'file')}, but of {len(theirs):,}: "
+            f"{only[0] if only else 'their order is another one'}; name the files that it was made of"
+        )

@@ -269,6 +269,13 @@ def test_a_damaged_key_is_found(tmp_path: Path) -> None:
     assert not verify(paths, target).equal
     with pytest.raises((TargetError, OptionError)):
         verify(paths[0], tmp_path / "nothing.zarr")
+    for others, message in (
+        (paths[:1], r"of 2: 001\.nc of the store is not among"),
+        ([*paths, write_day(tmp_path / "002.nc", 8, 4)], r"002\.nc is not in the store"),
+        (paths[1:], r"name the files"),
+    ):
+        with pytest.raises(TargetError, match=message):
+            verify(others, target)
 
 
 def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
