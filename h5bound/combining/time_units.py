@@ -38,8 +38,9 @@ MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 SINCE = re.compile(
     r"(?P<unit>[a-z]+) +since +(?P<date>\d{1,4}-\d{1,2}-\d{1,2})"
     r"(?:[t ]+(?P<hour>\d{1,2})(?::(?P<minute>\d{1,2})(?::(?P<second>\d{1,2})(?:\.(?P<part>\d{0,9}))?)?)?)?"
-    r" *(?:z|utc|gmt|(?P<sign>[+-])(?P<zone_hour>\d{1,2}):?(?P<zone_minute>\d{2})?)?"
+    r" *(?:z|utc|gmt|(?P<sign>[+-])(?P<zone_hour>\d{2}):(?P<zone_minute>\d{2}))?"
 )
+"""Of zones only +01:00: cftime takes no notice of +1:00, +0100 or +1, which pandas reads."""
 
 EXACT = 1 << 53
 """Whole numbers up to this are floats of 64 bits."""

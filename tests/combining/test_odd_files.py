@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from h5bound import combine, verify
-from h5bound.errors import OptionError, TargetError
+from h5bound.errors import H5BoundError, OptionError, TargetError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -141,3 +141,16 @@ def test_a_dimension_or_a_glob_that_is_not_there_is_told_with_what_is_close(tmp_
         combine(path, tmp_path / "out.zarr", dim="tiem")
     with pytest.raises(OptionError, match=r"include='tmie': matches nothing in .*; close to it: /time"):
         combine(path, tmp_path / "out.zarr", dim="time", include=["tmie"])
+
+
+def test_zones_are_refused_that_readers_take_for_different_times(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.h5", [3600 * i], [1.0]) for i in range(2)]
+    for zone, is_read in (("+01:00", True), ("+1:00", False), ("+0100", False)):
+        for path, clock in zip(paths, ("00:00:00", f"01:00:00 {zone}"), strict=True):
+            with h5py.File(path, "r+") as file:
+                file["time"].attrs["units"] = f"seconds since 2000-01-01 {clock}"
+        if is_read:
+            combine(paths, tmp_path / "out.zarr", dim="time")
+        else:
+            with pytest.raises(H5BoundError, match="times are seconds since 2000"):
+                combine(paths, tmp_path / "other.zarr", dim="time")
