@@ -196,11 +196,19 @@ def same_bits(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
 
     >>> same_bits(np.array([np.nan]), np.array([np.nan])), same_bits(np.array([0.0]), np.array([-0.0]))
     (True, False)
+    >>> sequences = np.array([np.array([1, 2]), np.array([3])], object)
+    >>> same_bits(sequences, sequences.copy()), same_bits(sequences, sequences[::-1])
+    (True, False)
     """
     if one.shape != other.shape:
         return False
     if one.dtype.names is not None:
         return all(same_bits(one[name], other[name]) for name in one.dtype.names)
+    if one.dtype.kind == other.dtype.kind == "O":  # text, or sequences
+        return all(
+            same_bits(a, b) if isinstance(a, np.ndarray) and isinstance(b, np.ndarray) else bool(a == b)
+            for a, b in zip(one.flat, other.flat, strict=True)
+        )
     if one.dtype.kind in "OT":
         return bool(np.all(one == other))
     if one.dtype != other.dtype:

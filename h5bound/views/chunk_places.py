@@ -186,12 +186,12 @@ def explain_joined(array: ServedArray) -> str:
         return ELSEWHERE
     if plan.reasons:
         return "; ".join(LAYOUTS.get(reason, reason) for reason in plan.reasons)
+    count, size = f"{seams:,} of {plural(len(plan.chunk_coords), 'chunk')}", plan.node.chunks[pieces.axis]
+    if not (pieces.bounds[:-1] % size).any():
+        return f"{count} were never written, or without one of their filters"
     lengths = [str(length) for length in np.diff(pieces.bounds[: SHOWN + 1]).tolist()]
     shown = ", ".join([*lengths, *(["…"] if len(pieces.files) > SHOWN else [])])
-    return (
-        f"{seams:,} of {plural(len(plan.chunk_coords), 'chunk')} are not whole chunks of one file: chunks of "
-        f"{plan.node.chunks[pieces.axis]} elements, files of {shown}"
-    )
+    return f"{count} are not whole chunks of one file: chunks of {size} elements, files of {shown}"
 
 
 def list_ranges(array: ServedArray) -> Iterator[tuple[int, int, int]]:

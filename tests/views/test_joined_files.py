@@ -57,8 +57,16 @@ def test_every_rule_of_combine_holds(tmp_path: Path) -> None:
     rules = {"new_dim": "run", "differing": "first"}
     same = [write_day(tmp_path / f"run{i}.nc", 0, 4) for i in range(3)]
     assert read_all(ZarrStore(f"{tmp_path}/run*.nc", **rules)) == read_all(combined(same, **rules))
+    over = [write_day(tmp_path / f"over{i}.nc", 3 * i, 4) for i in range(3)]
+    for overlap in ("first", "last"):
+        rules = {"dim": "time", "overlap": overlap}
+        assert read_all(ZarrStore(over, **rules)) == read_all(combined(over, **rules))
     rules = {"dim": "time", "sort": True}
     assert read_all(ZarrStore(paths[1::-1], **rules)) == read_all(combined(paths[:2], **rules))
+    with h5py.File(paths[1], "a") as file:
+        del file["n"]
+    rules = {"dim": "time", "missing": "fill"}
+    assert read_all(ZarrStore(paths[:2], **rules)) == read_all(combined(paths[:2], **rules))
 
 
 def list_ranges(refs: dict[str, Any], name: str) -> list[Any]:
@@ -230,3 +238,25 @@ def test_the_names_below_a_folder_are_those_that_the_user_knows(tmp_path: Path) 
         link.symlink_to(path)
     found = list_ranges(references(links, dim="time", base_url="s3://bucket/"), "t")
     assert {url for url, _, _ in found} == {"s3://bucket/2025/x.nc", "s3://bucket/2026/y.nc"}
+
+
+@FORMATS
+def test_every_key_of_odd_data_is_that_of_the_combined_store(tmp_path: Path, zarr_format: Any) -> None:
+    paths = [tmp_path / f"{i}.h5" for i in range(3)]
+    for number, path in enumerate(paths):
+        with h5py.File(path, "w") as file:
+            options: Any = {
+                "lzf": {"compression": "lzf"}, "text": {"dtype": h5py.string_dtype()}, "big": {"dtype": ">i4"},
+                "masked": {"dtype": "<i4", "compression": "gzip"}, "holes": {"fillvalue": 3}, "bool": {"dtype": bool},
+            }  # fmt: skip
+            for name, kind in options.items():
+                dataset = file.create_dataset(name, (4 + number,), chunks=(2,), **{"dtype": "<i2", **kind})
+                dataset.dims[0].label = "along"
+                dataset[2:] = [f"é{i}" for i in range(2 + number)] if name == "text" else np.arange(2 + number)
+            file["masked"].id.write_direct_chunk((2,), np.arange(2, dtype="<i4").tobytes(), filter_mask=1)
+            file.create_dataset("sequences", (2,), h5py.vlen_dtype("i4"))[0] = [1, 2]
+            file["note"] = "the same in all files"
+    rules: Any = {"dim": "along", "sort": False, "zarr_format": zarr_format}
+    assert read_all(ZarrStore(paths, **rules)) == read_all(combined(paths, **rules))
+    encoded = {array.path: array.reasons for array in references(paths[:2], tmp_path / "refs.json", dim="along").arrays}
+    assert encoded["/masked"] == ("4 of 5 chunks were never written, or without one of their filters",)
