@@ -258,7 +258,7 @@ class OpenFiles:
             with first.lock:
                 if self._first_uses.get(number) is first:
                     first.prepare(file)
-                    del self._first_uses[number]
+                    self._first_uses.pop(number, None)  # another one may have been asked for meanwhile
 
     def _release(self, held: HeldFile) -> None:
         """Check and close a file, unless others need it open."""

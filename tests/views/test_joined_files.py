@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -260,3 +261,13 @@ def test_every_key_of_odd_data_is_that_of_the_combined_store(tmp_path: Path, zar
     assert read_all(ZarrStore(paths, **rules)) == read_all(combined(paths, **rules))
     encoded = {array.path: array.reasons for array in references(paths[:2], tmp_path / "refs.json", dim="along").arrays}
     assert encoded["/masked"] == ("4 of 5 chunks were never written, or without one of their filters",)
+
+
+def test_many_threads_read_chunks_of_several_files(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [5, 3, 1, 6])
+    store = ZarrStore(paths, dim="time")
+    wanted = read_all(combined(paths, dim="time"))
+    keys = [key for key in wanted if key.startswith(("t/", "n/", "time/")) and "/c/" in key] * 10
+    with ThreadPoolExecutor(8) as threads:
+        found = [*threads.map(store.get_sync, keys)]
+    assert [item.to_bytes() for item in found] == [wanted[key] for key in keys]  # type: ignore[union-attr]
