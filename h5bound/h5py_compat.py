@@ -231,14 +231,49 @@ def find_writer(path: str) -> h5py.File | None:
     spawned = isinstance(multiprocessing.current_process(), multiprocessing.get_context("spawn").Process)
     if os.getpid() != PROCESS or (multiprocessing.parent_process() is not None and not spawned):
         return None
-    stat = Path(path).stat()
+    stat = os.stat(path)  # noqa: PTH116 - it is asked for each file that is opened, and a `Path` takes longer
     with phil:
-        for file in h5f.get_obj_ids(h5f.OBJ_ALL, h5f.OBJ_FILE):
-            if file.get_intent() & h5f.ACC_RDWR and file.get_access_plist().get_driver() == h5fd.SEC2:
+        for file in list_writers():
+            if file.get_access_plist().get_driver() == h5fd.SEC2:
                 opened = os.fstat(file.get_vfd_handle())
                 if (opened.st_dev, opened.st_ino) == (stat.st_dev, stat.st_ino):
                     return h5py.File(file)
     return None
+
+
+_read_only: frozenset[int] = frozenset()
+
+
+def list_writers() -> list[h5f.FileID]:
+    """Return the files that h5py has open for writing; the caller holds the lock.
+
+    Of a file that is open for reading it asks HDF5 once: HDF5 never reuses a number, and to make an object of h5py for
+    each of many takes as long as to read a small file.
+    """
+    global _read_only
+    numbers = list_open_files()
+    if numbers is None:
+        return [file for file in h5f.get_obj_ids(h5f.OBJ_ALL, h5f.OBJ_FILE) if file.get_intent() & h5f.ACC_RDWR]
+    unknown = [number for number in numbers if number not in _read_only]
+    writers = []
+    for number in unknown:
+        file = h5f.FileID(number)
+        h5i.inc_ref(file)  # for `file`, which gives it back
+        if file.get_intent() & h5f.ACC_RDWR:
+            writers.append(file)
+    _read_only = frozenset(numbers) - {file.id for file in writers}
+    return writers
+
+
+def list_open_files() -> list[int] | None:
+    """Return the numbers of all open files; None if HDF5 cannot be asked. The caller holds the lock."""
+    library = find_library()
+    if library is None:
+        return None
+    every, kind = ctypes.c_int64(h5f.OBJ_ALL), ctypes.c_uint(h5f.OBJ_FILE)
+    numbers = (ctypes.c_int64 * max(library.H5Fget_obj_count(every, kind), 0))()
+    count = library.H5Fget_obj_ids(every, kind, ctypes.c_size_t(len(numbers)), numbers)
+    return numbers[:count] if count >= 0 else None
 
 
 def find_named_writer(name: str) -> h5py.File | None:

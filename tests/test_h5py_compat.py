@@ -12,7 +12,7 @@ import zarr
 from h5py import h5p
 
 from h5bound import convert, from_hdf5
-from h5bound.h5py_compat import call_getter, find_library, read_chunk_sizes, read_file_end
+from h5bound.h5py_compat import call_getter, find_library, find_writer, list_writers, read_chunk_sizes, read_file_end
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
@@ -29,6 +29,22 @@ def path(tmp_path: Path) -> Path:
         dataset = file.create_dataset("x", shape=(30,), dtype="i4", chunks=(10,), compression="gzip")
         dataset[:20] = np.arange(20)
     return path
+
+
+def test_a_file_open_for_writing_is_found_among_many_that_are_read(path: Path, tmp_path: Path) -> None:
+    readers = [tmp_path / f"{number}.h5" for number in range(3)]
+    for reader in readers:
+        reader.write_bytes(path.read_bytes())
+    written = tmp_path / "written.h5"
+    with h5py.File(readers[0]), h5py.File(written, "w") as writer, h5py.File(readers[1]):
+        assert find_writer(str(written)) == writer
+        with h5py.File(readers[2]):
+            assert [file.name for file in list_writers()] == [str(written).encode()]
+            assert find_writer(str(readers[2])) is None
+            assert find_writer(str(written)) == writer
+    assert find_writer(str(written)) is None
+    with h5py.File(readers[0], "r+") as writer:  # it was open for reading before
+        assert find_writer(str(readers[0])) == writer
 
 
 def test_the_lock_of_h5py_is_where_it_was_and_is_a_context() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, astuple
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,7 +59,7 @@ def encode_variable(item: VariableScan, add: Callable[[Any], Spec | None]) -> li
     manifest = item.manifest
     return [
         item.target,
-        json.dumps(asdict(item.schema)),
+        encode_schema(item.schema),
         item.shape,
         json.dumps(item.attributes),
         item.offset,
@@ -68,6 +69,12 @@ def encode_variable(item: VariableScan, add: Callable[[Any], Spec | None]) -> li
         add(item.values),
         None if item.digest is None else item.digest.hex(),
     ]
+
+
+@lru_cache(1024)
+def encode_schema(schema: VariableSchema) -> str:
+    """Return a schema as JSON text: files of one shape have the same ones."""
+    return json.dumps(asdict(schema))
 
 
 class ScanDecoder:

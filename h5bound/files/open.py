@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 import zipfile
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -23,7 +25,7 @@ def open_file(
     With `swmr`, another program may write to it in SWMR mode; with `beside_writer`, netCDF4 in this process.
     Raise SourceNotFoundError if there is no file, H5BoundError if it cannot be opened.
     """
-    if view is None and Path(path).exists() and not Path(path).is_file():  # opening a pipe would wait for a writer
+    if view is None and not is_regular(path):  # opening a pipe would wait for a writer
         description = "a directory" if Path(path).is_dir() else "not a regular file"
         if any((Path(path) / name).exists() for name in STORE_DOCUMENTS):
             description = "a Zarr store"
@@ -39,6 +41,14 @@ def open_file(
             meaning = MARKED_HERE
         detail = meaning or f"HDF5 {h5py.version.hdf5_version} cannot open the file: {error}"
         raise H5BoundError(f"{path}: {detail}") from None  # HDF5 says no more
+
+
+def is_regular(path: str) -> bool:
+    """Return whether a path is that of a regular file, or of none that can be seen."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)  # noqa: PTH116 - in a tenth of the time of a `Path`
+    except (OSError, ValueError):
+        return True
 
 
 def explain_error(error: str, path: str, view: RawIOBase | None) -> str | None:

@@ -60,7 +60,7 @@ MAX_ADDED = 10_000
 """A writer in SWMR mode may add as many chunks as the grid has, and so many more: then the index is not read whole."""
 
 
-FEW_CHUNKS = 4
+FEW_CHUNKS = 16
 """Chunks of a grid that HDF5 lists sooner than the index is read from the file."""
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 
+SIMPLE = (h5t.INTEGER, h5t.FLOAT, h5t.STRING)
+"""Classes of types without others in them, which are what their bytes say."""
+
 MAX_NESTED = 32
 """Levels of types within types."""
 
@@ -84,6 +87,8 @@ def read_type(source: h5d.DatasetID | h5a.AttrID) -> h5t.TypeID:
     Raise UnsupportedError if the type is nested too deeply.
     """
     tid = source.get_type()
+    if tid.get_class() in SIMPLE:
+        return tid
     check_depth(tid)
     return sort_members(tid)
 

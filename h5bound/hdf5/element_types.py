@@ -7,6 +7,7 @@ a compound, between others that h5py reads as usual.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import h5py
@@ -15,7 +16,7 @@ from h5py import h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
-from h5bound.hdf5.datatypes import describe_class, has_every_bit, strip_arrays
+from h5bound.hdf5.datatypes import SIMPLE, describe_class, has_every_bit, strip_arrays
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +35,18 @@ def read_dtype(tid: h5t.TypeID) -> DType:
     >>> read_dtype(h5t.STD_I16BE), read_dtype(h5t.UNIX_D64LE)
     (dtype('>i2'), dtype('V8'))
     """
+    if tid.get_class() in SIMPLE:
+        return _read_known(tid.encode())
+    return _read_dtype(tid)
+
+
+@lru_cache(1024)
+def _read_known(encoded: bytes) -> DType:
+    """Return the type of numbers or text by the bytes of the HDF5 type: files of one kind have the same ones."""
+    return _read_dtype(h5t.decode(encoded))
+
+
+def _read_dtype(tid: h5t.TypeID) -> DType:
     try:
         if is_bytes(tid):
             return _bytes_dtype(tid)
@@ -96,6 +109,15 @@ def holds_bytes(tid: h5t.TypeID) -> bool:
 
 def is_bytes(tid: h5t.TypeID) -> bool:
     """Return whether a type without others in it is read as the bytes of the file."""
+    return _is_known_bytes(tid.encode()) if tid.get_class() in SIMPLE else _is_bytes(tid)
+
+
+@lru_cache(1024)
+def _is_known_bytes(encoded: bytes) -> bool:
+    return _is_bytes(h5t.decode(encoded))
+
+
+def _is_bytes(tid: h5t.TypeID) -> bool:
     type_class = tid.get_class()
     if type_class == h5t.BITFIELD:
         return not has_every_bit(tid) or bool(tid.equal(h5t.STD_B8BE))  # h5py has no conversion of that one

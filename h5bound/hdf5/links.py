@@ -97,15 +97,14 @@ def find_address(file: h5py.File, path: str) -> int | None:
 
 
 def _open(file: h5py.File, path: str) -> tuple[h5o.ObjectID | LinkRecord, list[bytes]]:
-    subject = f"{path!r} in {file.filename}"
     if "\0" in path:
-        raise DatasetNotFoundError(f"{subject}: names in HDF5 have no null characters")
+        raise DatasetNotFoundError(f"{path!r} in {file.filename}: names in HDF5 have no null characters")
     try:
         return follow_path(h5g.open(file.id, b"/"), encode_name(path))
     except DatasetNotFoundError as error:
-        raise DatasetNotFoundError(f"{subject}: {error}") from None
+        raise DatasetNotFoundError(f"{path!r} in {file.filename}: {error}") from None
     except READ_ERRORS as error:
-        raise UnsupportedError(f"{subject}: h5py cannot open it: {describe(error)}") from error
+        raise UnsupportedError(f"{path!r} in {file.filename}: h5py cannot open it: {describe(error)}") from error
 
 
 def follow_path(root: h5g.GroupID, path: bytes) -> tuple[h5o.ObjectID | LinkRecord, list[bytes]]:

@@ -32,6 +32,7 @@ from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.attributes import decode_text
 from h5bound.hdf5.datatypes import (
     JSON,
+    SIMPLE,
     TEXT_TYPE,
     check_references,
     encode_base64,
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
 
 LARGE_NBYTES = 1 << 20
 """Numbers of more bytes than this are stored as base64: JSON would take seconds and gigabytes."""
+
+MAX_KNOWN = 1024
+"""Most bytes of a value whose JSON is kept for the next one."""
 
 NOT_UTF8 = "text that is not UTF-8, shown as Windows-1252, or Latin-1 where that is undefined"
 
@@ -92,7 +96,7 @@ def read_value(attribute: h5a.AttrID) -> tuple[h5t.TypeID, Array | None]:
     """
     tid = attribute.get_type()
     space = attribute.get_space()
-    if tid.get_class() in (h5t.INTEGER, h5t.FLOAT, h5t.STRING) and space.get_simple_extent_type() != h5py.h5s.NULL:
+    if tid.get_class() in SIMPLE and space.get_simple_extent_type() != h5py.h5s.NULL:
         dtype, memory = _find_memory(tid.encode())
         array = np.zeros(space.shape, dtype)
         attribute.read(array, memory)
@@ -120,10 +124,29 @@ def _find_memory(encoded: bytes) -> tuple[DType, h5t.TypeID]:
 def value_to_json(
     tid: h5t.TypeID, array: Array | None, resolve: Resolve, *, netcdf: bool, hdmf: bool = False
 ) -> JSONValue:
-    """Return a value as JSON; with `netcdf`, drop a first dimension of 1, as readers of netCDF do.
+    """Return a value as JSON, which nobody changes; with `netcdf`, drop a first dimension of 1, as netCDF's readers do.
 
     With `hdmf`, object references are dicts, which hdmf-zarr needs, and xarray cannot write.
     """
+    if array is not None and array.size == 1 and tid.get_class() in SIMPLE:
+        item = array.item() or b"" if array.dtype.hasobject else array.tobytes()
+        find = _find_known if len(item) <= MAX_KNOWN else _find_known.__wrapped__
+        return find(tid.encode(), array.shape, item, netcdf=netcdf)
+    return _find_json(tid, array, resolve, netcdf=netcdf, hdmf=hdmf)
+
+
+@lru_cache(1024)
+def _find_known(encoded: bytes, shape: tuple[int, ...], item: bytes, *, netcdf: bool) -> JSONValue:
+    """Return one number or text as `value_to_json` does: files of one kind have the same ones."""
+    tid = h5t.decode(encoded)
+    dtype = read_dtype(tid)
+    array = np.empty(shape, dtype) if dtype.hasobject else np.frombuffer(item, dtype).reshape(shape)
+    if dtype.hasobject:
+        array[...] = item
+    return _find_json(tid, array, str, netcdf=netcdf, hdmf=False)
+
+
+def _find_json(tid: h5t.TypeID, array: Array | None, resolve: Resolve, *, netcdf: bool, hdmf: bool) -> JSONValue:
     base, _ = strip_arrays(tid)
     type_class = base.get_class()
     is_bool = type_class == h5t.ENUM and read_dtype(base).kind == "b" and base.get_super().equal(h5t.STD_I8LE)

@@ -15,8 +15,8 @@ from h5py import h5d
 from h5bound.buffers import same_bits
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.datatypes import encode_base64, read_type
-from h5bound.hdf5.element_types import is_bytes
-from h5bound.reader.via_h5py import dtype_of, read_unwritten, reading
+from h5bound.hdf5.element_types import is_bytes, read_dtype
+from h5bound.reader.via_h5py import read_unwritten, reading
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def make_fill_value(values: Array, zarr_format: int) -> FillValue:
     values = values.reshape(-1)
     value = values[:1].reshape(())
     json, exact = fill_to_json(value, zarr_format)
-    return FillValue(value, json, exact and same_bits(values, np.broadcast_to(value, values.shape)))
+    is_one = values.size == 1 or same_bits(values, np.broadcast_to(value, values.shape))
+    return FillValue(value, json, exact and is_one)
 
 
 def read_shown_fill(dataset: h5py.Dataset) -> Array:
@@ -58,16 +59,12 @@ def read_shown_fill(dataset: h5py.Dataset) -> Array:
     Where HDF5 leaves memory unset (no fill value, or fill time "never"), it is 0.
     """
     plist = dataset.id.get_create_plist()
-    dtype = dtype_of(dataset)
+    tid = read_type(dataset.id)
+    dtype = read_dtype(tid)
     zeros = np.zeros((), dtype)
     if plist.fill_value_defined() != h5d.FILL_VALUE_USER_DEFINED or plist.get_fill_time() == h5d.FILL_TIME_NEVER:
         return zeros
-    if (
-        dtype.subdtype is None
-        and dtype.names is None
-        and dtype.kind not in "OV"
-        and not is_bytes(read_type(dataset.id))
-    ):
+    if dtype.subdtype is None and dtype.names is None and dtype.kind not in "OV" and not is_bytes(tid):
         plist.get_fill_value(zeros)  # h5py's scalar has lost the bytes that pad a long double
         return zeros
     if plist.get_external_count():  # all of it is written

@@ -583,3 +583,32 @@ def test_floats_that_a_number_cannot_express_keep_their_bytes_within_other_value
     values, details = through_json(read_attributes(file))
     assert "AQDAfw==" in json.dumps([values, details])  # the payload
     assert find_differences(file, values, details) == []
+
+
+def test_equal_bytes_of_other_types_and_shapes_stay_apart(file: h5py.File) -> None:
+    values: dict[str, Any] = {
+        "f4": PAYLOAD[:1].reshape(()),
+        "i4": PAYLOAD[:1].view("<i4").reshape(()),
+        "u4": PAYLOAD[:1].view("<u4").reshape(()),
+        ">u4": PAYLOAD[:1].view(">u4").reshape(()),
+        "one": PAYLOAD[:1].view("<i4"),
+        "one of one": PAYLOAD[:1].view("<i4").reshape(1, 1),
+        "S4": PAYLOAD[:1].view("S4").reshape(()),
+        "empty": "",
+        "long": "é" * 600,
+    }
+    file.attrs.update(values)
+    for _ in range(2):  # the second time they are known
+        shown, details = through_json(read_attributes(file))
+        assert shown["i4"] == shown["u4"] == 0x7FC00001
+        assert shown[">u4"] == 0x0100C07F
+        assert (shown["one"], shown["one of one"], shown["empty"], shown["long"]) == (
+            [0x7FC00001], [[0x7FC00001]], "", "é" * 600,
+        )  # fmt: skip
+        assert {name: details["attributes"][name]["type"] for name in ("f4", "i4", "u4", ">u4")} == {
+            "f4": "<f4", "i4": "<i4", "u4": "<u4", ">u4": ">u4",
+        }  # fmt: skip
+        assert details["attributes"]["f4"]["base64"] == "AQDAfw=="
+        assert details["attributes"]["S4"]["base64"]
+        shown_as_netcdf, _ = through_json(read_attributes(file, netcdf=True))
+        assert (shown_as_netcdf["one"], shown_as_netcdf["one of one"]) == (0x7FC00001, [0x7FC00001])
