@@ -250,6 +250,7 @@ def combine(
         remark = ALREADY_COMPLETE if kept == len(combination.files) else remark
         meter.begin("combining")
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in combination.plan.units]
+        added = 0 if before is not None else None
         if before is not None and kept == len(combination.files):
             arrays = enumerate(combination.plan.arrays)
             written += [UnitResult(i, nbytes=before.written.get(array.node.target, 0)) for i, array in arrays]
@@ -257,11 +258,18 @@ def combine(
             transfer = partial(
                 transfer_units, run=run, plan=combination.plan, temporary=checked.temporary, progress=meter
             )
-            written = write_all(
+            written, added = write_all(
                 store, combination, transfer=transfer, before=before, kept=kept, resume=resume, overwrite=overwrite
             )
     result = make_combination_report(
-        combination, store, written=written, complete=not dry_run, window=checked.window, bad=bad, kept=kept
+        combination,
+        store,
+        written=written,
+        complete=not dry_run,
+        window=checked.window,
+        bad=bad,
+        kept=kept,
+        added=added,
     )
     result = result.complete_with(seconds=time.perf_counter() - started, remark=remark)
     LOGGER.info("%s: %s", store.url, result.summary())
@@ -312,15 +320,18 @@ def write_all(
     kept: int,
     resume: bool,
     overwrite: bool,
-) -> list[UnitResult]:
-    """Write a store, or what comes to one from all files but the first `kept`, and return the results."""
+) -> tuple[list[UnitResult], int | None]:
+    """Write a store, or what comes to one from all files but the first `kept`.
+
+    Return the results, and the bytes that came to a store that was there.
+    """
     if before is not None:
         return append_store(store, before, combination, first=kept, transfer=transfer)
     results, _ = write_store(
         store, combination.scan, combination.plan, inputs=combination.inputs, transfer=transfer,
         skip=False, resume=resume, overwrite=overwrite, tables=combination.tables,
     )  # fmt: skip
-    return results
+    return results, None
 
 
 def check_combination(

@@ -200,8 +200,11 @@ def append_store(
     *,
     first: int,
     transfer: Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]],
-) -> list[UnitResult]:
-    """Write what comes from the files from number `first` on, and return the results for all units of the plan."""
+) -> tuple[list[UnitResult], int]:
+    """Write what comes from the files from number `first` on.
+
+    Return the results for all units of the plan, and the bytes of the chunks with elements of these files.
+    """
     scan, plan = combination.scan, combination.plan
     description = {APPENDING: fingerprint(combination.inputs), **combination.inputs}
     message = f"h5bound: {plural(len(combination.files) - first, 'file')} added"
@@ -217,17 +220,17 @@ def append_store(
             if started.takes_arrays_first:
                 write_documents(started, describe_arrays(jobs))
             known = store.written if is_known else None
-            results = count_others(started, known, jobs, affected=affected, others=others, keys=keys)
+            stay = count_others(started, known, jobs, affected=affected, others=others, keys=keys)
             checked = [replace(job, only_changed=first < len(store.files)) for job in jobs]
             LOGGER.info("%s: %d of %d units to write", started.url, len(affected), len(plan.units))
-            results += transfer(checked, affected)
+            added = transfer(checked, affected)
             nodes, root, provenance = describe_store(
                 started.zarr_format, scan, jobs, failed=(), skipped=plan.skipped, inputs=combination.inputs,
-                written=count_written(plan, results),
+                written=count_written(plan, [*stay, *added]),
             )  # fmt: skip
             write_documents(started, nodes.items())
             finish(started, marker, scan, root=root, provenance={**provenance, **combination.tables})
-    return results
+    return [*stay, *added], sum(result.nbytes for result in added)
 
 
 def check_same_arrays(target: Target, store: CombinedStore, combination: Combination) -> None:

@@ -36,13 +36,20 @@ def expand_sources(sources: Any, storage_options: Mapping[str, Any] | None = Non
 
 
 def expand_pattern(name: str, storage_options: Mapping[str, Any] | None) -> list[str]:
-    """Return the files that match a pattern, sorted; a name without one as it is. Raise OptionError if none match."""
+    """Return the files that match a pattern, sorted; a name without one as it is.
+
+    Raise OptionError if none match, or it is a folder.
+    """
     place = strip_local(name)
     if is_url(name):
         found = match_url(name, storage_options) if "*" in name.partition("?")[0] else [name]
     elif glob.has_magic(place) and not Path(place).exists():
         found = sorted(glob.glob(place, recursive=True))  # noqa: PTH207 - a Path would change the names
     else:
+        if Path(place).is_dir():
+            raise OptionError(
+                f"sources={name!r}: this is a folder; name its files, like {place.rstrip('/') + '/*.nc'!r}"
+            )
         found = [place]
     if not found:
         raise OptionError(f"sources={redact(name) if is_url(name) else name!r}: no file matches this pattern")

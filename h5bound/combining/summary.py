@@ -29,6 +29,7 @@ def make_combination_report(
     window: int,
     bad: Sequence[BadFile],
     kept: int,
+    added: int | None,
 ) -> CombinationReport:
     """Return the report of a combination, without its duration; `window` are the bytes that the user allows."""
     conversion = make_report(
@@ -47,6 +48,7 @@ def make_combination_report(
         copied=sum(len(join.files) for join in combination.joins),
         decoded=sum(len(join.array.chunk_coords) for join in combination.joins),
         kept=kept,
+        added_nbytes=added,
     )
 
 

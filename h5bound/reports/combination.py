@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from h5bound.reports.conversion import digest_conversion
 from h5bound.reports.html import render
 from h5bound.reports.remarks import Fact, Section, group_facts
-from h5bound.reports.text import plural, printable
+from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -83,6 +83,8 @@ class CombinationReport:
     """Chunks of the store that are decoded and encoded again."""
     kept: int = 0
     """Files that were in the store before."""
+    added_nbytes: int | None = None
+    """Encoded bytes of the chunks with elements of added or changed files; None if no files were added to a store."""
 
     def complete_with(self, **fields: object) -> CombinationReport:
         """Return the report with other fields of that of the store."""
@@ -128,6 +130,7 @@ class CombinationReport:
             "copied_chunks": self.copied,
             "decoded_chunks": self.decoded,
             "kept_files": self.kept,
+            **({} if self.added_nbytes is None else {"added_bytes": self.added_nbytes}),
             "differences": [item.to_dict() for item in self.differences],
             "bad_files": [{"path": item.path, "error": item.error} for item in self.bad],
         }
@@ -143,6 +146,8 @@ class CombinationReport:
             f"{plural(total, 'chunk')}, {self.decoded:,} of them decoded" if self.decoded else plural(total, "chunk")
         )
         kept = f" ({self.kept:,} of them were in the store)" if self.kept else ""
+        if self.added_nbytes and self.complete:
+            kept = f" ({len(self.files) - self.kept:,} of them added or changed: {format_nbytes(self.added_nbytes)})"
         parts = [f"{plural(len(self.files), 'file')} along {self.dim}{kept}", share, self.conversion.summary()]
         parts += [f"{plural(len(self.bad), 'file')} left out"] if self.bad else []
         return "; ".join(parts)

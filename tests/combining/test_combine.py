@@ -48,6 +48,10 @@ def write_days(folder: Path, lengths: list[int], **options: Any) -> list[Path]:
     return [write_day(folder / f"{i:03}.nc", int(starts[i]), length, **options) for i, length in enumerate(lengths)]
 
 
+ADDED = ["t/c/3/0", "t/c/4/0", "t/c/5/0", "n/c/3", "n/c/4", "n/c/5", "time/c/1", "time/c/2"]
+"""Chunks that files of 4, 3 and 4 times need from the third file on."""
+
+
 def read_all(target: Path) -> dict[str, Any]:
     """Return the values of all arrays of a store, through the metadata of its root."""
     group = zarr.open_group(target, mode="r")
@@ -157,6 +161,8 @@ def test_added_files_rewrite_only_the_chunk_that_they_share(tmp_path: Path) -> N
         combine(paths, target, dim="time", resume=True)
     report = combine(paths, target, dim="time", append=True, verify=True)
     assert report.kept == 2
+    assert report.added_nbytes == sum((target / key).stat().st_size for key in ADDED)
+    assert "3 files along time (1 of them added or changed: " in report.summary()
     check(target, paths)
     changed = {str(path.relative_to(target)) for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {"t/c/3/0", "n/c/3", "time/c/1"}
