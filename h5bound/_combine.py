@@ -153,7 +153,8 @@ def combine(
         True to add the files that are not in the store yet. All files are named, also those that are there. Readers see
         the old store until all is written.
     update
-        With `append`: True to write again what comes from files that changed, or grew.
+        With `append`: True to write again what comes from files that changed, or grew. Readers may meet old and new
+        values meanwhile where values that they see are replaced.
     storage_options, target_options, include, exclude, zarr_format, codecs, chunks, shards, nan, names
         As for `convert`.
     window, temporary, workers, scheduler, on_unsupported, resume, overwrite, verify, report, dry_run, allow_external,

@@ -110,10 +110,8 @@ def plan_join(
     `grid` are the chunks and shards that it has already, if it has any. Raise UnsafeSourceError if it would have more
     chunks than `limit`.
     """
-    node, reasons = plan_node(dataset_scan, settings)
-    if grid is not None:
-        reasons = reasons or (() if grid[0] == dataset_scan.chunks else ("the store has other chunks",))
-        node = replace(node, chunks=grid[0], shards=grid[1])
+    node, reasons = plan_node(dataset_scan, settings, None if grid is None else grid[0])
+    node = node if grid is None else replace(node, shards=grid[1])
     pieces = dataset_scan.pieces
     assert pieces is not None
     stored = list_stored(pieces, files, node.shape, grid=node.chunks)

@@ -29,7 +29,7 @@ def make_combination_report(
     window: int,
     bad: Sequence[BadFile],
     kept: int,
-    added: int | None,
+    added: int | None = None,
 ) -> CombinationReport:
     """Return the report of a combination, without its duration; `window` are the bytes that the user allows."""
     conversion = make_report(

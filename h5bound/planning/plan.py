@@ -145,11 +145,16 @@ def drop_fill_v2(node: ArrayNode, dataset_scan: DatasetScan, settings: Settings,
     return replace(node, fill=replace(node.fill, json=None))
 
 
-def plan_node(dataset_scan: DatasetScan, settings: Settings) -> tuple[ArrayNode, tuple[str, ...]]:
-    """Return the Zarr array, and every reason why it cannot have the encoded bytes of the dataset."""
+def plan_node(
+    dataset_scan: DatasetScan, settings: Settings, chunks: Shape | None = None
+) -> tuple[ArrayNode, tuple[str, ...]]:
+    """Return the Zarr array, and every reason why it cannot have the encoded bytes of the dataset.
+
+    `chunks` are those that it has already; None to choose them.
+    """
     shape, dtype = dataset_scan.shape, dataset_scan.type.dtype
     asked = choose_chunks(settings, dataset_scan.record.path, shape, dtype=dtype, stored=dataset_scan.chunks)
-    chunks = asked or plan_chunks(dataset_scan)
+    chunks = chunks or asked or plan_chunks(dataset_scan)
     reasons = explain_decoding(dataset_scan, settings, same_grid=chunks == dataset_scan.chunks)
     chain = dataset_scan.copy_chain
     if reasons or chain is None:

@@ -362,3 +362,14 @@ def test_the_pages_name_every_field(tmp_path: Path) -> None:
     assert {name for name in (*document, *difference.to_dict()) if f"`{name}`" not in page} == set()
     titles = {section.title for section in digest_combination(report).sections}
     assert {title for title in titles if f"| `{title}` |" not in page} == set()
+
+
+def test_chunks_that_were_cut_to_the_first_files_stay_as_they_are(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 3, 60])
+    options: dict[str, Any] = {"dim": "time", "chunks": {"/t": (400, 3), "/n": (400,)}, "shards": {"/n": "1 MiB"}}
+    combine(paths[:1], tmp_path / "out.zarr", **options)
+    report = combine(paths, tmp_path / "out.zarr", append=True, verify=True, **options)
+    assert report.verification is not None
+    assert report.verification.equal
+    check(tmp_path / "out.zarr", paths)
+    assert zarr.open_group(tmp_path / "out.zarr", mode="r")["t"].chunks == (4, 3)  # type: ignore[union-attr]
