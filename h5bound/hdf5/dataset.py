@@ -78,9 +78,12 @@ def read_dataset(dataset: h5py.Dataset, *, open_sources: bool = False, count: bo
         raise UnsupportedError(f"{path!r} in {dataset.file.filename}: {describe(error)}") from error
 
 
-def read_filters(dataset: h5d.DatasetID) -> tuple[Filter, ...]:
-    """Return the filters of an open dataset, in the order in which they are applied on writing."""
-    plist = dataset.get_create_plist()
+def read_filters(dataset: h5d.DatasetID, plist: h5p.PropDCID | None = None) -> tuple[Filter, ...]:
+    """Return the filters of an open dataset, in the order in which they are applied on writing.
+
+    `plist` are its creation properties, if the caller has them.
+    """
+    plist = dataset.get_create_plist() if plist is None else plist
     filters = map(plist.get_filter, range(plist.get_nfilters()))
     return tuple(
         Filter(id=number, flags=flags, options=tuple(options), name=decode_name(name))
@@ -124,7 +127,7 @@ def read_record(
     elif slots_left is not None and layout != "virtual":
         stored_chunks = dataset.get_num_chunks() if chunks else 0
         stored_nbytes = dataset.get_storage_size()
-    filters = read_filters(dataset) if chunks else ()
+    filters = read_filters(dataset, plist) if chunks else ()
     record = DatasetRecord(
         path=path,
         shape=shape,

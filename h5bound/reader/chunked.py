@@ -50,16 +50,17 @@ class ChunkedReader:
         self, dataset: h5py.Dataset, file_bytes: FileBytes | None, element: np.dtype[np.generic] | None = None
     ) -> None:
         plist = dataset.id.get_create_plist()
-        filters = read_filters(dataset.id)
-        edge_unfiltered = read_edge_unfiltered(plist, dataset.shape, dataset.chunks) if filters else False
+        filters = read_filters(dataset.id, plist)
+        chunks = tuple(map(int, plist.get_chunk()))
+        edge_unfiltered = read_edge_unfiltered(plist, dataset.shape, chunks) if filters else False
         if edge_unfiltered is None:
             raise UnsupportedError("HDF5 does not say whether its edge chunks are filtered")
         self._dataset = dataset
         self._dtype = dtype_of(dataset) if element is None else element
         self._name = name_of(dataset)
-        self._grid = ChunkGrid(dataset.shape, dataset.chunks)
+        self._grid = ChunkGrid(dataset.shape, chunks)
         self._unfiltered_mask = (1 << len(filters)) - 1
-        self._decoder = make_decoder(filters, math.prod(dataset.chunks) * self._dtype.itemsize)
+        self._decoder = make_decoder(filters, math.prod(chunks) * self._dtype.itemsize)
         has_fill = element is None and not holds_bytes(dataset.id.get_type())
         self._fill = _read_fill(plist, self._dtype) if has_fill else None
         self._bytes = file_bytes

@@ -15,6 +15,7 @@ they are still decoded outside it. Everything else is read by h5py.
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import h5py
@@ -24,8 +25,8 @@ from h5bound.errors import UnsupportedError
 from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.dataset import read_filters
-from h5bound.hdf5.datatypes import read_type
-from h5bound.hdf5.element_types import holds_bytes, memory_type, replace_bitfields
+from h5bound.hdf5.datatypes import SIMPLE, read_type
+from h5bound.hdf5.element_types import holds_bytes, memory_type, read_dtype, replace_bitfields
 from h5bound.reader.byte_ranges import ContiguousReader
 from h5bound.reader.steps import join_steps, split_steps
 from h5bound.reader.via_h5py import dtype_of, load_plugins, read_through_h5py
@@ -154,15 +155,16 @@ class DatasetReader:
 def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> ChunkedReader | ContiguousReader:
     """Return the direct reader of a dataset; raise UnsupportedError with the reason if it has none."""
     plist = dataset.id.get_create_plist()
-    if dataset.is_virtual or plist.get_external_count():
-        raise UnsupportedError("it is virtual" if dataset.is_virtual else "it is stored in other files")
+    layout = plist.get_layout()
+    if layout == h5d.VIRTUAL or plist.get_external_count():
+        raise UnsupportedError("it is virtual" if layout == h5d.VIRTUAL else "it is stored in other files")
     if dataset.shape is None:
         raise UnsupportedError("it has no elements")
-    if dtype_of(dataset).hasobject:
+    file_type = read_type(dataset.id)
+    if read_dtype(file_type).hasobject:
         raise UnsupportedError("text, sequences and references become Python objects")
-    if not _same_in_memory(dataset):
+    if not (_is_same(file_type.encode()) if file_type.get_class() in SIMPLE else _same_in_memory(file_type)):
         raise UnsupportedError("its values take another form in memory than in the file")
-    layout = plist.get_layout()
     if layout == h5d.CHUNKED:
         from h5bound.reader.chunked import ChunkedReader
 
@@ -175,14 +177,19 @@ def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Chunk
     raise UnsupportedError("it is compact" if layout == h5d.COMPACT else "it was never written")
 
 
-def _same_in_memory(dataset: h5py.Dataset) -> bool:
+@lru_cache(1024)
+def _is_same(encoded: bytes) -> bool:
+    """Return what `_same_in_memory` does for numbers or text by the bytes of their type."""
+    return _same_in_memory(h5t.decode(encoded))
+
+
+def _same_in_memory(file_type: h5t.TypeID) -> bool:
     """Return whether HDF5 copies the values unchanged, so that their bytes in the file are those in memory.
 
     h5py reads into `h5t.py_create(dtype)`. Where that drops the names of an enumeration, the type as it would be
     written has the same bytes. A compound must have the same members, or HDF5 does not copy the bytes between them.
     """
-    file_type = read_type(dataset.id)
-    dtype = dtype_of(dataset)
+    dtype = read_dtype(file_type)
     if not dtype.itemsize:
         return False
     same = replace_bitfields(file_type).equal(memory_type(file_type))

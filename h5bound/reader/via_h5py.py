@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5s, h5z
+from h5py import h5d, h5f, h5s, h5z
 
 from h5bound.chunk_grid import ChunkGrid
 from h5bound.codecs.filters import explain_missing
@@ -146,4 +146,4 @@ def load_plugins(filters: tuple[Filter, ...]) -> None:
 
 def name_of(dataset: h5py.Dataset) -> str:
     """Return the dataset and the file as errors name them."""
-    return f"{os.fsdecode(dataset.name)} in {dataset.file.filename}"
+    return f"{os.fsdecode(dataset.name)} in {os.fsdecode(h5f.get_name(dataset.id))}"
