@@ -16,7 +16,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from h5bound.combining.append import append_store, find_grids, find_kept, read_combined
+from h5bound.combining.append import append_store, find_grids, find_kept, list_new_units, read_combined
 from h5bound.combining.combination import plan_combination
 from h5bound.combining.compare import verify_combination
 from h5bound.combining.file_names import expand_sources
@@ -262,16 +262,11 @@ def combine(
             written, added = write_all(
                 store, combination, transfer=transfer, before=before, kept=kept, resume=resume, overwrite=overwrite
             )
+    new = combination.plan.units if before is None else list_new_units(combination, before, kept)
     result = make_combination_report(
-        combination,
-        store,
-        written=written,
-        complete=not dry_run,
-        window=checked.window,
-        bad=bad,
-        kept=kept,
-        added=added,
-    )
+        combination, store, written=written, complete=not dry_run, window=checked.window, bad=bad, kept=kept,
+        added=added, units=new,
+    )  # fmt: skip
     result = result.complete_with(seconds=time.perf_counter() - started, remark=remark)
     LOGGER.info("%s: %s", store.url, result.summary())
     if verify:

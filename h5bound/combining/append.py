@@ -261,6 +261,11 @@ def find_stale(combination: Combination, jobs: Sequence[Job], *, keys: set[str])
     return [key for key in keys - planned if key.startswith(prefixes) and key.rpartition("/")[2] not in RESERVED_KEYS]
 
 
+def list_new_units(combination: Combination, store: CombinedStore, first: int) -> list[Unit]:
+    """Return the units of what comes from the files from number `first` on; none if there is no such file."""
+    return split_units(combination, store, first)[0] if first < len(combination.files) else []
+
+
 def split_units(combination: Combination, store: CombinedStore, first: int) -> tuple[list[Unit], list[Unit]]:
     """Return the units of what comes from the files from number `first` on, and those of all else."""
     affected: list[Unit] = []

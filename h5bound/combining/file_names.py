@@ -62,3 +62,8 @@ def match_url(url: str, storage_options: Mapping[str, Any] | None) -> list[str]:
 
     system, pattern = url_to_fs(url, **(storage_options or {}))
     return sorted(system.unstrip_protocol(path) for path in system.glob(pattern))
+
+
+def name_file(file: Any) -> str:
+    """Return the path or URL of a file as its record has it."""
+    return file if isinstance(file, str) else str(getattr(file, "filename", None) or getattr(file, "name", file))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from h5bound.combining.file_names import name_file
 from h5bound.combining.scan_one import find_source
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError
 from h5bound.files.urls import is_url
@@ -43,11 +43,14 @@ class FoundFiles:
 
     @cached_property
     def first(self) -> H5Source:
-        """The source of the first one that there is."""
-        for file in [*self._files.values()][:-1]:
-            with suppress(H5BoundError):
+        """The source of the first one that there is. Raise the error of the first of all if there is none."""
+        errors: list[H5BoundError] = []
+        for file in self._files.values():
+            try:
                 return find_source(file, self.options)
-        return find_source([*self._files.values()][-1], self.options)
+            except H5BoundError as error:
+                errors = errors or [error]
+        raise errors[0]
 
     def open(self, scans: Sequence[FileScan]) -> list[H5Source]:
         """Return the sources of the files that were scanned; they are not opened.
@@ -61,8 +64,3 @@ class FoundFiles:
                 raise SourceChangedError(f"{source.path}: the file changed since it was scanned; combine again")
             sources.append(source)
         return sources
-
-
-def name_file(file: Any) -> str:
-    """Return the path or URL of a file as its record has it."""
-    return file if isinstance(file, str) else str(getattr(file, "filename", None) or getattr(file, "name", file))

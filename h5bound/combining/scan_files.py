@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from h5bound.combining.file_names import name_file
 from h5bound.combining.scan_form import ScanDecoder
 from h5bound.combining.scan_one import describe_error, find_source, scan_one, scan_paths
 from h5bound.combining.scan_worker import scan_in_processes
@@ -143,7 +144,7 @@ def find_known(places: Sequence[Place], known: Mapping[str, CachedScan], decoder
 
 def locate(file: Any, options: ScanOptions) -> Place:
     """Return the place of a file, which is not opened."""
-    name = file if isinstance(file, str) else str(getattr(file, "filename", None) or getattr(file, "name", file))
+    name = name_file(file)
     try:
         return Place(name, find_source(file, options))
     except OptionError:

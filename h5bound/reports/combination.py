@@ -85,6 +85,10 @@ class CombinationReport:
     """Files that were in the store before."""
     added_nbytes: int | None = None
     """Encoded bytes of the chunks with elements of added or changed files; None if no files were added to a store."""
+    copied_nbytes: int = 0
+    """Encoded bytes that are copied; with `append`, those for files that are new or changed."""
+    decoded_nbytes: int = 0
+    """Bytes of the values of chunks that are decoded, and encoded for the store; likewise."""
 
     def complete_with(self, **fields: object) -> CombinationReport:
         """Return the report with other fields of that of the store."""
@@ -131,6 +135,8 @@ class CombinationReport:
             "decoded_chunks": self.decoded,
             "kept_files": self.kept,
             **({} if self.added_nbytes is None else {"added_bytes": self.added_nbytes}),
+            "copied_bytes": self.copied_nbytes,
+            "decoded_bytes": self.decoded_nbytes,
             "differences": [item.to_dict() for item in self.differences],
             "bad_files": [{"path": item.path, "error": item.error} for item in self.bad],
         }
@@ -148,6 +154,9 @@ class CombinationReport:
         kept = f" ({self.kept:,} of them were in the store)" if self.kept else ""
         if self.added_nbytes and self.complete:
             kept = f" ({len(self.files) - self.kept:,} of them added or changed: {format_nbytes(self.added_nbytes)})"
+        if not self.complete and self.copied_nbytes + self.decoded_nbytes:
+            copy, decode = (format_nbytes(nbytes) for nbytes in (self.copied_nbytes, self.decoded_nbytes))
+            share += f"; {copy} to copy, {decode} of values to decode"
         parts = [f"{plural(len(self.files), 'file')} along {self.dim}{kept}", share, self.conversion.summary()]
         parts += [f"{plural(len(self.bad), 'file')} left out"] if self.bad else []
         return "; ".join(parts)

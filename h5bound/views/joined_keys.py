@@ -91,8 +91,8 @@ def plan_joined_keys(
         have_ranges=[False, *map(has_ranges, scan.sources[1:])], files=[files for _, files in places],
     )  # fmt: skip
     report = make_combination_report(
-        combination, target, written=list_results(arrays), complete=False, window=WINDOW, bad=(), kept=0
-    )
+        combination, target, written=list_results(arrays), complete=False, window=WINDOW, bad=(), kept=0, units=(),
+    )  # fmt: skip
     return replace(keys, combination=report.complete_with(target=keys.report.target, remark=SERVED))
 
 

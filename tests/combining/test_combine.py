@@ -102,6 +102,25 @@ def test_files_that_end_within_a_chunk_have_seams(tmp_path: Path, options: dict[
     assert report.verification.equal
 
 
+def test_a_dry_run_says_how_many_bytes_are_copied_and_decoded(tmp_path: Path) -> None:
+    paths, target = write_days(tmp_path, [4, 5, 3]), tmp_path / "out.zarr"
+    plan = combine(paths, target, dim="time", dry_run=True)
+    assert not target.exists()
+    assert "to copy, " in plan.summary()
+    report = combine(paths, target, dim="time")
+    assert report.to_dict()["copied_bytes"] == plan.copied_nbytes > 0
+    assert plan.decoded_nbytes > 0
+    assert "to copy, " not in report.summary()
+    paths.append(write_day(tmp_path / "003.nc", 12, 4))
+    more = combine(paths, target, dim="time", append=True, dry_run=True)
+    with h5py.File(paths[3]) as file:
+        added = sum(file[name].id.get_storage_size() for name in ("t", "n", "time"))
+    assert (more.copied_nbytes, more.decoded_nbytes) == (added, 0)  # the files before it end with a chunk
+    combine(paths, target, dim="time", append=True)
+    again = combine(paths, target, dim="time", append=True, dry_run=True)
+    assert (again.copied_nbytes, again.decoded_nbytes) == (0, 0)
+
+
 def test_the_store_is_what_xarray_makes_of_the_files(tmp_path: Path) -> None:
     paths = write_days(tmp_path, [4, 4, 3], scale=0.5)
     combine(paths, tmp_path / "out.zarr", dim="time")
@@ -373,3 +392,8 @@ def test_chunks_that_were_cut_to_the_first_files_stay_as_they_are(tmp_path: Path
     assert report.verification.equal
     check(tmp_path / "out.zarr", paths)
     assert zarr.open_group(tmp_path / "out.zarr", mode="r")["t"].chunks == (4, 3)  # type: ignore[union-attr]
+
+
+def test_without_any_file_the_error_names_the_first(tmp_path: Path) -> None:
+    with pytest.raises(H5BoundError, match="one"):
+        combine([tmp_path / "one.h5", tmp_path / "two.h5"], tmp_path / "out.zarr", dim="time")
