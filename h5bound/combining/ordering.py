@@ -109,6 +109,10 @@ def cut_files(path: str, values: Sequence[Values], *, rules: Rules, findings: Fi
         if rules.sort is None and rising is not None:
             places = [i for i in range(1, len(rising)) if not are_in_order(rising[i - 1 : i + 1])]
             findings.refuse(path, "the files are not in the order of the coordinate", places, action=SORT)
+        if rules.sort is None and rising is None:
+            places = [i for i, item in enumerate(values) if make_rising([item]) is None] or [*range(len(values))]
+            what = "the coordinate does not rise or fall throughout each file, so the order of files is not checked"
+            findings.note(path, what, places, action="joined as given")
         return whole
     note_gaps(path, rising, findings)
     return whole

@@ -148,3 +148,11 @@ def test_what_is_not_exact_is_refused() -> None:
         apply(Conversion(kind="promote", dtype="<f4"), np.array([1], "i8"))
     with pytest.raises(UnsupportedError, match="a time is NaN"):
         apply(Conversion(kind="time", dtype="<i4"), np.array([np.nan]))
+
+
+@pytest.mark.parametrize("values", [[0.0, 5, 3], [0, np.nan, 3]])
+def test_a_coordinate_that_is_not_sorted_within_a_file_is_noted(values: list[float]) -> None:
+    findings = Findings(FileNames(["a.nc", "b.nc"]))
+    cut_files("/time", [np.array(values), np.array([6.0, 7.0])], rules=Rules(dim="time"), findings=findings)
+    assert [(row.kind, row.files, row.action) for row in findings.rows] == [("note", "a.nc", "joined as given")]
+    assert "is not checked" in findings.rows[0].what
