@@ -12,7 +12,7 @@ from h5bound.errors import H5BoundError, OptionError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.listing.entries import read_dimension_names
-from h5bound.reader.many_datasets import find_in_files, scan_files
+from h5bound.reader.many_datasets import find_in_files, scan_datasets
 from h5bound.reader.many_files import ManyFiles
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class JoinedFiles:
         self._allowed = allowed
         self._make_lifecycle = make_lifecycle
         self._details = DetailsReader(dim)
-        self._scans = scan_files(sources, tuple(records), allowed, details=self._details)
+        self._scans = scan_datasets(sources, tuple(records), allowed, details=self._details)
         for source in sources:
             source.make_exclusive_for({record.dtype for record in records.values()})
         self._lifecycle = make_lifecycle(ManyFiles(sources))

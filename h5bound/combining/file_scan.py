@@ -181,7 +181,7 @@ def describe_schema(item: DatasetScan, details: Mapping[str, Any]) -> VariableSc
         shown["parts"] = [[part.part.target, str(part.part.type.dtype), part.part.type.details] for part in item.parts]
     return VariableSchema(
         form=("columns" if dtype.names else "sequences") if item.parts else form,
-        dtype={"T": "string", "O": "bytes"}.get(dtype.kind) or describe_dtype(dtype),
+        dtype={"T": "string", "O": "bytes"}.get(dtype.kind) or name_dtype(dtype),
         hdf5_type=write_json(shown),
         dimensions=item.dimension_names or (),
         layout=item.record.layout,
@@ -191,7 +191,7 @@ def describe_schema(item: DatasetScan, details: Mapping[str, Any]) -> VariableSc
     )
 
 
-def describe_dtype(dtype: np.dtype[Any]) -> str:
+def name_dtype(dtype: np.dtype[Any]) -> str:
     """Return a type as numpy writes it, with the fields of a compound."""
     return str(dtype) if dtype.names else dtype.str
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.combining.conversions import apply
-from h5bound.combining.file_scan import describe_dtype
+from h5bound.combining.file_scan import name_dtype
 from h5bound.combining.join_plan import FileChunks
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.planning.pieces import NO_FILE, Pieces
@@ -77,7 +77,7 @@ def join_dataset(
     """Return the scan of a joined variable; `item` is that of one file."""
     schema, ndim = variable.schema, len(variable.shape) - len(item.type.element_shape)
     found = [file.variables.get(variable.path) for file in files]
-    changed = schema.form == "plain" and describe_dtype(item.type.dtype) != schema.dtype
+    changed = schema.form == "plain" and name_dtype(item.type.dtype) != schema.dtype
     if changed:
         item = convert_type(item, schema, zarr_format)
     is_new = len(variable.shape) > len(item.shape)

@@ -106,7 +106,7 @@ def find_in_files(
     found: dict[int, Found] = {}
     for name in dict.fromkeys(names):
         numbers = [number for number, own in enumerate(names) if own == name]
-        scans = scan_files([sources[number] for number in numbers], (name,), allowed, details=details)
+        scans = scan_datasets([sources[number] for number in numbers], (name,), allowed, details=details)
         for number, scan in zip(numbers, scans, strict=True):
             found[number] = scan.get(name) or read_file_dataset(sources[number], name, allowed, details=details)
     for source, _ in found.values():
@@ -114,7 +114,7 @@ def find_in_files(
     return record, [found[number] for number in range(len(sources))]
 
 
-def scan_files(
+def scan_datasets(
     sources: Sequence[H5Source],
     names: tuple[str, ...],
     allowed: tuple[Path, ...],
@@ -139,7 +139,7 @@ def scan_files(
             scans[number] = {name: (source, dataset) for name, dataset in parsed[entry.text].items()}
     missing = [number for number in range(len(sources)) if number not in scans]
     threads = REMOTE_THREADS if any(sources[number].remote for number in missing) else 1
-    scan = partial(scan_file, names=names, allowed=allowed, details=details)
+    scan = partial(read_datasets, names=names, allowed=allowed, details=details)
     with ThreadPoolExecutor(threads) as pool:
         scans.update(zip(missing, pool.map(scan, map(sources.__getitem__, missing)), strict=True))
     entries = [
@@ -151,7 +151,7 @@ def scan_files(
     return [scans[number] for number in range(len(sources))]
 
 
-def scan_file(
+def read_datasets(
     source: H5Source, names: tuple[str, ...], allowed: tuple[Path, ...], *, details: ReadDetails | None
 ) -> dict[str, Found]:
     """Return the datasets of these names in one file, without those that are missing or cannot be read."""
