@@ -97,8 +97,16 @@ def read_dimensions(dataset: h5py.Dataset, resolve: Resolve, names: Collection[b
     title = _read_title(dataset) if scale else b""
     if scale:
         details["scale"] = decode_name(title or b"")
-        readable = {"CLASS": True, "NAME": title is not None, "REFERENCE_LIST": _has_reference_list(dataset)}
-        consumed.update(name for name, is_readable in readable.items() if is_readable and exists(dataset, name))
+        readable = {
+            "CLASS": True,
+            "NAME": title is not None,
+            "REFERENCE_LIST": has_name(names, "REFERENCE_LIST") and _has_reference_list(dataset),
+        }
+        consumed.update(
+            name
+            for name, is_readable in readable.items()
+            if is_readable and (exists(dataset, name) if names is None else has_name(names, name))
+        )
     attached = _read_attached(dataset, resolve) if has_name(names, "DIMENSION_LIST") else None
     if attached is not None:
         details["dimension_list"] = cast("JSON", attached)
@@ -121,7 +129,7 @@ def read_dimensions(dataset: h5py.Dataset, resolve: Resolve, names: Collection[b
         labels=labels if any(labels) else (),
         scale=scale,
         bare=bare,
-        unlimited=dataset.maxshape == (None,),
+        unlimited=len(shape) == 1 and dataset.maxshape == (None,),
         consumed=frozenset(consumed),
         details=details,
     )
@@ -239,9 +247,10 @@ def _read_attached(dataset: h5py.Dataset, resolve: Resolve) -> list[list[str]] |
         attribute = h5a.open(dataset.id, b"DIMENSION_LIST")
         tid = attribute.get_type()
         valid = tid.get_class() == h5t.VLEN and tid.get_super().equal(h5t.STD_REF_OBJ)
-        if not valid or attribute.shape != (dataset.ndim,):
+        shape = attribute.shape
+        if not valid or shape != (dataset.ndim,):
             return None
-        lists = np.empty(attribute.shape, _REFERENCES)
+        lists = np.empty(shape, _REFERENCES)
         attribute.read(lists, _REFERENCES_IN_MEMORY)
         paths = [[resolve(ref) for ref in refs] for refs in lists]
         return paths if all(map(all, paths)) else None  # a scale is gone
@@ -253,10 +262,10 @@ def _read_ids(item: h5py.Dataset | h5py.Group | h5py.Datatype, name: str) -> int
     """Return the 32-bit integers of an attribute that netCDF-4 writes; None for another type: a user wrote that one."""
     try:
         attribute = h5a.open(item.id, name.encode())
-        is_null = attribute.get_space().get_simple_extent_type() == h5s.NULL
-        if is_null or not attribute.get_type().equal(h5t.STD_I32LE):
+        space = attribute.get_space()
+        if space.get_simple_extent_type() == h5s.NULL or not attribute.get_type().equal(h5t.STD_I32LE):
             return None
-        value = np.empty(attribute.shape, "<i4")
+        value = np.empty(space.shape, "<i4")
         attribute.read(value)
     except READ_ERRORS:
         return None
