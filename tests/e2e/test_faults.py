@@ -150,8 +150,8 @@ class Trial:
     def check_refused(self, target: Path) -> None:
         """Make sure that what an interrupted conversion left is not taken for a store, whichever that was."""
         left = read_store(target)
-        if MARKER not in left:
-            assert not left
+        if MARKER not in left:  # killed before the first key, or while the report of a complete store was made
+            assert left in ({}, self.whole)
             return
         with pytest.raises(TargetError, match="unfinished"):
             verify(self.source, target)
