@@ -18,7 +18,7 @@ import numpy as np
 
 from h5bound.combining.rules import join_files
 from h5bound.conversion.provenance import FORM_ERRORS, fingerprint, unusable
-from h5bound.conversion.resume import APPENDING, find_state, name_chunks
+from h5bound.conversion.resume import APPENDING, ROOTS, find_state, name_chunks
 from h5bound.conversion.transfer import count_written
 from h5bound.conversion.write_store import (
     describe_arrays,
@@ -37,7 +37,7 @@ from h5bound.stores.lock import MARKER
 from h5bound.stores.metadata import CONSOLIDATED
 from h5bound.stores.tree import list_differing_parts
 from h5bound.zarr_model.array_spec import shard_counts
-from h5bound.zarr_model.node_names import RESERVED_KEYS
+from h5bound.zarr_model.node_names import PARTIAL_SUFFIX, RESERVED_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -82,6 +82,8 @@ def read_combined(target: Target) -> CombinedStore | None:
     state = find_state(target, target.keys.read(MARKER))
     if state == "nothing":
         return None
+    if state == "condemned" and any(target.keys.read(name) is not None for name in ROOTS[:3]):
+        state = "appending"  # killed before the marker said what is done: the root's documents are deleted first
     if state not in ("store", "appending"):
         raise TargetError(f"{target.url}: no complete store, so nothing can be appended; resume=True completes it")
     try:
@@ -255,10 +257,17 @@ def check_same_arrays(target: Target, store: CombinedStore, combination: Combina
 
 
 def find_stale(combination: Combination, jobs: Sequence[Job], *, keys: set[str]) -> list[str]:
-    """Return the chunks of joined arrays that are not of the plan: of an append that was killed, or of older files."""
+    """Return what a killed append left: partial files, and chunks of joined arrays that are not of the plan.
+
+    The latter may also be of files that had more elements.
+    """
     planned = {name for unit in combination.plan.units for name in name_chunks(jobs[unit.array], unit)}
     prefixes = tuple(f"{join.array.node.target}/" for join in combination.joins)
-    return [key for key in keys - planned if key.startswith(prefixes) and key.rpartition("/")[2] not in RESERVED_KEYS]
+    return [
+        key
+        for key in keys - planned
+        if key.endswith(PARTIAL_SUFFIX) or (key.startswith(prefixes) and key.rpartition("/")[2] not in RESERVED_KEYS)
+    ]
 
 
 def list_new_units(combination: Combination, store: CombinedStore, first: int) -> list[Unit]:

@@ -397,3 +397,12 @@ def test_chunks_that_were_cut_to_the_first_files_stay_as_they_are(tmp_path: Path
 def test_without_any_file_the_error_names_the_first(tmp_path: Path) -> None:
     with pytest.raises(H5BoundError, match="one"):
         combine([tmp_path / "one.h5", tmp_path / "two.h5"], tmp_path / "out.zarr", dim="time")
+
+
+@pytest.mark.parametrize("marker", [b"", b'{"appen'])
+def test_files_are_added_to_a_store_whose_marker_says_nothing_yet(tmp_path: Path, marker: bytes) -> None:
+    paths = write_days(tmp_path, [4, 3, 2])
+    combine(paths[:2], tmp_path / "out.zarr", dim="time")
+    (tmp_path / "out.zarr/h5bound-unfinished.json").write_bytes(marker)  # as a kill leaves it
+    combine(paths, tmp_path / "out.zarr", dim="time", append=True, verify=True)
+    check(tmp_path / "out.zarr", paths)
