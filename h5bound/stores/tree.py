@@ -17,6 +17,7 @@ from h5bound.chunk_grid import count_chunks
 from h5bound.errors import TargetError
 from h5bound.h5py_compat import describe
 from h5bound.stores.metadata import CONSOLIDATED, bind, consolidate_v2, consolidate_v3
+from h5bound.stores.target import LocalTarget
 from h5bound.zarr_model.array_spec import check_codecs
 from h5bound.zarr_model.node_names import OWN_KEY, PARTIAL_SUFFIX, RESERVED_KEYS
 
@@ -116,8 +117,9 @@ def is_foreign(key: str) -> bool:
 
 
 def list_foreign(target: Target) -> list[str]:
-    """Return the files of other programs in a store."""
-    return sorted(key for key in target.keys.list_all() if is_foreign(key))
+    """Return the files of other programs in a directory; of no other store, where each listing is a request."""
+    keys = target.keys.list_all() if isinstance(target, LocalTarget) else []
+    return sorted(key for key in keys if is_foreign(key))
 
 
 def is_document(key: str, zarr_format: int) -> bool:

@@ -22,6 +22,8 @@ from h5bound.cli.main import run_command
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, TargetError
 from h5bound.reports.combination import digest_combination
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*Numcodecs codecs are not in the Zarr version 3:UserWarning")
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     Files = Mapping[str, Mapping[int, FileChunks]]
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*Numcodecs codecs are not in the Zarr version 3:UserWarning")
+
 
 def write_files(folder: Path, blocks: Sequence[NDArray[Any]], chunks: tuple[int, ...], **options: Any) -> list[Path]:
     """Write a file for each block of values, and return their paths."""
