@@ -192,6 +192,16 @@ def test_a_compute_that_begins_during_another_opens_once_for_two_copies(tmp_path
     assert (reader.log.count("open"), reader.log.count("close")) == (1, 1)
 
 
+def count_left(live: Live) -> int:
+    """Return the blocks that live once the threads of the pool have let go of their last ones."""
+    for _ in range(50):
+        if not live.now:
+            break
+        gc.collect()
+        time.sleep(0.02)
+    return live.now
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4, 8])
 @pytest.mark.parametrize("slow", [0, 0.001])
 @pytest.mark.parametrize("downstream", ["sum", "to_zarr"])
@@ -205,7 +215,7 @@ def test_a_window_and_a_few_blocks_live_at_the_peak(workers: int, slow: float, d
                 assert array.sum().compute() == array.size
             else:
                 array.to_zarr(zarr.storage.MemoryStore())
-        assert live.now == 0
+        assert count_left(live) == 0
         peaks.append(live.peak)
         if live.peak <= 32 + 6 * workers:
             break
@@ -244,7 +254,7 @@ def test_without_a_barrier_a_few_blocks_live_at_the_peak(workers: int) -> None:
     with dask.config.set(scheduler="threads", num_workers=workers):
         assert array.sum().compute() == array.size
     assert live.peak <= 16 + 6 * workers
-    assert live.now == 0
+    assert count_left(live) == 0
 
 
 class Live:
