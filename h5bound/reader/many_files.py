@@ -44,6 +44,7 @@ class ManyFiles:
     exclusive = False  # windows that overlap share the sessions of their files
     descriptors = 0  # each file is counted, and closed for another, by its own session
     state = None  # each file has its own
+    is_fixed = False  # as a whole: no byte of it has a place
     keeps_open = False  # files are not set aside: that would keep any number of them open
 
     def __init__(self, sources: Sequence[H5Source], *, max_open: int = MAX_OPEN) -> None:

@@ -104,6 +104,11 @@ class H5Source:
         return isinstance(self.location, LocalLocation) and self.location.swmr
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether the file has a path and nobody wrote to it when it was planned, so that its bytes have places."""
+        return self.state is not None and self.strict_state
+
+    @property
     def descriptors(self) -> int:
         """Number of descriptors that the open file takes: that of HDF5, and that of `LocalFile`."""
         return 0 if self.remote else 2

@@ -12,12 +12,12 @@ from h5bound.chunk_grid import find_starts
 from h5bound.conversion.summary import explain_decoded
 from h5bound.conversion.transfer import check_copies, encode_elements
 from h5bound.errors import CorruptChunkError, UnsupportedError
+from h5bound.reports.conversion import LAYOUTS
 from h5bound.reports.text import format_nbytes, plural
 from h5bound.views.served_array import BATCH
-from h5bound.views.served_keys import is_fixed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.reader.source import H5Source
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 INLINE_SHARE = 1024
 """All that is inlined may be this many times larger than one key."""
 
-LAYOUTS = {"contiguous": "Zarr holds its values in another form", "compact": "compact in the file, without chunks"}
-"""Reasons that are a word of HDF5, as people read them."""
+WORDS = {**LAYOUTS, "contiguous": "Zarr holds its values in another form"}
+"""Reasons that are a word of HDF5, as people read them: contiguous data would be ranges otherwise."""
 
 ELSEWHERE = "its file is not below the folder that base_url stands for, or only a program or an archive has it"
 """Why others cannot read a file."""
@@ -113,10 +113,10 @@ class ChunkPlaces:
         file, plan = self.view.keys.sources[array.job.origin], array.plan
         if array.files is not None:
             return explain_joined(array)
-        if not is_fixed(file):
+        if not file.is_fixed:
             return "the file is written to, or is in memory only"
         if plan.manifest is None or plan.manifest.masks.any():
-            return "; ".join(LAYOUTS.get(reason, reason) for reason in explain_decoded(plan))
+            return join(explain_decoded(plan))
         if self.locate(file) is not None:
             return "chunks beside others that were never written"
         return ELSEWHERE
@@ -185,13 +185,18 @@ def explain_joined(array: ServedArray) -> str:
     if not seams:
         return ELSEWHERE
     if plan.reasons:
-        return "; ".join(LAYOUTS.get(reason, reason) for reason in plan.reasons)
+        return join(plan.reasons)
     count, size = f"{seams:,} of {plural(len(plan.chunk_coords), 'chunk')}", plan.node.chunks[pieces.axis]
     if not (pieces.bounds[:-1] % size).any():
         return f"{count} were never written, or without one of their filters"
     lengths = [str(length) for length in np.diff(pieces.bounds[: SHOWN + 1]).tolist()]
     shown = ", ".join([*lengths, *(["…"] if len(pieces.files) > SHOWN else [])])
     return f"{count} are not whole chunks of one file: chunks of {size} elements, files of {shown}"
+
+
+def join(reasons: Iterable[str]) -> str:
+    """Return reasons as people read them."""
+    return "; ".join(WORDS.get(reason, reason) for reason in reasons)
 
 
 def list_ranges(array: ServedArray) -> Iterator[tuple[int, int, int]]:

@@ -12,7 +12,6 @@ from urllib.parse import quote, unquote
 from h5bound.errors import OptionError
 from h5bound.files.local import LocalLocation
 from h5bound.files.urls import QUERY, is_url, quote_url, redact, strip_local
-from h5bound.views.served_keys import is_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -57,7 +56,7 @@ class FileUrls:
         Raise OptionError if there are secrets in the URL: they would be in all references.
         """
         is_local = isinstance(file.location, LocalLocation)
-        if not is_fixed(file) or not (is_local or file.remote):
+        if not file.is_fixed or not (is_local or file.remote):
             return None
         if self.base_url is None:
             return f"file://{file.path}" if is_local else find_url(file)

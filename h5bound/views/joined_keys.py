@@ -19,7 +19,7 @@ from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.planning.store_plan import refuse
 from h5bound.reports.conversion import SERVED
 from h5bound.views.contiguous import make_manifest, plan_ranges
-from h5bound.views.served_keys import has_ranges, is_fixed, list_results, make_keys, make_target, split_all
+from h5bound.views.key_plan import has_ranges, list_results, make_keys, make_target, split_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -99,7 +99,7 @@ def plan_joined_keys(
 def check_fixed(sources: Sequence[H5Source]) -> None:
     """Raise OptionError if a file is written to, or is in memory only."""
     for source in sources:
-        if not is_fixed(source):
+        if not source.is_fixed:
             raise OptionError(
                 f"{source.path}: it is open for writing, or in memory only; of many files each has to stay as it is: "
                 "close it, and pass its path"

@@ -130,15 +130,9 @@ def references(
     >>> nbytes
     24
     """
-    started = time.perf_counter()
+    given, started = locals(), time.perf_counter()
     place = target if is_icechunk(target) else check_place(target, overwrite=overwrite)
-    checked = make_options(
-        zarr_format=choose_format(zarr_format, place), include=include, exclude=exclude, on_unsupported=on_unsupported,
-        links=links, nan="text" if is_icechunk(place) else nan, compounds=compounds, allow_external=allow_external,
-        names="portable" if is_parquet(place) else names,  # each array is a folder
-        max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks,
-        path=path, rules=rules if dim is None else {**rules, "dim": dim},
-    )  # fmt: skip
+    checked = make_options(given | choose_forms(place, zarr_format=zarr_format, nan=nan, names=names))
     limit = parse_nbytes(inline_limit, "inline_limit")
     report_path = None if report is None else check_report_path(report)
     view = View(plan_view_keys(path, checked, storage_options, split=True))
@@ -176,15 +170,19 @@ def is_parquet(place: Any) -> bool:
     return isinstance(place, Path) and place.suffix in PARQUET
 
 
-def choose_format(zarr_format: Any, place: Any) -> Any:
-    """Return the format of the store. Raise OptionError if it cannot be in a place."""
+def choose_forms(place: Any, *, zarr_format: Any, nan: Any, names: Any) -> dict[str, Any]:
+    """Return the options that decide the form of a store, as a place takes them. Raise OptionError if it cannot."""
     if is_icechunk(place):
         if zarr_format == 2:
             raise OptionError("zarr_format=2: icechunk holds format 3")
-        return zarr_format or 3
-    if is_parquet(place) and zarr_format == 3:
-        raise OptionError("zarr_format=3: kerchunk's parquet form holds format 2; pass zarr_format=2, or write .json")
-    return 2 if zarr_format is None else zarr_format
+        return {"zarr_format": zarr_format or 3, "nan": "text", "names": names}
+    if is_parquet(place):  # each array is a folder
+        if zarr_format == 3:
+            raise OptionError(
+                "zarr_format=3: kerchunk's parquet form holds format 2; pass zarr_format=2, or write .json"
+            )
+        names = "portable"
+    return {"zarr_format": 2 if zarr_format is None else zarr_format, "nan": nan, "names": names}
 
 
 def check_place(target: Any, *, overwrite: bool) -> Path | None:

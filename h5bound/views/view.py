@@ -15,8 +15,8 @@ from h5bound.planning.options import make_settings
 from h5bound.planning.run_options import check_conversion, check_limits
 from h5bound.reader.open_file import OpenFile
 from h5bound.reader.source import H5Source
-from h5bound.views.lingering import LingeringFile, refuse_writer
-from h5bound.views.served_keys import plan_keys
+from h5bound.views.key_plan import plan_keys
+from h5bound.views.served_file import ServedFile, refuse_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from h5bound.views.served_keys import ServedKeys
 
     Part = Callable[[int], tuple[int, int]]  # begin and end of what is read, for the number of bytes there are
+
+SETTINGS = ("zarr_format", "include", "exclude", "links", "nan", "names", "compounds")
+"""Options of a conversion that views have too."""
+
+LIMITS = ("max_objects", "max_depth", "max_chunks")
+"""Options that refuse a file."""
 
 MOST_FILES = 64
 """Files that are joined of which a view keeps the connections to their servers."""
@@ -48,31 +54,22 @@ class ViewOptions:
     """How many files are joined; None for one file."""
 
 
-def make_options(
-    path: object,
-    rules: Mapping[str, object],
-    *,
-    on_unsupported: object,
-    allow_external: object,
-    max_objects: object,
-    max_depth: object,
-    max_chunks: object,
-    **settings: object,
-) -> ViewOptions:
-    """Return the options of a view, whose chunks are those of HDF5. `rules` are options of `combine` that are given.
+def make_options(given: Mapping[str, Any]) -> ViewOptions:
+    """Return the options of a view, whose chunks are those of HDF5, from what `ZarrStore` or `references` was given.
 
     Raise OptionError if one is invalid, or the path of many files is given without rules; TypeError for an unknown one.
     """
-    if not rules and isinstance(path, (list, tuple)):
+    rules = given["rules"] if given["dim"] is None else {**given["rules"], "dim": given["dim"]}
+    if not rules and isinstance(given["path"], (list, tuple)):
         raise OptionError("name either dim, a dimension of the files to join them along, or new_dim, a new one")
-    check_conversion(on_unsupported, resume=False, overwrite=False, dry_run=False, verify=False)
-    chosen = make_settings(codecs="keep", chunks=None, shards=None, **settings)
+    check_conversion(given["on_unsupported"], resume=False, overwrite=False, dry_run=False, verify=False)
+    settings = make_settings(codecs="keep", chunks=None, shards=None, **{name: given[name] for name in SETTINGS})
     return ViewOptions(
-        settings=chosen,
-        limits=check_limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks),
-        allowed=resolve_directories(allow_external),
-        skip=on_unsupported == "skip",
-        rules=make_rules(**complete_rules(rules), zarr_format=chosen.zarr_format) if rules else None,
+        settings=settings,
+        limits=check_limits(**{name: given[name] for name in LIMITS}),
+        allowed=resolve_directories(given["allow_external"]),
+        skip=given["on_unsupported"] == "skip",
+        rules=make_rules(**complete_rules(rules), zarr_format=settings.zarr_format) if rules else None,
     )
 
 
@@ -104,7 +101,7 @@ class View:
     def __init__(self, keys: ServedKeys) -> None:
         self.keys = keys
         self.files = [
-            LingeringFile(source, has_ranges=has_ranges)
+            ServedFile(source, has_ranges=has_ranges)
             for source, has_ranges in zip(keys.sources, keys.have_ranges, strict=True)
         ]
         self._find_joined = lru_cache(MOST_FILES)(self._make_joined)
@@ -114,7 +111,7 @@ class View:
         """The file, or all files that are joined."""
         return self.keys.sources[0]
 
-    def find_file(self, array: ServedArray, row: int) -> LingeringFile:
+    def find_file(self, array: ServedArray, row: int) -> ServedFile:
         """Return the file that the chunk in a row is a range of, or that has to be open to read it."""
         if array.files is not None and array.find_range(row) is not None:
             file = self._find_joined(int(array.files[row]))
@@ -122,9 +119,9 @@ class View:
                 return file
         return self.files[array.job.origin]
 
-    def _make_joined(self, number: int) -> LingeringFile:
+    def _make_joined(self, number: int) -> ServedFile:
         source = self.source.sources[number]
-        return LingeringFile(source, has_ranges=not source.caller_file())
+        return ServedFile(source, has_ranges=not source.caller_file())
 
     def read(self, key: str, part: Part = lambda size: (0, size)) -> Any:
         """Return a part of the bytes of a key, None if there is no such key."""

@@ -34,9 +34,6 @@ if TYPE_CHECKING:
     from h5bound.views.served_keys import ServedKeys
     from h5bound.views.view import ViewOptions
 
-FILE = ("self", "path", "dim", "rules", "storage_options")
-"""Parameters that say which files there are, and how they are joined; all others are options of a view."""
-
 KEPT = 8
 """Stores that a process keeps which has received them, so that not every task of a worker plans its file anew."""
 
@@ -130,9 +127,7 @@ class ZarrStore(Store):
         max_chunks: int = MAX_CHUNKS,
         **rules: Any,
     ) -> None:
-        options = {name: value for name, value in locals().items() if name not in FILE}
-        rules |= {} if dim is None else {"dim": dim}
-        checked = make_options(path, rules, **options)
+        checked = make_options(locals())
         keys = plan_view_keys(path, checked, storage_options)
         self.__setstate__((keys.sources[0], checked, keys))
 

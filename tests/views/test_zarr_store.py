@@ -302,7 +302,7 @@ def test_an_element_reads_its_chunk_and_no_more(path: Path, monkeypatch: pytest.
         read.append((offset, nbytes))
         return before(path, offset, nbytes)
 
-    monkeypatch.setattr("h5bound.views.lingering.read_range", record)
+    monkeypatch.setattr("h5bound.views.served_file.read_range", record)
     monkeypatch.setattr(H5Source, "open", None)  # HDF5 opens nothing
     assert array[9, 60] == VALUES[9, 60]
     assert read == [(place.byte_offset, place.size)]

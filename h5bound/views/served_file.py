@@ -22,7 +22,6 @@ from h5bound.files.remote import RemoteLocation
 from h5bound.files.remote_file import RemoteFile
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.reader.open_file import OpenFile
-from h5bound.views.served_keys import is_fixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +39,7 @@ LONGEST_SLEEP = 1.0
 ONLY_WINDOW = Window("linger", only_window=True, clustered=True)
 
 
-class LingeringFile:
+class ServedFile:
     """A source that is opened for a read, and closed when no other has begun.
 
     Ranges of its bytes may be read without opening it where it `has_ranges`.
@@ -137,7 +136,7 @@ class LingeringFile:
         try:
             yield
         except SourceChangedError as error:
-            if self.source.remote or not is_fixed(self.source) or not is_written_here(self.source.path):
+            if self.source.remote or not self.source.is_fixed or not is_written_here(self.source.path):
                 raise
             raise written_here(self.source) from error
 
@@ -159,7 +158,7 @@ class LingeringFile:
 
 def refuse_writer(source: H5Source, opened: OpenFile) -> None:
     """Raise SourceChangedError if this process has opened a file for writing since it was planned."""
-    if opened.state is None and not opened.owned and is_fixed(source):
+    if opened.state is None and not opened.owned and source.is_fixed:
         raise written_here(source)
 
 
@@ -171,7 +170,7 @@ def written_here(source: H5Source) -> SourceChangedError:
     )
 
 
-def watch(reference: weakref.ref[LingeringFile], seconds: float) -> None:
+def watch(reference: weakref.ref[ServedFile], seconds: float) -> None:
     """Close a file once it was not read for some time; end soon after it was garbage collected, which closes it."""
     while seconds > 0:
         time.sleep(min(seconds, LONGEST_SLEEP))
