@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
-PAGES += sorted((ROOT / "docs").glob("*.md"))
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
 
 TEMPLATES = {"tests/ROOM/test_MODULE.py"}
 """Paths that stand for many."""
@@ -52,7 +52,7 @@ def list_definitions(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_files_and_functions_that_a_page_names_exist(page: Path) -> None:
     named = re.findall(r"`((?:[\w.]+/)*\w+\.(?:py|txt|toml|md))(?:: (\w+))?`", page.read_text(encoding="utf-8"))
     for name, function in named:
@@ -64,7 +64,7 @@ def test_files_and_functions_that_a_page_names_exist(page: Path) -> None:
 
 
 def test_the_architecture_names_every_module_once() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     table = page.partition("## Modules")[2].partition("\n## ")[0]
     named = {
         (room, module)
@@ -75,7 +75,7 @@ def test_the_architecture_names_every_module_once() -> None:
     assert named == modules
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_of_a_page_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     anchors = {
@@ -127,7 +127,7 @@ def list_fields(own: dict[str, Any]) -> Iterator[str]:
 def test_the_page_on_the_format_names_every_field(tmp_path: Path, zarr_format: Any) -> None:
     write_odd_file(tmp_path / "a.h5")
     h5bound.convert(tmp_path / "a.h5", tmp_path / "a.zarr", zarr_format=zarr_format, on_unsupported="skip")
-    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "format.md").read_text(encoding="utf-8")
     fields = {*list_fields(read_own(tmp_path / "a.zarr")), "external"}
     assert len(fields) > 30
     assert {field for field in fields if f"`{field}`" not in page} == set()
@@ -135,7 +135,7 @@ def test_the_page_on_the_format_names_every_field(tmp_path: Path, zarr_format: A
 
 
 def test_the_page_on_the_format_names_nodes_as_they_are_named() -> None:
-    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "format.md").read_text(encoding="utf-8")
     table = page.partition("## Names of nodes")[2].partition("\n## ")[0]
     pairs: dict[str, str] = {}
     for row in re.findall(r"^\| (.*?) \| (.*?) \|", table, re.MULTILINE):
@@ -185,7 +185,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
 
 
 def write_what_is_read_back(path: Path) -> dict[str, Any]:
-    """Write a file with each thing that `docs/format.md` reads back, and return what h5py selects by region."""
+    """Write a file with each thing that the page on the format reads back, and return what h5py selects by region."""
     pd = pytest.importorskip("pandas")
     pytest.importorskip("tables")
     frame = pd.DataFrame({"a": [1.0, 2.0], "n": [1, 2], "s": ["x", "é"], "b": [3.0, 4.0]}, index=[10, 20])
@@ -230,7 +230,7 @@ def test_what_has_another_form_is_read_back_as_the_page_says(
     monkeypatch.chdir(tmp_path)
     expected = write_what_is_read_back(tmp_path / "a.h5")
     assert h5bound.convert("a.h5", "a.zarr", zarr_format=zarr_format, verify=True).exit_code == 0
-    page = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "format.md").read_text(encoding="utf-8")
     found: dict[str, Any] = {}
     results = [
         value
@@ -274,7 +274,7 @@ OWN_VALUES = {"h5bound", "seconds", "source", "stored_bytes", "written_bytes"}
 
 def test_the_report_is_as_the_page_on_reports_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "reports.md").read_text(encoding="utf-8")
     code, shown = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)[0] for kind in ("python", "json"))
     exec(code, {})  # what the page says, and nothing else
 
@@ -291,7 +291,7 @@ def test_the_page_on_reports_names_every_field_kind_and_line(tmp_path: Path) -> 
         tmp_path / "a.h5", tmp_path / "a.zarr", verify=True, exclude=["/null"], on_unsupported="skip"
     )
     batch = h5bound.convert([tmp_path / "a.h5"], tmp_path / "out", on_unsupported="skip")
-    page = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "reports.md").read_text(encoding="utf-8")
     documents: Any = [report.to_dict(), batch.to_dict(), report.verification.to_dict()]  # type: ignore[union-attr]
     documents.append(h5bound.references(tmp_path / "a.h5", tmp_path / "a.json", on_unsupported="skip").to_dict())
     fields = {name for document in documents for name in document} | {"foreign", "remark", "rechunking"}

@@ -133,7 +133,7 @@ def list_calls(module: Module) -> Iterator[tuple[ast.Call, ast.AST]]:
 
 def read_glossary() -> list[str]:
     """Return the words of the glossary."""
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     table = page.partition("## Glossary")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)[1:]
     return [word.strip() for row in rows if not row.startswith("-") for word in row.split(",")]
@@ -198,6 +198,6 @@ def test_the_glossary_is_short() -> None:
 
 
 def test_the_architecture_names_every_room() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text(encoding="utf-8")
     rooms = {module.name.split(".")[1] for module in list_modules() if "." in module.name}
     assert {room for room in rooms if room not in page} == set()

@@ -1,4 +1,4 @@
-"""The output of `h5bound ls`: a tree with totals, or one JSON object, which ``docs/listing.md`` describes."""
+"""The output of `h5bound ls`: a tree with totals, or one JSON object, which ``docs/reference/reports.md`` describes."""
 
 from __future__ import annotations
 

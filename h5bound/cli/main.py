@@ -79,7 +79,9 @@ def main_group() -> None:
 @click.argument("path", default="/")
 @click.option("-a", "--attributes", is_flag=True, help="Show the attributes.")
 @click.option("--depth", metavar="N", type=click.IntRange(0), help="Show N levels of groups, and count what is below.")
-@click.option("--json", "as_json", is_flag=True, help="Write one JSON object, which docs/listing.md describes.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Write one JSON object, which docs/reference/reports.md describes."
+)
 @storage_options
 def list_command(file: str, path: str, *, as_json: bool, **options: Any) -> int:
     """Show what an HDF5 FILE, or the object at PATH in it, holds, and how it is stored and read.

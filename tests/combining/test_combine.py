@@ -375,10 +375,10 @@ def test_the_pages_name_every_field(tmp_path: Path) -> None:
     own = json.loads((tmp_path / "out.zarr/h5bound.json").read_text())
     (table,) = own["attributes"]
     assert (table["path"], table["name"], table["numbers"]) == ("/", "history", [-1, 0])
-    page = (DOCS / "format.md").read_text(encoding="utf-8")
+    page = (DOCS / "explanation" / "format.md").read_text(encoding="utf-8")
     fields = {*own, *own["combined"], *own["combined"]["rules"], *own["combined"]["files"][0], *table}
     assert {name for name in fields if f"`{name}`" not in page} == set()
-    page, document = (DOCS / "reports.md").read_text(encoding="utf-8"), report.to_dict()
+    page, document = (DOCS / "reference" / "reports.md").read_text(encoding="utf-8"), report.to_dict()
     (difference,) = report.differences
     assert {name for name in (*document, *difference.to_dict()) if f"`{name}`" not in page} == set()
     titles = {section.title for section in digest_combination(report).sections}

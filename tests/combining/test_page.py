@@ -19,7 +19,7 @@ from tests.support.stores import new_bucket, s3_options
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PAGE = Path(__file__).parents[2] / "docs" / "combine.md"
+PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "many-files.md"
 
 
 @pytest.fixture

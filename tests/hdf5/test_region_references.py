@@ -46,7 +46,7 @@ def rows(*numbers: int) -> h5s.SpaceID:
 
 
 def select(selection: dict[str, Any]) -> h5s.SpaceID:
-    """Return a dataspace with a selection, as docs/format.md says."""
+    """Return a dataspace with a selection, as docs/explanation/format.md says."""
     space = h5s.create_simple(SHAPE)
     if "points" in selection:
         space.select_elements(selection["points"]) if selection["points"] else space.select_none()
