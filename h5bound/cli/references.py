@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from typing import Any, Literal
 
 import click
 
@@ -22,6 +23,9 @@ from h5bound.cli.parameters import (
 RULE_NAMES = ("dim", "new_dim", "overlap", "differing", "attributes", "unpack", "promote", "missing")
 """Options that join files, beside those of their order."""
 
+FORMATS: dict[str | None, Literal[2, 3] | None] = {None: None, "2": 2, "3": 3}
+"""Values of ``--zarr-format``."""
+
 
 @click.command(
     "refs",
@@ -36,6 +40,8 @@ RULE_NAMES = ("dim", "new_dim", "overlap", "differing", "attributes", "unpack", 
     h5bound refs 'days/*.nc' year.json --dim time
     # many chunks: kerchunk's parquet form
     h5bound refs scan.h5 scan.parquet
+    # an icechunk repository, which notices if the file changes
+    h5bound refs scan.h5 scan.icechunk
     # leave out what Zarr cannot hold, and list it
     h5bound refs scan.h5 scan.json --on-unsupported skip --report report.json
     """,
@@ -45,7 +51,12 @@ RULE_NAMES = ("dim", "new_dim", "overlap", "differing", "attributes", "unpack", 
 @share_rules
 @option("--include", "GLOB", "Refer only to what GLOB matches (repeatable).  [default: all]", multiple=True)
 @option("--exclude", "GLOB", "Leave out what GLOB matches, also of --include (repeatable).", multiple=True)
-@choice("--zarr-format", "[2|3]", "Format of the store that readers see. All readers of references know 2.")
+@option(
+    "--zarr-format",
+    "[2|3]",
+    "Format of the store that readers see. All readers of kerchunk's forms know 2.  [default: 2; in icechunk 3]",
+    type=click.Choice(["2", "3"]),
+)
 @option("--base-url", "URL", "Folder in which readers find SOURCE, or all of them.  [default: where they are now]")
 @option(
     "--inline-limit",
@@ -65,7 +76,7 @@ def references_command(
     sources: tuple[str, ...],
     target: str,
     *,
-    zarr_format: str,
+    zarr_format: str | None,
     quiet: bool,
     verbose: int,
     sort: bool | None,
@@ -75,8 +86,9 @@ def references_command(
     """Write references to HDF5 files to TARGET: a Zarr store whose chunks are byte ranges of SOURCE.
 
     TARGET ends in .json, or in .parquet for kerchunk's form of many references. xarray, zarr and fsspec read both
-    (reference://), without h5bound. Nothing is copied but small data that Zarr cannot read as it is stored; where that
-    is large, it is refused and listed. SOURCE must stay as it is. For icechunk see h5bound.references in Python.
+    (reference://), without h5bound. Or it ends in .icechunk, for a new icechunk repository. Nothing is copied but small
+    data that Zarr cannot read as it is stored; where that is large, it is refused and listed; icechunk holds it. SOURCE
+    must stay as it is.
 
     With --dim or --new-dim many files are joined by the rules of h5bound combine. A chunk of the store that is none of
     a file has to be small as well.
@@ -95,11 +107,21 @@ def references_command(
         raise click.UsageError("Name the dimension along which the files are joined: --dim NAME, or --new-dim NAME.")
     rules = {name: options.pop(name) for name in RULE_NAMES} | {"sort": sort_by or sort}
     given = {name: value for name, value in rules.items() if value not in (None, "refuse")}
+    quiet_icechunk(target)
     with show_steps(verbose):
         report = references(
-            list(sources) if is_joined else sources[0], target, zarr_format=3 if zarr_format == "3" else 2, **options,
-            **given,
+            list(sources) if is_joined else sources[0], target, zarr_format=FORMATS[zarr_format],
+            **options, **given,
         )  # fmt: skip
     if not quiet:
         show_report(make_console(), report, verbose=verbose > 0)
     return int(report.exit_code)
+
+
+def quiet_icechunk(target: str) -> None:
+    """Make icechunk log errors alone: else it warns of commits of others to the same folder at the same time."""
+    if target.endswith(".icechunk"):
+        with suppress(ImportError):
+            import icechunk
+
+            icechunk.set_logs_filter("error")

@@ -26,8 +26,9 @@ from h5bound.stores.resolve import describe_store
 from h5bound.views.chunk_places import ChunkPlaces, Inlined, Tally
 from h5bound.views.file_urls import FileUrls
 from h5bound.views.kerchunk import PARQUET, check_parquet, make_dict, write_json, write_parquet
+from h5bound.views.new_repository import ENDING, check_installed, is_own, write_repository
 from h5bound.views.view import View, make_options, plan_view_keys
-from h5bound.views.virtual_chunks import is_icechunk, write_icechunk
+from h5bound.views.virtual_chunks import is_session, write_icechunk
 from h5bound.zarr_model.array_spec import list_codecs
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def references(
         with ``*``, as for `combine`.
     target
         Where to write them: a path that ends in ``.json``; a path that ends in ``.parquet``, a folder in kerchunk's
-        form (format 2 and portable names only, needs ``pip install 'h5bound[kerchunk]'``); or the store of a writable
+        form (format 2 and portable names only, needs ``pip install 'h5bound[kerchunk]'``); a path that ends in
+        ``.icechunk``, for a new icechunk repository (needs ``pip install icechunk``); or the store of a writable
         icechunk session, which gets one commit. None to return them.
     dim
         The dimension along which many files are joined.
@@ -131,7 +133,7 @@ def references(
     24
     """
     given, started = locals(), time.perf_counter()
-    place = target if is_icechunk(target) else check_place(target, overwrite=overwrite)
+    place = target if is_session(target) else check_place(target, overwrite=overwrite)
     checked = make_options(given | choose_forms(place, zarr_format=zarr_format, nan=nan, names=names))
     limit = parse_nbytes(inline_limit, "inline_limit")
     report_path = None if report is None else check_report_path(report)
@@ -156,13 +158,20 @@ def write(places: ChunkPlaces, place: Any, limit: int) -> dict[str, Any] | None:
     inlined = Inlined(places, limit)
     if place is None:
         return make_dict(inlined)
-    if is_icechunk(place):
+    if is_session(place):
         write_icechunk(place, places)
+    elif is_icechunk(place):
+        write_repository(place, places)
     elif is_parquet(place):
         write_parquet(place, inlined)
     else:
         write_json(place, inlined)
     return None
+
+
+def is_icechunk(place: Any) -> bool:
+    """Return whether references are written to icechunk."""
+    return is_session(place) or (isinstance(place, Path) and place.suffix == ENDING)
 
 
 def is_parquet(place: Any) -> bool:
@@ -190,10 +199,12 @@ def check_place(target: Any, *, overwrite: bool) -> Path | None:
     if target is None:
         return None
     place = Path(os.path.abspath(strip_local(expand_path(target, "target"))))  # noqa: PTH100 - resolves no links
-    if place.suffix not in (".json", *PARQUET):
-        raise OptionError(f"target={redact(str(target))!r}: name a path that ends in .json or .parquet")
+    if place.suffix not in (".json", *PARQUET, ENDING):
+        raise OptionError(f"target={redact(str(target))!r}: name a path that ends in .json, .parquet or {ENDING}")
     if is_parquet(place):
         check_parquet(place)
+    if is_icechunk(place):
+        check_installed()
     if place.exists() and not overwrite:
         raise TargetError(f"{place}: it exists; pass overwrite=True, or name another path")
     if place.exists() and not is_references(place):
@@ -203,6 +214,8 @@ def check_place(target: Any, *, overwrite: bool) -> Path | None:
 
 def is_references(place: Path) -> bool:
     """Return whether there are references at a path, by how they begin."""
+    if is_icechunk(place):
+        return is_own(place)
     try:
         if is_parquet(place):
             return "record_size" in json.loads((place / ".zmetadata").read_bytes())

@@ -36,7 +36,11 @@ TAGS = ("ETag", "etag", "e_tag")
 """Names of the stamp that icechunk can compare."""
 
 
-def is_icechunk(target: Any) -> bool:
+COMMIT = "h5bound references: "
+"""Begins the message of the commit."""
+
+
+def is_session(target: Any) -> bool:
     """Return whether a target is the store of an icechunk session."""
     return type(target).__module__.startswith("icechunk")
 
@@ -48,7 +52,7 @@ def write_icechunk(store: Any, places: ChunkPlaces) -> None:
         raise TargetError(f"{target.url}: the session holds a store; write to an empty repository or branch")
     documents = {key: json.loads(document) for key, document in keys.documents.items()}
     provenance, root = documents.pop(OWN_KEY), documents.pop("zarr.json")
-    with target.begin(f"h5bound references: {places.view.source.path}", overwrite=False) as (started, _):
+    with target.begin(f"{COMMIT}{places.view.source.path}", overwrite=False) as (started, _):
         started.keys.write((key, dump(document)) for key, document in documents.items())
         make_spec = prepare_spec(places)
         for array in keys.arrays.values():

@@ -70,7 +70,7 @@ def test_it_tells_what_is_skipped_and_what_is_refused(
     assert "skipped: /outside: " in shown
     assert "not under --allow-external" in shown
     assert run_command(["refs", str(path), str(tmp_path / "a.txt")]) == 2
-    assert ".json or .parquet" in capsys.readouterr().err
+    assert ".json, .parquet or .icechunk" in capsys.readouterr().err
     assert run_command(["refs", str(path), target, "--inline-limit", "10", *options]) == 1
     assert "raise --inline-limit, " in capsys.readouterr().err
 
