@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import shlex
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -16,7 +14,6 @@ import pytest
 from h5py import h5d, h5s, h5t
 
 import h5bound
-from h5bound.cli.main import run_command
 from h5bound.conversion.provenance import PROVENANCE_VERSION
 from h5bound.reports.conversion import digest_conversion
 from h5bound.reports.forms import FORMS, Kind
@@ -146,42 +143,6 @@ def test_the_page_on_the_format_names_nodes_as_they_are_named() -> None:
     for name, node in pairs.items():
         assert escape(name.encode().replace(rb"\xff", b"\xff")) == node, name
     assert escape_siblings(["Time", "time"])["Time"] in table
-
-
-@pytest.fixture
-def scan_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write the file that the examples of the README read, and enter its folder."""
-    monkeypatch.chdir(tmp_path)
-    with h5py.File("scan.h5", "w") as file:
-        for name in ("temperature", "a", "b"):
-            file.create_dataset(f"entry/{name}", data=np.arange(400.0).reshape(20, 20), chunks=(5, 20))
-    return tmp_path / "scan.h5"
-
-
-@pytest.mark.usefixtures("scan_file")
-def test_the_python_of_the_readme_runs(tmp_path: Path) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    exec(code, {})  # what the README says, and nothing else
-    assert (tmp_path / "temperature.zarr").is_dir()
-
-
-@pytest.mark.usefixtures("scan_file")
-def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    commands = [shlex.split(line.removeprefix("$ h5bound "), comments=True) for line in block.splitlines()]
-    (tmp_path / "in").mkdir()
-    for name in ("a.h5", "b.h5"):
-        shutil.copy(tmp_path / "scan.h5", tmp_path / "in" / name)
-    codes = []
-    for number, words in enumerate(commands):
-        arguments = [
-            name for word in words for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
-        ]
-        again = ["--overwrite"] if arguments[0] == "convert" and number > 1 else []
-        codes.append(run_command([*arguments, *again]))
-    assert codes == [0] * 5
-    assert (tmp_path / "out" / "b.zarr" / "zarr.json").exists()
-    assert json.loads((tmp_path / "scan.json").read_text())["verification"]["equal"]
 
 
 def write_what_is_read_back(path: Path) -> dict[str, Any]:
