@@ -17,16 +17,20 @@ from uuid import uuid4
 
 import h5py
 import numpy as np
-from h5py import h5f, h5fd, h5i, h5o, h5p
+from h5py import h5f, h5fd, h5i, h5o, h5p, h5t
 from h5py._objects import phil
 
 if TYPE_CHECKING:
-    from h5py import h5d, h5s, h5t
+    from h5py import h5d, h5s
     from numpy.typing import NDArray
 
 
 PROCESS = os.getpid()
 """Process that imported this module; a child made by ``os.fork`` has another number."""
+
+
+COMPLEX: int = getattr(h5t, "COMPLEX", -2)
+"""Class of complex numbers, which HDF5 has since 2.0; before, h5py has none, and no type is of this class."""
 
 
 def call_getter(

@@ -1,14 +1,19 @@
 """Show the progress of a conversion or a comparison: a bar in a terminal or notebook, or calls of a function.
 
-rich draws the bar in a terminal, on stderr. In a notebook rich needs ipywidgets and leaves nothing in the saved
-notebook, so there the bar is a line of HTML that is updated. Where neither is, as in a pipe, nothing is shown.
+rich draws the bar in a terminal, on stderr; without rich it is a line of text. In a notebook rich needs ipywidgets and
+leaves nothing in the saved notebook, so there the bar is a line of HTML that is updated. Where neither is, like in a
+pipe, nothing is shown.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
+from shutil import get_terminal_size
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -16,8 +21,6 @@ from h5bound.reports.text import format_nbytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from rich.console import Console
 
     Draw = Callable[["Step"], None]
 
@@ -148,16 +151,16 @@ def ignore(_step: Step) -> None:
 @contextmanager
 def show_bar() -> Iterator[Draw]:
     """Yield what draws a bar where it can be seen, else what draws nothing."""
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    if console.is_jupyter:
+    if is_notebook():
         with draw_in_notebook() as draw:
             yield draw
-    # not console.is_terminal, which FORCE_COLOR sets for a pipe
-    elif console.file.isatty() and not console.is_dumb_terminal and terminal_in_use.acquire(blocking=False):
+    elif (
+        sys.stderr.isatty()
+        and os.environ.get("TERM") not in ("dumb", "unknown")
+        and terminal_in_use.acquire(blocking=False)
+    ):
         try:
-            with draw_in_terminal(console) as draw:
+            with draw_in_terminal() if find_spec("rich") else draw_line() as draw:
                 yield draw
         finally:
             terminal_in_use.release()
@@ -165,21 +168,50 @@ def show_bar() -> Iterator[Draw]:
         yield ignore
 
 
+def is_notebook() -> bool:
+    """Return whether this code runs in a notebook, and not in the shell of IPython."""
+    shells = sys.modules.get("IPython")
+    return shells is not None and type(shells.get_ipython()).__name__ not in ("NoneType", "TerminalInteractiveShell")
+
+
 @contextmanager
-def draw_in_terminal(console: Console) -> Iterator[Draw]:
+def draw_in_terminal() -> Iterator[Draw]:
     """Yield what draws a bar of rich, which disappears at the end."""
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
     from rich.table import Column
 
     text = TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True))
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(BAR_WIDTH), text)
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None, text="")
 
         def draw(step: Step) -> None:
             bar.update(task, description=step.phase, completed=step.done, total=step.total, text=step.describe())
 
         yield draw
+
+
+@contextmanager
+def draw_line() -> Iterator[Draw]:
+    """Yield what draws the same without rich: a line of text, which disappears at the end."""
+    last, drawn = Step(""), float("-inf")
+
+    def draw(step: Step) -> None:
+        nonlocal last, drawn
+        now = time.monotonic()
+        if step.phase != last.phase or now - drawn >= REDRAW_SECONDS:
+            last, drawn = step, now
+            write(f"{step.phase} {step.describe()}")
+
+    def write(text: str) -> None:
+        columns = get_terminal_size().columns - 1
+        print(f"\r{text[:columns]:{columns}}", end="\r", file=sys.stderr, flush=True)
+
+    try:
+        yield draw
+    finally:
+        write("")
 
 
 @contextmanager

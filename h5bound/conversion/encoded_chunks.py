@@ -44,10 +44,9 @@ def pack_shard(
 
     `sizes` has the bytes of each chunk, `positions` its place in C order; `count` is the number of places in a shard.
     """
-    import google_crc32c
+    from numcodecs.checksum32 import CRC32C
 
     index = np.full((count, 2), NO_CHUNK, dtype="<u8")
     index[positions, 0] = np.cumsum(sizes) - sizes
     index[positions, 1] = sizes
-    table = index.tobytes()
-    return b"".join([*parts, table, google_crc32c.value(table).to_bytes(4, "little")])
+    return b"".join([*parts, CRC32C(location="end").encode(index).tobytes()])

@@ -6,6 +6,7 @@ import os
 import sys
 import weakref
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
 import h5py
@@ -99,18 +100,22 @@ def read_range(path: str, offset: int, nbytes: int) -> tuple[Bytes, FileState]:
     Raise DamagedError, before memory is allocated, if the file ends before, and SourceNotFoundError if it is gone.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        file = Path(path).open("rb", buffering=0)  # noqa: SIM115 - closed below; Windows has no `os.preadv`
     except FileNotFoundError:
         raise SourceNotFoundError(f"{path}: no such file") from None
-    try:
-        end = os.fstat(descriptor).st_size
+    with file:
+        end = os.fstat(file.fileno()).st_size
         if offset + nbytes > end:
             raise past_end(offset, nbytes, end)
         out = np.empty(nbytes, np.uint8)
-        fill(descriptor, offset, memoryview(out))
-        return out, FileState.of(descriptor)
-    finally:
-        os.close(descriptor)
+        file.seek(offset)
+        view = memoryview(out)
+        while view:
+            count = file.readinto(view)
+            if not count:
+                raise past_end(offset, nbytes, os.fstat(file.fileno()).st_size)
+            view = view[count:]
+        return out, FileState.of(file.fileno())
 
 
 def fill(descriptor: int, offset: int, view: memoryview) -> None:

@@ -71,6 +71,7 @@ def read_btree(dataset: h5d.DatasetID, grid: ChunkGrid) -> ListedChunks | None:
     file = h5i.get_file_id(dataset)
     plist = file.get_create_plist()
     plain = file.get_access_plist().get_driver() == h5fd.SEC2 and file.get_intent() == h5f.ACC_RDONLY
+    plain = plain and hasattr(os, "pread")  # Windows has none
     if not plain or plist.get_userblock() or plist.get_sizes() != (8, 8) or has_cache_image(file):
         return None
     descriptor, half = file.get_vfd_handle(), call_getter("H5Pget_istore_k", plist)

@@ -14,7 +14,7 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
-from h5bound.h5py_compat import read_member_value, read_type_number
+from h5bound.h5py_compat import COMPLEX, read_member_value, read_type_number
 from h5bound.hdf5.links import decode_name, encode_name
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def describe_class(tid: h5t.TypeID) -> str:
     type_class, bits = tid.get_class(), 8 * tid.get_size()
     if type_class == h5t.FLOAT and tid.get_size() > 8 and tid.get_precision() == 80:  # padded to 12 or 16 bytes
         return "80-bit long double"
-    if type_class in (h5t.ENUM, h5t.COMPLEX):
+    if type_class in (h5t.ENUM, COMPLEX):
         kind = "enumeration" if type_class == h5t.ENUM else "complex number"
         return f"{kind} of {describe_class(tid.get_super())}s"
     json = type_to_json(tid)
@@ -314,6 +314,6 @@ _TO_JSON: dict[int, Callable[[Any], JSON]] = {
     },
     h5t.VLEN: lambda tid: {"class": "vlen", "base": type_to_json(tid.get_super())},
     h5t.REFERENCE: _reference_to_json,
-    h5t.COMPLEX: lambda tid: {"class": "complex", "base": type_to_json(tid.get_super())},
+    COMPLEX: lambda tid: {"class": "complex", "base": type_to_json(tid.get_super())},
     h5t.TIME: _time_to_json,
 }

@@ -15,7 +15,7 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
-from h5bound.h5py_compat import READ_ERRORS, describe
+from h5bound.h5py_compat import COMPLEX, READ_ERRORS, describe
 from h5bound.hdf5.datatypes import SIMPLE, describe_class, has_every_bit, strip_arrays
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ DType: TypeAlias = "np.dtype[Any]"
 BYTES_OF = "h5bound"
 """The key in the metadata of a type of bytes that says what they are in HDF5."""
 
-_NUMBERS = (h5t.INTEGER, h5t.FLOAT, h5t.COMPLEX, h5t.ENUM)
+_NUMBERS = (h5t.INTEGER, h5t.FLOAT, COMPLEX, h5t.ENUM)
 
 
 def read_dtype(tid: h5t.TypeID) -> DType:
@@ -137,7 +137,7 @@ def _is_bytes(tid: h5t.TypeID) -> bool:
 def is_only_bytes(tid: h5t.TypeID) -> bool:
     """Return whether Zarr has a type without others in it only as bytes: what numpy lacks, and long doubles."""
     type_class = tid.get_class()
-    is_long = (type_class == h5t.FLOAT and tid.get_size() > 8) or (type_class == h5t.COMPLEX and tid.get_size() > 16)
+    is_long = (type_class == h5t.FLOAT and tid.get_size() > 8) or (type_class == COMPLEX and tid.get_size() > 16)
     return is_long or (type_class != h5t.OPAQUE and is_bytes(tid) and read_dtype(tid).kind == "V")
 
 

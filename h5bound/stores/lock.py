@@ -39,8 +39,8 @@ MARKER = "h5bound-unfinished.json"
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of flock where the file system has no locks, such as Lustre without the option ``flock``."""
 
-NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
-"""Flag to open no symbolic link: its target would be overwritten."""
+BINARY, NO_FOLLOW = getattr(os, "O_BINARY", 0), getattr(os, "O_NOFOLLOW", 0)
+"""Flags to change no line ends (Windows), and to open no symbolic link: its target would be overwritten."""
 
 if sys.platform == "win32":
     import msvcrt
@@ -152,10 +152,10 @@ def open_locked(path: Path) -> tuple[int, bool]:
     """Return the descriptor of a locked file, and whether it was created. BlockingIOError if another has the lock."""
     while True:
         try:
-            descriptor, created = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), True
+            descriptor, created = os.open(path, os.O_RDWR | BINARY | os.O_CREAT | os.O_EXCL, 0o666), True
         except FileExistsError:
             try:
-                descriptor, created = os.open(path, os.O_RDWR | NO_FOLLOW), False
+                descriptor, created = os.open(path, os.O_RDWR | BINARY | NO_FOLLOW), False
             except FileNotFoundError:
                 continue  # deleted in between
         with ExitStack() as stack:
@@ -190,7 +190,7 @@ def is_at(path: Path, descriptor: int) -> bool:
 def is_locked(path: Path) -> bool:
     """Return whether the file is there and locked."""
     try:
-        descriptor = os.open(path, os.O_RDWR | NO_FOLLOW)
+        descriptor = os.open(path, os.O_RDWR | BINARY | NO_FOLLOW)
     except OSError:  # it does not exist or is not writable, so no conversion writes to it
         return False
     try:

@@ -167,8 +167,10 @@ def encode(codec: Codec, data: Any) -> Any:
     libdeflate encodes gzip 2.5 to 3.8 times as fast as numcodecs, to about the same size (``docs/benchmarks.md``),
     without the GIL and without a time stamp. Its levels 0 to 9 are about those of zlib.
     """
-    import deflate
-
+    try:
+        import deflate
+    except ModuleNotFoundError:
+        return codec.encode(data)
     compress = {"gzip": deflate.gzip_compress, "zlib": deflate.zlib_compress}.get(codec.codec_id)
     return compress(data, codec.level) if compress and codec.level in range(10) else codec.encode(data)
 

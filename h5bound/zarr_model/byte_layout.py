@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import numpy as np
 from h5py import h5t
 
+from h5bound.h5py_compat import COMPLEX
 from h5bound.hdf5.datatypes import has_every_bit, is_ieee
 from h5bound.hdf5.element_types import is_bytes
 
@@ -100,7 +101,7 @@ _REASONS: dict[int, Callable[[Any, DType], str]] = {
     ),
     h5t.STRING: _string_reason,
     h5t.ENUM: _enum_reason,
-    h5t.COMPLEX: lambda tid, source: conversion_reason(tid.get_super(), _complex_part(source)),
+    COMPLEX: lambda tid, source: conversion_reason(tid.get_super(), _complex_part(source)),
     h5t.COMPOUND: _compound_reason,
     h5t.ARRAY: lambda tid, source: conversion_reason(tid.get_super(), source.base),
     h5t.VLEN: lambda _tid, _source: "variable-length data are stored outside the chunks",
