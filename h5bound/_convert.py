@@ -228,7 +228,7 @@ def convert(
         Directories whose files may be read for external storage and virtual datasets, which are refused without that,
         and for external links, which stay links.
     max_objects, max_depth, max_chunks
-        Refuse a source with more objects and links, deeper groups, or more chunks than this.
+        Refuse a source with more objects and links (1,000,000), deeper groups (64) or more chunks (10,000,000).
     progress
         True for a bar in a terminal or notebook; or a function that is called in this thread, now and then, with the
         bytes done and in total: of the data that is in the store by now, as it was held in memory (stored bytes where

@@ -1,16 +1,14 @@
 """The errors of h5bound. Each has one argument, the message, and can be pickled.
 
-::
-
-    H5BoundError
-    ├── SourceNotFoundError   (FileNotFoundError)    the source file does not exist
-    ├── DatasetNotFoundError  (KeyError)             the file has no dataset of that name
-    ├── UnsupportedError      (NotImplementedError)  an object has no exact form on the other side
-    ├── SourceChangedError    (RuntimeError)         the file changed after the array was made
-    ├── CorruptChunkError     (ValueError)           an encoded chunk does not decode to its declared size
-    ├── UnsafeSourceError     (PermissionError)      a file reaches outside itself, or exceeds a limit
-    ├── TargetError           (OSError)              the target exists, is unfinished, or is of another source
-    └── OptionError           (ValueError)           an option has an invalid value
+H5BoundError
+├── SourceNotFoundError   (FileNotFoundError)    the source file does not exist
+├── DatasetNotFoundError  (KeyError)             the file has no dataset of that name
+├── UnsupportedError      (NotImplementedError)  an object has no exact form on the other side
+├── SourceChangedError    (RuntimeError)         the file changed after the array was made
+├── CorruptChunkError     (ValueError)           an encoded chunk does not decode to its declared size
+├── UnsafeSourceError     (PermissionError)      a file reaches outside itself, or exceeds a limit
+├── TargetError           (OSError)              the target exists, is unfinished, or is of another source
+└── OptionError           (ValueError)           an option has an invalid value
 """
 
 from __future__ import annotations
@@ -30,41 +28,71 @@ LOGGER = logging.getLogger(__name__)
 
 
 class H5BoundError(Exception):
-    """The base class of all errors that h5bound raises itself."""
+    """The base class of all errors that h5bound raises itself.
+
+    It is raised as such where a file cannot be opened, is not HDF5, or a server refuses access: the message says what
+    the file is, or how to get access.
+    """
 
 
 class SourceNotFoundError(H5BoundError, FileNotFoundError):
-    """The source file does not exist."""
+    """The source file does not exist.
+
+    Check the path. The files of a pattern are passed as a list, as `glob.glob` gives it.
+    """
 
 
 class DatasetNotFoundError(H5BoundError, KeyError):
-    """The file has no dataset of that name."""
+    """The file has no dataset of that name, or that name is a group.
+
+    The message has names that are close to it; ``h5bound ls FILE`` lists all.
+    """
 
     __str__ = Exception.__str__  # KeyError would show the repr of the message
 
 
 class UnsupportedError(H5BoundError, NotImplementedError):
-    """The object exists, but cannot be read or converted exactly."""
+    """The object exists, but cannot be read or converted exactly.
+
+    In a conversion ``on_unsupported="skip"`` leaves it out and lists it. If a filter is missing,
+    ``pip install 'h5bound[filters]'`` brings most of them.
+    """
 
 
 class SourceChangedError(H5BoundError, RuntimeError):
-    """The source file was replaced, edited, truncated or deleted after the array was made from it."""
+    """The source file was replaced, edited, truncated or deleted after the array was made from it.
+
+    Make the array or store again. Convert a file when nobody writes to it.
+    """
 
 
 class CorruptChunkError(H5BoundError, ValueError):
-    """A stored chunk is damaged: it has a wrong length or checksum, or does not decode."""
+    """A stored chunk is damaged: it has a wrong length or checksum, or does not decode.
+
+    Restore the file from a copy. To have the rest, read other parts of the dataset, or convert with ``exclude``.
+    """
 
 
 class UnsafeSourceError(H5BoundError, PermissionError):
-    """The source reaches outside its own file, or exceeds a limit that protects memory and time."""
+    """The source reaches outside its own file, or exceeds a limit that protects memory and time.
+
+    If you trust the file, pass the folder of the other one in ``allow_external``, or raise the limit that the message
+    names.
+    """
 
 
 class TargetError(H5BoundError, OSError):
-    """The target exists already, is unfinished, or was made from another source."""
+    """The target exists already, is unfinished, or was made from another source, or another process writes to it.
+
+    ``resume=True`` goes on with an unfinished store, ``overwrite=True`` replaces it; or name another path.
+    """
 
 
 class OptionError(H5BoundError, ValueError):
-    """An option has an invalid value."""
+    """An option has an invalid value, contradicts another, or applies to nothing.
+
+    The message says which values there are. Nothing was written.
+    """
 
 
 @contextmanager
