@@ -22,7 +22,7 @@ from h5bound.hdf5.links import SUGGESTION_LENGTH, SUGGESTIONS, open_object
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.joined_files import JoinedFiles
 from h5bound.listing.entries import DatasetEntry, EntryReader, read_dimension_names, split_path
-from h5bound.listing.reprs import MAX_LINES, MAX_ROWS, Count, Row, read_row, render_html, render_text
+from h5bound.listing.reprs import MAX_LINES, MAX_READ, Count, Row, read_row, render_html, render_text
 from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_object
 from h5bound.reader.many_datasets import list_sources
 from h5bound.reader.open_file import open_dataset
@@ -237,15 +237,16 @@ class H5Store(Mapping[str, da.Array]):
         return render_text(self._describe(), rows, total=self._count())
 
     def _repr_html_(self) -> str:
+        rows = [Row(self._relative(path), DatasetEntry(record=record)) for path, record in self._first(None)]
         problem = ""
         try:
             with self._source.opened() as opened:
                 reader = EntryReader(opened, ReferencePaths(opened.file), attributes=False)
-                rows = [read_row(reader, self._relative(path), record) for path, record in self._first(MAX_ROWS)]
+                rows[:MAX_READ] = [read_row(reader, row.name, row.dataset.record) for row in rows[:MAX_READ]]
         except H5BoundError as error:
-            rows = [Row(self._relative(path), DatasetEntry(record=record)) for path, record in self._first(MAX_ROWS)]
             problem = str(error)
-        return render_html(self._describe(), rows, total=self._count(), problem=problem)
+        groups = [f"/{self._relative(path)}" for path in self._groups]
+        return render_html(self._describe(), rows, groups, total=self._count(), problem=problem)
 
     def _ipython_key_completions_(self) -> list[str]:
         return sorted([*self, *self.groups(), *self._list_links()])
@@ -259,8 +260,8 @@ class H5Store(Mapping[str, da.Array]):
         """Return the numbers that the reprs show."""
         return Count(datasets=len(self), groups=len(self._groups), links=len(self._links))
 
-    def _first(self, limit: int) -> list[tuple[str, DatasetRecord]]:
-        """Return the first datasets; of many files with the shape of all."""
+    def _first(self, limit: int | None) -> list[tuple[str, DatasetRecord]]:
+        """Return the first datasets, or all; of many files with the shape of all."""
         show = (lambda record: record) if self._joined is None else self._joined.show
         return [(path, show(record)) for path, record in islice(self._records.items(), limit)]
 

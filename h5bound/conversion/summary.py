@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import h5py
 
+from h5bound.hdf5.type_names import describe_type
 from h5bound.planning.read_boxes import measure
 from h5bound.reports.conversion import ConversionReport
 from h5bound.reports.entries import Converted, Rechunking, Skipped, SourceInfo, describe_foreign, read_version
+from h5bound.reports.tree import Grid
 from h5bound.zarr_model.array_spec import estimate_itemsize
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from h5bound.execution.work import UnitResult
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
+    from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.reports.entries import Strategy
     from h5bound.stores.target import Target
@@ -76,6 +79,7 @@ def list_converted(
         chunks[path] += result.chunks
         nbytes[path] += result.nbytes
     arrays = {array.path: array for array in reversed(plan.arrays)}  # of sequences the first, `values`
+    datasets = {item.record.path: item for item in scan.datasets}
     entries = [Converted(group.path, group.target) for group in scan.groups]
     for path, array in arrays.items():
         if path not in failed:
@@ -89,9 +93,29 @@ def list_converted(
                     written_nbytes=nbytes[path],
                     reasons=explain_decoded(array),
                     rechunking=None if window is None else describe_rechunking(array, window),
+                    grid=None if path not in datasets else describe_grid(datasets[path], array),
                 )
             )
     return tuple(sorted(entries, key=lambda entry: entry.path.split("/")))
+
+
+def describe_grid(item: DatasetScan, array: ArrayPlan) -> Grid:
+    """Return type, shape and chunks of the array of a dataset; without chunks if it became several arrays."""
+    names = () if item.dimensions is None else item.dimensions.names
+    if array.part is not None or item.record.shape is None:
+        shape, chunks, shards = item.record.shape, None, None
+    else:
+        shape, chunks, shards = array.node.shape, array.node.chunks, array.node.shards
+    dtype = item.record.dtype
+    varies = dtype is None or dtype.hasobject
+    return Grid(
+        type=describe_type(dtype),
+        shape=shape,
+        chunks=chunks,
+        shards=shards,
+        nbytes=None if dtype is None or varies else prod(item.rows) * dtype.itemsize,
+        dims=names if len(names) == len(shape or ()) else (),
+    )
 
 
 def describe_rechunking(plan: ArrayPlan, window: int) -> Rechunking | None:

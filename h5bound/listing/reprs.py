@@ -1,9 +1,8 @@
-"""The reprs of `H5Store`: at most a screen of text, and a table of bounded size for notebooks."""
+"""The reprs of `H5Store`: at most a screen of text, and a tree of bounded size for notebooks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import TYPE_CHECKING
 
 from h5bound.errors import H5BoundError
@@ -13,13 +12,14 @@ from h5bound.hdf5.links import open_object
 from h5bound.hdf5.type_names import describe_type
 from h5bound.listing.entries import DatasetEntry
 from h5bound.listing.values import format_value
-from h5bound.listing.words import describe_shape
-from h5bound.reports.digest import Table
-from h5bound.reports.html import MAX_HTML, STYLE, fold, render_table
-from h5bound.reports.text import cut, format_nbytes, plural, printable
+from h5bound.listing.words import describe_filter, describe_shape
+from h5bound.reports.digest import Digest
+from h5bound.reports.html import render
+from h5bound.reports.text import cut, plural, printable
+from h5bound.reports.tree import Grid, Leaf, list_empty_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.listing.entries import EntryReader
@@ -33,11 +33,8 @@ MAX_NAME = 40
 MAX_LINE = 79
 """Columns of a line of the text, but for the path of the file."""
 
-MAX_ROWS = 400
-"""Datasets that the table shows."""
-
-MAX_OPEN_ROWS = 40
-"""Rows of a table that are shown at once; of a longer one after a click."""
+MAX_READ = 400
+"""Datasets whose dimensions and units are read for the tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,35 +86,36 @@ def render_text(title: str, rows: Sequence[Row], *, total: Count) -> str:
     return "\n".join(lines) + ">"
 
 
-def render_html(title: str, rows: Sequence[Row], *, total: Count, problem: str = "") -> str:
-    """Return a table with a row for each dataset, for as many as fit into a bounded size."""
-    for limit in (MAX_ROWS, 200, 100, 50, 20, 10):
-        html = _render_rows(title, rows[:limit], total=total, problem=problem)
-        if len(html.encode()) <= MAX_HTML:
-            break
-    return html
+def render_html(title: str, rows: Sequence[Row], groups: Iterable[str], *, total: Count, problem: str = "") -> str:
+    """Return a tree of all datasets and groups, of which as many are shown as fit into a bounded size."""
+    digest = Digest(
+        kind="H5Store",
+        subject=printable(title),
+        summary=str(total),
+        verdict=printable(problem),
+        leaves=(*list_empty_groups(groups, (f"/{row.name}" for row in rows)), *map(make_leaf, rows)),
+    )
+    return render(digest)
 
 
-def _render_rows(title: str, rows: Sequence[Row], *, total: Count, problem: str) -> str:
-    """Return the HTML of these rows."""
-    cells = [_make_cells(row) for row in rows]
-    if total.datasets > len(rows):
-        cells.append((f"… and {total.datasets - len(rows):,} more", "", "", "", "", ""))
-    columns = ("dataset", "shape", "type", "chunks", "units", "size")
-    table = render_table(Table(columns=columns, rows=tuple(cells), texts=5), len(cells))
-    head = f"<b>H5Store</b> {escape(cut(printable(title), 240))}: {total}"
-    body = fold(plural(total.datasets, "dataset"), table) if len(cells) > MAX_OPEN_ROWS else table
-    note = f"<div>{escape(cut(printable(problem), 360))}</div>" if problem else ""
-    return f'{STYLE}<div class="h5bound-report"><div>{head}</div>{note}{body}</div>'
-
-
-def _make_cells(row: Row) -> tuple[str, ...]:
+def make_leaf(row: Row) -> Leaf:
+    """Return a dataset as a leaf of the tree."""
     record, nbytes = row.dataset.record, row.dataset.nbytes
-    return (
-        printable(row.name),
-        printable(describe_shape(row.dataset)),
-        printable(describe_type(record.dtype)),
-        f"({', '.join(map(str, record.chunks))})" if record.chunks is not None else record.layout,
-        printable(row.units if isinstance(row.units, str) else format_value(row.units, limit=MAX_NAME)),
-        "" if nbytes is None else format_nbytes(nbytes),
+    units = row.units if isinstance(row.units, str) else format_value(row.units, limit=MAX_NAME)
+    facts = {
+        "units": units,
+        "layout": "" if record.chunks is not None else record.layout,
+        "filters": " + ".join(map(describe_filter, record.filters)),
+    }
+    return Leaf(
+        path=row.name,
+        grid=Grid(
+            type=describe_type(record.dtype),
+            shape=record.shape,
+            chunks=record.chunks,
+            nbytes=nbytes,
+            dims=row.dataset.dimensions,
+        ),
+        nbytes=nbytes or 0,
+        facts=tuple((name, text) for name, text in facts.items() if text),
     )

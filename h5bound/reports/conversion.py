@@ -22,6 +22,7 @@ from h5bound.reports.forms import FORMS, READER, count_forms
 from h5bound.reports.html import render
 from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
+from h5bound.reports.tree import Grid, Leaf, list_empty_groups
 from h5bound.reports.verification import VerificationReport, list_differences
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ SERVED = "served without a copy"
 
 REFUSED = "the conversion would be refused: "
 """Begins the remark of a dry run, before the error."""
+
+SIZES = ("chunks", "stored", "written")
+"""Titles of the sizes of arrays."""
 
 UNWRITTEN = "no values are stored in the file"
 
@@ -158,8 +162,34 @@ def digest_conversion(report: ConversionReport) -> Digest:
             texts=2,
         ),
         totals=total_arrays(report),
+        leaves=list_leaves(report),
         sections=(*([] if compared is None else [list_differences(compared)]), *list_sections(report)),
     )
+
+
+def list_leaves(report: ConversionReport) -> tuple[Leaf, ...]:
+    """Return the arrays for a tree, with their sizes in the store, or in the source if nothing was written."""
+    leaves = list_empty_groups(
+        (entry.path for entry in report.converted if entry.how is None), (entry.path for entry in report.arrays)
+    )
+    for entry in report.arrays:
+        facts = {
+            "why": "; ".join(LAYOUTS.get(reason, reason) for reason in entry.reasons),
+            "in the store": entry.target if f"/{entry.target}" != entry.path else "",
+            "values": "" if entry.grid is None or entry.grid.nbytes is None else format_nbytes(entry.grid.nbytes),
+            **dict(zip(("stored chunks", *SIZES[1:]), describe_sizes(report, [entry]), strict=False)),
+            "rechunked": "" if entry.rechunking is None else str(entry.rechunking),
+        }
+        leaves.append(
+            Leaf(
+                path=entry.path,
+                grid=entry.grid or Grid(type="", shape=()),
+                nbytes=entry.written_nbytes if report.complete else entry.stored_nbytes,
+                how=entry.how or "",
+                facts=tuple((title, text) for title, text in facts.items() if text),
+            )
+        )
+    return tuple(leaves)
 
 
 def total_arrays(report: ConversionReport) -> Table:
@@ -171,7 +201,7 @@ def total_arrays(report: ConversionReport) -> Table:
 
 def size_columns(report: ConversionReport) -> tuple[str, ...]:
     """Return the titles of `describe_sizes`."""
-    return ("chunks", "stored", "written") if report.complete else ("chunks", "stored")
+    return SIZES if report.complete else SIZES[:2]
 
 
 def describe_sizes(report: ConversionReport, arrays: Sequence[Converted]) -> tuple[str, ...]:

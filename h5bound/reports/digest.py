@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from h5bound.reports.remarks import Section, fit_sections
 from h5bound.reports.text import SCREEN_ROWS, SCREEN_WIDTH, count_rows
+
+if TYPE_CHECKING:
+    from h5bound.reports.tree import Leaf
 
 INDENT = "  "
 """Before the lines of a text form, but the first."""
@@ -39,6 +43,8 @@ class Digest:
     """A row for each array, or for each file."""
     totals: Table = field(default_factory=lambda: Table(()))
     """A row for each kind of them; without rows if there are no kinds."""
+    leaves: tuple[Leaf, ...] = ()
+    """The arrays, for the tree of HTML; none where the table has something else."""
     sections: tuple[Section, ...] = ()
 
     def list_lines(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from h5bound.reports.forms import Kind
+    from h5bound.reports.tree import Grid
 
 REPORT_VERSION = 1
 """Version of the JSON form. It changes when the meaning of a field changes."""
@@ -96,6 +97,8 @@ class Converted:
     """Reasons why stored chunks could not be copied."""
     rechunking: Rechunking | None = None
     """Dry run: how it will be read, if its chunks overlap the same chunks of the source."""
+    grid: Grid | None = None
+    """Type, shape and chunks of the array; None for a group. Without chunks if the dataset became several arrays."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object."""
@@ -108,6 +111,7 @@ class Converted:
             "stored_bytes": self.stored_nbytes,
             "written_bytes": self.written_nbytes,
             "reasons": list(self.reasons),
+            **({} if self.grid is None else self.grid.to_dict()),
         }
         return entry if self.rechunking is None else entry | {"rechunking": self.rechunking.to_dict()}
 

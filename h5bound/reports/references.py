@@ -14,6 +14,7 @@ from h5bound.reports.forms import count_forms
 from h5bound.reports.html import render
 from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
+from h5bound.reports.tree import Grid, Leaf
 
 if TYPE_CHECKING:
     from h5bound.reports.combination import Difference
@@ -40,6 +41,8 @@ class Referred:
     """Why chunks are no ranges."""
     codecs: tuple[str, ...]
     """Codecs that not all readers have."""
+    grid: Grid | None = None
+    """Its type, shape and chunks."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object."""
@@ -51,6 +54,7 @@ class Referred:
             "encoded_bytes": self.encoded_nbytes,
             "reasons": list(self.reasons),
             "codecs": list(self.codecs),
+            **({} if self.grid is None else self.grid.to_dict()),
         }
 
 
@@ -134,6 +138,24 @@ class ReferenceReport:
         return render(digest_references(self))
 
 
+def make_leaf(array: Referred) -> Leaf:
+    """Return an array for a tree, with the size of its values."""
+    grid = array.grid or Grid(type="", shape=())
+    facts = {
+        "ranges": f"{array.ranges:,}",
+        "encoded anew": f"{array.encoded:,} ({format_nbytes(array.encoded_nbytes)})" if array.encoded else "",
+        "why": "; ".join(array.reasons),
+        "codecs": ", ".join(array.codecs),
+    }
+    return Leaf(
+        path=array.target,
+        grid=grid,
+        nbytes=grid.nbytes or 0,
+        how="" if not array.ranges + array.encoded else "encoded" if not array.ranges else "ranges",
+        facts=tuple((title, text) for title, text in facts.items() if text),
+    )
+
+
 def digest_references(report: ReferenceReport) -> Digest:
     """Return the report in short."""
     subject = f"{printable(report.source.path)} -> {printable(report.target)}" if report.target else report.source.path
@@ -147,6 +169,7 @@ def digest_references(report: ReferenceReport) -> Digest:
         subject=subject,
         summary=report.summary(),
         table=Table(("array", "ranges", "encoded", "bytes"), tuple(rows)),
+        leaves=tuple(map(make_leaf, report.arrays)),
         sections=(
             Section("differs", group_facts(item.to_fact() for item in report.differences)),
             *list_told(report.skipped, report.links, report.notes),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,8 +20,10 @@ from h5bound.files.paths import expand_path
 from h5bound.files.urls import redact, strip_local
 from h5bound.graph.windows import parse_nbytes
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
+from h5bound.hdf5.type_names import describe_type
 from h5bound.planning.run_options import check_report_path
 from h5bound.reports.references import ReferenceReport, Referred
+from h5bound.reports.tree import Grid
 from h5bound.stores.conflicts import check_report, write_report
 from h5bound.stores.resolve import describe_store
 from h5bound.views.chunk_places import ChunkPlaces, Inlined, Tally
@@ -29,13 +32,15 @@ from h5bound.views.kerchunk import PARQUET, check_parquet, make_dict, write_json
 from h5bound.views.new_repository import ENDING, check_installed, is_own, write_repository
 from h5bound.views.view import View, make_options, plan_view_keys
 from h5bound.views.virtual_chunks import is_session, write_icechunk
-from h5bound.zarr_model.array_spec import list_codecs
+from h5bound.zarr_model.array_spec import TEXT_CODECS, list_codecs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
 
     import h5py
+
+    from h5bound.zarr_model.array_spec import ArrayNode
 
 COMMON_CODECS = {"bytes", "blosc", "bz2", "gzip", "zlib", "zstd", "crc32c", "vlen-utf8", "vlen-bytes"}
 """Codecs that most readers have: those of Zarr's specification and its extensions, and in format 2 of numcodecs."""
@@ -235,10 +240,19 @@ def check_conflicts(view: View, place: Any, report: Path | None) -> None:
     check_report(report, directory, files)
 
 
+def describe_array(node: ArrayNode) -> Grid:
+    """Return type, shape and chunks of one of the arrays that a dataset becomes."""
+    varies = node.dtype.kind in TEXT_CODECS
+    nbytes = None if varies else prod(node.shape) * node.dtype.itemsize
+    return Grid(
+        type="text" if varies else describe_type(node.dtype), shape=node.shape, chunks=node.chunks, nbytes=nbytes
+    )
+
+
 def make_report(places: ChunkPlaces, place: Any, seconds: float) -> ReferenceReport:
     """Return the report of references that were made."""
     keys = places.view.keys
-    arrays = []
+    arrays, grids = [], {entry.path: entry.grid for entry in keys.report.arrays}
     for name, array in keys.arrays.items():
         tally = places.tallies.get(name, Tally())
         document = json.loads(keys.documents[f"{name}/{'zarr.json' if keys.zarr_format == 3 else '.zarray'}"])
@@ -251,6 +265,7 @@ def make_report(places: ChunkPlaces, place: Any, seconds: float) -> ReferenceRep
                 encoded_nbytes=tally.nbytes,
                 reasons=(places.explain(array),) if tally.encoded else (),
                 codecs=tuple(sorted({*list_codecs(document)} - COMMON_CODECS)),
+                grid=grids[array.plan.path] if array.plan.part is None else describe_array(array.plan.node),
             )
         )
     planned = keys.report

@@ -47,7 +47,7 @@ def test_a_store_of_many_datasets_takes_a_screen_of_text(entry: DatasetEntry) ->
 @pytest.mark.parametrize("length", [1, 2000])
 def test_html_has_as_many_rows_as_fit_and_no_markup_of_the_file(entry: DatasetEntry, length: int) -> None:
     rows = [Row(f"<script>{i}" + "é" * length, entry, "<b>") for i in range(1000)]
-    html = render_html("<i>", rows, total=Count(datasets=1000, groups=0, links=0), problem="<u>")
+    html = render_html("<q>", rows, ["/"], total=Count(datasets=1000, groups=0, links=0), problem="<u>")
     assert len(html.encode()) <= MAX_HTML
-    assert "more" in html
-    assert not any(tag in html for tag in ("<script>", "<i>", "<u>"))
+    assert "not shown" in html
+    assert not any(tag in html for tag in ("<script>", "<q>", "<u>"))
