@@ -9,27 +9,28 @@ Nothing is written before all files are scanned, and everything that stands agai
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from h5bound.combining.append import append_store, find_grids, find_kept, list_new_units, read_combined
+from h5bound.combining.append import append_store, split_units
+from h5bound.combining.changes import find_changes
 from h5bound.combining.combination import plan_combination
+from h5bound.combining.combined_store import find_combined, find_grids
 from h5bound.combining.compare import verify_combination
 from h5bound.combining.file_names import expand_sources
 from h5bound.combining.found_files import FoundFiles
 from h5bound.combining.rule_options import make_rules
 from h5bound.combining.scan_files import scan_files
 from h5bound.combining.scan_one import ScanOptions
+from h5bound.combining.stored_files import add_stored
 from h5bound.combining.summary import make_combination_report
-from h5bound.conversion.other_inputs import list_differing
 from h5bound.conversion.resume import judge_target
 from h5bound.conversion.spill import check_visible, transfer_units
 from h5bound.conversion.write_store import list_longest, write_store
-from h5bound.errors import OptionError, TargetError, shorten_tracebacks
+from h5bound.errors import OptionError, shorten_tracebacks
 from h5bound.execution.cluster import check_scheduler
 from h5bound.execution.run import expect_threads, run_units, runs_on_threads
 from h5bound.execution.work import UnitResult
@@ -52,11 +53,10 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
     from h5bound._convert import CodecLike
-    from h5bound.combining.append import CombinedStore
+    from h5bound.combining.changes import Changes
     from h5bound.combining.combination import Combination
-    from h5bound.combining.joined import Rules
+    from h5bound.combining.combined_store import CombinedStore
     from h5bound.conversion.transfer import Job
-    from h5bound.planning.options import Settings
     from h5bound.planning.run_options import RunOptions
     from h5bound.planning.store_plan import Unit
     from h5bound.reports.combination import CombinationReport
@@ -150,11 +150,12 @@ def combine(
         Whether what is read of the files before they are joined is kept in the user's cache folder, and taken from it
         for files that are in the same state.
     append
-        True to add the files that are not in the store yet. All files are named, also those that are there. Readers see
-        the old store until all is written.
+        True to add the files that are not in the store yet. Those that are there need not be named, and may be gone.
+        Readers see the old store until all is written.
     update
-        With `append`: True to write again what comes from files that changed, or grew. Readers may meet old and new
-        values meanwhile where values that they see are replaced.
+        With `append`: True to write again what comes from files that changed or grew, or that come to another place
+        since a file is added before them. Readers may meet old and new values meanwhile where values that they see are
+        replaced.
     storage_options, target_options, include, exclude, zarr_format, codecs, chunks, shards, nan, names
         As for `convert`.
     window, temporary, workers, scheduler, on_unsupported, resume, overwrite, verify, report, dry_run, allow_external,
@@ -225,7 +226,7 @@ def combine(
     )  # fmt: skip
     check_report(checked.report, store, found.names)
     check_external_files(store, found.list_local(), role="source")
-    before = find_before(store, rules=rules, settings=settings) if append else None
+    before = find_combined(store, rules=rules, settings=settings) if append else None
     remark = ""
     if before is None:
         with reaching(store.url):
@@ -238,21 +239,23 @@ def combine(
             progress=meter if progress is True else None,
         )  # fmt: skip
         meter.begin("planning")
+        all_files = add_stored(before, scans, sources=found.open(scans), rules=rules)
         combination = plan_combination(
-            found.open(scans), scans, rules=rules, settings=settings, limits=limits, allowed=checked.allowed,
+            all_files.sources, all_files.scans, rules=rules, settings=settings, limits=limits, allowed=checked.allowed,
             grids=find_grids(store, before), window=checked.window, threads=expect_threads(checked.workers),
+            store=before,
         )  # fmt: skip
         check_combination(store, combination, checked, skip=on_unsupported == "skip", scheduler=scheduler)
         run = partial(
             run_units, sources=combination.scan.sources, window=checked.window, workers=checked.workers,
             scheduler=scheduler, direct=not (store.remote or found.first.remote),
         )  # fmt: skip
-        kept = 0 if before is None else find_kept(store, before, combination, update=update)
-        remark = ALREADY_COMPLETE if kept == len(combination.files) else remark
+        changes = None if before is None else find_changes(before, combination, all_files.numbers, update=update)
+        remark = ALREADY_COMPLETE if changes is not None and changes.is_done else remark
         meter.begin("combining")
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in combination.plan.units]
         added = 0 if before is not None else None
-        if before is not None and kept == len(combination.files):
+        if before is not None and changes is not None and changes.is_done:
             arrays = enumerate(combination.plan.arrays)
             written += [UnitResult(i, nbytes=before.written.get(array.node.target, 0)) for i, array in arrays]
         elif not dry_run:
@@ -260,12 +263,13 @@ def combine(
                 transfer_units, run=run, plan=combination.plan, temporary=checked.temporary, progress=meter
             )
             written, added = write_all(
-                store, combination, transfer=transfer, before=before, kept=kept, resume=resume, overwrite=overwrite
-            )
-    new = combination.plan.units if before is None else list_new_units(combination, before, kept)
+                store, combination, transfer=transfer, before=before, changes=changes, resume=resume,
+                overwrite=overwrite,
+            )  # fmt: skip
+    new = combination.plan.units if changes is None else split_units(combination, changes)[0]
     result = make_combination_report(
-        combination, store, written=written, complete=not dry_run, window=checked.window, bad=bad, kept=kept,
-        added=added, units=new,
+        combination, store, written=written, complete=not dry_run, window=checked.window, bad=bad,
+        kept=0 if changes is None else int(changes.kept.sum()), added=added, units=new,
     )  # fmt: skip
     result = result.complete_with(seconds=time.perf_counter() - started, remark=remark)
     LOGGER.info("%s: %s", store.url, result.summary())
@@ -288,41 +292,22 @@ def check_append(*, append: bool, update: bool, resume: bool, overwrite: bool) -
         raise OptionError("update=True: pass append=True too; it writes again what comes from files that changed")
 
 
-def find_before(store: Target, *, rules: Rules, settings: Settings) -> CombinedStore | None:
-    """Return what is known of the store that files are to be added to; None if there is none yet.
-
-    Raise TargetError if it is another store, or was combined with other options.
-    """
-    with reaching(store.url):
-        before = read_combined(store)
-    if before is None:
-        return None
-    now = json.loads(json.dumps({"settings": settings.to_dict(), "rules": asdict(rules)}))
-    parts = list(dict.fromkeys(list_differing({"settings": before.settings, "rules": before.rules}, now)))
-    if parts:
-        raise TargetError(
-            f"{store.url}: the store was combined with {'; '.join(parts)}; pass the same options, or overwrite=True "
-            "combines all files anew"
-        )
-    return before
-
-
 def write_all(
     store: Target,
     combination: Combination,
     *,
     transfer: Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]],
     before: CombinedStore | None,
-    kept: int,
+    changes: Changes | None,
     resume: bool,
     overwrite: bool,
 ) -> tuple[list[UnitResult], int | None]:
-    """Write a store, or what comes to one from all files but the first `kept`.
+    """Write a store, or what comes to one.
 
     Return the results, and the bytes that came to a store that was there.
     """
-    if before is not None:
-        return append_store(store, before, combination, first=kept, transfer=transfer)
+    if before is not None and changes is not None:
+        return append_store(before, combination, changes, transfer=transfer)
     results, _ = write_store(
         store, combination.scan, combination.plan, inputs=combination.inputs, transfer=transfer,
         skip=False, resume=resume, overwrite=overwrite, tables=combination.tables,

@@ -42,8 +42,8 @@ from h5bound.reports.text import plural
 @share_rules
 @click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be read.  [default: refuse]")
 @click.option("--cache/--no-cache", default=True, help="Keep what is read of files for the next time, or not.")
-@click.option("--append", is_flag=True, help="Add the files that are not in TARGET yet; name all files.")
-@click.option("--update", is_flag=True, help="With --append: write again what comes from files that changed or grew.")
+@click.option("--append", is_flag=True, help="Add the files that are not in TARGET yet.")
+@click.option("--update", is_flag=True, help="With --append: write again what comes from files that changed or moved.")
 @option("--include", "GLOB", "Combine only what GLOB matches (repeatable).  [default: all]", multiple=True)
 @option("--exclude", "GLOB", "Leave out what GLOB matches, also of --include (repeatable).", multiple=True)
 @choice("--zarr-format", "[3|2]", "Format of TARGET.")

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from h5bound.buffers import same_bits
 from h5bound.chunk_grid import count_chunks, plan_auto_chunks, region_of
+from h5bound.combining.combined_store import describe_joined
 from h5bound.combining.differences import FileNames, refuse
-from h5bound.combining.joined_scan import join_scans, list_file_chunks
+from h5bound.combining.joined_scan import find_template, join_scans, list_file_chunks
 from h5bound.combining.rules import join_files
 from h5bound.combining.store_plan import plan_combined
 from h5bound.combining.variables import DIFFERING
 from h5bound.conversion.provenance import PROVENANCE_VERSION, file_to_json
-from h5bound.errors import SourceChangedError
+from h5bound.errors import OptionError, SourceChangedError
 from h5bound.planning.array_options import check_applied
 from h5bound.planning.scan import scan_source
 from h5bound.reader.many_files import ManyFiles
@@ -27,22 +29,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from h5bound.buffers import Region
+    from h5bound.combining.combined_store import CombinedStore
     from h5bound.combining.file_scan import FileScan
     from h5bound.combining.join_plan import FileChunks, JoinPlan
     from h5bound.combining.joined import Joined, Rules
+    from h5bound.combining.store_plan import Grids
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.reader.source import H5Source
+    from h5bound.zarr_model.dtypes import ZarrType
 
-    Grids = Mapping[str, tuple[tuple[int, ...], tuple[int, ...] | None]]
-    Stored = Mapping[str, Mapping[int, FileChunks]]
-    Split = Callable[[SourceScan, Stored, Sequence[FileScan]], tuple[SourceScan, Stored]]
+    Chunks = Mapping[str, Mapping[int, FileChunks]]
+    Split = Callable[[SourceScan, Chunks, Sequence[FileScan]], tuple[SourceScan, Chunks]]
+    Stored = tuple[CombinedStore | None, Mapping[str, ZarrType]]
+    Read = Callable[[Region], Any]
+    Convert = Callable[[Any], Any]
 
 
 COMPARED_NBYTES = 2**26
 """Bytes of values that are compared at once."""
+
+COMPARABLE = ("plain", "string", "bytes")
+"""Forms of values that are compared with those of a store."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -62,12 +73,14 @@ class Combination:
 
     @property
     def tables(self) -> dict[str, Any]:
-        """Attributes that differ from file to file, for the provenance."""
+        """What the provenance has of the files: which elements are theirs, and attributes that differ among them."""
         tables = [
             {"path": table.path, "name": table.name, "values": list(table.values), "numbers": table.numbers.tolist()}
             for table in self.joined.tables
         ]
-        return {"attributes": tables} if tables else {}
+        groups = {group.path: group.target for group in self.scan.groups}
+        joined = {"joined": describe_joined(self.joined, self.files, groups)}
+        return {"attributes": tables, **joined} if tables else joined
 
 
 def plan_combination(
@@ -81,11 +94,13 @@ def plan_combination(
     grids: Grids,
     window: int,
     threads: int,
-    split: Split = lambda scan, chunks, _: (scan, chunks),
+    store: CombinedStore | None = None,
+    split: Split | None = None,
 ) -> Combination:
     """Return the plan of a store. `grids` are chunks and shards of arrays that it has already, by path in the store.
 
-    `split` returns the scan of all files, and what each stores of its variables, with other chunks.
+    `split` returns the scan of all files, and what each stores of its variables, with other chunks. `store` has the
+    files that are not read.
 
     Raise OptionError or UnsupportedError, with all that stands against it, if the rules refuse the files.
     """
@@ -93,21 +108,28 @@ def plan_combination(
         check_applied(scan_again(sources[0], scans[0], settings, limits=limits, allowed=allowed), settings)
     joined = join_files(scans, rules)
     files, sources = [scans[number] for number in joined.order], [sources[number] for number in joined.order]
-    joined = compare_values(joined, rules, files, sources=sources)
-    needed = sorted({0, *(variable.source for variable in joined.variables.values())})
+    first = next(number for number, file in enumerate(files) if not file.in_store)
+    needed = sorted({first, *(find_template(variable, files) for variable in joined.variables.values())})
     templates = {
         number: scan_again(sources[number], files[number], settings, limits=limits, allowed=allowed)
         for number in needed
     }
+    types = {item.record.path: item.type for scan in templates.values() for item in scan.datasets}
+    joined = compare_values(joined, rules, files, sources=sources, stored=(store, types))
+    if store is not None:
+        joined = restore_skips(joined, files, store)
     many = ManyFiles(sources)
     scan = join_scans(joined, files, templates=templates, many=many, zarr_format=settings.zarr_format)
+    if store is not None and any(file.in_store for file in files):
+        scan = restore_details(scan, joined, store)
     check_applied(scan, settings)
-    chunks: Stored = {
+    chunks: Chunks = {
         path: list_file_chunks(variable, files)
         for path, variable in joined.variables.items()
         if variable.axis is not None
     }
-    scan, chunks = split(scan, chunks, files)
+    if split is not None:
+        scan, chunks = split(scan, chunks, files)
     plan, joins = plan_combined(scan, chunks, settings, limits=limits, grids=grids, window=window, threads=threads)
     return Combination(
         files=files,
@@ -130,8 +152,12 @@ def scan_again(
         return scan_source(source, opened, settings=settings, limits=limits, allowed=allowed)
 
 
-def compare_values(joined: Joined, rules: Rules, files: Sequence[FileScan], *, sources: Sequence[H5Source]) -> Joined:
+def compare_values(
+    joined: Joined, rules: Rules, files: Sequence[FileScan], *, sources: Sequence[H5Source], stored: Stored
+) -> Joined:
     """Return what the files become together once the large variables that all should have alike are compared.
+
+    `stored` is the store that files are added to, and the types of variables.
 
     Raise OptionError, with all that differ in one table, if the rules refuse that.
     """
@@ -140,8 +166,12 @@ def compare_values(joined: Joined, rules: Rules, files: Sequence[FileScan], *, s
     names = FileNames([file.path for file in files])
     rows = []
     for path, numbers in joined.to_compare.items():
-        first = sources[joined.variables[path].source]
-        different = [number for number in numbers.tolist() if not have_same_values(path, first, sources[number])]
+        source = joined.variables[path].source
+        others = [number for number in numbers.tolist() if not files[number].in_store]
+        if files[source].in_store:
+            different = find_different_from_store(path, others, files[source], sources=sources, stored=stored)
+        else:
+            different = find_different(path, others, sources[source], sources=sources)
         if different:
             kind, action = ("decided", "left out") if rules.differing == "drop" else ("refused", DIFFERING)
             what, where = "its values differ", names.describe(different)
@@ -152,16 +182,78 @@ def compare_values(joined: Joined, rules: Rules, files: Sequence[FileScan], *, s
     return replace(joined, variables=left, differences=(*joined.differences, *rows))
 
 
-def have_same_values(path: str, one: H5Source, other: H5Source) -> bool:
-    """Return whether a dataset has the same values in two files, bit for bit."""
-    with one.opened() as ours, other.opened() as theirs:
-        dataset = open_dataset(ours.file, path)
+def have_same_values(path: str, other: H5Source, read: Read, convert: Convert = lambda block: block) -> bool:
+    """Return whether a dataset of a file has the values that `read` returns of regions, bit for bit.
+
+    `convert` brings those of the file to their form.
+    """
+    with other.opened() as opened:
+        dataset = open_dataset(opened.file, path)
         if dataset.shape is None:
             return True
         shape, itemsize = dataset.shape or (), dataset.dtype.itemsize
         chunks = plan_auto_chunks(shape, itemsize, COMPARED_NBYTES)
         regions = (region_of(coords, shape, chunks) for coords in np.ndindex(count_chunks(shape, chunks)))
-        return all(same_bits(ours.read(path, region), theirs.read(path, region)) for region in regions)
+        return all(same_bits(read(region), convert(opened.read(path, region))) for region in regions)
+
+
+def find_different(path: str, numbers: Sequence[int], source: H5Source, *, sources: Sequence[H5Source]) -> list[int]:
+    """Return the numbers of the files in which a dataset has not the values of that of a source."""
+    found = []
+    for number in numbers:
+        with source.opened() as opened:
+            if not have_same_values(path, sources[number], partial(opened.read, path)):
+                found.append(number)
+    return found
+
+
+def find_different_from_store(
+    path: str, numbers: Sequence[int], file: FileScan, *, sources: Sequence[H5Source], stored: Stored
+) -> list[int]:
+    """Return the numbers of the files in which a dataset has not the values of the store that files are added to.
+
+    Raise OptionError for values whose form in the store is another one; `file` is one that has them.
+    """
+    store, types = stored
+    variable, zarr_type = file.variables[path], types[path]
+    if store is None or variable.schema.form not in COMPARABLE:
+        raise OptionError(f"{path}: its values are not compared with those of the store; name {file.path} too")
+    array = store.open(variable.target, variable.shape)
+
+    def read(region: Region) -> Any:
+        block = np.asarray(array[region])
+        return block.astype(zarr_type.dtype, copy=False)
+
+    return [
+        number for number in numbers if not have_same_values(path, sources[number], read, convert=zarr_type.convert)
+    ]
+
+
+def restore_skips(joined: Joined, files: Sequence[FileScan], store: CombinedStore) -> Joined:
+    """Return what files become, with the elements that were left out of those that are in the store only."""
+    numbers = {place: file.number_in_store for place, file in enumerate(files) if file.number_in_store is not None}
+    if not numbers:
+        return joined
+    variables = dict(joined.variables)
+    for path, variable in variables.items():
+        before = store.record.variables.get(path)
+        if variable.axis is not None and before is not None and before.extent is not None:
+            skips = variable.skips.copy()
+            skips[list(numbers)] += before.extent.skips[list(numbers.values())]
+            variables[path] = replace(variable, skips=skips)
+    return replace(joined, variables=variables)
+
+
+def restore_details(scan: SourceScan, joined: Joined, store: CombinedStore) -> SourceScan:
+    """Return the scan with the details of the store of what is neither variable nor group: of bare dimensions."""
+    paths = {target: path for path, target in scan.targets.items()}
+    found = {paths.get(target, f"/{target}"): (target, details) for target, details in store.details.items()}
+    found = {path: item for path, item in found.items() if path not in joined.variables and path not in joined.groups}
+    return replace(
+        scan,
+        targets={**scan.targets, **{path: target for path, (target, _) in found.items()}},
+        details={**scan.details, **{path: details for path, (_, details) in found.items()}},
+    )
 
 
 def list_combined_inputs(

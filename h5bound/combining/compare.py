@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from h5bound.chunk_grid import list_chunk_coords
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from h5bound.combining.combination import Combination
     from h5bound.conversion.provenance import Provenance
     from h5bound.execution.work import Progress, Run
-    from h5bound.planning.scan import SourceScan
-    from h5bound.planning.store_plan import StorePlan
     from h5bound.stores.metadata import Document
     from h5bound.stores.target import Target
 
@@ -60,7 +59,7 @@ def verify_combination(
     nodes, root, _ = describe_store(
         store.zarr_format, scan, jobs, failed=(), skipped=plan.skipped, inputs=combination.inputs, written={}
     )
-    comparison = compare_combined(scan, plan, store, provenance=provenance, documents={**nodes, **root})
+    comparison = compare_combined(combination, store, provenance=provenance, documents={**nodes, **root})
     for name, value in {**combination.inputs, **combination.tables}.items():
         if document.get(name) != json.loads(json.dumps(value)) and name != "h5bound":
             comparison.add("/", f"{name!r} in {store.provenance_key} is not that of these files")
@@ -81,8 +80,7 @@ def verify_combination(
 
 
 def compare_combined(
-    scan: SourceScan,
-    plan: StorePlan,
+    combination: Combination,
     store: Target,
     *,
     provenance: Provenance,
@@ -90,8 +88,11 @@ def compare_combined(
 ) -> Comparison:
     """Return the differences in all but the values, and the jobs that compare values.
 
-    `documents` are the metadata documents that the plan makes, by their keys.
+    `documents` are the metadata documents that the plan makes, by their keys. What the store has of files that are not
+    read is not compared.
     """
+    scan, plan = combination.scan, combination.plan
+    in_store = {item.path for item in combination.joined.variables.values() if combination.files[item.source].in_store}
     with quiet_zarr():
         tree = read_tree(store)
         paths = {target: path for path, target in scan.targets.items()}
@@ -103,7 +104,8 @@ def compare_combined(
         for number, origin in enumerate(scan.origins):
             if number != ALL_FILES:
                 with origin.source.opened() as opened:
-                    compare_datasets(comparison, opened, (item for item in scan.datasets if item.origin == number))
+                    own = (item for item in scan.datasets if item.origin == number and item.record.path not in in_store)
+                    compare_datasets(comparison, opened, own)
         add_joined(comparison)
         compare_documents(comparison, store)
     return comparison
@@ -135,7 +137,9 @@ def add_joined(comparison: Comparison) -> None:
             continue
         write_shape = plan.node.write_shape
         values = describe_values(comparison.scan, item, plan, write_shape=write_shape)
+        values = replace(values, pieces=replace(item.pieces, store=node.array))
         coords = list_chunk_coords(plan.node.shape, write_shape, comparison.provenance.limits.max_chunks)
+        coords = coords[item.pieces.are_read(coords[:, item.pieces.axis], write_shape[item.pieces.axis])]
         comparison.jobs.append(CompareJob(values=values, arrays=(node.array,)))
         comparison.chunk_coords.append(coords)
         comparison.sequence_ends.append(None)

@@ -93,6 +93,16 @@ def shorten(paths: Sequence[str]) -> list[str]:
     return ["/".join(parts[common:]) for parts in split]
 
 
+def name_files(paths: Sequence[str]) -> str:
+    """Return the number of files, the first and the last.
+
+    >>> name_files(["/in/a.nc", "/in/b.nc", "/in/c.nc"]), name_files(["/in/a.nc"])
+    ('3 files (a.nc … c.nc)', '1 file (a.nc)')
+    """
+    names = shorten([*paths[:1], *paths[1:][-1:]]) or ["none"]
+    return f"{plural(len(paths), 'file')} ({' … '.join(names)})"
+
+
 def list_lines(differences: Iterable[Difference], *, height: int, width: int) -> list[str]:
     """Return lines that take at most `height` rows of `width` columns: what differs, then what to do."""
     rows = list(differences)

@@ -118,6 +118,13 @@ class FileScan:
     """States of the other files that hold values of this one, by their real paths."""
     elsewhere: frozenset[str]
     """Paths of the datasets and groups that an external link leads to."""
+    number_in_store: int | None = None
+    """Its number in the store that files are added to, which stands for it; None for a file that is read."""
+
+    @property
+    def in_store(self) -> bool:
+        """Whether it is not read."""
+        return self.number_in_store is not None
 
 
 def describe_file(scan: SourceScan, opened: OpenFile, *, path: str = "", dim: str | None = None) -> FileScan:

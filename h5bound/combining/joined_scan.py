@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.combining.conversions import apply
-from h5bound.combining.file_scan import name_dtype
+from h5bound.combining.file_scan import name_dtype, write_json
 from h5bound.combining.join_plan import FileChunks
+from h5bound.errors import OptionError
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
-from h5bound.planning.pieces import NO_FILE, Pieces
+from h5bound.planning.pieces import IN_STORE, NO_FILE, Pieces
+from h5bound.zarr_model.array_spec import translate_filters
 from h5bound.zarr_model.dtypes import ZarrType
 from h5bound.zarr_model.fill_values import FillValue, find_zarr_type
 
@@ -25,9 +27,28 @@ if TYPE_CHECKING:
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.reports.entries import Skipped
+    from h5bound.zarr_model.byte_layout import DType
 
 ALL_FILES = 0
 """Number of all files together among the origins; the files that variables are taken from have those after it."""
+
+
+def find_template(variable: JoinedVariable, files: Sequence[FileScan]) -> int:
+    """Return the number of the file that says how a variable is read: its source, or the first one that is read.
+
+    Raise OptionError if no file that is read has it.
+    """
+    if not files[variable.source].in_store:
+        return variable.source
+    for number, file in enumerate(files):
+        if variable.path in file.variables and not file.in_store:
+            return number
+    raise explain_absent(variable.path, files[variable.source])
+
+
+def explain_absent(path: str, file: FileScan) -> OptionError:
+    """Return the error for an object that no file has which is read."""
+    return OptionError(f"{path}: of the files that are named none has it; name {file.path} of the store too")
 
 
 def join_scans(
@@ -35,28 +56,32 @@ def join_scans(
 ) -> SourceScan:
     """Return the scan of the store. `files` and the numbers of `templates` are in the final order.
 
-    `templates` are the scans of the files that attributes and schemas are taken from, the first one among them, and
-    `many` is a `ManyFiles` of all files.
+    `templates` are the scans of the files that say how variables are read, in their order, the first one that is read
+    among them, and `many` is a `ManyFiles` of all files.
     """
-    first, scans = templates[0], [*templates.values()][::-1]  # what several have is that of the first
+    scans = [*templates.values()][::-1]  # what several have is that of the first
+    first = scans[-1]
     numbers = {file: number for number, file in enumerate(templates, start=ALL_FILES + 1)}
     datasets = []
     for variable in joined.variables.values():
-        item = next(one for one in templates[variable.source].datasets if one.record.path == variable.path)
+        template = find_template(variable, files)
+        item = next(one for one in templates[template].datasets if one.record.path == variable.path)
         item = replace(item, attributes=variable.attributes)
         if variable.axis is None:
-            datasets.append(replace(item, origin=numbers[variable.source]))
+            datasets.append(replace(item, origin=numbers[template]))
         else:
             datasets.append(join_dataset(item, variable, files, zarr_format=zarr_format))
     groups = {group.path: group for scan in scans for group in scan.groups}
+    for path in joined.groups.keys() - groups.keys():
+        raise explain_absent(path, next(file for file in files if path in file.groups))
     details = {path: found for scan in scans for path, found in scan.details.items()}
-    details |= {variable.path: variable.details for variable in joined.variables.values()}
+    details |= {variable.path: variable.details for variable in joined.variables.values()} | dict(joined.group_details)
     return replace(
         first,
         origins=(replace(first.origins[0], source=many), *(scan.origins[0] for scan in templates.values())),
         targets={path: target for scan in scans for path, target in scan.targets.items()},
         groups=tuple(
-            replace(groups[path], attributes=attributes, origin=numbers[0])
+            replace(groups[path], attributes=attributes, origin=ALL_FILES + 1)
             for path, attributes in joined.groups.items()
         ),
         datasets=tuple(datasets),
@@ -77,9 +102,10 @@ def join_dataset(
     """Return the scan of a joined variable; `item` is that of one file."""
     schema, ndim = variable.schema, len(variable.shape) - len(item.type.element_shape)
     found = [file.variables.get(variable.path) for file in files]
-    changed = schema.form == "plain" and name_dtype(item.type.dtype) != schema.dtype
-    if changed:
+    if schema.form == "plain" and name_dtype(item.type.dtype) != schema.dtype:
         item = convert_type(item, schema, zarr_format)
+    if files[variable.source].in_store:
+        item = restore_storage(item, schema, zarr_format)
     is_new = len(variable.shape) > len(item.shape)
     names = schema.dimensions
     return replace(
@@ -89,33 +115,55 @@ def join_dataset(
             item.record,
             shape=variable.shape[:ndim],
             chunks=None if schema.chunks is None else schema.chunks[:ndim],
-            stored_nbytes=sum(one.stored_nbytes for one in found if one is not None),
+            stored_nbytes=sum(
+                one.stored_nbytes
+                for one, file in zip(found, files, strict=True)
+                if one is not None and not file.in_store
+            ),
         ),
         manifest=None,
         dimension_names=names,
-        pieces=make_pieces(variable, item, is_new=is_new),
+        pieces=make_pieces(variable, item, files, is_new=is_new),
     )
 
 
 def convert_type(item: DatasetScan, schema: VariableSchema, zarr_format: int) -> DatasetScan:
     """Return the scan of a dataset whose values are converted to another type."""
     dtype = np.dtype(schema.dtype)
-    fill, exact = json.loads(schema.fill)
-    checked: Any = zarr_format
-    if fill is None:  # format 2: all chunks are written
-        value = item.fill.value.astype(dtype)
-    else:
-        value = np.array(find_zarr_type(dtype, checked).from_json_scalar(fill, zarr_format=checked), dtype)
     zarr_type = ZarrType(form="plain", source=dtype, dtype=dtype, reason="values are converted")
     return replace(
         item,
         type=replace(zarr_type, element_shape=item.type.element_shape),
-        fill=FillValue(value, fill, exact=exact),
+        fill=read_fill(item.fill, schema, dtype=dtype, zarr_format=zarr_format),
         record=replace(item.record, dtype=dtype),
     )
 
 
-def make_pieces(variable: JoinedVariable, item: DatasetScan, *, is_new: bool) -> Pieces:
+def read_fill(fill: FillValue, schema: VariableSchema, *, dtype: DType, zarr_format: int) -> FillValue:
+    """Return the fill value of a schema of plain numbers; `fill` is that of one file."""
+    text, exact = json.loads(schema.fill)
+    checked: Any = zarr_format
+    if text is None:  # format 2: all chunks are written
+        value = fill.value.astype(dtype)
+    else:
+        value = np.array(find_zarr_type(dtype, checked).from_json_scalar(text, zarr_format=checked), dtype)
+    return FillValue(value, text, exact=exact)
+
+
+def restore_storage(item: DatasetScan, schema: VariableSchema, zarr_format: int) -> DatasetScan:
+    """Return the scan of a dataset with the filters and the fill value of those that the store has already."""
+    checked: Any = zarr_format
+    if item.record.layout != schema.layout or item.record.filters != schema.filters:
+        record = replace(item.record, layout=schema.layout, filters=schema.filters)
+        chain, reason = translate_filters(record, checked)
+        item = replace(item, record=record, copy_chain=chain, no_copy_reason=reason)
+    if schema.form == "plain" and write_json([item.fill.json, item.fill.exact]) != schema.fill:
+        fill = read_fill(item.fill, schema, dtype=item.type.dtype, zarr_format=zarr_format)
+        item = replace(item, fill=fill)
+    return item
+
+
+def make_pieces(variable: JoinedVariable, item: DatasetScan, files: Sequence[FileScan], *, is_new: bool) -> Pieces:
     """Return where the elements of a variable come from."""
     lengths = np.diff(variable.starts)
     kept = np.flatnonzero(lengths)
@@ -126,11 +174,12 @@ def make_pieces(variable: JoinedVariable, item: DatasetScan, *, is_new: bool) ->
     }
     axis = variable.axis
     assert axis is not None
+    in_store = np.array([file.in_store for file in files])[kept]
     return Pieces(
         axis=axis,
         is_new=is_new,
         bounds=np.append(variable.starts[:-1][kept], variable.starts[-1]),
-        files=np.where(variable.missing[kept], NO_FILE, kept),
+        files=np.where(in_store, IN_STORE, np.where(variable.missing[kept], NO_FILE, kept)),
         skipped=variable.skips[kept],
         fill=item.fill.value,
         conversions=convert,
@@ -138,12 +187,12 @@ def make_pieces(variable: JoinedVariable, item: DatasetScan, *, is_new: bool) ->
 
 
 def list_file_chunks(variable: JoinedVariable, files: Sequence[FileScan]) -> dict[int, FileChunks]:
-    """Return what each file stores of a variable, by the number of the file."""
+    """Return what each file stores of a variable, by the number of the file; under IN_STORE what the store has."""
     found: dict[int, FileChunks] = {}
     for number, file in enumerate(files):
         one = file.variables.get(variable.path)
         if one is not None:
-            found[number] = FileChunks(
+            found[IN_STORE if file.in_store else number] = FileChunks(
                 manifest=one.manifest,
                 chunks=one.schema.chunks,
                 is_stored=one.stored_nbytes > 0 or one.schema.layout in EXTERNAL_LAYOUTS,

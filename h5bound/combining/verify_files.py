@@ -6,8 +6,8 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from h5bound.combining.append import find_grids
 from h5bound.combining.combination import plan_combination
+from h5bound.combining.combined_store import find_grids
 from h5bound.combining.compare import verify_combination
 from h5bound.combining.file_names import expand_sources
 from h5bound.combining.found_files import FoundFiles

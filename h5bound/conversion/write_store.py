@@ -256,13 +256,13 @@ def list_longest(scan: SourceScan, plan: StorePlan) -> Iterator[str]:
 
 
 @contextmanager
-def explaining_unfinished(target: Target) -> Iterator[None]:
-    """Add a note to any exception: the store is unfinished, and how to continue."""
+def explaining_unfinished(target: Target, again: str = "resume=True") -> Iterator[None]:
+    """Add a note to any exception: the store is unfinished, and how to continue, by the option `again`."""
     try:
         yield
     except BaseException as error:
         if target.marker:
             restart = isinstance(error, SourceChangedError) or not target.resumable
-            options = "overwrite=True" if restart else "resume=True or overwrite=True"
+            options = "overwrite=True" if restart else f"{again} or overwrite=True"
             error.add_note(f"{target.url} is unfinished: convert again with {options}")
         raise

@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 NO_FILE = -1
 """Number of the file of elements that no file has."""
 
+IN_STORE = -2
+"""Number of the file of elements that are read from the store that files are added to."""
+
 
 class Share(NamedTuple):
     """What a region of the array and one file share."""
 
     file: int
-    """Number of the file, or NO_FILE."""
+    """Number of the file, or NO_FILE, or IN_STORE."""
     inside: Region
     """Elements in the file's dataset."""
     where: slice
@@ -45,13 +48,15 @@ class Pieces:
     bounds: NDArray[np.int64]
     """Where each piece begins along the axis, and where the last one ends."""
     files: NDArray[np.int64]
-    """Number of the file of each piece; NO_FILE for one that has the fill value."""
+    """Number of the file of each piece; NO_FILE for one with the fill value, IN_STORE for one that the store has."""
     skipped: NDArray[np.int64]
     """Elements of each file along the axis that come before its piece."""
     fill: Block | None = None
     """Value of the elements that no file has, 0-d."""
     conversions: Mapping[int, Convert] = field(default_factory=dict)
     """Functions that make elements of the array of those of a file, by the number of the file."""
+    store: Any = None
+    """The array of the store that files are added to, which has the elements of files that are not read."""
 
     def find(self, region: Region) -> Iterator[Share]:
         """Yield what a region shares with each file, in the order of the axis.
@@ -71,6 +76,22 @@ class Pieces:
             along = () if self.is_new else (slice(start + shift, stop + shift),)
             inside = (*region[: self.axis], *along, *region[self.axis + 1 :])
             yield Share(int(self.files[number]), inside, slice(start - span.start, stop - span.start))
+
+    def are_read(self, coords: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+        """Return which intervals of the axis, of `size` from `coords` times it on, have elements that are read.
+
+        >>> files = np.array([IN_STORE, 8])
+        >>> pieces = Pieces(axis=0, bounds=np.array([0, 3, 5]), files=files, skipped=np.zeros(2, int))
+        >>> pieces.are_read(np.array([0, 1, 2]), 2).tolist()
+        [False, True, True]
+        """
+        if not len(self.files):
+            return np.ones(len(coords), bool)
+        counts = np.concatenate([[0], np.cumsum(self.files != IN_STORE)])
+        first = np.searchsorted(self.bounds, coords * size, side="right") - 1
+        last = np.searchsorted(self.bounds, (coords + 1) * size, side="left")
+        is_read: NDArray[np.bool_] = counts[np.minimum(last, len(self.files))] > counts[first]
+        return is_read
 
     def drop_axis(self, shape: Shape) -> Shape:
         """Return the shape of the array without the axis that the datasets do not have."""

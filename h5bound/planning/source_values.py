@@ -14,7 +14,7 @@ from h5bound.errors import CorruptChunkError, SourceChangedError, SourceNotFound
 from h5bound.h5py_compat import describe
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.references import Addresses, ReferencePaths
-from h5bound.planning.pieces import NO_FILE
+from h5bound.planning.pieces import IN_STORE, NO_FILE
 from h5bound.planning.store_plan import COLUMN_CHUNKS, UNIT_CHUNKS, Unit, choose_unit_nbytes, order_units
 from h5bound.reader.many_files import OpenFiles
 from h5bound.reader.open_file import OpenFile
@@ -254,6 +254,9 @@ def read_pieces(files: OpenFiles, values: SourceValues, region: Region, *, via_h
             assert pieces.fill is not None
             blocks.append(np.broadcast_to(pieces.fill, pieces.measure(region, share)))
             continue
+        if share.file == IN_STORE:
+            blocks.append(read_stored(values, region, share.where))
+            continue
         with files.using(share.file) as opened:
             read = partial(read_region, opened, one, share.inside, via_h5py=via_h5py, convert=False)
             block = read_or_explain(opened, one, read, explain=False).parts
@@ -264,6 +267,16 @@ def read_pieces(files: OpenFiles, values: SourceValues, region: Region, *, via_h
             block = values.type.convert(block.astype(values.type.source, copy=False))
         blocks.append(np.expand_dims(block, pieces.axis) if pieces.is_new else block)
     return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, pieces.axis)
+
+
+def read_stored(values: SourceValues, region: Region, where: slice) -> Block:
+    """Read the part of a region that the store itself has; `where` is its interval along the joined axis."""
+    pieces = values.pieces
+    assert pieces is not None
+    start = region[pieces.axis].start
+    part = slice(start + where.start, start + where.stop)
+    block = pieces.store[(*region[: pieces.axis], part, *region[pieces.axis + 1 :])]
+    return np.asarray(block).astype(values.type.dtype, copy=False)
 
 
 def read_sequences(opened: OpenFile, values: SourceValues, start: int, stop: int) -> tuple[Block, NDArray[np.int64]]:

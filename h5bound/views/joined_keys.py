@@ -78,7 +78,7 @@ def plan_joined_keys(
     check_fixed(sources)
     combination = plan_combination(
         sources, scans, rules=rules, settings=settings, limits=limits, allowed=allowed, grids={}, window=WINDOW,
-        threads=1, **({"split": split_joined} if split else {}),
+        threads=1, split=split_joined if split else None,
     )  # fmt: skip
     scan, plan = combination.scan, combination.plan
     if not skip:

@@ -194,18 +194,6 @@ def test_added_files_rewrite_only_the_chunk_that_they_share(tmp_path: Path) -> N
         combine(paths, target, dim="time", attributes="first", append=True)
 
 
-def test_files_must_follow_those_of_the_store(tmp_path: Path) -> None:
-    paths = write_days(tmp_path, [4, 4, 4])
-    target = tmp_path / "out.zarr"
-    combine(paths[1:], target, dim="time")
-    with pytest.raises(TargetError, match="not the first"):
-        combine(paths, target, dim="time", append=True)
-    with pytest.raises(TargetError, match="name all files"):
-        combine(paths[2:], target, dim="time", append=True)
-    with pytest.raises(TargetError, match="codecs"):
-        combine(paths[1:], target, dim="time", append=True, codecs="zstd:3")
-
-
 def test_a_file_that_grew_is_written_again_where_it_changed(tmp_path: Path) -> None:
     path, target = write_day(tmp_path / "a.nc", 0, 5), tmp_path / "out.zarr"
     combine([path], target, dim="time", append=True)

@@ -91,16 +91,16 @@ def test_an_interrupted_combination_is_no_store_and_is_resumed(
     assert 20 < number < 499
 
 
-@pytest.mark.parametrize("how", ["kill", "fail"])
+@pytest.mark.parametrize(("how", "named"), [("kill", 0), ("kill", 2), ("fail", 2)])
 def test_an_interrupted_append_is_seen_as_before_or_as_whole(
-    paths: list[Path], tmp_path: Path, saboteur: Saboteur, how: Any
+    paths: list[Path], tmp_path: Path, saboteur: Saboteur, *, how: Any, named: int
 ) -> None:
     begun, target, whole = (tmp_path / f"{name}.zarr" for name in ("begun", "out", "whole"))
     combine(paths[:2], begun, dim="time")
     shutil.copytree(begun, whole)
     combine(paths, whole, dim="time", append=True)
     before, after, expected = expect(paths[:2]), expect(paths), read_files(whole)
-    arguments = ["combine", *map(str, paths), str(target), *OPTIONS, "--append"]
+    arguments = ["combine", *map(str, paths[named:]), str(target), *OPTIONS, "--append"]
     seen = set()
     for number in range(1, 500):
         shutil.rmtree(target, ignore_errors=True)

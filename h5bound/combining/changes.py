@@ -1,0 +1,193 @@
+"""What comes to a store when files are added, and what stays in it as it is: from records alone, before any write."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from h5bound.combining.stored_files import NEW
+from h5bound.conversion.write_store import describe_store, make_jobs
+from h5bound.errors import TargetError
+from h5bound.hdf5.datatypes import text_from_json
+from h5bound.stores.metadata import CONSOLIDATED
+from h5bound.stores.tree import list_differing_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from h5bound.chunk_grid import ChunkCoords, Shape
+    from h5bound.combining.combination import Combination
+    from h5bound.combining.combined_store import CombinedStore
+    from h5bound.combining.joined import JoinedVariable
+
+MAY_CHANGE = {"shape", "attributes"}
+"""Fields of an array's metadata document that files may change that are added."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Changes:
+    """What comes to a store, and what stays in it as it is."""
+
+    written: Mapping[str, NDArray[np.bool_]]
+    """By path of a variable, the files whose elements are written, or written again; one value without an axis."""
+    kept: NDArray[np.bool_]
+    """The files of which nothing is written."""
+    is_done: bool
+    """Whether there is nothing to do."""
+    only_adds: bool
+    """Whether the store is whole, and nothing of its files is written again."""
+
+    def affect(self, variable: JoinedVariable, chunk_coords: ChunkCoords, write_shape: Shape) -> NDArray[np.bool_]:
+        """Return which chunks, or shards, of these coordinates are written."""
+        written = self.written[variable.path]
+        if variable.axis is None:
+            return np.full(len(chunk_coords), written[0])
+        length, starts = write_shape[variable.axis], variable.starts
+        first = chunk_coords[:, variable.axis] * length
+        last = np.minimum(first + length, starts[-1]) - 1
+        before = np.concatenate([[0], np.cumsum(written & (np.diff(starts) > 0))])
+        begin, end = (np.searchsorted(starts, place, side="right") for place in (np.minimum(first, starts[-1]), last))
+        begin = np.minimum(begin, len(written))
+        is_affected: NDArray[np.bool_] = (first > last) | (before[np.minimum(end, len(written))] > before[begin - 1])
+        return is_affected
+
+
+def find_changes(
+    store: CombinedStore, combination: Combination, numbers: NDArray[np.int64], *, update: bool
+) -> Changes:
+    """Return what is written of files that have these numbers in the store, in the order in which they were given.
+
+    Raise TargetError if files changed, or come between those of the store, without `update`, if one that is not read
+    would have to be, or if an array would be another one with the new files.
+    """
+    numbers = numbers[combination.joined.order]
+    entries = json.loads(json.dumps(combination.inputs["combined"]["files"]))
+    pairs = zip(numbers.tolist(), entries, strict=True)
+    is_same = np.array([number != NEW and entry == store.record.files[number] for number, entry in pairs], bool)
+    if not update:
+        check_order(store, entries, numbers, is_same=is_same)
+    stays = {
+        path: find_staying(variable, store, numbers, is_same=is_same, entries=entries)
+        for path, variable in combination.joined.variables.items()
+    }
+    check_stored(store, combination, stays)
+    kept = is_same.copy()
+    for path, variable in combination.joined.variables.items():
+        where = slice(None) if variable.axis is not None else variable.source
+        kept[where] &= stays[path] if variable.axis is not None else stays[path][0]
+    is_done = store.is_whole and bool(kept.all()) and len(kept) == len(store.record.files)
+    if not is_done:
+        if not store.target.takes_more:
+            raise TargetError(
+                f"{store.target.url}: nothing can be added to a zip file; combine into a directory, or overwrite=True "
+                "combines all files anew"
+            )
+        check_same_arrays(store, combination)
+    return Changes(
+        written={path: ~stay for path, stay in stays.items()},
+        kept=kept,
+        is_done=is_done,
+        only_adds=store.is_whole and int(kept.sum()) == len(store.record.files),
+    )
+
+
+def check_order(
+    store: CombinedStore, entries: Sequence[Any], numbers: NDArray[np.int64], *, is_same: NDArray[np.bool_]
+) -> None:
+    """Raise TargetError if files of the store changed, or if they are not the first of all in the same order."""
+    names = [text_from_json(entry["path"]) for entry in entries]
+    changed = np.flatnonzero((numbers != NEW) & ~is_same).tolist()
+    if changed:
+        more = f" and {len(changed) - 1:,} more" if changed[1:] else ""
+        raise TargetError(
+            f"{store.target.url}: {names[changed[0]]}{more} changed since the store was made; update=True writes again "
+            "what comes from there; if it is another file of the same name, name all files of the store"
+        )
+    count = len(store.record.files)
+    odd = np.flatnonzero(numbers[:count] != np.arange(count)).tolist()
+    if not odd:
+        return
+    place, new = odd[0], np.flatnonzero(numbers[: int(np.flatnonzero(numbers != NEW)[-1])] == NEW).tolist()
+    if new:
+        after = text_from_json(store.record.files[numbers[new[0] :][numbers[new[0] :] != NEW][0]]["path"])
+        more = f" and {len(new) - 1:,} more" if new[1:] else ""
+        what = f"{names[new[0]]}{more} would come before {after}, which the store has already"
+    else:
+        what = f"its files have another order: {names[place]} was number {numbers[place] + 1:,}, now {place + 1:,}"
+    raise TargetError(f"{store.target.url}: {what}; update=True writes again what comes to another place")
+
+
+def find_staying(
+    variable: JoinedVariable,
+    store: CombinedStore,
+    numbers: NDArray[np.int64],
+    *,
+    is_same: NDArray[np.bool_],
+    entries: Sequence[Any],
+) -> NDArray[np.bool_]:
+    """Return the files whose elements of a variable the store has at the same place; without an axis one value."""
+    stay = is_same.copy() if variable.axis is not None else is_same[[variable.source]]
+    for record in (store.record, store.attempted):
+        if record is None:
+            continue
+        before = record.variables.get(variable.path)
+        if before is None or before.axis != variable.axis:
+            return np.zeros_like(stay)
+        if before.extent is None:
+            number = int(numbers[variable.source])
+            stay &= before.source == number and record.files[number] == entries[variable.source]
+            continue
+        known = [
+            0 <= number < len(record.files) and record.files[number] == entry
+            for number, entry in zip(numbers.tolist(), entries, strict=True)
+        ]
+        stay &= known
+        places = np.where(known, numbers, 0)
+        starts, skips = before.extent.starts, before.extent.skips
+        stay &= (starts[places] == variable.starts[:-1]) & (skips[places] == variable.skips)
+        stay &= np.diff(starts)[places] >= np.diff(variable.starts)
+    return stay
+
+
+def check_stored(store: CombinedStore, combination: Combination, stays: Mapping[str, NDArray[np.bool_]]) -> None:
+    """Raise TargetError if elements of a file that is not read are to be written."""
+    for place, file in enumerate(combination.files):
+        moved = [path for path, stay in stays.items() if path in file.variables and len(stay) > 1 and not stay[place]]
+        if file.in_store and moved:
+            reason = (
+                "come to another place" if store.is_whole else "may have been written over by a run that was killed"
+            )
+            raise TargetError(
+                f"{store.target.url}: the elements of {file.path} in {moved[0]} {reason}; name it too, and all files "
+                "of the store after it"
+            )
+
+
+def check_same_arrays(store: CombinedStore, combination: Combination) -> None:
+    """Raise TargetError if an array of the store would have another type, chunks, codecs or fill value, or is gone."""
+    target = store.target
+    jobs = make_jobs(target, combination.scan, combination.plan, skip=False)
+    _, root, _ = describe_store(
+        target.zarr_format, combination.scan, jobs, failed=(), skipped=combination.plan.skipped,
+        inputs=combination.inputs, written={},
+    )  # fmt: skip
+    if target.zarr_format == 2:
+        planned = {key.removesuffix("/.zarray"): item for key, item in root[".zmetadata"]["metadata"].items()}
+    else:
+        planned = root["zarr.json"][CONSOLIDATED]["metadata"]
+    for path, document in store.documents.items():
+        now = json.loads(json.dumps(planned.get(path)))
+        parts = ["nothing of it"] if now is None else set(list_differing_parts(document, now)) - MAY_CHANGE
+        if parts:
+            sources = {item.target: item.source for item in combination.joined.variables.values()}
+            file = combination.files[sources[path]] if path in sources else None
+            name = "" if file is None or not file.in_store else f"name {file.path} of the store too, or "
+            raise TargetError(
+                f"{target.url}: with the new files the array {path} would have another {', '.join(sorted(parts))}; "
+                f"{name}overwrite=True combines all files anew"
+            )

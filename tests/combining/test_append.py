@@ -1,0 +1,88 @@
+"""Files that are added to a store: all are named, or only the new ones, and those of the store may be gone."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from h5bound import combine, verify
+from h5bound.errors import TargetError
+from tests.combining.test_combine import check, write_days
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr")
+
+
+def read_keys(target: Path) -> dict[str, bytes]:
+    """Return all keys but the provenance, with their bytes."""
+    keys = {path.relative_to(target).as_posix(): path for path in target.rglob("*") if path.is_file()}
+    return {key: path.read_bytes() for key, path in keys.items() if key != "h5bound.json"}
+
+
+def hide(paths: list[Path]) -> list[Path]:
+    """Move files away, and return where they are."""
+    return [path.rename(path.with_suffix(".gone")) for path in paths]
+
+
+def unhide(paths: list[Path]) -> None:
+    """Move files back."""
+    for path in paths:
+        path.with_suffix(".gone").rename(path)
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {}, {"zarr_format": 2}, {"chunks": {"/t": (5, 2)}}, {"shards": {"/t": (8, 3)}}, {"codecs": "zstd:3"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+def test_files_of_the_store_need_not_be_there(tmp_path: Path, options: dict[str, Any]) -> None:
+    paths, target, whole = write_days(tmp_path, [5, 3, 1, 6]), tmp_path / "out.zarr", tmp_path / "whole.zarr"
+    combine(paths[:2], target, dim="time", **options)
+    combine(paths, whole, dim="time", **options)
+    for number in (2, 3):
+        hide(paths[:number])
+        report = combine(paths[number], target, dim="time", append=True, verify=True, **options)
+        unhide(paths[:number])
+        assert report.kept == number
+        assert report.verification is not None
+        assert report.verification.equal, report.verification
+    check(target, paths)
+    assert verify(paths, target).equal
+    assert read_keys(target) == read_keys(whole)
+    again = combine(paths[1:3], target, dim="time", append=True, **options)
+    assert again.conversion.remark == "already complete"
+
+
+def test_a_file_that_was_only_touched_is_read_again_alone(tmp_path: Path) -> None:
+    paths, target = write_days(tmp_path, [4, 3, 4]), tmp_path / "out.zarr"
+    combine(paths, target, dim="time")
+    before, times = read_keys(target), {key: key.stat().st_mtime_ns for key in target.rglob("c/*") if key.is_file()}
+    os.utime(paths[0], ns=(1, 1))
+    with pytest.raises(TargetError, match=r"000\.nc changed since the store was made; update=True"):
+        combine(paths, target, dim="time", append=True)
+    hidden = hide(paths[1:])
+    report = combine(paths[0], target, dim="time", append=True, update=True)
+    assert hidden == [path.with_suffix(".gone") for path in paths[1:]]
+    unhide(paths[1:])
+    assert report.kept == 2
+    assert read_keys(target) == before
+    assert {key: key.stat().st_mtime_ns for key in times} == times
+    assert verify(paths, target).equal
+
+
+def test_a_file_in_the_middle_is_named_and_comes_there_with_update(tmp_path: Path) -> None:
+    paths, target, whole = write_days(tmp_path, [4, 3, 4, 2]), tmp_path / "out.zarr", tmp_path / "whole.zarr"
+    combine([paths[0], paths[2]], target, dim="time")
+    with pytest.raises(TargetError, match=r"001\.nc would come before 002\.nc, which the store has.*update=True"):
+        combine(paths, target, dim="time", append=True)
+    with pytest.raises(TargetError, match=r"the elements of 002\.nc in /.* come to another place; name it too"):
+        combine(paths[:2], target, dim="time", append=True, update=True, sort=True)
+    combine(paths, target, dim="time", append=True, update=True)
+    combine(paths, whole, dim="time")
+    assert read_keys(target) == read_keys(whole)
+    check(target, paths)
