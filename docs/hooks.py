@@ -1,4 +1,4 @@
-"""What mkdocs adds to the pages: the commands, as click knows them, to the reference of the command line."""
+"""What mkdocs adds to the pages: above all the commands, as click knows them, to the reference of the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ PAGE = "reference/command-line.md"
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Return the text of a page for mkdocs."""
+    """Return the text of a page for mkdocs. Pages that are alone in their section have no list of pages beside them."""
+    if page.parent is None:
+        page.meta["hide"] = ["navigation"]
     return "\n".join([markdown, *describe_commands()]) if page.file.src_uri == PAGE else markdown
 
 
