@@ -33,7 +33,7 @@ from h5bound.conversion.summary import make_report
 from h5bound.conversion.write_store import judge_resumed, list_longest, write_store
 from h5bound.errors import shorten_tracebacks
 from h5bound.execution.cluster import check_scheduler
-from h5bound.execution.run import expect_threads, run_units, runs_on_threads
+from h5bound.execution.run import count_windows, expect_threads, run_units, runs_on_threads
 from h5bound.execution.work import UnitResult
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
 from h5bound.planning.array_options import check_applied
@@ -335,7 +335,8 @@ def convert(
         scan, plan, store, written=written, failed=failed, complete=not dry_run, window=window_nbytes,
         foreign=list_foreign(store) if resume and not dry_run else (),
     )  # fmt: skip
-    result = replace(result, seconds=time.perf_counter() - started, remark=remark)
+    windows = count_windows((unit.nbytes for unit in plan.units), window_nbytes)
+    result = replace(result, seconds=time.perf_counter() - started, remark=remark, windows=windows)
     LOGGER.info("%s: converted to %s: %s", result.source.path, result.target, result.summary())
     if verify:
         from h5bound._verify import verify as compare

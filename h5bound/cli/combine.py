@@ -85,13 +85,16 @@ def combine_command(
     """
     from h5bound._combine import combine
     from h5bound.cli.display import make_console, show_report
+    from h5bound.cli.page import check_page, write_page
 
     if not sources:
         raise click.UsageError(f"Name the HDF5 files and the Zarr store, like `h5bound combine {target} out.zarr`.")
+    page = check_page(options.pop("html"), target, sources)
     options = {name: value for name, value in options.items() if value is not None}
     options |= {"zarr_format": 3 if zarr_format == "3" else 2, "sort": sort_by or sort, "progress": not quiet}
     with show_steps(verbose):
         report = combine(sources[0] if len(sources) == 1 else list(sources), target, **options)
+    write_page(page, report)
     if not quiet:
         show_report(make_console(), report, verbose=verbose > 0)
     compared = report.verification

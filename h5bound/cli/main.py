@@ -111,6 +111,8 @@ def list_command(file: str, path: str, *, as_json: bool, **options: Any) -> int:
     h5bound convert scan.h5 scan.zarr --dry-run
     # skip objects that Zarr cannot hold, and list them
     h5bound convert scan.h5 scan.zarr --on-unsupported skip --report report.json
+    # one page: what was converted, how, and why chunks were not copied
+    h5bound convert scan.h5 scan.zarr --html report.html
     # re-encode all chunks, some in another shape
     h5bound convert scan.h5 scan.zarr --codecs zstd:5 --chunks '/entry/*=64,512'
     # put many small chunks into few files
@@ -199,20 +201,26 @@ def convert_command(
     """
     from h5bound._convert import convert
     from h5bound.cli.display import make_console, show_report
+    from h5bound.cli.page import check_page, write_page
     from h5bound.conversion.batch import is_folder
 
     if not sources:
         raise click.UsageError(f"Name the HDF5 file and the Zarr store, like `h5bound convert {target} scan.zarr`.")
     if target.startswith("memory:"):
         raise click.UsageError(f"{target}: a store in memory ends with the command; name a directory or another URL.")
+    html = options.pop("html")
     options = {name: value for name, value in options.items() if value is not None}
     options["zarr_format"] = 3 if zarr_format == "3" else 2
     options["progress"] = not quiet
+    many = len(sources) > 1 or is_folder(target, options)
+    page = check_page(html, target, sources, is_folder=many)
     with show_steps(verbose):
-        if len(sources) > 1 or is_folder(target, options):
+        if many:
             batch: BatchReport = convert(list(sources), target, **options)
+            write_page(page, batch)
             return finish_batch(batch, quiet=quiet, verbose=verbose > 0)
         report = convert(sources[0], target, **options)
+    write_page(page, report)
     if not quiet:
         show_report(make_console(), report, verbose=verbose > 0)
     if report.verification is not None and not report.verification.equal:

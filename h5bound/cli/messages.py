@@ -12,11 +12,11 @@ from h5bound.errors import append_notes
 from h5bound.reports.text import printable
 
 KEYWORDS = (
-    "allow_external", "append", "attributes", "base_url", "cache", "chunks", "codecs", "compounds", "differing", "dim",
-    "dry_run", "exclude", "include", "inline_limit", "links", "max_chunks", "max_depth", "max_objects", "missing",
-    "names", "nan", "new_dim", "on_unsupported", "overlap", "overwrite", "promote", "report", "resume", "scheduler",
-    "shards", "skip_bad", "sort", "storage_options", "target_options", "temporary", "unpack", "update", "verify",
-    "window", "workers", "zarr_format",
+    "allow_external", "append", "attributes", "base_url", "cache", "chunks", "codecs", "compounds", "differing",
+    "dim", "dry_run", "exclude", "html", "include", "inline_limit", "links", "max_chunks", "max_depth", "max_objects",
+    "missing", "names", "nan", "new_dim", "on_unsupported", "overlap", "overwrite", "promote", "report", "resume",
+    "scheduler", "shards", "skip_bad", "sort", "storage_options", "target_options", "temporary", "unpack", "update",
+    "verify", "window", "workers", "zarr_format",
 )  # fmt: skip
 """Parameters of the functions that are options here."""
 

@@ -85,6 +85,14 @@ limit = partial(option, metavar="N", type=click.IntRange(1))
 json_file = partial(option, metavar="FILE.json", type=click.Path(dir_okay=False, readable=False))
 
 
+html_file = option(
+    "--html",
+    "FILE.html",
+    "Write the report to this file as one page that a browser opens without a network.  [default: no page]",
+    type=click.Path(dir_okay=False, readable=False),
+)
+
+
 def share(*parameters: Callable[[Function], Function]) -> Callable[[Function], Function]:
     """Return the decorator that adds parameters to a command, after its own."""
 
@@ -119,6 +127,7 @@ share_access = share(
     limit("--workers", text="Threads; with --scheduler, windows that run at once.  [default: one for each CPU]"),
     option("--scheduler", "ADDRESS", "Run on the dask cluster at ADDRESS.  [default: threads of this process]"),
     json_file("--report", text="Write the report to this file as JSON.  [default: no file]"),
+    html_file,
     allow_external,
     storage_options,
     json_file("--target-options", text="fsspec options for TARGET, if they differ.", callback=read_options),

@@ -12,6 +12,7 @@ from h5bound.cli.parameters import (
     Command,
     allow_external,
     choice,
+    html_file,
     json_file,
     option,
     share_forms,
@@ -70,6 +71,7 @@ FORMATS: dict[str | None, Literal[2, 3] | None] = {None: None, "2": 2, "3": 3}
 @click.option("--overwrite", is_flag=True, help="Replace existing references.  [default: they are kept]")
 @share_verbosity
 @json_file("--report", text="Write the report to this file as JSON.  [default: no file]")
+@html_file
 @allow_external
 @storage_options
 def references_command(
@@ -97,6 +99,7 @@ def references_command(
     some objects skipped and listed.
     """
     from h5bound.cli.display import make_console, show_report
+    from h5bound.cli.page import check_page, write_page
     from h5bound.cli.steps import show_steps
     from h5bound.views.references import references
 
@@ -108,11 +111,13 @@ def references_command(
     rules = {name: options.pop(name) for name in RULE_NAMES} | {"sort": sort_by or sort}
     given = {name: value for name, value in rules.items() if value not in (None, "refuse")}
     quiet_icechunk(target)
+    page = check_page(options.pop("html"), target, sources)
     with show_steps(verbose):
         report = references(
             list(sources) if is_joined else sources[0], target, zarr_format=FORMATS[zarr_format],
             **options, **given,
         )  # fmt: skip
+    write_page(page, report)
     if not quiet:
         show_report(make_console(), report, verbose=verbose > 0)
     return int(report.exit_code)

@@ -37,11 +37,14 @@ def verify_command(sources: tuple[str, ...], target: str, *, quiet: bool, verbos
     """
     from h5bound._verify import verify
     from h5bound.cli.display import make_console, show_report
+    from h5bound.cli.page import check_page, write_page
 
     if not sources:
         raise click.UsageError(f"Name the HDF5 file and the Zarr store, like `h5bound verify scan.h5 {target}`.")
+    page = check_page(options.pop("html"), target, sources)
     with show_steps(verbose):
         result = verify(sources[0] if len(sources) == 1 else list(sources), target, progress=not quiet, **options)
+    write_page(page, result)
     if not quiet:
         show_report(make_console(), result, verbose=verbose > 0)
     return result.exit_code

@@ -38,7 +38,7 @@ from h5bound.graph.windows import Blocks, Lifecycle
 from h5bound.lifecycle.session import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from h5bound.execution.work import Job, Progress, Result, Work, WorkUnit
     from h5bound.lifecycle.session import Source
@@ -62,6 +62,22 @@ def choose_window(window: int, total: int) -> int:
     (67108864, 625000000, 1073741824, 400)
     """
     return min(window, max(total // WINDOWS, MIN_WINDOW))
+
+
+def count_windows(sizes: Iterable[int], window: int) -> int:
+    """Return in how many windows units of these bytes are read, at most `window` bytes each.
+
+    >>> count_windows([300, 300, 300], 600), count_windows([900], 600), count_windows([], 600)
+    (2, 1, 0)
+    """
+    sizes = list(sizes)
+    most = choose_window(window, sum(sizes))
+    count, room = 0, -1
+    for nbytes in sizes:
+        if nbytes > room:
+            count, room = count + 1, most
+        room -= nbytes
+    return count
 
 
 def run_units(

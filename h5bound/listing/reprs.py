@@ -101,12 +101,6 @@ def render_html(title: str, rows: Sequence[Row], groups: Iterable[str], *, total
 def make_leaf(row: Row) -> Leaf:
     """Return a dataset as a leaf of the tree."""
     record, nbytes = row.dataset.record, row.dataset.nbytes
-    units = row.units if isinstance(row.units, str) else format_value(row.units, limit=MAX_NAME)
-    facts = {
-        "units": units,
-        "layout": "" if record.chunks is not None else record.layout,
-        "filters": " + ".join(map(describe_filter, record.filters)),
-    }
     return Leaf(
         path=row.name,
         grid=Grid(
@@ -117,5 +111,9 @@ def make_leaf(row: Row) -> Leaf:
             dims=row.dataset.dimensions,
         ),
         nbytes=nbytes or 0,
-        facts=tuple((name, text) for name, text in facts.items() if text),
+        facts=lambda: {
+            "units": row.units if isinstance(row.units, str) else format_value(row.units, limit=MAX_NAME),
+            "layout": "" if record.chunks is not None else record.layout,
+            "filters": " + ".join(map(describe_filter, record.filters)),
+        },
     )

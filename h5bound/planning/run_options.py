@@ -90,11 +90,11 @@ def check_directory(path: object, option: str) -> Path:
     return directory.resolve()
 
 
-def check_report_path(report: object) -> Path:
+def check_report_path(report: object, option: str = "report") -> Path:
     """Return the path of a report. Raise OptionError if it is none, or a URL."""
-    path = strip_local(expand_path(report, "report"))
+    path = strip_local(expand_path(report, option))
     if is_url(path):
-        raise OptionError(f"report={redact(path)!r}: the report is a local file; name a path")
+        raise OptionError(f"{option}={redact(path)!r}: the report is a local file; name a path")
     return Path(path)
 
 

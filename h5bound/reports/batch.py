@@ -14,6 +14,7 @@ from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, count_skipped
 from h5bound.reports.forms import count_forms
 from h5bound.reports.html import render
+from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
 
@@ -131,6 +132,10 @@ class BatchReport:
     def _repr_html_(self) -> str:
         return render(digest_batch(self))
 
+    def to_html(self) -> str:
+        """Return the page that `--html` writes, which a browser opens without a network."""
+        return render_page(digest_batch(self))
+
 
 def digest_batch(report: BatchReport) -> Digest:
     """Return the report in short."""
@@ -154,6 +159,13 @@ def digest_batch(report: BatchReport) -> Digest:
         totals=Table(
             ("result", "files", *COLUMNS[:end]),
             tuple((result, f"{len(group):,}", *count_all(group)[:end]) for result, group in groups),
+        ),
+        figures=(
+            ("files", f"{len(conversions) + len(report.failed):,}"),
+            ("failed", f"{len(report.failed):,}"),
+            *zip(COLUMNS[:end], count_all(conversions)[:end], strict=True),
+            ("time", f"{report.seconds:.2f} s"),
+            ("h5bound", report.h5bound),
         ),
         sections=list_batch_sections(report),
     )

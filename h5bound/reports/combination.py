@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.reports.conversion import digest_conversion
 from h5bound.reports.html import render
+from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
 
@@ -167,6 +168,10 @@ class CombinationReport:
     def _repr_html_(self) -> str:
         return render(digest_combination(self))
 
+    def to_html(self) -> str:
+        """Return the page that `--html` writes, which a browser opens without a network."""
+        return render_page(digest_combination(self))
+
 
 def digest_combination(report: CombinationReport) -> Digest:
     """Return the report in short."""
@@ -179,4 +184,13 @@ def digest_combination(report: CombinationReport) -> Digest:
     )
     others = f" and {len(report.files) - 1:,} more" if len(report.files) > 1 else ""
     subject = f"{printable(report.conversion.source.path)}{others} -> {printable(report.conversion.target)}"
-    return replace(digest, kind="CombinationReport", subject=subject, summary=report.summary(), sections=sections)
+    figures = {
+        "files": f"{len(report.files):,}",
+        "dimension": report.dim,
+        "chunks copied": f"{report.copied:,}",
+        "chunks decoded": f"{report.decoded:,}",
+    }
+    return replace(
+        digest, kind="CombinationReport", subject=subject, summary=report.summary(), sections=sections,
+        figures=(*figures.items(), *((name, text) for name, text in digest.figures if name not in ("chunks", "file"))),
+    )  # fmt: skip

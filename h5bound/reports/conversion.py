@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from h5bound.reports.digest import Digest, Table
@@ -20,6 +21,7 @@ from h5bound.reports.entries import (
 )
 from h5bound.reports.forms import FORMS, READER, count_forms
 from h5bound.reports.html import render
+from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
 from h5bound.reports.tree import Grid, Leaf, list_empty_groups
@@ -71,6 +73,8 @@ class ConversionReport:
     """Report of `verify=True`; None if the store was not compared."""
     remark: str = ""
     """What there is to say of the run as a whole: the store was complete already, or would be refused."""
+    windows: int = 0
+    """Windows in which values are read, on threads: each from one open of the source to its close."""
 
     @property
     def exit_code(self) -> int:
@@ -101,6 +105,7 @@ class ConversionReport:
             "seconds": round(self.seconds, 3),
             "source": asdict(self.source),
             "target": self.target,
+            **({"windows": self.windows} if self.windows else {}),
             "converted": [item.to_dict() for item in self.converted],
             "skipped": [item.to_dict() for item in self.skipped],
             "links": [item.to_dict() for item in self.links],
@@ -146,6 +151,10 @@ class ConversionReport:
     def _repr_html_(self) -> str:
         return render(digest_conversion(self))
 
+    def to_html(self) -> str:
+        """Return the page that `--html` writes, which a browser opens without a network."""
+        return render_page(digest_conversion(self))
+
 
 def digest_conversion(report: ConversionReport) -> Digest:
     """Return the report in short."""
@@ -162,9 +171,39 @@ def digest_conversion(report: ConversionReport) -> Digest:
             texts=2,
         ),
         totals=total_arrays(report),
+        figures=list_figures(report),
         leaves=list_leaves(report),
         sections=(*([] if compared is None else [list_differences(compared)]), *list_sections(report)),
     )
+
+
+def list_figures(report: ConversionReport) -> tuple[tuple[str, str], ...]:
+    """Return the numbers of a conversion: how much, how small, how fast."""
+    arrays = report.arrays
+    stored, written = sum(a.stored_nbytes for a in arrays), sum(a.written_nbytes for a in arrays)
+    values = sum(a.grid.nbytes or 0 for a in arrays if a.grid is not None)
+    figures = {
+        "datasets": f"{len(arrays):,}",
+        "groups": f"{len(report.converted) - len(arrays):,}",
+        "chunks": f"{sum(a.chunks for a in arrays):,}",
+        "file": format_nbytes(report.source.size),
+        "stored": format_nbytes(stored),
+        "written": format_nbytes(written) if report.complete else "nothing: a dry run",
+        "values": format_nbytes(values),
+        "compression": f"{values / written:.1f} : 1" if report.complete and written and values else "",
+        "time": f"{report.seconds:.2f} s" if report.seconds and not report.remark else "",
+        "speed": f"{format_nbytes(int(stored / report.seconds))}/s" if is_new(report) and report.seconds else "",
+        "windows": f"{report.windows:,}" if report.windows else "",
+        "skipped": f"{sum(not item.asked for item in report.skipped):,}",
+        "h5bound": report.h5bound,
+        "HDF5": report.source.hdf5,
+    }
+    return tuple((name, text) for name, text in figures.items() if text)
+
+
+def is_new(report: ConversionReport) -> bool:
+    """Return whether this run wrote the store."""
+    return report.complete and not report.remark
 
 
 def list_leaves(report: ConversionReport) -> tuple[Leaf, ...]:
@@ -173,23 +212,27 @@ def list_leaves(report: ConversionReport) -> tuple[Leaf, ...]:
         (entry.path for entry in report.converted if entry.how is None), (entry.path for entry in report.arrays)
     )
     for entry in report.arrays:
-        facts = {
-            "why": "; ".join(LAYOUTS.get(reason, reason) for reason in entry.reasons),
-            "in the store": entry.target if f"/{entry.target}" != entry.path else "",
-            "values": "" if entry.grid is None or entry.grid.nbytes is None else format_nbytes(entry.grid.nbytes),
-            **dict(zip(("stored chunks", *SIZES[1:]), describe_sizes(report, [entry]), strict=False)),
-            "rechunked": "" if entry.rechunking is None else str(entry.rechunking),
-        }
         leaves.append(
             Leaf(
                 path=entry.path,
                 grid=entry.grid or Grid(type="", shape=()),
                 nbytes=entry.written_nbytes if report.complete else entry.stored_nbytes,
                 how=entry.how or "",
-                facts=tuple((title, text) for title, text in facts.items() if text),
+                facts=partial(list_facts, report, entry),
             )
         )
     return tuple(leaves)
+
+
+def list_facts(report: ConversionReport, entry: Converted) -> dict[str, str]:
+    """Return what there is to say of one array."""
+    return {
+        "why": "; ".join(LAYOUTS.get(reason, reason) for reason in entry.reasons),
+        "in the store": entry.target if f"/{entry.target}" != entry.path else "",
+        "values": "" if entry.grid is None or entry.grid.nbytes is None else format_nbytes(entry.grid.nbytes),
+        **dict(zip(("stored chunks", *SIZES[1:]), describe_sizes(report, [entry]), strict=False)),
+        "rechunked": "" if entry.rechunking is None else str(entry.rechunking),
+    }
 
 
 def total_arrays(report: ConversionReport) -> Table:

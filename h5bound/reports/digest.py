@@ -43,6 +43,8 @@ class Digest:
     """A row for each array, or for each file."""
     totals: Table = field(default_factory=lambda: Table(()))
     """A row for each kind of them; without rows if there are no kinds."""
+    figures: tuple[tuple[str, str], ...] = ()
+    """Numbers with titles, for a page."""
     leaves: tuple[Leaf, ...] = ()
     """The arrays, for the tree of HTML; none where the table has something else."""
     sections: tuple[Section, ...] = ()

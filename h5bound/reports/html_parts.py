@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from h5bound.reports.text import cut, plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import TypeVar
 
     from h5bound.reports.digest import Table
@@ -21,6 +21,9 @@ NAME_WIDTH = 120
 
 LONG = 32
 """Characters of a cell from which on it is folded where the page is narrow."""
+
+STATES = {"copied", "decoded", "mixed", "metadata", "equal", "different", "refused", "ranges", "encoded", "converted"}
+"""What becomes of an array or a file: words that have a colour."""
 
 STYLE = """<style>
 .h5b{font-size:13px;line-height:1.5;max-width:60em;text-align:left;overflow-wrap:anywhere}
@@ -37,11 +40,11 @@ STYLE = """<style>
 .h5b summary:hover,.h5b p:hover{background:rgba(128,128,128,.13)}
 .h5b summary:focus-visible{outline:1px solid}
 .h5b i{font-style:normal;opacity:.7}
-.h5b p>b,.h5b summary>b{font-weight:400;margin-left:auto}
+.h5b p>b,.h5b summary>b{font-weight:400;margin-left:auto;flex:none;white-space:nowrap}
 .h5b em{font-style:normal}
 .h5b em::before{content:"";display:inline-block;width:.6em;height:.6em;margin-right:.35em;border-radius:2px;\
 background:#888}
-.h5b em.copied::before,.h5b em.equal::before,.h5b em.ranges::before{background:#2f9e6e}
+.h5b em.copied::before,.h5b em.equal::before,.h5b em.converted::before,.h5b em.ranges::before{background:#2f9e6e}
 .h5b em.decoded::before,.h5b em.encoded::before{background:#3f83d1}
 .h5b em.mixed::before{background:#c99a1c}
 .h5b em.different::before,.h5b em.refused::before{background:#d1433f}
@@ -92,12 +95,17 @@ def render_table(table: Table, limit: int) -> str:
 def cell(tag: str, text: str, *, left: bool) -> str:
     """Return a cell of a table."""
     kind = ' class="w"' if left and len(text) > LONG else ' class="l"' if left else ""
-    return f"<{tag}{kind}>{show(text, NAME_WIDTH)}</{tag}>"
+    words = f'<em class="{text}">{text}</em>' if text in STATES else show(text)
+    return f"<{tag}{kind}>{words}</{tag}>"
 
 
-def render_facts(facts: Iterable[tuple[str, str]]) -> str:
-    """Return a table with a row for each title and its text."""
-    rows = (f'<tr><th>{show(title)}</th><td class="w">{show(text, 3 * NAME_WIDTH)}</td></tr>' for title, text in facts)
+def render_facts(facts: Mapping[str, str]) -> str:
+    """Return a table with a row for each title that has text."""
+    rows = (
+        f'<tr><th>{show(title)}</th><td class="w">{show(text, 3 * NAME_WIDTH)}</td></tr>'
+        for title, text in facts.items()
+        if text
+    )
     return f'<table class="h"><tbody>{"".join(rows)}</tbody></table>'
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from h5bound.reports.chunk_picture import draw_chunks
@@ -37,15 +36,20 @@ def render_tree(leaves: Sequence[Leaf], room: int) -> str:
         return ""
     tree = grow_tree(leaves)
     order = order_by_rank(tree)
-    return fit(partial(render_part, tree, leaves, order), FORMS, room)
+    return fit(lambda form: paint_tree(tree, leaves, order=order, form=form), FORMS, room)
 
 
-def render_part(tree: Branch, leaves: Sequence[Leaf], order: Sequence[int], form: tuple[int, int]) -> str:
-    """Return the HTML with so many leaves, and so many of them with details, as the form says."""
+def paint_tree(
+    tree: Branch, leaves: Sequence[Leaf], *, order: Sequence[int], form: tuple[int, int], anchors: bool = False
+) -> str:
+    """Return the HTML with so many leaves, and so many of them with details, as the form says.
+
+    Those are the first ones of the order. With anchors, each array has an id that links lead to.
+    """
     count, details = form
     shown = order[:count]
     detailed = [number for number in shown if leaves[number].grid is not None][:details]
-    painter = TreePainter(tree, leaves, shown=shown, detailed=detailed)
+    painter = TreePainter(tree, leaves, shown=shown, detailed=detailed, anchors=anchors)
     datasets = sum(leaf.grid is not None for leaf in leaves)
     is_part = 0 < len(detailed) < datasets
     note = f"<div><i>pictures of {len(detailed):,} of {plural(datasets, 'dataset')}</i></div>" if is_part else ""
@@ -55,9 +59,12 @@ def render_part(tree: Branch, leaves: Sequence[Leaf], order: Sequence[int], form
 class TreePainter:
     """Makes the lines of a tree, for the leaves that are shown."""
 
-    def __init__(self, tree: Branch, leaves: Sequence[Leaf], *, shown: Sequence[int], detailed: Sequence[int]) -> None:
+    def __init__(
+        self, tree: Branch, leaves: Sequence[Leaf], *, shown: Sequence[int], detailed: Sequence[int], anchors: bool
+    ) -> None:
         self.shown, self.detailed = set(shown), set(detailed)
         self.branches = find_branches(tree, (leaves[number] for number in shown))
+        self.anchors = anchors
         self.opened = self.find_opened(tree)
         self.open_leaves = " open" if len(leaves) <= OPEN_DETAILS else ""
 
@@ -104,9 +111,9 @@ class TreePainter:
             f"<bdi>{show(label(leaf), NAME)}</bdi> <i>{show(grid.describe_shape())} {show(grid.type)}</i>{how} "
             f"<b>{format_nbytes(leaf.nbytes)}</b>"
         )
+        anchor = f' id="r{number}"' if self.anchors else ""
         if number not in self.detailed:
-            return f"<p>{line}</p>"
-        chunks = grid.describe_chunks()
-        facts = (*((("chunks", chunks),) if chunks else ()), *leaf.facts)
-        body = f'<div class="f">{render_facts(facts)}{draw_chunks(grid)}</div>'
+            return f"<p{anchor}>{line}</p>"
+        facts = {"chunks": grid.describe_chunks(), **leaf.facts()}
+        body = f'<div class="f"{anchor}>{render_facts(facts)}{draw_chunks(grid)}</div>'
         return f"<details{self.open_leaves}><summary>{line}</summary>{body}</details>"

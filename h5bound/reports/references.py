@@ -12,6 +12,7 @@ from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, Link, ReportNote, Skipped, SourceInfo, count_skipped
 from h5bound.reports.forms import count_forms
 from h5bound.reports.html import render
+from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
 from h5bound.reports.tree import Grid, Leaf
@@ -137,22 +138,25 @@ class ReferenceReport:
     def _repr_html_(self) -> str:
         return render(digest_references(self))
 
+    def to_html(self) -> str:
+        """Return the page that `--html` writes, which a browser opens without a network."""
+        return render_page(digest_references(self))
+
 
 def make_leaf(array: Referred) -> Leaf:
     """Return an array for a tree, with the size of its values."""
     grid = array.grid or Grid(type="", shape=())
-    facts = {
-        "ranges": f"{array.ranges:,}",
-        "encoded anew": f"{array.encoded:,} ({format_nbytes(array.encoded_nbytes)})" if array.encoded else "",
-        "why": "; ".join(array.reasons),
-        "codecs": ", ".join(array.codecs),
-    }
     return Leaf(
-        path=array.target,
+        path=f"/{array.target}",
         grid=grid,
         nbytes=grid.nbytes or 0,
-        how="" if not array.ranges + array.encoded else "encoded" if not array.ranges else "ranges",
-        facts=tuple((title, text) for title, text in facts.items() if text),
+        how="" if not array.ranges + array.encoded else "ranges" if array.ranges else "encoded",
+        facts=lambda: {
+            "ranges": f"{array.ranges:,}",
+            "encoded anew": f"{array.encoded:,} ({format_nbytes(array.encoded_nbytes)})" if array.encoded else "",
+            "why": "; ".join(array.reasons),
+            "codecs": ", ".join(array.codecs),
+        },
     )
 
 
@@ -169,6 +173,15 @@ def digest_references(report: ReferenceReport) -> Digest:
         subject=subject,
         summary=report.summary(),
         table=Table(("array", "ranges", "encoded", "bytes"), tuple(rows)),
+        figures=(
+            ("arrays", f"{len(report.arrays):,}"),
+            ("chunks as ranges", f"{sum(a.ranges for a in report.arrays):,}"),
+            ("encoded anew", f"{sum(a.encoded for a in report.arrays):,}"),
+            ("encoded bytes", format_nbytes(sum(a.encoded_nbytes for a in report.arrays))),
+            ("Zarr format", f"{report.zarr_format}"),
+            ("time", f"{report.seconds:.2f} s"),
+            ("h5bound", report.h5bound),
+        ),
         leaves=tuple(map(make_leaf, report.arrays)),
         sections=(
             Section("differs", group_facts(item.to_fact() for item in report.differences)),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,8 +79,8 @@ class Leaf:
     """Its size: what is stored of it, or its values."""
     how: str = ""
     """What became of it, in a word."""
-    facts: tuple[tuple[str, str], ...] = ()
-    """What else there is to say, with titles."""
+    facts: Callable[[], Mapping[str, str]] = dict
+    """Returns what else there is to say, with titles; "" for nothing. Called where it is shown."""
 
 
 @dataclass(slots=True, eq=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from h5bound.reports.digest import Digest
 from h5bound.reports.entries import REPORT_VERSION, Difference, Skipped, count_skipped, describe_foreign
 from h5bound.reports.html import render
+from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
 
@@ -82,6 +83,10 @@ class VerificationReport:
     def _repr_html_(self) -> str:
         return render(digest_verification(self))
 
+    def to_html(self) -> str:
+        """Return the page that `--html` writes, which a browser opens without a network."""
+        return render_page(digest_verification(self))
+
 
 def digest_verification(report: VerificationReport) -> Digest:
     """Return the report in short."""
@@ -91,6 +96,13 @@ def digest_verification(report: VerificationReport) -> Digest:
         summary=report.remark,
         verdict=report.summary(),
         failed=not report.equal,
+        figures=(
+            ("result", "equal" if report.equal else "different"),
+            ("datasets", f"{report.arrays:,}"),
+            ("attributes", f"{report.attributes:,}"),
+            ("values", format_nbytes(report.nbytes)),
+            ("time", f"{report.seconds:.2f} s"),
+        ),
         sections=(
             list_differences(report),
             Section("not compared", group_facts(item.to_fact() for item in report.skipped if not item.asked)),

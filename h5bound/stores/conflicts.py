@@ -61,25 +61,33 @@ def find_path(target: Target) -> Path | None:
 
 
 def check_report(
-    report: Path | None, target: Target | Path | None, paths: Iterable[str], *, new_folder: Path | None = None
+    report: Path | None,
+    target: Target | Path | None,
+    paths: Iterable[str],
+    *,
+    new_folder: Path | None = None,
+    option: str = "report",
 ) -> None:
     """Raise OptionError if the report could not be written at the end, or would overwrite the target or these files.
 
     The target may be the path of what is written. `new_folder` is a folder that will be made before that.
+    `option` is what names the report.
     """
     if report is None:
         return
     path = report.absolute()
     if any(_is_same(path, other) for other in paths):
-        raise OptionError(f"report={str(path)!r}: the report would overwrite a file that is read; name another file")
+        raise OptionError(f"{option}={str(path)!r}: the report would overwrite a file that is read; name another file")
     directory = target if target is None or isinstance(target, Path) else find_path(target)
     if directory is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(directory)):
-        raise OptionError(f"report={str(path)!r}: the report would be inside the target; name a file outside of it")
+        raise OptionError(f"{option}={str(path)!r}: the report would be inside the target; name a file outside of it")
     place = path.parent
     if new_folder is not None and place == new_folder.absolute() and not place.exists():
         place = next(parent for parent in place.parents if parent.exists())
     if path.is_dir() or not os.access(place, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
-        raise OptionError(f"report={str(path)!r}: no report can be written there; name a file in a writable directory")
+        raise OptionError(
+            f"{option}={str(path)!r}: no report can be written there; name a file in a writable directory"
+        )
 
 
 def _is_same(path: Path, other: str) -> bool:

@@ -163,7 +163,7 @@ def test_a_source_that_failed_for_many_reasons_names_the_first(details: str) -> 
 
 def test_html_of_many_sources_has_a_row_for_each_and_the_errors() -> None:
     html = make_batch(2)._repr_html_()
-    assert html.count('<td class="l">different') == 2
+    assert html.count('<em class="different">') == 2
     assert '<td class="l">/data/scan1.h5' in html
     assert "failed: 2 files: no HDF5 file" in html
     assert "<bdi>/data/bad1.h5</bdi>" in html

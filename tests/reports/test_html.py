@@ -67,6 +67,11 @@ def test_all_html_is_balanced_escaped_and_fetches_nothing(path: Path) -> None:
         read = CheckedHtml(html)
         assert "b" in read.tags
         assert "\u202e" not in html
+        if name not in ("store", "view"):
+            page = shown.to_html()  # type: ignore[attr-defined]
+            CheckedHtml(page)
+            assert page.startswith("<!DOCTYPE html>")
+            assert "\u202e" not in page
         if name in ("plan", "report", "store", "view"):
             assert read.tags.count("svg") >= 10, name
             assert any(line.startswith("<script>alert(1)< (3, 4) float64") for line in read.text), name
@@ -75,7 +80,7 @@ def test_all_html_is_balanced_escaped_and_fetches_nothing(path: Path) -> None:
             assert f"chunks {grid}" in read.text
 
 
-@pytest.mark.parametrize(("groups", "each"), [(1, 1000), (100, 10), (1000, 1), (10, 100), (1, 100_000)])
+@pytest.mark.parametrize(("groups", "each"), [(1, 1000), (100, 10), (1000, 1), (10, 100), (1, 30_000)])
 def test_a_thousand_objects_fit_and_what_is_left_out_is_counted(groups: int, each: int) -> None:
     grid = Grid(type="uint16", shape=(16, 64, 64), chunks=(1, 64, 64))
     leaves = tuple(

@@ -1,0 +1,42 @@
+"""The option ``--html``: the report as one page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from h5bound.cli.display import DIGESTS
+from h5bound.cli.messages import name_options
+from h5bound.files.paths import expand_path
+from h5bound.files.urls import is_url, strip_local
+from h5bound.planning.run_options import check_report_path
+from h5bound.reports.html_page import render_page
+from h5bound.stores.conflicts import check_report, write_report
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from h5bound.reports.digest import Digest
+
+
+def check_page(html: str | None, target: str, sources: Sequence[str], *, is_folder: bool = False) -> Path | None:
+    """Return the path of the page, None for no page. Raise OptionError if it could not be written at the end."""
+    if html is None:
+        return None
+    path = check_report_path(html, "html")
+    place = None if is_url(target) else Path(strip_local(expand_path(target, "target")))
+    folder, store = (place, None) if is_folder else (None, place)
+    check_report(path, store, sources, new_folder=folder, option="html")
+    return path
+
+
+def write_page(path: Path | None, report: Any) -> None:
+    """Write the page of a report, with options as they are typed; nothing without a path."""
+    if path is None:
+        return
+    words = cache(name_options)
+    digest: Digest = DIGESTS[type(report)](report)
+    digest = replace(digest, sections=tuple(section.reword(words) for section in digest.sections))
+    write_report(path, render_page(digest), report.summary())
