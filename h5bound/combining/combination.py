@@ -104,8 +104,9 @@ def plan_combination(
 
     Raise OptionError or UnsupportedError, with all that stands against it, if the rules refuse the files.
     """
+    paths = list_paths(scans)
     if not any(scan.variables for scan in scans):
-        check_applied(scan_again(sources[0], scans[0], settings, limits=limits, allowed=allowed), settings)
+        check_applied(scan_again(sources[0], scans[0], settings, limits=limits, allowed=allowed), settings, paths)
     joined = join_files(scans, rules)
     files, sources = [scans[number] for number in joined.order], [sources[number] for number in joined.order]
     first = next(number for number, file in enumerate(files) if not file.in_store)
@@ -122,7 +123,7 @@ def plan_combination(
     scan = join_scans(joined, files, templates=templates, many=many, zarr_format=settings.zarr_format)
     if store is not None and any(file.in_store for file in files):
         scan = restore_details(scan, joined, store)
-    check_applied(scan, settings)
+    check_applied(scan, settings, paths)
     chunks: Chunks = {
         path: list_file_chunks(variable, files)
         for path, variable in joined.variables.items()
@@ -140,6 +141,13 @@ def plan_combination(
         joins=joins,
         inputs=list_combined_inputs(files, rules=rules, settings=settings, limits=limits, grids=grids, scan=scan),
     )
+
+
+def list_paths(scans: Sequence[FileScan]) -> list[str]:
+    """Return the paths of all that is in any file, also of what is left out."""
+    skipped = {item for scan in scans for item in scan.skipped if item.attribute is None}
+    found = [path for scan in scans for paths in (scan.groups, scan.variables) for path in paths]
+    return list(dict.fromkeys([*found, *(item.path for item in skipped)]))
 
 
 def scan_again(

@@ -90,14 +90,17 @@ def takes_shards(dataset: DatasetScan) -> bool:
     return bool(dataset.shape) and (columns or (dataset.type.form != "group" and dataset.type.dtype.names is None))
 
 
-def check_applied(scan: SourceScan, settings: Settings) -> None:
-    """Raise OptionError if a glob matches nothing in the source, or a shape fits no dataset that it matches."""
-    file = scan.hierarchy.file
+def check_applied(scan: SourceScan, settings: Settings, others: Iterable[str] = ()) -> None:
+    """Raise OptionError if a glob matches nothing in the source, or a shape fits no dataset that it matches.
+
+    `others` are the paths of the objects of other files, where the source is many.
+    """
+    file, paths = scan.origins[0].source.path if others else scan.hierarchy.file, [*scan.paths, *others]
     problems = [
-        f"{option}={glob!r}: matches nothing in {file}{name_dataset(glob, scan) or name_close(glob, scan.paths)}"
-        for option, glob in find_unmatched(scan.paths, settings)
+        f"{option}={glob!r}: matches nothing in {file}{name_dataset(glob, scan) or name_close(glob, paths)}"
+        for option, glob in find_unmatched(paths, settings)
     ]
-    if not problems and not any(is_selected(path, settings) for path in scan.paths):
+    if not problems and not any(is_selected(path, settings) for path in paths):
         problems.append(f"exclude={list(settings.exclude)}: leaves nothing to convert in {file}")
     if not problems:
         for option, rules in (("chunks", settings.chunks), ("shards", settings.shards)):

@@ -396,3 +396,16 @@ def test_files_are_added_to_a_store_whose_marker_says_nothing_yet(tmp_path: Path
     (tmp_path / "out.zarr/h5bound-unfinished.json").write_bytes(marker)  # as a kill leaves it
     combine(paths, tmp_path / "out.zarr", dim="time", append=True, verify=True)
     check(tmp_path / "out.zarr", paths)
+
+
+def test_a_glob_may_match_what_only_a_later_file_has(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 4])
+    with h5py.File(paths[1], "a") as file:
+        file["odd"] = np.zeros((2, 2))
+        file["late"] = file["n"][...]
+        file["late"].dims[0].attach_scale(file["time"])
+    options: dict[str, Any] = {"dim": "time", "exclude": ["/odd"], "missing": "fill", "chunks": {"/late": (3,)}}
+    combine(paths, tmp_path / "out.zarr", **options)
+    assert zarr.open_group(tmp_path / "out.zarr", mode="r")["late"].chunks == (3,)
+    with pytest.raises(OptionError, match=r"'/lat': matches nothing in .*000\.nc and 1 more; close to it: /late"):
+        combine(paths, tmp_path / "new.zarr", **{**options, "chunks": {"/lat": (3,)}})
