@@ -22,7 +22,7 @@ from h5bound.reader.joined_dataset import (
     read_region_of,
 )
 from h5bound.reader.many_datasets import check_readable, find_in_files, list_sources
-from h5bound.reader.many_files import ManyFiles
+from h5bound.reader.many_files import ManyFiles, check_max_open
 from h5bound.reader.open_file import (
     DatasetKey,
     decode_region,
@@ -59,6 +59,7 @@ def from_hdf5(
     chunks: Any = None,
     window: int | str | None = None,
     barrier: bool = True,
+    max_open: int | None = None,
     allow_external: Sequence[str | PathLike[str]] = (),
     storage_options: Mapping[str, Any] | None = None,
 ) -> da.Array:
@@ -97,6 +98,8 @@ def from_hdf5(
     barrier
         If False, blocks flow downstream as they are read, without windows, and the file is closed after the last read,
         before the compute returns.
+    max_open
+        Most files of a list that are open at a time in each window, unless more are being read; None for 64.
     allow_external
         Directories from which other files may be read: targets of external links, external storage, and sources of
         virtual datasets. Symbolic links are resolved before paths are compared.
@@ -123,8 +126,8 @@ def from_hdf5(
     H5BoundError
         If the file cannot be opened, or its server refuses access.
     OptionError
-        If `chunks`, `window`, `axis` or `storage_options` have no valid value, `name` is missing or one too many, or a
-        list of files is empty.
+        If `chunks`, `window`, `axis`, `max_open` or `storage_options` have no valid value, `name` is missing or one too
+        many, or a list of files is empty.
 
     Notes
     -----
@@ -137,8 +140,8 @@ def from_hdf5(
 
     ``to_zarr`` keeps the chunk grid of the file with ``chunks={}``. To copy datasets, `convert` is many times as fast.
 
-    Of many files, a compute opens those that its blocks need, each for the windows that need it, and at most 64 at a
-    time for each window, or fewer where the system allows few descriptors; no block spans two files. What the
+    Of many files, a compute opens those that its blocks need, each for the windows that need it, and at most `max_open`
+    at a time for each window, or fewer where the system allows few descriptors; no block spans two files. What the
     scan of a file has found is kept in the user's cache folder (the dask setting ``h5bound.cache``) for as long as the
     file does not change.
 
@@ -179,10 +182,11 @@ def from_hdf5(
     (10,)
     """
     allowed = resolve_directories(allow_external)
+    most = check_max_open(max_open, many=isinstance(path, (list, tuple)))
     if isinstance(path, (list, tuple)):
         sources, names = list_sources(path, name, storage_options)
         record, found = find_in_files(sources, names, allowed)
-        files = ManyFiles([source for source, _ in found])
+        files = ManyFiles([source for source, _ in found], max_open=most)
         lifecycle = make_lifecycle(files, window, barrier=barrier)
         return make_joined_array(lifecycle, record, found, axis=axis, chunks=chunks, allowed=allowed)
     if axis != 0:

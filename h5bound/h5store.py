@@ -24,7 +24,8 @@ from h5bound.joined_files import JoinedFiles
 from h5bound.listing.entries import DatasetEntry, EntryReader, read_dimension_names, split_path
 from h5bound.listing.reprs import MAX_LINES, MAX_READ, Count, Row, read_row, render_html, render_text
 from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_object
-from h5bound.reader.many_datasets import list_sources
+from h5bound.reader.many_datasets import find_readable, list_sources
+from h5bound.reader.many_files import check_max_open
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.source import H5Source
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from h5bound.hdf5.dataset import DatasetRecord
+    from h5bound.reports.combination import BadFile
 
 CLOSE = 0.8
 """Least similarity of paths, which share the names of groups."""
@@ -58,7 +60,9 @@ class H5Store(Mapping[str, da.Array]):
         groups, attributes and names of dimensions are those of the first file. A dataset without the dimension is that
         of the first file; the others have to have the same, with the same values where these take at most 1 MiB: larger
         ones are not compared. A dataset that a file lacks, or that cannot be joined, is an error when it is accessed.
-    chunks, window, barrier, allow_external, storage_options
+    skip_bad
+        True to leave out those files of a list that cannot be opened, which all are then; `bad` lists them.
+    chunks, window, barrier, max_open, allow_external, storage_options
         See `from_hdf5`. They apply to all arrays.
 
     Raises
@@ -68,7 +72,8 @@ class H5Store(Mapping[str, da.Array]):
     H5BoundError
         If the file cannot be opened, or its server refuses access.
     OptionError
-        If `window`, `dim` or `storage_options` have no valid value, `path` is a dataset, or a list of files is empty.
+        If `window`, `dim`, `max_open` or `storage_options` have no valid value, `path` is a dataset, or a list of files
+        is empty.
 
     Examples
     --------
@@ -108,6 +113,8 @@ class H5Store(Mapping[str, da.Array]):
         chunks: Any = None,
         window: int | str | None = None,
         barrier: bool = True,
+        max_open: int | None = None,
+        skip_bad: bool = False,
         allow_external: Sequence[str | PathLike[str]] = (),
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -117,9 +124,13 @@ class H5Store(Mapping[str, da.Array]):
         self._chunks = chunks
         self._allowed = resolve_directories(allow_external)
         self._joined: JoinedFiles | None = None
+        self._bad: tuple[BadFile, ...] = ()
+        self._max_open = check_max_open(max_open, many=isinstance(path, (list, tuple)))
         if isinstance(path, (list, tuple)):
-            self._read_many(path, dim, storage_options)
+            self._read_many(path, dim, storage_options, skip_bad=skip_bad)
             return
+        if skip_bad:
+            raise OptionError("skip_bad=True: this is for a list of files, of which bad ones are left out")
         if dim is not None:
             raise OptionError(f"dim={dim!r}: this is for a list of files, which are joined along a dimension")
         path, root = locate_object(path, "")
@@ -137,17 +148,22 @@ class H5Store(Mapping[str, da.Array]):
         self._groups = dict.fromkeys(hierarchy.groups)
         self._links = {link.path: link.kind for link in hierarchy.links}
 
-    def _read_many(self, paths: Sequence[Any], dim: str | None, storage_options: Mapping[str, Any] | None) -> None:
+    def _read_many(
+        self, paths: Sequence[Any], dim: str | None, storage_options: Mapping[str, Any] | None, *, skip_bad: bool
+    ) -> None:
         """Read what is in many files."""
         if not isinstance(dim, str):
             raise OptionError(f"dim={dim!r}: pass the name of the dimension along which the files are joined")
+        if skip_bad:
+            paths, self._bad = find_readable(paths, storage_options)
         sources, roots = list_sources(paths, "", storage_options)
         if len(set(map(normalize, roots))) > 1:
             raise OptionError("groups of many files are joined if all have the same path in their files")
         self._read(sources[0], normalize(roots[0]))
         self._joined = JoinedFiles(
-            sources, dim, self._records, allowed=self._allowed, make_lifecycle=self._make_lifecycle
-        )
+            sources, dim, self._records, allowed=self._allowed, max_open=self._max_open,
+            make_lifecycle=self._make_lifecycle,
+        )  # fmt: skip
 
     @shorten_tracebacks
     def __getitem__(self, name: str) -> Any:  # an array, or a store for the path of a group
@@ -192,6 +208,11 @@ class H5Store(Mapping[str, da.Array]):
 
     __eq__ = object.__eq__  # the one of Mapping would compare arrays
     __hash__ = object.__hash__
+
+    @property
+    def bad(self) -> tuple[BadFile, ...]:
+        """The files of a list that were left out, since they cannot be opened."""
+        return self._bad
 
     def groups(self) -> list[str]:
         """Return the paths of all groups below this one."""
@@ -268,6 +289,7 @@ class H5Store(Mapping[str, da.Array]):
     def _describe(self) -> str:
         """Return the name of the file, and of the group if that is not the root."""
         files = self._source.path if self._joined is None else self._joined.path
+        files += f" ({len(self._bad):,} left out)" if self._bad else ""
         return files if self._root == "/" else f"{files}: {self._root}"
 
     def _locate(self, name: str) -> str:

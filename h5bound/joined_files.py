@@ -72,18 +72,19 @@ class JoinedFiles:
         records: Mapping[str, DatasetRecord],
         *,
         allowed: tuple[Path, ...],
+        max_open: int,
         make_lifecycle: Callable[[ManyFiles], Lifecycle],
     ) -> None:
         self._sources = sources
         self._records = dict(records)
         self._allowed = allowed
-        self._make_lifecycle = make_lifecycle
+        self._max_open, self._make_lifecycle = max_open, make_lifecycle
         self._details = DetailsReader(dim)
         self._scans = scan_datasets(sources, tuple(records), allowed, details=self._details)
         for source in sources:
             source.make_exclusive_for({record.dtype for record in records.values()})
-        self._lifecycle = make_lifecycle(ManyFiles(sources))
-        self.path = ManyFiles(sources).path
+        files = ManyFiles(sources, max_open=max_open)
+        self._lifecycle, self.path = make_lifecycle(files), files.path
         dims = {name for scan in self._scans[:1] for _, dataset in scan.values() for name in dataset.dims or () if name}
         if dim not in dims:
             raise OptionError(
@@ -102,7 +103,7 @@ class JoinedFiles:
         if record is None or len(alone) < len(found):  # a link, perhaps to another file, or some do not have it
             names = [path] * len(self._sources)
             record, alone = find_in_files(self._sources, names, self._allowed, details=self._details)
-            lifecycle = self._make_lifecycle(ManyFiles([source for source, _ in alone]))
+            lifecycle = self._make_lifecycle(ManyFiles([source for source, _ in alone], max_open=self._max_open))
         axis = self._find_axis(alone[0][1].dims)
         return make_joined_array(lifecycle, record, alone, axis=axis, chunks=chunks, allowed=self._allowed)
 

@@ -457,3 +457,32 @@ def test_bad_arguments_of_a_store_of_many_files_are_refused(months: list[Path]) 
     for place, options, error, message in cases:
         with pytest.raises(error, match=message):
             H5Store(place, **options)
+
+
+def test_the_user_says_how_many_files_are_open_at_a_time(paths: list[Path]) -> None:
+    array = from_hdf5(paths, "g/x", max_open=2)
+    np.testing.assert_array_equal(array.compute(), values(paths))
+    for wrong in (0, True, "many"):
+        with pytest.raises(OptionError, match="max_open="):
+            from_hdf5(paths, "g/x", max_open=wrong)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="for a list of files"):
+        from_hdf5(paths[0], "g/x", max_open=2)
+
+
+def test_files_that_cannot_be_opened_are_left_out_and_listed(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{number}.h5" for number in range(4)]
+    for path in paths[1:]:
+        with h5py.File(path, "w") as file:
+            file["t"] = np.arange(3) + int(path.stem)
+            file["t"].dims[0].label = "time"
+    paths[2].write_bytes(b"not HDF5")
+    with pytest.raises(H5BoundError):
+        H5Store(paths, dim="time")
+    store = H5Store(paths, dim="time", skip_bad=True, max_open=1)
+    assert store["t"].compute().tolist() == [1, 2, 3, 3, 4, 5]
+    assert [item.path for item in store.bad] == [str(paths[0]), str(paths[2])]
+    assert "(2 left out)" in repr(store)
+    with pytest.raises(SourceNotFoundError):
+        H5Store(paths[:1], dim="time", skip_bad=True)
+    with pytest.raises(OptionError, match="list of files"):
+        H5Store(paths[1], skip_bad=True)

@@ -50,6 +50,7 @@ FORMATS: dict[str | None, Literal[2, 3] | None] = {None: None, "2": 2, "3": 3}
 @click.argument("sources", metavar="SOURCE...", nargs=-1, type=ANY_PATH)
 @click.argument("target", type=ANY_PATH)
 @share_rules
+@click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be read.  [default: refuse]")
 @option("--include", "GLOB", "Refer only to what GLOB matches (repeatable).  [default: all]", multiple=True)
 @option("--exclude", "GLOB", "Leave out what GLOB matches, also of --include (repeatable).", multiple=True)
 @option(
@@ -96,7 +97,7 @@ def references_command(
     a file has to be small as well.
 
     Exit codes: 0 all referred to (what --include or --exclude leaves out does not count), 1 failed, 2 invalid usage, 3
-    some objects skipped and listed.
+    some files or objects left out and listed.
     """
     from h5bound.cli.display import make_console, show_report
     from h5bound.cli.page import check_page, write_page
@@ -115,7 +116,7 @@ def references_command(
     with show_steps(verbose):
         report = references(
             list(sources) if is_joined else sources[0], target, zarr_format=FORMATS[zarr_format],
-            **options, **given,
+            progress=not quiet, **options, **given,
         )  # fmt: skip
     write_page(page, report)
     if not quiet:

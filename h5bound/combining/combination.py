@@ -20,7 +20,7 @@ from h5bound.conversion.provenance import PROVENANCE_VERSION, file_to_json
 from h5bound.errors import OptionError, SourceChangedError
 from h5bound.planning.array_options import check_applied
 from h5bound.planning.scan import scan_source
-from h5bound.reader.many_files import ManyFiles
+from h5bound.reader.many_files import MAX_OPEN, ManyFiles
 from h5bound.reader.open_file import open_dataset
 from h5bound.reports.combination import Difference
 from h5bound.reports.entries import read_version
@@ -95,12 +95,13 @@ def plan_combination(
     window: int,
     threads: int,
     store: CombinedStore | None = None,
+    max_open: int = MAX_OPEN,
     split: Split | None = None,
 ) -> Combination:
     """Return the plan of a store. `grids` are chunks and shards of arrays that it has already, by path in the store.
 
     `split` returns the scan of all files, and what each stores of its variables, with other chunks. `store` has the
-    files that are not read.
+    files that are not read. At most `max_open` files are open at a time.
 
     Raise OptionError or UnsupportedError, with all that stands against it, if the rules refuse the files.
     """
@@ -119,7 +120,7 @@ def plan_combination(
     joined = compare_values(joined, rules, files, sources=sources, stored=(store, types))
     if store is not None:
         joined = restore_skips(joined, files, store)
-    many = ManyFiles(sources)
+    many = ManyFiles(sources, max_open=max_open)
     scan = join_scans(joined, files, templates=templates, many=many, zarr_format=settings.zarr_format)
     if store is not None and any(file.in_store for file in files):
         scan = restore_details(scan, joined, store)

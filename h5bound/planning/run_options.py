@@ -70,8 +70,7 @@ def check_run(
     for name, options in (("storage_options", storage_options), ("target_options", target_options)):
         if options is not None and not isinstance(options, Mapping):
             raise OptionError(f"{name}: pass a mapping of options of fsspec, not {type(options).__name__}")
-    if not (progress is None or isinstance(progress, bool) or takes_progress(progress)):
-        raise OptionError(f"progress={progress!r}: pass a function of the bytes done and in total, or True")
+    check_progress(progress)
     return RunOptions(
         window=window_nbytes(window),
         workers=None if workers is None else check_count(workers, "workers"),
@@ -96,6 +95,12 @@ def check_report_path(report: object, option: str = "report") -> Path:
     if is_url(path):
         raise OptionError(f"{option}={redact(path)!r}: the report is a local file; name a path")
     return Path(path)
+
+
+def check_progress(progress: object) -> None:
+    """Raise OptionError if `progress` is neither a function of two numbers, nor True, False or None."""
+    if not (progress is None or isinstance(progress, bool) or takes_progress(progress)):
+        raise OptionError(f"progress={progress!r}: pass a function of what is done and in total, or True")
 
 
 def takes_progress(progress: object) -> bool:

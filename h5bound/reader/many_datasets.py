@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from h5bound.errors import DatasetNotFoundError, OptionError, UnsafeSourceError, UnsupportedError
+from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError, UnsafeSourceError, UnsupportedError
 from h5bound.files.scan_cache import CachedScan, make_version, open_cache
-from h5bound.files.urls import is_url
+from h5bound.files.urls import is_url, redact
 from h5bound.hdf5.attributes import read_values
 from h5bound.hdf5.element_types import describe_bytes
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_object, read_found
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.source import H5Source, refuse_options
+from h5bound.reports.combination import BadFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -86,6 +87,28 @@ def list_sources(
     located = [locate_object(place, name) for place in places]
     sources = [H5Source.of(place, storage_options if is_url(place) else None) for place, _ in located]
     return sources, [path for _, path in located]
+
+
+def find_readable(
+    places: Sequence[Any], storage_options: Mapping[str, Any] | None
+) -> tuple[list[Any], tuple[BadFile, ...]]:
+    """Return those of some files that can be opened, and why the others cannot. Each is opened.
+
+    Raise the error of the first one if none can be.
+    """
+    found, bad, errors = [], [], []
+    for place in places:
+        try:
+            with list_sources([place], "", storage_options)[0][0].opened():
+                found.append(place)
+        except OptionError:
+            raise
+        except H5BoundError as error:
+            errors.append(error)
+            bad.append(BadFile(redact(str(place)) if is_url(place) else str(place), str(error)))
+    if errors and not found:
+        raise errors[0]
+    return found, tuple(bad)
 
 
 def find_in_files(

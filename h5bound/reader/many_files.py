@@ -14,7 +14,9 @@ from itertools import count, islice
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from h5bound.errors import SourceChangedError, SourceNotFoundError
+import numpy as np
+
+from h5bound.errors import OptionError, SourceChangedError, SourceNotFoundError
 from h5bound.lifecycle.session import find_session, open_source
 
 if TYPE_CHECKING:
@@ -27,6 +29,20 @@ if TYPE_CHECKING:
 
 MAX_OPEN = 64
 """Files of one window that are open at a time; a remote one keeps its metadata in memory, a local one a descriptor."""
+
+
+def check_max_open(value: object, *, many: bool = True) -> int:
+    """Return how many files are open at a time; None stands for MAX_OPEN.
+
+    Raise OptionError if it is not a number of at least 1, or given for one file.
+    """
+    if value is None:
+        return MAX_OPEN
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise OptionError(f"max_open={value!r}: it must be a whole number, at least 1")
+    if not many:
+        raise OptionError(f"max_open={value!r}: this is for a list of files, of which so many are open at a time")
+    return int(value)
 
 
 class SharedIndexes(dict[int, "ChunkIndexes | None"]):

@@ -18,7 +18,7 @@ from h5bound.reports.text import format_nbytes, plural, printable
 from h5bound.reports.tree import Grid, Leaf
 
 if TYPE_CHECKING:
-    from h5bound.reports.combination import Difference
+    from h5bound.reports.combination import BadFile, Difference
     from h5bound.reports.forms import Kind
 
 RARE_CODEC = "readers need {}, which zarr-python has with numcodecs, and others may not have"
@@ -80,11 +80,13 @@ class ReferenceReport:
     """Paths of many files in the order in which they are joined; `source` is the first one."""
     differences: tuple[Difference, ...] = ()
     """What differs between them, and was decided by an option."""
+    bad: tuple[BadFile, ...] = ()
+    """Those that were left out, since they cannot be read."""
 
     @property
     def exit_code(self) -> int:
-        """0 if everything was referred to, 3 if something was skipped that include or exclude did not leave out."""
-        return 0 if all(item.asked for item in self.skipped) else 3
+        """0 if everything was referred to, 3 if files or objects were left out that nobody asked to leave out."""
+        return 0 if all(item.asked for item in self.skipped) and not self.bad else 3
 
     @property
     def forms(self) -> Counter[Kind]:
@@ -114,6 +116,7 @@ class ReferenceReport:
             "codecs": dict(sorted(self.codecs.items())),
             "files": list(self.files),
             "differences": [item.to_dict() for item in self.differences],
+            "bad_files": [{"path": item.path, "error": item.error} for item in self.bad],
         }
 
     def to_json(self) -> str:
@@ -126,6 +129,7 @@ class ReferenceReport:
         held = format_nbytes(sum(a.encoded_nbytes for a in self.arrays))
         datasets = len({array.path for array in self.arrays})  # one that became several arrays counts once
         parts = [plural(len(self.files), "file")] if self.files else []
+        parts += [f"{plural(len(self.bad), 'file')} left out"] if self.bad else []
         parts += [f"{plural(datasets, 'dataset')}, {plural(self.groups, 'group')}"]
         parts += [f"{plural(ranges, 'chunk')} as ranges of the file{'s' if self.files else ''}"]
         parts += [f"{plural(encoded, 'chunk')} encoded anew ({held})"] if encoded else []
@@ -184,6 +188,7 @@ def digest_references(report: ReferenceReport) -> Digest:
         ),
         leaves=tuple(map(make_leaf, report.arrays)),
         sections=(
+            Section("left out", group_facts(Fact.of("file", item.path, item.shorten()) for item in report.bad)),
             Section("differs", group_facts(item.to_fact() for item in report.differences)),
             *list_told(report.skipped, report.links, report.notes),
             Section("encoded", group_facts(dict.fromkeys(encoded))),

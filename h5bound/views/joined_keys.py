@@ -17,12 +17,13 @@ from h5bound.combining.summary import make_combination_report
 from h5bound.errors import OptionError
 from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.planning.store_plan import refuse
+from h5bound.progress import show_progress
 from h5bound.reports.conversion import SERVED
 from h5bound.views.contiguous import make_manifest, plan_ranges
 from h5bound.views.key_plan import has_ranges, list_results, make_keys, make_target, split_all
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -57,11 +58,15 @@ def plan_joined_keys(
     allowed: tuple[Path, ...],
     skip: bool,
     storage_options: Mapping[str, Any] | None,
+    skip_bad: bool,
+    max_open: int,
+    progress: Callable[[int, int], None] | bool | None,
     split: bool,
 ) -> ServedKeys:
     """Return the keys of the store that `combine` would write of files, as :func:`expand_sources` takes them.
 
-    With `split`, contiguous data has chunks that are byte ranges of the files, where there are even ones.
+    With `split`, contiguous data has chunks that are byte ranges of the files, where there are even ones. `progress` is
+    told of the files that were scanned.
 
     Raise OptionError or UnsupportedError, with all that stands against it, if they cannot be joined.
     """
@@ -73,12 +78,14 @@ def plan_joined_keys(
         dim=rules.dim, settings=settings, limits=limits, allowed=allowed, storage_options=storage_options
     )
     found = FoundFiles(names, options)
-    scans, _ = scan_files(names, options=options)
+    with show_progress(progress) as meter:
+        meter.begin("scanning", "files")
+        scans, bad = scan_files(names, options=options, skip_bad=skip_bad, progress=meter)
     sources = found.open(scans)
     check_fixed(sources)
     combination = plan_combination(
         sources, scans, rules=rules, settings=settings, limits=limits, allowed=allowed, grids={}, window=WINDOW,
-        threads=1, split=split_joined if split else None,
+        threads=1, max_open=max_open, split=split_joined if split else None,
     )  # fmt: skip
     scan, plan = combination.scan, combination.plan
     if not skip:
@@ -91,7 +98,7 @@ def plan_joined_keys(
         have_ranges=[False, *map(has_ranges, scan.sources[1:])], files=[files for _, files in places],
     )  # fmt: skip
     report = make_combination_report(
-        combination, target, written=list_results(arrays), complete=False, window=WINDOW, bad=(), kept=0, units=(),
+        combination, target, written=list_results(arrays), complete=False, window=WINDOW, bad=bad, kept=0, units=(),
     )  # fmt: skip
     return replace(keys, combination=report.complete_with(target=keys.report.target, remark=SERVED))
 

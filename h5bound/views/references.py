@@ -35,7 +35,7 @@ from h5bound.views.virtual_chunks import is_session, write_icechunk
 from h5bound.zarr_model.array_spec import TEXT_CODECS, list_codecs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
 
     import h5py
@@ -62,6 +62,9 @@ def references(
     compounds: Literal["struct", "columns"] = "struct",
     allow_external: Sequence[str | PathLike[str]] = (),
     storage_options: Mapping[str, Any] | None = None,
+    skip_bad: bool = False,
+    max_open: int | None = None,
+    progress: Callable[[int, int], None] | bool | None = None,
     max_objects: int = MAX_OBJECTS,
     max_depth: int = MAX_DEPTH,
     max_chunks: int = MAX_CHUNKS,
@@ -92,8 +95,8 @@ def references(
     zarr_format
         Format of the store that readers see. None for 2, the one that all readers of kerchunk's forms know, and for 3
         in icechunk, which has no other.
-    include, exclude, on_unsupported, links, nan, names, compounds, allow_external, storage_options, max_objects, \
-    max_depth, max_chunks
+    include, exclude, on_unsupported, links, nan, names, compounds, allow_external, storage_options, skip_bad, \
+    max_open, progress, max_objects, max_depth, max_chunks
         As for `ZarrStore`.
     inline_limit
         Most bytes of a chunk that is not in the file as Zarr needs it, and is inlined. All of them together may have
@@ -142,7 +145,7 @@ def references(
     checked = make_options(given | choose_forms(place, zarr_format=zarr_format, nan=nan, names=names))
     limit = parse_nbytes(inline_limit, "inline_limit")
     report_path = None if report is None else check_report_path(report)
-    view = View(plan_view_keys(path, checked, storage_options, split=True))
+    view = View(plan_view_keys(given, checked, split=True))
     try:
         check_conflicts(view, place, report_path)
         typed = view.keys.combination.files if view.keys.combination else [path]
@@ -282,4 +285,5 @@ def make_report(places: ChunkPlaces, place: Any, seconds: float) -> ReferenceRep
         notes=planned.notes,
         files=keys.combination.files if keys.combination else (),
         differences=keys.combination.differences if keys.combination else (),
+        bad=keys.combination.bad if keys.combination else (),
     )

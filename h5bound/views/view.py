@@ -12,7 +12,8 @@ from h5bound.conversion.write_store import check_external
 from h5bound.errors import OptionError
 from h5bound.hdf5.external_files import resolve_directories
 from h5bound.planning.options import make_settings
-from h5bound.planning.run_options import check_conversion, check_limits
+from h5bound.planning.run_options import check_conversion, check_limits, check_progress
+from h5bound.reader.many_files import check_max_open
 from h5bound.reader.open_file import OpenFile
 from h5bound.reader.source import H5Source
 from h5bound.views.key_plan import plan_keys
@@ -62,7 +63,9 @@ def make_options(given: Mapping[str, Any]) -> ViewOptions:
     rules = given["rules"] if given["dim"] is None else {**given["rules"], "dim": given["dim"]}
     if not rules and isinstance(given["path"], (list, tuple)):
         raise OptionError("name either dim, a dimension of the files to join them along, or new_dim, a new one")
-    check_conversion(given["on_unsupported"], resume=False, overwrite=False, dry_run=False, verify=False)
+    check_conversion(
+        given["on_unsupported"], resume=False, overwrite=False, dry_run=False, verify=False, skip_bad=given["skip_bad"]
+    )
     settings = make_settings(codecs="keep", chunks=None, shards=None, **{name: given[name] for name in SETTINGS})
     return ViewOptions(
         settings=settings,
@@ -73,17 +76,24 @@ def make_options(given: Mapping[str, Any]) -> ViewOptions:
     )
 
 
-def plan_view_keys(
-    path: Any, options: ViewOptions, storage_options: Mapping[str, Any] | None, *, split: bool = False
-) -> ServedKeys:
-    """Return the keys of one file, or of many."""
+def plan_view_keys(given: Mapping[str, Any], options: ViewOptions, *, split: bool = False) -> ServedKeys:
+    """Return the keys of one file, or of many, that `ZarrStore` or `references` was given.
+
+    Raise OptionError also if an option is for many files.
+    """
+    path, storage_options, many = given["path"], given["storage_options"], options.rules is not None
+    max_open = check_max_open(given["max_open"], many=many)
+    check_progress(given["progress"])
     if options.rules is None:
+        if given["skip_bad"]:
+            raise OptionError("skip_bad=True: this is for many files, of which those that cannot be read are left out")
         return plan_file(H5Source.of(path, storage_options), options, split=split)
     from h5bound.views.joined_keys import plan_joined_keys  # with dask.array, which views of one file do without
 
     return plan_joined_keys(
         path, rules=options.rules, settings=options.settings, limits=options.limits, allowed=options.allowed,
-        skip=options.skip, storage_options=storage_options, split=split,
+        skip=options.skip, storage_options=storage_options, skip_bad=given["skip_bad"], max_open=max_open,
+        progress=given["progress"], split=split,
     )  # fmt: skip
 
 

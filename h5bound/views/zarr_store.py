@@ -21,7 +21,7 @@ from h5bound.views.served_keys import SCHEME
 from h5bound.views.view import View, make_options, plan_file, plan_view_keys
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
     from os import PathLike
 
     import h5py
@@ -70,6 +70,12 @@ class ZarrStore(Store):
         Directories whose files may be read for external storage, virtual datasets and external links.
     storage_options
         Options passed to fsspec, such as credentials, where `path` is a URL.
+    skip_bad
+        True to leave out those of many files that cannot be read; the report lists them.
+    max_open
+        Most of many files that are open at a time, unless more are being read; None for 64.
+    progress
+        As for `convert`: a function is called with the number of files that were scanned, and of all.
     max_objects, max_depth, max_chunks
         Refuse a file with more objects and links, deeper groups, or more chunks than this.
     **rules
@@ -122,13 +128,17 @@ class ZarrStore(Store):
         compounds: Literal["struct", "columns"] = "struct",
         allow_external: Sequence[str | PathLike[str]] = (),
         storage_options: Mapping[str, Any] | None = None,
+        skip_bad: bool = False,
+        max_open: int | None = None,
+        progress: Callable[[int, int], None] | bool | None = None,
         max_objects: int = MAX_OBJECTS,
         max_depth: int = MAX_DEPTH,
         max_chunks: int = MAX_CHUNKS,
         **rules: Any,
     ) -> None:
-        checked = make_options(locals())
-        keys = plan_view_keys(path, checked, storage_options)
+        given = locals()
+        checked = make_options(given)
+        keys = plan_view_keys(given, checked)
         self.__setstate__((keys.sources[0], checked, keys))
 
     def __setstate__(self, state: tuple[H5Source, ViewOptions, ServedKeys | None]) -> None:

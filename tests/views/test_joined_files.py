@@ -15,7 +15,7 @@ import xarray as xr
 import zarr
 from zarr.storage import MemoryStore
 
-from h5bound import OptionError, SourceChangedError, UnsupportedError, ZarrStore, combine, references
+from h5bound import H5BoundError, OptionError, SourceChangedError, UnsupportedError, ZarrStore, combine, references
 from h5bound.cli.main import run_command
 from h5bound.reader.source import H5Source
 from h5bound.zarr_model.node_names import OWN_KEY
@@ -271,3 +271,22 @@ def test_many_threads_read_chunks_of_several_files(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         found = [*threads.map(store.get_sync, keys)]
     assert [item.to_bytes() for item in found] == [wanted[key] for key in keys]  # type: ignore[union-attr]
+
+
+def test_files_that_cannot_be_read_are_left_out_and_listed(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 4, 4])
+    paths[1].write_bytes(b"not HDF5")
+    with pytest.raises(H5BoundError, match=r"001\.nc"):
+        ZarrStore(paths, dim="time")
+    told: list[tuple[int, int]] = []
+    store = ZarrStore(paths, dim="time", skip_bad=True, max_open=1, progress=lambda *step: told.append(step))
+    assert told[-1] == (3, 3)
+    assert read_all(store) == read_all(combined([paths[0], paths[2]], dim="time"))
+    assert [item.path for item in store.report.bad] == [str(paths[1])]  # type: ignore[union-attr]
+    report = references(paths, tmp_path / "out.json", dim="time", skip_bad=True)
+    assert [item.path for item in report.bad] == [str(paths[1])]
+    assert report.exit_code == 3
+    assert "1 file left out" in report.summary()
+    for options in ({"skip_bad": True}, {"max_open": 2}):
+        with pytest.raises(OptionError, match="files"):
+            ZarrStore(paths[0], **options)
