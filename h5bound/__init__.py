@@ -32,6 +32,7 @@ from h5bound.errors import (
 )
 
 if TYPE_CHECKING:
+    from h5bound._check import check
     from h5bound._combine import combine
     from h5bound._convert import convert
     from h5bound._verify import verify
@@ -44,6 +45,7 @@ else:
     _MODULES = {
         "H5Store": "h5store",
         "ZarrStore": "views.zarr_store",
+        "check": "_check",
         "combine": "_combine",
         "convert": "_convert",
         "from_hdf5": "array",
@@ -72,6 +74,7 @@ __all__ = [
     "UnsafeSourceError",
     "UnsupportedError",
     "ZarrStore",
+    "check",
     "combine",
     "convert",
     "from_hdf5",

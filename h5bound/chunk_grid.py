@@ -175,6 +175,15 @@ def region_of(coords: tuple[int, ...], shape: Shape, chunks: Shape) -> tuple[sli
     )
 
 
+def show_region(region: tuple[slice, ...]) -> str:
+    """Return a region as it is written in Python.
+
+    >>> show_region((slice(0, 2), slice(4, 8)))
+    '[0:2, 4:8]'
+    """
+    return f"[{', '.join(f'{part.start}:{part.stop}' for part in region)}]"
+
+
 def find_starts(groups: NDArray[np.int64]) -> NDArray[np.intp]:
     """Return the rows where another shard or box begins, for that of each chunk, a row for each chunk.
 

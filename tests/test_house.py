@@ -33,7 +33,7 @@ MAX_FIELDS = 4
 MAX_WORDS = 25
 """Words of the glossary."""
 
-PUBLIC = {"combine", "convert", "verify", "from_hdf5", "from_resource", "references"}
+PUBLIC = {"check", "combine", "convert", "verify", "from_hdf5", "from_resource", "references"}
 """Functions whose docstrings have a section for each parameter."""
 
 BANNED = {"Give", "Tell", "Have", "Let", "Of", "Put"}

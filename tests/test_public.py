@@ -32,7 +32,18 @@ def test_the_public_names_are_the_functions_the_store_and_all_errors() -> None:
     values = vars(h5bound.errors).items()
     tree = [name for name, value in values if inspect.isclass(value) and issubclass(value, Exception)]
     assert sorted(h5bound.__all__) == sorted(
-        [*tree, "H5Store", "ZarrStore", "combine", "convert", "from_hdf5", "from_resource", "references", "verify"]
+        [
+            *tree,
+            "H5Store",
+            "ZarrStore",
+            "check",
+            "combine",
+            "convert",
+            "from_hdf5",
+            "from_resource",
+            "references",
+            "verify",
+        ]
     ), "each error is public"
     assert h5bound.__all__ == sorted(h5bound.__all__)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from h5bound.cli.messages import name_options
 from h5bound.reports.batch import BatchReport, digest_batch
+from h5bound.reports.check import CheckReport, digest_check
 from h5bound.reports.combination import CombinationReport, digest_combination
 from h5bound.reports.conversion import ConversionReport, digest_conversion
 from h5bound.reports.references import ReferenceReport, digest_references
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 DIGESTS: dict[type, Callable[..., Digest]] = {
     BatchReport: digest_batch,
+    CheckReport: digest_check,
     CombinationReport: digest_combination,
     ConversionReport: digest_conversion,
     ReferenceReport: digest_references,
@@ -48,6 +50,7 @@ PLAIN_WIDTH = 10_000
 STYLES = {
     "copied": "green", "mixed": "yellow", "decoded": "cyan", "metadata": "dim", "equal": "green", "different": "red",
     "skipped": "yellow", "warning": "yellow", "not compared": "yellow", "differs": "red", "failed": "red",
+    "damaged": "red", "not checked": "yellow",
 }  # fmt: skip
 
 
@@ -62,7 +65,7 @@ def make_console() -> Console:
 
 def show_report(
     console: Console,
-    report: ConversionReport | VerificationReport | BatchReport | CombinationReport | ReferenceReport,
+    report: ConversionReport | VerificationReport | BatchReport | CombinationReport | ReferenceReport | CheckReport,
     *,
     verbose: bool = False,
 ) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from h5bound import __version__
+from h5bound.cli.check import check_command
 from h5bound.cli.combine import combine_command
 from h5bound.cli.ending import Interruption
 from h5bound.cli.messages import explain, fail, fail_usage
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     h5bound verify scan.h5 scan.zarr
     h5bound combine 'days/*.nc' year.zarr --dim time
     h5bound refs scan.h5 scan.json
+    h5bound check scan.h5
     # in ~/.bashrc: Tab completes options and paths (or zsh_source, fish_source)
     eval "$(_H5BOUND_COMPLETE=bash_source h5bound)"
     """,
@@ -290,7 +292,7 @@ def demo_command(directory: Path, *, quiet: bool, verbose: int) -> int:
     return report.exit_code
 
 
-for command in (combine_command, verify_command, references_command):
+for command in (combine_command, verify_command, references_command, check_command):
     main_group.add_command(command)
 
 
@@ -306,7 +308,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run_command(arguments: list[str]) -> int:
     """Run the command line and return its exit code. The last line on stderr is the error, if there is one."""
-    failed = 2 if arguments[:1] == ["verify"] else 1  # of verify, 1 is the result that they differ
+    failed = 2 if arguments[:1] in (["verify"], ["check"]) else 1  # of these, 1 is a result
     try:
         return int(main_group.main(arguments or ["--help"], prog_name="h5bound", standalone_mode=False) or 0)
     except click.ClickException as error:

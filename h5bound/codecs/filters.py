@@ -64,6 +64,8 @@ class FilterSpec:
     """Whether the decoder must know the decoded size; if not, it may follow another compressor."""
     library: str | None = None
     """Optional dependency that the decoder imports."""
+    has_checksum: bool = False
+    """Whether the decoder finds any change of the bytes."""
     undo_all: Callable[[Pieces, int, Options], Pieces | None] | None = None
     """Decoder of many chunks at once, given their decoded size; it returns None where it cannot decode them."""
 
@@ -114,6 +116,7 @@ FILTERS = {
         accepts=lambda options, _: len(options) == 1 and options[0] <= 9,  # HDF5 refuses other levels
         codec=lambda options: {"id": "zlib", "level": _level(options, 1)},
         needs_nbytes=False,
+        has_checksum=True,
     ),
     2: FilterSpec(
         name="shuffle",
@@ -129,6 +132,7 @@ FILTERS = {
         undo_all=check_all,
         growth=4,
         codec=lambda _: {"id": "fletcher32"},
+        has_checksum=True,
     ),
     4: FilterSpec(
         name="szip",
@@ -142,6 +146,7 @@ FILTERS = {
         undo=undo_bzip2,
         growth=None,
         codec=lambda options: {"id": "bz2", "level": _level(options, 9)},
+        has_checksum=True,
     ),
     32000: FilterSpec(name="lzf", undo=undo_lzf, growth=None, library="imagecodecs"),
     32001: FilterSpec(
@@ -219,11 +224,17 @@ class Decoder:
             out[:] = data
 
     def check(self, encoded: Bytes, mask: int = 0) -> None:
-        """Raise DamagedError if a chunk does not decode to `nbytes` bytes; only its compressors are undone."""
-        steps = self._applied(mask)
-        kept = list(takewhile(lambda step: step[0].growth is not None, steps))
-        data = self._undo(steps[len(kept) :], encoded)
-        self._check(data, grown=sum(spec.growth or 0 for spec, _, _ in kept))
+        """Raise DamagedError if a chunk does not decode to `nbytes` bytes, or a checksum does not match."""
+        self._check(self._undo(self._checked(mask), encoded))
+
+    def check_all(self, encoded: Pieces, mask: int = 0) -> None:
+        """Raise DamagedError as `check` does for each chunk. No more is copied than that takes."""
+        steps = self._checked(mask)
+        if all(spec.undo_all is not None for spec, _, _ in steps):
+            self._undo_all(steps, encoded).rows(self.nbytes)
+            return
+        for chunk in encoded:
+            self._check(self._undo([*steps], chunk))
 
     def _undo(self, steps: list[tuple[FilterSpec, Options, int]], encoded: Bytes, out: Bytes | None = None) -> Bytes:
         """Undo filters from the last to the first, which may decode into `out`."""
@@ -242,14 +253,18 @@ class Decoder:
 
         Raise DamagedError as `decode` does, without the name of the filter.
         """
+        return self._undo_all(self._applied(mask), encoded).rows(self.nbytes)
+
+    def _undo_all(self, steps: list[tuple[FilterSpec, Options, int]], encoded: Pieces) -> Pieces:
+        """Undo filters of many chunks, from the last to the first."""
         data = encoded
-        for spec, options, nbytes in reversed(self._applied(mask)):
+        for spec, options, nbytes in reversed(steps):
             done = None if spec.undo_all is None else spec.undo_all(data, nbytes, options)
             if done is None:
                 inputs = [FilterInput(chunk, nbytes, out=None, options=options, limit=self._limit) for chunk in data]
                 done = Pieces.copy_of(list(map(spec.undo, inputs)))
             data = done
-        return data.rows(self.nbytes)
+        return data
 
     @property
     def _limit(self) -> int:
@@ -265,9 +280,14 @@ class Decoder:
                 nbytes = -1 if nbytes < 0 or spec.growth is None else nbytes + spec.growth
         return applied
 
-    def _check(self, data: Bytes, grown: int = 0) -> None:
-        if data.size - grown != self.nbytes:
-            raise DamagedError(f"it decodes to {data.size - grown} bytes where {self.nbytes} are declared")
+    def _checked(self, mask: int) -> list[tuple[FilterSpec, Options, int]]:
+        """Return the filters that were applied, without the first ones that only move bytes: these cannot fail."""
+        steps = self._applied(mask)
+        return steps[len(list(takewhile(lambda step: step[0].growth == 0, steps))) :]
+
+    def _check(self, data: Bytes) -> None:
+        if data.size != self.nbytes:
+            raise DamagedError(f"it decodes to {data.size} bytes where {self.nbytes} are declared")
 
 
 def make_decoder(filters: tuple[Filter, ...], nbytes: int) -> Decoder:

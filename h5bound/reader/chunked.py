@@ -19,7 +19,7 @@ from h5bound.hdf5.dataset import read_edge_unfiltered, read_filters
 from h5bound.hdf5.element_types import holds_bytes
 from h5bound.reader.byte_ranges import plan_spans, read_spans
 from h5bound.reader.encoded import ChunkInMemory, EncodedBlock, EncodedChunk, corrupt
-from h5bound.reader.small_chunks import is_small, read_small_chunks
+from h5bound.reader.small_chunks import BOX_NBYTES, SMALL_NBYTES, is_small, read_ranges, read_small_chunks
 from h5bound.reader.via_h5py import dtype_of, name_of, read_through_h5py
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from h5py import h5p
 
     from h5bound.files.protocols import FileBytes
-    from h5bound.hdf5.chunk_index import Tables
+    from h5bound.hdf5.chunk_index import ChunkManifest, Tables
 
 
 REQUEST_NBYTES = 64 << 20
@@ -67,6 +67,11 @@ class ChunkedReader:
         rule = None if file_bytes is None else REMOTE_INDEXING if file_bytes.is_remote else INDEXING
         self._index = ChunkIndex(dataset.id, rule, self._unfiltered_mask if edge_unfiltered else 0)
         reuse_freed(3 * self._decoder.nbytes)
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether chunks are read without HDF5."""
+        return self._bytes is not None
 
     def share_index(self, found: list[Tables]) -> None:
         """Take the chunk index that another reader has found, or leave it for others: `ChunkIndex` says how."""
@@ -128,6 +133,40 @@ class ChunkedReader:
                     self._decoder.check(chunk.source.read(chunk.offset, chunk.nbytes), chunk.mask)
             except DamagedError as error:
                 raise corrupt(self._name, overlap, error) from error
+
+    def find_damaged(self, chunks: ChunkManifest) -> Iterator[tuple[int, str]]:
+        """Yield the row of each chunk that cannot be decoded, or does not match its checksum, and why.
+
+        The masks of chunks say what is left unfiltered. No block is made. The reader must be direct.
+        """
+        assert self._bytes is not None
+        small = self._decoder.nbytes <= SMALL_NBYTES and isinstance(self._bytes, LocalFile)
+        most = max(BOX_NBYTES // max(self._decoder.nbytes, 1), 1) if small else REQUEST_CHUNKS
+        for start, stop in cut_batches(chunks.nbytes, REQUEST_NBYTES, min(most, REQUEST_CHUNKS)):
+            part = chunks.take(slice(start, stop))
+            if small and self._are_whole(part):
+                continue
+            spans = list(zip(part.offsets.tolist(), part.nbytes.tolist(), strict=True))
+            source = self._bytes.gather(spans)
+            for row, (span, mask) in enumerate(zip(spans, part.masks.tolist(), strict=True), start):
+                try:
+                    chunk = EncodedChunk(source, *span, mask)
+                    encoded = source.read(chunk.offset, chunk.nbytes)
+                    if not self._is_unfiltered(chunk):
+                        self._decoder.check(encoded, chunk.mask)
+                except DamagedError as error:
+                    yield row, str(error)
+
+    def _are_whole(self, chunks: ChunkManifest) -> bool:
+        """Return whether all of some small chunks can be decoded."""
+        assert isinstance(self._bytes, LocalFile)
+        try:
+            for mask in np.unique(chunks.masks).tolist():
+                part = chunks.take(chunks.masks == mask)
+                self._decoder.check_all(read_ranges(self._bytes, part.offsets, part.nbytes), mask)
+        except DamagedError:  # read one by one, the error names the chunk
+            return False
+        return True
 
     def read_encoded(self, region: Region) -> Block | EncodedBlock:
         """Return the encoded chunks of a region that is not empty, or the region itself where it is not larger."""

@@ -32,11 +32,11 @@ from h5bound.reader.steps import join_steps, split_steps
 from h5bound.reader.via_h5py import dtype_of, load_plugins, read_through_h5py
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from h5bound.buffers import Block, Region
     from h5bound.files.protocols import FileBytes
-    from h5bound.hdf5.chunk_index import Tables
+    from h5bound.hdf5.chunk_index import ChunkManifest, Tables
     from h5bound.reader.allocation_guard import Guard
     from h5bound.reader.chunked import ChunkedReader
     from h5bound.reader.encoded import EncodedBlock
@@ -134,6 +134,13 @@ class DatasetReader:
         _, _, guard = self._get_parts()
         if guard is not None and all(s.start != s.stop for s in region):
             guard.check(region)
+
+    def find_damaged(self, chunks: ChunkManifest) -> Iterator[tuple[int, str]] | None:
+        """Return the rows of stored chunks that are damaged, and why; None if only `read` can find them."""
+        _, direct, _ = self._get_parts()
+        if direct is None or isinstance(direct, ContiguousReader) or not direct.is_direct:
+            return None
+        return direct.find_damaged(chunks)
 
     def prefetch(self, regions: Sequence[Region]) -> None:
         """Announce regions that will be read, each once: their encoded bytes are then requested together."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from h5bound.buffers import DIGEST_NBYTES, hash_bits, same_bits
-from h5bound.chunk_grid import count_chunks, region_of
+from h5bound.chunk_grid import count_chunks, region_of, show_region
 from h5bound.execution.work import Stages, UnitResult, Work
 from h5bound.planning.source_values import read_or_explain
 from h5bound.planning.spill_layout import number_chunk, number_chunks
@@ -32,7 +32,6 @@ from h5bound.verification.values import (
     describe_unreadable,
     read_expected,
     report_unit,
-    show_region,
 )
 
 if TYPE_CHECKING:

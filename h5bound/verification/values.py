@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.buffers import same_bits
-from h5bound.chunk_grid import bound_chunks, region_of
+from h5bound.chunk_grid import bound_chunks, region_of, show_region
 from h5bound.errors import TargetError
 from h5bound.execution.work import Result, UnitResult, Work, list_problems
 from h5bound.h5py_compat import describe
@@ -222,15 +222,6 @@ def compare_unwritten(opened: OpenFile, job: CompareJob, coords: tuple[int, ...]
     if result.problem:
         return f"chunks that were never written cannot be read, as in {shown}: {result.problem}"
     return "" if result.parts else f"chunks that were never written differ, as in {shown}"
-
-
-def show_region(region: tuple[slice, ...]) -> str:
-    """Return a region as it is written in Python.
-
-    >>> show_region((slice(0, 2), slice(4, 8)))
-    '[0:2, 4:8]'
-    """
-    return f"[{', '.join(f'{part.start}:{part.stop}' for part in region)}]"
 
 
 def list_differences(jobs: Sequence[CompareJob], results: Sequence[UnitResult]) -> dict[str, str]:

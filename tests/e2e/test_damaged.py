@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from zarr.errors import UnstableSpecificationWarning
 
-from h5bound import H5Store, convert, from_hdf5
+from h5bound import H5Store, check, convert, from_hdf5
 from h5bound.errors import CorruptChunkError, H5BoundError
 from h5bound.listing.entries import list_file
 from tests.support.bombs import make_filtered
@@ -205,6 +205,34 @@ def convert_and_verify(path: Path, target: Path) -> tuple[list[str], list[str]]:
     return [entry.path for entry in report.arrays], [item.path for item in report.verification.differences]
 
 
+def check_file(path: Path) -> list[str]:
+    """Return the paths that `check` names: what is damaged, or could not be read."""
+    with dask.config.set(scheduler="sync"):
+        report = check(path, allow_external=[path.parent])
+    return [*(item.path for item in report.damages), *(item.path for item in report.unchecked)]
+
+
+def list_summed(path: Path) -> list[tuple[str, int, int]]:
+    """Return the dataset, the first byte and the end of each chunk that has a checksum."""
+    with h5py.File(path, "r") as file:
+        chunks: list[tuple[str, int, int]] = []
+        for name in walk(file, "", 0):
+            dataset = file[name]
+            filters = dataset.id.get_create_plist()
+            codes = {filters.get_filter(i)[0] for i in range(filters.get_nfilters())}
+            if codes & {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32}:
+                dataset.id.chunk_iter(
+                    lambda item, name=name: chunks.append((name, item.byte_offset, item.byte_offset + item.size))
+                )
+    return chunks
+
+
+def is_named(name: str, named: list[str]) -> bool:
+    """Return whether a dataset, a group above it, or for a virtual dataset a source is among the names."""
+    sources = ("/part0", "/part1") if name == "/whole" else ()
+    return any(f"{path}/".startswith(f"{other.rstrip('/')}/") for path in (name, *sources) for other in named)
+
+
 # What is made of it.
 
 
@@ -232,6 +260,15 @@ class Trial:
         self.folder = folder
         self.worker = Worker(SECONDS, NBYTES)
         self.tally = Tally()
+        self.whole: dict[str, tuple[bool, str]] = {}
+        self.summed: list[tuple[str, int, int]] = []
+
+    def begin(self, kind: str) -> bytes:
+        """Write a whole file of a kind, and return its bytes."""
+        path = self.folder / "whole.h5"
+        KINDS[kind](path)
+        self.whole, self.summed = read_plainly(path), list_summed(path)
+        return path.read_bytes()
 
     def close(self) -> None:
         """Stop the other process."""
@@ -249,21 +286,21 @@ class Trial:
             place = random.Random(f"{kind} {seed}").randrange(8 * len(raw))
             changed = bytearray(raw)
             changed[place // 8] ^= 1 << place % 8
-            self.try_file(f"{kind}, bit {place}", bytes(changed), converted=seed % converted == 0)
+            self.try_file(f"{kind}, bit {place}", bytes(changed), converted=seed % converted == 0, changed=place // 8)
             self.tally.files["flips"] += 1
 
-    def try_file(self, what: str, raw: bytes, *, converted: bool) -> None:
-        """Test one file; a fault is tested again in a new process."""
+    def try_file(self, what: str, raw: bytes, *, converted: bool, changed: int | None = None) -> None:
+        """Test one file, in which a byte is `changed`; a fault is tested again in a new process."""
         path = self.folder / "damaged.h5"
         path.write_bytes(raw)
-        if self.find_faults(path, converted=converted):
+        if self.find_faults(path, converted=converted, changed=changed):
             self.worker.stop()
-            found = self.find_faults(path, converted=converted)
+            found = self.find_faults(path, converted=converted, changed=changed)
             self.tally.faults += [f"{what}: {fault}" for fault in found]
             if found:
                 (self.folder / f"fault {len(self.tally.faults)}.h5").write_bytes(raw)
 
-    def find_faults(self, path: Path, *, converted: bool) -> list[str]:
+    def find_faults(self, path: Path, *, converted: bool, changed: int | None) -> list[str]:
         """Return what h5bound does wrong."""
         plain = self.worker.call(read_plainly, path)
         expected: dict[str, tuple[bool, str]] = plain.value or {}
@@ -280,7 +317,32 @@ class Trial:
         if found.died or found.error:
             return [*faults, f"from_hdf5 {found.died or found.error}"]
         faults += [fault for name in expected if (fault := self.judge(name, expected[name], found.value[name]))]
+        faults += self.find_check_faults(path, expected, found.value, changed=changed)
         return faults + (self.find_conversion_faults(path, expected, opened=not plain.error) if converted else [])
+
+    def find_check_faults(
+        self,
+        path: Path,
+        expected: dict[str, tuple[bool, str]],
+        found: dict[str, tuple[bool, str]],
+        *,
+        changed: int | None,
+    ) -> list[str]:
+        """Return what `check` does not find: what cannot be read, and changed bytes in a chunk with a checksum."""
+        outcome = self.worker.call(check_file, path)
+        if outcome.died or (outcome.error and not outcome.ours):
+            return [f"check {outcome.died or outcome.error}"]
+        if outcome.error:
+            return []
+        broken = [name for name in expected if not (expected[name][0] and found[name][0])]
+        gone = [name for name in self.whole if name not in expected] if changed is not None else []
+        hit = [name for name, start, stop in self.summed if changed is not None and start <= changed < stop]
+        altered = [name for name in hit if name in expected and expected[name] != self.whole[name]]
+        self.tally.seen["datasets of which check finds the damage"] += len({*broken, *gone, *altered})
+        missed = [name for name in dict.fromkeys([*broken, *altered]) if not is_named(name, outcome.value)]
+        return [
+            f"{name}: check finds nothing where reading has {expected[name][1]}, {found[name][1]}" for name in missed
+        ]
 
     def judge(self, name: str, expected: tuple[bool, str], found: tuple[bool, str]) -> str:
         """Return what is wrong with the values of a dataset."""
@@ -319,27 +381,21 @@ def trial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trial]:
     made.close()
 
 
-def raw_of(kind: str, folder: Path) -> bytes:
-    path = folder / "whole.h5"
-    KINDS[kind](path)
-    return path.read_bytes()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_whole_file_is_read_as_h5py_reads_it(trial: Trial, kind: str) -> None:
-    trial.try_file(kind, raw_of(kind, trial.folder), converted=True)
+    trial.try_file(kind, trial.begin(kind), converted=True)
     assert trial.tally.faults == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_truncated_file_is_refused(trial: Trial, kind: str) -> None:
-    trial.try_truncations(kind, raw_of(kind, trial.folder), 16 * STEP)
+    trial.try_truncations(kind, trial.begin(kind), 16 * STEP)
     assert trial.tally.faults == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_file_with_a_changed_bit_gives_no_data_that_h5py_does_not_give(trial: Trial, kind: str) -> None:
-    trial.try_flips(kind, raw_of(kind, trial.folder), range(25), converted=5)
+    trial.try_flips(kind, trial.begin(kind), range(25), converted=5)
     assert trial.tally.faults == []
 
 
@@ -444,7 +500,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(given.folder or Path(folder))
         for kind in given.kinds:
-            raw = raw_of(kind, trial.folder)
+            raw = trial.begin(kind)
             trial.try_truncations(kind, raw)
             trial.try_flips(kind, raw, range(given.first, given.first + given.flips), converted=given.converted)
             sys.stderr.write(f"{kind}: {len(raw)} bytes, {len(trial.tally.faults)} faults so far\n")

@@ -1,0 +1,190 @@
+"""The report of a check: what of a file is damaged, and what can be said of the rest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from h5bound.reports.digest import Digest, Table
+from h5bound.reports.entries import REPORT_VERSION, ReportNote, Skipped, count_skipped, make_fact
+from h5bound.reports.html import render
+from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.text import format_nbytes, plural, printable
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Something of a file that cannot be read, or does not match its checksum."""
+
+    path: str
+    """Path of the object, from /."""
+    reason: str
+    region: str = ""
+    """Elements of a dataset that are lost, as a slice of Python; empty for all of an object."""
+    offset: int | None = None
+    """Where the stored bytes begin in the file; None if they are in no single place."""
+    nbytes: int = 0
+    """Stored bytes from there on."""
+    attribute: str | None = None
+    """Name of the attribute, if only an attribute is damaged; "*" if the attributes cannot be listed."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON object."""
+        named: dict[str, object] = {"path": self.path}
+        named |= {} if self.attribute is None else {"attribute": self.attribute}
+        named |= {"slice": self.region} if self.region else {}
+        named |= {} if self.offset is None else {"offset": self.offset, "bytes": self.nbytes}
+        return named | {"reason": self.reason}
+
+    def to_fact(self) -> Fact:
+        """Return what the text forms say."""
+        if self.region:
+            return Fact.of("object", f"{self.path}{self.region}", self.reason)
+        return make_fact(self.path, self.attribute, self.reason)
+
+    def __str__(self) -> str:
+        return str(self.to_fact())
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Chunks, or pieces of data without chunks, that can be judged alike."""
+
+    chunks: int = 0
+    nbytes: int = 0
+    """Bytes of their values."""
+
+    def __add__(self, other: Judged) -> Judged:
+        return Judged(self.chunks + other.chunks, self.nbytes + other.nbytes)
+
+    def to_dict(self) -> dict[str, int]:
+        """Return the JSON object."""
+        return {"chunks": self.chunks, "bytes": self.nbytes}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """The result of checking an HDF5 file."""
+
+    source: str
+    """Path or URL of the file."""
+    seconds: float
+    h5bound: str
+    """Version of h5bound that checked it."""
+    groups: int
+    """Groups that were opened."""
+    datasets: int
+    """Datasets that were found."""
+    attributes: int
+    """Attributes that were read."""
+    summed: Judged
+    """Chunks with a checksum: any change of their bytes is found."""
+    decoded: Judged
+    """Chunks that are compressed without a checksum: most changes are found when they are decoded, not all."""
+    plain: Judged
+    """Chunks, and data without chunks, that are stored as they are: they can be read, and nothing tells if they are
+    right."""
+    damages: tuple[Damage, ...] = ()
+    """What is damaged: metadata, then the chunks of each dataset in C order."""
+    unnamed: int = 0
+    """Further damaged chunks of datasets that have very many of them, which `damages` does not list."""
+    unchecked: tuple[Skipped, ...] = ()
+    """What was not checked, or not to its end, and why; also what include or exclude left out."""
+    notes: tuple[ReportNote, ...] = ()
+    """External links that were not followed, or were."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing that was checked is damaged."""
+        return not self.damages
+
+    @property
+    def exit_code(self) -> int:
+        """0 if all is whole, 1 if something is damaged, 3 if something was not checked that was not left out."""
+        if self.damages:
+            return 1
+        return 0 if all(item.asked for item in self.unchecked) else 3
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON object that `--report` writes."""
+        return {
+            "version": REPORT_VERSION,
+            "h5bound": self.h5bound,
+            "seconds": round(self.seconds, 3),
+            "source": self.source,
+            "whole": self.whole,
+            "groups": self.groups,
+            "datasets": self.datasets,
+            "attributes": self.attributes,
+            "checksum": self.summed.to_dict(),
+            "decoded": self.decoded.to_dict(),
+            "plain": self.plain.to_dict(),
+            "damages": [item.to_dict() for item in self.damages],
+            "unnamed": self.unnamed,
+            "unchecked": [item.to_dict() for item in self.unchecked],
+            "notes": [item.to_dict() for item in self.notes],
+        }
+
+    def to_json(self) -> str:
+        """Return the JSON text."""
+        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+    def summary(self) -> str:
+        """Return one line: whole or not, and what was read."""
+        count = len(self.damages) + self.unnamed
+        verdict = f"{count:,} damaged" if count else "no damage found" if self.exit_code else "whole"
+        read = [
+            plural(self.datasets, "dataset"), plural(self.groups, "group"), plural(self.attributes, "attribute"),
+        ]  # fmt: skip
+        left = [text.replace("skipped", "not checked") for text in count_skipped(self.unchecked)]
+        return "; ".join([verdict, f"{', '.join(read)} read in {self.seconds:.2f} s", *left])
+
+    def describe_values(self) -> str:
+        """Return of how much data a check can tell whether it is right; "" if there is none."""
+        kinds = (
+            (self.summed, "match their checksums" if self.whole else "have checksums"),
+            (self.decoded, "can be decoded, and have no checksum" if self.whole else "are compressed without checksum"),
+            (self.plain, "can only be read: nothing tells whether they are right"),
+        )
+        shown = [
+            f"{plural(judged.chunks, 'chunk')} ({format_nbytes(judged.nbytes)}) {words}"
+            for judged, words in kinds
+            if judged.chunks
+        ]
+        return "; ".join(shown)
+
+    def __repr__(self) -> str:
+        return str(digest_check(self))
+
+    def _repr_html_(self) -> str:
+        return render(digest_check(self))
+
+
+def digest_check(report: CheckReport) -> Digest:
+    """Return the report in short."""
+    chunks = [item for item in report.damages if item.region]
+    rows = ((printable(item.path), item.region, show_offset(item), format_nbytes(item.nbytes)) for item in chunks)
+    counts: dict[str, int] = {}
+    for item in chunks:
+        counts[item.path] = counts.get(item.path, 0) + 1
+    facts = [item.to_fact() for item in report.damages]
+    more = [Fact.of("object", "more", f"{report.unnamed:,} chunks that are not listed")] if report.unnamed else []
+    return Digest(
+        kind="CheckReport",
+        subject=printable(report.source),
+        summary=report.summary(),
+        verdict=report.describe_values(),
+        failed=not report.whole,
+        table=Table(("dataset", "slice", "offset", "stored"), tuple(rows), texts=2) if chunks else Table(()),
+        totals=Table(("dataset", "damaged chunks"), tuple((printable(p), f"{n:,}") for p, n in counts.items())),
+        sections=(
+            Section("damaged", group_facts([*facts, *more])),
+            Section("not checked", group_facts(item.to_fact() for item in report.unchecked if not item.asked)),
+            Section("note", group_facts(item.to_fact() for item in report.notes)),
+        ),
+    )
+
+
+def show_offset(damage: Damage) -> str:
+    """Return where the stored bytes begin, or a dash."""
+    return "-" if damage.offset is None else f"{damage.offset:,}"

@@ -1,0 +1,243 @@
+"""A check finds each damage that can be found, says where it is, and goes on."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import dask
+import h5py
+import numpy as np
+import pytest
+
+from h5bound import OptionError, SourceNotFoundError, UnsafeSourceError, check
+from h5bound.cli.main import run_command
+from tests.support.http_server import serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VALUES = np.random.default_rng(0).integers(0, 50, (20, 30), "i4")
+
+FILTERS: dict[str, dict[str, Any]] = {
+    "gzip": {"compression": "gzip", "shuffle": True},
+    "lzf": {"compression": "lzf"},
+    "fletcher32": {"fletcher32": True},
+    "shuffle and fletcher32": {"shuffle": True, "fletcher32": True},
+    "gzip and fletcher32": {"compression": "gzip", "fletcher32": True},
+}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Return a whole file with a dataset of each filter, and some others."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name, options in FILTERS.items():
+            file.create_dataset(name, data=VALUES, chunks=(10, 10), **options)
+        file.create_dataset("scale-offset", data=VALUES, chunks=(10, 10), scaleoffset=0)
+        large = np.repeat(np.arange(100_000, dtype="i4"), 3)
+        file.create_dataset("large", data=large, chunks=(100_000,), compression="gzip", fletcher32=True)
+        file.create_dataset("group/plain", data=VALUES, chunks=(10, 10))
+        file["contiguous"] = VALUES
+        file["compact"] = 1
+        file["text"] = [f"text {i}" for i in range(9)]
+        file["group"].attrs["units"] = "m"
+        file["group"].attrs["long"] = np.arange(3)
+    return path
+
+
+def overwrite(path: Path, offset: int, data: bytes) -> None:
+    """Overwrite bytes of a file."""
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def find_chunk(path: Path, name: str, number: int = 1) -> Any:
+    """Return where a chunk is."""
+    with h5py.File(path) as file:
+        return file[name].id.get_chunk_info(number)
+
+
+def test_a_whole_file_is_whole_and_its_chunks_are_counted_by_what_can_be_said(path: Path) -> None:
+    report = check(path)
+    assert report.whole
+    assert report.exit_code == 0
+    assert (report.groups, report.datasets, report.attributes) == (2, 11, 2)
+    assert (report.summed.chunks, report.summed.nbytes) == (6 * 4 + 3, 400 * 6 * 4 + 1_200_000)
+    assert (report.decoded.chunks, report.decoded.nbytes) == (12, 4800)
+    assert (report.plain.chunks, report.plain.nbytes) == (6 + 3, 2400 + 2400 + 8 + 9 * 8)
+    assert "can only be read: nothing tells whether they are right" in repr(report)
+
+
+@pytest.mark.parametrize("name", [*FILTERS, "large"])
+def test_a_changed_chunk_is_named_with_its_place(path: Path, name: str) -> None:
+    chunk = find_chunk(path, name)
+    overwrite(path, chunk.byte_offset + chunk.size // 2, b"\xff\x13")
+    report = check(path)
+    start = chunk.chunk_offset
+    ends = [300_000] if name == "large" else [20, 30]
+    sizes = [100_000] if name == "large" else [10, 10]
+    region = ", ".join(f"{i}:{min(i + n, end)}" for i, n, end in zip(start, sizes, ends, strict=True))
+    found = [(item.path, item.region, item.offset, item.nbytes) for item in report.damages]
+    assert found == [(f"/{name}", f"[{region}]", chunk.byte_offset, chunk.size)]
+    assert report.exit_code == 1
+    assert f"/{name}[{region}]" in repr(report)
+
+
+def test_it_goes_on_after_each_damage(path: Path) -> None:
+    chunks = {name: find_chunk(path, name, 2) for name in FILTERS}
+    raw = bytearray(path.read_bytes())
+    heap = raw.index(b"GCOL")
+    raw[heap : heap + 4] = b"gcol"
+    for chunk in chunks.values():
+        middle = chunk.byte_offset + chunk.size // 2
+        raw[middle : middle + 2] = b"\xff\x13"
+    path.write_bytes(raw)
+    report = check(path)
+    damaged = {(item.path, item.attribute) for item in report.damages}
+    assert damaged == {*((f"/{name}", None) for name in FILTERS), ("/group", "units"), ("/text", None)}
+    assert report.attributes == 1
+
+
+def test_chunks_that_the_index_has_in_wrong_places_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        for name in ("past", "same"):
+            file.create_dataset(name, data=np.arange(40), chunks=(10,))
+    for name, place in (("past", 1 << 40), ("same", None)):
+        first, second = (find_chunk(path, name, number) for number in (0, 1))
+        raw = path.read_bytes()
+        at = raw.index(second.byte_offset.to_bytes(8, "little"))
+        overwrite(path, at, (first.byte_offset if place is None else place).to_bytes(8, "little"))
+    found = {item.path: (item.region, item.reason) for item in check(path).damages}
+    assert found["/past"][0] == "[10:20]"
+    assert "extend past the end of the file" in found["/past"][1]
+    assert found["/same"] == ("[10:20]", "the chunk index is damaged: /same[0:10] has some of the same bytes")
+
+
+def test_an_object_that_cannot_be_opened_is_named(path: Path) -> None:
+    with h5py.File(path) as file:
+        address = h5py.h5o.get_info(file["group"].id).addr
+    overwrite(path, address, b"\x07")
+    report = check(path)
+    assert [item.path for item in report.damages] == ["/group"]
+    assert "cannot be opened" in report.damages[0].reason
+    assert report.datasets == 10
+
+
+def test_data_in_other_files_is_read_if_it_is_allowed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as other:
+        other.create_dataset("x", data=VALUES, chunks=(10, 10), compression="gzip")
+    path = tmp_path / "a.h5"
+    layout = h5py.VirtualLayout((20, 30), "i4")
+    layout[...] = h5py.VirtualSource("other.h5", "x", (20, 30))
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("outside", (3,), "i4", external=[(str(tmp_path / "raw.bin"), 0, 12)])[...] = 1
+        file["link"] = h5py.ExternalLink("other.h5", "/x")
+    report = check(path)
+    assert report.exit_code == 3
+    assert {item.path for item in report.unchecked} == {"/virtual", "/outside"}
+    assert check(path, exclude=["virtual", "outside"]).exit_code == 0
+    assert check(path, allow_external=[tmp_path]).exit_code == 0
+    chunk = find_chunk(tmp_path / "other.h5", "x")
+    overwrite(tmp_path / "other.h5", chunk.byte_offset + 5, b"\xff\x13")
+    (tmp_path / "raw.bin").unlink()
+    report = check(path, allow_external=[tmp_path])
+    assert {item.path for item in report.damages} == {"/virtual", "/outside", "/link"}
+    assert next(item for item in report.damages if item.path == "/link").region == "[0:10, 10:20]"
+
+
+def test_include_and_exclude_choose_what_is_checked(path: Path) -> None:
+    chunk = find_chunk(path, "gzip")
+    overwrite(path, chunk.byte_offset + 9, b"\xff\x13")
+    assert not check(path, include=["gzip"]).whole
+    assert check(path, exclude=["gzip"]).exit_code == 0
+    with pytest.raises(OptionError, match=r"include='gzap': matches nothing in .*close to it: /gzip"):
+        check(path, include=["gzap"])
+
+
+def test_limits_and_other_errors_are_those_of_a_conversion(path: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnsafeSourceError, match="more than 3 objects and links"):
+        check(path, max_objects=3)
+    with pytest.raises(UnsafeSourceError, match="stored chunks exceed the limit of 10"):
+        check(path, max_chunks=10)
+    with pytest.raises(SourceNotFoundError):
+        check(tmp_path / "none.h5")
+
+
+def test_a_sparse_dataset_costs_what_is_stored(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", (2**40,), "i1", chunks=(2**20,), compression="gzip")[0] = 1
+    report = check(path)
+    assert report.summed.chunks == 1
+    assert report.whole
+
+
+def test_a_file_that_is_open_for_writing_and_one_in_memory_are_read_through_hdf5(path: Path) -> None:
+    chunk = find_chunk(path, "gzip")
+    overwrite(path, chunk.byte_offset + 9, b"\xff\x13")
+    with h5py.File(path, "a") as file:
+        assert [(item.path, item.region) for item in check(file).damages] == [("/gzip", "[0:10, 10:20]")]
+        assert file, "it stays open"
+    with path.open("rb") as stream:
+        assert [item.path for item in check(stream).damages] == ["/gzip"]
+
+
+def test_a_file_on_a_server_is_checked(path: Path) -> None:
+    chunk = find_chunk(path, "lzf")
+    overwrite(path, chunk.byte_offset + 9, b"\xff\x13")
+    with serve(path.parent) as server:
+        report = check(f"{server.url}/a.h5")
+    assert [(item.path, item.offset) for item in report.damages] == [("/lzf", chunk.byte_offset)]
+    assert report.datasets == 11
+
+
+def test_progress_and_threads(path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    with dask.config.set(scheduler="threads"):
+        check(path, workers=2, progress=lambda done, total: told.append((done, total)))
+    assert told[-1][0] == told[-1][1] > 1_200_000
+
+
+def test_the_command_says_what_is_damaged(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["check", str(path)]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("whole; 11 datasets, 2 groups, 2 attributes read in ")
+    assert "27 chunks (1.2 MiB) match their checksums; " in out
+    chunk = find_chunk(path, "gzip")
+    other = tmp_path / "other.h5"
+    other.write_bytes(path.read_bytes())
+    overwrite(path, chunk.byte_offset + 9, b"\xff\x13")
+    report = tmp_path / "report.json"
+    assert run_command(["check", str(path), "--report", str(report)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("1 damaged; ")
+    assert "damaged: /gzip[0:10, 10:20]: deflate: it is not a zlib stream of 400 bytes" in out
+    told = json.loads(report.read_text())
+    assert told["whole"] is False
+    assert told["damages"] == [
+        {
+            "path": "/gzip",
+            "slice": "[0:10, 10:20]",
+            "offset": chunk.byte_offset,
+            "bytes": chunk.size,
+            "reason": "deflate: it is not a zlib stream of 400 bytes",
+        }
+    ]
+    assert run_command(["check", str(other), str(path), "--quiet"]) == 1
+    assert capsys.readouterr() == ("", "")
+    (tmp_path / "cut.h5").write_bytes(path.read_bytes()[:-100])
+    files = [str(tmp_path / "cut.h5"), str(other)]
+    assert run_command(["check", *files, "--report", str(report)]) == 2
+    shown = capsys.readouterr()
+    assert f"{other}:\nwhole; " in shown.out
+    assert "truncated" in shown.err
+    told = json.loads(report.read_text())
+    assert [item["source"] for item in told["reports"]] == [str(other)]
+    assert [item["source"] for item in told["failed"]] == [str(tmp_path / "cut.h5")]
+    assert run_command(["check", str(path), "--include", "nosuch"]) == 2
+    assert run_command(["check", str(path), "--report", str(path)]) == 2
