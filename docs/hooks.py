@@ -1,12 +1,16 @@
-"""What mkdocs adds to the pages: above all the commands, as click knows them, to the reference of the command line."""
+"""What mkdocs adds to the pages: the commands, as click knows them, to the reference, and the notebooks as pages."""
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
+from html import escape as escape_html
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from mkdocs.structure.files import File
 
 from h5bound.cli.main import main_group
 
@@ -16,11 +20,41 @@ if TYPE_CHECKING:
 PAGE = "reference/command-line.md"
 
 
+def on_files(files: Any, *, config: Any) -> Any:
+    """Return the files of the site for mkdocs, with a page for each notebook."""
+    for path in sorted((Path(config.docs_dir) / "notebooks").glob("*.ipynb")):
+        files.append(File.generated(config, f"notebooks/{path.stem}.md", content=to_markdown(path)))
+    return files
+
+
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Return the text of a page for mkdocs. Pages that are alone in their section have no list of pages beside them."""
     if page.parent is None:
         page.meta["hide"] = ["navigation"]
+    if page.file.src_uri.startswith("notebooks/"):
+        return markdown
+    markdown = re.sub(r"(\]\(\S*notebooks/[\w-]+)\.ipynb\)", r"\1.md)", markdown)
     return "\n".join([markdown, *describe_commands()]) if page.file.src_uri == PAGE else markdown
+
+
+def to_markdown(path: Path) -> str:
+    """Return a notebook as a page, with its outputs. Links to other notebooks lead to their pages."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    parts = [re.sub(r"\.ipynb\)", ".md)", part) for cell in cells for part in list_parts(cell)]
+    return "\n\n".join([*parts, f"[Download this notebook]({path.name})."]) + "\n"
+
+
+def list_parts(cell: Any) -> Iterator[str]:
+    """Yield the Markdown of a cell and of its outputs."""
+    source = "".join(cell["source"])
+    yield source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```"
+    for output in cell.get("outputs", ()):
+        data = output.get("data") or {"text/plain": output["text"]}
+        if "text/html" in data:
+            html = re.sub(r"\n\s*\n", "\n", "".join(data["text/html"]))  # a blank line ends HTML in Markdown
+            yield f'<div class="notebook-output">{html}</div>'
+        else:
+            yield f'<pre class="notebook-output">{escape_html("".join(data["text/plain"]))}</pre>'
 
 
 def describe_commands() -> Iterator[str]:

@@ -27,18 +27,18 @@ STATES = {"copied", "decoded", "mixed", "metadata", "equal", "different", "refus
 
 STYLE = """<style>
 .h5b{font-size:13px;line-height:1.5;max-width:60em;text-align:left;overflow-wrap:anywhere}
-.h5b details{all:unset;display:block}
-.h5b details details,.h5b details>p,.h5b details>div{margin:0 0 0 1.1em}
-.h5b summary,.h5b p{all:unset;display:flex;flex-wrap:wrap;gap:0 .7em;padding:.1em 0}
-.h5b details>p,.h5b .t p{padding-left:1.1em}
-.h5b summary{cursor:pointer}
-.h5b .n{flex-wrap:nowrap}
-.h5b summary::-webkit-details-marker{display:none}
-.h5b summary::after{display:none}
-.h5b summary::before{all:unset;content:"▸";width:.8em;margin-right:-.4em;opacity:.6}
-.h5b details[open]>summary::before{content:"▾"}
-.h5b summary:hover,.h5b p:hover{background:rgba(128,128,128,.13)}
-.h5b summary:focus-visible{outline:1px solid}
+.h5b.h5b details{all:unset;display:block}
+.h5b.h5b details details,.h5b.h5b details>p,.h5b.h5b details>div{margin:0 0 0 1.1em}
+.h5b.h5b summary,.h5b.h5b p{all:unset;display:flex;flex-wrap:wrap;gap:0 .7em;padding:.1em 0}
+.h5b.h5b summary{cursor:pointer}
+.h5b.h5b .n{flex-wrap:nowrap}
+.h5b.h5b details>p,.h5b.h5b .t p{padding-left:1.1em}
+.h5b.h5b summary::-webkit-details-marker{display:none}
+.h5b.h5b summary::after{display:none}
+.h5b.h5b summary::before{all:unset;content:"▸";width:.8em;margin-right:-.4em;opacity:.6}
+.h5b.h5b details[open]>summary::before{content:"▾"}
+.h5b.h5b summary:hover,.h5b.h5b p:hover{background:rgba(128,128,128,.13)}
+.h5b.h5b summary:focus-visible{outline:1px solid}
 .h5b i{font-style:normal;opacity:.7}
 .h5b p>b,.h5b summary>b{font-weight:400;margin-left:auto;flex:none;white-space:nowrap}
 .h5b em{font-style:normal}
@@ -58,13 +58,17 @@ white-space:nowrap;font-size:inherit;line-height:inherit}
 .h5b .w{text-align:left;white-space:normal;overflow-wrap:anywhere}
 .h5b .o{overflow-x:auto}
 .h5b ul{margin:.1em 0 .4em;padding-left:2.2em;list-style:disc}
+.h5b.h5b li{margin:0}
 .h5b svg{overflow:visible;flex:none;max-width:100%}
 .h5b svg path{fill:none;stroke:currentColor;stroke-width:.7;opacity:.55}
 .h5b svg .a,.h5b svg .d{fill:#e8a15b;stroke-width:1.4;opacity:.65}
 .h5b svg .d{fill:#a8632a}
 .h5b svg text{fill:currentColor;font-size:11px;text-anchor:middle}
 </style>"""
-"""Colours are those of the text around it, or can be seen on light and dark ground."""
+"""Colours are those of the text around it, or can be seen on light and dark ground.
+
+The class twice counts for more than what the stylesheets of sites say of all details.
+"""
 
 
 def fit(make: Callable[[Form], str], forms: Iterable[Form], room: int) -> str:
