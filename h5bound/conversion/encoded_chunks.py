@@ -28,9 +28,14 @@ class EncodedChunks:
     ([2, 1], [0, 2, 3])
     """
 
-    def __init__(self, sizes: NDArray[np.int64]) -> None:
+    def __init__(self, sizes: NDArray[np.int64], data: Bytes | None = None) -> None:
         self.bounds = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])  # start of each, and end of the last
-        self.data = new_bytes(int(self.bounds[-1]))
+        self.data = new_bytes(int(self.bounds[-1])) if data is None else data
+
+    def cut(self, start: int, stop: int) -> EncodedChunks:
+        """Return some of the chunks, as a view."""
+        bounds = self.bounds[start : stop + 1]
+        return EncodedChunks(np.diff(bounds), self.data[bounds[0] : bounds[-1]])
 
     def __iter__(self) -> Iterator[Bytes]:
         for start, stop in pairwise(self.bounds.tolist()):

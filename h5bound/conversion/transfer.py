@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,18 @@ import numpy as np
 from h5bound.buffers import DamagedError, past_end
 from h5bound.chunk_grid import count_chunks, find_starts, region_of
 from h5bound.conversion.encoded_chunks import EncodedChunks, pack_shard
-from h5bound.errors import CorruptChunkError, TargetError
+from h5bound.errors import CorruptChunkError, SourceChangedError, TargetError
 from h5bound.execution.work import UnitResult, Work
 from h5bound.files.open import is_live
 from h5bound.planning.plan import UNFILTERED_MASK
-from h5bound.planning.source_values import ReadResult, read_chunks, read_or_explain, read_region, read_sequences
+from h5bound.planning.source_values import (
+    ReadResult,
+    explain_failure,
+    read_chunks,
+    read_or_explain,
+    read_region,
+    read_sequences,
+)
 from h5bound.reader.many_files import OpenFiles
 from h5bound.reader.open_file import open_dataset
 from h5bound.stores.lock import MARKER, parse_marker
@@ -37,6 +45,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.buffers import Bytes
+    from h5bound.files.local import LocalFile
     from h5bound.files.protocols import FileBytes
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.planning.plan import Strategy
@@ -117,33 +126,52 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
     sizes = manifest.nbytes.copy()
     for row, data in held.items():
         sizes[row] = len(data)
-    read_into = open_encoded(opened.bytes, manifest) if opened.bytes is not None else None
     chunks = EncodedChunks(sizes)
     for row, out in enumerate(chunks):
-        if row in held or read_into is None:
+        if row in held:
             out[:] = np.frombuffer(held[row], np.uint8)
-            continue
-        try:
-            read_into(row, out)
-        except DamagedError as error:
-            raise CorruptChunkError(f"the chunk at {tuple(coords[row].tolist())}: {error}") from error
+    if opened.bytes is not None:
+        fill_copies(opened.bytes, manifest, chunks)
     return chunks
 
 
+def fill_copies(file_bytes: FileBytes, manifest: ChunkManifest, chunks: EncodedChunks) -> None:
+    """Read the chunks without a filter mask from the file. Raise CorruptChunkError if one is damaged."""
+    read_into = open_encoded(file_bytes, manifest)
+    for row, (out, mask) in enumerate(zip(chunks, manifest.masks.tolist(), strict=True)):
+        try:
+            if not mask:
+                read_into(row, out)
+        except DamagedError as error:
+            raise CorruptChunkError(f"the chunk at {tuple(manifest.chunk_coords[row].tolist())}: {error}") from error
+
+
 def read_copies_of_files(opened: OpenFiles, job: Job, unit: Unit) -> ReadResult:
-    """Read the encoded bytes of chunks of several files."""
+    """Read the encoded bytes of chunks of several files, each of which is opened with HDF5 only where it has to be."""
     assert unit.files is not None
     assert unit.manifest is not None
-    job = replace(job, values=replace(job.values, pieces=None), strategy="copy")
+    own_job = replace(job, values=replace(job.values, pieces=None), strategy="copy")
     chunks = EncodedChunks(unit.manifest.nbytes)
     for start, stop in pairwise([*find_starts(unit.files[:, np.newaxis]).tolist(), len(unit.files)]):
-        own = replace(unit, files=None, manifest=unit.manifest.take(slice(start, stop)))
-        with opened.using(int(unit.files[start])) as file:
-            part = read_unit(file, job, own).parts
-        if start == 0 and stop == len(unit.files):
-            return ReadResult(part)
-        chunks.data[chunks.bounds[start] : chunks.bounds[stop]] = part.data
+        number, manifest = int(unit.files[start]), unit.manifest.take(slice(start, stop))
+        own = chunks.cut(start, stop)
+        with opened.reading_bytes(number) as file_bytes:
+            if file_bytes is not None:
+                copy = partial(copy_from, file_bytes, job, manifest, own)
+                explain_failure(opened.find_path(number), job.values, copy, explain=False)
+                continue
+        with opened.using(number) as file:
+            part = read_unit(file, own_job, replace(unit, files=None, manifest=manifest)).parts
+        if not np.array_equal(part.bounds, own.bounds):
+            raise SourceChangedError(f"{opened.find_path(number)}: chunks of {job.path} changed while they were read")
+        own.data[:] = part.data
     return ReadResult(chunks)
+
+
+def copy_from(file: LocalFile, job: Job, manifest: ChunkManifest, chunks: EncodedChunks) -> None:
+    """Read the encoded bytes of chunks. Raise CorruptChunkError if one is damaged, or fails `check_copies`."""
+    check_copies(job, manifest, file.end)
+    fill_copies(file, manifest, chunks)
 
 
 def check_copies(job: Job, manifest: ChunkManifest, end: int) -> None:

@@ -168,17 +168,22 @@ def read_or_explain(
     if isinstance(opened, OpenFiles):  # each file is checked, and named, where a piece of it is read
         return ReadResult(read())
     opened.check_external_files(values.inside, values.allowed)
+    return explain_failure(opened.file.filename, values, read, explain=explain)
+
+
+def explain_failure(file: str, values: SourceValues, read: Callable[[], Any], *, explain: bool = True) -> ReadResult:
+    """Return the result of `read`, or why it failed, as `read_or_explain` does. `file` is the name of the file."""
     try:
         return ReadResult(read())
     except (SourceChangedError, SourceNotFoundError, MemoryError):
         raise
     except Exception as error:  # codecs raise errors of their own, like zlib.error
-        named = f"{values.inside} in {opened.file.filename}"  # as errors of the reader name it
+        named = f"{values.inside} in {file}"  # as errors of the reader name it
         if explain:
             return ReadResult(problem=describe(error).removeprefix(named).lstrip(":, "))
         error_type = type(error) if isinstance(error, (CorruptChunkError, UnsupportedError)) else CorruptChunkError
         raise error_type(
-            f"dataset {values.path!r} of {opened.file.filename}: {str(error).removeprefix(named).lstrip(':, ')}"
+            f"dataset {values.path!r} of {file}: {str(error).removeprefix(named).lstrip(':, ')}"
         ) from error
 
 

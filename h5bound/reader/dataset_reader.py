@@ -63,7 +63,7 @@ class DatasetReader:
         direct, guard = None, None
         if file_bytes is None:
             with suppress(UnsupportedError):
-                file_bytes = LocalFile(h5i.get_file_id(dataset.id))
+                file_bytes = LocalFile.of(h5i.get_file_id(dataset.id))
         try:
             direct = _choose_reader(dataset, file_bytes)
         except READ_ERRORS as error:
@@ -179,7 +179,7 @@ def _choose_reader(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Chunk
     # With a user block HDF5 returns an offset even for data never written.
     if layout == h5d.CONTIGUOUS and dataset.id.get_storage_size():
         if file_bytes is None:
-            file_bytes = LocalFile(h5i.get_file_id(dataset.id))  # it raises the reason
+            file_bytes = LocalFile.of(h5i.get_file_id(dataset.id))  # it raises the reason
         return ContiguousReader(dataset, file_bytes)
     raise UnsupportedError("it is compact" if layout == h5d.COMPACT else "it was never written")
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from h5bound.files.local import LocalFile
     from h5bound.lifecycle.session import Hold, Session
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import ChunkIndexes, H5Source
@@ -225,6 +226,14 @@ class OpenFiles:
         finally:
             with self._lock:
                 held.users -= 1
+
+    def find_path(self, number: int) -> str:
+        """Return the path or URL of a file."""
+        return self._sources[number].path
+
+    def reading_bytes(self, number: int) -> AbstractContextManager[LocalFile | None]:
+        """Return a context with the bytes of a file, which is not opened for them, or None: see `H5Source`."""
+        return self._sources[number].reading_bytes()
 
     def on_first_use(self, number: int, prepare: Callable[[OpenFile], None]) -> None:
         """Call a function with a file before it is used next; its other users wait until the function has returned."""

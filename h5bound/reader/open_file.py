@@ -80,7 +80,7 @@ class OpenFile:
         self._indexes = indexes
         if file_bytes is None:
             with suppress(UnsupportedError):  # each reader says why
-                self.bytes = LocalFile(file.id)
+                self.bytes = LocalFile.of(file.id)
 
     def reader(self, name: str, dataset: h5py.Dataset | None = None) -> DatasetReader:
         """Return the reader of a dataset; open the dataset unless it is passed."""

@@ -16,6 +16,9 @@ from h5bound.zarr_model.node_names import PARTIAL_SUFFIX
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+NUMBERED = 16
+"""Letters of the name of a partial file that are those of all files of one write, and those that number the file."""
+
 
 @dataclass(frozen=True, slots=True)
 class DirectoryKeys:
@@ -25,8 +28,15 @@ class DirectoryKeys:
 
     def write(self, items: Iterable[tuple[str, bytes | memoryview]]) -> int:
         """Write keys in any order, and return the number of bytes."""
-        root = os.fspath(self.root)
-        return sum(write_file(root, key, data) for key, data in items)
+        root, nbytes = os.fspath(self.root), 0
+        made, own = {root}, uuid4().hex[:NUMBERED]
+        for number, (key, data) in enumerate(items):
+            path = f"{root}/{key}"  # a `Path` takes as long as to write a small file
+            directory = path.rpartition("/")[0]
+            make_directory(directory, made)
+            write_file(path, data, partial=f"{directory}/{own}{number:0{NUMBERED}x}{PARTIAL_SUFFIX}")
+            nbytes += len(data)
+        return nbytes
 
     def read(self, key: str) -> bytes | None:
         """Return the bytes of a key, None if it is missing."""
@@ -110,23 +120,29 @@ class DirectoryKeys:
                 )
 
 
-def write_file(root: str, key: str, data: bytes | memoryview) -> int:
-    """Write a file under a name of its own (dask may run a task twice at once), rename it, and return its bytes."""
-    path = f"{root}/{key}"  # a `Path` takes as long as to write a small file
-    directory = path.rpartition("/")[0]
-    partial = f"{directory}/{uuid4().hex}{PARTIAL_SUFFIX}"
+def make_directory(path: str, made: set[str]) -> None:
+    """Make a directory and those above it, unless they are in `made`, to which they are added."""
+    if path in made:
+        return
+    make_directory(path.rpartition("/")[0], made)
+    with suppress(FileExistsError, FileNotFoundError):  # `write_file` makes what is missing above `made`
+        os.mkdir(path)  # noqa: PTH102
+    made.add(path)
+
+
+def write_file(path: str, data: bytes | memoryview, *, partial: str) -> None:
+    """Write a file under a name of its own (dask may run a task twice at once), and rename it."""
     try:
         try:
             write_new(partial, data)
         except FileNotFoundError:
-            Path(directory).mkdir(parents=True, exist_ok=True)
+            Path(partial).parent.mkdir(parents=True, exist_ok=True)
             write_new(partial, data)
         os.replace(partial, path)  # noqa: PTH105
     except BaseException:
         with suppress(OSError):
             Path(partial).unlink(missing_ok=True)
         raise
-    return len(data)
 
 
 def write_new(path: str, data: bytes | memoryview) -> None:

@@ -65,7 +65,7 @@ def test_spans_have_the_bytes_of_their_region(
     assert plan is not None
     got = np.empty(want.shape, dtype)
     with h5py.File(path) as file:
-        stored = LocalFile(file.id)
+        stored = LocalFile.of(file.id)
         read_spans(stored, plan, got)
         stored.close()
     assert got.tobytes() == want.tobytes()

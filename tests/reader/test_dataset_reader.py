@@ -248,7 +248,7 @@ def test_a_file_that_is_not_local_and_read_only_is_asked_through_hdf5(
     settings: dict[str, Any] = {"core": {"driver": "core"}, "stdio": {"driver": "stdio"}, "swmr": {"swmr": True}}
     with opened(source, mode="r+" if how == "r+" else "r", **settings.get(how, {})) as (dataset, reader):
         with pytest.raises(UnsupportedError, match="the file is"):
-            LocalFile(dataset.file.id)
+            LocalFile.of(dataset.file.id)
         assert reader.strategy == ("direct" if options else "h5py")
         check_all(dataset, reader)
 
@@ -383,7 +383,7 @@ def test_a_shared_descriptor_is_left_open_for_the_others(tmp_path: Path) -> None
         file.create_dataset("y", data=VALUES)
     before = descriptors()
     with h5py.File(tmp_path / "x.h5") as file:
-        local = LocalFile(file.id)
+        local = LocalFile.of(file.id)
         first, second = DatasetReader(file["x"], local), DatasetReader(file["y"], local)
         assert np.array_equal(first.read(np.s_[0:11, 0:13]), VALUES)
         first.close()
