@@ -7,7 +7,7 @@ import pickle
 import threading
 import weakref
 import zlib
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import count, islice
@@ -16,14 +16,16 @@ from uuid import uuid4
 
 import numpy as np
 
-from h5bound.errors import OptionError, SourceChangedError, SourceNotFoundError
+from h5bound.errors import OptionError, SourceChangedError, SourceNotFoundError, UnsupportedError
+from h5bound.files.beside import is_read_beside
+from h5bound.files.local import LocalFile, LocalLocation
+from h5bound.h5py_compat import find_writer
 from h5bound.lifecycle.session import find_session, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from h5bound.files.local import LocalFile
     from h5bound.lifecycle.session import Hold, Session
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import ChunkIndexes, H5Source
@@ -231,9 +233,25 @@ class OpenFiles:
         """Return the path or URL of a file."""
         return self._sources[number].path
 
-    def reading_bytes(self, number: int) -> AbstractContextManager[LocalFile | None]:
-        """Return a context with the bytes of a file, which is not opened for them, or None: see `H5Source`."""
-        return self._sources[number].reading_bytes()
+    @contextmanager
+    def reading_bytes(self, number: int) -> Iterator[LocalFile | None]:
+        """Yield the bytes of a file, which HDF5 does not open; None if others may be in its memory.
+
+        Raise SourceChangedError or SourceNotFoundError if it is not the same file, at the beginning and at the end.
+        """
+        source, file = self._sources[number], None
+        if source.is_fixed and isinstance(source.location, LocalLocation) and source.caller_file() is None:
+            source.check_unchanged()
+            if find_writer(source.path) is None and not is_read_beside(source.path):
+                with suppress(UnsupportedError):
+                    file = LocalFile.at(source.path)
+        try:
+            yield file
+        finally:
+            if file is not None:
+                state = file.read_state()
+                file.close()
+                source.check_state(state)
 
     def on_first_use(self, number: int, prepare: Callable[[OpenFile], None]) -> None:
         """Call a function with a file before it is used next; its other users wait until the function has returned."""

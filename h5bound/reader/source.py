@@ -18,7 +18,7 @@ from h5bound.errors import H5BoundError, OptionError, SourceChangedError, Unsupp
 from h5bound.files.beside import OTHER_WRITER, is_read_beside, is_written_here
 from h5bound.files.file_objects import ObjectLocation, resolve_object
 from h5bound.files.file_state import FileState
-from h5bound.files.local import LocalFile, LocalLocation
+from h5bound.files.local import LocalLocation
 from h5bound.files.open import is_live
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import Address, is_url, strip_local
@@ -232,26 +232,6 @@ class H5Source:
         It is open once with the computes that read it: until the types of its datasets are known, it may be exclusive.
         """
         return open_source(self, shared=not self.live)
-
-    @contextmanager
-    def reading_bytes(self) -> Iterator[LocalFile | None]:
-        """Yield the bytes of the file, which HDF5 does not open; None if others may be in its memory.
-
-        Raise SourceChangedError or SourceNotFoundError if it is not the same file, at the beginning and at the end.
-        """
-        file: LocalFile | None = None
-        if self.is_fixed and isinstance(self.location, LocalLocation) and self.caller_file() is None:
-            self.check_unchanged()
-            if find_writer(self.path) is None and not is_read_beside(self.path):
-                with suppress(UnsupportedError):
-                    file = LocalFile.at(self.path)
-        try:
-            yield file
-        finally:
-            if file is not None:
-                state = file.read_state()
-                file.close()
-                self.check_state(state)
 
     def reader(self, opened: OpenFile) -> OpenFile:
         """Return the open file; raise SourceChangedError if the caller has closed it, and no bytes can be read."""

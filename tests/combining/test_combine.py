@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -19,7 +20,10 @@ from hypothesis import strategies as st
 
 from h5bound import combine, verify
 from h5bound.cli.main import run_command
-from h5bound.errors import H5BoundError, OptionError, SourceChangedError, TargetError
+from h5bound.errors import H5BoundError, OptionError, SourceChangedError, SourceNotFoundError, TargetError
+from h5bound.files import local
+from h5bound.files.local import LocalFile
+from h5bound.files.open import open_file
 from h5bound.reports.combination import digest_combination
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Numcodecs codecs are not in the Zarr version 3:UserWarning")
@@ -409,3 +413,46 @@ def test_a_glob_may_match_what_only_a_later_file_has(tmp_path: Path) -> None:
     assert zarr.open_array(tmp_path / "out.zarr/late", mode="r").chunks == (3,)
     with pytest.raises(OptionError, match=r"'/lat': matches nothing in .*000\.nc and 1 more; close to it: /late"):
         combine(paths, tmp_path / "new.zarr", **{**options, "chunks": {"/lat": (3,)}})
+
+
+def test_files_whose_chunks_are_copied_are_opened_for_the_scan_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+
+    def spy(path: str, **options: Any) -> h5py.File:
+        opened.append(path)
+        return open_file(path, **options)
+
+    monkeypatch.setattr(local, "open_file", spy)
+    paths = write_days(tmp_path, [4, 4, 8])
+    combine(paths, tmp_path / "out.zarr", dim="time", cache=False)
+    check(tmp_path / "out.zarr", paths)
+    assert [opened.count(str(path)) for path in paths[1:]] == [1, 1]  # y is decoded, from the first one
+
+
+@pytest.mark.parametrize("change", ["cut", "replace", "delete", "write"])
+def test_a_file_that_changes_while_chunks_are_copied_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    paths = write_days(tmp_path, [4, 4])
+    other = write_day(tmp_path / "other.nc", 50, 4)
+
+    def begin(path: str) -> LocalFile:
+        if change == "delete":
+            Path(path).unlink()
+        file = read_at(path)
+        if change == "cut":
+            os.truncate(path, 3000)
+        if change == "replace":
+            Path(shutil.copy(other, tmp_path / "copy.nc")).replace(path)
+        if change == "write":
+            os.utime(path, ns=(1, 1))
+        return file
+
+    read_at = LocalFile.at
+    monkeypatch.setattr(LocalFile, "at", begin)
+    monkeypatch.setattr(dask.config, "config", {**dask.config.config, "scheduler": "sync"})
+    with pytest.raises((SourceChangedError, SourceNotFoundError), match=r"00\d\.nc"):
+        combine(paths, tmp_path / "out.zarr", dim="time", cache=False)
+    assert not (tmp_path / "out.zarr" / "zarr.json").exists()

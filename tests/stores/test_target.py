@@ -6,6 +6,7 @@ import asyncio
 import errno
 import json
 import math
+import os
 import zipfile
 from itertools import count
 from typing import TYPE_CHECKING, Any, Literal
@@ -580,6 +581,32 @@ def test_a_local_directory_is_written_by_h5bound_however_it_is_named(tmp_path: P
         assert target.keys == DirectoryKeys(tmp_path / "a")
         assert target.resumable
     assert open_target(f"local://{tmp_path}/a", 3).keys == DirectoryKeys(tmp_path / "a")
+
+
+def test_each_directory_is_made_once_and_no_file_is_opened_in_vain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def spy(name: str) -> Callable[..., Any]:
+        real = getattr(os, name)
+
+        def call(path: Any, *args: Any) -> Any:
+            calls.append(f"{name} {path}")
+            return real(path, *args)
+
+        return call
+
+    for name in ("mkdir", "open", "replace"):
+        monkeypatch.setattr(os, name, spy(name))
+    keys = DirectoryKeys(tmp_path / "new" / "store")
+    assert keys.write([(f"a/c/{i // 2}/0/{i % 2}", b"x") for i in range(4)]) == 4
+    assert sorted(keys.list_all()) == ["a/c/0/0/0", "a/c/0/0/1", "a/c/1/0/0", "a/c/1/0/1"]
+    calls.clear()
+    assert keys.write([(f"b/c/{i}/0/0", b"x") for i in range(10)]) == 10
+    made = [call.partition("store/")[2] for call in calls if call.startswith("mkdir")]
+    assert sorted(made) == sorted(["b", "b/c", *(f"b/c/{i}{below}" for i in range(10) for below in ("", "/0"))])
+    assert sum(call.startswith("open") for call in calls) == sum(call.startswith("replace") for call in calls) == 10
 
 
 def test_a_file_system_that_writes_in_place_is_not_resumed(tmp_path: Path, source: Path) -> None:
