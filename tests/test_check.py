@@ -196,6 +196,25 @@ def test_a_file_on_a_server_is_checked(path: Path) -> None:
     assert report.datasets == 11
 
 
+def test_what_no_filter_here_decodes_is_not_checked(path: Path) -> None:
+    with h5py.File(path, "a") as file:
+        for name, number in (("unknown", 305), ("plain", None)):
+            plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            plist.set_chunk((10,))
+            if number is not None:
+                plist.set_filter(number, h5py.h5z.FLAG_OPTIONAL, ())
+            space, place = h5py.h5s.create_simple((20,)), file["group"].id
+            made = h5py.h5d.create(place, f"{name} filter".encode(), h5py.h5t.NATIVE_INT8, space, plist)
+            made.write_direct_chunk((0,), bytes(10))
+    report = check(path)
+    assert report.exit_code == 3
+    assert [(item.path, item.reason[:31]) for item in report.unchecked] == [
+        ("/group/unknown filter", "HDF5 has no filter 305, nor has")
+    ]
+    assert "no damage found" in repr(report)
+    assert "Not checked" in report.to_html()
+
+
 def test_progress_and_threads(path: Path) -> None:
     told: list[tuple[int, int]] = []
     with dask.config.set(scheduler="threads"):

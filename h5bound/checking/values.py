@@ -5,8 +5,10 @@ A unit is read while the file is open, and nothing of it is kept: a thread holds
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from h5bound.chunk_grid import cut_batches, region_of, show_region
-from h5bound.errors import SourceChangedError, SourceNotFoundError, UnsupportedError
+from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError, UnsupportedError
 from h5bound.execution.work import Work
 from h5bound.h5py_compat import describe
 from h5bound.planning.store_plan import UNIT_CHUNKS, Unit
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from h5bound.chunk_grid import Shape
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.reader.open_file import OpenFile
+
+LOGGER = logging.getLogger(__name__)
 
 MOST_NAMED = 1000
 """Most damaged chunks of a dataset that are listed."""
@@ -110,39 +114,36 @@ class UnitCheck:
 
 def check_unit(opened: OpenFile, job: CheckJob, unit: Unit) -> UnitCheck:
     """Read the chunks of a unit, and return which are damaged. Raise SourceChangedError if the file changed."""
-    try:
-        opened.check_external_files(job.inside, job.allowed)
-        reader = opened.reader(job.inside)
-        found = None if unit.manifest is None else reader.find_damaged(unit.manifest)
-        if unit.manifest is not None and found is not None:
-            return UnitCheck(unit.array, tuple(job.describe(unit.manifest, row, reason) for row, reason in found))
-    except (SourceChangedError, SourceNotFoundError, MemoryError):
-        raise
-    except UnsupportedError as error:
-        return UnitCheck(unit.array, problem=describe(error))
-    except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
-        return UnitCheck(
-            unit.array, (Damage(job.path, shorten(describe(error), f"{job.inside} in {opened.file.filename}")),)
-        )
+    opened.check_external_files(job.inside, job.allowed)
+    if unit.manifest is not None:
+        try:
+            found = opened.reader(job.inside).find_damaged(unit.manifest)
+            if found is not None:
+                return UnitCheck(unit.array, tuple(job.describe(unit.manifest, row, reason) for row, reason in found))
+        except (SourceChangedError, SourceNotFoundError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - codecs raise errors of their own; read one by one, each has a place
+            LOGGER.debug("%s: %s", job.path, error)
     return read_chunks(opened, job, unit)
 
 
 def read_chunks(opened: OpenFile, job: CheckJob, unit: Unit) -> UnitCheck:
     """Read chunks, or pieces, one by one as arrays do."""
+    named, problem = f"{job.inside} in {opened.file.filename}", ""
     damages: list[Damage] = []
-    problem = ""
     all_coords = [tuple(coords) for coords in unit.chunk_coords.tolist()]
     regions = [region_of(coords, job.shape, job.chunks) for coords in all_coords]
-    opened.prefetch(job.inside, regions)
+    with suppress(H5BoundError):  # each read says why
+        opened.prefetch(job.inside, regions)
     for row, region in enumerate(regions):
         try:
             opened.read(job.inside, region)
         except (SourceChangedError, SourceNotFoundError, MemoryError):
             raise
         except UnsupportedError as error:
-            problem = problem or describe(error)
+            problem = problem or shorten(describe(error), named)
         except Exception as error:  # noqa: BLE001 - codecs raise errors of their own
-            reason = shorten(describe(error), f"{job.inside} in {opened.file.filename}")
+            reason = shorten(describe(error), named)
             if unit.manifest is not None:
                 damages.append(job.describe(unit.manifest, row, reason))
             else:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, ReportNote, Skipped, count_skipped, make_fact
 from h5bound.reports.html import render
+from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
 
@@ -159,6 +160,10 @@ class CheckReport:
     def _repr_html_(self) -> str:
         return render(digest_check(self))
 
+    def to_html(self) -> str:
+        """Return one page that a browser opens without a network."""
+        return render_page(digest_check(self))
+
 
 def digest_check(report: CheckReport) -> Digest:
     """Return the report in short."""
@@ -175,6 +180,13 @@ def digest_check(report: CheckReport) -> Digest:
         summary=report.summary(),
         verdict=report.describe_values(),
         failed=not report.whole,
+        figures=(
+            ("result", "damaged" if report.damages else "no damage found" if report.exit_code else "whole"),
+            ("with checksums", format_nbytes(report.summed.nbytes)),
+            ("decoded without", format_nbytes(report.decoded.nbytes)),
+            ("only read", format_nbytes(report.plain.nbytes)),
+            ("time", f"{report.seconds:.2f} s"),
+        ),
         table=Table(("dataset", "slice", "offset", "stored"), tuple(rows), texts=2) if chunks else Table(()),
         totals=Table(("dataset", "damaged chunks"), tuple((printable(p), f"{n:,}") for p, n in counts.items())),
         sections=(

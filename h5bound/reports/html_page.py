@@ -34,6 +34,8 @@ MAX_ROWS = 2000
 HEADINGS = {
     "failed": "Files that failed",
     "refused": "Files that would be refused",
+    "damaged": "Damaged",
+    "not checked": "Not checked",
     "differs": "Differences",
     "skipped": "Skipped: not in the store",
     "left out": "Files that were left out",
