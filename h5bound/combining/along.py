@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from h5bound.combining.context import EMPTY
 from h5bound.combining.joined import JoinedVariable
 from h5bound.combining.joined_attributes import join_attributes
 from h5bound.combining.joined_fills import choose_fill, fit_fill_attribute, have_fill
-from h5bound.combining.joined_values import LEAVE_OUT, Kind, plan_values
+from h5bound.combining.joined_values import LEAVE_OUT, Kind, is_text, plan_values, set_length
 from h5bound.combining.time_units import is_time
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ def join_along(context: Context, path: str, found: Found) -> Joining | None:
     values, details, tables = join_attributes(path, nodes, handled=meaning.handled, rules=rules, findings=findings)
     values, details = drop_attributes(values, details, meaning.dropped)
     schema = replace(first.schema, dtype=meaning.dtype)
+    if schema.dtype != first.schema.dtype and is_text(schema):
+        schema = replace(schema, hdf5_type=set_length(schema.hdf5_type, np.dtype(schema.dtype).itemsize))
+        details = {**details, **json.loads(schema.hdf5_type)}
     if meaning.dtype != first.schema.dtype or meaning.dropped:
         fill = choose_fill(first.schema, meaning, rules.zarr_format)
         schema = replace(schema, fill=fill)

@@ -83,6 +83,8 @@ def plan_values(path: str, kinds: Sequence[Kind], *, rules: Rules, findings: Fin
     """
     first = kinds[0]
     same = Meaning(first.schema.dtype, [None] * len(kinds), frozenset(), frozenset())
+    if all(is_text(kind.schema) for kind in kinds) and len({strip_length(kind.schema) for kind in kinds}) == 1:
+        return plan_text(path, kinds, rules, findings=findings)
     if not is_number(first.schema) or not all(is_number(kind.schema) for kind in kinds):
         match_types(path, kinds, findings)
         return same
@@ -101,6 +103,43 @@ def plan_values(path: str, kinds: Sequence[Kind], *, rules: Rules, findings: Fin
 def is_number(schema: VariableSchema) -> bool:
     """Return whether values are plain numbers, with no names or other meaning in HDF5."""
     return schema.form == "plain" and schema.hdf5_type == "{}" and np.dtype(schema.dtype).kind in "iuf"
+
+
+def is_text(schema: VariableSchema) -> bool:
+    """Return whether values are text of fixed length that bytes of zero fill up."""
+    return schema.form == "plain" and schema.dtype.startswith("|S") and "space-padded" not in schema.hdf5_type
+
+
+def strip_length(schema: VariableSchema) -> str:
+    """Return the type of text in HDF5 without its length."""
+    return set_length(schema.hdf5_type, 0)
+
+
+def set_length(hdf5_type: str, nbytes: int) -> str:
+    """Return the JSON text of the type of text with another length; "{}" stands for one byte.
+
+    >>> set_length('{"type":{"class":"string","cset":"ascii","nbytes":3,"strpad":"null-padded"}}', 5)
+    '{"type":{"class":"string","cset":"ascii","nbytes":5,"strpad":"null-padded"}}'
+    """
+    form = json.loads(hdf5_type)
+    if isinstance(form.get("type"), dict):
+        form["type"] = {**form["type"], "nbytes": nbytes}
+    return write_json(form)
+
+
+def plan_text(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Findings) -> Meaning:
+    """Return the conversions of text of fixed length to the length of the longest."""
+    first, longest = kinds[0], max(kinds, key=lambda kind: kind.dtype.itemsize)
+    dtype = longest.schema.dtype
+    others = [place for kind in kinds if kind.schema.dtype != first.schema.dtype for place in kind.places]
+    what = f"text has {first.dtype.itemsize} bytes in the first file, and {longest.dtype.itemsize} in the longest"
+    if not others or not rules.promote:
+        if others:
+            findings.refuse(path, what, others, action="promote=True gives all the length of the longest")
+        return Meaning(first.schema.dtype, [None] * len(kinds), frozenset(), frozenset())
+    findings.decide(path, what, others, action="all have that of the longest")
+    conversions = [None if kind.schema.dtype == dtype else Conversion(kind="promote", dtype=dtype) for kind in kinds]
+    return Meaning(dtype, list(conversions), frozenset(), frozenset())
 
 
 def match_types(path: str, kinds: Sequence[Kind], findings: Findings) -> None:

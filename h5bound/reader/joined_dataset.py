@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from h5bound.reader.many_files import OpenFiles
 
 
+PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
+"""Attributes by which numbers are unpacked."""
+
+
 @dataclass(frozen=True, slots=True)
 class DatasetOfFile:
     """The dataset of one of many files."""
@@ -86,26 +90,33 @@ def check_joinable(found: Sequence[Found], axis: int | None) -> None:
     for source, dataset in found:
         if dataset is first:
             continue
-        reason = find_difference(first, dataset, axis)
+        reason, rule = find_difference(first, dataset, axis)
         if reason:
+            advice = f"ZarrStore and combine join them with {rule}" if rule else "leave out files, or make them alike"
             raise UnsupportedError(
                 f"dataset {dataset.path!r} of {source.path} cannot be joined to that of {first_source.path}: {reason}; "
-                "open the files one by one, and make them alike before they are concatenated"
+                f"{advice}"
             )
 
 
-def find_difference(first: FileDataset, other: FileDataset, axis: int | None) -> str:
-    """Return why two datasets cannot be joined along an axis, or are not the same; "" if they can, or are."""
+def find_difference(first: FileDataset, other: FileDataset, axis: int | None) -> tuple[str, str]:
+    """Return why two datasets cannot be joined along an axis, or are not the same; "" if they can, or are.
+
+    With it the option of `combine` that joins them; "" if there is none.
+    """
     if other.dtype != first.dtype:
-        return f"its type is {other.dtype}, not {first.dtype}"
+        return f"its type is {other.dtype}, not {first.dtype}", "promote=True"
     if _without(other.shape, axis) != _without(first.shape, axis):
         may = "" if axis is None else f", and only axis {axis} may differ"
-        return f"its shape is {other.shape}, not {first.shape}{may}"
+        return f"its shape is {other.shape}, not {first.shape}{may}", ""
     if other.dims != first.dims:
-        return f"its dimensions are {other.dims}, not {first.dims}"
+        return f"its dimensions are {other.dims}, not {first.dims}", ""
     if other.meaning != first.meaning:
-        return f"its numbers mean something else: {describe_meanings(first.meaning, other.meaning)}"
-    return "its values differ, and it has no axis that is joined" if other.digest != first.digest else ""
+        what = describe_meanings(first.meaning, other.meaning)
+        rule = "unpack='float64'" if any(name in what for name in PACKING) else "the units of the first file, if exact"
+        return f"its numbers mean something else: {what}", rule
+    differs = other.digest != first.digest
+    return ("its values differ, and it has no axis that is joined", "differing='first'") if differs else ("", "")
 
 
 def describe_meanings(first: str, other: str) -> str:

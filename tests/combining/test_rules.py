@@ -9,7 +9,9 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
+from h5bound import combine
 from h5bound.buffers import same_bits
 from h5bound.combining.conversions import apply
 from h5bound.combining.joined import Joined, Rules
@@ -388,3 +390,17 @@ def test_the_error_has_all_differences_and_fits_on_a_screen(folder: Folder) -> N
     copy = pickle.loads(pickle.dumps(error))
     assert len(copy.differences) == 60
     assert str(copy) == str(error)
+
+
+def test_text_of_other_lengths_is_joined_in_the_longest(tmp_path: Path) -> None:
+    for number, length in enumerate((3, 5, 2)):
+        with h5py.File(tmp_path / f"{number}.h5", "w") as file:
+            file["name"] = np.array([b"x" * length, b"y"], f"S{length}")
+    with pytest.raises(OptionError, match="text has 3 bytes in the first file, and 5 in the longest"):
+        combine(f"{tmp_path}/*.h5", tmp_path / "out.zarr", new_dim="run")
+    report = combine(f"{tmp_path}/*.h5", tmp_path / "out.zarr", new_dim="run", promote=True, verify=True)
+    assert report.verification is not None
+    assert report.verification.equal
+    found = zarr.open_array(tmp_path / "out.zarr/name", mode="r")
+    assert found.dtype == "S5"
+    assert np.asarray(found[...]).tolist() == [[b"xxx", b"y"], [b"xxxxx", b"y"], [b"xx", b"y"]]
