@@ -139,7 +139,7 @@ def add_joined(comparison: Comparison) -> None:
         values = describe_values(comparison.scan, item, plan, write_shape=write_shape)
         values = replace(values, pieces=replace(item.pieces, store=node.array))
         coords = list_chunk_coords(plan.node.shape, write_shape, comparison.provenance.limits.max_chunks)
-        coords = coords[item.pieces.are_read(coords[:, item.pieces.axis], write_shape[item.pieces.axis])]
+        coords = coords[item.pieces.have_files(coords[:, item.pieces.axis], write_shape[item.pieces.axis])]
         comparison.jobs.append(CompareJob(values=values, arrays=(node.array,)))
         comparison.chunk_coords.append(coords)
         comparison.sequence_ends.append(None)

@@ -21,7 +21,7 @@ import numpy as np
 
 from h5bound.chunk_grid import count_chunks, cut_batches, find_starts, list_chunk_coords, list_overlapping
 from h5bound.hdf5.chunk_index import ChunkManifest
-from h5bound.planning.pieces import NO_FILE
+from h5bound.planning.pieces import IN_STORE, NO_FILE
 from h5bound.planning.plan import ArrayPlan, drop_fill_v2, plan_node
 from h5bound.planning.store_plan import COPIED_FACTOR, UNIT_CHUNKS, Unit, cut_plan, unit_nbytes
 from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
@@ -122,6 +122,8 @@ def plan_join(
     )
     if dataset_scan.fill.exact:
         seams = list_overlapping(starts, stops, chunks=node.write_shape, limit=limit)
+        if node.shards is not None and IN_STORE in pieces.files:
+            seams = add_stored_shards(seams, stored.starts[copied], pieces, shards=node.shards)
         copies = stored.take(copied & ~is_among(stored.starts, seams, node))
     else:
         whole = list_chunk_coords(node.shape, node.write_shape, limit)
@@ -147,6 +149,16 @@ def plan_join(
             files=copies.files,
         )
     )
+
+
+def add_stored_shards(seams: ChunkCoords, copied: ChunkCoords, pieces: Pieces, *, shards: Shape) -> ChunkCoords:
+    """Return the shards that are decoded, with those in which the store has elements beside chunks that are copied.
+
+    `copied` are the first elements of these.
+    """
+    coords = copied // np.asarray(shards, np.int64)
+    coords = coords[pieces.have_files(coords[:, pieces.axis], shards[pieces.axis], in_store=True)]
+    return np.unique(np.concatenate([seams, coords]), axis=0)
 
 
 def list_stored(pieces: Pieces, files: Mapping[int, FileChunks], shape: Shape, grid: Shape) -> StoredChunks:

@@ -77,21 +77,24 @@ class Pieces:
             inside = (*region[: self.axis], *along, *region[self.axis + 1 :])
             yield Share(int(self.files[number]), inside, slice(start - span.start, stop - span.start))
 
-    def are_read(self, coords: NDArray[np.int64], size: int) -> NDArray[np.bool_]:
+    def have_files(self, coords: NDArray[np.int64], size: int, *, in_store: bool = False) -> NDArray[np.bool_]:
         """Return which intervals of the axis, of `size` from `coords` times it on, have elements that are read.
+
+        With `in_store`, which have elements that the store has.
 
         >>> files = np.array([IN_STORE, 8])
         >>> pieces = Pieces(axis=0, bounds=np.array([0, 3, 5]), files=files, skipped=np.zeros(2, int))
-        >>> pieces.are_read(np.array([0, 1, 2]), 2).tolist()
-        [False, True, True]
+        >>> coords = np.array([0, 1, 2])
+        >>> pieces.have_files(coords, 2).tolist(), pieces.have_files(coords, 2, in_store=True).tolist()
+        ([False, True, True], [True, True, False])
         """
         if not len(self.files):
-            return np.ones(len(coords), bool)
-        counts = np.concatenate([[0], np.cumsum(self.files != IN_STORE)])
+            return np.full(len(coords), not in_store)
+        counts = np.concatenate([[0], np.cumsum((self.files == IN_STORE) == in_store)])
         first = np.searchsorted(self.bounds, coords * size, side="right") - 1
         last = np.searchsorted(self.bounds, (coords + 1) * size, side="left")
-        is_read: NDArray[np.bool_] = counts[np.minimum(last, len(self.files))] > counts[first]
-        return is_read
+        found: NDArray[np.bool_] = counts[np.minimum(last, len(self.files))] > counts[first]
+        return found
 
     def drop_axis(self, shape: Shape) -> Shape:
         """Return the shape of the array without the axis that the datasets do not have."""

@@ -58,6 +58,15 @@ def test_files_of_the_store_need_not_be_there(tmp_path: Path, options: dict[str,
     assert again.conversion.remark == "already complete"
 
 
+def test_chunks_that_are_copied_into_a_shard_keep_those_that_are_there(tmp_path: Path) -> None:
+    paths, target = write_days(tmp_path, [4, 4, 4]), tmp_path / "out.zarr"  # two chunks each
+    options: dict[str, Any] = {"dim": "time", "shards": {"/t": (16, 3)}}
+    combine(paths[:1], target, **options)
+    for path in paths[1:]:
+        combine(path, target, append=True, **options)
+    check(target, paths)
+
+
 def test_a_file_that_was_only_touched_is_read_again_alone(tmp_path: Path) -> None:
     paths, target = write_days(tmp_path, [4, 3, 4]), tmp_path / "out.zarr"
     combine(paths, target, dim="time")
