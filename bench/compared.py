@@ -14,6 +14,7 @@ import warnings
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial, reduce
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -287,14 +288,10 @@ def compare_all(wanted: Iterable[str] = ()) -> Iterator[tuple[str, str, str, str
     with TemporaryDirectory() as top:
         number = 0
         for section, cases in ALL_CASES.items():
-            for name, case in cases.items():
-                if wanted and name not in wanted:
-                    continue
-                for peer, converter in CONVERTERS.items():
-                    if converter.missing or (case.series and not converter.series):
-                        continue
-                    number += 1
-                    yield (section, name, peer, *compare_one(section, name, peer, Path(top, str(number))))
+            peers = [peer for peer, converter in CONVERTERS.items() if converter.takes(section)]
+            for name, peer in product([name for name in cases if not wanted or name in wanted], peers):
+                number += 1
+                yield (section, name, peer, *compare_one(section, name, peer, Path(top, str(number))))
 
 
 def compare_one(section: str, name: str, peer: str, folder: Path) -> tuple[str, str]:

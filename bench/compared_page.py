@@ -43,7 +43,7 @@ def write_page(page: Path, rows: Sequence[Row], date: str) -> None:
 
 def list_lines(rows: Sequence[Row], date: str) -> Iterator[str]:
     """Yield the lines of the tables, of the counts, and of what was wrong or missing in silence."""
-    versions = ", ".join(dict.fromkeys(text for one in CONVERTERS.values() for text in one.versions))
+    versions = ", ".join(dict.fromkeys(text for one in CONVERTERS.values() if not one.missing for text in one.versions))
     yield f"Run on {date} with {versions} and HDF5 {h5py.version.hdf5_version}, Python {platform.python_version()}."
     yield from ("", "### In numbers", "", *list_counts(rows))
     for section, group in groupby(rows, lambda row: row[0]):

@@ -31,6 +31,12 @@ class Converter:
     """That these packages bring."""
     series: bool = True
     """Whether it joins files."""
+    attributes: bool = True
+    """Whether it has attributes."""
+
+    def takes(self, section: str) -> bool:
+        """Return whether it can be asked for the cases of a section."""
+        return not self.missing and {"Series of files": self.series, "Attributes": self.attributes}.get(section, True)
 
     @property
     def missing(self) -> bool:
@@ -187,6 +193,6 @@ CONVERTERS: Mapping[str, Converter] = {
     ),
     "kerchunk": Converter(refer_with_kerchunk, ("kerchunk", "fsspec"), ("kerchunk", "fsspec")),
     "pyfive": Converter(read_with_pyfive, ("pyfive",), ("pyfive",), series=False),
-    "hidefix": Converter(read_with_hidefix, ("hidefix",), ("hidefix",), series=False),
+    "hidefix": Converter(read_with_hidefix, ("hidefix",), ("hidefix",), series=False, attributes=False),
 }
 """All ways by name."""
