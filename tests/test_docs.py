@@ -15,6 +15,7 @@ from h5py import h5d, h5s, h5t
 
 import h5bound
 from h5bound.conversion.provenance import PROVENANCE_VERSION
+from h5bound.graph.settings import DEFAULTS
 from h5bound.reports.conversion import digest_conversion
 from h5bound.reports.forms import FORMS, Kind
 from h5bound.zarr_model.node_names import escape, escape_siblings
@@ -27,6 +28,9 @@ ROOT = Path(__file__).parents[1]
 
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
+
+REFERENCE = ("api", "configuration")
+"""Pages that list all there is."""
 
 TEMPLATES = {"tests/ROOM/test_MODULE.py"}
 """Paths that stand for many."""
@@ -70,6 +74,16 @@ def test_the_architecture_names_every_module_once() -> None:
     }
     modules = {(path.parent.name, path.stem) for path in (ROOT / "h5bound").glob("*/*.py") if path.stem != "__init__"}
     assert named == modules
+
+
+def test_the_reference_has_every_public_name_and_setting() -> None:
+    pages = {name: (ROOT / "docs/reference" / f"{name}.md").read_text(encoding="utf-8") for name in REFERENCE}
+    errors = {name for name in h5bound.__all__ if name.endswith("Error")}
+    named = set(re.findall(r"^::: h5bound\.(\w+)$", pages["api"], re.MULTILINE))
+    assert named == {*h5bound.__all__} - errors
+    assert all((getattr(h5bound, name).__doc__ or "").count("\n\n") for name in errors), "each says what to do"
+    for setting in DEFAULTS:
+        assert f"| `h5bound.{setting}` | `DASK_H5BOUND__{setting.upper()}` |" in pages["configuration"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

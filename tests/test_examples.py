@@ -28,6 +28,9 @@ OWN_TESTS = {"docs/explanation/format.md", "docs/reference/reports.md"}
 """Pages that tests of `tests/test_docs.py` run with more files, and compare with h5py."""
 
 
+NEEDS = {"docs/how-to/views.md": ("fastparquet", "kerchunk", "icechunk")}
+"""Libraries that have no wheels for every Python, without which a page is not run."""
+
 SETUPS = {"README.md": write_scan}
 """What has to be there before a page runs that does not write it itself."""
 
@@ -48,6 +51,8 @@ def test_the_examples_of_a_page_run(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    for library in NEEDS.get(name(page), ()):
+        pytest.importorskip(library)
     if name(page) in SETUPS:
         SETUPS[name(page)](tmp_path)
     Run(capsys).page(page)
