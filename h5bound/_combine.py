@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from h5bound.combining.changes import Changes
     from h5bound.combining.combination import Combination
     from h5bound.combining.combined_store import CombinedStore
-    from h5bound.conversion.transfer import Job
+    from h5bound.conversion.job import Job
     from h5bound.planning.run_options import RunOptions
     from h5bound.planning.store_plan import Unit
     from h5bound.reports.combination import CombinationReport

@@ -7,8 +7,8 @@
                 open ──► read[unit] ──► close ──► wait_on[unit] ──► write[unit]      (a window at a time)
 
 The units of all arrays are in one graph, so the source is opened once for each window of memory, not for each dataset;
-the first window takes over the file that the scan opened, and all take over a remote one. No chunk is written while a
-local source is open.
+the first window takes over the file that the scan opened, and all take over a remote one. No chunk appears while a
+local source is open: those that are copied into a directory are written at once, under partial names, and renamed.
 
 A process may be killed at any point, a disk may be full, a store may fail: the root's metadata document is written
 last, so a store that opens is complete. `verify` refuses an unfinished store, and `convert` does unless it resumes or

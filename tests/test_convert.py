@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import h5py
@@ -37,7 +38,6 @@ from tests.support.strategies import leave_edges_unfiltered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     Write = Callable[[h5py.File], object]
 
@@ -847,24 +847,20 @@ def test_a_damaged_chunk_ends_the_conversion_or_leaves_its_dataset_out(tmp_path:
 def test_an_interrupted_conversion_is_resumed_with_what_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import h5bound.conversion.transfer
-
     source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
     write_demo(source, frames=12)
-    written: list[str] = []
-    original = h5bound.conversion.transfer.name_keys
+    appeared: list[str] = []
 
-    def interrupted(*args: Any) -> Iterator[tuple[str, bytes | memoryview]]:
-        for key, data in original(*args):
-            if len(written) == 7:
-                raise KeyboardInterrupt
-            written.append(key)
-            yield key, data
+    def interrupted(partial: str, path: str) -> None:
+        if len(appeared) == 7:
+            raise KeyboardInterrupt
+        appeared.append(path)
+        Path(partial).rename(path)
 
-    monkeypatch.setattr(h5bound.conversion.transfer, "name_keys", interrupted)
+    monkeypatch.setattr(os, "replace", interrupted)
     with pytest.raises(KeyboardInterrupt):
         convert(source, target, window="1 MiB", workers=1)
-    monkeypatch.setattr(h5bound.conversion.transfer, "name_keys", original)
+    monkeypatch.undo()
     assert (target / MARKER).exists()
     with pytest.raises(TargetError, match="resume"):
         convert(source, target)

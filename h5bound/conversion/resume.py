@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from h5bound.conversion.job import key_of
 from h5bound.conversion.other_inputs import other_conversion
 from h5bound.conversion.provenance import check_details, parse_provenance, read_provenance, skipped_to_json
-from h5bound.conversion.transfer import count_written, key_of
+from h5bound.conversion.transfer import count_written
 from h5bound.errors import TargetError
 from h5bound.execution.work import UnitResult
 from h5bound.hdf5.datatypes import text_from_json
@@ -37,7 +38,7 @@ from h5bound.zarr_model.node_names import OWN_KEY, RESERVED_KEYS
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from h5bound.conversion.transfer import Job
+    from h5bound.conversion.job import Job
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan, Unit
     from h5bound.reader.source import H5Source

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from h5bound.buffers import Block
-    from h5bound.conversion.transfer import Job
+    from h5bound.conversion.job import Job
     from h5bound.execution.work import Progress, Run
     from h5bound.planning.spill_layout import SpillLayout
     from h5bound.planning.store_plan import StorePlan, Unit

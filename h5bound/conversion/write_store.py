@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from h5bound.chunk_grid import count_chunks
+from h5bound.conversion.job import Job
 from h5bound.conversion.provenance import describe_provenance, fingerprint, read_provenance
 from h5bound.conversion.resume import (
     check_begun,
@@ -21,7 +22,7 @@ from h5bound.conversion.resume import (
     split_written,
 )
 from h5bound.conversion.summary import list_skipped
-from h5bound.conversion.transfer import Job, count_written
+from h5bound.conversion.transfer import count_written
 from h5bound.errors import SourceChangedError, TargetError
 from h5bound.execution.work import list_problems
 from h5bound.files.file_state import FileState
@@ -100,7 +101,7 @@ def write_store(
     with target.begin(f"h5bound: {scan.hierarchy.file}", overwrite=overwrite) as (started, marker):
         jobs = make_jobs(started, scan, plan, skip=skip, owner=marker.owner)
         action = decide_action(started, marker, description, resume=resume, overwrite=overwrite)
-        with explaining_unfinished(started):
+        with explaining_unfinished(started), deleting_partial(started, marker):
             keys = prepare_target(started, marker, description=description, action=action)
             if started.takes_arrays_first:
                 write_documents(started, describe_arrays(jobs))
@@ -253,6 +254,20 @@ def list_longest(scan: SourceScan, plan: StorePlan) -> Iterator[str]:
     for array in plan.arrays:
         last = (count - 1 for count in count_chunks(array.node.shape, array.node.write_shape))
         yield "/".join([array.node.target, "c", *map(str, last)])
+
+
+@contextmanager
+def deleting_partial(target: Target, marker: Marker) -> Iterator[None]:
+    """Delete the keys that have not appeared if there is any exception, and the store is still that of this conversion.
+
+    Windows that were read and not used leave them; a killed conversion leaves them to the one that continues it.
+    """
+    try:
+        yield
+    except BaseException:
+        if marker.is_ours():
+            target.keys.delete_partial()
+        raise
 
 
 @contextmanager

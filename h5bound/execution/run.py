@@ -1,10 +1,11 @@
-"""Run work units: on a dask cluster if one is in force, else as a dask graph on the local scheduler.
+"""Run work units: on a dask cluster if one is in force, else on the local scheduler.
 
 ::
 
     open ──► read[unit] ──► close ──► wait_on[unit] ──► use[unit]        (a window of units at a time)
 
-:mod:`h5bound.execution.cluster` does the same in tasks of one window each.
+:mod:`h5bound.execution.cluster` does the same in tasks of one window each, and :mod:`h5bound.execution.threads` without
+a graph, which is left to other schedulers, and to callbacks of dask that the user put in force.
 
 Any number of runs may go on in the threads of a process, also inside the tasks of another compute. Each has threads of
 its own, since a pool that is full of tasks that wait for other tasks never ends. Each passes its callbacks to dask's
@@ -14,7 +15,6 @@ computes overlap.
 
 from __future__ import annotations
 
-import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,7 +31,8 @@ from dask.system import CPU_COUNT
 from dask.task_spec import List, Task, TaskRef
 
 from h5bound.execution.cluster import find_client, get_in_force, run_on_cluster
-from h5bound.execution.work import ByteCount
+from h5bound.execution.threads import run_in_threads
+from h5bound.execution.work import ByteCount, log_window
 from h5bound.graph.callbacks import compute_watch
 from h5bound.graph.layers import make_graph
 from h5bound.graph.windows import Blocks, Lifecycle
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
     from h5bound.execution.work import Job, Progress, Result, Work, WorkUnit
     from h5bound.lifecycle.session import Source
-
-LOGGER = logging.getLogger(__name__)
 
 DIRECT_NBYTES = 2**20
 """Most bytes of all units of a source that are run without a graph. Threads then save less time than they take."""
@@ -119,18 +118,14 @@ def run_units(
     for origin, group in groupby(units, key=lambda unit: jobs[unit.array].origin):
         part = list(group)
         few = sum(unit.nbytes for unit in part) <= min(window, DIRECT_NBYTES) and workers in (None, 1)
-        if direct and few and runs_on_threads(scheduler) and not users_callbacks():
-            results += run_directly(sources[origin], work, jobs, units=part, counted=counted)
-        else:
-            results += run_here(
-                sources[origin],
-                work,
-                jobs,
-                units=part,
-                window=window,
-                workers=workers,
-                counted=counted,
-            )
+        run: Callable[..., list[Result]] = partial(run_here, workers=workers, window=window)
+        if not users_callbacks():
+            threads = count_threads()
+            if direct and few and runs_on_threads(scheduler):
+                run = run_directly
+            elif threads:
+                run = partial(run_in_threads, threads=workers or threads, window=window)
+        results += run(sources[origin], work, jobs, units=part, counted=counted)
     return results
 
 
@@ -278,12 +273,6 @@ class UnitsUsed(Callback):  # type: ignore[misc]  # dask's Callback is untyped
         elif is_close(key):
             self.closed += 1
             log_window(self.closed, self.windows, self.counted)
-
-
-def log_window(number: int, windows: int, counted: ByteCount) -> None:
-    """Log that the source was read for a window, and closed."""
-    done = f"; {counted} done so far" if counted.done else ""  # nothing of the first window is written yet
-    LOGGER.info("window %d of %d was read, and the file closed%s", number, windows, done)
 
 
 def is_close(key: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
     Run = Callable[..., list[Any]]
+
+
+LOGGER = logging.getLogger(__name__)
 
 
 class Job(Protocol):
@@ -81,6 +85,12 @@ class ByteCount:
 
     def __str__(self) -> str:
         return f"{format_nbytes(self.done)} of {format_nbytes(self.total)}"
+
+
+def log_window(number: int, windows: int, counted: ByteCount) -> None:
+    """Log that the source was read for a window, and closed."""
+    done = f"; {counted} done so far" if counted.done else ""  # nothing of the first window is written yet
+    LOGGER.info("window %d of %d was read, and the file closed%s", number, windows, done)
 
 
 def list_problems(jobs: Sequence[Job], results: Iterable[UnitResult]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import shutil
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
 from h5bound.errors import TargetError
@@ -125,24 +125,84 @@ def make_directory(path: str, made: set[str]) -> None:
     if path in made:
         return
     make_directory(path.rpartition("/")[0], made)
-    with suppress(FileExistsError, FileNotFoundError):  # `write_file` makes what is missing above `made`
+    with suppress(FileExistsError, FileNotFoundError):  # `write_partial` makes what is missing above `made`
         os.mkdir(path)  # noqa: PTH102
     made.add(path)
 
 
+class HeldKeys:
+    """Keys that are written under partial names, and appear together later, perhaps in another process.
+
+    A ``with`` statement deletes them if it ends with an error. Nothing else does, but for a conversion that fails, or
+    continues one that was killed: see :meth:`DirectoryKeys.delete_partial`.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = os.fspath(root)
+        self.nbytes = 0
+        self._name = uuid4().hex[:NUMBERED]  # of its own: dask may run a task twice at once
+        self._made = {self.root}
+        self._places: list[tuple[str, str]] = []
+
+    def write(self, key: str, data: bytes | memoryview) -> None:
+        """Write a key."""
+        path = f"{self.root}/{key}"
+        directory = path.rpartition("/")[0]
+        make_directory(directory, self._made)
+        partial = f"{directory}/{self._name}{len(self._places):0{NUMBERED}x}{PARTIAL_SUFFIX}"
+        write_partial(partial, data)
+        self._places.append((partial, path))
+        self.nbytes += len(data)
+
+    def appear(self) -> int:
+        """Rename all keys, and return their bytes. Raise TargetError if one is gone."""
+        try:
+            for partial, path in self._places:
+                os.replace(partial, path)  # noqa: PTH105
+        except FileNotFoundError as error:
+            raise TargetError(f"{self.root}: deleted, or replaced by another conversion, while this one ran") from error
+        return self.nbytes
+
+    def delete(self) -> None:
+        """Delete what was written."""
+        for partial, _ in self._places:
+            delete_quietly(partial)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.delete()
+
+
 def write_file(path: str, data: bytes | memoryview, *, partial: str) -> None:
     """Write a file under a name of its own (dask may run a task twice at once), and rename it."""
+    write_partial(partial, data)
     try:
-        try:
-            write_new(partial, data)
-        except FileNotFoundError:
-            Path(partial).parent.mkdir(parents=True, exist_ok=True)
-            write_new(partial, data)
         os.replace(partial, path)  # noqa: PTH105
     except BaseException:
-        with suppress(OSError):
-            Path(partial).unlink(missing_ok=True)
+        delete_quietly(partial)
         raise
+
+
+def write_partial(path: str, data: bytes | memoryview) -> None:
+    """Write a file, or nothing."""
+    try:
+        try:
+            write_new(path, data)
+        except FileNotFoundError:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            write_new(path, data)
+    except BaseException:
+        delete_quietly(path)
+        raise
+
+
+def delete_quietly(path: str) -> None:
+    """Delete a file that is perhaps not there, in an error handler."""
+    with suppress(OSError):
+        Path(path).unlink()
 
 
 def write_new(path: str, data: bytes | memoryview) -> None:

@@ -25,6 +25,7 @@ from h5bound.execution.work import Stages, UnitResult, Work
 from h5bound.planning.source_values import read_or_explain
 from h5bound.planning.spill_layout import number_chunk, number_chunks
 from h5bound.planning.store_plan import plan_cells
+from h5bound.stores.array_reads import read_elements
 from h5bound.verification.values import (
     COMPARE,
     StoredBox,
@@ -157,7 +158,7 @@ def check_box(opened: OpenFile, job: CompareJob, unit: BoxUnit) -> UnitResult:
     assert layout is not None
     box = region_of(tuple(coords), layout.shape, layout.box)
     try:
-        stored = StoredBox(tuple(part.start for part in box), np.asarray(job.arrays[0][box]))
+        stored = StoredBox(tuple(part.start for part in box), read_elements(job.arrays[0], box))
     except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
         return UnitResult(unit.array, chunks=1, problem=find_unreadable(job, unit.chunk_coords, error))
     problems, nbytes, places = [], 0, iter(range(0, len(unit.digests), DIGEST_NBYTES))
@@ -183,7 +184,7 @@ def find_unreadable(job: CompareJob, chunk_coords: ChunkCoords, error: Exception
     array = job.arrays[0]
     for coords in map(tuple, chunk_coords.tolist()):
         try:
-            array[region_of(coords, array.shape, job.values.write_shape)]
+            read_elements(array, region_of(coords, array.shape, job.values.write_shape))
         except Exception as own:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
             return describe_unreadable(job, coords, own)
     return describe_unreadable(job, tuple(chunk_coords[0].tolist()), error)

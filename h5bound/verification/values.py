@@ -21,6 +21,7 @@ from h5bound.planning.source_values import (
     read_region,
     read_unit_values,
 )
+from h5bound.stores.array_reads import read_elements
 from h5bound.stores.zarr_internals import run
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class CompareJob:
 
     def read_array(self, region: Region, box: StoredBox | None = None) -> Block:
         """Read a region of the array, or take it from a box, in the form in which the source is read."""
-        stored = self.arrays[0][region or ...] if box is None else box.cut(region)
+        stored = read_elements(self.arrays[0], region) if box is None else box.cut(region)
         block = np.asarray(stored, self.values.type.dtype)
         return self.values.type.restore(block) if self.restores else block
 
@@ -119,7 +120,7 @@ def read_box(job: CompareJob, unit: Unit) -> StoredBox | None:
     array = job.arrays[0]
     box = bound_chunks(coords, array.shape, job.values.write_shape)
     with suppress(Exception):  # codecs raise errors of their own, like zlib.error
-        return StoredBox(tuple(part.start for part in box), np.asarray(array[box]))
+        return StoredBox(tuple(part.start for part in box), read_elements(array, box))
     return None
 
 

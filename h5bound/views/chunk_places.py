@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from h5bound.chunk_grid import find_starts
+from h5bound.conversion.copies import check_copies
+from h5bound.conversion.job import encode_elements
 from h5bound.conversion.summary import explain_decoded
-from h5bound.conversion.transfer import check_copies, encode_elements
 from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.reports.conversion import LAYOUTS
 from h5bound.reports.text import format_nbytes, plural

@@ -12,7 +12,7 @@ import numpy as np
 
 from h5bound.buffers import DamagedError
 from h5bound.chunk_grid import count_chunks, region_of
-from h5bound.conversion.transfer import key_of
+from h5bound.conversion.job import key_of
 from h5bound.errors import CorruptChunkError, DatasetNotFoundError, SourceChangedError
 from h5bound.hdf5.dataset import read_dataset
 from h5bound.planning.pieces import NO_FILE
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from h5bound.conversion.transfer import Job
+    from h5bound.conversion.job import Job
     from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.planning.plan import ArrayPlan
     from h5bound.reader.open_file import OpenFile

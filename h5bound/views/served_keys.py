@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from h5bound.conversion.transfer import key_of
+from h5bound.conversion.job import key_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from h5bound.conversion.transfer import key_of
+from h5bound.conversion.job import key_of
 from h5bound.errors import OptionError, TargetError
 from h5bound.files.file_state import FileState  # noqa: TC001 - the examples use it
 from h5bound.stores.metadata import dump

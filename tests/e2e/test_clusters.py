@@ -129,7 +129,7 @@ def record(log: Log) -> None:
     """Log every open and close of this process, and every unit that it reads and uses."""
     vars(local)["open_file"] = recorded(log, open_file, "open")
     OpenFile.close = recorded(log, OpenFile.close, "close")  # type: ignore[method-assign]
-    transfer.read_unit = recorded(log, transfer.read_unit, "get")
+    transfer.get_unit = recorded(log, transfer.get_unit, "get")
     transfer.write_unit = recorded(log, transfer.write_unit, "use")
     comparison.compare_unit = recorded(log, comparison.compare_unit, "get")
     comparison.report_unit = recorded(log, comparison.report_unit, "use")

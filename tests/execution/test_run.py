@@ -106,29 +106,38 @@ def test_of_a_pool_of_the_user_the_size_is_used() -> None:
         assert count_threads() == 0
 
 
-def test_a_few_small_units_run_without_a_graph_and_write_the_same_store(
+def test_stores_are_the_same_whether_units_run_at_once_in_threads_or_as_a_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("x", data=np.arange(100), chunks=(10,))
         file["y"] = np.arange(50.0)
-    graphs: list[object] = []
-    run_here = run.run_here
+    used: list[str] = []
 
-    def count(*args: Any, **options: Any) -> list[Any]:
-        graphs.append(args)
-        return run_here(*args, **options)
+    def note(name: str) -> None:
+        function = getattr(run, name)
 
-    monkeypatch.setattr(run, "run_here", count)
+        def noted(*args: Any, **options: Any) -> list[Any]:
+            used.append(name)
+            result: list[Any] = function(*args, **options)
+            return result
+
+        monkeypatch.setattr(run, name, noted)
+
+    for name in ("run_directly", "run_in_threads", "run_here"):
+        note(name)
     xr.open_dataset(tmp_path / "a.h5", engine="h5bound").close()  # its callback is not one of the user's
     stores: list[dict[str, bytes]] = []
-    for workers in (None, 4):
-        target = tmp_path / f"{workers}.zarr"
-        convert(tmp_path / "a.h5", target, workers=workers, verify=True)
-        assert len(graphs) == (0 if workers is None else 2)
+    convert(tmp_path / "a.h5", tmp_path / "0.zarr", verify=True)
+    convert(tmp_path / "a.h5", tmp_path / "1.zarr", verify=True, workers=4)
+    with Profiler():
+        convert(tmp_path / "a.h5", tmp_path / "2.zarr", verify=True)
+    assert used == ["run_directly"] * 2 + ["run_in_threads"] * 2 + ["run_here"] * 2
+    for number in range(3):
+        target = tmp_path / f"{number}.zarr"
         files = [path for path in target.rglob("*") if path.is_file()]
         stores.append({path.relative_to(target).as_posix(): path.read_bytes() for path in files})
-    assert stores[0] == stores[1]
+    assert stores[0] == stores[1] == stores[2]
 
 
 def test_keys_are_written_long_before_all_is_read(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,201 @@
+"""Copy stored chunks as they are: into memory, or into a directory at once, where they appear as keys later.
+
+A window of chunks in memory costs more than to copy them: it comes from the system page by page, and is no longer in
+the cache of the processor when it is written. So a directory gets each chunk while the source is open, under a partial
+name, and is renamed when the source was closed, and found unchanged.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from math import prod
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from h5bound.buffers import POOLED_NBYTES, DamagedError, new_bytes, past_end
+from h5bound.chunk_grid import find_starts, region_of
+from h5bound.conversion.encoded_chunks import EncodedChunks
+from h5bound.conversion.job import encode_elements, key_of
+from h5bound.errors import CorruptChunkError, SourceChangedError
+from h5bound.files.open import is_live
+from h5bound.planning.plan import UNFILTERED_MASK
+from h5bound.planning.source_values import ReadResult, explain_failure, read_or_explain, read_region
+from h5bound.reader.open_file import open_dataset
+from h5bound.stores.local import HeldKeys
+from h5bound.stores.target import LocalTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from h5bound.buffers import Bytes
+    from h5bound.conversion.job import Job
+    from h5bound.files.local import LocalFile
+    from h5bound.files.protocols import FileBytes
+    from h5bound.hdf5.chunk_index import ChunkManifest
+    from h5bound.planning.store_plan import Unit
+    from h5bound.reader.many_files import OpenFiles
+    from h5bound.reader.open_file import OpenFile
+
+
+class Copies(NamedTuple):
+    """The chunks of a unit that are copied, before they are read."""
+
+    sizes: NDArray[np.int64]
+    """Encoded bytes of each."""
+    read_into: Callable[[int, Bytes], None]
+    """Reads one into an array of its size; raises CorruptChunkError if the file ends before."""
+
+
+def open_copies(opened: OpenFile, job: Job, unit: Unit) -> Copies:
+    """Return how the encoded bytes of each chunk are read; a chunk with a filter mask is decoded and re-encoded.
+
+    Raise CorruptChunkError if a chunk is damaged, or fails `check_copies`.
+    """
+    manifest = unit.manifest
+    assert manifest is not None
+    end = sys.maxsize if is_live(opened.file) else opened.file.id.get_filesize()  # HDF5 may not know it in SWMR mode
+    check_copies(job, manifest, end)
+    coords = manifest.chunk_coords
+    held: dict[int, bytes] = {}  # by row: the chunks that are in memory
+    if opened.bytes is None:
+        held, manifest = read_through_hdf5(opened, job, manifest)
+    for row in np.flatnonzero(manifest.masks).tolist():
+        region = region_of(tuple(coords[row].tolist()), job.node.shape, job.node.chunks)
+        held[row] = encode_elements(job, read_region(opened, job.values, region))
+    sizes = manifest.nbytes.copy()
+    for row, data in held.items():
+        sizes[row] = len(data)
+    read_encoded = open_encoded(opened.bytes, manifest) if opened.bytes is not None else None
+
+    def read_into(row: int, out: Bytes) -> None:
+        if row in held or read_encoded is None:
+            out[:] = np.frombuffer(held[row], np.uint8)
+        else:
+            read_encoded(row, out)
+
+    return Copies(sizes, read_into)
+
+
+def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
+    """Read the encoded bytes of each chunk; raise what `open_copies` raises."""
+    copies = open_copies(opened, job, unit)
+    chunks = EncodedChunks(copies.sizes)
+    for row, out in enumerate(chunks):
+        copies.read_into(row, out)
+    return chunks
+
+
+def can_hold(job: Job) -> bool:
+    """Return whether `hold_copies` can copy the chunks of a job."""
+    is_chunked = job.strategy == "copy" and job.node.shards is None
+    return is_chunked and isinstance(job.target, LocalTarget) and not job.only_changed
+
+
+def hold_copies(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
+    """Copy each chunk into the directory of the store, where it appears once `write_unit` gets the result.
+
+    Raise CorruptChunkError or UnsupportedError if one cannot be read, unless the job skips such datasets.
+    """
+    assert isinstance(job.target, LocalTarget)
+    attempt = partial(read_or_explain, opened, job.values, explain=job.skip)  # an error of a write is none of the file
+    result = attempt(partial(open_copies, opened, job, unit))
+    if result.problem:
+        return result
+    copies: Copies = result.parts
+    buffer = new_bytes(max(int(copies.sizes.max(initial=0)), POOLED_NBYTES))  # that of the unit before
+    with HeldKeys(job.target.keys.root) as held:
+        for row, (coords, nbytes) in enumerate(zip(unit.chunk_coords.tolist(), copies.sizes.tolist(), strict=True)):
+            data = buffer[:nbytes]
+            result = attempt(partial(copies.read_into, row, data))
+            if result.problem:
+                held.delete()
+                return result
+            held.write(key_of(job, coords), memoryview(data))
+    return ReadResult(held)
+
+
+def read_copies_of_files(opened: OpenFiles, job: Job, unit: Unit, *, read: Callable[..., ReadResult]) -> ReadResult:
+    """Read the encoded bytes of chunks of several files, each of which is opened with HDF5 only where it has to be.
+
+    Such a file is then read by `read`.
+    """
+    assert unit.files is not None
+    assert unit.manifest is not None
+    own_job = replace(job, values=replace(job.values, pieces=None), strategy="copy")
+    chunks = EncodedChunks(unit.manifest.nbytes)
+    for start, stop in pairwise([*find_starts(unit.files[:, np.newaxis]).tolist(), len(unit.files)]):
+        number, manifest = int(unit.files[start]), unit.manifest.take(slice(start, stop))
+        own = chunks.cut(start, stop)
+        with opened.reading_bytes(number) as file_bytes:
+            if file_bytes is not None:
+                copy = partial(copy_from, file_bytes, job, manifest, own)
+                explain_failure(opened.find_path(number), job.values, copy, explain=False)
+                continue
+        with opened.using(number) as file:
+            part = read(file, own_job, replace(unit, files=None, manifest=manifest)).parts
+        if not np.array_equal(part.bounds, own.bounds):
+            raise SourceChangedError(f"{opened.find_path(number)}: chunks of {job.path} changed while they were read")
+        own.data[:] = part.data
+    return ReadResult(chunks)
+
+
+def copy_from(file: LocalFile, job: Job, manifest: ChunkManifest, chunks: EncodedChunks) -> None:
+    """Read the encoded bytes of chunks. Raise CorruptChunkError if one is damaged, or fails `check_copies`."""
+    check_copies(job, manifest, file.end)
+    read_into = open_encoded(file, manifest)
+    for row, (out, mask) in enumerate(zip(chunks, manifest.masks.tolist(), strict=True)):
+        if not mask:
+            read_into(row, out)
+
+
+def check_copies(job: Job, manifest: ChunkManifest, end: int) -> None:
+    """Raise CorruptChunkError, before memory is allocated, if a chunk to copy extends past `end`, that of the file.
+
+    A chunk of an array without codecs must also have as many bytes as its elements.
+    """
+    coords, offsets, nbytes = manifest.chunk_coords, manifest.offsets, manifest.nbytes
+    is_copied = manifest.masks == 0
+    for row in np.flatnonzero(is_copied & (offsets > end - nbytes))[:1]:
+        error = past_end(int(offsets[row]), int(nbytes[row]), end)
+        raise CorruptChunkError(f"the chunk at {tuple(coords[row].tolist())}: {error}")
+    declared = prod(job.node.chunks) * job.node.dtype.itemsize
+    if not job.node.chain.compressors and not job.node.chain.filters:
+        for row in np.flatnonzero(is_copied & (nbytes != declared))[:1]:
+            where = tuple(coords[row].tolist())
+            raise CorruptChunkError(f"the chunk at {where} has {nbytes[row]} bytes in place of {declared}")
+
+
+def open_encoded(file_bytes: FileBytes, manifest: ChunkManifest) -> Callable[[int, Bytes], None]:
+    """Return a function that reads the encoded bytes of the chunk in a row of the manifest from the file."""
+    offsets, sizes = manifest.offsets.tolist(), manifest.nbytes.tolist()
+    source = file_bytes.gather([(offsets[row], sizes[row]) for row in np.flatnonzero(manifest.masks == 0)])
+
+    def read_into(row: int, out: Bytes) -> None:
+        try:
+            source.read_into(offsets[row], out)
+        except DamagedError as error:
+            raise CorruptChunkError(f"the chunk at {tuple(manifest.chunk_coords[row].tolist())}: {error}") from error
+
+    return read_into
+
+
+def read_through_hdf5(opened: OpenFile, job: Job, manifest: ChunkManifest) -> tuple[dict[int, bytes], ChunkManifest]:
+    """Return the encoded bytes of each chunk without a filter mask by its row, and the manifest with masks as they are.
+
+    HDF5 may have bytes that are not in the file yet, and a chunk of a file that is written to may have been moved.
+    Chunks that were never written, and edge chunks without filters, for which HDF5 has no mask, keep theirs.
+    """
+    dataset = open_dataset(opened.file, job.values.inside)
+    starts = (manifest.chunk_coords[:, : dataset.ndim] * np.asarray(dataset.chunks)).tolist()
+    held, masks = {}, manifest.masks.copy()
+    for row in np.flatnonzero(masks != UNFILTERED_MASK).tolist():
+        masks[row], encoded = dataset.id.read_direct_chunk(tuple(starts[row]))
+        if not masks[row]:
+            held[row] = encoded
+    return held, replace(manifest, masks=masks)

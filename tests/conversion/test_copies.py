@@ -1,0 +1,105 @@
+"""Chunks that are copied into a directory while the source is open: none of them is a key before its close."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import pytest
+
+from h5bound import convert, verify
+from h5bound.conversion import spill
+from h5bound.conversion.transfer import TRANSFER
+from h5bound.errors import SourceChangedError, TargetError
+from h5bound.reader.open_file import OpenFile
+from h5bound.zarr_model.node_names import PARTIAL_SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Return a file of 16 chunks of 80 bytes, and one in which a chunk was not filtered."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=np.arange(160), chunks=(10,))
+        mixed = file.create_dataset("mixed", data=np.arange(20), chunks=(10,), compression="gzip")
+        mixed.id.write_direct_chunk((10,), np.arange(10, 20).tobytes(), 1)
+    return path
+
+
+def list_chunks(target: Path) -> list[str]:
+    """Return the names of the files below ``c``."""
+    return [path.name for path in target.glob("*/c/*")]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_chunks_are_written_while_the_source_is_open_and_appear_after_the_close(
+    source: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    target, at_close = source.with_suffix(".zarr"), []
+    close: Callable[[OpenFile], None] = OpenFile.close
+
+    def look(opened: OpenFile) -> None:
+        close(opened)
+        at_close.append(list_chunks(target))
+
+    monkeypatch.setattr(OpenFile, "close", look)
+    convert(source, target, window=2000, workers=workers)
+    monkeypatch.undo()
+    assert len(at_close[-1]) == 18
+    assert all(name.endswith(PARTIAL_SUFFIX) for name in at_close[-1])
+    assert sorted(map(int, list_chunks(target))) == sorted([*range(16), 0, 1])
+    assert verify(source, target).equal
+
+
+def spoil_second(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[], object]) -> None:
+    """Do something after the second unit was read."""
+    read = []
+
+    def get(*args: Any) -> Any:
+        result = TRANSFER.read(*args)
+        read.append(result)
+        if len(read) == 2:
+            spoil()
+        return result
+
+    monkeypatch.setattr(spill, "TRANSFER", replace(TRANSFER, read=get))
+
+
+def test_nothing_appears_of_a_window_whose_source_changed(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = source.with_suffix(".zarr")
+    spoil_second(monkeypatch, lambda: os.utime(source))
+    with pytest.raises(SourceChangedError):
+        convert(source, target, workers=2)
+    assert list_chunks(target) == []
+
+
+def test_a_store_that_is_deleted_meanwhile_is_named(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = source.with_suffix(".zarr")
+    spoil_second(monkeypatch, lambda: target.rename(source.with_suffix(".moved")))
+    with pytest.raises(TargetError, match=r"a\.zarr: deleted, or replaced by another conversion, while this one ran"):
+        convert(source, target, workers=2)
+
+
+def test_a_write_that_fails_is_no_fault_of_the_source(tmp_path: Path) -> None:
+    """Else the dataset would be skipped as unreadable."""
+    resource = pytest.importorskip("resource")
+    source, target = tmp_path / "a.h5", tmp_path / "a.zarr"
+    with h5py.File(source, "w") as file:
+        file.create_dataset("x", data=np.arange(2**16), chunks=(2**12,))
+        file.create_dataset("y", data=np.arange(2**16), chunks=(2**15,))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large") as caught:
+            convert(source, target, on_unsupported="skip")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "is unfinished" in caught.value.__notes__[0]
+    assert list_chunks(target) == []

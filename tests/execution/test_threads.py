@@ -1,0 +1,123 @@
+"""Work units in threads, without a graph."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pytest
+
+from h5bound.execution.threads import run_in_threads
+from h5bound.execution.work import ByteCount, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+
+@dataclass(eq=False)
+class Noted:
+    """A source that notes its opens and closes, and what is read and used meanwhile."""
+
+    events: list[str] = field(default_factory=list)
+    exclusive: bool = False
+    key: Hashable = "noted"
+    change: bool = False
+
+    def open(self) -> Noted:
+        self.events.append("open")
+        return self
+
+    def reader(self, opened: Noted) -> Noted:
+        return opened
+
+    def check(self, _opened: Noted) -> None:
+        if self.change:
+            raise ValueError("the source changed")
+
+    def close(self, _opened: Noted) -> None:
+        self.events.append("close")
+
+
+@dataclass(frozen=True)
+class Unit:
+    number: int
+    nbytes: int = 10
+    array: int = 0
+    chunk_coords: tuple[int, ...] = ()
+
+
+def run(source: Noted, count: int, *, read: Callable[[int], object], told: list[int] | None = None) -> list[int]:
+    """Run so many units in windows of two; return what was used."""
+
+    def read_unit(opened: Noted, _job: object, unit: Unit) -> int:
+        opened.events.append(f"read {unit.number}")
+        read(unit.number)
+        return unit.number
+
+    def use_unit(_job: object, _unit: Unit, number: int) -> int:
+        source.events.append(f"use {number}")
+        return number
+
+    counted = ByteCount(10 * count, None if told is None else lambda done, _: told.append(done))
+    work = Work("test", read=read_unit, use=use_unit)
+    units = [Unit(number) for number in range(count)]
+    return run_in_threads(source, work, [None], units=units, window=20, threads=2, counted=counted)
+
+
+def test_units_are_used_after_the_close_of_their_window() -> None:
+    source, told = Noted(), list[int]()
+    assert run(source, 5, read=lambda _: None, told=told) == [0, 1, 2, 3, 4]
+    events = source.events
+    assert (events.count("open"), events.count("close")) == (3, 3)
+    closes = [place for place, event in enumerate(events) if event == "close"]
+    for number in range(5):
+        assert events.index(f"read {number}") < closes[number // 2] < events.index(f"use {number}")
+    assert told == [10, 20, 30, 40, 50]
+
+
+def test_progress_is_told_while_a_window_is_read() -> None:
+    told: list[int] = []
+    begun = threading.Event()
+
+    def read(number: int) -> None:
+        if number == 2:
+            begun.set()
+        if number == 3:
+            begun.wait()
+            time.sleep(0.1)
+            assert told == [10, 20]
+
+    run(Noted(), 4, read=read, told=told)
+    assert told == [10, 20, 30, 40]
+
+
+def test_after_an_error_what_runs_is_waited_for_and_nothing_else_begins() -> None:
+    source, ended = Noted(), list[int]()
+
+    def read(number: int) -> None:
+        if number == 2:
+            raise OSError("unit 2")
+        if number == 3:
+            time.sleep(0.2)
+            ended.append(number)
+
+    with pytest.raises(OSError, match="unit 2"):
+        run(source, 9, read=read)
+    assert ended == [3]
+    assert source.events[-1] == "close"
+    assert {"read 4", "use 2", "use 3"}.isdisjoint(source.events)
+
+
+def test_of_a_window_whose_source_changed_nothing_is_used() -> None:
+    source = Noted()
+
+    def read(number: int) -> None:
+        source.change = source.change or number == 3
+
+    with pytest.raises(ValueError, match="the source changed"):
+        run(source, 6, read=read)
+    assert source.events[-1] == "close"
+    assert {"use 0", "use 1"} <= {*source.events}
+    assert {"use 2", "use 3", "read 4"}.isdisjoint(source.events)
