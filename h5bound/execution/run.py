@@ -101,7 +101,7 @@ def run_units(
     """
     units = sorted(units, key=lambda unit: jobs[unit.array].origin)
     counted = ByteCount(sum(unit.nbytes for unit in units), progress)
-    window = choose_window(window, counted.total)
+    window = choose_window(window, counted.total) if work.keeps else window
     with find_client(scheduler) as client:
         if client is not None:
             return run_on_cluster(

@@ -119,6 +119,8 @@ class Work(Generic[Result]):
     """Function that raises an error if its process does not see the store of a job."""
     delete_partial: Callable[[Any], None] | None = None
     """Function that deletes partial keys of workers that died from the store of a job."""
+    keeps: bool = True
+    """Whether what is read is kept until the close; if not, there is no reason for a window to be small."""
 
 
 class Stages:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dask
 
 from h5bound.errors import OptionError
-from h5bound.reports.entries import read_version
 
 if TYPE_CHECKING:
     import sqlite3
@@ -174,6 +173,8 @@ def find_user_folder() -> Path | None:
 
 def make_version(*parts: Any) -> str:
     """Return the version of entries that depend on these values of JSON, and on the version of h5bound."""
+    from h5bound.reports.entries import read_version  # a third of the modules that an array of one file would load
+
     text = json.dumps([read_version(), *parts], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
