@@ -190,8 +190,8 @@ def find_unreadable(job: CompareJob, chunk_coords: ChunkCoords, error: Exception
     return describe_unreadable(job, tuple(chunk_coords[0].tolist()), error)
 
 
-HASH: Work[CellDigests] = Work("hash", read=hash_cell, use=report_unit, check=check_store, keeps=False)
+HASH: Work[CellDigests] = Work(name="hash", read=hash_cell, use=report_unit, check=check_store, keeps=False)
 """The first of two passes."""
 
-CHECK: Work[UnitResult] = Work("compare", read=check_box, use=report_unit, check=check_store, keeps=False)
+CHECK: Work[UnitResult] = Work(name="compare", read=check_box, use=report_unit, check=check_store, keeps=False)
 """The second of two passes."""

@@ -245,5 +245,5 @@ def check_store(job: CompareJob) -> None:
             raise TargetError(f"{array.store_path}: this process finds no array there; name a store that all can reach")
 
 
-COMPARE: Work[UnitResult] = Work("compare", read=compare_unit, use=report_unit, check=check_store, keeps=False)
+COMPARE: Work[UnitResult] = Work(name="compare", read=compare_unit, use=report_unit, check=check_store, keeps=False)
 """The work of a verification."""
