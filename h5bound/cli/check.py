@@ -11,6 +11,7 @@ from h5bound.cli.parameters import (
     ANY_PATH,
     Command,
     allow_external,
+    html_file,
     json_file,
     limit,
     option,
@@ -44,9 +45,12 @@ if TYPE_CHECKING:
 @limit("--workers", text="Threads.  [default: one for each CPU]")
 @option("--scheduler", "ADDRESS", "Run on the dask cluster at ADDRESS.  [default: threads of this process]")
 @json_file("--report", text="Write what was found to this file as JSON.  [default: no file]")
+@html_file
 @allow_external
 @storage_options
-def check_command(files: tuple[str, ...], *, quiet: bool, verbose: int, report: str | None, **options: Any) -> int:
+def check_command(
+    files: tuple[str, ...], *, quiet: bool, verbose: int, report: str | None, html: str | None, **options: Any
+) -> int:
     """Say what of HDF5 FILEs is damaged: objects, attributes, chunks.
 
     Each object is opened, each attribute read, and each stored chunk decoded. Chunks with a checksum (fletcher32, gzip,
@@ -59,13 +63,16 @@ def check_command(files: tuple[str, ...], *, quiet: bool, verbose: int, report: 
     from h5bound._check import check
     from h5bound.cli.display import make_console, show_report
     from h5bound.cli.messages import explain, fail
+    from h5bound.cli.page import check_page, write_digest
     from h5bound.errors import H5BoundError, OptionError
     from h5bound.planning.run_options import check_report_path
+    from h5bound.reports.check import digest_checks
     from h5bound.reports.text import printable
     from h5bound.stores.conflicts import check_report, write_report
 
     place = None if report is None else check_report_path(report)
     check_report(place, None, files)
+    page = check_page(html, None, files)
     reports: list[CheckReport] = []
     failed: list[dict[str, str]] = []
     with show_steps(verbose):
@@ -85,5 +92,8 @@ def check_command(files: tuple[str, ...], *, quiet: bool, verbose: int, report: 
         found = [item.to_dict() for item in reports]
         told = found[0] if len(files) == 1 and found else {"version": 1, "reports": found, "failed": failed}
         write_report(place, json.dumps(told, indent=2) + "\n", f"{len(found)} of {len(files)} files were checked")
+    if page is not None:
+        digest = digest_checks(reports, {item["source"]: item["error"] for item in failed})
+        write_digest(page, digest, f"{len(reports)} of {len(files)} files were checked")
     codes = {item.exit_code for item in reports}
     return 2 if failed else next((code for code in (1, 3) if code in codes), 0)

@@ -21,22 +21,25 @@ if TYPE_CHECKING:
     from h5bound.reports.digest import Digest
 
 
-def check_page(html: str | None, target: str, sources: Sequence[str], *, is_folder: bool = False) -> Path | None:
+def check_page(html: str | None, target: str | None, sources: Sequence[str], *, is_folder: bool = False) -> Path | None:
     """Return the path of the page, None for no page. Raise OptionError if it could not be written at the end."""
     if html is None:
         return None
     path = check_report_path(html, "html")
-    place = None if is_url(target) else Path(strip_local(expand_path(target, "target")))
+    place = None if target is None or is_url(target) else Path(strip_local(expand_path(target, "target")))
     folder, store = (place, None) if is_folder else (None, place)
     check_report(path, store, sources, new_folder=folder, option="html")
     return path
 
 
 def write_page(path: Path | None, report: Any) -> None:
-    """Write the page of a report, with options as they are typed; nothing without a path."""
-    if path is None:
-        return
+    """Write the page of a report; nothing without a path."""
+    if path is not None:
+        write_digest(path, DIGESTS[type(report)](report), report.summary())
+
+
+def write_digest(path: Path, digest: Digest, outcome: str) -> None:
+    """Write a page, with options as they are typed. If that fails, the error has the outcome."""
     words = cache(name_options)
-    digest: Digest = DIGESTS[type(report)](report)
     digest = replace(digest, sections=tuple(section.reword(words) for section in digest.sections))
-    write_report(path, render_page(digest), report.summary())
+    write_report(path, render_page(digest), outcome)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, ReportNote, Skipped, count_skipped, make_fact
@@ -11,6 +12,9 @@ from h5bound.reports.html import render
 from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.text import format_nbytes, plural, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,7 @@ class CheckReport:
         return render(digest_check(self))
 
     def to_html(self) -> str:
-        """Return one page that a browser opens without a network."""
+        """Return the page that `--html` writes, which a browser opens without a network."""
         return render_page(digest_check(self))
 
 
@@ -181,7 +185,9 @@ def digest_check(report: CheckReport) -> Digest:
         verdict=report.describe_values(),
         failed=not report.whole,
         figures=(
-            ("result", "damaged" if report.damages else "no damage found" if report.exit_code else "whole"),
+            ("result", name_result(report)),
+            ("datasets", f"{report.datasets:,}"),
+            ("attributes", f"{report.attributes:,}"),
             ("with checksums", format_nbytes(report.summed.nbytes)),
             ("decoded without", format_nbytes(report.decoded.nbytes)),
             ("only read", format_nbytes(report.plain.nbytes)),
@@ -194,6 +200,35 @@ def digest_check(report: CheckReport) -> Digest:
             Section("not checked", group_facts(item.to_fact() for item in report.unchecked if not item.asked)),
             Section("note", group_facts(item.to_fact() for item in report.notes)),
         ),
+    )
+
+
+def name_result(report: CheckReport) -> str:
+    """Return the word for what was found."""
+    return "damaged" if report.damages else "no damage found" if report.exit_code else "whole"
+
+
+def digest_checks(reports: Sequence[CheckReport], failed: Mapping[str, str]) -> Digest:
+    """Return the reports of several files in one. `failed` are the errors of those that cannot be opened."""
+    if len(reports) == 1 and not failed:
+        return digest_check(reports[0])
+    facts: dict[str, list[Fact]] = {"failed": [Fact.of("file", file, error) for file, error in failed.items()]}
+    for report in reports:
+        for section in digest_check(report).sections:
+            for remark in section.remarks:
+                named = (replace(fact, name=f"{printable(report.source)}: {fact.name}") for fact in remark.facts)
+                facts.setdefault(section.title, []).extend(named)
+    rows = [(printable(report.source), name_result(report), f"{report.datasets:,}") for report in reports]
+    damaged = sum(not report.whole for report in reports)
+    total = len(reports) + len(failed)
+    return Digest(
+        kind="CheckReport",
+        subject=plural(total, "file"),
+        summary=f"{damaged:,} of {plural(total, 'file')} damaged; {len(failed):,} cannot be opened",
+        failed=bool(damaged or failed),
+        table=Table(("file", "result", "datasets"), tuple(rows), texts=2),
+        figures=(("files", f"{total:,}"), ("damaged", f"{damaged:,}"), ("cannot be opened", f"{len(failed):,}")),
+        sections=tuple(Section(title, group_facts(them)) for title, them in facts.items()),
     )
 
 

@@ -22,7 +22,10 @@ NAME_WIDTH = 120
 LONG = 32
 """Characters of a cell from which on it is folded where the page is narrow."""
 
-STATES = {"copied", "decoded", "mixed", "metadata", "equal", "different", "refused", "ranges", "encoded", "converted"}
+STATES = {
+    "copied", "decoded", "mixed", "metadata", "equal", "different", "refused", "ranges", "encoded", "converted",
+    "whole", "damaged",
+}  # fmt: skip
 """What becomes of an array or a file: words that have a colour."""
 
 STYLE = """<style>
@@ -44,10 +47,11 @@ STYLE = """<style>
 .h5b em{font-style:normal}
 .h5b em::before{content:"";display:inline-block;width:.6em;height:.6em;margin-right:.35em;border-radius:2px;\
 background:#888}
-.h5b em.copied::before,.h5b em.equal::before,.h5b em.converted::before,.h5b em.ranges::before{background:#2f9e6e}
+.h5b em.copied::before,.h5b em.equal::before,\
+.h5b em.converted::before,.h5b em.whole::before,.h5b em.ranges::before{background:#2f9e6e}
 .h5b em.decoded::before,.h5b em.encoded::before{background:#3f83d1}
 .h5b em.mixed::before{background:#c99a1c}
-.h5b em.different::before,.h5b em.refused::before{background:#d1433f}
+.h5b em.different::before,.h5b em.damaged::before,.h5b em.refused::before{background:#d1433f}
 .h5b .f{display:flex;flex-wrap:wrap;gap:.4em 2em;align-items:flex-start;padding:.2em 0 .5em}
 .h5b table{border-collapse:collapse;margin:.3em 0;font-size:inherit;border:0;width:auto}
 .h5b th,.h5b td{text-align:right;vertical-align:top;padding:.1em .9em .1em 0;background:none;color:inherit;border:0;\

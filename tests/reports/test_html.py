@@ -55,6 +55,7 @@ def list_shown(path: Path) -> dict[str, object]:
         "batch": batch,
         "combination": h5bound.combine([combined], path.with_name("c.zarr"), dim="t"),
         "references": h5bound.references(path, path.with_suffix(".json")),
+        "check": h5bound.check(path),
         "store": h5bound.H5Store(path),
         "view": h5bound.ZarrStore(path),
     }

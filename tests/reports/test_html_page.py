@@ -121,6 +121,8 @@ def test_each_command_writes_the_page(path: Path, capsys: pytest.CaptureFixture[
         "batch": ["convert", "b.h5", "no.h5", "out/"],
         "combine": ["combine", "b.h5", "c.zarr", "--dim", "time"],
         "refs": ["refs", "b.h5", "b.json"],
+        "check": ["check", "b.h5"],
+        "checks": ["check", "b.h5", str(path), "no.h5"],
     }.items():
         page = path.parent / "pages" / f"{name}.html"
         page.parent.mkdir(exist_ok=True)
