@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dask
 import numpy as np
 
+import h5bound
 from bench.peers import CODECS, PEERS, sum_bare
 from bench.samples import make_sample
 
@@ -67,6 +68,15 @@ def slice_once(reader: str, path: Path, region: tuple[slice, ...], expected: flo
         values = array[region].compute()
     seconds = perf_counter() - start
     assert float(values.sum(dtype=np.float64)) == expected, reader
+    return seconds
+
+
+def check_once(path: Path) -> float:
+    """Return the seconds that a check of all chunks takes."""
+    start = perf_counter()
+    report = h5bound.check(path)
+    seconds = perf_counter() - start
+    assert report.whole, str(report)
     return seconds
 
 
@@ -127,15 +137,34 @@ def measure_slices(turns: Turns) -> Ratios:
     )
 
 
+def make_small(whole: Sample, folder: Path, edge: int) -> Sample:
+    """Return a sixth of a sample in chunks of this edge."""
+    folder = folder / f"{edge}"
+    folder.mkdir(exist_ok=True)
+    values = whole.values[: len(whole.values) // 6]
+    return replace(whole, folder=folder, values=values, chunks=(1, *(min(edge, n) for n in values.shape[1:])))
+
+
+def measure_checks(turns: Turns) -> Ratios:
+    """Measure how many times as fast as sums of h5bound checks of the file are, and for gzip a bare decoding loop."""
+    whole = make_sample(turns.folder, quick=turns.quick)
+    small = make_small(whole, turns.folder, edge=64)
+    ratios: dict[str, float] = {}
+    for size, sample in (("2.6 MB", whole), ("16 KiB", small)):
+        for codec in ("gzip", "blosc", "none"):
+            path = sample.path(codec)
+            ways: dict[str, Way] = {
+                "sum": partial(sum_in_blocks, "h5bound", path, "8 MiB", sample.total),
+                "check": partial(check_once, path),
+            }
+            ways |= {BARE: partial(sum_once, BARE, path, None, sample.total)} if codec == "gzip" else {}
+            ratios |= {f"{size}, {codec}: {way}": ratio for way, ratio in turns.compare(ways, "sum").items()}
+    return ratios
+
+
 def measure_small_chunks(turns: Turns) -> Ratios:
     """Measure sums of a sixth of the values in chunks of 4 to 64 KiB, in blocks of 8 MiB."""
     whole = make_sample(turns.folder, quick=turns.quick)
-
-    def make_small(edge: int) -> Sample:
-        folder = turns.folder / f"{edge}"
-        folder.mkdir(exist_ok=True)
-        values = whole.values[: len(whole.values) // 6]
-        return replace(whole, folder=folder, values=values, chunks=(1, *(min(edge, n) for n in values.shape[1:])))
 
     def list_ways(small: Sample, codec: str) -> dict[str, Way]:
         path, total = small.path(codec), small.total
@@ -147,7 +176,7 @@ def measure_small_chunks(turns: Turns) -> Ratios:
         turns,
         (
             (f"{size}, {codec}", list_ways(small, codec))
-            for size, small in ((size, make_small(edge)) for size, edge in edges.items())
+            for size, small in ((size, make_small(whole, turns.folder, edge)) for size, edge in edges.items())
             for codec in codecs
         ),
     )

@@ -39,6 +39,7 @@ MEASUREMENTS = {
     "slices": "bench.reads:measure_slices",
     "parts": "bench.parts:measure_parts",
     "small chunks": "bench.reads:measure_small_chunks",
+    "checks": "bench.reads:measure_checks",
     "graph": "bench.graphs:measure_graphs",
     "cores": "bench.cores:measure_cores",
     "bandwidth": "bench.bandwidth:measure_bandwidth",
