@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,9 @@ HEADINGS = {
     "not compared": "Not compared",
 }
 """What stands above each list."""
+
+ANCHOR = re.compile(r'(?<= id="r)\d+(?=">)')
+"""The number of a row."""
 
 MAP_NOTE = "Areas are bytes, in groups; each name leads to its row below."
 
@@ -118,13 +122,9 @@ def merge_styles() -> str:
 
 
 def paint_rows(digest: Digest, tree: Branch, order: list[int]) -> tuple[list[int], str]:
-    """Return the arrays that are shown, and their tree."""
-    shown, html = order, ""
-    for form in FORMS:
-        shown, html = order[: form[0]], paint_tree(tree, digest.leaves, order=order, form=form, anchors=True)
-        if len(html.encode()) <= MAX_TREE:
-            break
-    return shown, html
+    """Return the arrays and empty groups that have a row to link to, and the tree of all rows."""
+    html = fit(lambda form: paint_tree(tree, digest.leaves, order=order, form=form, anchors=True), FORMS, MAX_TREE)
+    return [int(number) for number in ANCHOR.findall(html)], html
 
 
 def render_figures(digest: Digest) -> str:

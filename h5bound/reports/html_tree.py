@@ -103,15 +103,15 @@ class TreePainter:
 
     def paint_leaf(self, number: int, leaf: Leaf) -> str:
         """Return the HTML of an array, or of a group that holds nothing."""
+        anchor = f' id="r{number}"' if self.anchors else ""
         if leaf.grid is None:
-            return f"<p><bdi>{show(label(leaf), NAME)}</bdi> <i>empty group</i></p>"
+            return f"<p{anchor}><bdi>{show(label(leaf), NAME)}</bdi> <i>empty group</i></p>"
         grid = leaf.grid
         how = f' <em class="{show(leaf.how)}">{show(leaf.how)}</em>' if leaf.how else ""
         line = (
             f"<bdi>{show(label(leaf), NAME)}</bdi> <i>{show(grid.describe_shape())} {show(grid.type)}</i>{how} "
             f"<b>{format_nbytes(leaf.nbytes)}</b>"
         )
-        anchor = f' id="r{number}"' if self.anchors else ""
         if number not in self.detailed:
             return f"<p{anchor}>{line}</p>"
         facts = {"chunks": grid.describe_chunks(), **leaf.facts()}

@@ -85,6 +85,18 @@ def test_the_page_of_many_arrays_has_the_largest_ones_and_counts_the_rest() -> N
     assert any(re.search(r"not shown: [\d,]+ reasons of [\d,]+ objects", line) for line in lines)
 
 
+def test_objects_without_a_row_have_no_link() -> None:
+    deep = "/g" * 40
+    report = ConversionReport(
+        SourceInfo("a.h5", 1, 1, "2"), "a.zarr", complete=False, seconds=1.0, h5bound="1",
+        converted=(Converted(f"{deep}/x", "", "decoded", 1, 8, 0, ("odd",)), Converted("/empty", "empty")),
+        skipped=(Skipped("/empty", "odd", "units"), Skipped(deep, "odd")),
+    )  # fmt: skip
+    read = CheckedHtml(report.to_html())
+    assert len(read.targets) == 1
+    assert "… not shown: 10 groups, 1 dataset 8 B" in read.text
+
+
 def test_areas_are_sizes_and_rectangles_do_not_overlap() -> None:
     box = Box(10, 20, 300, 100)
     sizes = [50, 20, 10, 10, 5, 3, 1, 1]
