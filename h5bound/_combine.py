@@ -20,6 +20,7 @@ from h5bound.combining.changes import find_changes
 from h5bound.combining.combination import plan_combination
 from h5bound.combining.combined_store import find_combined, find_grids
 from h5bound.combining.compare import verify_combination
+from h5bound.combining.differences import name_files
 from h5bound.combining.file_names import expand_sources
 from h5bound.combining.found_files import FoundFiles
 from h5bound.combining.rule_options import make_rules
@@ -311,6 +312,7 @@ def write_all(
     results, _ = write_store(
         store, combination.scan, combination.plan, inputs=combination.inputs, transfer=transfer,
         skip=False, resume=resume, overwrite=overwrite, tables=combination.tables,
+        message=name_files([file.path for file in combination.files]),
     )  # fmt: skip
     return results, None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -23,6 +24,9 @@ MAX_RANGES = 3
 
 MAX_ACTIONS = 5
 """Most things to do that an error lists."""
+
+NO_SCREEN = 10**6
+"""Columns of a line that is not cut."""
 
 PATHS = re.compile(r"exclude=\[[^]]*\]")
 """What an action names of one variable only."""
@@ -103,16 +107,27 @@ def name_files(paths: Sequence[str]) -> str:
     return f"{plural(len(paths), 'file')} ({' … '.join(names)})"
 
 
-def list_lines(differences: Iterable[Difference], *, height: int, width: int) -> list[str]:
-    """Return lines that take at most `height` rows of `width` columns: what differs, then what to do."""
+def list_lines(differences: Iterable[Difference], *, height: int | None, width: int) -> list[str]:
+    """Return lines that take at most `height` rows of `width` columns: what differs, then what to do.
+
+    Without a height, all that differs is named.
+    """
     rows = list(differences)
     facts = [
         Fact.of("object", row.variable or "files", f"{row.what}{row.files and f' in {row.files}'}") for row in rows
     ]
     actions = list(dict.fromkeys(PATHS.sub("exclude=['PATH']", row.action) for row in rows))
-    advice = [f"what to do: {action}" for action in actions[:MAX_ACTIONS]]
+    advice = [f"what to do: {action}" for action in (actions if height is None else actions[:MAX_ACTIONS])]
+    if height is None:
+        remarks = group_facts(facts)
+        return [*(f"differs: {remark.describe(len(remark.facts), NO_SCREEN)}" for remark in remarks), *advice]
     used = sum(count_rows(line, width) for line in advice)
     return [*fit_sections([Section("differs", group_facts(facts))], height=height - used, width=width), *advice]
+
+
+def is_terminal() -> bool:
+    """Return whether what is printed is read on a screen."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
 def refuse(differences: Sequence[Difference]) -> H5BoundError:
@@ -122,7 +137,7 @@ def refuse(differences: Sequence[Difference]) -> H5BoundError:
     """
     refused = [item for item in differences if item.kind == "refused"]
     width = max(shutil.get_terminal_size((SCREEN_WIDTH, SCREEN_ROWS)).columns, SCREEN_WIDTH)
-    lines = list_lines(refused, height=SCREEN_ROWS - 2, width=width)
+    lines = list_lines(refused, height=SCREEN_ROWS - 2 if is_terminal() else None, width=width)
     kind = OptionError if all(item.option for item in refused) else UnsupportedError
     error: Any = kind("\n".join([f"the files cannot be joined: {plural(len(refused), 'difference')}", *lines]))
     error.differences = tuple(refused)

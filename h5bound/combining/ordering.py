@@ -67,6 +67,12 @@ def read_coordinate(found: Sequence[VariableScan | None]) -> list[Values] | None
     return values
 
 
+def name_unit(item: VariableScan | None) -> str:
+    """Return the unit of differences of a coordinate after a space: of times that before "since"; "" without one."""
+    units = None if item is None else item.attributes.get("units")
+    return f" {units.partition(' since ')[0].strip()}" if isinstance(units, str) and units.strip() else ""
+
+
 def sort_files(values: Sequence[Values]) -> NDArray[np.int64]:
     """Return the numbers of files in the order of their first values, those without any last.
 
@@ -84,10 +90,10 @@ def sort_files(values: Sequence[Values]) -> NDArray[np.int64]:
     return np.array([*(held[i] for i in order.tolist()), *empty], np.int64)
 
 
-def cut_files(path: str, values: Sequence[Values], *, rules: Rules, findings: Findings) -> Cuts:
+def cut_files(path: str, values: Sequence[Values], *, rules: Rules, findings: Findings, unit: str = "") -> Cuts:
     """Return what each file contributes so that no two files have a value of the coordinate; tell what is odd.
 
-    Files are in their final order.
+    Files are in their final order. `unit` is that of differences of values, after a space.
     """
     whole = Cuts(np.zeros(len(values), np.int64), np.array([item.size for item in values], np.int64))
     repeated = [i for i, item in enumerate(values) if np.unique(item).size < item.size]
@@ -114,7 +120,7 @@ def cut_files(path: str, values: Sequence[Values], *, rules: Rules, findings: Fi
             what = "the coordinate does not rise or fall throughout each file, so the order of files is not checked"
             findings.note(path, what, places, action="joined as given")
         return whole
-    note_gaps(path, rising, findings)
+    note_gaps(path, rising, findings, unit=unit)
     return whole
 
 
@@ -234,8 +240,8 @@ def cut_overlaps(
     return Cuts(skips, counts)
 
 
-def note_gaps(path: str, rising: Sequence[Values], findings: Findings) -> None:
-    """Note where there is a gap against the step of the coordinate, if that is regular."""
+def note_gaps(path: str, rising: Sequence[Values], findings: Findings, *, unit: str) -> None:
+    """Note where there is a gap against the step of the coordinate, if that is regular; `unit` is that of a step."""
     held = [i for i, item in enumerate(rising) if item.size]
     steps = np.diff(np.concatenate([rising[i] for i in held]).astype("f8")) if held else np.zeros(0)
     step = float(np.median(steps)) if steps.size >= MIN_STEPS else 0.0
@@ -246,5 +252,5 @@ def note_gaps(path: str, rising: Sequence[Values], findings: Findings) -> None:
     if gaps.size:
         places = [held[k] for k in np.searchsorted(starts, gaps, side="left").tolist()]
         largest = steps[gaps].max()
-        what = f"{plural(gaps.size, 'gap')} against the step of {step:g}, up to {largest:g}"
+        what = f"{plural(gaps.size, 'gap')} against the step of {step:g}, up to {largest:g}{unit}"
         findings.note(path, what, places, action="in or after these files")

@@ -24,7 +24,7 @@ from h5bound.combining.differences import FileNames, Findings, refuse
 from h5bound.combining.joined import Joined
 from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
 from h5bound.combining.joined_values import LEAVE_OUT
-from h5bound.combining.ordering import cut_files, read_coordinate, sort_files
+from h5bound.combining.ordering import cut_files, name_unit, read_coordinate, sort_files
 from h5bound.combining.variables import join_variable
 from h5bound.errors import OptionError
 from h5bound.planning.selection import parent_of
@@ -148,7 +148,8 @@ def cut_scopes(scans: Sequence[FileScan], rules: Rules, findings: Findings) -> d
         if values is None:
             findings.note(path, "the coordinate has no numbers to compare in each file", [], action="joined as given")
         elif all(len(one) == measure(item, rules.dim) for one, item in zip(values, found, strict=True)):
-            cuts[path] = cut_files(path, values, rules=rules, findings=findings)
+            unit = name_unit(next(item for item in found if item is not None))
+            cuts[path] = cut_files(path, values, rules=rules, findings=findings, unit=unit)
     return cuts
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from h5bound.conversion.summary import make_report
-from h5bound.reports.combination import CombinationReport
+from h5bound.reports.combination import ArrayWork, CombinationReport
 from h5bound.reports.text import plural
 from h5bound.zarr_model.array_spec import estimate_itemsize
 
@@ -47,6 +50,7 @@ def make_combination_report(
     entries = (
         describe_join(entry, joins[entry.path]) if entry.path in joins else entry for entry in conversion.converted
     )
+    work = list_work(combination, units)
     return CombinationReport(
         files=tuple(file.path for file in combination.files),
         dim=combination.joined.dim,
@@ -54,12 +58,62 @@ def make_combination_report(
         differences=combination.joined.differences,
         bad=tuple(bad),
         copied=sum(len(join.files) for join in combination.joins),
-        decoded=sum(len(join.array.chunk_coords) for join in combination.joins),
+        decoded=sum(map(count_decoded, combination.joins)),
         kept=kept,
         added_nbytes=added,
-        copied_nbytes=sum(int(unit.manifest.nbytes[unit.manifest.masks == 0].sum()) for unit in units if unit.manifest),
-        decoded_nbytes=sum(measure_decoded(unit, combination.plan.arrays[unit.array].node) for unit in units),
+        copied_nbytes=sum(item.copied_nbytes for item in work),
+        decoded_nbytes=sum(item.decoded_nbytes for item in work),
+        work=work,
     )
+
+
+def count_decoded(join: JoinPlan) -> int:
+    """Return how many chunks of an array are decoded; where it has shards, all chunks in those that are."""
+    node, coords = join.array.node, join.array.chunk_coords
+    if node.shards is None:
+        return len(coords)
+    shape, shards, chunks = (np.asarray(sizes, np.int64) for sizes in (node.shape, node.shards, node.chunks))
+    extents = np.minimum(shards, shape - coords * shards)
+    return int((-(-extents // chunks)).prod(axis=1).sum())
+
+
+def list_work(combination: Combination, units: Sequence[Unit]) -> tuple[ArrayWork, ...]:
+    """Return what units write of each array."""
+    by_array: dict[int, list[Unit]] = {number: [] for number in range(len(combination.plan.arrays))}
+    totals = Counter[int]()
+    for unit in units:
+        by_array[unit.array].append(unit)
+    for unit in combination.plan.units:
+        totals[unit.array] += len(unit.chunk_coords)
+    joins = {join.array.path: join for join in combination.joins}
+    found = []
+    for number, own in by_array.items():
+        array = combination.plan.arrays[number]
+        copies = [unit.manifest.nbytes[unit.manifest.masks == 0] for unit in own if unit.manifest is not None]
+        decoded = [unit for unit in own if unit.manifest is None]
+        join = joins.get(array.path)
+        found.append(
+            ArrayWork(
+                path=array.path,
+                copied=sum(map(len, copies)),
+                copied_nbytes=sum(int(nbytes.sum()) for nbytes in copies),
+                decoded=sum(len(unit.chunk_coords) for unit in decoded),
+                decoded_nbytes=sum(measure_decoded(unit, array.node) for unit in own),
+                seams=0 if join is None else sum(count_seams(join, unit) for unit in decoded),
+                kept=totals[number] - sum(len(unit.chunk_coords) for unit in own),
+            )
+        )
+    return tuple(found)
+
+
+def count_seams(join: JoinPlan, unit: Unit) -> int:
+    """Return how many chunks, or shards, of a unit have elements of several files."""
+    axis, bounds = join.pieces.axis, join.pieces.bounds
+    size = join.array.node.write_shape[axis]
+    first = unit.chunk_coords[:, axis] * size
+    last = np.minimum(first + size, bounds[-1]) - 1
+    begin, end = (np.searchsorted(bounds, place, side="right") for place in (first, last))
+    return int((begin < end).sum())
 
 
 def measure_decoded(unit: Unit, node: ArrayNode) -> int:
@@ -71,7 +125,7 @@ def measure_decoded(unit: Unit, node: ArrayNode) -> int:
 
 def describe_join(entry: Converted, join: JoinPlan) -> Converted:
     """Return the report's entry of an array, with how its chunks are made."""
-    copied, decoded = len(join.files), len(join.array.chunk_coords)
+    copied, decoded = len(join.files), count_decoded(join)
     if not copied:
         return entry
     share = f"{decoded:,} of {plural(copied + decoded, 'chunk')} decoded"

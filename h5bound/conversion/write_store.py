@@ -88,17 +88,19 @@ def write_store(
     resume: bool,
     overwrite: bool,
     tables: Mapping[str, Any] = MappingProxyType({}),
+    message: str = "",
 ) -> tuple[list[UnitResult], dict[str, str]]:
     """Write the store; return the results of its units, and why datasets could not be read, by path.
 
     `inputs` are source, settings, limits and version: they decide the bytes of every key. `transfer` reads and writes
     the units of jobs. With `skip`, a dataset that cannot be read is skipped and reported. Raise TargetError if another
-    conversion is writing to the target, or its content must stay. `tables` are more fields of the provenance.
+    conversion is writing to the target, or its content must stay. `tables` are more fields of the provenance, `message`
+    describes the commit where there is one.
     """
     if resume and find_state(target, target.keys.read(MARKER)) == "store":
         return take_done(target, scan, plan, inputs=inputs, skip=skip)
     description = {"fingerprint": fingerprint(inputs), **inputs}
-    with target.begin(f"h5bound: {scan.hierarchy.file}", overwrite=overwrite) as (started, marker):
+    with target.begin(f"h5bound: {message or scan.hierarchy.file}", overwrite=overwrite) as (started, marker):
         jobs = make_jobs(started, scan, plan, skip=skip, owner=marker.owner)
         action = decide_action(started, marker, description, resume=resume, overwrite=overwrite)
         with explaining_unfinished(started), deleting_partial(started, marker):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from h5bound.reports.conversion import digest_conversion
+from h5bound.reports.digest import Table
 from h5bound.reports.html import render
 from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Fact, Section, group_facts
@@ -65,6 +66,46 @@ class BadFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayWork:
+    """What a run writes of one array, or would without `dry_run`."""
+
+    path: str
+    copied: int
+    """Chunks that are copied as they are stored."""
+    copied_nbytes: int
+    """Their encoded bytes."""
+    decoded: int
+    """Chunks of the store, or shards, that are decoded and encoded again."""
+    decoded_nbytes: int
+    """Bytes of their values."""
+    seams: int
+    """Those of them that have elements of several files."""
+    kept: int
+    """Chunks, or shards, of these files that stay in the store as they are."""
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the JSON object."""
+        return {
+            "path": self.path,
+            "copied_chunks": self.copied,
+            "copied_bytes": self.copied_nbytes,
+            "decoded_chunks": self.decoded,
+            "decoded_bytes": self.decoded_nbytes,
+            "seams": self.seams,
+            "kept_chunks": self.kept,
+        }
+
+    def list_cells(self) -> tuple[str, ...]:
+        """Return the row of a table."""
+        copied, decoded = format_nbytes(self.copied_nbytes), format_nbytes(self.decoded_nbytes)
+        return printable(self.path), copied, decoded, f"{self.seams:,}", f"{self.kept:,}"
+
+
+WORK = ("dataset", "to copy", "to decode", "seams", "kept")
+"""Titles of the columns of `ArrayWork.list_cells`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CombinationReport:
     """The result of combining many files into one store."""
 
@@ -90,6 +131,8 @@ class CombinationReport:
     """Encoded bytes that are copied; with `append`, those for files that are new or changed."""
     decoded_nbytes: int = 0
     """Bytes of the values of chunks that are decoded, and encoded for the store; likewise."""
+    work: tuple[ArrayWork, ...] = ()
+    """The same for each array."""
 
     def complete_with(self, **fields: object) -> CombinationReport:
         """Return the report with other fields of that of the store."""
@@ -138,6 +181,7 @@ class CombinationReport:
             **({} if self.added_nbytes is None else {"added_bytes": self.added_nbytes}),
             "copied_bytes": self.copied_nbytes,
             "decoded_bytes": self.decoded_nbytes,
+            "work": [item.to_dict() for item in self.work],
             "differences": [item.to_dict() for item in self.differences],
             "bad_files": [{"path": item.path, "error": item.error} for item in self.bad],
         }
@@ -190,6 +234,8 @@ def digest_combination(report: CombinationReport) -> Digest:
         "chunks copied": f"{report.copied:,}",
         "chunks decoded": f"{report.decoded:,}",
     }
+    if not report.complete and report.work:
+        digest = replace(digest, table=Table(WORK, tuple(item.list_cells() for item in report.work)))
     return replace(
         digest, kind="CombinationReport", subject=subject, summary=report.summary(), sections=sections,
         figures=(*figures.items(), *((name, text) for name, text in digest.figures if name not in ("chunks", "file"))),

@@ -248,8 +248,11 @@ def size_columns(report: ConversionReport) -> tuple[str, ...]:
 
 
 def describe_sizes(report: ConversionReport, arrays: Sequence[Converted]) -> tuple[str, ...]:
-    """Return chunks and bytes of arrays; those written only if they are."""
+    """Return chunks and bytes of arrays; those written only if they are. What is decoded into shards counts as such."""
     chunks = f"{sum(a.chunks for a in arrays):,}"
+    sharded = {a.how for a in arrays if a.grid is not None and a.grid.shards is not None} - {"copied"}
+    only = sharded == {"decoded"} and all(a.grid is not None and a.grid.shards is not None for a in arrays)
+    chunks += " shards" if only else " with shards" if sharded else ""
     stored, written = (sum(a.stored_nbytes for a in arrays), sum(a.written_nbytes for a in arrays))
     return (chunks, format_nbytes(stored), format_nbytes(written))[: len(size_columns(report))]
 

@@ -139,6 +139,10 @@ def run_each(act: Callable[[Item], Awaitable[Result]], items: Iterable[Item]) ->
     return [results[number] for number in range(count)]
 
 
+NO_ACCESS = ("Credential", "Permission", "Auth", "Unauthenticated", "Forbidden", "AccessDenied")
+"""Parts of the names of errors of clients that have no access."""
+
+
 @contextmanager
 def reaching(url: str) -> Iterator[None]:
     """Turn any error of a store's client into a TargetError of one line, without credentials."""
@@ -149,5 +153,9 @@ def reaching(url: str) -> Iterator[None]:
     except Exception as error:  # noqa: BLE001 - each client has errors of its own
         words = " ".join(str(error).split())
         shown = redact_all(words)
-        failure = TargetError(f"{url}: it cannot be reached: {type(error).__name__}: {shown}")
+        name = type(error).__name__
+        advice = (
+            "; pass credentials in target_options" if "://" in url and any(word in name for word in NO_ACCESS) else ""
+        )
+        failure = TargetError(f"{url}: it cannot be reached: {name}: {shown}{advice}")
         raise failure from (error if shown == words else None)

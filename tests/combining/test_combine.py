@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from h5bound.files import local
 from h5bound.files.local import LocalFile
 from h5bound.files.open import open_file
 from h5bound.reports.combination import digest_combination
+from h5bound.reports.conversion import digest_conversion
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Numcodecs codecs are not in the Zarr version 3:UserWarning")
 
@@ -113,6 +115,13 @@ def test_a_dry_run_says_how_many_bytes_are_copied_and_decoded(tmp_path: Path) ->
     plan = combine(paths, target, dim="time", dry_run=True)
     assert not target.exists()
     assert "to copy, " in plan.summary()
+    work = {item.path: item for item in plan.work}
+    assert (work["/t"].seams, work["/time"].seams, work["/y"].decoded) == (1, 1, 1)
+    assert sum(item.copied_nbytes for item in plan.work) == plan.copied_nbytes
+    sharded = combine(paths, target, dim="time", dry_run=True, shards={"/t": (8, 3)})
+    assert sharded.copied + sharded.decoded == plan.copied + plan.decoded  # chunks, not shards
+    rows = {row[0]: row for row in digest_conversion(replace(sharded.conversion, complete=True)).table.rows}
+    assert (rows["/t"][2], rows["/n"][2]) == ("5 with shards", "6")
     report = combine(paths, target, dim="time")
     assert report.to_dict()["copied_bytes"] == plan.copied_nbytes > 0
     assert plan.decoded_nbytes > 0
