@@ -38,7 +38,7 @@ from h5bound.execution.work import UnitResult
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
 from h5bound.planning.options import make_settings
 from h5bound.planning.run_options import check_conversion, check_limits, check_run
-from h5bound.planning.store_plan import refuse
+from h5bound.planning.store_plan import refuse_skipped
 from h5bound.progress import show_progress, split_progress
 from h5bound.reader.source import share_options
 from h5bound.reports.conversion import ALREADY_COMPLETE
@@ -325,5 +325,5 @@ def check_combination(
     check_external_files(store, scan.external_states)
     check_visible(store, plan, checked.temporary, on_threads=runs_on_threads(scheduler))
     if not skip:
-        refuse(scan.hierarchy.file, plan.skipped)
+        refuse_skipped(scan.hierarchy.file, plan.skipped)
     store.keys.check_lengths(list_longest(scan, plan))

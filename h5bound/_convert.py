@@ -40,7 +40,7 @@ from h5bound.planning.array_options import check_applied
 from h5bound.planning.options import SETTINGS, make_settings
 from h5bound.planning.run_options import check_conversion, check_limits, check_run
 from h5bound.planning.scan import scan_source
-from h5bound.planning.store_plan import plan_store, refuse
+from h5bound.planning.store_plan import plan_store, refuse_skipped
 from h5bound.progress import show_progress, split_progress
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports.conversion import ALREADY_COMPLETE
@@ -317,7 +317,7 @@ def convert(
             direct=not (store.remote or file.remote),
         )  # fmt: skip
         if not skip:
-            refuse(scan.hierarchy.file, plan.skipped)
+            refuse_skipped(scan.hierarchy.file, plan.skipped)
         store.keys.check_lengths(list_longest(scan, plan))
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in plan.units]
         failed: dict[str, str] = {}

@@ -10,11 +10,11 @@ import numpy as np
 
 from h5bound.buffers import same_bits
 from h5bound.chunk_grid import count_chunks, plan_auto_chunks, region_of
+from h5bound.combining.combined_plan import plan_combined
 from h5bound.combining.combined_store import describe_joined
-from h5bound.combining.differences import FileNames, refuse
+from h5bound.combining.differences import FileNames, refuse_differences
 from h5bound.combining.joined_scan import find_template, join_scans, list_file_chunks
 from h5bound.combining.rules import join_files
-from h5bound.combining.store_plan import plan_combined
 from h5bound.combining.variables import DIFFERING
 from h5bound.conversion.provenance import PROVENANCE_VERSION, file_to_json
 from h5bound.errors import OptionError, SourceChangedError
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from h5bound.buffers import Region
+    from h5bound.combining.combined_plan import Grids
     from h5bound.combining.combined_store import CombinedStore
     from h5bound.combining.file_scan import FileScan
     from h5bound.combining.join_plan import FileChunks, JoinPlan
     from h5bound.combining.joined import Joined, Rules
-    from h5bound.combining.store_plan import Grids
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.scan import SourceScan
@@ -186,7 +186,7 @@ def compare_values(
             what, where = "its values differ", names.describe(different)
             rows.append(Difference(kind=kind, variable=path, what=what, files=where, action=action))  # type: ignore[arg-type]
     if rows and rules.differing == "refuse":
-        raise refuse(rows)
+        raise refuse_differences(rows)
     left = {path: item for path, item in joined.variables.items() if path not in {row.variable for row in rows}}
     return replace(joined, variables=left, differences=(*joined.differences, *rows))
 

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.chunk_grid import Shape
+    from h5bound.combining.combined_plan import Grids
     from h5bound.combining.file_scan import FileScan, VariableSchema
     from h5bound.combining.joined import Joined, Rules
-    from h5bound.combining.store_plan import Grids
     from h5bound.planning.options import Settings
     from h5bound.stores.metadata import Document
     from h5bound.stores.target import Target

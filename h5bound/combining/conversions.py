@@ -52,7 +52,7 @@ def apply(conversion: Conversion, block: Array) -> Array:
         return replace(block, conversion.replaced, conversion.by).astype(dtype, copy=False)
     if conversion.kind == "time":
         return move_times(block, conversion.factor, conversion.offset, dtype=dtype)
-    return promote(block, dtype)
+    return promote_exactly(block, dtype)
 
 
 def replace(block: Array, replaced: Numbers, by: Numbers) -> Array:
@@ -77,7 +77,7 @@ def is_exact(dtype: DType, to: DType) -> bool:
     )
 
 
-def promote(block: Array, dtype: DType) -> Array:
+def promote_exactly(block: Array, dtype: DType) -> Array:
     """Return the values of a block in a type that has all of them. Raise UnsupportedError if it has not."""
     if not is_exact(block.dtype, dtype):
         raise UnsupportedError(f"{dtype} does not have all values of {block.dtype}")

@@ -130,7 +130,7 @@ def is_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdout, sys.stderr))
 
 
-def refuse(differences: Sequence[Difference]) -> H5BoundError:
+def refuse_differences(differences: Sequence[Difference]) -> H5BoundError:
     """Return the error for the differences that are refused, which are all in its `differences`.
 
     It is an OptionError if options decide all of them, else an UnsupportedError.

@@ -115,7 +115,9 @@ class Packing:
         masked = self.list_masked()
         scale, offset = (None if item is None else item.array[0] for item in (self.scale_factor, self.add_offset))
         if masked:
-            data = np.array(data, choose_float(data.dtype, scale, offset) if self.is_packed else promote(data.dtype))
+            data = np.array(
+                data, choose_float(data.dtype, scale, offset) if self.is_packed else find_nan_type(data.dtype)
+            )
             found = np.zeros(data.shape, bool)
             for value in masked:
                 found |= data == value
@@ -172,10 +174,10 @@ def view_unsigned(data: Array, unsigned: str | None) -> Array:
     return data
 
 
-def promote(dtype: DType) -> DType:
+def find_nan_type(dtype: DType) -> DType:
     """Return the type that can hold NaN beside the values of a type, as xarray chooses it.
 
-    >>> promote(np.dtype("i2")), promote(np.dtype("i4"))
+    >>> find_nan_type(np.dtype("i2")), find_nan_type(np.dtype("i4"))
     (dtype('float32'), dtype('float64'))
     """
     if dtype.kind == "f":

@@ -6,7 +6,7 @@ otherwise is refused, in one table, unless an option decides it::
 
     file_scan.FileScan, one a file ──► join_files ──► joined.Joined
                                            │
-                                           └────────► differences.refuse
+                                           └────────► differences.refuse_differences
 
 Filters, chunks and byte order may differ: then chunks are decoded.
 """
@@ -20,7 +20,7 @@ import numpy as np
 
 from h5bound.combining.along import measure
 from h5bound.combining.context import EMPTY, Context, is_coordinate
-from h5bound.combining.differences import FileNames, Findings, refuse
+from h5bound.combining.differences import FileNames, Findings, refuse_differences
 from h5bound.combining.joined import Joined
 from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
 from h5bound.combining.joined_values import LEAVE_OUT
@@ -71,7 +71,7 @@ def join_files(scans: Sequence[FileScan], rules: Rules) -> Joined:
         groups[path], details[path], found = join_group(context, path)
         tables += found
     if any(row.kind == "refused" for row in findings.rows):
-        raise refuse(findings.rows)
+        raise refuse_differences(findings.rows)
     return Joined(
         dim=rules.dim,
         order=order,

@@ -122,7 +122,7 @@ def scan_files(
         store.put_many(KIND, version, fresh)
     left_out = tuple(BadFile(show(places[i].path), bad[i]) for i in sorted(bad))
     if bad and (not skip_bad or not scans):
-        raise refuse(left_out, len(places), skip_bad=skip_bad)
+        raise refuse_bad(left_out, len(places), skip_bad=skip_bad)
     return tuple(scans[i] for i in sorted(scans)), left_out
 
 
@@ -225,7 +225,7 @@ def run_on_cluster(client: Any, places: Sequence[Place], left: Sequence[int], *,
         client.cancel(futures)
 
 
-def refuse(bad: Sequence[BadFile], count: int, *, skip_bad: bool) -> H5BoundError:
+def refuse_bad(bad: Sequence[BadFile], count: int, *, skip_bad: bool) -> H5BoundError:
     """Return the error for files that cannot be read, of which it lists some."""
     lines = [item.error if item.path in item.error else f"{item.path}: {item.error}" for item in bad[:SHOWN]]
     lines += [f"… and {len(bad) - SHOWN:,} more"] if len(bad) > SHOWN else []

@@ -12,7 +12,7 @@ from h5bound.combining.compare import verify_combination
 from h5bound.combining.file_names import expand_sources
 from h5bound.combining.found_files import FoundFiles
 from h5bound.combining.joined import Rules
-from h5bound.combining.scan_files import refuse, scan_files
+from h5bound.combining.scan_files import refuse_bad, scan_files
 from h5bound.combining.scan_one import ScanOptions
 from h5bound.conversion.provenance import FORM_ERRORS, parse_provenance, unusable
 from h5bound.errors import TargetError
@@ -61,7 +61,7 @@ def verify_files(
             files, options=found.options, scheduler=checked.scheduler, progress=shown, skip_bad=True
         )
         if bad and len(scans) < len(document["combined"]["files"]):  # else the store was made without them
-            raise refuse(bad, len(files), skip_bad=True)
+            raise refuse_bad(bad, len(files), skip_bad=True)
         meter.begin("planning")
         combination = plan_combination(
             found.open(scans), scans, rules=rules, settings=settings, limits=limits, allowed=checked.allowed,

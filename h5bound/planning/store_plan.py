@@ -127,7 +127,7 @@ def plan_all(scan: SourceScan, settings: Settings, limits: Limits) -> tuple[list
     return arrays, skipped
 
 
-def refuse(file: str, skipped: Iterable[Skipped]) -> None:
+def refuse_skipped(file: str, skipped: Iterable[Skipped]) -> None:
     """Raise one error that lists everything that cannot be converted, except what exclude and include skip.
 
     It is an UnsafeSourceError if the first lies outside the file or passes a limit, else an UnsupportedError.

@@ -16,7 +16,7 @@ from h5bound.combining.scan_one import ScanOptions
 from h5bound.combining.summary import make_combination_report
 from h5bound.errors import OptionError
 from h5bound.hdf5.chunk_index import ChunkManifest
-from h5bound.planning.store_plan import refuse
+from h5bound.planning.store_plan import refuse_skipped
 from h5bound.progress import show_progress
 from h5bound.reports.conversion import SERVED
 from h5bound.views.contiguous import make_manifest, plan_ranges
@@ -89,7 +89,7 @@ def plan_joined_keys(
     )  # fmt: skip
     scan, plan = combination.scan, combination.plan
     if not skip:
-        refuse(scan.hierarchy.file, plan.skipped)
+        refuse_skipped(scan.hierarchy.file, plan.skipped)
     places = [list_places(join) for join in combination.joins]
     arrays = (*(array for array, _ in places), *plan.arrays[len(places) :])
     target = make_target(settings.zarr_format)

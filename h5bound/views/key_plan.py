@@ -13,7 +13,7 @@ from h5bound.execution.work import UnitResult
 from h5bound.files.file_objects import ObjectLocation
 from h5bound.planning.array_options import check_applied
 from h5bound.planning.scan import scan_source
-from h5bound.planning.store_plan import StorePlan, plan_all, refuse
+from h5bound.planning.store_plan import StorePlan, plan_all, refuse_skipped
 from h5bound.reports.conversion import SERVED
 from h5bound.stores.metadata import dump
 from h5bound.stores.resolve import open_target
@@ -56,7 +56,7 @@ def plan_keys(
         arrays, skipped = plan_all(scan, settings, limits)
         plan = StorePlan(tuple(arrays), (), tuple(skipped))
         if not skip:
-            refuse(scan.hierarchy.file, skipped)
+            refuse_skipped(scan.hierarchy.file, skipped)
     return make_keys(
         make_target(settings.zarr_format), scan, plan, inputs=list_inputs(scan, settings, limits),
         have_ranges=have_ranges,

@@ -13,8 +13,8 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from h5bound.combining.combined_plan import plan_combined
 from h5bound.combining.join_plan import FileChunks, plan_join
-from h5bound.combining.store_plan import plan_combined
 from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.spill import transfer_units
 from h5bound.conversion.write_store import write_store
