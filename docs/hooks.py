@@ -89,9 +89,5 @@ def describe_examples(command: click.Command) -> Iterator[str]:
 
 
 def escape(text: str) -> str:
-    r"""Return text as Markdown that shows it, with options as code.
-
-    >>> print(escape("a * | of --links"))
-    a \* \| of `--links`
-    """
+    """Return text as Markdown that shows it, with options as code."""
     return re.sub(r"(?<!\S)(--[a-z-]+)", r"`\1`", re.sub(r"([*_<>|\[\]])", r"\\\1", text))
