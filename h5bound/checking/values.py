@@ -183,5 +183,5 @@ def list_damages(jobs: Sequence[CheckJob], results: Sequence[UnitCheck]) -> tupl
     return damages, unnamed, [Skipped(path, reason) for path, reason in unread.items()]
 
 
-CHECK: Work[UnitCheck] = Work("check", read=check_unit, use=report_unit)
+CHECK: Work[UnitCheck] = Work("check", read=check_unit, use=report_unit, keeps=False)
 """The work of a check."""
