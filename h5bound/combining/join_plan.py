@@ -27,7 +27,7 @@ from h5bound.planning.store_plan import COPIED_FACTOR, UNIT_CHUNKS, Unit, cut_pl
 from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -115,22 +115,16 @@ def plan_join(
     pieces = dataset_scan.pieces
     assert pieces is not None
     stored = list_stored(pieces, files, node.shape, grid=node.chunks)
-    copied = stored.is_whole & (not reasons)
-    starts, stops = list_whole_pieces(pieces, files, node.shape)
-    starts, stops = (
-        np.concatenate([ours, others[~copied]]) for ours, others in ((starts, stored.starts), (stops, stored.stops))
-    )
+    stored = replace(stored, is_whole=stored.is_whole & (not reasons))
     if dataset_scan.fill.exact:
-        seams = list_overlapping(starts, stops, chunks=node.write_shape, limit=limit)
-        if node.shards is not None and IN_STORE in pieces.files:
-            seams = add_stored_shards(seams, stored.starts[copied], pieces, shards=node.shards)
-        copies = stored.take(copied & ~is_among(stored.starts, seams, node))
-    else:
-        whole = list_chunk_coords(node.shape, node.write_shape, limit)
-        copies = stored.take(copied & (node.shards is None))
-        seams = whole[
-            ~is_among(whole * node.write_shape, copies.starts // np.asarray(node.write_shape, np.int64), node)
-        ]
+        whole = list_whole_pieces(pieces, files, node.shape)
+        seams = list_seams(stored, whole, pieces, node=node, limit=limit)
+        copies = stored.take(stored.is_whole & ~is_among(stored.starts, seams, node))
+    else:  # all chunks are written
+        every = list_chunk_coords(node.shape, node.write_shape, limit)
+        copies = stored.take(stored.is_whole & (node.shards is None))
+        copied = copies.starts // np.asarray(node.write_shape, np.int64)
+        seams = every[~is_among(every * node.write_shape, copied, node)]
     array = ArrayPlan(
         path=dataset_scan.record.path,
         node=drop_fill_v2(node, dataset_scan, settings, count=len(seams) + count_keys(copies, node)),
@@ -151,6 +145,26 @@ def plan_join(
     )
 
 
+def list_seams(
+    stored: StoredChunks,
+    whole: tuple[ChunkCoords, ChunkCoords],
+    pieces: Pieces,
+    *,
+    node: ArrayNode,
+    limit: int,
+) -> ChunkCoords:
+    """Return the chunks, or shards, that are decoded: those with elements of chunks that cannot be copied.
+
+    `whole` are first elements and ends of pieces of which all is read.
+    """
+    others = stored.take(~stored.is_whole)
+    starts, stops = np.concatenate([whole[0], others.starts]), np.concatenate([whole[1], others.stops])
+    seams = list_overlapping(starts, stops, chunks=node.write_shape, limit=limit)
+    if node.shards is None or IN_STORE not in pieces.files:
+        return seams
+    return add_stored_shards(seams, stored.starts[stored.is_whole], pieces, shards=node.shards)
+
+
 def add_stored_shards(seams: ChunkCoords, copied: ChunkCoords, pieces: Pieces, *, shards: Shape) -> ChunkCoords:
     """Return the shards that are decoded, with those in which the store has elements beside chunks that are copied.
 
@@ -163,42 +177,55 @@ def add_stored_shards(seams: ChunkCoords, copied: ChunkCoords, pieces: Pieces, *
 
 def list_stored(pieces: Pieces, files: Mapping[int, FileChunks], shape: Shape, grid: Shape) -> StoredChunks:
     """Return the stored chunks of all files. `grid` is the shape of a chunk of the store."""
-    axis, ndim = pieces.axis, len(shape)
-    rows: list[tuple[NDArray[np.int64], ...]] = []
-    for number, file in enumerate(pieces.files.tolist()):
-        manifest = files[file].manifest if file != NO_FILE else None
-        if manifest is None or not len(manifest.nbytes):
-            continue
-        own, count = files[file], len(manifest.nbytes)
-        chunks = own.chunks or ()
-        coords = manifest.chunk_coords
-        if pieces.is_new:
-            coords, chunks = np.insert(coords, axis, 0, axis=1), (*chunks[:axis], 1, *chunks[axis:])
-        coords = np.pad(coords, ((0, 0), (0, ndim - coords.shape[1])))  # axes of an HDF5 array type
-        sizes = np.asarray((*chunks, *shape[len(chunks) :]), np.int64)
-        low, high = np.zeros(ndim, np.int64), np.asarray(shape, np.int64)
-        low[axis], high[axis] = pieces.bounds[number], pieces.bounds[number + 1]
-        starts = coords * sizes
-        starts[:, axis] += low[axis] - pieces.skipped[number]
-        stops = starts + sizes
-        ends_all = high[axis] == shape[axis] and starts[:, axis].max(initial=0) < high[axis] <= stops[:, axis].max()
-        is_whole = (starts % np.asarray(grid, np.int64) == 0).all(axis=1) & (starts >= low).all(axis=1)
-        is_whole &= (stops[:, axis] <= high[axis]) | ends_all
-        is_whole &= (manifest.masks == 0) & own.is_same & (tuple(sizes.tolist()) == grid)
-        rows.append(
-            (
-                manifest.chunk_coords, manifest.offsets, manifest.nbytes, manifest.masks, np.full(count, file),
-                np.maximum(starts, low), np.minimum(stops, high), is_whole,
-            )
-        )  # fmt: skip
-    if not rows:
-        nothing, no_rows = np.zeros(0, np.int64), np.zeros((0, ndim), np.int64)
-        empty = ChunkManifest(chunk_coords=no_rows, offsets=nothing, nbytes=nothing, masks=nothing)
-        return StoredChunks(manifest=empty, files=nothing, starts=no_rows, stops=no_rows, is_whole=nothing.astype(bool))
-    coords, offsets, nbytes, masks, numbers, starts, stops, is_whole = map(np.concatenate, zip(*rows, strict=True))
-    manifest = ChunkManifest(chunk_coords=coords, offsets=offsets, nbytes=nbytes, masks=masks)
-    stored = StoredChunks(manifest=manifest, files=numbers, starts=starts, stops=stops, is_whole=is_whole.astype(bool))
-    return stored.take((starts < stops).all(axis=1))
+    parts = [
+        list_stored_of(pieces, number, files[file], shape=shape, grid=grid)
+        for number, file in enumerate(pieces.files.tolist())
+        if file >= 0
+    ]
+    ndim = len(shape)
+    nothing, no_rows = np.zeros(0, np.int64), np.zeros((0, ndim), np.int64)
+    empty = ChunkManifest(chunk_coords=no_rows, offsets=nothing, nbytes=nothing, masks=nothing)
+    none = StoredChunks(manifest=empty, files=nothing, starts=no_rows, stops=no_rows, is_whole=nothing.astype(bool))
+    return join_rows([part for part in parts if part is not None] or [none])
+
+
+def list_stored_of(pieces: Pieces, number: int, own: FileChunks, *, shape: Shape, grid: Shape) -> StoredChunks | None:
+    """Return the stored chunks of the file of one piece that are in it; None if their places are not known."""
+    manifest, axis, ndim = own.manifest, pieces.axis, len(shape)
+    if manifest is None or not len(manifest.nbytes):
+        return None
+    coords, chunks = manifest.chunk_coords, own.chunks or ()
+    if pieces.is_new:
+        coords, chunks = np.insert(coords, axis, 0, axis=1), (*chunks[:axis], 1, *chunks[axis:])
+    coords = np.pad(coords, ((0, 0), (0, ndim - coords.shape[1])))  # axes of an HDF5 array type
+    sizes = np.asarray((*chunks, *shape[len(chunks) :]), np.int64)
+    low, high = np.zeros(ndim, np.int64), np.asarray(shape, np.int64)  # corners of the piece in the array
+    low[axis], high[axis] = pieces.bounds[number], pieces.bounds[number + 1]
+    starts = coords * sizes
+    starts[:, axis] += low[axis] - pieces.skipped[number]
+    stops = starts + sizes
+    is_on_grid = (starts % np.asarray(grid, np.int64) == 0).all(axis=1) & (tuple(sizes.tolist()) == grid)
+    ends_all = high[axis] == shape[axis] and starts[:, axis].max(initial=0) < high[axis] <= stops[:, axis].max()
+    is_inside = (starts >= low).all(axis=1) & ((stops[:, axis] <= high[axis]) | ends_all)
+    stored = StoredChunks(
+        manifest=manifest,
+        files=np.full(len(coords), pieces.files[number]),
+        starts=np.maximum(starts, low),
+        stops=np.minimum(stops, high),
+        is_whole=is_on_grid & is_inside & (manifest.masks == 0) & own.is_same,
+    )
+    return stored.take((stored.starts < stored.stops).all(axis=1))
+
+
+def join_rows(parts: Sequence[StoredChunks]) -> StoredChunks:
+    """Return the rows of several tables as one."""
+    fields = ("chunk_coords", "offsets", "nbytes", "masks")
+    manifests = {name: np.concatenate([getattr(part.manifest, name) for part in parts]) for name in fields}
+    rows = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("files", "starts", "stops", "is_whole")
+    }
+    return StoredChunks(manifest=ChunkManifest(**manifests), **rows)
 
 
 def list_whole_pieces(pieces: Pieces, files: Mapping[int, FileChunks], shape: Shape) -> tuple[ChunkCoords, ChunkCoords]:
