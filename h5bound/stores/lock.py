@@ -98,7 +98,7 @@ class LockedFile(Marker):
 
     def write(self, document: Mapping[str, Any]) -> None:
         """Write a document in place; a truncated one is not valid JSON."""
-        data = dump(document)
+        data = dump(document, compact=True)
         os.ftruncate(self.descriptor, 0)
         os.lseek(self.descriptor, 0, os.SEEK_SET)
         while data:
@@ -135,7 +135,7 @@ class OwnedKey(Marker):
 
     def write(self, document: Mapping[str, Any]) -> None:
         """Write a document and the name of this conversion."""
-        self.keys.write([(MARKER, dump({**document, "owner": self.owner}))])
+        self.keys.write([(MARKER, dump({**document, "owner": self.owner}, compact=True))])
 
     take_over = write
 

@@ -144,9 +144,14 @@ def sort_nodes(nodes: Mapping[str, Document]) -> list[tuple[str, Document]]:
     return sorted(nodes.items(), key=lambda item: (item[0].count("/"), item[0].split("/")))
 
 
-def dump(document: Any) -> bytes:
-    """Return a document as JSON; NaN and infinities are those of Python, as zarr writes them."""
-    return json.dumps(document, indent=2).encode("ascii")
+READABLE: dict[str, Any] = {"indent": 2}
+
+COMPACT: dict[str, Any] = {"separators": (",", ":")}
+
+
+def dump(document: Any, *, compact: bool = False) -> bytes:
+    """Return a document as JSON, `compact` without white space; NaN is that of Python, as zarr writes it."""
+    return json.dumps(document, **COMPACT if compact else READABLE).encode("ascii")
 
 
 def is_spelled_otherwise(key: str, planned: Document, content: bytes | None) -> bool:

@@ -122,8 +122,9 @@ class Target:
 
     def write_root(self, documents: Document, provenance: Document) -> None:
         """Write the provenance and the metadata documents of the root, of which the last makes the store a store."""
-        for key, document in {OWN_KEY: provenance, **documents}.items():
-            self.keys.write([(key, dump(document))])
+        entries = dump(provenance, compact="combined" in provenance)  # of thousands of files, read by nobody
+        for key, data in [(OWN_KEY, entries), *((key, dump(document)) for key, document in documents.items())]:
+            self.keys.write([(key, data)])
 
     def read_provenance(self) -> Any:
         """Return the JSON of the provenance, None if there is none. Raise ValueError if it is no JSON."""

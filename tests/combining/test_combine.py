@@ -465,3 +465,12 @@ def test_a_file_that_changes_while_chunks_are_copied_is_told(
     with pytest.raises((SourceChangedError, SourceNotFoundError), match=r"00\d\.nc"):
         combine(paths, tmp_path / "out.zarr", dim="time", cache=False)
     assert not (tmp_path / "out.zarr" / "zarr.json").exists()
+
+
+def test_a_file_takes_less_than_100_bytes_of_the_provenance(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 4, 4, 4])
+    sizes = []
+    for count in (2, 3, 4):
+        combine(paths[:count], tmp_path / "out.zarr", dim="time", append=True)
+        sizes.append((tmp_path / "out.zarr/h5bound.json").stat().st_size)
+    assert 0 < sizes[2] - sizes[1] < 100
