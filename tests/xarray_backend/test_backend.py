@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
-from packaging.version import Version
 
 from h5bound import from_hdf5
 from h5bound.errors import (
@@ -156,10 +155,6 @@ def test_a_tree_may_begin_at_a_group(tmp_path: Path) -> None:
         xr.open_dataset(tmp_path / "a.nc", engine="h5bound", group="/g/none")
 
 
-OLD_XARRAY = Version(xr.__version__) < Version("2026.2")
-"""It raises for an empty list of positions, with every engine."""
-
-
 @pytest.mark.parametrize("made", ["groups", "short", "text", "conventions", "invalid", "plain"], indirect=True)
 def test_an_indexed_variable_is_the_one_that_h5netcdf_gives(made: Path) -> None:
     keys: list[Any] = [
@@ -171,8 +166,8 @@ def test_an_indexed_variable_is_the_one_that_h5netcdf_gives(made: Path) -> None:
         slice(3, 1),
         [1, 0],
         [1, 1],
+        [],
         np.array([-1, 0]),
-        *([] if OLD_XARRAY else [[]]),
     ]
     options: dict[str, Any] = {"cache": False, "decode_times": False}  # of no times at all it raises
     with xr.open_dataset(made, engine="h5netcdf", **options) as expected:

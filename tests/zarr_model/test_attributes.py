@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import xarray as xr
 from h5py import h5a, h5s, h5t
-from packaging.version import Version
 
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.datatypes import TEXT_TYPE
@@ -473,10 +472,7 @@ def test_a_fill_value_with_which_xarray_cannot_open_the_store_is_refused(attribu
         fill_attribute_to_json(attribute, np.dtype(dtype))
 
 
-COMPLEX = pytest.param("<c8", marks=pytest.mark.skipif(Version(xr.__version__) < Version("2026.4"), reason="xarray"))
-
-
-@pytest.mark.parametrize("dtype", ["<i2", "<u8", "<f4", ">f8", COMPLEX, "?"])
+@pytest.mark.parametrize("dtype", ["<i2", "<u8", "<f4", ">f8", "<c8", "?"])
 def test_xarray_decodes_the_fill_value_that_h5bound_writes(dtype: str) -> None:
     from xarray.backends.zarr import FillValueCoder
 
