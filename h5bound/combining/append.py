@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+CHUNK_NAME = re.compile(r"/(c|(c[/.])?\d{1,18}([/.]\d{1,18})*)")
+"""Names of chunks of an array."""
+
 
 def append_store(
     store: CombinedStore,
@@ -127,16 +130,18 @@ def list_chunks(keys: Sequence[str], path: str) -> list[str]:
     """Return those of sorted keys that are chunks of an array."""
     prefix = f"{path}/"
     begin, end = bisect_left(keys, prefix), bisect_left(keys, f"{path}0")  # "0" comes after "/"
-    return [key for key in keys[begin:end] if key.rpartition("/")[2] not in RESERVED_KEYS]
+    chunks = (key for key in keys[begin:end] if not key.endswith(PARTIAL_SUFFIX))
+    return [key for key in chunks if key.rpartition("/")[2] not in RESERVED_KEYS]
 
 
 def read_coords(key: str, path: str) -> list[int]:
-    """Return the coordinates of a chunk in the name of its key.
+    """Return the coordinates of a chunk in the name of its key; none of another key.
 
-    >>> read_coords("a1/c/0/12", "a1"), read_coords("a1/0.12", "a1")
-    ([0, 12], [0, 12])
+    >>> read_coords("a1/c/0/12", "a1"), read_coords("a1/0.12", "a1"), read_coords("a1/c/0/1.12.partial", "a1")
+    ([0, 12], [0, 12], [])
     """
-    return [int(number) for number in re.findall(r"\d+", key[len(path) :])]
+    name = key[len(path) :]
+    return [int(number) for number in re.findall(r"\d+", name)] if CHUNK_NAME.fullmatch(name) else []
 
 
 def split_units(combination: Combination, changes: Changes) -> tuple[list[Unit], list[Unit]]:
