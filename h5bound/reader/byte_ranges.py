@@ -10,7 +10,7 @@ import numpy as np
 
 from h5bound.buffers import Block, DamagedError, Region, bytes_of, new_block
 from h5bound.errors import CorruptChunkError
-from h5bound.reader.via_h5py import dtype_of, name_of, read_through_h5py
+from h5bound.reader.via_h5py import H5pyReader, dtype_of, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,6 +119,7 @@ class ContiguousReader:
 
     def __init__(self, dataset: h5py.Dataset, file_bytes: FileBytes) -> None:
         self._dataset = dataset
+        self._via_h5py = H5pyReader(dataset)
         self._bytes = file_bytes
         self._shape, self._dtype, self._offset = dataset.shape, dtype_of(dataset), dataset.id.get_offset()
 
@@ -129,7 +130,7 @@ class ContiguousReader:
         """
         spans = self._plan(region)
         if spans is None:
-            return read_through_h5py(self._dataset, region)
+            return self._via_h5py.read(region)
         block, raw_view = new_block(tuple(s.stop - s.start for s in region), self._dtype, pooled=pooled)
         try:
             read_spans(self._bytes, spans, raw_view)

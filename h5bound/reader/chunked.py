@@ -20,7 +20,7 @@ from h5bound.hdf5.element_types import holds_bytes
 from h5bound.reader.byte_ranges import plan_spans, read_spans
 from h5bound.reader.encoded import ChunkInMemory, EncodedBlock, EncodedChunk, corrupt
 from h5bound.reader.small_chunks import BOX_NBYTES, SMALL_NBYTES, is_small, read_ranges, read_small_chunks
-from h5bound.reader.via_h5py import dtype_of, name_of, read_through_h5py
+from h5bound.reader.via_h5py import H5pyReader, dtype_of, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,6 +56,7 @@ class ChunkedReader:
         if edge_unfiltered is None:
             raise UnsupportedError("HDF5 does not say whether its edge chunks are filtered")
         self._dataset = dataset
+        self._via_h5py = H5pyReader(dataset)
         self._dtype = dtype_of(dataset) if element is None else element
         self._name = name_of(dataset)
         self._grid = ChunkGrid(dataset.shape, chunks)
@@ -276,7 +277,7 @@ class ChunkedReader:
         if self._fill is not None and self._index.is_indexed:
             target[...] = self._fill
         else:
-            block = read_through_h5py(self._dataset, overlap.region)
+            block = self._via_h5py.read(overlap.region)
             target[...] = np.ndarray(target.shape, target.dtype, buffer=block)
 
 

@@ -29,7 +29,7 @@ from h5bound.hdf5.datatypes import SIMPLE, read_type
 from h5bound.hdf5.element_types import holds_bytes, memory_type, read_dtype, replace_bitfields
 from h5bound.reader.byte_ranges import ContiguousReader
 from h5bound.reader.steps import join_steps, split_steps
-from h5bound.reader.via_h5py import dtype_of, load_plugins, read_through_h5py
+from h5bound.reader.via_h5py import H5pyReader, load_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from h5bound.reader.chunked import ChunkedReader
     from h5bound.reader.encoded import EncodedBlock
 
-    _Parts = tuple[h5py.Dataset, ChunkedReader | ContiguousReader | None, Guard | None]
+    _Parts = tuple[H5pyReader, ChunkedReader | ContiguousReader | None, Guard | None]
 
 
 class DatasetReader:
@@ -73,7 +73,7 @@ class DatasetReader:
             guard = make_guard(dataset, file_bytes)
             load_plugins(read_filters(dataset.id))
         self._is_remote = file_bytes is not None and file_bytes.is_remote
-        self._parts: _Parts | None = dataset, direct, guard
+        self._parts: _Parts | None = H5pyReader(dataset), direct, guard
 
     def share_index(self, found: list[Tables]) -> None:
         """Take the chunk index that another reader of the dataset has found, or leave it in the list for others."""
@@ -89,20 +89,21 @@ class DatasetReader:
         if the values claim more bytes than the file has, UnsupportedError if a filter is not installed, and ValueError
         if the reader is closed.
         """
-        dataset, direct, guard = self._get_parts()
+        via_h5py, direct, guard = self._get_parts()
         if any(s.start == s.stop for s in region):
-            return read_through_h5py(dataset, region)
+            return via_h5py.read(region)
         if direct is not None:
             return direct.read(region)
         if guard is not None:
             guard.check(region)
-        return read_through_h5py(dataset, region)
+        return via_h5py.read(region)
 
     def read_steps(self, region: Region) -> Block:
         """Return ``dataset[region]`` for a region with steps; raise the errors of `read`."""
-        dataset, _, _ = self._get_parts()
+        via_h5py, _, _ = self._get_parts()
+        dataset, itemsize = via_h5py.dataset, via_h5py.elements.dtype.itemsize
         unit = dataset.chunks or (1,) * dataset.ndim
-        parts, axis = split_steps(region, dataset.shape, unit=unit, itemsize=dtype_of(dataset).itemsize)
+        parts, axis = split_steps(region, dataset.shape, unit=unit, itemsize=itemsize)
         return join_steps(self.read, region, parts=parts, axis=axis)
 
     def read_encoded(self, region: Region) -> Block | EncodedBlock:
@@ -120,13 +121,13 @@ class DatasetReader:
 
         For a remote file, or if HDF5 does not have a filter, do as `read` does. Raise the errors of `read`.
         """
-        dataset, direct, _ = self._get_parts()
+        via_h5py, direct, _ = self._get_parts()
         if direct is None or self._is_remote or any(s.start == s.stop for s in region):
             return self.read(region)
         direct.check(region)
-        load_plugins(read_filters(dataset.id))
+        load_plugins(read_filters(via_h5py.dataset.id))
         with suppress(UnsupportedError):
-            return read_through_h5py(dataset, region)
+            return via_h5py.read(region)
         return direct.read(region)
 
     def check(self, region: Region) -> None:

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import threading
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ from h5bound.hdf5.type_names import describe_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
+
+    from h5py import h5t
 
     from h5bound.buffers import Block, Region
     from h5bound.codecs.pipeline import Filter
@@ -36,34 +40,73 @@ NO_WRITING = "no write intent on file"
 _VARIABLE_LENGTH = threading.Lock()  # reading it through two handles at once can crash: h5py#2920
 
 
-def read_through_h5py(dataset: h5py.Dataset, region: Region) -> Block:
-    """Return a region as h5py reads it, with sequences in the right byte order.
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """How the elements of a dataset are read, as its type says."""
 
-    Raise UnsupportedError if the dataset has a null dataspace, and the errors of `reading`.
-    """
-    if dataset.shape is None:
-        raise UnsupportedError(f"{name_of(dataset)} has a null dataspace: there is nothing to read")
-    with reading(dataset, tuple(s.start for s in region)):
-        return read_elements(dataset, region)
+    tid: h5t.TypeID
+    """Type in the file, with the members of compounds in order."""
+    dtype: np.dtype[Any]
+    """Type in memory."""
+    raw: bool
+    """Whether they are made from what HDF5 leaves in memory."""
+    memory: h5t.TypeID | None
+    """HDF5 type in memory; None where h5py finds it, or for `raw`."""
+
+    @classmethod
+    def of(cls, dataset: h5py.Dataset) -> Elements:
+        """Return those of an open dataset; raise UnsupportedError if numpy has no type for them."""
+        tid = read_type(dataset.id)
+        dtype, raw = read_dtype(tid), needs_raw(tid)
+        ordered = not raw and (holds_bytes(tid) or list_inner(tid))  # h5py may have members in another order
+        return cls(tid=tid, dtype=dtype, raw=raw, memory=memory_type(tid) if ordered else None)
 
 
-def read_elements(dataset: h5py.Dataset, region: Region) -> Block:
+class H5pyReader:
+    """Reader of an open dataset through h5py. What its type says is found once, at the first read."""
+
+    __slots__ = ("_elements", "dataset")
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self.dataset = dataset
+        self._elements: Elements | None = None
+
+    @property
+    def elements(self) -> Elements:
+        """How the elements are read; raise UnsupportedError if numpy has no type for them."""
+        if self._elements is None:  # two threads find the same
+            self._elements = Elements.of(self.dataset)
+        return self._elements
+
+    def read(self, region: Region) -> Block:
+        """Return a region as h5py reads it, with sequences in the right byte order.
+
+        Raise UnsupportedError if the dataset has a null dataspace, and the errors of `reading`.
+        """
+        dataset = self.dataset
+        if dataset.shape is None:
+            raise UnsupportedError(f"{name_of(dataset)} has a null dataspace: there is nothing to read")
+        with explaining(dataset, tuple(s.start for s in region)), guarding(self.elements.dtype):
+            return read_elements(dataset, region, self.elements)
+
+
+def read_elements(dataset: h5py.Dataset, region: Region, elements: Elements) -> Block:
     """Return a region as h5py reads it, or the bytes of the file where `h5bound.hdf5.element_types` says so.
 
     For a fill value of variable length in a chunk that was never written, HDF5 would first write it to the file.
     """
     try:
-        return _read_elements(dataset, region)
+        return _read_elements(dataset, region, elements)
     except OSError as error:
         if NO_WRITING not in str(error) or dataset.chunks is None:
             raise
-    dtype = dtype_of(dataset)
+    dtype = elements.dtype
     block = np.empty(tuple(s.stop - s.start for s in region) + dtype.shape, dtype.base)
     block[...] = dataset.fillvalue if h5py.check_string_dtype(dtype) else read_unwritten(dataset)
     overlaps = list(ChunkGrid(dataset.shape, dataset.chunks).overlaps(region))
     for overlap in overlaps if len(overlaps) > 1 else ():
         try:
-            block[overlap.in_block] = _read_elements(dataset, overlap.region)
+            block[overlap.in_block] = _read_elements(dataset, overlap.region, elements)
         except OSError as error:
             if NO_WRITING not in str(error):
                 raise
@@ -78,27 +121,25 @@ def read_unwritten(dataset: h5py.Dataset) -> Block:
     plist.set_chunk((1,))
     with memory_file() as file:
         copy = h5py.Dataset(h5d.create(file.id, b"d", read_type(dataset.id), h5s.create_simple((1,)), plist))
-        element = _read_elements(copy, (slice(0, 1),))
+        element = _read_elements(copy, (slice(0, 1),), Elements.of(copy))
     return element.reshape(element.shape[1:])
 
 
-def _read_elements(dataset: h5py.Dataset, region: Region) -> Block:
-    tid = read_type(dataset.id)
-    dtype, raw = read_dtype(tid), needs_raw(tid)
-    shape = tuple(s.stop - s.start for s in region)
+def _read_elements(dataset: h5py.Dataset, region: Region, elements: Elements) -> Block:
+    dtype, shape = elements.dtype, tuple(s.stop - s.start for s in region)
     if not dataset.size:  # HDF5 fails to select from a virtual dataset without any source
         return np.zeros(shape + dtype.shape, dtype.base)
-    if not raw and not holds_bytes(tid) and not list_inner(tid):  # h5py may have members in another order
+    if not elements.raw and elements.memory is None:
         return restore_byte_order(dataset[region or ...], dtype)
     selected = dataset.id.get_space()
     if region:
         selected.select_hyperslab(tuple(s.start for s in region), shape)
     space = h5s.create_simple(shape) if region else selected
     read = partial(dataset.id.read, space, selected)
-    if raw:
-        return read_raw(read, tid, space)
+    if elements.raw:
+        return read_raw(read, elements.tid, space)
     block: Block = np.zeros(shape + dtype.shape, dtype.base)
-    read(block, memory_type(tid))
+    read(block, elements.memory)
     return restore_byte_order(block, dtype)
 
 
@@ -109,13 +150,24 @@ def reading(dataset: h5py.Dataset, start: tuple[Any, ...]) -> Iterator[None]:
     Raise UnsupportedError if HDF5 does not have a filter or h5py cannot read the type, and CorruptChunkError if HDF5
     cannot read a chunk.
     """
+    with explaining(dataset, start), guarding(dtype_of(dataset)):
+        yield
+
+
+@contextmanager
+def explaining(dataset: h5py.Dataset, start: tuple[Any, ...]) -> Iterator[None]:
+    """Raise the errors of `reading` for those of h5py."""
     try:
-        with _VARIABLE_LENGTH if dtype_of(dataset).hasobject else nullcontext():
-            yield
+        yield
     except (MemoryError, H5BoundError):
         raise
     except READ_ERRORS as error:
         raise _explain(dataset, start, error) from error
+
+
+def guarding(dtype: np.dtype[Any]) -> AbstractContextManager[object]:
+    """Return the lock for data of variable length, or, for other data, a context that does nothing."""
+    return _VARIABLE_LENGTH if dtype.hasobject else nullcontext()
 
 
 def _explain(dataset: h5py.Dataset, start: tuple[Any, ...], error: Exception) -> H5BoundError:

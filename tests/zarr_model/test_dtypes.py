@@ -18,7 +18,7 @@ from zarr.codecs import BytesCodec
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.datatypes import enum_members, text_from_json, text_to_json, type_to_json
 from h5bound.hdf5.references import Addresses, ReferencePaths
-from h5bound.reader.via_h5py import read_through_h5py
+from h5bound.reader.via_h5py import H5pyReader
 from h5bound.zarr_model.dtypes import translate_type
 from h5bound.zarr_model.fill_values import FillValue, choose_fill_v2, fill_to_json, make_fill_value, read_shown_fill
 from h5bound.zarr_model.parts import flatten, plan_parts
@@ -210,13 +210,13 @@ def store(
     for i in range(dataset.id.get_num_chunks()):
         start = dataset.id.get_chunk_info(i).chunk_offset
         region = tuple(slice(s, min(s + c, n)) for s, c, n in zip(start, dataset.chunks, dataset.shape, strict=True))
-        array[region] = zarr_type.convert(read_through_h5py(dataset, region), resolve)
+        array[region] = zarr_type.convert(H5pyReader(dataset).read(region), resolve)
     return zarr_type, fill, zarr.open_array(path, mode="r")
 
 
 def everything(dataset: h5py.Dataset) -> Array:
     """Read a whole dataset."""
-    return read_through_h5py(dataset, tuple(slice(0, length) for length in dataset.shape))
+    return H5pyReader(dataset).read(tuple(slice(0, length) for length in dataset.shape))
 
 
 def same(one: Array, other: Array) -> bool:
@@ -485,9 +485,9 @@ def test_text_that_is_not_utf8_comes_back_from_json(name: bytes) -> None:
 def test_a_scalar_and_an_empty_dataset_are_read_as_they_are(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["scalar"] = 1.5
-        assert read_through_h5py(file["scalar"], ()).shape == ()
+        assert H5pyReader(file["scalar"]).read(()).shape == ()
         file.create_dataset("sequence", (), h5py.vlen_dtype("<i4"))[()] = np.array([1, 2], "<i4")
-        values, bounds = flatten(read_through_h5py(file["sequence"], ()).reshape(1), (np.dtype("<i4"),))
+        values, bounds = flatten(H5pyReader(file["sequence"]).read(()).reshape(1), (np.dtype("<i4"),))
         assert (values.tolist(), bounds.tolist()) == ([1, 2], [0, 2])
         empty = file.create_dataset("empty", (0, 3), "<f4", maxshape=(None, 3))
-        assert read_through_h5py(empty, (slice(0, 0), slice(0, 3))).shape == (0, 3)
+        assert H5pyReader(empty).read((slice(0, 0), slice(0, 3))).shape == (0, 3)
