@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -146,7 +146,7 @@ class ConversionReport:
         return "; ".join([*parts, *state])
 
     def __repr__(self) -> str:
-        return str(digest_conversion(self))
+        return str(digest_text(self))
 
     def _repr_html_(self) -> str:
         return render(digest_conversion(self))
@@ -158,13 +158,8 @@ class ConversionReport:
 
 def digest_conversion(report: ConversionReport) -> Digest:
     """Return the report in short."""
-    compared = report.verification
-    return Digest(
-        kind="ConversionReport",
-        subject=f"{printable(report.source.path)} -> {printable(report.target)}",
-        summary=report.summary(),
-        verdict="" if compared is None else f"verified: {compared.describe_values()}",
-        failed=report.exit_code == 1,
+    return replace(
+        digest_text(report),
         table=Table(
             ("dataset", "how", *size_columns(report)),
             tuple((printable(a.path), a.how or "", *describe_sizes(report, [a])) for a in report.arrays),
@@ -173,6 +168,18 @@ def digest_conversion(report: ConversionReport) -> Digest:
         totals=total_arrays(report),
         figures=list_figures(report),
         leaves=list_leaves(report),
+    )
+
+
+def digest_text(report: ConversionReport) -> Digest:
+    """Return of the report in short what its text form shows, which has no tables: there may be 100,000 arrays."""
+    compared = report.verification
+    return Digest(
+        kind="ConversionReport",
+        subject=f"{printable(report.source.path)} -> {printable(report.target)}",
+        summary=report.summary(),
+        verdict="" if compared is None else f"verified: {compared.describe_values()}",
+        failed=report.exit_code == 1,
         sections=(*([] if compared is None else [list_differences(compared)]), *list_sections(report)),
     )
 

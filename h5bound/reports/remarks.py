@@ -144,8 +144,11 @@ def group_facts(facts: Iterable[Fact]) -> tuple[Remark, ...]:
     ['2 objects: odd (/a, /c)', '/b: gone']
     """
     groups: dict[tuple[str, str], list[Fact]] = defaultdict(list)
+    general_of: dict[str, str] = {}  # a thousand datasets have one reason
     for fact in facts:
-        groups[fact.noun, generalise(fact.reason)].append(fact)
+        if fact.reason not in general_of:
+            general_of[fact.reason] = generalise(fact.reason)
+        groups[fact.noun, general_of[fact.reason]].append(fact)
     remarks = [
         Remark(members[0].reason if len({fact.reason for fact in members}) == 1 else general, tuple(members))
         for (_, general), members in groups.items()
