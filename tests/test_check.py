@@ -234,7 +234,7 @@ def test_the_command_says_what_is_damaged(path: Path, tmp_path: Path, capsys: py
     report = tmp_path / "report.json"
     assert run_command(["check", str(path), "--report", str(report)]) == 1
     out = capsys.readouterr().out
-    assert out.startswith("1 damaged; ")
+    assert out.startswith("damaged in 1 place; ")
     assert "damaged: /gzip[0:10, 10:20]: deflate: it is not a zlib stream of 400 bytes" in out
     told = json.loads(report.read_text())
     assert told["whole"] is False

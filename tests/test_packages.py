@@ -77,3 +77,12 @@ def test_links_and_pictures_of_the_readme_lead_to_the_repository_on_pypi(project
         place = f"{raw}/" if link.endswith(".svg") else f"{repository}/blob/"
         assert seen == f"{place}v$HFPR_VERSION/{link}"
     assert len(readme.splitlines()) <= 120
+
+
+def test_every_job_of_the_workflows_has_a_name_and_runs_what_there_is() -> None:
+    environments = re.findall(r"^\[testenv:(\w+)\]", (ROOT / "tox.ini").read_text(encoding="utf-8"), re.MULTILINE)
+    workflows = [yaml.safe_load(path.read_bytes()) for path in (ROOT / ".github" / "workflows").glob("*.yml")]
+    jobs = {name: job for workflow in workflows for name, job in workflow["jobs"].items()}
+    assert len(jobs) >= 5
+    assert [name for name, job in jobs.items() if not job.get("name")] == []
+    assert set(jobs["tox"]["strategy"]["matrix"]["environment"]) <= set(environments)

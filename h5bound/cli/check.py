@@ -67,6 +67,7 @@ def check_command(
     from h5bound.errors import H5BoundError, OptionError
     from h5bound.planning.run_options import check_report_path
     from h5bound.reports.check import digest_checks
+    from h5bound.reports.entries import REPORT_VERSION
     from h5bound.reports.text import printable
     from h5bound.stores.conflicts import check_report, write_report
 
@@ -90,7 +91,9 @@ def check_command(
                 show_report(make_console(), reports[-1], verbose=verbose > 0)
     if place is not None:
         found = [item.to_dict() for item in reports]
-        told = found[0] if len(files) == 1 and found else {"version": 1, "reports": found, "failed": failed}
+        told = (
+            found[0] if len(files) == 1 and found else {"version": REPORT_VERSION, "reports": found, "failed": failed}
+        )
         write_report(place, json.dumps(told, indent=2) + "\n", f"{len(found)} of {len(files)} files were checked")
     if page is not None:
         digest = digest_checks(reports, {item["source"]: item["error"] for item in failed})

@@ -137,7 +137,7 @@ class CheckReport:
     def summary(self) -> str:
         """Return one line: whole or not, and what was read."""
         count = len(self.damages) + self.unnamed
-        verdict = f"{count:,} damaged" if count else "no damage found" if self.exit_code else "whole"
+        verdict = f"damaged in {plural(count, 'place')}" if count else "no damage found" if self.exit_code else "whole"
         read = [
             plural(self.datasets, "dataset"), plural(self.groups, "group"), plural(self.attributes, "attribute"),
         ]  # fmt: skip
@@ -189,7 +189,7 @@ def digest_check(report: CheckReport) -> Digest:
             ("datasets", f"{report.datasets:,}"),
             ("attributes", f"{report.attributes:,}"),
             ("with checksums", format_nbytes(report.summed.nbytes)),
-            ("decoded without", format_nbytes(report.decoded.nbytes)),
+            ("without checksum", format_nbytes(report.decoded.nbytes)),
             ("only read", format_nbytes(report.plain.nbytes)),
             ("time", f"{report.seconds:.2f} s"),
         ),
