@@ -70,6 +70,8 @@ class Combination:
     """The plans of the joined arrays, which come first in `plan`."""
     inputs: dict[str, Any]
     """What decides the bytes of every key, as JSON."""
+    left_out: frozenset[str]
+    """Variables that were left out of the files that are not read."""
 
     @property
     def tables(self) -> dict[str, Any]:
@@ -79,7 +81,7 @@ class Combination:
             for table in self.joined.tables
         ]
         groups = {group.path: group.target for group in self.scan.groups}
-        joined = {"joined": describe_joined(self.joined, self.files, groups)}
+        joined = {"joined": describe_joined(self.joined, self.files, groups, left_out=self.left_out)}
         return {"attributes": tables, **joined} if tables else joined
 
 
@@ -122,8 +124,9 @@ def plan_combination(
         joined = restore_skips(joined, files, store)
     many = ManyFiles(sources, max_open=max_open)
     scan = join_scans(joined, files, templates=templates, many=many, zarr_format=settings.zarr_format)
+    left_out: frozenset[str] = frozenset()
     if store is not None and any(file.in_store for file in files):
-        scan = restore_details(scan, joined, store)
+        scan, left_out = restore_details(scan, joined, store), store.record.left_out
     check_applied(scan, settings, paths)
     chunks: Chunks = {
         path: list_file_chunks(variable, files)
@@ -141,6 +144,7 @@ def plan_combination(
         plan=plan,
         joins=joins,
         inputs=list_combined_inputs(files, rules=rules, settings=settings, limits=limits, grids=grids, scan=scan),
+        left_out=left_out,
     )
 
 

@@ -107,8 +107,13 @@ class FilesRecord:
         return cls(files=files, variables=variables, groups=joined["groups"], left_out=frozenset(joined["left_out"]))
 
 
-def describe_joined(joined: Joined, files: Sequence[FileScan], groups: Mapping[str, str]) -> dict[str, Any]:
-    """Return the JSON of what `FilesRecord` holds beside the files. `groups` has their paths in the store."""
+def describe_joined(
+    joined: Joined, files: Sequence[FileScan], groups: Mapping[str, str], *, left_out: frozenset[str]
+) -> dict[str, Any]:
+    """Return the JSON of what `FilesRecord` holds beside the files. `groups` has their paths in the store.
+
+    `left_out` are the variables that were left out before, of which the records of files in the store say nothing.
+    """
     extents: dict[str, int] = {}
     variables = {}
     for path, variable in joined.variables.items():
@@ -129,7 +134,7 @@ def describe_joined(joined: Joined, files: Sequence[FileScan], groups: Mapping[s
         "extents": [json.loads(text) for text in extents],
         "variables": variables,
         "groups": dict(groups),
-        "left_out": sorted(every - variables.keys()),
+        "left_out": sorted((every | left_out) - variables.keys()),
     }
 
 

@@ -89,7 +89,8 @@ def add_stored(
 ) -> AllFiles:
     """Return given files, with those of a store that are not among them; None if there is no store.
 
-    If none is missing, they are in the order in which they are given, else those of the store come first.
+    If none is missing, they are in the order in which they are given. Else those of the store keep theirs, and new ones
+    come before the one of the store that is named after them, or last.
     """
     numbers = np.full(len(scans), NEW, np.int64)
     if store is None:
@@ -107,11 +108,26 @@ def add_stored(
         number: (scan, StoredSource(scan.path))
         for number, scan in zip(absent, describe_stored(store, absent, rules=rules), strict=True)
     }
-    pairs = [stored.get(number) or (scans[place], sources[place]) for number, place in enumerate(matches)]
-    added = np.flatnonzero(numbers == NEW).tolist()
-    pairs += [(scans[place], sources[place]) for place in added]
-    order = np.concatenate([np.arange(len(matches)), np.full(len(added), NEW)])
-    return AllFiles([scan for scan, _ in pairs], [source for _, source in pairs], order)
+    order = [(number, True, place) for number, place in enumerate(matches)] + place_new(numbers.tolist(), len(matches))
+    order.sort()
+    pairs = [(is_stored and stored.get(number)) or (scans[place], sources[place]) for number, is_stored, place in order]
+    numbers = np.array([number if is_stored else NEW for number, is_stored, _ in order], np.int64)
+    return AllFiles([scan for scan, _ in pairs], [source for _, source in pairs], numbers)
+
+
+def place_new(numbers: Sequence[int], end: int) -> list[tuple[int, bool, int]]:
+    """Return for each given file that the store of `end` files has not the number before which it comes, and its place.
+
+    >>> place_new([NEW, 3, NEW], 4)
+    [(4, False, 2), (3, False, 0)]
+    """
+    found, after = [], end
+    for place in reversed(range(len(numbers))):
+        if numbers[place] == NEW:
+            found.append((after, False, place))
+        else:
+            after = numbers[place]
+    return found
 
 
 def simplify(entry: Mapping[str, Any]) -> dict[str, Any]:

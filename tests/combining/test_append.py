@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import pytest
 
 from h5bound import combine, verify
@@ -91,7 +92,20 @@ def test_a_file_in_the_middle_is_named_and_comes_there_with_update(tmp_path: Pat
         combine(paths, target, dim="time", append=True)
     with pytest.raises(TargetError, match=r"the elements of 002\.nc in /.* come to another place; name it too"):
         combine(paths[:2], target, dim="time", append=True, update=True, sort=True)
-    combine(paths, target, dim="time", append=True, update=True)
+    combine(paths[1:], target, dim="time", append=True, update=True)
     combine(paths, whole, dim="time")
     assert read_keys(target) == read_keys(whole)
     check(target, paths)
+
+
+def test_what_was_left_out_stays_so_whichever_files_are_named(tmp_path: Path) -> None:
+    paths, target = write_days(tmp_path, [4] * 4), tmp_path / "out.zarr"
+    for number, path in enumerate(paths):
+        with h5py.File(path, "a") as file:
+            file["other"] = number
+    options: dict[str, Any] = {"dim": "time", "differing": "drop", "missing": "fill"}
+    combine(paths[:2], target, **options)
+    for path in paths[2:]:
+        combine(path, target, append=True, **options)
+    check(target, paths)
+    assert verify(paths, target).equal
