@@ -90,7 +90,7 @@ def append_store(
 
 
 def describe_commit(combination: Combination, changes: Changes) -> str:
-    """Return in one line what is done."""
+    """Return the message of a commit that adds files."""
     files = [file.path for file, kept in zip(combination.files, changes.kept, strict=True) if not kept]
     return f"h5bound: {name_files(files)} added"
 
@@ -127,7 +127,7 @@ def find_stale(combination: Combination, changes: Changes, jobs: Sequence[Job], 
 
 
 def list_chunks(keys: Sequence[str], path: str) -> list[str]:
-    """Return those of sorted keys that are chunks of an array."""
+    """Return the keys of the chunks of an array, from sorted keys."""
     prefix = f"{path}/"
     begin, end = bisect_left(keys, prefix), bisect_left(keys, f"{path}0")  # "0" comes after "/"
     chunks = (key for key in keys[begin:end] if not key.endswith(PARTIAL_SUFFIX))

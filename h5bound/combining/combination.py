@@ -243,7 +243,7 @@ def find_different_from_store(
 
 
 def restore_skips(joined: Joined, files: Sequence[FileScan], store: CombinedStore) -> Joined:
-    """Return what files become, with the elements that were left out of those that are in the store only."""
+    """Return what files become, with the elements that were left out of files that only the store has."""
     numbers = {place: file.number_in_store for place, file in enumerate(files) if file.number_in_store is not None}
     if not numbers:
         return joined

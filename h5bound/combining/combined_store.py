@@ -80,7 +80,7 @@ class FilesRecord:
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> FilesRecord:
-        """Return that of a provenance, or of a marker. Raise one of FORM_ERRORS if it has none."""
+        """Return the record in a provenance document, or in a marker. Raise one of FORM_ERRORS if there is none."""
         joined, files = document["joined"], document["combined"]["files"]
         count = len(files)
         extents = [
@@ -230,7 +230,7 @@ def read_combined(target: Target) -> CombinedStore | None:
 
 
 def read_attempt(marker: Mapping[str, Any]) -> FilesRecord | None:
-    """Return what a run that did not come to its end would have made of a store, as its marker describes that."""
+    """Return the record of the files that an interrupted run was adding to a store, from its marker."""
     if APPENDING not in marker:  # it was killed before it wrote anything else
         return None
     try:

@@ -49,7 +49,7 @@ class StoredSource:
         return "in the store", self.path
 
     def check_unchanged(self) -> None:
-        """Do nothing: it may have changed, or be gone."""
+        """Do nothing: the file is not read, so it may have changed, or be gone."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,7 +137,7 @@ def simplify(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def drop(variables: Mapping[str, VariableScan], names: frozenset[str]) -> dict[str, VariableScan]:
-    """Return variables without those of some paths."""
+    """Return the variables without those at some paths."""
     return {path: item for path, item in variables.items() if path not in names}
 
 

@@ -58,7 +58,7 @@ def run_in_threads(
 
 
 def cut_windows(units: Iterable[WorkUnit], nbytes: int) -> list[list[WorkUnit]]:
-    """Return units in windows of at most so many bytes, or of one unit."""
+    """Return the units in windows of at most `nbytes` bytes, or of one unit that is larger."""
     windows: list[list[WorkUnit]] = []
     room = -1
     for unit in units:

@@ -92,7 +92,7 @@ def list_sources(
 def find_readable(
     places: Sequence[Any], storage_options: Mapping[str, Any] | None
 ) -> tuple[list[Any], tuple[BadFile, ...]]:
-    """Return those of some files that can be opened, and why the others cannot. Each is opened.
+    """Return the files that can be opened, and the errors of the others. Each is opened.
 
     Raise the error of the first one if none can be.
     """

@@ -42,20 +42,20 @@ _VARIABLE_LENGTH = threading.Lock()  # reading it through two handles at once ca
 
 @dataclass(frozen=True, slots=True)
 class Elements:
-    """How the elements of a dataset are read, as its type says."""
+    """How the elements of a dataset are read: what follows from its type."""
 
     tid: h5t.TypeID
     """Type in the file, with the members of compounds in order."""
     dtype: np.dtype[Any]
     """Type in memory."""
     raw: bool
-    """Whether they are made from what HDF5 leaves in memory."""
+    """Whether `read_raw` makes the values, since h5py cannot."""
     memory: h5t.TypeID | None
-    """HDF5 type in memory; None where h5py finds it, or for `raw`."""
+    """HDF5 type in memory; None where h5py chooses it, and for `raw`."""
 
     @classmethod
     def of(cls, dataset: h5py.Dataset) -> Elements:
-        """Return those of an open dataset; raise UnsupportedError if numpy has no type for them."""
+        """Return how the elements of an open dataset are read; raise UnsupportedError if numpy has no type for them."""
         tid = read_type(dataset.id)
         dtype, raw = read_dtype(tid), needs_raw(tid)
         ordered = not raw and (holds_bytes(tid) or list_inner(tid))  # h5py may have members in another order
@@ -63,7 +63,7 @@ class Elements:
 
 
 class H5pyReader:
-    """Reader of an open dataset through h5py. What its type says is found once, at the first read."""
+    """Reader of an open dataset through h5py. What follows from its type is found once, at the first read."""
 
     __slots__ = ("_elements", "dataset")
 

@@ -145,7 +145,7 @@ class CheckReport:
         return "; ".join([verdict, f"{', '.join(read)} read in {self.seconds:.2f} s", *left])
 
     def describe_values(self) -> str:
-        """Return of how much data a check can tell whether it is right; "" if there is none."""
+        """Return how much data has checksums, is only decoded, or is only read; "" if there is none."""
         kinds = (
             (self.summed, "match their checksums" if self.whole else "have checksums"),
             (self.decoded, "can be decoded, and have no checksum" if self.whole else "are compressed without checksum"),

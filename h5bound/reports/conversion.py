@@ -172,7 +172,7 @@ def digest_conversion(report: ConversionReport) -> Digest:
 
 
 def digest_text(report: ConversionReport) -> Digest:
-    """Return of the report in short what its text form shows, which has no tables: there may be 100,000 arrays."""
+    """Return the report in short without its tables, which the text form does not show: they take long to make."""
     compared = report.verification
     return Digest(
         kind="ConversionReport",

@@ -26,7 +26,7 @@ LIMITS = (400, 200, 100, 50, 20, 10, 5, 2, 1, 0)
 
 
 def render(digest: Digest) -> str:
-    """Return the HTML, with so many entries of each list that it is not too long."""
+    """Return the HTML. Lists are shortened until it takes at most `MAX_HTML` bytes."""
     lines = [show(line, 2 * NAME_WIDTH) for line in digest.list_lines()]
     head = f"<div><b>{digest.kind}</b> <bdi>{show(digest.subject, 2 * NAME_WIDTH)}</bdi></div>"
     head += "".join(f"<div>{f'<b>{line}</b>' if digest.failed else line}</div>" for line in lines)
@@ -40,12 +40,12 @@ def render(digest: Digest) -> str:
 
 
 def render_sections(digest: Digest, limit: int) -> str:
-    """Return the HTML of what is said of objects, with so many of them for each reason."""
+    """Return the HTML of all sections, with at most `limit` objects for each reason."""
     return "".join(render_section(section, limit) for section in digest.sections if section.remarks)
 
 
 def render_rows(digest: Digest, limit: int) -> str:
-    """Return the HTML of the tables, with so many rows."""
+    """Return the HTML of the tables, with at most `limit` rows."""
     table = render_table(digest.table, limit)
     if len(digest.table.rows) <= MAX_ROWS:
         return table

@@ -118,7 +118,7 @@ def render_facts(facts: Mapping[str, str]) -> str:
 
 
 def render_section(section: Section, limit: int) -> str:
-    """Return the HTML of what is said of some things: each reason once, with the names after a click."""
+    """Return the HTML of a section: each reason once, with the names of its objects after a click."""
     shown = max(1, limit // 10)
     parts = []
     for remark in section.remarks[:shown]:
@@ -151,5 +151,5 @@ def count_more(count: int, limit: int) -> str:
 
 
 def show(text: str, width: int = NAME_WIDTH) -> str:
-    """Return text in HTML, without the middle of long text, and with escapes for what is not printable."""
+    """Return text as HTML: shortened in the middle if it is long, with escapes for what cannot be printed."""
     return escape(cut(printable(text), width))

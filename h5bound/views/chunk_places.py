@@ -196,7 +196,7 @@ def explain_joined(array: ServedArray) -> str:
 
 
 def join(reasons: Iterable[str]) -> str:
-    """Return reasons as people read them."""
+    """Return reasons in words, as one text."""
     return "; ".join(WORDS.get(reason, reason) for reason in reasons)
 
 

@@ -110,7 +110,7 @@ def make_keys(
 
 
 def list_results(arrays: Sequence[ArrayPlan]) -> list[UnitResult]:
-    """Return the results of arrays as if all chunks were written."""
+    """Return the results that arrays would have if all their chunks were written."""
     return [UnitResult(number, chunks=len(array.chunk_coords)) for number, array in enumerate(arrays)]
 
 
