@@ -120,13 +120,11 @@ def plan_combination(
     }
     types = {item.record.path: item.type for scan in templates.values() for item in scan.datasets}
     joined = compare_values(joined, rules, files, sources=sources, stored=(store, types))
-    if store is not None:
-        joined = restore_skips(joined, files, store)
+    joined = joined if store is None else restore_skips(joined, files, store)
     many = ManyFiles(sources, max_open=max_open)
     scan = join_scans(joined, files, templates=templates, many=many, zarr_format=settings.zarr_format)
-    left_out: frozenset[str] = frozenset()
-    if store is not None and any(file.in_store for file in files):
-        scan, left_out = restore_details(scan, joined, store), store.record.left_out
+    before = store if any(file.in_store for file in files) else None
+    scan = scan if before is None else restore_details(scan, joined, before)
     check_applied(scan, settings, paths)
     chunks: Chunks = {
         path: list_file_chunks(variable, files)
@@ -144,7 +142,7 @@ def plan_combination(
         plan=plan,
         joins=joins,
         inputs=list_combined_inputs(files, rules=rules, settings=settings, limits=limits, grids=grids, scan=scan),
-        left_out=left_out,
+        left_out=frozenset() if before is None else before.record.left_out,
     )
 
 
