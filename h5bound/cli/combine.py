@@ -25,6 +25,7 @@ from h5bound.reports.text import plural
 @click.command(
     "combine",
     cls=Command,
+    short_help="Combine many HDF5 files of one shape into one Zarr store.",
     epilog="""
     h5bound combine 'days/*.nc' year.zarr --dim time --verify
     # what differs between the files, and how much is copied
@@ -41,7 +42,12 @@ from h5bound.reports.text import plural
 @click.argument("target", type=ANY_PATH)
 @share_rules
 @click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be read.  [default: refuse]")
-@click.option("--cache/--no-cache", default=True, help="Keep what is read of files for the next time, or not.")
+@click.option(
+    "--cache/--no-cache",
+    default=True,
+    help="Keep what is read of files for the next time, or not.  [default: kept in the folder that the dask setting "
+    "h5bound.cache names, or in the user's cache folder]",
+)
 @click.option("--append", is_flag=True, help="Add the files that are not in TARGET yet.")
 @click.option("--update", is_flag=True, help="With --append: write again what comes from files that changed or moved.")
 @option("--include", "GLOB", "Combine only what GLOB matches (repeatable).  [default: all]", multiple=True)

@@ -66,6 +66,7 @@ def main_group() -> None:
 @main_group.command(
     "ls",
     cls=Command,
+    short_help="Show what an HDF5 FILE holds, and how it is stored.",
     epilog="""
     # the tree, with dimensions, types, chunks, filters and sizes
     h5bound ls scan.h5

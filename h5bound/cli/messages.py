@@ -76,6 +76,8 @@ def name_option(keyword: str, value: str) -> str:
     '--chunks /a='
     >>> name_option("chunks", "[['/a', [1, 2]]]"), name_option("include", "[]"), name_option("codecs", "''")
     ('--chunks /a=1,2', 'no --include', "--codecs ''")
+    >>> name_option("sort", "True"), name_option("sort", "'/run'")
+    ('--sort', '--sort-by /run')
     """
     name = f"--{keyword.replace('_', '-')}"
     try:
@@ -84,6 +86,8 @@ def name_option(keyword: str, value: str) -> str:
         given = value
     if given is True or not value:
         return name
+    if keyword == "sort" and isinstance(given, str):
+        name = "--sort-by"
     if given is None or given is False or given == []:
         return f"no {name}"
     items = given.items() if isinstance(given, dict) else given if isinstance(given, list) else [given]

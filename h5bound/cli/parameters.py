@@ -51,6 +51,8 @@ def read_options(_context: click.Context, _option: click.Parameter, value: str |
         return None
     try:
         options = json.loads(Path(value).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise click.BadParameter(f"{value}: no such file") from error
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"{value}: cannot be read as JSON ({type(error).__name__})") from error
     if not isinstance(options, dict):

@@ -31,6 +31,7 @@ FORMATS: dict[str | None, Literal[2, 3] | None] = {None: None, "2": 2, "3": 3}
 @click.command(
     "refs",
     cls=Command,
+    short_help="Write references to HDF5 files, which readers open as Zarr.",
     epilog="""
     h5bound refs scan.h5 scan.json
     # where readers will find the file

@@ -30,6 +30,10 @@ MIN_STEPS = 3
 """Steps that tell whether they are regular."""
 
 SORT = "sort=True orders the files by it, sort=False joins them as given"
+LATE = (
+    "update=True puts a late file to its place: name it together with all files of the store after it; "
+    "sort=False adds it at the end"
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,10 +94,13 @@ def sort_files(values: Sequence[Values]) -> NDArray[np.int64]:
     return np.array([*(held[i] for i in order.tolist()), *empty], np.int64)
 
 
-def cut_files(path: str, values: Sequence[Values], *, rules: Rules, findings: Findings, unit: str = "") -> Cuts:
+def cut_files(
+    path: str, values: Sequence[Values], *, rules: Rules, findings: Findings, unit: str = "", order: str = SORT
+) -> Cuts:
     """Return what each file contributes so that no two files have a value of the coordinate; tell what is odd.
 
-    Files are in their final order. `unit` is that of differences of values, after a space.
+    Files are in their final order. `unit` is that of differences of values, after a space, and `order` says what to do
+    if the files are not in the order of the coordinate.
     """
     whole = Cuts(np.zeros(len(values), np.int64), np.array([item.size for item in values], np.int64))
     repeated = [i for i, item in enumerate(values) if np.unique(item).size < item.size]
@@ -114,7 +121,7 @@ def cut_files(path: str, values: Sequence[Values], *, rules: Rules, findings: Fi
     if rising is None or not are_in_order(rising):
         if rules.sort is None and rising is not None:
             places = [i for i in range(1, len(rising)) if not are_in_order(rising[i - 1 : i + 1])]
-            findings.refuse(path, "the files are not in the order of the coordinate", places, action=SORT)
+            findings.refuse(path, "the files are not in the order of the coordinate", places, action=order)
         if rules.sort is None and rising is None:
             places = [i for i, item in enumerate(values) if make_rising([item]) is None] or [*range(len(values))]
             what = "the coordinate does not rise or fall throughout each file, so the order of files is not checked"

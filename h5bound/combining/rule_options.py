@@ -45,7 +45,9 @@ def make_rules(
     zarr_format: int,
 ) -> Rules:
     """Return the rules for options of `combine`. Raise OptionError if one has an invalid value."""
-    if (dim is None) == (new_dim is None):
+    if dim is not None and new_dim is not None:
+        raise OptionError(f"dim={dim!r} and new_dim={new_dim!r} exclude each other; pass one of them")
+    if dim is None and new_dim is None:
         raise OptionError(
             "give dim=NAME, a dimension of the files along which they are joined, or new_dim=NAME, a new one"
         )

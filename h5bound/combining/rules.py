@@ -24,9 +24,10 @@ from h5bound.combining.differences import FileNames, Findings, refuse_difference
 from h5bound.combining.joined import Joined
 from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
 from h5bound.combining.joined_values import LEAVE_OUT
-from h5bound.combining.ordering import cut_files, name_unit, read_coordinate, sort_files
+from h5bound.combining.ordering import LATE, SORT, cut_files, name_unit, read_coordinate, sort_files
 from h5bound.combining.variables import join_variable
 from h5bound.errors import OptionError
+from h5bound.planning.array_options import name_close
 from h5bound.planning.selection import parent_of
 
 if TYPE_CHECKING:
@@ -124,6 +125,9 @@ def order_files(scans: Sequence[FileScan], rules: Rules) -> NDArray[np.int64]:
         values = read_coordinate([scan.variables.get(path) for scan in scans])
         if values is not None and all(np.isfinite(item).all() for item in values):
             return sort_files(values)
+    if named and not any(named[0] in scan.variables for scan in scans):
+        close = name_close(named[0], sorted({path for scan in scans for path in scan.variables}))
+        raise OptionError(f"sort={rules.sort!r}: no file has this variable{close}")
     what = f"{' and '.join(paths)} does not have" if paths else f"no coordinate of {rules.dim} has"
     raise OptionError(f"sort={rules.sort!r}: {what} numbers to sort by in each file; give the files in their order")
 
@@ -149,7 +153,8 @@ def cut_scopes(scans: Sequence[FileScan], rules: Rules, findings: Findings) -> d
             findings.note(path, "the coordinate has no numbers to compare in each file", [], action="joined as given")
         elif all(len(one) == measure(item, rules.dim) for one, item in zip(values, found, strict=True)):
             unit = name_unit(next(item for item in found if item is not None))
-            cuts[path] = cut_files(path, values, rules=rules, findings=findings, unit=unit)
+            order = LATE if any(scan.in_store for scan in scans) else SORT
+            cuts[path] = cut_files(path, values, rules=rules, findings=findings, unit=unit, order=order)
     return cuts
 
 

@@ -47,7 +47,8 @@ def test_every_parameter_that_is_an_option_is_translated() -> None:
     ],
 )
 def test_a_parameter_in_a_message_is_an_option(keyword: str, form: str, typed: str) -> None:
-    option = f"--{keyword.replace('_', '-')}"
+    by_path = keyword == "sort" and form.startswith("{}='")
+    option = "--sort-by" if by_path else f"--{keyword.replace('_', '-')}"
     assert name_options(form.format(keyword, keyword)) == typed.format(option, option)
 
 

@@ -9,7 +9,7 @@ import h5py
 import pytest
 
 from h5bound import combine, verify
-from h5bound.errors import TargetError
+from h5bound.errors import OptionError, TargetError
 from tests.combining.test_combine import check, write_days
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def test_a_file_in_the_middle_is_named_and_comes_there_with_update(tmp_path: Pat
     combine([paths[0], paths[2]], target, dim="time")
     with pytest.raises(TargetError, match=r"001\.nc would come before 002\.nc, which the store has.*update=True"):
         combine(paths, target, dim="time", append=True)
+    with pytest.raises(OptionError, match=r"update=True puts a late file to its place: name it together"):
+        combine(paths[1], target, dim="time", append=True)
     with pytest.raises(TargetError, match=r"the elements of 002\.nc in /.* come to another place; name it too"):
         combine(paths[:2], target, dim="time", append=True, update=True, sort=True)
     combine(paths[1:], target, dim="time", append=True, update=True)

@@ -91,6 +91,12 @@ def test_files_without_a_coordinate_cannot_be_sorted(tmp_path: Path) -> None:
         file["v"].dims[0].label = "time"
     with pytest.raises(OptionError, match="no coordinate of time has numbers to sort by in each file"):
         combine(tmp_path / "0.h5", tmp_path / "out.zarr", dim="time", sort=True)
+    with pytest.raises(OptionError, match=r"sort='/w': no file has this variable$"):
+        combine(tmp_path / "0.h5", tmp_path / "out.zarr", dim="time", sort="/w")
+    with pytest.raises(OptionError, match="sort='/group/v': no file has this variable; close to it: /v"):
+        combine(tmp_path / "0.h5", tmp_path / "out.zarr", dim="time", sort="/group/v")
+    with pytest.raises(OptionError, match="dim='time' and new_dim='run' exclude each other"):
+        combine(tmp_path / "0.h5", tmp_path / "out.zarr", dim="time", new_dim="run")
 
 
 def test_chunks_go_that_a_file_does_not_have_any_more(tmp_path: Path) -> None:
