@@ -86,6 +86,6 @@ def check_names(store: Target, document: Mapping[str, Any], inputs: Mapping[str,
         only = [*(f"{name} is not in the store" for name in ours if name not in theirs)]
         only += [f"{name} of the store is not among them" for name in theirs if name not in ours]
         raise TargetError(
-            f"{store.url}: the store was made of {plural(len(theirs), 'file')}, and {len(ours):,} are named: "
+            f"{store.url}: {plural(len(ours), 'file')} given, but the store was made of {len(theirs):,}: "
             f"{only[0] if only else 'their order is another one'}; name the files that it was made of"
         )
