@@ -15,9 +15,11 @@ from h5py import h5d, h5i, h5t
 
 from h5bound.buffers import DamagedError
 from h5bound.errors import CorruptChunkError, UnsafeSourceError, UnsupportedError, naming
+from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.datatypes import read_type
 from h5bound.reader.chunked import ChunkedReader
+from h5bound.reader.heaps import HeapCheck
 from h5bound.reader.via_h5py import name_of
 
 if TYPE_CHECKING:
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
 LENGTH = "length"
 """The field for the length of an element of variable length in the file (HDF5 File Format Specification, VIII)."""
 
+ADDRESS = "address"
+"""The field for the address of the heap that has its value."""
+
 
 def make_guard(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Guard | None:
     """Return the guard of a dataset that h5py reads; None if nothing has to be checked, or nothing can be."""
@@ -41,10 +46,10 @@ def make_guard(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Guard | N
     try:
         element = on_disk_dtype(read_type(dataset.id), h5i.get_file_id(dataset.id).get_create_plist().get_sizes()[0])
         if plist.get_layout() == h5d.CHUNKED and (plist.get_nfilters() or element.base.names):
-            return Guard(dataset, element, ChunkedReader(dataset, file_bytes, element))
+            return Guard(dataset, element, ChunkedReader(dataset, file_bytes, element), file_bytes=file_bytes)
         contiguous = plist.get_layout() == h5d.CONTIGUOUS and dataset.id.get_storage_size()
         if contiguous and element.base.names and file_bytes is not None:
-            return Guard(dataset, element, file_bytes)
+            return Guard(dataset, element, file_bytes, file_bytes=file_bytes)
     except READ_ERRORS:
         return None
     return None
@@ -59,7 +64,8 @@ def on_disk_dtype(tid: h5t.TypeID, address_nbytes: int) -> np.dtype[Any]:
     type_class = tid.get_class()
     if is_variable(tid):
         itemsize = 4 + address_nbytes + 4
-        return np.dtype({"names": [LENGTH], "formats": ["<u4"], "offsets": [0], "itemsize": itemsize})
+        parts = ["<u4", f"<u{address_nbytes}"]
+        return np.dtype({"names": [LENGTH, ADDRESS], "formats": parts, "offsets": [0, 4], "itemsize": itemsize})
     if type_class == h5t.REFERENCE and not (tid.equal(h5t.STD_REF_OBJ) or tid.equal(h5t.STD_REF_DSETREG)):
         raise UnsupportedError("a reference that is neither to an object nor to a region")
     if type_class == h5t.ARRAY:
@@ -97,27 +103,48 @@ def count_claimed(elements: np.ndarray[Any, Any], tid: h5t.TypeID, address_nbyte
     return sum(count_claimed(elements[name], tid.get_member_type(int(name)), address_nbytes) for name in members)
 
 
+def list_heaps(elements: np.ndarray[Any, Any], tid: h5t.TypeID) -> set[int]:
+    """Return the addresses of the heaps that have the values of elements of variable length."""
+    if is_variable(tid):
+        return set(np.unique(elements[ADDRESS][elements[LENGTH] > 0]).tolist())
+    if tid.get_class() == h5t.ARRAY:
+        return list_heaps(elements, tid.get_super())
+    members = elements.dtype.names or ()
+    return set[int]().union(*(list_heaps(elements[name], tid.get_member_type(int(name))) for name in members))
+
+
 class Guard:
     """The check of regions of one dataset before h5py reads them.
 
     `element` is the type of an element in the file. `on_disk` reads the chunks of the dataset; where it is
-    contiguous, it is the file's bytes.
+    contiguous, it is the file's bytes. Heaps are checked where the file is local.
     """
 
-    def __init__(self, dataset: h5py.Dataset, element: np.dtype[Any], on_disk: ChunkedReader | FileBytes) -> None:
+    def __init__(
+        self,
+        dataset: h5py.Dataset,
+        element: np.dtype[Any],
+        on_disk: ChunkedReader | FileBytes,
+        *,
+        file_bytes: FileBytes | None,
+    ) -> None:
         file = h5i.get_file_id(dataset.id)
         self._dataset = dataset
         self._element = element
         self._on_disk = on_disk
         self._type = read_type(dataset.id)
-        self._address_nbytes = file.get_create_plist().get_sizes()[0]
+        plist = file.get_create_plist()
+        self._address_nbytes, size_nbytes = plist.get_sizes()
+        self._heaps = None
+        if isinstance(file_bytes, LocalFile):
+            self._heaps = HeapCheck(file_bytes, size_nbytes=size_nbytes, base=plist.get_userblock())
         self._file_nbytes = file.get_filesize()
 
     def check(self, region: Region) -> None:
         """Check a region that is not empty.
 
-        Raise CorruptChunkError if a chunk does not decode to its declared size, and UnsafeSourceError if the elements
-        claim more bytes than the file has.
+        Raise CorruptChunkError if a chunk does not decode to its declared size, or a heap is damaged as `HeapCheck`
+        finds it, and UnsafeSourceError if the elements claim more bytes than the file has.
         """
         claimed = 0
         for elements in self._read(region):
@@ -129,6 +156,9 @@ class Guard:
                     f"{name_of(self._dataset)}: the values of variable length in the block at {start} claim "
                     f"{claimed:,} bytes or more, but the whole file has {self._file_nbytes:,}"
                 )
+            if self._heaps is not None and self._element.base.names:
+                with naming(name_of(self._dataset), CorruptChunkError):
+                    self._heaps.check(list_heaps(elements, self._type))
 
     def _read(self, region: Region) -> Iterable[np.ndarray[Any, Any]]:
         """Return the elements of a region in the form of the file, in parts."""
