@@ -20,7 +20,7 @@ import pytest
 import xarray as xr
 from h5py import h5d, h5p, h5s, h5t
 
-from h5bound import H5Store, convert, from_hdf5, verify
+from h5bound import H5Store, ZarrStore, check, convert, from_hdf5, references, verify
 from h5bound.cli.demo import write_demo
 from h5bound.errors import (
     H5BoundError,
@@ -225,6 +225,8 @@ def list_ways(path: Path, name: str, allowed: list[Path]) -> list[Callable[[], o
         lambda: H5Store(path, allow_external=allowed)[name],
         lambda: convert(path, path.with_suffix(".zarr"), allow_external=allowed),
         lambda: convert(path, path.with_suffix(".zarr"), allow_external=allowed, dry_run=True),
+        lambda: ZarrStore(path, allow_external=allowed),
+        lambda: references(path, allow_external=allowed),
     ]
 
 
@@ -243,8 +245,10 @@ def test_what_lies_outside_is_refused_and_never_opened(folders: Folders, escape:
             assert escape.target in str(caught.value)
             assert escape.name.split("/")[0] in str(caught.value)
         list_file(path)
+        checked = check(path, allow_external=folder)
         report = convert(path, path.with_suffix(".zarr"), allow_external=folder, on_unsupported="skip", verify=True)
     assert opened == set()
+    assert any(escape.target in str(item) for item in (checked.notes if is_link else checked.unchecked))
     assert report.verification is not None
     assert report.verification.equal
     if is_link:
