@@ -179,7 +179,7 @@ def make_pieces(variable: JoinedVariable, item: DatasetScan, files: Sequence[Fil
         axis=axis,
         is_new=is_new,
         bounds=np.append(variable.starts[:-1][kept], variable.starts[-1]),
-        files=np.where(in_store, IN_STORE, np.where(variable.missing[kept], NO_FILE, kept)),
+        files=np.where(variable.missing[kept], NO_FILE, np.where(in_store, IN_STORE, kept)),
         skipped=variable.skips[kept],
         fill=item.fill.value,
         conversions=convert,

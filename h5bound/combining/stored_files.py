@@ -163,6 +163,7 @@ def describe_stored(store: CombinedStore, numbers: Sequence[int], *, rules: Rule
             variables={
                 path: replace(pieces[number] if len(pieces) > 1 else pieces[0], attributes=nodes[path][k])
                 for path, pieces in variables.items()
+                if number >= store.record.variables[path].source  # files before lack it
             },
             details=details,
             skipped=skipped if k == 0 else (),

@@ -6,11 +6,12 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import h5py
+import numpy as np
 import pytest
 
 from h5bound import combine, verify
 from h5bound.errors import OptionError, TargetError
-from tests.combining.test_combine import check, write_days
+from tests.combining.test_combine import check, read_all, write_days
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,4 +111,23 @@ def test_what_was_left_out_stays_so_whichever_files_are_named(tmp_path: Path) ->
     for path in paths[2:]:
         combine(path, target, append=True, **options)
     check(target, paths)
+    assert verify(paths, target).equal
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+def test_a_variable_that_only_an_added_file_has_is_filled_for_all_others(tmp_path: Path, zarr_format: Any) -> None:
+    paths, target, whole = write_days(tmp_path, [3, 4, 5]), tmp_path / "out.zarr", tmp_path / "whole.zarr"
+    with h5py.File(paths[1], "a") as file:
+        file["new"] = np.arange(4) + 1
+        file["new"].dims[0].attach_scale(file["time"])
+    options: dict[str, Any] = {"dim": "time", "missing": "fill", "zarr_format": zarr_format}
+    combine(paths[:1], target, **options)
+    combine(paths[1], target, append=True, **options)
+    with pytest.raises(OptionError, match=r"/new: of the files that are named none has it; name .*001\.nc"):
+        combine(paths[2], target, append=True, **options)
+    combine(paths[1:], target, append=True, **options)
+    combine(paths, whole, **options)
+    found, expected = read_all(target), read_all(whole)
+    assert {name: values.tolist() for name, values in found.items()} == {k: v.tolist() for k, v in expected.items()}
+    assert found["new"].tolist() == [0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0]
     assert verify(paths, target).equal
