@@ -110,6 +110,8 @@ def plan_join(
     `grid` are the chunks and shards that it has already, if it has any. Raise UnsafeSourceError if it would have more
     chunks than `limit`.
     """
+    if grid is not None and len(grid[0]) != len(dataset_scan.record.shape or ()) + len(dataset_scan.type.element_shape):
+        grid = None  # that of an array without the new dimension, which cannot be kept
     node, reasons = plan_node(dataset_scan, settings, None if grid is None else grid[0])
     node = node if grid is None else replace(node, shards=grid[1])
     pieces = dataset_scan.pieces

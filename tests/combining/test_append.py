@@ -131,3 +131,18 @@ def test_a_variable_that_only_an_added_file_has_is_filled_for_all_others(tmp_pat
     assert {name: values.tolist() for name, values in found.items()} == {k: v.tolist() for k, v in expected.items()}
     assert found["new"].tolist() == [0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0, 0]
     assert verify(paths, target).equal
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_variable_that_gets_the_new_dimension_with_an_added_file_is_refused(tmp_path: Path, count: int) -> None:
+    paths, target = [tmp_path / f"{number}.h5" for number in range(2)], tmp_path / "out.zarr"
+    for number, path in enumerate(paths):
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", data=np.arange(4.0) + number, chunks=(2,)).make_scale("x")
+            file.create_dataset("t", data=np.arange(4) + number, chunks=(2,)).attrs["coordinates"] = "x t"
+    options: dict[str, Any] = {"new_dim": "run", "differing": "drop"}
+    combine(paths[:1], target, **options)
+    before = read_keys(target)
+    with pytest.raises(TargetError, match="name|overwrite=True"):
+        combine(paths[-count:], target, append=True, **options)
+    assert read_keys(target) == before
