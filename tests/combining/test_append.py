@@ -143,6 +143,6 @@ def test_a_variable_that_gets_the_new_dimension_with_an_added_file_is_refused(tm
     options: dict[str, Any] = {"new_dim": "run", "differing": "drop"}
     combine(paths[:1], target, **options)
     before = read_keys(target)
-    with pytest.raises(TargetError, match="name|overwrite=True"):
+    with pytest.raises(TargetError, match=r"name|overwrite=True"):
         combine(paths[-count:], target, append=True, **options)
     assert read_keys(target) == before
