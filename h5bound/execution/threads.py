@@ -11,13 +11,14 @@ The units of a window are used while those of the next one are read, so that non
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from h5bound.execution.work import log_window
 from h5bound.lifecycle.session import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from h5bound.execution.work import ByteCount, Result, Work, WorkUnit
     from h5bound.lifecycle.session import Source
@@ -42,18 +43,20 @@ def run_in_threads(
     using: dict[Future[Result], int] = {}  # bytes that are done then
     with ThreadPoolExecutor(threads) as pool:
         for number, part in enumerate(windows, 1):
-            with open_source(source) as opened:
-                reading = [pool.submit(work.read, opened, jobs[unit.array], unit) for unit in part]
+            reading: list[Future[Any]] = []
+            with open_source(source) as opened, stopping(reading, using):
+                for unit in part:
+                    reading.append(pool.submit(work.read, opened, jobs[unit.array], unit))  # noqa: PERF401 - Ctrl-C
                 finish({**using, **dict.fromkeys(reading, 0)}, counted)
             log_window(number, len(windows), counted)
             using = {}
-            for unit in part:  # a future keeps its result, which may be large
-                using[pool.submit(work.use, jobs[unit.array], unit, reading.pop(0).result())] = unit.nbytes
-            results += using
-            if threads == 1:  # nothing is gained by a source that is open meanwhile
-                finish(using, counted)
-                using = {}
-        finish(using, counted)
+            with stopping(using):
+                for unit in part:  # a future keeps its result, which may be large
+                    using[pool.submit(work.use, jobs[unit.array], unit, reading.pop(0).result())] = unit.nbytes
+                results += using
+                if threads == 1 or number == len(windows):  # with one thread, nothing is gained by an open source
+                    finish(using, counted)
+                    using = {}
     return [future.result() for future in results]
 
 
@@ -71,12 +74,19 @@ def cut_windows(units: Iterable[WorkUnit], nbytes: int) -> list[list[WorkUnit]]:
 
 
 def finish(futures: Mapping[Future[Any], int], counted: ByteCount) -> None:
-    """Wait for the end of all futures, and count their bytes; raise the first error once none runs."""
+    """Wait for the end of all futures, and count their bytes; raise the first error."""
+    for future in as_completed(futures):
+        future.result()
+        counted.add(futures[future])
+
+
+@contextmanager
+def stopping(*groups: Iterable[Future[Any]]) -> Iterator[None]:
+    """After any exception, Ctrl-C included, cancel the futures that have not begun, and wait for the others."""
     try:
-        for future in as_completed(futures):
-            future.result()
-            counted.add(futures[future])
+        yield
     except BaseException:
+        futures = [future for group in groups for future in group]
         for future in futures:
             future.cancel()
         wait(futures)

@@ -121,3 +121,33 @@ def test_of_a_window_whose_source_changed_nothing_is_used() -> None:
     assert source.events[-1] == "close"
     assert {"use 0", "use 1"} <= {*source.events}
     assert {"use 2", "use 3", "read 4"}.isdisjoint(source.events)
+
+
+@pytest.mark.parametrize("number", [3, 4, 8])
+def test_an_interrupt_while_units_are_handed_out_ends_what_has_not_begun(number: int) -> None:
+    class Jobs(list[None]):
+        """Jobs of which the access of this number is interrupted: four of a window of four read, then four use."""
+
+        accesses = 0
+
+        def __getitem__(self, _place: object) -> None:  # type: ignore[override]
+            self.accesses += 1
+            if self.accesses == number:
+                raise KeyboardInterrupt
+
+    def slow(name: str, unit: Unit) -> int:
+        source.events.append(f"{name} {unit.number}")
+        time.sleep(0.1)
+        return unit.number
+
+    source = Noted()
+    work = Work("test", read=lambda _, __, unit: slow("read", unit), use=lambda _, unit, __: slow("use", unit))
+    units = [Unit(place) for place in range(4)]
+    with pytest.raises(KeyboardInterrupt):
+        run_in_threads(source, work, Jobs(), units=units, window=40, threads=1, counted=ByteCount(40, None))
+    ran = [event for event in source.events if event not in ("open", "close")]
+    before = [] if number <= 4 else [f"read {place}" for place in range(4)]
+    assert ran[: len(before)] == before
+    assert len(ran) <= len(before) + 1  # one may have begun
+    assert source.events[-1] == "close" or number > 4
+    assert source.events.count("close") == 1
