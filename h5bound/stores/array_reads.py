@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.stores.zarr_internals import unwrap
+from h5bound.stores.zarr_internals import ensure_open, unwrap
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,6 +47,7 @@ def read_elements(array: zarr.Array[Any], region: tuple[slice, ...]) -> NDArray[
     """
     if not is_local(array) or threading.current_thread() is threading.main_thread() or runs_loop():
         return np.asarray(array[region or ...])
+    ensure_open(unwrap(array.store))
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(ThisThread(1))
         return np.asarray(runner.run(get_elements(array, region)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 Result = TypeVar("Result")
+
+_opening = Lock()
 
 
 def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
@@ -20,6 +23,13 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     from zarr.core.sync import sync
 
     return sync(coroutine)
+
+
+def ensure_open(store: Store) -> None:
+    """Open a store unless it is open: of threads that begin to read at once, zarr lets all but one fail."""
+    with _opening:
+        if not store._is_open:  # noqa: SLF001 - no public name tells it
+            run(store._ensure_open())  # noqa: SLF001 - as `Store.open` does, of a store that exists
 
 
 def unwrap(store: Store) -> Store:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import zarr
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import LocalStore, MemoryStore, StorePath
 
 from h5bound.stores.array_reads import read_elements
 
@@ -38,6 +38,30 @@ def test_no_thread_is_started(array: zarr.Array[Any]) -> None:
         for _ in range(3):
             assert np.array_equal(pool.submit(read_elements, array, region).result(), expected)
         assert threading.active_count() == before + 1
+
+
+def test_a_store_that_is_not_open_is_opened_once_for_threads_that_begin_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keys = MemoryStore()
+    array: Any = zarr.create_array(keys, name="x", data=np.arange(8), chunks=(1,))
+    store = keys.with_read_only(read_only=True)
+    unopened = zarr.Array(zarr.AsyncArray(array.metadata, StorePath(store, "x")))
+    begin, open_now = threading.Barrier(4), MemoryStore._open  # noqa: SLF001 - what zarr calls of each thread
+
+    async def open_slowly(store: MemoryStore) -> None:
+        await asyncio.sleep(0.05)
+        await open_now(store)
+
+    def read() -> list[int]:
+        begin.wait()
+        values: list[int] = read_elements(unopened, (slice(0, 8),)).tolist()
+        return values
+
+    monkeypatch.setattr(MemoryStore, "_open", open_slowly)
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(read) for _ in range(4)]
+        assert [future.result() for future in futures] == [list(range(8))] * 4
 
 
 def test_scalars_and_threads_in_which_a_loop_runs(tmp_path: Path) -> None:
