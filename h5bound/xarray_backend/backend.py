@@ -172,6 +172,8 @@ def _open(
         options = {"phony_dims": phony_dims, "decode_vlen_strings": decode_vlen_strings}
         with h5netcdf.File(opened.file, "r", **options) as root:
             top = _parse_group(group)
+            if str(top) not in opened.file:
+                raise OSError(f"group not found: {group}; {source.path} does not have it")
             paths = _walk(Store(root, opened.file, variables, group=top).ds, top) if nested else [top]
             datasets = {path: _decode(Store(root, opened.file, variables, group=path), decoders) for path in paths}
     handle.close(ONLY_WINDOW)
