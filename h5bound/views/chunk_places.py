@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,9 @@ WORDS = {**LAYOUTS, "contiguous": "Zarr holds its values in another form"}
 ELSEWHERE = "its file is not below the folder that base_url stands for, or only a program or an archive has it"
 """Why others cannot read a file."""
 
+NO_CHUNKS = np.empty((0, 0), np.int64)
+"""Coordinates of the chunks of an array that has none left."""
+
 SHOWN = 8
 """Most arrays that an error lists."""
 
@@ -50,6 +53,8 @@ class Tally:
     encoded: int = 0
     nbytes: int = 0
     """Bytes of those that are encoded."""
+    reasons: tuple[str, ...] = ()
+    """Why chunks are encoded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,7 +84,14 @@ class ChunkPlaces:
                 data = bytes(self.view.read_chunk(array, row))
                 tally.encoded += 1
                 tally.nbytes += len(data)
+                tally.reasons = tally.reasons or (self.explain(array),)
                 yield data
+
+    def forget_chunks(self, name: str) -> None:
+        """Drop the positions of the chunks of an array, which were all listed."""
+        arrays = self.view.keys.arrays
+        plan = replace(arrays[name].plan, chunk_coords=NO_CHUNKS, manifest=None)
+        arrays[name] = replace(arrays[name], plan=plan)
 
     def prepare(self, array: ServedArray) -> Callable[[int], str | None]:
         """Return a function that finds the URL of the file of a chunk, None if nobody else can read that."""
@@ -159,6 +171,7 @@ class Inlined:
         data = encode_elements(array.job, np.empty((0,) * len(array.counts), array.job.node.fill.value.dtype))
         tally = self.places.tallies[array.plan.node.target]
         tally.encoded, tally.nbytes = tally.encoded + count, tally.nbytes + count * len(data)
+        tally.reasons = (self.places.explain(array),)
         return data if self.takes(array, len(data), count) else None
 
     def check(self) -> None:

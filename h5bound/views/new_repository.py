@@ -25,7 +25,7 @@ PLAIN = r"[\w.~/:@+,=-]"
 
 BRANCH = "main"
 
-MOST_CHUNKS = 100_000
+MOST_CHUNKS = 50_000
 """Most chunks in one manifest: with one manifest for all, a commit takes 650 bytes of memory for each chunk."""
 
 
@@ -122,7 +122,7 @@ def split_grid(counts: Iterable[int]) -> tuple[int, ...]:
     """Return the number of chunks along each axis that a manifest has, at most `MOST_CHUNKS` in all.
 
     >>> split_grid((10, 1000, 500)), split_grid((1_000_000,)), split_grid((3, 4))
-    ((1, 200, 500), (100000,), (3, 4))
+    ((1, 100, 500), (50000,), (3, 4))
     """
     cells: list[int] = []
     for count in reversed(tuple(counts)):

@@ -266,7 +266,7 @@ def make_report(places: ChunkPlaces, place: Any, seconds: float) -> ReferenceRep
                 ranges=tally.ranges,
                 encoded=tally.encoded,
                 encoded_nbytes=tally.nbytes,
-                reasons=(places.explain(array),) if tally.encoded else (),
+                reasons=tally.reasons,
                 codecs=tuple(sorted({*list_codecs(document)} - COMMON_CODECS)),
                 grid=grids[array.plan.path] if array.plan.part is None else describe_array(array.plan.node),
             )

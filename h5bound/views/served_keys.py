@@ -34,7 +34,7 @@ class ServedKeys:
 
     documents: Mapping[str, bytes]
     """Metadata documents by their keys."""
-    arrays: Mapping[str, ServedArray]
+    arrays: dict[str, ServedArray]
     """Arrays by their paths."""
     sources: Sequence[H5Source]
     """The files, by their numbers: the first, and those behind external links."""

@@ -55,8 +55,9 @@ def write_icechunk(store: Any, places: ChunkPlaces) -> None:
     with target.begin(f"{COMMIT}{places.view.source.path}", overwrite=False) as (started, _):
         started.keys.write((key, dump(document)) for key, document in documents.items())
         make_spec = prepare_spec(places)
-        for array in keys.arrays.values():
-            write_chunks(started, array, places, make_spec=make_spec)
+        for name in list(keys.arrays):
+            write_chunks(started, keys.arrays[name], places, make_spec=make_spec)
+            places.forget_chunks(name)  # the commit needs the memory
         places.view.check_unchanged()
         started.write_root({"zarr.json": root}, provenance)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -12,6 +13,7 @@ import zarr
 
 from h5bound import OptionError, TargetError, references
 from h5bound.cli.main import run_command
+from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.views import new_repository
 
 if TYPE_CHECKING:
@@ -95,6 +97,24 @@ def test_many_chunks_are_in_several_manifests(path: Path, tmp_path: Path, monkey
     monkeypatch.setattr(new_repository, "MOST_CHUNKS", 4)
     references(path, tmp_path / "a.icechunk", include=["gzip"])
     assert len(list((tmp_path / "a.icechunk" / "manifests").iterdir())) == 3  # of 2 x 2 chunks, the last of 1 x 2
+
+
+def test_positions_of_chunks_are_not_held_while_it_is_committed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[int] = []
+
+    def list_held(*arguments: Any, **options: Any) -> Any:
+        gc.collect()
+        held.extend(len(item.offsets) for item in gc.get_objects() if isinstance(item, ChunkManifest))
+        return commit(*arguments, **options)
+
+    commit = icechunk.Session.commit
+    monkeypatch.setattr(icechunk.Session, "commit", list_held)
+    report = references(path, path.with_suffix(".icechunk"))
+    assert not held
+    assert [(array.path, array.ranges, bool(array.reasons)) for array in report.arrays] == [
+        ("/gzip", 10, False),
+        ("/lzf", 0, True),
+    ]
 
 
 def test_without_icechunk_it_is_refused(
