@@ -31,7 +31,7 @@ from h5bound.hdf5.dataset import DatasetRecord
 from h5bound.planning.options import Settings
 from h5bound.planning.plan import plan_array
 from h5bound.planning.scan_dataset import DatasetScan
-from h5bound.planning.store_plan import plan_units
+from h5bound.planning.work_units import plan_units
 from h5bound.zarr_model.array_spec import CodecChain
 from h5bound.zarr_model.dtypes import translate_type
 from h5bound.zarr_model.fill_values import FillValue

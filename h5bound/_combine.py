@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from h5bound.combining.combined_store import CombinedStore
     from h5bound.conversion.job import Job
     from h5bound.planning.run_options import RunOptions
-    from h5bound.planning.store_plan import Unit
+    from h5bound.planning.work_units import Unit
     from h5bound.reports.combination import CombinationReport
     from h5bound.stores.target import Target
 

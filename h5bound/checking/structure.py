@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.external_links import Origin
     from h5bound.planning.options import Settings
-    from h5bound.planning.store_plan import Unit
+    from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
 

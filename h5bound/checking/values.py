@@ -19,7 +19,7 @@ from h5bound.chunk_grid import cut_batches, region_of, show_region
 from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError, UnsupportedError
 from h5bound.execution.work import Work
 from h5bound.h5py_compat import describe
-from h5bound.planning.store_plan import UNIT_CHUNKS, Unit
+from h5bound.planning.work_units import UNIT_CHUNKS, Unit
 from h5bound.reports.check import Damage, Judged
 from h5bound.reports.entries import Skipped
 

@@ -30,7 +30,7 @@ from h5bound.conversion.write_store import (
 )
 from h5bound.execution.work import UnitResult
 from h5bound.planning.pieces import IN_STORE
-from h5bound.planning.store_plan import select_chunks
+from h5bound.planning.work_units import select_chunks
 from h5bound.zarr_model.array_spec import shard_counts
 from h5bound.zarr_model.node_names import PARTIAL_SUFFIX, RESERVED_KEYS
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from h5bound.combining.combination import Combination
     from h5bound.combining.combined_store import CombinedStore
     from h5bound.conversion.job import Job
-    from h5bound.planning.store_plan import Unit
+    from h5bound.planning.work_units import Unit
     from h5bound.stores.target import Target
 
 LOGGER = logging.getLogger(__name__)

@@ -9,15 +9,8 @@ from typing import TYPE_CHECKING
 from h5bound.combining.join_plan import cut_units, plan_join
 from h5bound.errors import UnsafeSourceError
 from h5bound.planning.plan_parts import plan_arrays
-from h5bound.planning.store_plan import (
-    BOXES,
-    StorePlan,
-    choose_unit_nbytes,
-    chunk_nbytes,
-    plan_boxes,
-    plan_boxes_of,
-    plan_units,
-)
+from h5bound.planning.store_plan import BOXES, StorePlan, plan_boxes, plan_boxes_of
+from h5bound.planning.work_units import choose_unit_nbytes, chunk_nbytes, plan_units
 from h5bound.reports.entries import Skipped
 from h5bound.reports.text import plural
 
@@ -29,7 +22,7 @@ if TYPE_CHECKING:
     from h5bound.planning.options import Settings
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
-    from h5bound.planning.store_plan import Unit
+    from h5bound.planning.work_units import Unit
 
     Grids = Mapping[str, Grid]
 

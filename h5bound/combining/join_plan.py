@@ -23,7 +23,7 @@ from h5bound.chunk_grid import count_chunks, cut_batches, find_starts, list_chun
 from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.planning.pieces import IN_STORE, NO_FILE
 from h5bound.planning.plan import ArrayPlan, drop_fill_v2, plan_node
-from h5bound.planning.store_plan import COPIED_FACTOR, UNIT_CHUNKS, Unit, cut_plan, unit_nbytes
+from h5bound.planning.work_units import COPIED_FACTOR, UNIT_CHUNKS, Unit, cut_plan, unit_nbytes
 from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from h5bound.files.local import LocalFile
     from h5bound.files.protocols import FileBytes
     from h5bound.hdf5.chunk_index import ChunkManifest
-    from h5bound.planning.store_plan import Unit
+    from h5bound.planning.work_units import Unit
     from h5bound.reader.many_files import OpenFiles
     from h5bound.reader.open_file import OpenFile
 

@@ -24,7 +24,7 @@ from h5bound.conversion.transfer import count_written
 from h5bound.errors import TargetError
 from h5bound.execution.work import UnitResult
 from h5bound.hdf5.datatypes import text_from_json
-from h5bound.planning.store_plan import select_chunks
+from h5bound.planning.work_units import select_chunks
 from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED
 from h5bound.reports.text import plural
 from h5bound.stores.conflicts import check_source
@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 
     from h5bound.conversion.job import Job
     from h5bound.planning.scan import SourceScan
-    from h5bound.planning.store_plan import StorePlan, Unit
+    from h5bound.planning.store_plan import StorePlan
+    from h5bound.planning.work_units import Unit
     from h5bound.reader.source import H5Source
     from h5bound.stores.lock import Marker
     from h5bound.stores.target import Target

@@ -32,7 +32,7 @@ from h5bound.errors import OptionError, TargetError, naming
 from h5bound.execution.work import Stages, UnitResult, Work, list_problems
 from h5bound.planning.source_values import ReadResult, cut_block, read_or_explain, read_region
 from h5bound.planning.spill_layout import number_chunk
-from h5bound.planning.store_plan import plan_cells
+from h5bound.planning.work_units import plan_cells
 from h5bound.stores.lock import LockedFile, is_locked
 from h5bound.stores.target import LocalTarget
 from h5bound.zarr_model.node_names import PARTIAL_SUFFIX
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from h5bound.conversion.job import Job
     from h5bound.execution.work import Progress, Run
     from h5bound.planning.spill_layout import SpillLayout
-    from h5bound.planning.store_plan import StorePlan, Unit
+    from h5bound.planning.store_plan import StorePlan
+    from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.target import Target
 

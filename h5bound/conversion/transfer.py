@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from h5bound.conversion.job import Job
     from h5bound.planning.plan import Strategy
-    from h5bound.planning.store_plan import StorePlan, Unit
+    from h5bound.planning.store_plan import StorePlan
+    from h5bound.planning.work_units import Unit
     from h5bound.stores.target import Target
 
     Block = NDArray[Any]

@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     from h5bound.execution.work import UnitResult
     from h5bound.planning.external_links import Origin
     from h5bound.planning.scan import SourceScan
-    from h5bound.planning.store_plan import StorePlan, Unit
+    from h5bound.planning.store_plan import StorePlan
+    from h5bound.planning.work_units import Unit
     from h5bound.reports.entries import Skipped
     from h5bound.stores.lock import Marker
     from h5bound.stores.metadata import Document

@@ -15,7 +15,7 @@ from h5bound.h5py_compat import describe
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.references import Addresses, ReferencePaths
 from h5bound.planning.pieces import IN_STORE, NO_FILE
-from h5bound.planning.store_plan import COLUMN_CHUNKS, UNIT_CHUNKS, Unit, choose_unit_nbytes, order_units
+from h5bound.planning.work_units import COLUMN_CHUNKS, UNIT_CHUNKS, Unit, choose_unit_nbytes, order_units
 from h5bound.reader.many_files import OpenFiles
 from h5bound.reader.open_file import OpenFile
 from h5bound.zarr_model.array_spec import estimate_itemsize

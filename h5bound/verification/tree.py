@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import GroupScan, SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
-    from h5bound.planning.store_plan import StorePlan, Unit
+    from h5bound.planning.store_plan import StorePlan
+    from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.target import Target
     from h5bound.stores.tree import StoreNode, StoreTree

@@ -24,7 +24,7 @@ from h5bound.chunk_grid import count_chunks, region_of, show_region
 from h5bound.execution.work import Stages, UnitResult, Work
 from h5bound.planning.source_values import read_or_explain
 from h5bound.planning.spill_layout import number_chunk, number_chunks
-from h5bound.planning.store_plan import plan_cells
+from h5bound.planning.work_units import plan_cells
 from h5bound.stores.array_reads import read_elements
 from h5bound.verification.values import (
     COMPARE,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from h5bound.execution.work import Progress, Run
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.spill_layout import SpillLayout
-    from h5bound.planning.store_plan import Unit
+    from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.verification.values import CompareJob
 

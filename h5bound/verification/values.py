@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from h5bound.buffers import Region
     from h5bound.planning.spill_layout import SpillLayout
-    from h5bound.planning.store_plan import Unit
+    from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.tree import StoreNode
 

@@ -16,7 +16,7 @@ from h5bound.conversion.job import key_of
 from h5bound.errors import CorruptChunkError, DatasetNotFoundError, SourceChangedError
 from h5bound.hdf5.dataset import read_dataset
 from h5bound.planning.pieces import NO_FILE
-from h5bound.planning.store_plan import Unit, make_unit
+from h5bound.planning.work_units import Unit, make_unit
 from h5bound.reader.open_file import open_dataset
 
 if TYPE_CHECKING:

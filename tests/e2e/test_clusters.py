@@ -44,7 +44,7 @@ from h5bound.execution.run import run_units
 from h5bound.execution.work import Work, WorkUnit
 from h5bound.files import local
 from h5bound.files.open import open_file
-from h5bound.planning.store_plan import Unit
+from h5bound.planning.work_units import Unit
 from h5bound.reader.open_file import OpenFile
 from h5bound.reader.source import H5Source
 from h5bound.resource import ObjectSource

@@ -11,7 +11,7 @@ import pytest
 import zarr
 
 from h5bound import ZarrStore, convert, verify
-from h5bound.planning.store_plan import Unit, order_units
+from h5bound.planning.work_units import Unit, order_units
 from h5bound.reader.dataset_reader import DatasetReader
 from h5bound.reader.shared_blocks import MAX_HELD, SharedBlocks
 

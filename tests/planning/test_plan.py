@@ -16,7 +16,7 @@ from h5bound.planning.options import SETTINGS, Settings, make_settings
 from h5bound.planning.plan import UNFILTERED_MASK, plan_array
 from h5bound.planning.scan_dataset import DatasetScan
 from h5bound.planning.selection import matches
-from h5bound.planning.store_plan import plan_units
+from h5bound.planning.work_units import plan_units
 from h5bound.zarr_model.array_spec import CodecChain, plan_serializer
 from h5bound.zarr_model.codec_options import plan_chain
 from h5bound.zarr_model.dtypes import translate_type
