@@ -242,9 +242,8 @@ def combine(
         meter.begin("planning")
         all_files = add_stored(before, scans, sources=found.open(scans), rules=rules)
         combination = plan_combination(
-            all_files.sources, all_files.scans, rules=rules, settings=settings, limits=limits, allowed=checked.allowed,
-            grids=find_grids(store, before), window=checked.window, threads=expect_threads(checked.workers),
-            store=before,
+            all_files.sources, all_files.scans, rules=rules, options=found.options, grids=find_grids(store, before),
+            window=checked.window, threads=expect_threads(checked.workers), store=before,
         )  # fmt: skip
         check_combination(store, combination, checked, skip=on_unsupported == "skip", scheduler=scheduler)
         run = partial(

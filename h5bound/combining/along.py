@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.combining.context import EMPTY
+from h5bound.combining.context import EMPTY, find_first
 from h5bound.combining.joined import JoinedVariable
 from h5bound.combining.joined_attributes import join_attributes
 from h5bound.combining.joined_fills import choose_fill, fit_fill_attribute, have_fill
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from h5bound.combining.context import Context, Found
     from h5bound.combining.file_scan import VariableScan, VariableSchema
     from h5bound.combining.joined import AttributeTable
+    from h5bound.combining.joined_values import Meaning
 
     Joining = tuple[JoinedVariable, list[AttributeTable]]
+    Node = tuple[VariableSchema, dict[str, Any], dict[str, Any], list[AttributeTable]]
 
 JOINABLE = ("plain", "string", "bytes", "object_reference")
 """Forms of values of which several arrays make one."""
@@ -32,69 +34,81 @@ JOINABLE = ("plain", "string", "bytes", "object_reference")
 
 def join_along(context: Context, path: str, found: Found) -> Joining | None:
     """Return a variable that is joined along the dimension; None if it cannot be."""
-    rules, findings = context.rules, context.findings
-    source = next(i for i, item in enumerate(found) if item is not None)
-    first = found[source]
-    assert first is not None
+    rules = context.rules
     if not check_shapes(context, path, found):
         return None
     counts, skips = measure_files(context, path, found)
     if counts is None:
         return None
     kinds = list_kinds(context, path, found)
-    meaning = plan_values(path, kinds, rules=rules, findings=findings)
-    nodes = context.describe(path, found)
-    values, details, tables = join_attributes(path, nodes, handled=meaning.handled, rules=rules, findings=findings)
-    values, details = drop_attributes(values, details, meaning.dropped)
-    schema = replace(first.schema, dtype=meaning.dtype)
-    if schema.dtype != first.schema.dtype and is_text(schema):
-        schema = replace(schema, hdf5_type=set_length(schema.hdf5_type, np.dtype(schema.dtype).itemsize))
-        details = {**details, **json.loads(schema.hdf5_type)}
-    if meaning.dtype != first.schema.dtype or meaning.dropped:
-        fill = choose_fill(first.schema, meaning, rules.zarr_format)
-        schema = replace(schema, fill=fill)
-        values = fit_fill_attribute(values, nodes[source], dtype=meaning.dtype, zarr_format=rules.zarr_format)
-    by_file: list[Any] = [None] * len(found)
+    meaning = plan_values(path, kinds, rules=rules, findings=context.findings)
+    schema, values, details, tables = join_nodes(context, path, found, meaning)
+    note_storage(context, path, found)
+    missing = fill_missing(context, path, found, fill="" if "_FillValue" in values else schema.fill)
+    conversions: list[Any] = [None] * len(found)
     for kind, conversion in zip(kinds, meaning.conversions, strict=True):
         for place in kind.places:
-            by_file[place] = conversion
-    missing = np.array([item is None for item in found])
-    note_storage(context, path, found)
-    if missing.any():
-        fill_text = (
-            "its fill value" if "_FillValue" in values else f"its fill value, {schema.fill}, which no reader masks"
-        )
-        findings.decide(path, "some files lack it", np.flatnonzero(missing), action=f"{fill_text} is there")
+            conversions[place] = conversion
+    source, first = find_first(found)
     axis = 0 if rules.new else first.find_axis(rules.dim)
     assert axis is not None
-    shape = list(first.shape)
-    shape[axis : axis + (not rules.new)] = [int(counts.sum())]
     copied = [
-        item is not None and by_file[i] is None and is_copied(item.schema, schema) for i, item in enumerate(found)
+        item is not None and conversion is None and is_copied(item.schema, schema)
+        for item, conversion in zip(found, conversions, strict=True)
     ]
     variable = JoinedVariable(
         path=path,
         target=first.target,
         schema=add_axis(schema, rules.dim) if rules.new else schema,
         axis=axis,
-        shape=tuple(shape),
+        shape=(*first.shape[:axis], int(counts.sum()), *first.shape[axis + (not rules.new) :]),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         skips=skips,
         source=source,
         attributes=values,
         details=details,
-        conversions=by_file,
+        conversions=conversions,
         missing=missing,
         copied=np.array(copied),
-        unwritten=have_fill(found, by_file, schema, zarr_format=rules.zarr_format),
+        unwritten=have_fill(found, conversions, schema, zarr_format=rules.zarr_format),
     )
     return variable, tables
+
+
+def join_nodes(context: Context, path: str, found: Found, meaning: Meaning) -> Node:
+    """Return schema, attributes and details of a variable with the values that those of all files become.
+
+    After them the tables of attributes that are kept by file.
+    """
+    rules, nodes = context.rules, context.describe(path, found)
+    values, details, tables = join_attributes(
+        path, nodes, handled=meaning.handled, rules=rules, findings=context.findings
+    )
+    values, details = drop_attributes(values, details, meaning.dropped)
+    source, first = find_first(found)
+    schema = replace(first.schema, dtype=meaning.dtype)
+    if schema.dtype != first.schema.dtype and is_text(schema):
+        schema = replace(schema, hdf5_type=set_length(schema.hdf5_type, np.dtype(schema.dtype).itemsize))
+        details = {**details, **json.loads(schema.hdf5_type)}
+    if schema.dtype != first.schema.dtype or meaning.dropped:
+        schema = replace(schema, fill=choose_fill(first.schema, meaning, rules.zarr_format))
+        values = fit_fill_attribute(values, nodes[source], dtype=meaning.dtype, zarr_format=rules.zarr_format)
+    return schema, values, details, tables
+
+
+def fill_missing(context: Context, path: str, found: Found, *, fill: str) -> NDArray[np.bool_]:
+    """Return the files that lack a variable, and tell them; `fill` is a fill value that no attribute says, else ""."""
+    missing = np.array([item is None for item in found])
+    if missing.any():
+        text = f"its fill value, {fill}, which no reader masks" if fill else "its fill value"
+        context.findings.decide(path, "some files lack it", np.flatnonzero(missing), action=f"{text} is there")
+    return missing
 
 
 def check_shapes(context: Context, path: str, found: Found) -> bool:
     """Return whether variables have the same axes, but for their length along the dimension; refuse others."""
     findings, dim = context.findings, context.rules.dim
-    first = next(item for item in found if item is not None)
+    _, first = find_first(found)
     if first.schema.form not in JOINABLE:
         what = f"{first.schema.form.replace('_', ' ')} cannot be joined along a dimension"
         findings.refuse(path, what, range(len(found)), action=LEAVE_OUT.format(path), option=False)
@@ -234,7 +248,7 @@ def is_copied(own: VariableSchema, store: VariableSchema) -> bool:
 
 def note_storage(context: Context, path: str, found: Found) -> None:
     """Note which files store a variable in another way, so that its chunks are not copied."""
-    first = next(item for item in found if item is not None)
+    _, first = find_first(found)
     for name, what in (("layout", "layout"), ("chunks", "chunks"), ("filters", "filters"), ("fill", "fill value")):
         wanted = getattr(first.schema, name)
         others = [

@@ -19,7 +19,6 @@ from h5bound.combining.variables import DIFFERING
 from h5bound.conversion.provenance import PROVENANCE_VERSION, file_to_json
 from h5bound.errors import OptionError, SourceChangedError
 from h5bound.planning.array_options import check_applied
-from h5bound.planning.scan import scan_source
 from h5bound.reader.many_files import MAX_OPEN, ManyFiles
 from h5bound.reader.open_file import open_dataset
 from h5bound.reports.combination import Difference
@@ -27,7 +26,6 @@ from h5bound.reports.entries import read_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from h5bound.buffers import Region
     from h5bound.combining.combined_plan import Grids
@@ -35,6 +33,7 @@ if TYPE_CHECKING:
     from h5bound.combining.file_scan import FileScan
     from h5bound.combining.join_plan import FileChunks, JoinPlan
     from h5bound.combining.joined import Joined, Rules
+    from h5bound.combining.scan_one import ScanOptions
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.scan import SourceScan
@@ -90,9 +89,7 @@ def plan_combination(
     scans: Sequence[FileScan],
     *,
     rules: Rules,
-    settings: Settings,
-    limits: Limits,
-    allowed: tuple[Path, ...],
+    options: ScanOptions,
     grids: Grids,
     window: int,
     threads: int,
@@ -107,17 +104,12 @@ def plan_combination(
 
     Raise OptionError or UnsupportedError, with all that stands against it, if the rules refuse the files.
     """
-    paths = list_paths(scans)
+    paths, settings, limits = list_paths(scans), options.settings, options.limits
     if not any(scan.variables for scan in scans):
-        check_applied(scan_again(sources[0], scans[0], settings, limits=limits, allowed=allowed), settings, paths)
+        check_applied(scan_again(sources[0], scans[0], options), settings, paths)
     joined = join_files(scans, rules)
     files, sources = [scans[number] for number in joined.order], [sources[number] for number in joined.order]
-    first = next(number for number, file in enumerate(files) if not file.in_store)
-    needed = sorted({first, *(find_template(variable, files) for variable in joined.variables.values())})
-    templates = {
-        number: scan_again(sources[number], files[number], settings, limits=limits, allowed=allowed)
-        for number in needed
-    }
+    templates = scan_templates(joined, files, sources=sources, options=options)
     types = {item.record.path: item.type for scan in templates.values() for item in scan.datasets}
     joined = compare_values(joined, rules, files, sources=sources, stored=(store, types))
     joined = joined if store is None else restore_skips(joined, files, store)
@@ -153,14 +145,21 @@ def list_paths(scans: Sequence[FileScan]) -> list[str]:
     return list(dict.fromkeys([*found, *(item.path for item in skipped)]))
 
 
-def scan_again(
-    source: H5Source, file: FileScan, settings: Settings, *, limits: Limits, allowed: tuple[Path, ...]
-) -> SourceScan:
+def scan_templates(
+    joined: Joined, files: Sequence[FileScan], *, sources: Sequence[H5Source], options: ScanOptions
+) -> dict[int, SourceScan]:
+    """Return the whole scans of the first file that is read, and of those that say how a variable is read."""
+    first = next(number for number, file in enumerate(files) if not file.in_store)
+    needed = sorted({first, *(find_template(variable, files) for variable in joined.variables.values())})
+    return {number: scan_again(sources[number], files[number], options) for number in needed}
+
+
+def scan_again(source: H5Source, file: FileScan, options: ScanOptions) -> SourceScan:
     """Return the whole scan of one of the files. Raise SourceChangedError if it changed since its record was made."""
     if file.state is not None and source.state != file.state:
         raise SourceChangedError(f"{file.path}: the file changed while the files were combined; combine again")
     with source.opened() as opened:
-        return scan_source(source, opened, settings=settings, limits=limits, allowed=allowed)
+        return options.scan(source, opened)
 
 
 def compare_values(

@@ -64,6 +64,11 @@ class Context:
             group = parent_of(group)
 
 
+def find_first(found: Found) -> tuple[int, VariableScan]:
+    """Return the number of the first file that has a variable, and its record there."""
+    return next((i, item) for i, item in enumerate(found) if item is not None)
+
+
 def is_coordinate(item: VariableScan | None, dim: str) -> bool:
     """Return whether a variable is the coordinate of a dimension, if it is called like it."""
     return item is not None and item.schema.dimensions in ((dim,), ())

@@ -110,10 +110,7 @@ def plan_join(
     `grid` are the chunks and shards that it has already, if it has any. Raise UnsafeSourceError if it would have more
     chunks than `limit`.
     """
-    if grid is not None and len(grid[0]) != len(dataset_scan.record.shape or ()) + len(dataset_scan.type.element_shape):
-        grid = None  # that of an array without the new dimension, which cannot be kept
-    node, reasons = plan_node(dataset_scan, settings, None if grid is None else grid[0])
-    node = node if grid is None else replace(node, shards=grid[1])
+    node, reasons = plan_grid(dataset_scan, settings, grid)
     pieces = dataset_scan.pieces
     assert pieces is not None
     stored = list_stored(pieces, files, node.shape, grid=node.chunks)
@@ -136,15 +133,18 @@ def plan_join(
         chunk_coords=seams,
         source_chunks=dataset_scan.chunks if reasons else None,
     )
+    coords = copies.starts // np.asarray(node.chunks, np.int64)
     return order_by_shard(
-        JoinPlan(
-            array=array,
-            pieces=pieces,
-            manifest=copies.manifest,
-            coords=copies.starts // np.asarray(node.chunks, np.int64),
-            files=copies.files,
-        )
+        JoinPlan(array=array, pieces=pieces, manifest=copies.manifest, coords=coords, files=copies.files)
     )
+
+
+def plan_grid(dataset_scan: DatasetScan, settings: Settings, grid: Grid | None) -> tuple[ArrayNode, tuple[str, ...]]:
+    """Return the array, with the chunks and shards of `grid` if there is one, and why no chunk can be copied."""
+    if grid is not None and len(grid[0]) != len(dataset_scan.record.shape or ()) + len(dataset_scan.type.element_shape):
+        grid = None  # that of an array without the new dimension, which cannot be kept
+    node, reasons = plan_node(dataset_scan, settings, None if grid is None else grid[0])
+    return node if grid is None else replace(node, shards=grid[1]), reasons
 
 
 def list_seams(

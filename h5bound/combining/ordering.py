@@ -45,6 +45,11 @@ class Cuts:
     counts: NDArray[np.int64]
     """Elements from there on."""
 
+    @classmethod
+    def of_all(cls, values: Sequence[Values]) -> Cuts:
+        """Return those that leave out nothing."""
+        return cls(np.zeros(len(values), np.int64), np.array([item.size for item in values], np.int64))
+
 
 def read_coordinate(found: Sequence[VariableScan | None]) -> list[Values] | None:
     """Return the values of a coordinate in each file, times in the units of the first one.
@@ -102,7 +107,6 @@ def cut_files(
     Files are in their final order. `unit` is that of differences of values, after a space, and `order` says what to do
     if the files are not in the order of the coordinate.
     """
-    whole = Cuts(np.zeros(len(values), np.int64), np.array([item.size for item in values], np.int64))
     repeated = [i for i, item in enumerate(values) if np.unique(item).size < item.size]
     if repeated:
         findings.note(path, "a file has a value of the coordinate twice", repeated)
@@ -115,7 +119,7 @@ def cut_files(
             overlapping,
             action="overlap='first' or overlap='last' takes the elements of one file",
         )
-        return whole
+        return Cuts.of_all(values)
     if overlapping:
         return cut_overlaps(path, values, rising, overlapping=overlapping, rules=rules, findings=findings)
     if rising is None or not are_in_order(rising):
@@ -126,9 +130,9 @@ def cut_files(
             places = [i for i, item in enumerate(values) if make_rising([item]) is None] or [*range(len(values))]
             what = "the coordinate does not rise or fall throughout each file, so the order of files is not checked"
             findings.note(path, what, places, action="joined as given")
-        return whole
+        return Cuts.of_all(values)
     note_gaps(path, rising, findings, unit=unit)
-    return whole
+    return Cuts.of_all(values)
 
 
 def make_rising(values: Sequence[Values]) -> list[Values] | None:
@@ -202,33 +206,11 @@ def cut_overlaps(
 
     What is left out of a file has to be in another one.
     """
-    counts = np.array([item.size for item in values], np.int64)
-    skips = np.zeros(len(values), np.int64)
-    lost: list[int] = []
     if rising is None:
-        findings.refuse(
-            path,
-            "files overlap, and the coordinate does not rise in each of them",
-            overlapping,
-            action="leave files out, or make them anew",
-            option=False,
-        )
-        return Cuts(skips, counts)
-    backwards = rules.overlap == "last"
-    order = [i for i in (range(len(values))[::-1] if backwards else range(len(values))) if values[i].size]
-    ranked = [rising[i] for i in order]
-    unique, owners = find_owners(ranked or [np.zeros(0)])
-    bound = None
-    for rank, i in enumerate(order):
-        item = rising[i]
-        if bound is not None:
-            kept = int(np.searchsorted(item, bound, side="left" if backwards else "right"))
-            gone = item[kept:] if backwards else item[:kept]
-            if gone.size and (owners[np.searchsorted(unique, gone)] >= rank).any():
-                lost.append(i)
-            skips[i], counts[i] = (0, kept) if backwards else (kept, item.size - kept)
-        end = item[0] if backwards else item[-1]
-        bound = end if bound is None else min(bound, end) if backwards else max(bound, end)
+        what = "files overlap, and the coordinate does not rise in each of them"
+        findings.refuse(path, what, overlapping, action="leave files out, or make them anew", option=False)
+        return Cuts.of_all(values)
+    cuts, lost = cut_shared(rising, backwards=rules.overlap == "last")
     if lost:
         findings.refuse(
             path,
@@ -237,14 +219,37 @@ def cut_overlaps(
             action="sort=True if they are not in order, overlap='first' or overlap='last'; or leave files out",
         )
     else:
-        cut = sum(item.size for item in values) - int(counts.sum())
-        findings.decide(
-            path,
-            f"files overlap in {plural(cut, 'element')}",
-            overlapping,
-            action=f"the {rules.overlap} of these files has them",
-        )
-    return Cuts(skips, counts)
+        cut = sum(item.size for item in values) - int(cuts.counts.sum())
+        what = f"files overlap in {plural(cut, 'element')}"
+        findings.decide(path, what, overlapping, action=f"the {rules.overlap} of these files has them")
+    return cuts
+
+
+def cut_shared(rising: Sequence[Values], *, backwards: bool) -> tuple[Cuts, list[int]]:
+    """Return what each file contributes beyond the end of all before it, or `backwards` before the start of all after.
+
+    With it the files that would lose values which no file before them, or after them, has.
+
+    >>> cuts, lost = cut_shared([np.array([1, 2, 3]), np.array([3, 4])], backwards=False)
+    >>> cuts.skips.tolist(), cuts.counts.tolist(), lost
+    ([0, 1], [3, 1], [])
+    """
+    cuts = Cuts.of_all(rising)
+    order = [i for i in (range(len(rising))[::-1] if backwards else range(len(rising))) if rising[i].size]
+    unique, owners = find_owners([rising[i] for i in order] or [np.zeros(0)])
+    lost: list[int] = []
+    bound = None
+    for rank, i in enumerate(order):
+        item = rising[i]
+        if bound is not None:
+            kept = int(np.searchsorted(item, bound, side="left" if backwards else "right"))
+            gone = item[kept:] if backwards else item[:kept]
+            if gone.size and (owners[np.searchsorted(unique, gone)] >= rank).any():
+                lost.append(i)
+            cuts.skips[i], cuts.counts[i] = (0, kept) if backwards else (kept, item.size - kept)
+        end = item[0] if backwards else item[-1]
+        bound = end if bound is None else min(bound, end) if backwards else max(bound, end)
+    return cuts, lost
 
 
 def note_gaps(path: str, rising: Sequence[Values], findings: Findings, *, unit: str) -> None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from h5bound.files.scan_cache import CachedScan
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
+    from h5bound.planning.scan import SourceScan
+    from h5bound.reader.open_file import OpenFile
 
 UNRELATED = ("codecs", "chunks", "shards")
 """Settings that no record depends on."""
@@ -49,6 +51,10 @@ class ScanOptions:
         parts = [FORM_VERSION, PLANNING_VERSION, h5py.version.hdf5_version, self.dim]
         return make_version(*parts, settings, asdict(self.limits), [str(path) for path in self.allowed])
 
+    def scan(self, source: H5Source, opened: OpenFile) -> SourceScan:
+        """Return the scan of an open file."""
+        return scan_source(source, opened, settings=self.settings, limits=self.limits, allowed=self.allowed)
+
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
@@ -65,10 +71,7 @@ def scan_one(source: H5Source, options: ScanOptions) -> Scanned:
     """Return the record of a file, which is open only meanwhile, or why it cannot be read."""
     try:
         with source.opened() as opened:
-            scan = scan_source(
-                source, opened, settings=options.settings, limits=options.limits, allowed=options.allowed
-            )
-            record = describe_file(scan, opened, dim=options.dim)
+            record = describe_file(options.scan(source, opened), opened, dim=options.dim)
         return Scanned(source.state, encode_scan(record), alone=not record.external_states)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with this file, others are scanned
         return Scanned(error=describe_error(error))

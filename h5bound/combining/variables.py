@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.combining.along import join_along
-from h5bound.combining.context import EMPTY
+from h5bound.combining.context import EMPTY, find_first
 from h5bound.combining.joined import JoinedVariable
 from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
 from h5bound.combining.joined_values import LEAVE_OUT, TIMES
@@ -26,8 +26,7 @@ def join_variable(context: Context, path: str) -> Joining | None:
     found, rules, findings = context.find(path), context.rules, context.findings
     present = [i for i, item in enumerate(found) if item is not None]
     missing = [i for i, item in enumerate(found) if item is None]
-    first = found[present[0]]
-    assert first is not None
+    _, first = find_first(found)
     elsewhere = [i for i in present if path in context.scans[i].elsewhere]
     if elsewhere:
         what = "it is in another file, behind an external link"
@@ -106,9 +105,7 @@ def take_one(context: Context, path: str, found: Found) -> Joining | None:
     handled = (*PACKING, *TIMES) if differing else ()
     values, details, tables = join_attributes(path, nodes, handled=handled, rules=rules, findings=findings)
     count = len(found)
-    source = next(i for i, item in enumerate(found) if item is not None)
-    first = found[source]
-    assert first is not None
+    source, first = find_first(found)
     variable = JoinedVariable(
         path=path,
         target=first.target,

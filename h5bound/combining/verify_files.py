@@ -47,25 +47,23 @@ def verify_files(
         rules = Rules(**document["combined"]["rules"])
     except FORM_ERRORS as error:
         raise unusable(store, error) from error
-    settings, limits = provenance.settings, provenance.limits
     files = expand_sources(sources, file_options)
-    found = FoundFiles(
-        files, ScanOptions(dim=rules.dim, settings=settings, limits=limits, allowed=checked.allowed,
-        storage_options=file_options),
+    options = ScanOptions(
+        dim=rules.dim, settings=provenance.settings, limits=provenance.limits, allowed=checked.allowed,
+        storage_options=file_options,
     )  # fmt: skip
+    found = FoundFiles(files, options)
     check_report(checked.report, store, found.names)
     with show_progress(progress) as meter:
         meter.begin("scanning", "files")
         shown = meter if progress is True else None  # a function is told of bytes
-        scans, bad = scan_files(
-            files, options=found.options, scheduler=checked.scheduler, progress=shown, skip_bad=True
-        )
+        scans, bad = scan_files(files, options=options, scheduler=checked.scheduler, progress=shown, skip_bad=True)
         if bad and len(scans) < len(document["combined"]["files"]):  # else the store was made without them
             raise refuse_bad(bad, len(files), skip_bad=True)
         meter.begin("planning")
         combination = plan_combination(
-            found.open(scans), scans, rules=rules, settings=settings, limits=limits, allowed=checked.allowed,
-            grids=find_grids(store, None), window=checked.window, threads=expect_threads(checked.workers),
+            found.open(scans), scans, rules=rules, options=options, grids=find_grids(store, None),
+            window=checked.window, threads=expect_threads(checked.workers),
         )  # fmt: skip
         check_names(store, document, combination.inputs)
         meter.begin("comparing")

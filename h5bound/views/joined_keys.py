@@ -84,8 +84,8 @@ def plan_joined_keys(
     sources = found.open(scans)
     check_fixed(sources)
     combination = plan_combination(
-        sources, scans, rules=rules, settings=settings, limits=limits, allowed=allowed, grids={}, window=WINDOW,
-        threads=1, max_open=max_open, split=split_joined if split else None,
+        sources, scans, rules=rules, options=options, grids={}, window=WINDOW, threads=1, max_open=max_open,
+        split=split_joined if split else None,
     )  # fmt: skip
     scan, plan = combination.scan, combination.plan
     if not skip:
