@@ -33,6 +33,7 @@ from h5bound.conversion.summary import make_report
 from h5bound.conversion.write_store import judge_resumed, list_longest, write_store
 from h5bound.errors import shorten_tracebacks
 from h5bound.execution.cluster import check_scheduler
+from h5bound.execution.progress import show_progress, split_progress
 from h5bound.execution.run import count_windows, expect_threads, run_units, runs_on_threads
 from h5bound.execution.work import UnitResult
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
@@ -41,7 +42,6 @@ from h5bound.planning.options import SETTINGS, make_settings
 from h5bound.planning.run_options import check_conversion, check_limits, check_run
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse_skipped
-from h5bound.progress import show_progress, split_progress
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports.conversion import ALREADY_COMPLETE
 from h5bound.stores.conflicts import check_external_files, check_report, write_report

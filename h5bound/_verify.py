@@ -19,11 +19,11 @@ from h5bound.combining.verify_files import verify_files
 from h5bound.conversion.provenance import describe_other_source, parse_provenance, read_provenance
 from h5bound.conversion.write_store import check_unchanged
 from h5bound.errors import OptionError, TargetError, naming, shorten_tracebacks
+from h5bound.execution.progress import show_progress
 from h5bound.execution.run import expect_threads, run_units, runs_on_threads
 from h5bound.planning.run_options import check_run
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store
-from h5bound.progress import show_progress
 from h5bound.reader.source import H5Source, share_options
 from h5bound.reports.verification import VerificationReport
 from h5bound.stores.conflicts import check_report, write_report

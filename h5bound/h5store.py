@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any, Self
 import dask.array as da
 import h5py
 
-from h5bound.array import make_array
+from h5bound.array import make_array, make_joined_array
 from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError, shorten_tracebacks
 from h5bound.graph.collection import make_lifecycle
 from h5bound.hdf5.attributes import read_values
+from h5bound.hdf5.dimension_scales import read_dimension_names
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS, resolve_directories
 from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import SUGGESTION_LENGTH, SUGGESTIONS, open_object
 from h5bound.hdf5.references import ReferencePaths
-from h5bound.joined_files import JoinedFiles
-from h5bound.listing.entries import DatasetEntry, EntryReader, read_dimension_names, split_path
+from h5bound.listing.entries import DatasetEntry, EntryReader, split_path
 from h5bound.listing.reprs import MAX_LINES, MAX_READ, Count, Row, read_row, render_html, render_text
 from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_object
+from h5bound.reader.joined_files import JoinedFiles
 from h5bound.reader.many_datasets import find_readable, list_sources
 from h5bound.reader.many_files import check_max_open
 from h5bound.reader.open_file import open_dataset
@@ -180,7 +181,10 @@ class H5Store(Mapping[str, da.Array]):
                 if is_group:
                     return self._enter(found, inner)
             if self._joined is not None:
-                return self._joined.join(path, self._chunks)
+                lifecycle, record, datasets, axis = self._joined.find(path)
+                return make_joined_array(
+                    lifecycle, record, datasets, axis=axis, chunks=self._chunks, allowed=self._allowed
+                )
             if record is None or record.layout in EXTERNAL_LAYOUTS:
                 source, record = find_dataset(source, path, self._allowed)
         except DatasetNotFoundError as error:

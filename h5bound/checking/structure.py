@@ -25,7 +25,8 @@ from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.links import decode_name, open_object
 from h5bound.hdf5.virtual_mappings import list_boxes
 from h5bound.planning.array_options import find_unmatched, name_close
-from h5bound.planning.external_links import LinkResolver, read_origin
+from h5bound.planning.external_links import LinkResolver
+from h5bound.planning.origins import read_origin
 from h5bound.planning.scan import check_chunk_count
 from h5bound.planning.scan_log import ScanLog
 from h5bound.reports.check import Damage, Judged
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.hdf5.hierarchy import Limits
-    from h5bound.planning.external_links import Origin
     from h5bound.planning.options import Settings
+    from h5bound.planning.origins import Origin
     from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source

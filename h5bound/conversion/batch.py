@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from h5bound.errors import H5BoundError, OptionError, append_notes
 from h5bound.execution.cluster import using_cluster
+from h5bound.execution.progress import show_progress
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import is_url, redact, strip_local
 from h5bound.planning.batch_options import spread_options
-from h5bound.progress import show_progress
 from h5bound.reports.batch import BatchReport, Failure
 from h5bound.reports.entries import read_version
 from h5bound.reports.text import plural

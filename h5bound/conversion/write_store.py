@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from h5bound.execution.work import UnitResult
-    from h5bound.planning.external_links import Origin
+    from h5bound.planning.origins import Origin
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 from h5py import h5a, h5ds, h5o, h5s, h5t
 
-from h5bound.errors import UnsupportedError
+from h5bound.errors import H5BoundError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths
@@ -152,6 +152,24 @@ def read_labels(dataset: h5py.Dataset) -> tuple[str | None, ...]:
     except READ_ERRORS:  # the attribute has another form than H5DSset_label writes
         return ()
     return tuple(decode_name(label) or None for label in labels)
+
+
+def read_named_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> tuple[tuple[str | None, ...], frozenset[str]]:
+    """Return the names of the dimensions, and the attributes that hold them."""
+    try:
+        scales = read_dimensions(dataset, resolve)
+    except (H5BoundError, *READ_ERRORS):
+        return (), frozenset()
+    labels = read_labels(dataset) if None in scales.names else ()
+    if not any(labels):
+        return scales.names, scales.consumed
+    names = tuple(name or label for name, label in zip(scales.names, labels, strict=True))
+    return names, scales.consumed | {"DIMENSION_LABELS"}
+
+
+def read_dimension_names(dataset: h5py.Dataset, resolve: Resolve) -> tuple[str | None, ...]:
+    """Return the name of each dimension, from its scale or its label; None where it has none."""
+    return read_named_dimensions(dataset, resolve)[0] or (None,) * len(dataset.shape or ())
 
 
 def _find_scales(dataset: h5py.Dataset, details: dict[str, JSON], resolve: Resolve) -> list[tuple[str, str] | None]:

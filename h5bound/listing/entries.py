@@ -16,7 +16,7 @@ from h5bound.errors import H5BoundError, UnsafeSourceError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.attributes import read_values
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset
-from h5bound.hdf5.dimension_scales import read_dimensions, read_labels
+from h5bound.hdf5.dimension_scales import read_named_dimensions
 from h5bound.hdf5.hierarchy import read_hierarchy
 from h5bound.hdf5.links import LinkRecord, find_external, open_object
 from h5bound.hdf5.references import Addresses, ReferencePaths
@@ -204,7 +204,7 @@ class EntryReader:
     def read_dataset(self, dataset: h5py.Dataset, record: DatasetRecord, *, with_access: bool = True) -> DatasetEntry:
         """Return the entry of a dataset that was opened by its path."""
         grows = record.layout == "virtual" and record.external_files  # HDF5 would open these to find the shape
-        dimensions, scale_attributes = ((), frozenset()) if grows else _read_dimensions(dataset, self.resolve)
+        dimensions, scale_attributes = ((), frozenset()) if grows else read_named_dimensions(dataset, self.resolve)
         access, reason = _find_access(dataset, record, self.opened) if with_access else (None, "")
         return DatasetEntry(
             record=record,
@@ -213,24 +213,6 @@ class EntryReader:
             access=access,
             reason=reason,
         )
-
-
-def _read_dimensions(dataset: h5py.Dataset, resolve: Resolve) -> tuple[tuple[str | None, ...], frozenset[str]]:
-    """Return the names of the dimensions, and the attributes that hold them."""
-    try:
-        scales = read_dimensions(dataset, resolve)
-    except (H5BoundError, *READ_ERRORS):
-        return (), frozenset()
-    labels = read_labels(dataset) if None in scales.names else ()
-    if not any(labels):
-        return scales.names, scales.consumed
-    names = tuple(name or label for name, label in zip(scales.names, labels, strict=True))
-    return names, scales.consumed | {"DIMENSION_LABELS"}
-
-
-def read_dimension_names(dataset: h5py.Dataset, resolve: Resolve) -> tuple[str | None, ...]:
-    """Return the name of each dimension, from its scale or its label; None where it has none."""
-    return _read_dimensions(dataset, resolve)[0] or (None,) * len(dataset.shape or ())
 
 
 def _find_access(dataset: h5py.Dataset, record: DatasetRecord, opened: OpenFile) -> tuple[Access | None, str]:

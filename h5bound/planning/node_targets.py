@@ -10,7 +10,7 @@ from h5bound.planning.selection import list_paths, parent_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from h5bound.planning.external_links import Origin
+    from h5bound.planning.origins import Origin
     from h5bound.zarr_model.node_names import NodeNamer
 
 

@@ -15,8 +15,9 @@ from h5py import h5p
 
 from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.references import ReferencePaths
-from h5bound.planning.external_links import LinkResolver, Origin, read_origin
+from h5bound.planning.external_links import LinkResolver
 from h5bound.planning.node_targets import name_targets
+from h5bound.planning.origins import Origin, read_origin
 from h5bound.planning.scan_context import ScanContext
 from h5bound.planning.scan_dataset import DatasetScan, note_name, original_name, try_scan_dataset
 from h5bound.planning.scan_forms import HDMF, find_reader, note_reader

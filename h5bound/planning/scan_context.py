@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import h5py
 
     from h5bound.hdf5.references import ReferencePaths
-    from h5bound.planning.external_links import Origin
     from h5bound.planning.options import Settings
+    from h5bound.planning.origins import Origin
     from h5bound.planning.scan_log import ScanLog
     from h5bound.reader.open_file import OpenFile
     from h5bound.zarr_model.attributes import AttributesRecord

@@ -15,9 +15,9 @@ from h5bound.combining.scan_files import scan_files
 from h5bound.combining.scan_one import ScanOptions
 from h5bound.combining.summary import make_combination_report
 from h5bound.errors import OptionError
+from h5bound.execution.progress import show_progress
 from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.planning.store_plan import refuse_skipped
-from h5bound.progress import show_progress
 from h5bound.reports.conversion import SERVED
 from h5bound.views.contiguous import make_manifest, plan_ranges
 from h5bound.views.key_plan import has_ranges, list_results, make_keys, make_target, split_all

@@ -1,17 +1,16 @@
-"""The datasets of many files as arrays that are joined along a dimension, by its name."""
+"""The datasets of many files, which are joined along a dimension by its name."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from h5bound.array import make_joined_array
 from h5bound.buffers import hash_bits
 from h5bound.errors import H5BoundError, OptionError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS
+from h5bound.hdf5.dimension_scales import read_dimension_names
 from h5bound.hdf5.references import ReferencePaths
-from h5bound.listing.entries import read_dimension_names
 from h5bound.reader.many_datasets import find_in_files, scan_datasets
 from h5bound.reader.many_files import ManyFiles
 
@@ -19,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    import dask.array as da
     import h5py
 
     from h5bound.graph.windows import Lifecycle
     from h5bound.hdf5.dataset import DatasetRecord
+    from h5bound.reader.many_datasets import Found
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
 
@@ -92,10 +91,10 @@ class JoinedFiles:
                 f"there are {', '.join(sorted(dims)) or 'none'}"
             )
 
-    def join(self, path: str, chunks: Any) -> da.Array:
-        """Return the array of the datasets at a path.
+    def find(self, path: str) -> tuple[Lifecycle, DatasetRecord, Sequence[Found], int | None]:
+        """Return the datasets at a path, with the lifecycle of their files, the record of the first, and the axis.
 
-        Raise the errors of `h5bound.from_hdf5`; they name the file.
+        The axis is None if they do not have the dimension. Raise the errors of `h5bound.from_hdf5`; they name the file.
         """
         found = [scan.get(path) for scan in self._scans]
         alone = [item for item, source in zip(found, self._sources, strict=True) if item and item[0] is source]
@@ -104,8 +103,7 @@ class JoinedFiles:
             names = [path] * len(self._sources)
             record, alone = find_in_files(self._sources, names, self._allowed, details=self._details)
             lifecycle = self._make_lifecycle(ManyFiles([source for source, _ in alone], max_open=self._max_open))
-        axis = self._find_axis(alone[0][1].dims)
-        return make_joined_array(lifecycle, record, alone, axis=axis, chunks=chunks, allowed=self._allowed)
+        return lifecycle, record, alone, self._find_axis(alone[0][1].dims)
 
     def show(self, record: DatasetRecord) -> DatasetRecord:
         """Return the record of a dataset of the first file with the shape of the array of all, where all have it."""

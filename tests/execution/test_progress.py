@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from h5bound import convert, verify
-from h5bound.progress import Step, show_progress
+from h5bound.execution.progress import Step, show_progress
 
 if TYPE_CHECKING:
     from pathlib import Path
