@@ -53,11 +53,11 @@ if TYPE_CHECKING:
     import h5py
     from zarr.abc.store import Store
 
-    from h5bound._convert import CodecLike
     from h5bound.combining.changes import Changes
     from h5bound.combining.combination import Combination
     from h5bound.combining.combined_store import CombinedStore
     from h5bound.conversion.job import Job
+    from h5bound.conversion.keywords import CodecLike
     from h5bound.planning.run_options import RunOptions
     from h5bound.planning.work_units import Unit
     from h5bound.reports.combination import CombinationReport

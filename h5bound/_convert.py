@@ -23,7 +23,7 @@ import logging
 import time
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from h5bound.conversion.batch import convert_all, place_store
 from h5bound.conversion.provenance import list_inputs
@@ -54,53 +54,17 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import h5py
-    import numcodecs.abc
-    import zarr.abc.codec
     from zarr.abc.store import Store
 
+    from h5bound.conversion.keywords import CodecLike, Options, Source, SourceType
     from h5bound.reports.batch import BatchReport
     from h5bound.reports.conversion import ConversionReport
 
-    CodecLike: TypeAlias = str | Mapping[str, Any] | numcodecs.abc.Codec | zarr.abc.codec.Codec
-    Source: TypeAlias = str | PathLike[str] | h5py.File
-    SourceType = TypeVar("SourceType", bound=Source)
 
 LOGGER = logging.getLogger(__name__)
 
 VERIFY_OPTIONS = ("storage_options", "target_options", "window", "workers", "scheduler", "allow_external")
 """Options that a verification after the conversion shares with it."""
-
-
-class Options(TypedDict, total=False):
-    """The keywords of `convert`, for its overloads."""
-
-    storage_options: Mapping[str, Any] | None
-    target_options: Mapping[str, Any] | None
-    include: Sequence[str]
-    exclude: Sequence[str]
-    zarr_format: Literal[2, 3]
-    codecs: CodecLike | Sequence[CodecLike]
-    nan: Literal["literal", "text"]
-    compounds: Literal["struct", "columns"]
-    chunks: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None
-    shards: str | int | tuple[int, ...] | Mapping[str, str | int | tuple[int, ...]] | None
-    names: Literal["exact", "portable"]
-    links: Literal["keep", "copy"]
-    window: int | str | None
-    temporary: str | PathLike[str] | None
-    workers: int | None
-    scheduler: str | None
-    on_unsupported: Literal["raise", "skip"]
-    resume: bool
-    overwrite: bool
-    verify: bool
-    report: str | PathLike[str] | None
-    dry_run: bool
-    allow_external: Sequence[str | PathLike[str]]
-    max_objects: int
-    max_depth: int
-    max_chunks: int
-    progress: Callable[[int, int], None] | bool | None
 
 
 @overload

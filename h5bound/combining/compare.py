@@ -16,9 +16,10 @@ from h5bound.conversion.provenance import parse_provenance, read_provenance
 from h5bound.conversion.write_store import check_unchanged, describe_store, make_jobs
 from h5bound.planning.source_values import describe_values
 from h5bound.reports.verification import VerificationReport
+from h5bound.stores.differences import list_edited
 from h5bound.stores.keys import reaching
 from h5bound.stores.metadata import digest
-from h5bound.stores.tree import list_edited, read_tree
+from h5bound.stores.tree import read_tree
 from h5bound.verification.results import check_same_store, list_all_differences
 from h5bound.verification.tree import (
     Comparison,
@@ -113,13 +114,8 @@ def compare_combined(
 
 def compare_with_plan(comparison: Comparison, documents: Mapping[str, Document]) -> None:
     """Compare the metadata documents of the nodes with those that the plan makes."""
-    actual = {
-        f"{node.path}/{name}".lstrip("/"): digest(document)
-        for node in comparison.tree.nodes.values()
-        for name, document in node.documents.items()
-    }
     planned = {key: digest(document) for key, document in documents.items()}
-    for key, difference in list_edited(planned, actual):
+    for key, difference in list_edited(planned, comparison.tree.digest_documents()):
         comparison.add(comparison.path_of(key.rpartition("/")[0]), f"the metadata document {key} {difference}")
 
 

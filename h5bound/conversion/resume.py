@@ -28,10 +28,11 @@ from h5bound.planning.work_units import select_chunks
 from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED
 from h5bound.reports.text import plural
 from h5bound.stores.conflicts import check_source
+from h5bound.stores.differences import list_edited
 from h5bound.stores.lock import MARKER, parse_marker
 from h5bound.stores.metadata import digest
 from h5bound.stores.target import LocalTarget
-from h5bound.stores.tree import is_document, is_foreign, list_edited, read_documents
+from h5bound.stores.tree import is_document, is_foreign, read_documents
 from h5bound.zarr_model.array_spec import shard_counts
 from h5bound.zarr_model.node_names import OWN_KEY, RESERVED_KEYS
 

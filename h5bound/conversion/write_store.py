@@ -28,6 +28,7 @@ from h5bound.execution.work import list_problems
 from h5bound.files.file_state import FileState
 from h5bound.planning.source_values import describe_values
 from h5bound.reports.text import plural
+from h5bound.stores.differences import list_edited
 from h5bound.stores.lock import MARKER
 from h5bound.stores.metadata import (
     describe_array,
@@ -39,7 +40,6 @@ from h5bound.stores.metadata import (
     list_items,
     make_array,
 )
-from h5bound.stores.tree import list_edited
 from h5bound.zarr_model.array_spec import make_encoders
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 

@@ -1,7 +1,4 @@
-"""The nodes of a Zarr store, their consolidated metadata, and the keys of their chunks.
-
-Zarr and xarray read consolidated metadata if there are any, so each copy must equal the document of its node.
-"""
+"""The nodes of a Zarr store, and the keys of their chunks."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ import numpy as np
 from h5bound.chunk_grid import count_chunks
 from h5bound.errors import TargetError
 from h5bound.h5py_compat import describe
-from h5bound.stores.metadata import CONSOLIDATED, bind, consolidate_v2, consolidate_v3
+from h5bound.stores.metadata import CONSOLIDATED, bind, digest
 from h5bound.stores.target import LocalTarget
 from h5bound.zarr_model.array_spec import check_codecs
 from h5bound.zarr_model.node_names import OWN_KEY, PARTIAL_SUFFIX, RESERVED_KEYS
@@ -80,6 +77,14 @@ class StoreTree:
     """Keys below each array that are not its chunks, by its path; under None the keys below no array."""
     foreign: Sequence[str]
     """Files of other programs, which no reader of Zarr reads."""
+
+    def digest_documents(self) -> dict[str, str]:
+        """Return the digest of each metadata document by its key."""
+        return {
+            f"{node.path}/{name}".lstrip("/"): digest(document)
+            for node in self.nodes.values()
+            for name, document in node.documents.items()
+        }
 
 
 def read_tree(target: Target) -> StoreTree:
@@ -148,13 +153,13 @@ def read_documents(target: Target, keys: Sequence[str]) -> Iterator[tuple[str, D
             try:
                 document = json.loads(data or b"")
             except (ValueError, RecursionError) as error:
-                raise damaged(target, key, error) from error
+                raise damaged_document(target, key, error) from error
             if not isinstance(document, dict) or not isinstance(document.get("attributes", {}), dict):
-                raise damaged(target, key, TypeError("it or its attributes are not a JSON object"))
+                raise damaged_document(target, key, TypeError("it or its attributes are not a JSON object"))
             yield key, document
 
 
-def damaged(target: Target, key: str, error: BaseException) -> TargetError:
+def damaged_document(target: Target, key: str, error: BaseException) -> TargetError:
     """Return the error for a metadata document that cannot be used."""
     return TargetError(
         f"{target.url}: the metadata document {key} is damaged ({describe(error)}); convert again with overwrite=True"
@@ -180,7 +185,7 @@ def make_node(target: Target, path: str, *, name: str, documents: Mapping[str, D
         counts = count_chunks(array.shape, array.shards or array.chunks)
         return StoreNode(path=path, documents=documents, array=array, counts=counts)
     except Exception as error:
-        raise damaged(target, f"{path}/{name}".lstrip("/"), error) from error
+        raise damaged_document(target, f"{path}/{name}".lstrip("/"), error) from error
 
 
 def check_format(document: Document, zarr_format: int) -> None:
@@ -229,94 +234,6 @@ def find_chunk_coords(node: StoreNode, key: str) -> Shape | None:
     return coords if inside and node.array.metadata.encode_chunk_key(coords) == name else None
 
 
-def list_edited(recorded: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    """Yield key and difference of each metadata document whose digest is not the one that was recorded.
-
-    Those of the root come last: they change with the others.
-    """
-    for key in sorted(recorded.keys() | actual.keys(), key=lambda key: ("/" not in key, key)):
-        if key not in actual:
-            yield key, "is missing"
-        elif key not in recorded:
-            yield key, "was added by another program"
-        elif actual[key] != recorded[key]:
-            yield key, "was changed by another program"
-
-
-def compare_copies(target: Target, nodes: Mapping[str, StoreNode]) -> Iterator[tuple[str, str]]:
-    """Yield node path and difference of each metadata document that differs from its copy in the consolidated metadata.
-
-    Any group of format 3 may have consolidated metadata; the root must, if zarr reads them from this store.
-    """
-    for base, node in nodes.items():
-        name = "zarr.json" if target.zarr_format == 3 else ".zmetadata"
-        key = f"{base}/{name}".lstrip("/")
-        document = node.documents.get(name)
-        consolidated = document if document is None or target.zarr_format == 2 else document.get(CONSOLIDATED)
-        if consolidated is None:
-            if not base and target.store.supports_consolidated_metadata:
-                yield base, f"{key} has no consolidated metadata"
-            continue
-        copies = consolidated.get("metadata") if isinstance(consolidated, dict) else None
-        if not isinstance(copies, dict) or not all(isinstance(copy, dict) for copy in copies.values()):
-            raise damaged(target, key, TypeError("its consolidated metadata are not JSON objects"))
-        expected = make_copies(target, base, nodes)
-        for inner in sorted(expected.keys() | copies.keys()):
-            difference = compare_copy(inner, expected.get(inner), copies.get(inner), key=key)
-            path = f"{base}/{inner}".lstrip("/")
-            if difference:
-                yield path if target.zarr_format == 3 else path.rpartition("/")[0], difference
-
-
-def make_copies(target: Target, base: str, nodes: Mapping[str, StoreNode]) -> dict[str, Document]:
-    """Return the expected consolidated metadata of a group, by their names in it."""
-    below = f"{base}/" if base else ""
-    documents = {
-        path.removeprefix(below): {
-            name: without_copies(document) for name, document in node.documents.items() if name != ".zmetadata"
-        }
-        for path, node in nodes.items()
-        if path.startswith(below)
-    }
-    copies: dict[str, Document] = (consolidate_v3 if target.zarr_format == 3 else consolidate_v2)(documents)["metadata"]
-    return copies
-
-
-def compare_copy(name: str, own: Document | None, copy: Document | None, *, key: str) -> str:
-    """Return how a document differs from its copy in the metadata document `key`, "" if it does not."""
-    if copy is None:
-        return f"{name} is not in the consolidated metadata of {key}"
-    if own is None:
-        return f"{name} is in the consolidated metadata of {key}, and not in the store"
-    inner = copy.get(CONSOLIDATED)
-    if inner is None or (isinstance(inner, dict) and not inner.get("metadata")):  # zarr-python puts that into groups
-        copy = without_copies(copy)
-    parts = list_differing_parts(own, copy)
-    return f"the copy of {name} in the consolidated metadata of {key} has other {', '.join(parts)}" if parts else ""
-
-
 def without_copies(document: Document) -> Document:
     """Return a metadata document without consolidated metadata."""
     return {name: value for name, value in document.items() if name != CONSOLIDATED}
-
-
-def list_differing_parts(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return the names whose values are not the same JSON.
-
-    >>> list_differing_parts({"a": 1, "b": 1, "c": [0]}, {"a": 1.0, "c": [0]})
-    ['a', 'b']
-    """
-    return [
-        name
-        for name in sorted(one.keys() | other.keys())
-        if name not in one or name not in other or not same_json(one[name], other[name])
-    ]
-
-
-def same_json(one: Any, other: Any) -> bool:
-    """Return whether two values are the same JSON: 1, 1.0 and true are three.
-
-    >>> same_json({"a": (1,)}, {"a": [1]}), same_json(1, True)
-    (True, False)
-    """
-    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)

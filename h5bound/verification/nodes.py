@@ -14,7 +14,7 @@ from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.attributes import list_attribute_names
 from h5bound.hdf5.links import decode_name
 from h5bound.reports.entries import Difference
-from h5bound.stores.tree import list_differing_parts, same_json
+from h5bound.stores.differences import list_differing_parts, same_json
 from h5bound.zarr_model.array_spec import TEXT_CODECS
 from h5bound.zarr_model.attribute_values import read_value, value_from_json
 from h5bound.zarr_model.attributes import describe_failure

@@ -13,8 +13,8 @@ from h5bound.hdf5.links import open_object
 from h5bound.planning.source_values import cut_units, describe_values, list_rows
 from h5bound.reports.entries import Difference
 from h5bound.reports.text import plural
-from h5bound.stores.metadata import digest
-from h5bound.stores.tree import compare_copies, list_differing_parts, list_edited
+from h5bound.stores.differences import list_differing_parts, list_edited
+from h5bound.verification.consolidated import compare_copies
 from h5bound.verification.nodes import compare_array, compare_attributes
 from h5bound.verification.two_passes import plan_passes
 from h5bound.verification.values import CompareJob, compare_offsets, compare_unwritten
@@ -154,12 +154,7 @@ def compare_documents(comparison: Comparison, target: Target) -> None:
     for node, difference in compare_copies(target, comparison.tree.nodes):
         comparison.add(comparison.path_of(node), difference)
         told |= {"/", comparison.path_of(node)}
-    actual = {
-        f"{node.path}/{name}".lstrip("/"): digest(document)
-        for node in comparison.tree.nodes.values()
-        for name, document in node.documents.items()
-    }
-    for key, difference in list_edited(comparison.provenance.documents, actual):
+    for key, difference in list_edited(comparison.provenance.documents, comparison.tree.digest_documents()):
         path = comparison.path_of(key.rpartition("/")[0])
         if path not in told:
             comparison.add(path, f"the metadata document {key} {difference}")

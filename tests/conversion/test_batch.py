@@ -15,8 +15,8 @@ import pytest
 import zarr
 
 from h5bound import OptionError, TargetError, convert
-from h5bound._convert import Options
 from h5bound.conversion.batch import name_stem
+from h5bound.conversion.keywords import Options
 from h5bound.execution.progress import Meter, Step
 from h5bound.stores.lock import MARKER
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
