@@ -20,10 +20,10 @@ from h5bound.buffers import POOLED_NBYTES, DamagedError, new_bytes, past_end
 from h5bound.chunk_grid import find_starts, region_of
 from h5bound.conversion.encoded_chunks import EncodedChunks
 from h5bound.conversion.job import encode_elements, key_of
+from h5bound.conversion.value_reads import ReadResult, explain_failure, read_or_explain, read_region
 from h5bound.errors import CorruptChunkError, SourceChangedError
 from h5bound.files.open import is_live
 from h5bound.planning.plan import UNFILTERED_MASK
-from h5bound.planning.source_values import ReadResult, explain_failure, read_or_explain, read_region
 from h5bound.reader.open_file import open_dataset
 from h5bound.stores.local import HeldKeys
 from h5bound.stores.target import LocalTarget

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from h5bound.planning.source_values import DatasetJob
 from h5bound.zarr_model.array_spec import encode_chunk
 
 if TYPE_CHECKING:
@@ -16,18 +17,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.planning.plan import Strategy
-    from h5bound.planning.source_values import SourceValues
-    from h5bound.planning.spill_layout import SpillLayout
     from h5bound.stores.target import Target
     from h5bound.zarr_model.array_spec import ArrayNode
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Job:
+class Job(DatasetJob):
     """One array to write: what its units have in common."""
 
-    values: SourceValues
-    """How the dataset is read."""
     strategy: Strategy
     """How the array is made from it."""
     node: ArrayNode
@@ -44,20 +41,8 @@ class Job:
     """Name of the conversion in the marker of a store that has no locks."""
     only_changed: bool = False
     """Whether keys that the store has already with the same bytes are not written."""
-    layout: SpillLayout | None = None
-    """Two passes: where the elements are between them."""
     folder: Path | None = None
     """Two passes: the directory of the files of the spill."""
-
-    @property
-    def path(self) -> str:
-        """Path of the dataset in reports."""
-        return self.values.path
-
-    @property
-    def origin(self) -> int:
-        """Number of its file among the origins of the scan."""
-        return self.values.origin
 
 
 def encode_elements(job: Job, block: NDArray[Any]) -> bytes:

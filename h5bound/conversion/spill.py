@@ -28,9 +28,9 @@ import numpy as np
 from h5bound.buffers import bytes_of, new_block
 from h5bound.chunk_grid import count_chunks, region_of
 from h5bound.conversion.transfer import TRANSFER, check_target, write_unit
+from h5bound.conversion.value_reads import ReadResult, cut_block, read_or_explain, read_region
 from h5bound.errors import OptionError, TargetError, naming
 from h5bound.execution.work import Stages, UnitResult, Work, list_problems
-from h5bound.planning.source_values import ReadResult, cut_block, read_or_explain, read_region
 from h5bound.planning.spill_layout import number_chunk
 from h5bound.planning.work_units import plan_cells
 from h5bound.stores.lock import LockedFile, is_locked

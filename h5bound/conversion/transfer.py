@@ -17,9 +17,9 @@ from h5bound.chunk_grid import count_chunks, find_starts, region_of
 from h5bound.conversion.copies import can_hold, hold_copies, read_copies, read_copies_of_files
 from h5bound.conversion.encoded_chunks import EncodedChunks, pack_shard
 from h5bound.conversion.job import encode_elements, key_of
+from h5bound.conversion.value_reads import ReadResult, read_chunks, read_or_explain, read_sequences
 from h5bound.errors import CorruptChunkError, TargetError
 from h5bound.execution.work import UnitResult, Work
-from h5bound.planning.source_values import ReadResult, read_chunks, read_or_explain, read_sequences
 from h5bound.reader.many_files import OpenFiles
 from h5bound.reader.open_file import OpenFile
 from h5bound.stores.local import HeldKeys

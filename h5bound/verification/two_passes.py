@@ -21,8 +21,8 @@ import numpy as np
 
 from h5bound.buffers import DIGEST_NBYTES, hash_bits, same_bits
 from h5bound.chunk_grid import count_chunks, region_of, show_region
+from h5bound.conversion.value_reads import read_or_explain
 from h5bound.execution.work import Stages, UnitResult, Work
-from h5bound.planning.source_values import read_or_explain
 from h5bound.planning.spill_layout import number_chunk, number_chunks
 from h5bound.planning.work_units import plan_cells
 from h5bound.stores.array_reads import read_elements

@@ -11,16 +11,11 @@ import numpy as np
 
 from h5bound.buffers import same_bits
 from h5bound.chunk_grid import bound_chunks, region_of, show_region
+from h5bound.conversion.value_reads import ReadResult, read_or_explain, read_region, read_unit_values
 from h5bound.errors import TargetError
 from h5bound.execution.work import Result, UnitResult, Work, list_problems
 from h5bound.h5py_compat import describe
-from h5bound.planning.source_values import (
-    ReadResult,
-    SourceValues,
-    read_or_explain,
-    read_region,
-    read_unit_values,
-)
+from h5bound.planning.source_values import DatasetJob
 from h5bound.stores.array_reads import read_elements
 from h5bound.stores.zarr_internals import run
 
@@ -31,7 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.buffers import Region
-    from h5bound.planning.spill_layout import SpillLayout
     from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.tree import StoreNode
@@ -40,25 +34,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class CompareJob:
+class CompareJob(DatasetJob):
     """A dataset to compare: what its units have in common."""
 
-    values: SourceValues
-    """How the dataset is read."""
     arrays: tuple[zarr.Array[Any], ...]
     """The Zarr array; empty if the source is only read."""
-    layout: SpillLayout | None = None
-    """Two passes: the cells and boxes in which both sides are read; None for one pass."""
-
-    @property
-    def path(self) -> str:
-        """Path of the dataset in reports."""
-        return self.values.path
-
-    @property
-    def origin(self) -> int:
-        """Number of its file among the origins of the scan."""
-        return self.values.origin
 
     @property
     def restores(self) -> bool:
