@@ -8,32 +8,16 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from h5bound.cli.messages import name_options
-from h5bound.reports.batch import BatchReport, digest_batch
-from h5bound.reports.check import CheckReport, digest_check
-from h5bound.reports.combination import CombinationReport, digest_combination
-from h5bound.reports.conversion import ConversionReport, digest_conversion
-from h5bound.reports.references import ReferenceReport, digest_references
 from h5bound.reports.remarks import fit_sections
 from h5bound.reports.text import SCREEN_ROWS, count_rows, cut, fold_phrases
-from h5bound.reports.verification import VerificationReport, digest_verification
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rich.console import Console
     from rich.table import Table as RichTable
 
     from h5bound.reports.digest import Digest, Table
+    from h5bound.reports.report import Report
 
-
-DIGESTS: dict[type, Callable[..., Digest]] = {
-    BatchReport: digest_batch,
-    CheckReport: digest_check,
-    CombinationReport: digest_combination,
-    ConversionReport: digest_conversion,
-    ReferenceReport: digest_references,
-    VerificationReport: digest_verification,
-}
 
 FEW_ARRAYS, FEW_REMARKS = 12, 3
 """Arrays of a conversion that have a row each, if so many remarks of each kind fit below them."""
@@ -63,18 +47,13 @@ def make_console() -> Console:
     return Console(highlight=False, width=PLAIN_WIDTH, soft_wrap=True)
 
 
-def show_report(
-    console: Console,
-    report: ConversionReport | VerificationReport | BatchReport | CombinationReport | ReferenceReport | CheckReport,
-    *,
-    verbose: bool = False,
-) -> None:
+def show_report(console: Console, report: Report, *, verbose: bool = False) -> None:
     """Print a report: of many arrays or objects the numbers, at most a screen, or with `verbose` each of them."""
     from rich.text import Text
 
     width, used = console.width, 0
     words = cache(name_options)  # there are many facts and few reasons
-    digest: Digest = DIGESTS[type(report)](report)
+    digest = report.digest()
     digest = replace(digest, sections=tuple(section.reword(words) for section in digest.sections))
     styles = ("bold red" if digest.failed else "bold", "bold red" if digest.failed else "bold green")
     for line, style in zip((digest.summary, digest.verdict), styles, strict=True):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from h5bound.cli.display import DIGESTS
 from h5bound.cli.messages import name_options
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import is_url, strip_local
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from h5bound.reports.digest import Digest
+    from h5bound.reports.report import Report
 
 
 def check_page(html: str | None, target: str | None, sources: Sequence[str], *, is_folder: bool = False) -> Path | None:
@@ -32,10 +32,10 @@ def check_page(html: str | None, target: str | None, sources: Sequence[str], *, 
     return path
 
 
-def write_page(path: Path | None, report: Any) -> None:
+def write_page(path: Path | None, report: Report) -> None:
     """Write the page of a report; nothing without a path."""
     if path is not None:
-        write_digest(path, DIGESTS[type(report)](report), report.summary())
+        write_digest(path, report.digest(), report.summary())
 
 
 def write_digest(path: Path, digest: Digest, outcome: str) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED, digest_conversion
+from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED
 from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, count_skipped
 from h5bound.reports.forms import count_forms
-from h5bound.reports.html import render
-from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.report import Report
 from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
@@ -53,8 +51,8 @@ class Failure:
         return str(Fact.of("file", self.source, self.describe_error()))
 
 
-@dataclass(frozen=True, slots=True)
-class BatchReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class BatchReport(Report):
     """The result of a conversion of many sources into one folder."""
 
     target: str
@@ -93,10 +91,6 @@ class BatchReport:
             "failed": [asdict(failure) for failure in self.failed],
         }
 
-    def to_json(self) -> str:
-        """Return the JSON text. Bytes that are not UTF-8 are lone surrogates."""
-        return json.dumps(self.to_dict(), indent=2) + "\n"
-
     def summary(self) -> str:
         """Return one line: the numbers of files and arrays, the bytes and the seconds, and what is missing."""
         refused = [report for report in self.conversions if name_result(report) == "refused"]
@@ -126,22 +120,16 @@ class BatchReport:
             parts.append(differ if different else "all stores equal to their sources")
         return "; ".join([*parts, "dry run: nothing written"] if planned else parts)
 
-    def __repr__(self) -> str:
-        return str(digest_batch(self))
-
-    def _repr_html_(self) -> str:
-        return render(digest_batch(self))
-
-    def to_html(self) -> str:
-        """Return the page that `--html` writes, which a browser opens without a network."""
-        return render_page(digest_batch(self))
+    def digest(self) -> Digest:
+        """Return the report in short, which all forms for people show."""
+        return digest_batch(self)
 
 
 def digest_batch(report: BatchReport) -> Digest:
     """Return the report in short."""
     one = report.conversions[0] if len(report.conversions) == 1 and not report.failed else None
     if one is not None:
-        return digest_conversion(one)
+        return one.digest()
     conversions = report.conversions
     results = {name_result(conversion): None for conversion in conversions}
     end = len(COLUMNS) if all(conversion.complete for conversion in conversions) else len(COLUMNS) - 1
@@ -202,7 +190,7 @@ def list_batch_sections(report: BatchReport) -> tuple[Section, ...]:
     facts: dict[str, list[Fact]] = defaultdict(list)
     for conversion in report.conversions:
         file = printable(PurePath(conversion.source.path).name)
-        for section in digest_conversion(conversion).sections:
+        for section in conversion.digest().sections:
             for remark in section.remarks:
                 facts[section.title] += [replace(fact, name=f"{file}: {fact.name}") for fact in remark.facts]
     return (

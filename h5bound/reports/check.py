@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, ReportNote, Skipped, count_skipped, make_fact
-from h5bound.reports.html import render
-from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.report import Report
 from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
@@ -67,8 +65,8 @@ class Judged:
         return {"chunks": self.chunks, "bytes": self.nbytes}
 
 
-@dataclass(frozen=True, slots=True)
-class CheckReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class CheckReport(Report):
     """The result of checking an HDF5 file."""
 
     source: str
@@ -130,10 +128,6 @@ class CheckReport:
             "notes": [item.to_dict() for item in self.notes],
         }
 
-    def to_json(self) -> str:
-        """Return the JSON text."""
-        return json.dumps(self.to_dict(), indent=2) + "\n"
-
     def summary(self) -> str:
         """Return one line: whole or not, and what was read."""
         count = len(self.damages) + self.unnamed
@@ -158,15 +152,9 @@ class CheckReport:
         ]
         return "; ".join(shown)
 
-    def __repr__(self) -> str:
-        return str(digest_check(self))
-
-    def _repr_html_(self) -> str:
-        return render(digest_check(self))
-
-    def to_html(self) -> str:
-        """Return the page that `--html` writes, which a browser opens without a network."""
-        return render_page(digest_check(self))
+    def digest(self) -> Digest:
+        """Return the report in short, which all forms for people show."""
+        return digest_check(self)
 
 
 def digest_check(report: CheckReport) -> Digest:
@@ -211,10 +199,10 @@ def name_result(report: CheckReport) -> str:
 def digest_checks(reports: Sequence[CheckReport], failed: Mapping[str, str]) -> Digest:
     """Return the reports of several files in one. `failed` are the errors of those that cannot be opened."""
     if len(reports) == 1 and not failed:
-        return digest_check(reports[0])
+        return reports[0].digest()
     facts: dict[str, list[Fact]] = {"failed": [Fact.of("file", file, error) for file, error in failed.items()]}
     for report in reports:
-        for section in digest_check(report).sections:
+        for section in report.digest().sections:
             for remark in section.remarks:
                 named = (replace(fact, name=f"{printable(report.source)}: {fact.name}") for fact in remark.facts)
                 facts.setdefault(section.title, []).extend(named)

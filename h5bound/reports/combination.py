@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from h5bound.reports.conversion import digest_conversion
 from h5bound.reports.digest import Table
-from h5bound.reports.html import render
-from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.report import Report
 from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
@@ -105,8 +102,8 @@ WORK = ("dataset", "to copy", "to decode", "seams", "kept")
 """Titles of the columns of `ArrayWork.list_cells`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CombinationReport:
+@dataclass(frozen=True, slots=True, repr=False, kw_only=True)
+class CombinationReport(Report):
     """The result of combining many files into one store."""
 
     files: tuple[str, ...]
@@ -186,10 +183,6 @@ class CombinationReport:
             "bad_files": [{"path": item.path, "error": item.error} for item in self.bad],
         }
 
-    def to_json(self) -> str:
-        """Return the JSON text. Bytes that are not UTF-8 are lone surrogates."""
-        return json.dumps(self.to_dict(), indent=2) + "\n"
-
     def summary(self) -> str:
         """Return one line: the files, the chunks that were copied and decoded, and that of the conversion."""
         total = self.copied + self.decoded
@@ -206,20 +199,14 @@ class CombinationReport:
         parts += [f"{plural(len(self.bad), 'file')} left out"] if self.bad else []
         return "; ".join(parts)
 
-    def __repr__(self) -> str:
-        return str(digest_combination(self))
-
-    def _repr_html_(self) -> str:
-        return render(digest_combination(self))
-
-    def to_html(self) -> str:
-        """Return the page that `--html` writes, which a browser opens without a network."""
-        return render_page(digest_combination(self))
+    def digest(self) -> Digest:
+        """Return the report in short, which all forms for people show."""
+        return digest_combination(self)
 
 
 def digest_combination(report: CombinationReport) -> Digest:
     """Return the report in short."""
-    digest = digest_conversion(report.conversion)
+    digest = report.conversion.digest()
     sections = (
         Section("left out", group_facts(Fact.of("file", item.path, item.shorten()) for item in report.bad)),
         Section("decided", group_facts(item.to_fact() for item in report.differences if item.kind == "decided")),

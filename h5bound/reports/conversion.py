@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -20,9 +19,8 @@ from h5bound.reports.entries import (
     count_skipped,
 )
 from h5bound.reports.forms import FORMS, READER, count_forms
-from h5bound.reports.html import render
-from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.report import Report
 from h5bound.reports.text import format_nbytes, plural, printable
 from h5bound.reports.tree import Grid, Leaf, list_empty_groups
 from h5bound.reports.verification import VerificationReport, list_differences
@@ -53,8 +51,8 @@ LAYOUTS = {"contiguous": "contiguous in the file, without chunks", "compact": "c
 """Reasons that are a word of HDF5, as people read them."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConversionReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class ConversionReport(Report):
     """The result of a conversion, for every object of one HDF5 file."""
 
     source: SourceInfo
@@ -118,10 +116,6 @@ class ConversionReport:
             entry["verification"] = self.verification.to_dict()
         return entry
 
-    def to_json(self) -> str:
-        """Return the JSON text. Bytes that are not UTF-8 are lone surrogates."""
-        return json.dumps(self.to_dict(), indent=2) + "\n"
-
     def summary(self) -> str:
         """Return one line: arrays by strategy, groups, bytes and seconds, what has another form, what is skipped."""
         arrays = self.arrays
@@ -148,12 +142,9 @@ class ConversionReport:
     def __repr__(self) -> str:
         return str(digest_text(self))
 
-    def _repr_html_(self) -> str:
-        return render(digest_conversion(self))
-
-    def to_html(self) -> str:
-        """Return the page that `--html` writes, which a browser opens without a network."""
-        return render_page(digest_conversion(self))
+    def digest(self) -> Digest:
+        """Return the report in short, which all forms for people show."""
+        return digest_conversion(self)
 
 
 def digest_conversion(report: ConversionReport) -> Digest:

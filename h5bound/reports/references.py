@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -11,9 +10,8 @@ from h5bound.reports.conversion import count_kinds, describe_forms, list_told
 from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, Link, ReportNote, Skipped, SourceInfo, count_skipped
 from h5bound.reports.forms import count_forms
-from h5bound.reports.html import render
-from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.report import Report
 from h5bound.reports.text import format_nbytes, plural, printable
 from h5bound.reports.tree import Grid, Leaf
 
@@ -59,8 +57,8 @@ class Referred:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class ReferenceReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class ReferenceReport(Report):
     """What became of each object of an HDF5 file in the references to it."""
 
     source: SourceInfo
@@ -119,10 +117,6 @@ class ReferenceReport:
             "bad_files": [{"path": item.path, "error": item.error} for item in self.bad],
         }
 
-    def to_json(self) -> str:
-        """Return the JSON text. Bytes that are not UTF-8 are lone surrogates."""
-        return json.dumps(self.to_dict(), indent=2) + "\n"
-
     def summary(self) -> str:
         """Return one line: arrays and groups, what their chunks are, what has another form, what is skipped."""
         ranges, encoded = sum(a.ranges for a in self.arrays), sum(a.encoded for a in self.arrays)
@@ -136,15 +130,9 @@ class ReferenceReport:
         parts += [*count_forms(self.forms), *count_skipped(self.skipped), f"Zarr format {self.zarr_format}"]
         return "; ".join([*parts, f"{self.seconds:.2f} s"])
 
-    def __repr__(self) -> str:
-        return str(digest_references(self))
-
-    def _repr_html_(self) -> str:
-        return render(digest_references(self))
-
-    def to_html(self) -> str:
-        """Return the page that `--html` writes, which a browser opens without a network."""
-        return render_page(digest_references(self))
+    def digest(self) -> Digest:
+        """Return the report in short, which all forms for people show."""
+        return digest_references(self)
 
 
 def make_leaf(array: Referred) -> Leaf:

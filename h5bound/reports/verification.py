@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from h5bound.reports.digest import Digest
 from h5bound.reports.entries import REPORT_VERSION, Difference, Skipped, count_skipped, describe_foreign
-from h5bound.reports.html import render
-from h5bound.reports.html_page import render_page
 from h5bound.reports.remarks import Section, group_facts
+from h5bound.reports.report import Report
 from h5bound.reports.text import format_nbytes, plural, printable
 
 
-@dataclass(frozen=True, slots=True)
-class VerificationReport:
+@dataclass(frozen=True, slots=True, repr=False)
+class VerificationReport(Report):
     """The result of comparing a store with its source."""
 
     source: str
@@ -60,10 +58,6 @@ class VerificationReport:
             **({"foreign": list(self.foreign)} if self.foreign else {}),
         }
 
-    def to_json(self) -> str:
-        """Return the JSON text."""
-        return json.dumps(self.to_dict(), indent=2) + "\n"
-
     def summary(self) -> str:
         """Return one line: equal or not, what was compared, and what the conversion skipped."""
         return "; ".join([self.describe_values(), *count_skipped(self.skipped, " by the conversion")])
@@ -77,15 +71,9 @@ class VerificationReport:
         verdict = "equal" if self.equal else plural(len(self.differences), "difference")
         return f"{verdict}; {compared}"
 
-    def __repr__(self) -> str:
-        return str(digest_verification(self))
-
-    def _repr_html_(self) -> str:
-        return render(digest_verification(self))
-
-    def to_html(self) -> str:
-        """Return the page that `--html` writes, which a browser opens without a network."""
-        return render_page(digest_verification(self))
+    def digest(self) -> Digest:
+        """Return the report in short, which all forms for people show."""
+        return digest_verification(self)
 
 
 def digest_verification(report: VerificationReport) -> Digest:

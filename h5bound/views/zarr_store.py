@@ -13,8 +13,6 @@ from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByt
 
 from h5bound.errors import shorten_tracebacks
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
-from h5bound.reports.combination import digest_combination
-from h5bound.reports.conversion import ConversionReport, digest_conversion
 from h5bound.reports.html import render
 from h5bound.reports.text import printable
 from h5bound.views.served_keys import SCHEME
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 
     from h5bound.reader.source import H5Source
     from h5bound.reports.combination import CombinationReport
+    from h5bound.reports.conversion import ConversionReport
     from h5bound.reports.digest import Digest
     from h5bound.views.served_keys import ServedKeys
     from h5bound.views.view import ViewOptions
@@ -172,9 +171,7 @@ class ZarrStore(Store):
         return render(self._digest())
 
     def _digest(self) -> Digest:
-        report = self.report
-        made = digest_conversion(report) if isinstance(report, ConversionReport) else digest_combination(report)
-        return replace(made, kind="ZarrStore", subject=printable(self._source.path))
+        return replace(self.report.digest(), kind="ZarrStore", subject=printable(self._source.path))
 
     def __str__(self) -> str:
         return f"{SCHEME}{self._source.path}"
