@@ -26,7 +26,7 @@ from h5bound.combining.found_files import FoundFiles
 from h5bound.combining.rule_options import make_rules
 from h5bound.combining.scan_files import scan_files
 from h5bound.combining.scan_one import ScanOptions
-from h5bound.combining.stored_files import add_stored
+from h5bound.combining.stored_files import NEW, add_stored
 from h5bound.combining.summary import make_combination_report
 from h5bound.conversion.resume import judge_target
 from h5bound.conversion.spill import check_visible, transfer_units
@@ -254,7 +254,7 @@ def combine(
         remark = ALREADY_COMPLETE if changes is not None and changes.is_done else remark
         meter.begin("combining")
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in combination.plan.units]
-        added = 0 if before is not None else None
+        added_nbytes = 0 if before is not None else None
         if before is not None and changes is not None and changes.is_done:
             arrays = enumerate(combination.plan.arrays)
             written += [UnitResult(i, nbytes=before.written.get(array.node.target, 0)) for i, array in arrays]
@@ -262,14 +262,15 @@ def combine(
             transfer = partial(
                 transfer_units, run=run, plan=combination.plan, temporary=checked.temporary, progress=meter
             )
-            written, added = write_all(
+            written, added_nbytes = write_all(
                 store, combination, transfer=transfer, before=before, changes=changes, resume=resume,
                 overwrite=overwrite,
             )  # fmt: skip
     new = combination.plan.units if changes is None else split_units(combination, changes)[0]
     result = make_combination_report(
         combination, store, written=written, complete=not dry_run, window=checked.window, bad=bad,
-        kept=0 if changes is None else int(changes.kept.sum()), added=added, units=new,
+        kept=0 if changes is None else int(changes.kept.sum()), units=new, added_nbytes=added_nbytes,
+        added=None if changes is None else int((all_files.numbers == NEW).sum()),
     )  # fmt: skip
     result = result.complete_with(seconds=time.perf_counter() - started, remark=remark)
     LOGGER.info("%s: %s", store.url, result.summary())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -39,7 +40,7 @@ from h5bound.reports.text import plural
     """,
 )
 @click.argument("sources", metavar="SOURCE...", nargs=-1, type=ANY_PATH)
-@click.argument("target", type=ANY_PATH)
+@click.argument("target", metavar="TARGET", type=ANY_PATH, default="")
 @share_rules
 @click.option("--skip-bad", is_flag=True, help="Leave out files that cannot be read.  [default: refuse]")
 @click.option(
@@ -94,7 +95,10 @@ def combine_command(
     from h5bound.cli.page import check_page, write_page
 
     if not sources:
-        raise click.UsageError(f"Name the HDF5 files and the Zarr store, like `h5bound combine {target} out.zarr`.")
+        files = shlex.quote(target or "days/*.nc")
+        raise click.UsageError(
+            f"Name the HDF5 files, then the Zarr store: `h5bound combine {files} out.zarr --dim time`."
+        )
     page = check_page(options.pop("html"), target, sources)
     options = {name: value for name, value in options.items() if value is not None}
     options |= {"zarr_format": 3 if zarr_format == "3" else 2, "sort": sort_by or sort, "progress": not quiet}

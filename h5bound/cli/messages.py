@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from ast import literal_eval
 from itertools import groupby, islice
 
@@ -46,7 +47,7 @@ PHRASES = {
 """Other words of Python in messages."""
 
 MAX_LINES = 20
-"""Most lines of details of an error."""
+"""Most lines of details of an error in a terminal."""
 
 MAX_ITEMS = 3
 """Most lines of a list in them, if not all lines are shown."""
@@ -110,7 +111,7 @@ def fail(message: str, code: int, *, lists_all: str = "--dry-run --on-unsupporte
     The last line on stderr is always the error, in one line. `lists_all` are the options that list all details.
     """
     first, *details = name_options(message).strip().splitlines() or [""]
-    shown = details if len(details) <= MAX_LINES else shorten(details)[:MAX_LINES]
+    shown = shorten(details)[:MAX_LINES] if len(details) > MAX_LINES and sys.stderr.isatty() else details
     for line in shown:
         click.echo(printable(line), err=True)
     if len(shown) < len(details):

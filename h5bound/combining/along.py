@@ -42,7 +42,7 @@ def join_along(context: Context, path: str, found: Found) -> Joining | None:
         return None
     kinds = list_kinds(context, path, found)
     meaning = plan_values(path, kinds, rules=rules, findings=context.findings)
-    schema, values, details, tables = join_nodes(context, path, found, meaning)
+    schema, values, details, tables = join_nodes(context, path, found, meaning=meaning)
     note_storage(context, path, found)
     missing = fill_missing(context, path, found, fill="" if "_FillValue" in values else schema.fill)
     conversions: list[Any] = [None] * len(found)
@@ -75,7 +75,7 @@ def join_along(context: Context, path: str, found: Found) -> Joining | None:
     return variable, tables
 
 
-def join_nodes(context: Context, path: str, found: Found, meaning: Meaning) -> Node:
+def join_nodes(context: Context, path: str, found: Found, *, meaning: Meaning) -> Node:
     """Return schema, attributes and details of a variable with the values that those of all files become.
 
     After them the tables of attributes that are kept by file.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from h5bound.combining.differences import FileNames
 from h5bound.combining.stored_files import NEW
 from h5bound.conversion.write_store import describe_store, make_jobs
 from h5bound.errors import TargetError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from h5bound.chunk_grid import ChunkCoords, Shape
     from h5bound.combining.combination import Combination
     from h5bound.combining.combined_store import CombinedStore
+    from h5bound.combining.file_scan import FileScan
     from h5bound.combining.joined import JoinedVariable
 
 MAY_CHANGE = {"shape", "attributes"}
@@ -70,7 +72,7 @@ def find_changes(
     pairs = zip(numbers.tolist(), entries, strict=True)
     is_same = np.array([number != NEW and entry == store.record.files[number] for number, entry in pairs], bool)
     if not update:
-        check_order(store, entries, numbers, is_same=is_same)
+        check_order(store, combination.files, numbers, is_same=is_same)
     stays = {
         path: find_staying(variable, store, numbers, is_same=is_same, entries=entries)
         for path, variable in combination.joined.variables.items()
@@ -97,10 +99,10 @@ def find_changes(
 
 
 def check_order(
-    store: CombinedStore, entries: Sequence[Any], numbers: NDArray[np.int64], *, is_same: NDArray[np.bool_]
+    store: CombinedStore, files: Sequence[FileScan], numbers: NDArray[np.int64], *, is_same: NDArray[np.bool_]
 ) -> None:
     """Raise TargetError if files of the store changed, or if they are not the first of all in the same order."""
-    names = [text_from_json(entry["path"]) for entry in entries]
+    names = [file.path for file in files]
     changed = np.flatnonzero((numbers != NEW) & ~is_same).tolist()
     if changed:
         more = f" and {len(changed) - 1:,} more" if changed[1:] else ""
@@ -113,13 +115,15 @@ def check_order(
     if not odd:
         return
     place, new = odd[0], np.flatnonzero(numbers[: int(np.flatnonzero(numbers != NEW)[-1])] == NEW).tolist()
+    absent = [number for number, file in enumerate(files) if number > place and file.in_store]
+    also = f", if these files of the store are named too: {FileNames(names).describe(absent)}" if absent else ""
     if new:
         after = text_from_json(store.record.files[numbers[new[0] :][numbers[new[0] :] != NEW][0]]["path"])
         more = f" and {len(new) - 1:,} more" if new[1:] else ""
         what = f"{names[new[0]]}{more} would come before {after}, which the store has already"
     else:
         what = f"its files have another order: {names[place]} was number {numbers[place] + 1:,}, now {place + 1:,}"
-    raise TargetError(f"{store.target.url}: {what}; update=True writes again what comes to another place")
+    raise TargetError(f"{store.target.url}: {what}; update=True writes again what comes to another place{also}")
 
 
 def find_staying(
@@ -156,16 +160,19 @@ def find_staying(
 
 def check_stored(store: CombinedStore, combination: Combination, stays: Mapping[str, NDArray[np.bool_]]) -> None:
     """Raise TargetError if elements of a file that is not read are to be written."""
-    for place, file in enumerate(combination.files):
-        moved = [path for path, stay in stays.items() if path in file.variables and len(stay) > 1 and not stay[place]]
-        if file.in_store and moved:
-            reason = (
-                "come to another place" if store.is_whole else "may have been written over by a run that was killed"
-            )
-            raise TargetError(
-                f"{store.target.url}: the elements of {file.path} in {moved[0]} {reason}; name it too, and all files "
-                "of the store after it"
-            )
+    moved: dict[int, str] = {}
+    for path, stay in stays.items():
+        for place, file in enumerate(combination.files):
+            if file.in_store and path in file.variables and len(stay) > 1 and not stay[place]:
+                moved.setdefault(place, path)
+    if moved:
+        file, reason = combination.files[min(moved)], "may have been written over by a run that was killed"
+        reason = "come to another place" if store.is_whole else reason
+        names = FileNames([file.path for file in combination.files])
+        raise TargetError(
+            f"{store.target.url}: the elements of {file.path} in {moved[min(moved)]} {reason}; name these files of the "
+            f"store too: {names.describe(moved)}"
+        )
 
 
 def check_same_arrays(store: CombinedStore, combination: Combination) -> None:

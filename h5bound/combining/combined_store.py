@@ -179,6 +179,7 @@ def find_combined(target: Target, *, rules: Rules, settings: Settings) -> Combin
     Raise TargetError if it is another store, or was combined with other options.
     """
     with reaching(target.url):
+        target.check_free("")
         before = read_combined(target)
     if before is None:
         return None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from h5bound.combining.differences import Findings
+    from h5bound.combining.differences import FileNames, Findings
     from h5bound.combining.file_scan import VariableScan
     from h5bound.combining.joined import Rules
 
@@ -30,10 +30,8 @@ MIN_STEPS = 3
 """Steps that tell whether they are regular."""
 
 SORT = "sort=True orders the files by it, sort=False joins them as given"
-LATE = (
-    "update=True puts a late file to its place: name it together with all files of the store after it; "
-    "sort=False adds it at the end"
-)
+LATE = "update=True with sort=True puts a late file to its place, if all files of the store after it are named too"
+AT_END = "sort=False adds it at the end"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,12 +98,18 @@ def sort_files(values: Sequence[Values]) -> NDArray[np.int64]:
 
 
 def cut_files(
-    path: str, values: Sequence[Values], *, rules: Rules, findings: Findings, unit: str = "", order: str = SORT
+    path: str,
+    values: Sequence[Values],
+    *,
+    rules: Rules,
+    findings: Findings,
+    unit: str = "",
+    in_store: Sequence[bool] = (),
 ) -> Cuts:
     """Return what each file contributes so that no two files have a value of the coordinate; tell what is odd.
 
-    Files are in their final order. `unit` is that of differences of values, after a space, and `order` says what to do
-    if the files are not in the order of the coordinate.
+    Files are in their final order. `unit` is that of differences of values, after a space, and `in_store` says which
+    are read from the store that the others are added to.
     """
     repeated = [i for i, item in enumerate(values) if np.unique(item).size < item.size]
     if repeated:
@@ -125,7 +129,8 @@ def cut_files(
     if rising is None or not are_in_order(rising):
         if rules.sort is None and rising is not None:
             places = [i for i in range(1, len(rising)) if not are_in_order(rising[i - 1 : i + 1])]
-            findings.refuse(path, "the files are not in the order of the coordinate", places, action=order)
+            action = advise_late(rising, in_store, findings.names) if any(in_store) else SORT
+            findings.refuse(path, "the files are not in the order of the coordinate", places, action=action)
         if rules.sort is None and rising is None:
             places = [i for i, item in enumerate(values) if make_rising([item]) is None] or [*range(len(values))]
             what = "the coordinate does not rise or fall throughout each file, so the order of files is not checked"
@@ -153,6 +158,21 @@ def are_in_order(rising: Sequence[Values]) -> bool:
     """Return whether each file begins after the end of all before it."""
     held = [item for item in rising if item.size]
     return all(one[-1] < two[0] for one, two in pairwise(held))
+
+
+def advise_late(rising: Sequence[Values], in_store: Sequence[bool], names: FileNames) -> str:
+    """Return what to do about a file that belongs before some of a store; those after it have to be named with it.
+
+    >>> from h5bound.combining.differences import FileNames
+    >>> times, names = [np.array([0]), np.array([2]), np.array([3]), np.array([1])], FileNames(["a", "c", "d", "b"])
+    >>> advise_late(times, [True, True, True, False], names).partition(": ")[2]
+    'c, d (2 files); sort=False adds it at the end'
+    """
+    held = [(item[0], stored) for item, stored in zip(rising, in_store, strict=True) if item.size]
+    first = min((start for start, stored in held if not stored), default=None)
+    pairs = enumerate(zip(rising, in_store, strict=True))
+    after = [i for i, (item, stored) in pairs if stored and item.size and first is not None and item[0] > first]
+    return f"{LATE}: {names.describe(after)}; {AT_END}" if after else SORT
 
 
 def find_overlapping(rising: Sequence[Values]) -> list[int]:

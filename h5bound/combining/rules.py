@@ -24,7 +24,7 @@ from h5bound.combining.differences import FileNames, Findings, refuse_difference
 from h5bound.combining.joined import Joined
 from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
 from h5bound.combining.joined_values import LEAVE_OUT
-from h5bound.combining.ordering import LATE, SORT, cut_files, name_unit, read_coordinate, sort_files
+from h5bound.combining.ordering import cut_files, name_unit, read_coordinate, sort_files
 from h5bound.combining.variables import join_variable
 from h5bound.errors import OptionError
 from h5bound.planning.array_options import name_close
@@ -153,8 +153,8 @@ def cut_scopes(scans: Sequence[FileScan], rules: Rules, findings: Findings) -> d
             findings.note(path, "the coordinate has no numbers to compare in each file", [], action="joined as given")
         elif all(len(one) == measure(item, rules.dim) for one, item in zip(values, found, strict=True)):
             unit = name_unit(next(item for item in found if item is not None))
-            order = LATE if any(scan.in_store for scan in scans) else SORT
-            cuts[path] = cut_files(path, values, rules=rules, findings=findings, unit=unit, order=order)
+            in_store = [scan.in_store for scan in scans]
+            cuts[path] = cut_files(path, values, rules=rules, findings=findings, unit=unit, in_store=in_store)
     return cuts
 
 

@@ -38,10 +38,12 @@ def make_combination_report(
     kept: int,
     units: Sequence[Unit],
     added: int | None = None,
+    added_nbytes: int | None = None,
 ) -> CombinationReport:
     """Return the report of a combination, without its duration.
 
-    `window` are the bytes that the user allows, `units` what this run writes, or would without `dry_run`.
+    `window` are the bytes that the user allows, `units` what this run writes, or would without `dry_run`. `kept`,
+    `added` and `added_nbytes` are those of the report.
     """
     conversion = make_report(
         combination.scan, combination.plan, target, written=written, failed={}, complete=complete, window=window
@@ -60,7 +62,8 @@ def make_combination_report(
         copied=sum(len(join.files) for join in combination.joins),
         decoded=sum(map(count_decoded, combination.joins)),
         kept=kept,
-        added_nbytes=added,
+        added=added,
+        added_nbytes=added_nbytes,
         copied_nbytes=sum(item.copied_nbytes for item in work),
         decoded_nbytes=sum(item.decoded_nbytes for item in work),
         work=work,

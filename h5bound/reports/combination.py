@@ -12,6 +12,7 @@ from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Sequence
 
     from h5bound.reports.conversion import ConversionReport
     from h5bound.reports.digest import Digest
@@ -98,8 +99,8 @@ class ArrayWork:
         return printable(self.path), copied, decoded, f"{self.seams:,}", f"{self.kept:,}"
 
 
-WORK = ("dataset", "to copy", "to decode", "seams", "kept")
-"""Titles of the columns of `ArrayWork.list_cells`."""
+WORK, DONE = (("dataset", *titles, "seams", "kept") for titles in (("to copy", "to decode"), ("copied", "decoded")))
+"""Titles of the columns of `ArrayWork.list_cells`: of what a run would write, and of what it wrote."""
 
 
 @dataclass(frozen=True, slots=True, repr=False, kw_only=True)
@@ -122,6 +123,8 @@ class CombinationReport(Report):
     """Chunks of the store that are decoded and encoded again."""
     kept: int = 0
     """Files that were in the store before."""
+    added: int | None = None
+    """Files that were not in the store before; None unless files are added to a store."""
     added_nbytes: int | None = None
     """Encoded bytes of the chunks with elements of added or changed files; None if no files were added to a store."""
     copied_nbytes: int = 0
@@ -175,6 +178,7 @@ class CombinationReport(Report):
             "copied_chunks": self.copied,
             "decoded_chunks": self.decoded,
             "kept_files": self.kept,
+            **({} if self.added is None else {"added_files": self.added}),
             **({} if self.added_nbytes is None else {"added_bytes": self.added_nbytes}),
             "copied_bytes": self.copied_nbytes,
             "decoded_bytes": self.decoded_nbytes,
@@ -184,24 +188,55 @@ class CombinationReport(Report):
         }
 
     def summary(self) -> str:
-        """Return one line: the files, the chunks that were copied and decoded, and that of the conversion."""
-        total = self.copied + self.decoded
-        share = (
-            f"{plural(total, 'chunk')}, {self.decoded:,} of them decoded" if self.decoded else plural(total, "chunk")
-        )
-        kept = f" ({self.kept:,} of them were in the store)" if self.kept else ""
-        if self.added_nbytes and self.complete:
-            kept = f" ({len(self.files) - self.kept:,} of them added or changed: {format_nbytes(self.added_nbytes)})"
+        """Return one line: the files, the chunks that were copied and decoded, and that of the conversion.
+
+        Where files are added to a store, what comes to it, then what it has.
+        """
+        parts = [f"{plural(len(self.bad), 'file')} left out"] if self.bad else []
+        if self.added is not None:
+            return "; ".join([self._describe_added(self.added), *parts, *self.conversion.describe_end()])
+        share = describe_chunks(self.copied, self.decoded)
         if not self.complete and self.copied_nbytes + self.decoded_nbytes:
-            copy, decode = (format_nbytes(nbytes) for nbytes in (self.copied_nbytes, self.decoded_nbytes))
-            share += f"; {copy} to copy, {decode} of values to decode"
-        parts = [f"{plural(len(self.files), 'file')} along {self.dim}{kept}", share, self.conversion.summary()]
-        parts += [f"{plural(len(self.bad), 'file')} left out"] if self.bad else []
-        return "; ".join(parts)
+            share += f"; {self._describe_plan()}"
+        files = f"{plural(len(self.files), 'file')} along {self.dim}"
+        return "; ".join([files, share, self.conversion.summary(), *parts])
+
+    def _describe_plan(self) -> str:
+        """Return how many bytes a dry run would copy and decode."""
+        copy, decode = (format_nbytes(nbytes) for nbytes in (self.copied_nbytes, self.decoded_nbytes))
+        return f"{copy} to copy, {decode} of values to decode"
+
+    def _describe_added(self, added: int) -> str:
+        """Return what comes to a store, and what it has then."""
+        again, arrays, work = len(self.files) - self.kept - added, self.arrays, self.work
+        files = plural(added, "file")
+        has = f"{plural(len(self.files), 'file')} along {self.dim}, {plural(len(arrays), 'dataset')}"
+        if not self.complete:
+            more = f", and {again:,} again" if again else ""
+            return f"to add: {files}{more}: {self._describe_plan()}; the store would have {has}"
+        nbytes = format_nbytes(sum(item.written_nbytes for item in arrays))
+        if not self.added_nbytes:
+            return f"added {files}; the store has {has}, {nbytes}"
+        more = f", wrote {again:,} again" if again else ""
+        chunks = describe_chunks(sum(item.copied for item in work), sum(item.decoded for item in work))
+        written = f"{format_nbytes(self.added_nbytes)} written in {self.conversion.seconds:.2f} s"
+        has += f", {plural(sum(item.chunks for item in arrays), 'chunk')}, {nbytes}"
+        return f"added {files}{more}: {chunks}, {written}; the store now has {has}"
 
     def digest(self) -> Digest:
         """Return the report in short, which all forms for people show."""
         return digest_combination(self)
+
+
+def sum_work(work: Sequence[ArrayWork]) -> ArrayWork:
+    """Return what a run writes of all arrays, with their number in place of a path."""
+    names = ("copied", "copied_nbytes", "decoded", "decoded_nbytes", "seams", "kept")
+    return ArrayWork(path=f"{len(work):,}", **{name: sum(getattr(item, name) for item in work) for name in names})
+
+
+def describe_chunks(copied: int, decoded: int) -> str:
+    """Return how many chunks are written, and how many of them are decoded before."""
+    return f"{plural(copied + decoded, 'chunk')}{f', {decoded:,} of them decoded' if decoded else ''}"
 
 
 def digest_combination(report: CombinationReport) -> Digest:
@@ -221,8 +256,13 @@ def digest_combination(report: CombinationReport) -> Digest:
         "chunks copied": f"{report.copied:,}",
         "chunks decoded": f"{report.decoded:,}",
     }
-    if not report.complete and report.work:
-        digest = replace(digest, table=Table(WORK, tuple(item.list_cells() for item in report.work)))
+    if report.work and (report.added is not None or not report.complete):
+        titles = DONE if report.complete else WORK
+        digest = replace(
+            digest,
+            table=Table(titles, tuple(item.list_cells() for item in report.work)),
+            totals=Table((f"{titles[0]}s", *titles[1:]), (sum_work(report.work).list_cells(),)),
+        )
     return replace(
         digest, kind="CombinationReport", subject=subject, summary=report.summary(), sections=sections,
         figures=(*figures.items(), *((name, text) for name, text in digest.figures if name not in ("chunks", "file"))),

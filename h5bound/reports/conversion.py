@@ -131,13 +131,15 @@ class ConversionReport(Report):
             parts.append(
                 f"{format_nbytes(stored)} stored" + (f", {format_nbytes(written)} {done}" if self.complete else "")
             )
-        parts += [*count_forms(self.forms), *count_skipped(self.skipped)]
-        if resumed:
-            return "; ".join([*parts, self.remark, "nothing written"])
-        if self.remark == SERVED:
-            return "; ".join([*parts, SERVED])
-        state = ["complete"] if self.complete else ["dry run: nothing written", *filter(None, [self.remark])]
-        return "; ".join([*parts, *state])
+        return "; ".join([*parts, *self.describe_end()])
+
+    def describe_end(self) -> list[str]:
+        """Return the end of the summary: what has another form, what is skipped, and whether the store is complete."""
+        parts = [*count_forms(self.forms), *count_skipped(self.skipped)]
+        if self.complete:
+            return [*parts, *([self.remark, "nothing written"] if self.remark else ["complete"])]
+        state = [] if self.remark == SERVED else ["dry run: nothing written"]
+        return [*parts, *state, *filter(None, [self.remark])]
 
     def __repr__(self) -> str:
         return str(digest_text(self))

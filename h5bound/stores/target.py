@@ -23,6 +23,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+import h5py
+
 from h5bound.errors import TargetError
 from h5bound.stores.held_names import find_limits
 from h5bound.stores.keys import StoreKeys
@@ -163,7 +165,10 @@ class LocalTarget(Target):
         root = self.keys.root
         if root.exists() and not root.is_dir():
             name = "the source itself" if str(root.resolve()) == source else "a file"
-            raise TargetError(f"{self.url}: this is {name}, not a directory for a store; name another target")
+            advice = "name another target"
+            if name == "a file" and h5py.is_hdf5(root):
+                name, advice = "an HDF5 file", "name the target after the sources"
+            raise TargetError(f"{self.url}: this is {name}, not a directory for a store; {advice}")
         if is_locked(root / MARKER):
             raise busy(self.url)
 

@@ -6,6 +6,7 @@ import ast
 import inspect
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import h5py
@@ -140,9 +141,14 @@ def odd(tmp_path: Path) -> Path:
 
 
 def test_what_is_refused_is_a_list_by_reason_and_the_last_line_is_the_error(
-    odd: Path, capsys: pytest.CaptureFixture[str]
+    odd: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run_command(["convert", str(odd), str(odd.with_suffix(".zarr"))]) == 1
+    command = ["convert", str(odd), str(odd.with_suffix(".zarr"))]
+    assert run_command(command) == 1
+    piped = capsys.readouterr().err.splitlines()
+    assert piped[1:31] == [f"    /regions{i:02d}" for i in range(30)]  # a log has room for all
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert run_command([*command, "--quiet"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert lines[:4] == [
         "  h5py crashes on sequences of region references:",
@@ -180,3 +186,23 @@ def test_the_error_in_python_lists_everything(odd: Path) -> None:
         h5bound.convert(odd, odd.with_suffix(".zarr"))
     assert all(f"/regions{i:02d}" in str(caught.value) for i in range(30))
     assert "on_unsupported='skip'" in str(caught.value)
+
+
+@pytest.mark.parametrize("append", [[], ["--append"]])
+def test_a_store_that_is_not_named_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], append: list[str]
+) -> None:
+    paths = [str(tmp_path / f"{name}.h5") for name in "ab"]
+    for path in paths:
+        with h5py.File(path, "w") as file:
+            file["x"] = [1]
+    for given in ([], ["days/*.nc"]):
+        assert run_command(["combine", *given, "--dim", "time", *append]) == 2
+        assert capsys.readouterr().err.splitlines()[-1] == (
+            "h5bound: error: Name the HDF5 files, then the Zarr store: "
+            "`h5bound combine 'days/*.nc' out.zarr --dim time`."
+        )
+    assert run_command(["combine", *paths, "--new-dim", "run", *append]) == 1  # the last one is taken for the store
+    assert capsys.readouterr().err.endswith(
+        "b.h5: this is an HDF5 file, not a directory for a store; name the target after the sources\n"
+    )

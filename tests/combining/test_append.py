@@ -91,9 +91,12 @@ def test_a_file_in_the_middle_is_named_and_comes_there_with_update(tmp_path: Pat
     combine([paths[0], paths[2]], target, dim="time")
     with pytest.raises(TargetError, match=r"001\.nc would come before 002\.nc, which the store has.*update=True"):
         combine(paths, target, dim="time", append=True)
-    with pytest.raises(OptionError, match=r"update=True puts a late file to its place: name it together"):
+    late = r"update=True with sort=True puts a late file to its place, if all files .* named too: 002\.nc;"
+    with pytest.raises(OptionError, match=late):
         combine(paths[1], target, dim="time", append=True)
-    with pytest.raises(TargetError, match=r"the elements of 002\.nc in /.* come to another place; name it too"):
+    with pytest.raises(TargetError, match=r"update=True .*, if these files of the store are named too: 002\.nc"):
+        combine(paths[:2], target, dim="time", append=True, sort=True)
+    with pytest.raises(TargetError, match=r"the elements of 002\.nc in /.* name these files of the store too: 002\.nc"):
         combine(paths[:2], target, dim="time", append=True, update=True, sort=True)
     combine(paths[1:], target, dim="time", append=True, update=True)
     combine(paths, whole, dim="time")

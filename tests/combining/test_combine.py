@@ -200,7 +200,9 @@ def test_added_files_rewrite_only_the_chunk_that_they_share(tmp_path: Path) -> N
     report = combine(paths, target, dim="time", append=True, verify=True)
     assert report.kept == 2
     assert report.added_nbytes == sum((target / key).stat().st_size for key in ADDED)
-    assert "3 files along time (1 of them added or changed: " in report.summary()
+    assert report.summary().startswith(f"added 1 file: {len(ADDED)} chunks, 8 of them decoded, ")
+    assert "; the store now has 3 files along time, " in report.summary()
+    assert report.to_dict()["added_files"] == report.added == 1
     check(target, paths)
     changed = {str(path.relative_to(target)) for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {"t/c/3/0", "n/c/3", "time/c/1"}
