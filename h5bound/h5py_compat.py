@@ -77,6 +77,19 @@ def reclaim(values: NDArray[Any], tid: h5t.TypeID, space: h5s.SpaceID) -> None:
         library.H5Dvlen_reclaim(*identifiers, ctypes.c_void_p(values.ctypes.data))
 
 
+def read_driver(file: h5f.FileID) -> int:
+    """Return the number of HDF5's driver of an open file, as those of :mod:`h5py.h5fd`."""
+    return _read_driver(file.id)
+
+
+@functools.lru_cache(64)
+def _read_driver(number: int) -> int:
+    """Return the driver of the file with this number: HDF5 never reuses one, and takes long to describe a file."""
+    file = h5f.FileID(number)
+    h5i.inc_ref(file)  # for `file`, which gives it back
+    return int(file.get_access_plist().get_driver())
+
+
 def read_file_end(file: h5f.FileID) -> int | None:
     """Return the byte at which a file ends for HDF5, perhaps before its last one; None if HDF5 cannot be asked."""
     return call_getter("H5Fget_eoa", file, ctypes.c_uint64)
@@ -93,8 +106,8 @@ def has_cache_image(file: h5f.FileID) -> bool:
     return status < 0 or size.value > 0
 
 
-def read_address(dataset: h5d.DatasetID) -> int | None:
-    """Return the address of the object header of a dataset; None if HDF5 cannot be asked.
+def read_address(item: h5o.ObjectID) -> int | None:
+    """Return the address of the object header of a dataset, group or type; None if HDF5 cannot be asked.
 
     h5py's ``h5o.get_info`` asks for all that HDF5 knows, for which it reads the chunk index; damaged ones can crash it.
     """
@@ -103,7 +116,7 @@ def read_address(dataset: h5d.DatasetID) -> int | None:
         return None
     info = ctypes.create_string_buffer(512)  # H5O_info2_t: the number of the file, the token, and more
     with phil:
-        status = library.H5Oget_info3(ctypes.c_int64(dataset.id), info, ctypes.c_uint(1))  # H5O_INFO_BASIC
+        status = library.H5Oget_info3(ctypes.c_int64(item.id), info, ctypes.c_uint(1))  # H5O_INFO_BASIC
     return int.from_bytes(info.raw[8:16], "little") if status >= 0 else None
 
 

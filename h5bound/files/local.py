@@ -18,7 +18,7 @@ from h5bound.errors import H5BoundError, SourceNotFoundError, UnsupportedError
 from h5bound.files.beside import is_read_beside
 from h5bound.files.file_state import FileState
 from h5bound.files.open import open_file
-from h5bound.h5py_compat import read_file_end
+from h5bound.h5py_compat import read_driver, read_file_end
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Sequence
@@ -49,7 +49,7 @@ class LocalFile:
         """
         if not hasattr(os, "preadv"):
             raise UnsupportedError("this operating system has no preadv")
-        if file.get_access_plist().get_driver() != h5fd.SEC2:
+        if read_driver(file) != h5fd.SEC2:
             raise UnsupportedError("the file is not open with HDF5's default driver")
         if file.get_intent() != h5f.ACC_RDONLY:
             raise UnsupportedError("the file is open for writing, or in SWMR mode")

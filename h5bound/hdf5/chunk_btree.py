@@ -14,12 +14,13 @@ from __future__ import annotations
 import math
 import os
 import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from h5py import h5f, h5fd, h5i
 
-from h5bound.h5py_compat import READ_ERRORS, call_getter, has_cache_image, read_address
+from h5bound.h5py_compat import READ_ERRORS, call_getter, has_cache_image, read_address, read_driver
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,22 +70,34 @@ def read_btree(dataset: h5d.DatasetID, grid: ChunkGrid) -> ListedChunks | None:
     levels. Of any other tree, and of a file that HDF5 does not read through a plain descriptor, return None.
     """
     file = h5i.get_file_id(dataset)
-    plist = file.get_create_plist()
-    plain = file.get_access_plist().get_driver() == h5fd.SEC2 and file.get_intent() == h5f.ACC_RDONLY
-    plain = plain and hasattr(os, "pread")  # Windows has none
-    if not plain or plist.get_userblock() or plist.get_sizes() != (8, 8) or has_cache_image(file):
-        return None
-    descriptor, half = file.get_vfd_handle(), call_getter("H5Pget_istore_k", plist)
-    address = read_address(dataset)
-    if half is None or address is None:
+    entries, address = count_entries(file.id), read_address(dataset)
+    if entries is None or address is None:
         return None
     try:
+        descriptor = file.get_vfd_handle()
         layout = _read_layout(descriptor, address, len(grid.chunks))
         if layout is None or layout.sizes[:-1] != grid.chunks:
             return None
-        return _read_levels(descriptor, layout, most=math.prod(grid.counts), entries=2 * half)
+        return _read_levels(descriptor, layout, most=math.prod(grid.counts), entries=entries)
     except (struct.error, *READ_ERRORS):
         return None
+
+
+@lru_cache(64)
+def count_entries(number: int) -> int | None:
+    """Return the most children of a node in the file of a number (``file.id.id``); None if trees are left to HDF5.
+
+    HDF5 never reuses the number of a file.
+    """
+    file = h5f.FileID(number)
+    h5i.inc_ref(file)  # for `file`, which gives it back
+    plist = file.get_create_plist()
+    plain = read_driver(file) == h5fd.SEC2 and file.get_intent() == h5f.ACC_RDONLY
+    plain = plain and hasattr(os, "pread")  # Windows has none
+    if not plain or plist.get_userblock() or plist.get_sizes() != (8, 8) or has_cache_image(file):
+        return None
+    half = call_getter("H5Pget_istore_k", plist)
+    return None if half is None else 2 * half
 
 
 class Layout(NamedTuple):

@@ -13,7 +13,7 @@ import numpy as np
 from h5py import h5d, h5f, h5fd, h5i, h5s
 
 from h5bound.errors import CorruptChunkError
-from h5bound.h5py_compat import READ_ERRORS, call_getter, read_chunk_sizes
+from h5bound.h5py_compat import READ_ERRORS, call_getter, read_chunk_sizes, read_driver
 from h5bound.hdf5.chunk_btree import ListedChunks, read_btree
 from h5bound.hdf5.dataset import BTREE_1
 
@@ -78,10 +78,13 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
 
     Raise CorruptChunkError if the index is damaged.
     """
-    if h5i.get_file_id(dataset).get_access_plist().get_driver() == h5fd.MULTI:
+    if read_driver(h5i.get_file_id(dataset)) == h5fd.MULTI:
         return None
-    few = math.prod(grid.counts) <= FEW_CHUNKS
-    listed = (None if few else read_btree(dataset, grid)) or list_chunks(dataset, grid)
+    count = math.prod(grid.counts)
+    found = find_only_chunk(dataset, grid) if count == 1 else None
+    if found is not None:
+        return found
+    listed = (None if count <= FEW_CHUNKS else read_btree(dataset, grid)) or list_chunks(dataset, grid)
     if listed is None:
         return None
     chunk_coords = listed.origins // np.array(grid.chunks, np.int64)
@@ -95,6 +98,19 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
         order = np.argsort(numbers, kind="stable")
         manifest, numbers = manifest.take(order), numbers[order]
     return None if (numbers[1:] == numbers[:-1]).any() else manifest
+
+
+def find_only_chunk(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | None:
+    """Return the chunk of a grid of one; None if HDF5 does not find it."""
+    found = dataset.get_chunk_info_by_coord((0,) * len(grid.shape))
+    if found.byte_offset is None:
+        return None
+    return ChunkManifest(
+        chunk_coords=np.zeros((1, len(grid.shape)), np.int64),
+        offsets=np.array([found.byte_offset], np.int64),
+        nbytes=np.array([found.size], np.int64),
+        masks=np.array([found.filter_mask], np.int64),
+    )
 
 
 def list_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ListedChunks | None:

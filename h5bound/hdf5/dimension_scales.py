@@ -197,7 +197,8 @@ def _name_scale(dataset: h5py.Dataset, resolve: Resolve) -> tuple[str, str]:
     """Return the name by which a scale was opened, and the path by which references lead to it."""
     path = os.fsdecode(dataset.name or "")
     with suppress(UnsupportedError):
-        return path.rpartition("/")[2], resolve(dataset.ref)
+        found = resolve.find(dataset) if isinstance(resolve, ReferencePaths) else resolve(dataset.ref)
+        return path.rpartition("/")[2], found
     return path.rpartition("/")[2], path
 
 

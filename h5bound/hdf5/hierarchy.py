@@ -7,15 +7,15 @@ address of their object, so cycles end and each object has one path: the first o
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from h5py import h5d, h5g, h5l, h5o
+from h5py import h5d, h5fd, h5g, h5l, h5o
 
 from h5bound.errors import H5BoundError, UnsafeSourceError, UnsupportedError
-from h5bound.h5py_compat import READ_ERRORS, describe
+from h5bound.h5py_compat import READ_ERRORS, describe, read_driver
 from h5bound.hdf5.dataset import MAX_SLOTS, DatasetRecord, read_record
 from h5bound.hdf5.links import LinkRecord, count_as_links, join_path, list_names, open_object, read_link
 from h5bound.reports.text import cut
@@ -213,8 +213,8 @@ class _Walk:
 
 def _read_size_and_time(file: h5py.File) -> tuple[int, int]:
     """Return size in bytes and modification time in nanoseconds, the latter 0 for a file that is not local."""
-    if file.driver != "fileobj":
+    if read_driver(file.id) != h5fd.fileobj_driver:
         with suppress(OSError, ValueError):
-            stat = Path(file.filename).stat()
+            stat = os.stat(file.filename)  # noqa: PTH116 - in a tenth of the time of a `Path`
             return stat.st_size, stat.st_mtime_ns
     return int(file.id.get_filesize()), 0

@@ -100,7 +100,8 @@ def _open(file: h5py.File, path: str) -> tuple[h5o.ObjectID | LinkRecord, list[b
     if "\0" in path:
         raise DatasetNotFoundError(f"{path!r} in {file.filename}: names in HDF5 have no null characters")
     try:
-        return follow_path(h5g.open(file.id, b"/"), encode_name(path))
+        item, rest = follow_path(file.id, encode_name(path))
+        return h5g.open(file.id, b"/") if item is file.id else item, rest
     except DatasetNotFoundError as error:
         raise DatasetNotFoundError(f"{path!r} in {file.filename}: {error}") from None
     except READ_ERRORS as error:
@@ -110,7 +111,8 @@ def _open(file: h5py.File, path: str) -> tuple[h5o.ObjectID | LinkRecord, list[b
 def follow_path(root: h5g.GroupID, path: bytes) -> tuple[h5o.ObjectID | LinkRecord, list[bytes]]:
     """Open the object at a path, or return the link on the path that leads out of the file.
 
-    The second value holds the components of the path after that link, the last one first.
+    `root` is its root group, or the file; it is returned for a path without components. The second value holds the
+    components of the path after that link, the last one first.
     """
     item, parent = root, "/"
     parts = _split(path)  # the next component last
@@ -120,9 +122,10 @@ def follow_path(root: h5g.GroupID, path: bytes) -> tuple[h5o.ObjectID | LinkReco
         child = join_path(parent, name)
         if not isinstance(item, h5g.GroupID):
             raise DatasetNotFoundError(f"{parent!r} is not a group, so nothing is at {child!r}")
-        if not item.links.exists(name):
+        links = item.links
+        if not links.exists(name):
             raise DatasetNotFoundError(f"nothing is at {child!r}; {_suggest(item, name)}")
-        link_type = item.links.get_info(name).type
+        link_type = links.get_info(name).type
         if link_type == h5l.TYPE_HARD:
             item, parent = h5o.open(item, name), child
             continue
@@ -133,7 +136,7 @@ def follow_path(root: h5g.GroupID, path: bytes) -> tuple[h5o.ObjectID | LinkReco
             problem = "form a circle" if step in followed else f"are more than {MAX_LINKS}"
             raise DatasetNotFoundError(f"the soft links on the path {problem}, at {child!r}")
         followed.add(step)
-        target = item.links.get_val(name)
+        target = links.get_val(name)
         parts += _split(target)
         if target.startswith(b"/"):
             item, parent = root, "/"

@@ -11,7 +11,7 @@ import numpy as np
 from h5py import h5o, h5r
 
 from h5bound.errors import UnsupportedError
-from h5bound.h5py_compat import READ_ERRORS
+from h5bound.h5py_compat import READ_ERRORS, read_address
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.region_references import describe_selection
 
@@ -58,6 +58,12 @@ def holds_references(dtype: np.dtype[Any]) -> bool:
     return holds_references(inner) if isinstance(inner, np.dtype) else h5py.check_ref_dtype(base) is not None
 
 
+def find_object_address(item: h5o.ObjectID) -> int:
+    """Return the address of an open object."""
+    address = read_address(item)
+    return int(h5o.get_info(item).addr) if address is None else address
+
+
 class ReferencePaths:
     """The path of an object reference's target, "" for a null reference. Each target is looked up once.
 
@@ -88,6 +94,14 @@ class ReferencePaths:
         self.seen.add(path)
         return self._add_region(reference, path) if isinstance(reference, h5py.RegionReference) else path
 
+    def find(self, item: h5py.Group | h5py.Dataset) -> str:
+        """Return the path to which a reference to an open object leads, as `__call__` does."""
+        path = self._known.paths.get(find_object_address(item.id))
+        if path is None:
+            return self(item.ref)
+        self.seen.add(path)
+        return path
+
     def link_name(self, path: str) -> str:
         """Return the last component in HDF5 of a path that was returned."""
         return self._known.link_names.get(path, path.rpartition("/")[2])
@@ -106,7 +120,7 @@ class ReferencePaths:
         """Return the path of the target, or "" and why it has none."""
         try:
             target = h5r.dereference(reference, self._file.id)
-            address = h5o.get_info(target).addr
+            address = find_object_address(target)
             path = self._known.paths.get(address) or self._resolved.get(address)
             if path is None and not self._known.complete:
                 name = h5r.get_name(reference, self._file.id)

@@ -82,10 +82,11 @@ def choose_fill(
 
 def read_boxes(dataset: h5py.Dataset, record: DatasetRecord) -> NDArray[np.int64] | None:
     """Return the boxes of the parts of a virtual dataset; None for another, or if no fill value is defined."""
-    plist = dataset.id.get_create_plist()
-    if record.layout != "virtual" or not record.shape or plist.fill_value_defined() == h5d.FILL_VALUE_UNDEFINED:
+    if record.layout != "virtual" or not record.shape:
         return None
-    return list_boxes(plist, record.shape)
+    plist = dataset.id.get_create_plist()
+    is_defined = plist.fill_value_defined() != h5d.FILL_VALUE_UNDEFINED
+    return list_boxes(plist, record.shape) if is_defined else None
 
 
 def count_unwritten(
