@@ -4,7 +4,7 @@
 
     scan each file ──► join by the rules ──► plan ──► refuse, or report ──► one dask graph ──► metadata, the root's last
 
-Nothing is written before all files are scanned, and everything that stands against joining them is told.
+Nothing is written before all files are scanned; then one error lists everything that stands against joining them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from h5bound.combining.scan_files import scan_files
 from h5bound.combining.scan_one import ScanOptions
 from h5bound.combining.stored_files import NEW, add_stored
 from h5bound.combining.summary import make_combination_report
-from h5bound.conversion.resume import judge_target
+from h5bound.conversion.resume import find_remark
 from h5bound.conversion.spill import check_visible, transfer_units
 from h5bound.conversion.write_store import list_longest, write_store
 from h5bound.errors import OptionError, shorten_tracebacks
@@ -231,7 +231,7 @@ def combine(
     remark = ""
     if before is None:
         with reaching(store.url):
-            remark = judge_target(store, found.first, resume=resume, overwrite=overwrite, dry_run=dry_run)
+            remark = find_remark(store, found.first, resume=resume, overwrite=overwrite, dry_run=dry_run)
     converting, comparing = split_progress(progress) if verify else (progress, progress)
     with show_progress(converting) as meter:
         meter.begin("scanning", "files")

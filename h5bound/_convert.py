@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from h5bound.conversion.batch import convert_all, place_store
 from h5bound.conversion.provenance import list_inputs
-from h5bound.conversion.resume import find_name_limits, judge_target
+from h5bound.conversion.resume import find_name_limits, find_remark
 from h5bound.conversion.spill import check_visible, transfer_units
 from h5bound.conversion.summary import make_report
-from h5bound.conversion.write_store import judge_resumed, list_longest, write_store
+from h5bound.conversion.write_store import find_resume_remark, list_longest, write_store
 from h5bound.errors import shorten_tracebacks
 from h5bound.execution.cluster import check_scheduler
 from h5bound.execution.progress import show_progress, split_progress
@@ -259,7 +259,7 @@ def convert(
     file = H5Source.of(source, file_options)
     check_report(checked.report, store, [file.path])
     with reaching(store.url):
-        remark = judge_target(store, file, resume=resume, overwrite=overwrite, dry_run=dry_run)
+        remark = find_remark(store, file, resume=resume, overwrite=overwrite, dry_run=dry_run)
     # no store is deleted while its source is open here, and on a cluster the file is read elsewhere
     keep = (file.remote or not overwrite) and runs_on_threads(scheduler)
     converting, comparing = split_progress(progress) if verify else (progress, progress)
@@ -288,7 +288,7 @@ def convert(
         file.keeps_open = keep and file.remote  # each open of a remote file takes several requests
         inputs = list_inputs(scan, settings, limits)
         if dry_run and resume and remark in ("", ALREADY_COMPLETE):
-            remark = judge_resumed(store, scan, plan, inputs=inputs, skip=skip) or remark
+            remark = find_resume_remark(store, scan, plan, inputs=inputs, skip=skip) or remark
         if not dry_run:
             transfer = partial(transfer_units, run=run, plan=plan, temporary=checked.temporary, progress=meter)
             meter.begin("converting")

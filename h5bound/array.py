@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from h5bound.graph.windows import Lifecycle
     from h5bound.hdf5.dataset import DatasetRecord
-    from h5bound.reader.many_datasets import Found
+    from h5bound.reader.many_datasets import LocatedDataset
 
 OBJECT_NBYTES = 100
 """Bytes that a text or sequence of variable length is expected to take in memory, where a block shape is chosen."""
@@ -185,10 +185,10 @@ def from_hdf5(
     most = check_max_open(max_open, many=isinstance(path, (list, tuple)))
     if isinstance(path, (list, tuple)):
         sources, names = list_sources(path, name, storage_options)
-        record, found = find_in_files(sources, names, allowed)
-        files = ManyFiles([source for source, _ in found], max_open=most)
+        record, datasets = find_in_files(sources, names, allowed)
+        files = ManyFiles([source for source, _ in datasets], max_open=most)
         lifecycle = make_lifecycle(files, window, barrier=barrier)
-        return make_joined_array(lifecycle, record, found, axis=axis, chunks=chunks, allowed=allowed)
+        return make_joined_array(lifecycle, record, datasets, axis=axis, chunks=chunks, allowed=allowed)
     if axis != 0:
         raise OptionError(f"axis={axis!r}: this is for a list of files, which are joined along an axis")
     path, name = locate_object(path, name)
@@ -235,7 +235,7 @@ def make_array(
 def make_joined_array(
     lifecycle: Lifecycle,
     record: DatasetRecord,
-    found: Sequence[Found],
+    datasets: Sequence[LocatedDataset],
     *,
     axis: int | None,
     chunks: Any,
@@ -246,23 +246,23 @@ def make_joined_array(
     Without an axis it is the array of the first one, which all others have to be equal to. Raise UnsupportedError if
     they cannot be joined, and OptionError if there is no such axis.
     """
-    shape, subject = found[0][1].shape, f"dataset {record.path!r} of {getattr(lifecycle.source, 'path', '')}"
+    shape, subject = datasets[0][1].shape, f"dataset {record.path!r} of {getattr(lifecycle.source, 'path', '')}"
     dtype, inner, itemsize = find_element(record, chunks)
-    options: dict[str, Any] = {"itemsize": itemsize, "chunk_shape": join_chunks(found), "subject": subject}
+    options: dict[str, Any] = {"itemsize": itemsize, "chunk_shape": join_chunks(datasets), "subject": subject}
     if axis is None:
-        check_joinable(found, axis)
+        check_joinable(datasets, axis)
         sizes = plan_block_sizes(shape, chunks, **options)
     else:
         axis = choose_axis(axis, len(shape), len(inner), subject=subject)
-        check_joinable(found, axis)
-        lengths = [dataset.shape[axis] for _, dataset in found]
+        check_joinable(datasets, axis)
+        lengths = [dataset.shape[axis] for _, dataset in datasets]
         whole = (*shape[:axis], sum(lengths), *shape[axis + 1 :])
         sizes = plan_joined_sizes(whole, chunks, axis=axis, lengths=lengths, **options)
-    joined = join_datasets(found, axis, block_bounds(sizes), dtype=str(record.dtype), allowed=allowed)
+    joined = join_datasets(datasets, axis, block_bounds(sizes), dtype=str(record.dtype), allowed=allowed)
     sizes += tuple((size,) for size in inner)
     return make_dask_array(
         lifecycle,
-        tokenize([dataset.path for _, dataset in found], str(record.dtype), axis, sizes),
+        tokenize([dataset.path for _, dataset in datasets], str(record.dtype), axis, sizes),
         chunks=sizes,
         dtype=dtype,
         read=read_region_of,

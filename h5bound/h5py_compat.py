@@ -173,13 +173,13 @@ def order_members(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
         for index, sequence in np.ndenumerate(values):
             ordered[index] = order_members(sequence, base.base) if isinstance(sequence, np.ndarray) else sequence
         return ordered
-    names, found = dtype.names, values.dtype
-    if names is None or found.names is None or (found == dtype and not dtype.hasobject):
+    names, actual = dtype.names, values.dtype
+    if names is None or actual.names is None or (actual == dtype and not dtype.hasobject):
         return values
     members = [order_members(values[name], dtype[name].base) for name in names]
-    formats = [(member.dtype, found[name].shape) for name, member in zip(names, members, strict=True)]
-    offsets = [cast("Any", found.fields)[name][1] for name in names]
-    layout: Any = {"names": names, "formats": formats, "offsets": offsets, "itemsize": found.itemsize}
+    formats = [(member.dtype, actual[name].shape) for name, member in zip(names, members, strict=True)]
+    offsets = [cast("Any", actual.fields)[name][1] for name in names]
+    layout: Any = {"names": names, "formats": formats, "offsets": offsets, "itemsize": actual.itemsize}
     ordered = np.zeros(values.shape, np.dtype(layout))
     for name, member in zip(names, members, strict=True):
         ordered[name] = member
@@ -233,11 +233,11 @@ def find_open_file(identifier: int) -> h5py.File | None:
     It is open as long as someone else holds it: a weak reference to what `h5py.Dataset.file` and `h5py.File` share.
     """
     with phil:
-        held = h5f.FileID(identifier)
-        if not held.valid or h5i.get_type(held) != h5i.FILE:
+        file_id = h5f.FileID(identifier)
+        if not file_id.valid or h5i.get_type(file_id) != h5i.FILE:
             return None
-        h5i.inc_ref(held)  # for `held`, which gives it back
-        return h5py.File(held)
+        h5i.inc_ref(file_id)  # for `file_id`, which gives it back
+        return h5py.File(file_id)
 
 
 def find_writer(path: str) -> h5py.File | None:

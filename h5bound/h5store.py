@@ -174,12 +174,12 @@ class H5Store(Mapping[str, da.Array]):
         source, record = self._source, self._records.get(path)
         try:
             if record is None:  # a link, perhaps to another file
-                with follow_links(source, path, self._allowed) as (found, opened, inner):
+                with follow_links(source, path, self._allowed) as (owner, opened, inner):
                     is_group = isinstance(open_object(opened.file, inner), h5py.Group)
-                if is_group and self._joined is not None and found is not source:
+                if is_group and self._joined is not None and owner is not source:
                     raise self._joined.refuse_group(name)
                 if is_group:
-                    return self._enter(found, inner)
+                    return self._enter(owner, inner)
             if self._joined is not None:
                 lifecycle, record, datasets, axis = self._joined.find(path)
                 return make_joined_array(

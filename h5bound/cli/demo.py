@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from os import PathLike
 
 
+SEED = 20261122
+"""Of the random values, which are the same in each demo."""
+
 FRAMES, HEIGHT, WIDTH = 96, 512, 512
 """Shape of the camera's images: 48 MiB of 16-bit integers, half of that once compressed."""
 
@@ -53,12 +56,12 @@ def list_next_steps(source: Path, target: Path) -> list[str]:
     return steps
 
 
-def write_demo(path: str | PathLike[str], *, frames: int = FRAMES, seed: int = 20261122) -> None:
-    """Write the file, about 60 MB of values, and replace an existing one. Equal seeds give equal values.
+def write_demo(path: str | PathLike[str], *, frames: int = FRAMES) -> None:
+    """Write the file, about 60 MB of values, the same each time, and replace an existing one.
 
     It appears under its name once it is whole.
     """
-    random, unfinished = np.random.default_rng(seed), Path(f"{os.fspath(path)}.unfinished")
+    random, unfinished = np.random.default_rng(SEED), Path(f"{os.fspath(path)}.unfinished")
     with h5py.File(unfinished, "w") as file:
         file.attrs["title"] = TITLE
         file.attrs["Conventions"] = "CF-1.10"

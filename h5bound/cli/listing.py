@@ -43,8 +43,8 @@ class Footnotes:
         if not dataset.reason:
             return access
         # what begins with the name of the filter ends with the way to have it
-        reason, _, way = dataset.reason.partition(": pip ")
-        text = f"{access}: pip {way} ({reason})" if way else f"{access}: {dataset.reason}"
+        reason, _, advice = dataset.reason.partition(": pip ")
+        text = f"{access}: pip {advice} ({reason})" if advice else f"{access}: {dataset.reason}"
         self.counts[text] = self.counts.get(text, 0) + 1
         number = f"[{list(self.counts).index(text) + 1}]"
         return f"{access} {number}" if dataset.access == "none" else number

@@ -1,6 +1,6 @@
 """Convert many sources into one folder, one after another.
 
-Each ``NAME.h5`` becomes the store ``NAME.zarr`` in the folder. All names are judged before anything is written; then a
+Each ``NAME.h5`` becomes the store ``NAME.zarr`` in the folder. All names are checked before anything is written; then a
 source that fails becomes an entry of the report, and the others go on. One source at a time: each already uses all
 threads, and what is left of a small one is Python, which two threads do not make faster.
 """

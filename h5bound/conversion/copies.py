@@ -62,20 +62,20 @@ def open_copies(opened: OpenFile, job: Job, unit: Unit) -> Copies:
     end = sys.maxsize if is_live(opened.file) else opened.file.id.get_filesize()  # HDF5 may not know it in SWMR mode
     check_copies(job, manifest, end)
     coords = manifest.chunk_coords
-    held: dict[int, bytes] = {}  # by row: the chunks that are in memory
+    in_memory: dict[int, bytes] = {}  # by row: the chunks that are in memory
     if opened.bytes is None:
-        held, manifest = read_through_hdf5(opened, job, manifest)
+        in_memory, manifest = read_through_hdf5(opened, job, manifest)
     for row in np.flatnonzero(manifest.masks).tolist():
         region = region_of(tuple(coords[row].tolist()), job.node.shape, job.node.chunks)
-        held[row] = encode_elements(job, read_region(opened, job.values, region))
+        in_memory[row] = encode_elements(job, read_region(opened, job.values, region))
     sizes = manifest.nbytes.copy()
-    for row, data in held.items():
+    for row, data in in_memory.items():
         sizes[row] = len(data)
     read_encoded = open_encoded(opened.bytes, manifest) if opened.bytes is not None else None
 
     def read_into(row: int, out: Bytes) -> None:
-        if row in held or read_encoded is None:
-            out[:] = np.frombuffer(held[row], np.uint8)
+        if row in in_memory or read_encoded is None:
+            out[:] = np.frombuffer(in_memory[row], np.uint8)
         else:
             read_encoded(row, out)
 
@@ -109,15 +109,15 @@ def hold_copies(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
         return result
     copies: Copies = result.parts
     buffer = new_bytes(max(int(copies.sizes.max(initial=0)), POOLED_NBYTES))  # that of the unit before
-    with HeldKeys(job.target.keys.root) as held:
+    with HeldKeys(job.target.keys.root) as keys:
         for row, (coords, nbytes) in enumerate(zip(unit.chunk_coords.tolist(), copies.sizes.tolist(), strict=True)):
             data = buffer[:nbytes]
             result = attempt(partial(copies.read_into, row, data))
             if result.problem:
-                held.delete()
+                keys.delete()
                 return result
-            held.write(key_of(job, coords), memoryview(data))
-    return ReadResult(held)
+            keys.write(key_of(job, coords), memoryview(data))
+    return ReadResult(keys)
 
 
 def read_copies_of_files(opened: OpenFiles, job: Job, unit: Unit, *, read: Callable[..., ReadResult]) -> ReadResult:
@@ -193,9 +193,9 @@ def read_through_hdf5(opened: OpenFile, job: Job, manifest: ChunkManifest) -> tu
     """
     dataset = open_dataset(opened.file, job.values.inside)
     starts = (manifest.chunk_coords[:, : dataset.ndim] * np.asarray(dataset.chunks)).tolist()
-    held, masks = {}, manifest.masks.copy()
+    chunks, masks = {}, manifest.masks.copy()
     for row in np.flatnonzero(masks != UNFILTERED_MASK).tolist():
         masks[row], encoded = dataset.id.read_direct_chunk(tuple(starts[row]))
         if not masks[row]:
-            held[row] = encoded
-    return held, replace(manifest, masks=masks)
+            chunks[row] = encoded
+    return chunks, replace(manifest, masks=masks)

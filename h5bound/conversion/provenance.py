@@ -174,8 +174,8 @@ def describe_other_source(provenance: Provenance, scan: SourceScan) -> str:
     there, here = provenance.source, scan.hierarchy
     if there.size == here.size and (there.mtime_ns == here.mtime_ns or there.path == Path(here.file).name):
         return describe_other_files(set(provenance.external), {Path(path).name for path in scan.list_external_files()})
-    made, found = (f"{file.size:,} bytes of {format_time(file.mtime_ns)}" for file in (there, here))
-    return f"the store was made from {there.path!r}, {made}; {here.file} has {found}: another file, or changed"
+    then, now = (f"{file.size:,} bytes of {format_time(file.mtime_ns)}" for file in (there, here))
+    return f"the store was made from {there.path!r}, {then}; {here.file} has {now}: another file, or changed"
 
 
 def describe_other_files(there: Set[str], here: Set[str]) -> str:

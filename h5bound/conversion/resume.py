@@ -112,7 +112,7 @@ def is_combined(target: Target) -> bool:
     return b'"combined"' in (target.keys.read(OWN_KEY) or b"")
 
 
-def judge_target(target: Target, source: H5Source, *, resume: bool, overwrite: bool, dry_run: bool) -> str:
+def find_remark(target: Target, source: H5Source, *, resume: bool, overwrite: bool, dry_run: bool) -> str:
     """Return what the report says of the target, "" for nothing: it is complete, or would be refused after a dry run.
 
     Raise TargetError, unless this is a dry run, as `check_target_state` does.

@@ -175,5 +175,5 @@ def read_sequences(opened: OpenFile, values: SourceValues, start: int, stop: int
     region = (slice(row, end), *(slice(0, length) for length in values.shape[1:])) if values.shape else ()
     block = opened.read(values.inside, region)
     elements = block.reshape(-1, *block.shape[len(values.shape) :])[start - row * size : stop - row * size]
-    found, bounds = flatten(elements, values.steps)
-    return values.type.convert(found, ReferencePaths(opened.file, values.addresses)), np.diff(bounds)
+    sequences, bounds = flatten(elements, values.steps)
+    return values.type.convert(sequences, ReferencePaths(opened.file, values.addresses)), np.diff(bounds)

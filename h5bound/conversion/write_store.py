@@ -146,7 +146,7 @@ def take_done(
     return results, failed
 
 
-def judge_resumed(target: Target, scan: SourceScan, plan: StorePlan, *, inputs: dict[str, Any], skip: bool) -> str:
+def find_resume_remark(target: Target, scan: SourceScan, plan: StorePlan, *, inputs: dict[str, Any], skip: bool) -> str:
     """Return what a dry run with resume says of the work that the target holds, "" if it would be taken over."""
     content = target.keys.read(MARKER)
     state = find_state(target, content)

@@ -105,8 +105,8 @@ def show_progress(progress: Callable[[int, int], None] | bool | None) -> Iterato
     if isinstance(progress, Meter):
         yield progress
     elif callable(progress):
-        told = progress
-        yield Meter(lambda step: None if step.total is None else told(step.done, step.total))
+        function = progress
+        yield Meter(lambda step: None if step.total is None else function(step.done, step.total))
     elif progress:
         with show_bar() as draw:
             yield Meter(draw)
@@ -131,15 +131,15 @@ def split_progress(
     """
     if not callable(progress) or isinstance(progress, Meter):
         return progress, progress
-    told, half = progress, 0
+    function, half = progress, 0
 
     def tell_first(done: int, total: int) -> None:
         nonlocal half
         half = total
-        told(done, 2 * half)
+        function(done, 2 * half)
 
     def tell_second(done: int, total: int) -> None:
-        told(half + done * (half or total) // total, 2 * half or total)
+        function(half + done * (half or total) // total, 2 * half or total)
 
     return tell_first, tell_second
 

@@ -137,8 +137,8 @@ class Stages:
 
     def run(self, work: Work[Result], jobs: Sequence[Any], units: Sequence[Any]) -> list[Result]:
         """Run units, and return their results."""
-        before, told = self._before, self._progress
-        shifted = None if told is None else lambda done, _total: told(before + done, self._total)
+        before, progress = self._before, self._progress
+        shifted = None if progress is None else lambda done, _total: progress(before + done, self._total)
         results: list[Result] = self._run(work, jobs, units, progress=shifted)
         self._before += sum(unit.nbytes for unit in units)
         return results

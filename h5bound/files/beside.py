@@ -56,7 +56,7 @@ def is_written_here(path: str) -> bool:
 
 def list_written_here() -> set[tuple[int, int]]:
     """Return the devices and inodes of what this process has open for writing; none where no system tells."""
-    found = set()
+    files = set()
     with suppress(OSError, ImportError):
         import fcntl
 
@@ -64,5 +64,5 @@ def list_written_here() -> set[tuple[int, int]]:
             with suppress(OSError):  # the list has its own descriptor, which is closed
                 if fcntl.fcntl(number, fcntl.F_GETFL) & (os.O_WRONLY | os.O_RDWR):
                     stat = os.fstat(number)
-                    found.add((stat.st_dev, stat.st_ino))
-    return found
+                    files.add((stat.st_dev, stat.st_ino))
+    return files

@@ -72,9 +72,9 @@ class ScanCache:
 
     def get_many(self, kind: str, version: str, states: Mapping[str, FileState]) -> dict[str, CachedScan]:
         """Return the entries of files that are in these states, by the names under which they are kept."""
-        found: dict[str, CachedScan] = {}
+        scans: dict[str, CachedScan] = {}
         if self.folder is None or not states:
-            return found
+            return scans
         try:
             with closing(self._connect()) as connection:
                 for names in split(states, ROWS):
@@ -83,10 +83,10 @@ class ScanCache:
                     query = query.format(",".join("?" * len(keys)))
                     for key, state, text, data in connection.execute(query, (kind, version, *keys)):
                         if state == write_state(states[keys[key]]):
-                            found[keys[key]] = CachedScan(zlib.decompress(text).decode(), zlib.decompress(data))
+                            scans[keys[key]] = CachedScan(zlib.decompress(text).decode(), zlib.decompress(data))
         except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it only saves time
             self._give_up(error)
-        return found
+        return scans
 
     def put_many(self, kind: str, version: str, entries: Iterable[tuple[str, FileState, CachedScan]]) -> None:
         """Keep entries of files that were in these states just now, by names; those that may still change are not."""

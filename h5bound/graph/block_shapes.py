@@ -58,21 +58,21 @@ def plan_block_sizes(
     ((4, 4, 2), (6, 4))
     """
     previous = chunk_shape and tuple(max(min(size, length), 1) for size, length in zip(chunk_shape, shape, strict=True))
-    given = chunks
+    requested = chunks
     if chunks is None:
-        given = plan_default_shape(shape, previous, itemsize, total=total) if previous else "auto"
+        requested = plan_default_shape(shape, previous, itemsize, total=total) if previous else "auto"
     elif isinstance(chunks, dict) and not chunks:
-        given = previous or -1
-    wanted = _by_axis(shape, given, subject)
+        requested = previous or -1
+    wanted = _by_axis(shape, requested, subject)
     if 0 in shape:  # dask would divide by zero
         wanted = [-1 if isinstance(want, str) else want for want in wanted]
     limit = _automatic_size(wanted, shape, itemsize=itemsize, chunk_shape=chunk_shape)
     count = prod(map(_least_blocks, wanted, shape))
     if limit is not None:
         count = max(count, prod(shape) // (2 * limit))
-    check_count(count, given, subject)
+    check_count(count, requested, subject)
     sizes = _normalize(wanted, shape, limit=limit, previous=previous)
-    check_count(prod(map(len, sizes)), given, subject)
+    check_count(prod(map(len, sizes)), requested, subject)
     return sizes
 
 
@@ -105,7 +105,7 @@ def plan_joined_sizes(
     ((3, 2, 3, 1), (2, 2))
     """
     wanted = _by_axis(shape, chunks, subject)
-    given, listed = chunks, wanted[axis] if isinstance(wanted[axis], (tuple, list)) else None
+    requested, listed = chunks, wanted[axis] if isinstance(wanted[axis], (tuple, list)) else None
     if listed is not None:
         missing = set(accumulate(lengths)) - set(accumulate(listed, initial=0))
         if missing:
@@ -115,10 +115,10 @@ def plan_joined_sizes(
             )
         wanted[axis] = max(listed, default=1)
     if chunks is not None and chunks != {}:
-        given = tuple(min(want, max(lengths)) if _is_size(want) else want for want in wanted)
+        requested = tuple(min(want, max(lengths)) if _is_size(want) else want for want in wanted)
     longest = (*shape[:axis], max(lengths), *shape[axis + 1 :])
     sizes = plan_block_sizes(
-        longest, given, itemsize=itemsize, chunk_shape=chunk_shape, subject=subject, total=prod(shape)
+        longest, requested, itemsize=itemsize, chunk_shape=chunk_shape, subject=subject, total=prod(shape)
     )
     size = max(sizes[axis])
     count = len(listed) if listed is not None else sum(-(-length // max(size, 1)) for length in lengths)

@@ -88,7 +88,7 @@ def count_closes(graph: Mapping[Key, object]) -> list[tuple[Source, Counter[str]
 
 def _find_block_readers(graph: Mapping[Key, Any]) -> dict[VariablePath, set[Key]]:
     """Return the tasks that read blocks of datasets: those that depend on an open task."""
-    opened = {key: found[0] for key, found in ((key, _find_open(node)) for key, node in graph.items()) if found}
+    opened = {key: pair[0] for key, pair in ((key, _find_open(node)) for key, node in graph.items()) if pair}
     files = {key: str(getattr(source, "path", "")) for key, source in opened.items()}
     readers: dict[VariablePath, set[Key]] = defaultdict(set)
     for key, node in graph.items():

@@ -43,11 +43,11 @@ def narrow_reads(graph: dict[Key, Any]) -> None:
 
     A narrowed read has a key of its own, since `dask.cache.Cache` keeps values by their keys.
     """
-    found = [(key, node, *sliced) for key, node in graph.items() if (sliced := _find_slice(node)) is not None]
-    users = Counter(chain.from_iterable(node.dependencies for node in graph.values() if found))
+    slices = [(key, node, *sliced) for key, node in graph.items() if (sliced := _find_slice(node)) is not None]
+    users = Counter(chain.from_iterable(node.dependencies for node in graph.values() if slices))
     renamed: dict[Key, Key] = {}
     closes, prefetching = set(), set()
-    for key, node, block, part in found:
+    for key, node, block, part in slices:
         read: Any = block if block.func is read_block else graph.get(block.args[0].key)
         places = plan_part(read.args[-1], part.args[1]) if getattr(read, "func", None) is read_block else None
         if places is None or (read is not block and users[read.key] > USERS):

@@ -162,7 +162,7 @@ def make_handle(source: Source, preopen: Window | None, *_after: object) -> Hand
 
 def find_opened(source: Source, window: Window) -> list[Handle]:
     """Return the handles for which open tasks opened a source for a window, or are about to."""
-    handles = [handle for handle in (found() for found in _opened.valuerefs()) if handle is not None]
+    handles = [handle for handle in (reference() for reference in _opened.valuerefs()) if handle is not None]
     return [handle for handle in handles if handle.source.key == source.key and handle.keeps(window)]
 
 

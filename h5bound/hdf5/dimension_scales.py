@@ -118,14 +118,14 @@ def read_dimensions(dataset: h5py.Dataset, resolve: Resolve, names: Collection[b
             consumed.add(name)
     bare = (title or b"").startswith(NOT_A_VARIABLE) and len(dataset.attrs) <= len(consumed)
     bare = bare and not dataset.id.get_storage_size()  # HDF5 reads the whole chunk index for that
-    found = _find_scales(dataset, details, resolve) if shape else []
-    known = tuple(None if item is None else item[0] for item in found)
+    scales_found = _find_scales(dataset, details, resolve) if shape else []
+    known = tuple(None if item is None else item[0] for item in scales_found)
     may_label = None in known and has_name(names, "DIMENSION_LABELS")
     labels = read_labels(dataset) if may_label and "DIMENSION_LABELS" in dataset.attrs else ()
     return Dimensions(
         names=known,
         shape=shape,
-        scales=tuple(None if item is None else item[1] for item in found) if any(known) else (),
+        scales=tuple(None if item is None else item[1] for item in scales_found) if any(known) else (),
         labels=labels if any(labels) else (),
         scale=scale,
         bare=bare,

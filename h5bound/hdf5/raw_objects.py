@@ -118,8 +118,8 @@ def _make_arrays(raw: Array, tid: h5t.TypeArrayID) -> Array:
 
 def _make_sequences(raw: Array, tid: h5t.TypeVlenID) -> Array:
     base = tid.get_super()
-    found, size = np.frombuffer(raw.tobytes(), SEQUENCE), base.get_size()
-    pairs = [(int(length), int(address)) for length, address in found.tolist()]
+    descriptors, size = np.frombuffer(raw.tobytes(), SEQUENCE), base.get_size()
+    pairs = [(int(length), int(address)) for length, address in descriptors.tolist()]
     data = b"".join(ctypes.string_at(address, length * size) for length, address in pairs if length)
     joined = make_objects(np.frombuffer(data, f"V{size}"), base)
     values = np.empty(len(raw), object)

@@ -44,8 +44,8 @@ def describe_type(dtype: np.dtype[Any] | None) -> str:
 def describe_fixed(dtype: np.dtype[Any]) -> str:
     """Return the name of a type of text or bytes of fixed length."""
     kind = "text" if dtype.kind == "S" else "opaque"
-    held = describe_bytes(dtype)
-    return f"{held} as bytes" if held else f"{kind} of {format_nbytes(dtype.itemsize)}"
+    content = describe_bytes(dtype)
+    return f"{content} as bytes" if content else f"{kind} of {format_nbytes(dtype.itemsize)}"
 
 
 def describe_number(dtype: np.dtype[Any]) -> str:

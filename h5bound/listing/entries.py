@@ -94,7 +94,7 @@ class Listing:
     """Datasets whose values are not in `nbytes`."""
 
 
-class _Found(NamedTuple):
+class _Item(NamedTuple):
     """An object or link of a file that is perhaps listed."""
 
     path: str
@@ -131,18 +131,18 @@ def list_file(
     source = H5Source.of(path, storage_options)
     start = "/" + "/".join(split_path(start))
     with source.opened() as opened:
-        found, addresses = _find_objects(opened.file, start)
+        objects, addresses = _find_objects(opened.file, start)
         last = None if depth is None else len(split_path(start)) + depth
-        hidden = _count_hidden(found, last)
+        hidden = _count_hidden(objects, last)
         reader = EntryReader(opened, ReferencePaths(opened.file, Addresses(addresses)), attributes=attributes)
-        entries = tuple(reader.read(item, hidden) for item in found if len(item.parts[:last]) == len(item.parts))
-    datasets = [DatasetEntry(record=item.detail) for item in found if isinstance(item.detail, DatasetRecord)]
+        entries = tuple(reader.read(item, hidden) for item in objects if len(item.parts[:last]) == len(item.parts))
+    datasets = [DatasetEntry(record=item.detail) for item in objects if isinstance(item.detail, DatasetRecord)]
     sizes = [dataset.nbytes for dataset in datasets]
     return Listing(
         file=source.path,
         start=start,
         entries=entries,
-        counts=Counter(item.kind for item in found),
+        counts=Counter(item.kind for item in objects),
         stored_nbytes=sum(dataset.record.stored_nbytes for dataset in datasets),
         nbytes=sum(filter(None, sizes)),
         varying=sizes.count(None),
@@ -154,28 +154,28 @@ def split_path(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in ("", ".")]
 
 
-def _find_objects(file: h5py.File, start: str) -> tuple[list[_Found], Mapping[int, str]]:
+def _find_objects(file: h5py.File, start: str) -> tuple[list[_Item], Mapping[int, str]]:
     """Return an object and all below it, sorted by path, and the paths of objects by their addresses."""
     outside = find_external(file, start)
     if outside is not None:
         raise UnsafeSourceError(f"{start!r} in {file.filename} is in another file: list {outside[1]} of {outside[0]}")
     item = open_object(file, start)
     if isinstance(item, h5py.Dataset):
-        return [_Found(start, "dataset", read_dataset(item))], {}
+        return [_Item(start, "dataset", read_dataset(item))], {}
     if isinstance(item, h5py.Datatype):
-        return [_Found(start, "type")], {}
+        return [_Item(start, "type")], {}
     hierarchy = read_hierarchy(file, start=start)
-    found = [_Found(path, "group") for path in hierarchy.groups]
-    found += [_Found(record.path, "dataset", record) for record in hierarchy.datasets]
-    found += [_Found(path, "type") for path in hierarchy.committed_types]
-    found += [_Found(link.path, "link", link) for link in hierarchy.links]
-    found += [_Found(path, "problem", reason) for path, reason in hierarchy.problems]
-    return sorted(found, key=lambda item: item.parts), hierarchy.addresses
+    objects = [_Item(path, "group") for path in hierarchy.groups]
+    objects += [_Item(record.path, "dataset", record) for record in hierarchy.datasets]
+    objects += [_Item(path, "type") for path in hierarchy.committed_types]
+    objects += [_Item(link.path, "link", link) for link in hierarchy.links]
+    objects += [_Item(path, "problem", reason) for path, reason in hierarchy.problems]
+    return sorted(objects, key=lambda item: item.parts), hierarchy.addresses
 
 
-def _count_hidden(found: Iterable[_Found], last: int | None) -> Counter[tuple[str, Kind]]:
+def _count_hidden(objects: Iterable[_Item], last: int | None) -> Counter[tuple[str, Kind]]:
     """Return the number of objects of each kind below the last level that is listed, by the path of their group."""
-    deeper = (item for item in found if last is not None and len(item.parts) > last)
+    deeper = (item for item in objects if last is not None and len(item.parts) > last)
     return Counter(("/" + "/".join(item.parts[:last]), item.kind) for item in deeper)
 
 
@@ -185,9 +185,9 @@ class EntryReader:
     def __init__(self, opened: OpenFile, resolve: Resolve, *, attributes: bool) -> None:
         self.opened, self.resolve, self.attributes = opened, resolve, attributes
 
-    def read(self, found: _Found, hidden: Counter[tuple[str, Kind]]) -> Entry:
+    def read(self, item: _Item, hidden: Counter[tuple[str, Kind]]) -> Entry:
         """Return the entry of an object or a link."""
-        path, kind, detail = found
+        path, kind, detail = item
         if isinstance(detail, LinkRecord):
             return Entry(path=path, kind=kind, note=f"{detail.kind} link to {detail.to}")
         if isinstance(detail, str):

@@ -42,12 +42,12 @@ def are_ordered(
     """
     if all(write.is_copy and write.region and key in readers for key, write in writes.items()):
         return True
-    at: dict[str | None, set[Key]] = defaultdict(set)
+    by_region: dict[str | None, set[Key]] = defaultdict(set)
     for key, write in writes.items():
-        at[write.region].add(key)
+        by_region[write.region].add(key)
     for reader, region in readers.items():
-        known = region is not None and region in at
-        later = (at[region] | at[None] if known else set(writes)) - {reader}
+        known = region is not None and region in by_region
+        later = (by_region[region] | by_region[None] if known else set(writes)) - {reader}
         if not _all_follow(later, reader, dependents):
             return False
     return True
@@ -55,9 +55,9 @@ def are_ordered(
 
 def _all_follow(later: set[Key], key: Key, dependents: Mapping[Key, Set[Key]]) -> bool:
     """Return whether the tasks `later` depend on the task `key`."""
-    found: set[Key] = set()
+    followers: set[Key] = set()
     new = {key}
-    while new and not later <= found:
-        new = {after for before in new for after in dependents[before]} - found
-        found |= new
-    return later <= found
+    while new and not later <= followers:
+        new = {after for before in new for after in dependents[before]} - followers
+        followers |= new
+    return later <= followers

@@ -83,8 +83,8 @@ def locate_targets(targets: Iterable[Target]) -> dict[Target, Places]:
     opened = [target for target in targets if target.dataset is not None]
     others = [target for target in targets if target.dataset is None]
     variables = locate_variables({target.variable for target in others})
-    found = {target: frozenset(_list_places(target.dataset)) for target in opened if target.dataset is not None}
-    return found | {target: variables[target.variable] for target in others}
+    places = {target: frozenset(_list_places(target.dataset)) for target in opened if target.dataset is not None}
+    return places | {target: variables[target.variable] for target in others}
 
 
 def locate_variables(variables: Iterable[VariablePath]) -> dict[VariablePath, Places]:
@@ -92,7 +92,7 @@ def locate_variables(variables: Iterable[VariablePath]) -> dict[VariablePath, Pl
     by_file: dict[str, list[VariablePath]] = defaultdict(list)
     for variable in variables:
         by_file[variable.file].append(variable)
-    found: dict[VariablePath, Places] = {}
+    located: dict[VariablePath, Places] = {}
     for path, those in by_file.items():
         whole = Place(identify_file(path))
         with open_beside(path) as file:
@@ -100,8 +100,8 @@ def locate_variables(variables: Iterable[VariablePath]) -> dict[VariablePath, Pl
                 datasets = _find_datasets(file, variable.path)
                 places = frozenset(place for dataset in datasets for place in _list_places(dataset))
                 unknown = Place(whole.file, variable.path) if variable.path else whole
-                found[variable] = places or frozenset({unknown})
-    return found
+                located[variable] = places or frozenset({unknown})
+    return located
 
 
 def find_open_writer(path: str) -> h5py.File | None:
@@ -128,11 +128,11 @@ def open_beside(path: str) -> Iterator[h5py.File | None]:
 def _find_datasets(file: h5py.File | None, path: str) -> list[h5py.Dataset]:
     """Return the datasets that a variable may be."""
     group, _, name = path.rpartition("/")
-    found = []
+    items = []
     for variant in (path, f"{group}/{NOT_COORDINATE}{name}"):
         with suppress(*READ_ERRORS):
-            found.append(file[variant] if file is not None and name else None)
-    return [dataset for dataset in found if isinstance(dataset, h5py.Dataset)]
+            items.append(file[variant] if file is not None and name else None)
+    return [dataset for dataset in items if isinstance(dataset, h5py.Dataset)]
 
 
 def _list_places(dataset: h5py.Dataset, above: Places = frozenset()) -> Iterator[Place]:

@@ -100,7 +100,7 @@ def prepare_writes(
 def _find_stores(graph: Mapping[Key, object]) -> Stores:
     """Return the tasks that store blocks, and what they write to."""
     stores = Stores()
-    found: dict[int, list[Target] | None] = {}  # by the objects that are written to
+    known: dict[int, list[Target] | None] = {}  # by the objects that are written to
     for key, node in graph.items():
         leaves = list(list_leaves(node))
         functions = name_functions(leaves)
@@ -108,7 +108,7 @@ def _find_stores(graph: Mapping[Key, object]) -> Stores:
             continue
         write = Write(region=find_region(leaves), is_copy=functions <= COPYING)
         for stored in list(list_stored(node, graph)) or [None]:
-            targets = found[id(stored)] if id(stored) in found else found.setdefault(id(stored), find_targets(stored))
+            targets = known[id(stored)] if id(stored) in known else known.setdefault(id(stored), find_targets(stored))
             if targets is None:
                 stores.unknown[_describe(stored)][key] = Write()
             for target in targets or ():
@@ -158,20 +158,20 @@ def _find_overwrites(
     files = {variable: identify_file(variable.file) for variable in readers}
     needed = [variable for variable, file in files.items() if file in written or variable.elsewhere]
     read = locate_variables(needed if stores.writes or stores.unknown else ())
-    found: dict[VariablePath, Overwrite] = defaultdict(Overwrite)
+    overwrites: dict[VariablePath, Overwrite] = defaultdict(Overwrite)
     for variable, places in read.items():
         for target in {target for place in places for target in _list_overlapping(place, written)}:
             for key, write in stores.writes[target].items():
                 exact = write if located[target] == places else Write()
-                before = found[variable].tasks.get(key, exact)  # by another target of this task
-                found[variable].tasks[key] = exact if before == exact else Write()
+                before = overwrites[variable].tasks.get(key, exact)  # by another target of this task
+                overwrites[variable].tasks[key] = exact if before == exact else Write()
             is_beside = target.netcdf4 is not None and identify_file(target.variable.file) in beside
-            found[variable].beside = found[variable].beside or is_beside
+            overwrites[variable].beside = overwrites[variable].beside or is_beside
     for description, tasks in stores.unknown.items():
         for variable in _list_written_here(files, read):
-            found[variable].tasks |= tasks
-            found[variable].unknown = description
-    return found
+            overwrites[variable].tasks |= tasks
+            overwrites[variable].unknown = description
+    return overwrites
 
 
 def _list_overlapping(place: Place, written: Mapping[Hashable, list[tuple[Place, Target]]]) -> list[Target]:
@@ -186,12 +186,12 @@ def _list_written_here(
 ) -> list[VariablePath]:
     """Return the variables whose data is in files that this process has open for writing."""
     opened = list_written_here()
-    found = []
+    variables = []
     for variable, file in files.items():
         places = {file, *(place.file for place in read.get(variable, ()))}
         if places & opened or find_open_writer(variable.file) is not None:
-            found.append(variable)
-    return found
+            variables.append(variable)
+    return variables
 
 
 def _describe(stored: object) -> str:

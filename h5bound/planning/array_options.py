@@ -137,8 +137,8 @@ def name_close(glob: str, paths: Sequence[str]) -> str:
     some = list(dict.fromkeys([*beside[:MAX_COMPARED], *paths[:MAX_COMPARED]]))[:MAX_COMPARED]
     same_name = [path for path in some if path.rpartition("/")[2].casefold() == name.casefold()]
     close = get_close_matches(asked, some, MAX_CLOSE)
-    found = list(dict.fromkeys([*same_name, *close]))[:MAX_CLOSE]
-    return f"; close to it: {', '.join(map(printable, found))}" if found else ""
+    names = list(dict.fromkeys([*same_name, *close]))[:MAX_CLOSE]
+    return f"; close to it: {', '.join(map(printable, names))}" if names else ""
 
 
 def list_unused(option: str, rules: Rules, scan: SourceScan) -> Iterator[str]:
@@ -153,9 +153,9 @@ def list_unused(option: str, rules: Rules, scan: SourceScan) -> Iterator[str]:
     for number, (glob, size) in enumerate(rules):
         if number in used or any(matches(path, glob) for path in skipped):  # which shape that has is not known
             continue
-        found = [item for item in scan.datasets if matches(item.record.path, glob)]
-        if isinstance(size, tuple) or (not found and glob != "*"):  # bytes may be asked for without a look at the file
-            yield f"{name_rule(option, glob, size)}: {explain_unused(size, found, fitting)}"
+        matching = [item for item in scan.datasets if matches(item.record.path, glob)]
+        if isinstance(size, tuple) or (not matching and glob != "*"):  # bytes may be asked for without a look at it
+            yield f"{name_rule(option, glob, size)}: {explain_unused(size, matching, fitting)}"
 
 
 def name_rule(option: str, glob: str, size: Shape | int | None) -> str:
@@ -176,16 +176,15 @@ def list_ndims(dataset: DatasetScan) -> set[int]:
     return {(1 if part.flat else outer) + len(part.type.element_shape) for part in parts} or {len(dataset.shape)}
 
 
-def explain_unused(size: Shape | int, found: Sequence[DatasetScan], fitting: Iterable[DatasetScan]) -> str:
+def explain_unused(size: Shape | int, matching: Sequence[DatasetScan], fitting: Iterable[DatasetScan]) -> str:
     """Return why a rule applies to nothing, from the datasets that its glob matches and those that take such rules."""
     paths = {item.record.path for item in fitting}
-    left = [item for item in found if item.record.path in paths]
-    if not found:
+    left = [item for item in matching if item.record.path in paths]
+    if not matching:
         return "it matches no dataset that is converted"
     if not left:
-        return (
-            f"{found[0].record.path}, like all that it matches, has no shards: scalars, sequences and compounds do not"
-        )
+        path = matching[0].record.path
+        return f"{path}, like all that it matches, has no shards: scalars, sequences and compounds do not"
     if isinstance(size, tuple) and not any(len(size) in list_ndims(item) for item in left):
         axes = "axis" if len(size) == 1 else "axes"
         return f"no dataset that it matches has {len(size)} {axes}; {left[0].record.path} has shape {left[0].shape}"

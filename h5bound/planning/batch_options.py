@@ -48,11 +48,11 @@ def spread_options(sources: Sequence[Any], options: Mapping[str, Any]) -> list[d
     asked = list_choices(settings)
     if not asked:
         return [{} for _ in sources]
-    found = [find_choices(source, options, settings) for source in sources]
-    read = [item for item in found if item is not None]
+    choices = [find_choices(source, options, settings) for source in sources]
+    read = [item for item in choices if item is not None]
     if not any(item.open_ended for item in read):
         refuse_unused([choice for choice in asked if not any(choice in item.applied for item in read)], read)
-    return [{} if item is None or item.open_ended else trim(settings, item.applied) for item in found]
+    return [{} if item is None or item.open_ended else trim(settings, item.applied) for item in choices]
 
 
 def list_choices(settings: Settings) -> list[Choice]:

@@ -104,8 +104,8 @@ class LinkResolver:
             self.resolve_soft(origin, link)
         else:
             target = link.target or link.to
-            found = CIRCLE if target in self.groups else NO_NODE
-            note = found if self.settings.links == "copy" else IN_HDMF if self.hdmf else ""
+            reason = CIRCLE if target in self.groups else NO_NODE
+            note = reason if self.settings.links == "copy" else IN_HDMF if self.hdmf else ""
             self.links.append(
                 Link(path=link.path, kind=link.kind, to=move_text(origin, link), target=target, note=note)
             )

@@ -178,12 +178,12 @@ class _Copies:
         if isinstance(item, LinkRecord):
             link = replace(item, path=path)
             target = link.to if link.kind == "hard" else link.target
-            found = None if target is None or target in above else self.items.get(target)
-            if target is None or not (isinstance(found, DatasetRecord) or found == "group"):
+            copied_item = None if target is None or target in above else self.items.get(target)
+            if target is None or not (isinstance(copied_item, DatasetRecord) or copied_item == "group"):
                 self.links.append(link)
                 return
             self.copied[path] = link
-            original, item = target, found
+            original, item = target, copied_item
         if isinstance(item, DatasetRecord):
             self.datasets.append(replace(item, path=path))
         elif item == "group" and original in above:  # a copy of it is around a copy of a group above it

@@ -139,9 +139,9 @@ def parse_size(value: object, option: str, glob: str, *, sizes: bool) -> Shape |
     if sizes and isinstance(value, (int, str, np.integer)):
         with suppress(OptionError):
             return parse_nbytes(value, option)
-    given = repr(value) if glob == "*" else repr({glob: value})
+    shown = repr(value) if glob == "*" else repr({glob: value})
     form = "a shape like (64, 512)" + (" or a size like '64 MiB'" if sizes else "")
-    raise OptionError(f"{option}={given}: give {form}, or {{GLOB: {'SIZE' if sizes else 'SHAPE'}}}")
+    raise OptionError(f"{option}={shown}: give {form}, or {{GLOB: {'SIZE' if sizes else 'SHAPE'}}}")
 
 
 def is_whole(value: object) -> bool:

@@ -93,8 +93,8 @@ class Pieces:
         counts = np.concatenate([[0], np.cumsum((self.files == IN_STORE) == in_store)])
         first = np.searchsorted(self.bounds, coords * size, side="right") - 1
         last = np.searchsorted(self.bounds, (coords + 1) * size, side="left")
-        found: NDArray[np.bool_] = counts[np.minimum(last, len(self.files))] > counts[first]
-        return found
+        have: NDArray[np.bool_] = counts[np.minimum(last, len(self.files))] > counts[first]
+        return have
 
     def drop_axis(self, shape: Shape) -> Shape:
         """Return the shape of the array without the axis that the datasets do not have."""

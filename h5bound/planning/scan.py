@@ -295,7 +295,7 @@ def extend_names(
     scales = dims.scales or (None,) * len(names)
     group = parent_of(dataset.record.path).rstrip("/")
     triples = zip(names, dims.names, scales, strict=True)  # a shorter axis has another name than its scale
-    found = [
+    shown = [
         nodes.get(scale or f"{group}/{name}", name) if own in (None, name) else name for name, own, scale in triples
     ]
-    return name_by_length(dataset.shape, found)
+    return name_by_length(dataset.shape, shown)

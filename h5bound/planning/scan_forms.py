@@ -66,9 +66,9 @@ def list_forms(
     elif strip_arrays(tid)[1]:
         yield "array_type", "the axes of its elements are the last axes of the array"
     yield from list_leaf_forms(tid, is_struct=zarr_type.dtype.names is not None and not parts)
-    held = [*name_wide(tid), *name_odd_text(zarr_type, parts)]
-    if held:
-        yield "bytes", ", ".join(held)
+    forms = [*name_wide(tid), *name_odd_text(zarr_type, parts)]
+    if forms:
+        yield "bytes", ", ".join(forms)
 
 
 def name_wide(tid: h5t.TypeID) -> Iterator[str]:
@@ -110,11 +110,11 @@ def name_members(names: Iterable[str]) -> str:
     >>> name_members(["a", "b.c"]), name_members([""])
     ('members a, b.c: ', '')
     """
-    given = list(dict.fromkeys(filter(None, names)))
-    if not given:
+    shown = list(dict.fromkeys(filter(None, names)))
+    if not shown:
         return ""
-    more = f", … {len(given) - SHOWN:,} more" if len(given) > SHOWN else ""
-    return f"member{'s' if len(given) > 1 else ''} {', '.join(given[:SHOWN])}{more}: "
+    more = f", … {len(shown) - SHOWN:,} more" if len(shown) > SHOWN else ""
+    return f"member{'s' if len(shown) > 1 else ''} {', '.join(shown[:SHOWN])}{more}: "
 
 
 def find_reader(groups: Mapping[str, Mapping[str, Any]]) -> str:

@@ -111,11 +111,11 @@ def read_offsets(
             each = prod(sequences.shape[1:])
             lengths[part.steps].append(measure(sequences))
             counts[part.steps].append(np.diff(bounds * each))
-    found = {}
+    results = {}
     for part in parts:
         offsets = np.cumsum(np.concatenate(lengths[part.steps]))
-        found[part.steps] = offsets, offsets[np.cumsum(np.concatenate(counts[part.steps]))]
-    return found
+        results[part.steps] = offsets, offsets[np.cumsum(np.concatenate(counts[part.steps]))]
+    return results
 
 
 def cut_rows(shape: tuple[int, ...], count: int) -> Iterator[tuple[slice, ...]]:

@@ -150,7 +150,7 @@ def has(numbers: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.boo
     >>> has(np.array([2, 5]), np.array([1, 2, 9])).tolist()
     [False, True, False]
     """
-    places = np.searchsorted(numbers, wanted)
-    found = places < len(numbers)
-    found[found] = numbers[places[found]] == wanted[found]
-    return found
+    rows = np.searchsorted(numbers, wanted)
+    present = rows < len(numbers)
+    present[present] = numbers[rows[present]] == wanted[present]
+    return present

@@ -66,13 +66,13 @@ def follow_links(source: H5Source, name: str, allowed: tuple[Path, ...]) -> Iter
 
 def find_dataset(source: H5Source, name: str, allowed: tuple[Path, ...]) -> tuple[H5Source, DatasetRecord]:
     """Return a dataset's file and record. Raise DatasetNotFoundError if there is none."""
-    with follow_links(source, name, allowed) as (found, opened, path):
-        record = read_found(opened.file, path, allowed)
-    found.make_exclusive_for([record.dtype])
-    return found, record
+    with follow_links(source, name, allowed) as (owner, opened, path):
+        record = read_allowed(opened.file, path, allowed)
+    owner.make_exclusive_for([record.dtype])
+    return owner, record
 
 
-def read_found(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> DatasetRecord:
+def read_allowed(file: h5py.File, name: str, allowed: tuple[Path, ...]) -> DatasetRecord:
     """Return the record of a dataset in an open file, after checking that it needs only allowed files."""
     dataset = open_dataset(file, name, refresh=True)
     record = read_dataset(dataset, count=False)

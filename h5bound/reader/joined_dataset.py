@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from h5bound.buffers import Block, Region
     from h5bound.reader.encoded import EncodedBlock
-    from h5bound.reader.many_datasets import FileDataset, Found
+    from h5bound.reader.many_datasets import FileDataset, LocatedDataset
     from h5bound.reader.many_files import OpenFiles
 
 
@@ -80,14 +80,14 @@ class JoinedDataset:
         )
 
 
-def check_joinable(found: Sequence[Found], axis: int | None) -> None:
+def check_joinable(located: Sequence[LocatedDataset], axis: int | None) -> None:
     """Raise UnsupportedError, which names the first file that differs, unless all datasets can be joined along an axis.
 
     Their types, their other axes, and the meaning of their numbers have to be equal. Without an axis, all have to be
     the same, with their values where these were read.
     """
-    first_source, first = found[0]
-    for source, dataset in found:
+    first_source, first = located[0]
+    for source, dataset in located:
         if dataset is first:
             continue
         reason, rule = find_difference(first, dataset, axis)
@@ -125,9 +125,9 @@ def describe_meanings(first: str, other: str) -> str:
     >>> describe_meanings('{"units": "m", "scale_factor": ["<f4", "0000003f"]}', '{"units": "m"}')
     'scale_factor is absent, not 0.5'
     """
-    found, wanted = json.loads(other), json.loads(first)
-    names = [name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name)]
-    parts = [(name, *(describe_value(item.get(name)) for item in (found, wanted))) for name in names]
+    actual, expected = json.loads(other), json.loads(first)
+    names = [name for name in sorted({*actual, *expected}) if actual.get(name) != expected.get(name)]
+    parts = [(name, *(describe_value(item.get(name)) for item in (actual, expected))) for name in names]
     return ", ".join(
         f"{name} is {own}" + (f", not {its}" if own != its else " of another type") for name, own, its in parts
     )
@@ -155,7 +155,7 @@ def choose_axis(axis: object, ndim: int, inner: int, *, subject: str) -> int:
 
 
 def join_datasets(
-    found: Sequence[Found],
+    located: Sequence[LocatedDataset],
     axis: int | None,
     bounds: tuple[tuple[int, ...], ...],
     *,
@@ -165,18 +165,18 @@ def join_datasets(
     """Return the joined dataset, or without an axis the one of the first file; `dtype` is the type of all as text."""
     keys: dict[tuple[Any, ...], DatasetKey] = {}  # few are different
     datasets = []
-    for number, (source, dataset) in enumerate(found if axis is not None else found[:1]):
+    for number, (source, dataset) in enumerate(located if axis is not None else located[:1]):
         parts = dataset.path, dataset.shape, allowed if dataset.layout in EXTERNAL_LAYOUTS else None
         if parts not in keys:
             keys[parts] = DatasetKey(path=parts[0], shape=parts[1], dtype=dtype, allowed=parts[2])
         datasets.append(DatasetOfFile(number=number, file=source.path, key=keys[parts]))
-    starts = tuple(accumulate((dataset.shape[axis] for _, dataset in found), initial=0)) if axis is not None else (0,)
+    starts = tuple(accumulate((dataset.shape[axis] for _, dataset in located), initial=0)) if axis is not None else (0,)
     return JoinedDataset(datasets=tuple(datasets), axis=axis or 0, starts=starts, bounds=bounds)
 
 
-def join_chunks(found: Sequence[Found]) -> tuple[int, ...] | None:
+def join_chunks(located: Sequence[LocatedDataset]) -> tuple[int, ...] | None:
     """Return the chunk shape that blocks are planned with: the largest along each axis, None if none is chunked."""
-    shapes = {dataset.chunks for _, dataset in found if dataset.chunks is not None}
+    shapes = {dataset.chunks for _, dataset in located if dataset.chunks is not None}
     return tuple(map(max, zip(*shapes, strict=True))) if shapes else None
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from h5bound.graph.windows import Lifecycle
     from h5bound.hdf5.dataset import DatasetRecord
-    from h5bound.reader.many_datasets import Found
+    from h5bound.reader.many_datasets import LocatedDataset
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import H5Source
 
@@ -91,26 +91,26 @@ class JoinedFiles:
                 f"there are {', '.join(sorted(dims)) or 'none'}"
             )
 
-    def find(self, path: str) -> tuple[Lifecycle, DatasetRecord, Sequence[Found], int | None]:
+    def find(self, path: str) -> tuple[Lifecycle, DatasetRecord, Sequence[LocatedDataset], int | None]:
         """Return the datasets at a path, with the lifecycle of their files, the record of the first, and the axis.
 
         The axis is None if they do not have the dimension. Raise the errors of `h5bound.from_hdf5`; they name the file.
         """
-        found = [scan.get(path) for scan in self._scans]
-        alone = [item for item, source in zip(found, self._sources, strict=True) if item and item[0] is source]
+        datasets = [scan.get(path) for scan in self._scans]
+        located = [item for item, source in zip(datasets, self._sources, strict=True) if item and item[0] is source]
         record, lifecycle = self._records.get(path), self._lifecycle
-        if record is None or len(alone) < len(found):  # a link, perhaps to another file, or some do not have it
+        if record is None or len(located) < len(datasets):  # a link, perhaps to another file, or some do not have it
             names = [path] * len(self._sources)
-            record, alone = find_in_files(self._sources, names, self._allowed, details=self._details)
-            lifecycle = self._make_lifecycle(ManyFiles([source for source, _ in alone], max_open=self._max_open))
-        return lifecycle, record, alone, self._find_axis(alone[0][1].dims)
+            record, located = find_in_files(self._sources, names, self._allowed, details=self._details)
+            lifecycle = self._make_lifecycle(ManyFiles([source for source, _ in located], max_open=self._max_open))
+        return lifecycle, record, located, self._find_axis(located[0][1].dims)
 
     def show(self, record: DatasetRecord) -> DatasetRecord:
         """Return the record of a dataset of the first file with the shape of the array of all, where all have it."""
-        found = [scan.get(record.path) for scan in self._scans]
-        shapes = [item[1].shape for item in found if item is not None]
-        axis = self._find_axis(found[0][1].dims) if found[0] is not None else None
-        if axis is None or len(shapes) < len(found) or record.shape is None:
+        datasets = [scan.get(record.path) for scan in self._scans]
+        shapes = [item[1].shape for item in datasets if item is not None]
+        axis = self._find_axis(datasets[0][1].dims) if datasets[0] is not None else None
+        if axis is None or len(shapes) < len(datasets) or record.shape is None:
             return record
         length = sum(shape[axis] if axis < len(shape) else 0 for shape in shapes)
         return replace(record, shape=(*record.shape[:axis], length, *record.shape[axis + 1 :]))

@@ -22,7 +22,7 @@ from h5bound.files.urls import is_url, redact
 from h5bound.hdf5.attributes import read_values
 from h5bound.hdf5.element_types import describe_bytes
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
-from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_object, read_found
+from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_object, read_allowed
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.source import H5Source, refuse_options
 from h5bound.reports.combination import BadFile
@@ -69,7 +69,7 @@ class FileDataset:
     """What is equal for equal values, None if they were not read."""
 
 
-Found = tuple[H5Source, FileDataset]
+LocatedDataset = tuple[H5Source, FileDataset]
 """The file that has a dataset, perhaps behind external links, and the dataset."""
 
 
@@ -96,19 +96,19 @@ def find_readable(
 
     Raise the error of the first one if none can be.
     """
-    found, bad, errors = [], [], []
+    readable, bad, errors = [], [], []
     for place in places:
         try:
             with list_sources([place], "", storage_options)[0][0].opened():
-                found.append(place)
+                readable.append(place)
         except OptionError:
             raise
         except H5BoundError as error:
             errors.append(error)
             bad.append(BadFile(redact(str(place)) if is_url(place) else str(place), str(error)))
-    if errors and not found:
+    if errors and not readable:
         raise errors[0]
-    return found, tuple(bad)
+    return readable, tuple(bad)
 
 
 def find_in_files(
@@ -117,7 +117,7 @@ def find_in_files(
     allowed: tuple[Path, ...],
     *,
     details: ReadDetails | None = None,
-) -> tuple[DatasetRecord, list[Found]]:
+) -> tuple[DatasetRecord, list[LocatedDataset]]:
     """Return the record of the dataset in the first file, and what was found in each; `names` are its path in each.
 
     `details` reads names of axes and the digest.
@@ -126,15 +126,15 @@ def find_in_files(
     """
     source, record = find_dataset(sources[0], names[0], allowed)
     check_readable(source, record)
-    found: dict[int, Found] = {}
+    datasets: dict[int, LocatedDataset] = {}
     for name in dict.fromkeys(names):
         numbers = [number for number, own in enumerate(names) if own == name]
         scans = scan_datasets([sources[number] for number in numbers], (name,), allowed, details=details)
         for number, scan in zip(numbers, scans, strict=True):
-            found[number] = scan.get(name) or read_file_dataset(sources[number], name, allowed, details=details)
-    for source, _ in found.values():
+            datasets[number] = scan.get(name) or read_file_dataset(sources[number], name, allowed, details=details)
+    for source, _ in datasets.values():
         source.make_exclusive_for([record.dtype])
-    return record, [found[number] for number in range(len(sources))]
+    return record, [datasets[number] for number in range(len(sources))]
 
 
 def scan_datasets(
@@ -143,7 +143,7 @@ def scan_datasets(
     allowed: tuple[Path, ...],
     *,
     details: ReadDetails | None = None,
-) -> list[dict[str, Found]]:
+) -> list[dict[str, LocatedDataset]]:
     """Return the datasets of these names in each file, without those that are missing or cannot be read.
 
     Files that were scanned before are not opened. Datasets that need other files are always looked at anew.
@@ -152,7 +152,7 @@ def scan_datasets(
     known = {source.path: source.state for source in sources if source.state is not None and source.strict_state}
     texts = cache.get_many("datasets", version, known)
     parsed: dict[str, dict[str, FileDataset]] = {}  # files of one kind have equal texts
-    scans: dict[int, dict[str, Found]] = {}
+    scans: dict[int, dict[str, LocatedDataset]] = {}
     for number, source in enumerate(sources):
         entry = texts.get(source.path)
         if entry is not None and entry.text not in parsed:
@@ -176,9 +176,9 @@ def scan_datasets(
 
 def read_datasets(
     source: H5Source, names: tuple[str, ...], allowed: tuple[Path, ...], *, details: ReadDetails | None
-) -> dict[str, Found]:
+) -> dict[str, LocatedDataset]:
     """Return the datasets of these names in one file, without those that are missing or cannot be read."""
-    scan: dict[str, Found] = {}
+    scan: dict[str, LocatedDataset] = {}
     with source.opened():
         for name in names:
             with suppress(DatasetNotFoundError, UnsupportedError, UnsafeSourceError):
@@ -188,15 +188,15 @@ def read_datasets(
 
 def read_file_dataset(
     source: H5Source, name: str, allowed: tuple[Path, ...], *, details: ReadDetails | None = None
-) -> Found:
+) -> LocatedDataset:
     """Return what is compared of the dataset of one file. Raise the errors of `find_dataset` and `check_readable`."""
-    with follow_links(source, name, allowed) as (found, opened, path):
-        record = read_found(opened.file, path, allowed)
-        check_readable(found, record)
+    with follow_links(source, name, allowed) as (owner, opened, path):
+        record = read_allowed(opened.file, path, allowed)
+        check_readable(owner, record)
         assert record.dtype is not None
         dataset = open_dataset(opened.file, path)
         dims, digest = (None, None) if details is None else details(opened, dataset, record)
-        return found, FileDataset(
+        return owner, FileDataset(
             path=record.path,
             shape=record.shape or (),
             dtype=describe_dtype(record.dtype),
@@ -208,9 +208,9 @@ def read_file_dataset(
         )
 
 
-def _is_alone(source: H5Source, datasets: Iterable[Found]) -> bool:
+def _is_alone(source: H5Source, datasets: Iterable[LocatedDataset]) -> bool:
     """Return whether the state of a file says all of its datasets: no other file has a part in them."""
-    return all(found is source and dataset.layout not in EXTERNAL_LAYOUTS for found, dataset in datasets)
+    return all(owner is source and dataset.layout not in EXTERNAL_LAYOUTS for owner, dataset in datasets)
 
 
 def check_readable(source: H5Source, record: DatasetRecord) -> None:
@@ -222,7 +222,7 @@ def check_readable(source: H5Source, record: DatasetRecord) -> None:
         raise UnsupportedError(f"{subject}: it has no elements (a null dataspace)")
 
 
-def write_scan(scan: Mapping[str, Found]) -> str:
+def write_scan(scan: Mapping[str, LocatedDataset]) -> str:
     """Return the datasets of a file as JSON text."""
     return json.dumps({name: astuple(dataset) for name, (_, dataset) in scan.items()})
 

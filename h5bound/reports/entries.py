@@ -184,8 +184,8 @@ class ReportNote:
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object."""
         optional = {"to": self.to, "kind": self.kind}
-        given = {name: value for name, value in optional.items() if value is not None}
-        return name_entry(self.path, self.attribute) | {"note": self.note} | given
+        entries = {name: value for name, value in optional.items() if value is not None}
+        return name_entry(self.path, self.attribute) | {"note": self.note} | entries
 
     def to_fact(self) -> Fact:
         """Return what the text forms say."""

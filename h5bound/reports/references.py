@@ -120,13 +120,13 @@ class ReferenceReport(Report):
     def summary(self) -> str:
         """Return one line: arrays and groups, what their chunks are, what has another form, what is skipped."""
         ranges, encoded = sum(a.ranges for a in self.arrays), sum(a.encoded for a in self.arrays)
-        held = format_nbytes(sum(a.encoded_nbytes for a in self.arrays))
+        nbytes = format_nbytes(sum(a.encoded_nbytes for a in self.arrays))
         datasets = len({array.path for array in self.arrays})  # one that became several arrays counts once
         parts = [plural(len(self.files), "file")] if self.files else []
         parts += [f"{plural(len(self.bad), 'file')} left out"] if self.bad else []
         parts += [f"{plural(datasets, 'dataset')}, {plural(self.groups, 'group')}"]
         parts += [f"{plural(ranges, 'chunk')} as ranges of the file{'s' if self.files else ''}"]
-        parts += [f"{plural(encoded, 'chunk')} encoded anew ({held})"] if encoded else []
+        parts += [f"{plural(encoded, 'chunk')} encoded anew ({nbytes})"] if encoded else []
         parts += [*count_forms(self.forms), *count_skipped(self.skipped), f"Zarr format {self.zarr_format}"]
         return "; ".join([*parts, f"{self.seconds:.2f} s"])
 

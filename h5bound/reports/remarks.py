@@ -173,12 +173,12 @@ def fit_sections(sections: Iterable[Section], *, height: int, width: int) -> lis
     Rather a remark names fewer things than another remark is left out, and rather one of a later section. Each section
     has at least a line with its numbers.
     """
-    given = [section for section in sections if section.remarks]
+    filled = [section for section in sections if section.remarks]
     lines: list[str] = []
-    for forms in list_forms(len(given)):
+    for forms in list_forms(len(filled)):
         lines = [
             line
-            for section, (limit, examples) in zip(given, forms, strict=True)
+            for section, (limit, examples) in zip(filled, forms, strict=True)
             for line in section.list_lines(limit, width, examples)
         ]
         if sum(count_rows(line, width) for line in lines) <= height:

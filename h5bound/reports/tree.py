@@ -113,26 +113,26 @@ class Branch:
         self.nbytes += leaf.nbytes
 
 
-def grow_tree(leaves: Sequence[Leaf], name: str = "/") -> Branch:
+def grow_tree(leaves: Sequence[Leaf]) -> Branch:
     """Return the tree of leaves, with groups in the order of their first leaf.
 
     >>> tree = grow_tree([Leaf(path="/a/x", grid=Grid(type="int8", shape=())), Leaf(path="/a/b"), Leaf(path="/c")])
     >>> tree.describe(), tree.branches["a"].describe()
     ('3 groups, 1 dataset', '1 group, 1 dataset')
     """
-    root = Branch(name)
+    root = Branch("/")
     for number, leaf in enumerate(leaves):
         branch = root
-        way = [root]
+        branches = [root]
         for part in split(leaf.path)[:-1]:
             if part not in branch.branches:
                 branch.branches[part] = Branch(part)
-                for above in way:
+                for above in branches:
                     above.groups += 1
             branch = branch.branches[part]
-            way.append(branch)
+            branches.append(branch)
         branch.leaves.append((number, leaf))
-        for above in way:
+        for above in branches:
             above.count(leaf)
     return root
 

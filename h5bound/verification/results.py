@@ -25,10 +25,10 @@ def check_same_store(store: Target, document: Mapping[str, Any]) -> None:
 
 def list_all_differences(comparison: Comparison, results: Sequence[UnitResult], other: str) -> Iterator[Difference]:
     """Yield all differences; before the first one, if there is one, that the source is another file."""
-    found = [*comparison.differences, *list_value_differences(comparison, results)]
-    if found and other:
+    differences = [*comparison.differences, *list_value_differences(comparison, results)]
+    if differences and other:
         yield Difference("/", other)
-    yield from found
+    yield from differences
 
 
 def list_value_differences(comparison: Comparison, results: Sequence[UnitResult]) -> Iterator[Difference]:

@@ -150,13 +150,13 @@ def compare_documents(comparison: Comparison, target: Target) -> None:
 
     Where a node differs otherwise, the digest of its documents says nothing more.
     """
-    told = {difference.path for difference in comparison.differences}
+    differing = {difference.path for difference in comparison.differences}
     for node, difference in compare_copies(target, comparison.tree.nodes):
         comparison.add(comparison.path_of(node), difference)
-        told |= {"/", comparison.path_of(node)}
+        differing |= {"/", comparison.path_of(node)}
     for key, difference in list_edited(comparison.provenance.documents, comparison.tree.digest_documents()):
         path = comparison.path_of(key.rpartition("/")[0])
-        if path not in told:
+        if path not in differing:
             comparison.add(path, f"the metadata document {key} {difference}")
 
 

@@ -169,11 +169,11 @@ def check_box(opened: OpenFile, job: CompareJob, unit: BoxUnit) -> UnitResult:
             place = next(places)
             same = hash_bits(block) == unit.digests[place : place + DIGEST_NBYTES]
         else:  # nothing is stored there: this reads fill values, and decodes nothing
-            found = read_or_explain(opened, job.values, lambda: read_expected(opened, job, piece.region))  # noqa: B023 - called at once
-            if found.problem:
-                problem = f"the source cannot be read: {found.problem}"
+            expected = read_or_explain(opened, job.values, lambda: read_expected(opened, job, piece.region))  # noqa: B023 - called at once
+            if expected.problem:
+                problem = f"the source cannot be read: {expected.problem}"
                 return UnitResult(unit.array, chunks=1, problem=problem, unreadable=True)
-            same = same_bits(found.parts, block.reshape(found.parts.shape))
+            same = same_bits(expected.parts, block.reshape(expected.parts.shape))
         if not same:
             problems.append(f"values differ in {show_region(piece.region)}")
     return UnitResult(unit.array, nbytes=nbytes, chunks=len(problems), problem=problems[0] if problems else "")

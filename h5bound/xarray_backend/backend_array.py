@@ -133,17 +133,17 @@ class VariableArray(BackendArray):
         if loaded is not None:
             whole = tuple(slice(None) if _is_axis(pick) else pick for pick in key)
             return loaded[whole][tuple(filter(_is_axis, key))].copy()
-        held = _holder.find(self.source)
-        reads = find_block_reads(self.source) if held is None and self.travelled else None
+        open_handle = _holder.find(self.source)
+        reads = find_block_reads(self.source) if open_handle is None and self.travelled else None
         if reads is not None:
             worker = str(reads.worker.address)
             worker_file = self._files.setdefault(worker, WorkerFile.of(self.source, worker))
             with worker_file.reading(reads) as file:
                 return read_values(file, self.spec, key)
-        handle = held or Handle(self.source)
+        handle = open_handle or Handle(self.source)
         with handle.reading(ONLY_WINDOW) as file:
             values = read_values(file, self.spec, key)
-        if held is None:
+        if open_handle is None:
             handle.close(ONLY_WINDOW)
         elif not self.source.remote:  # for a remote source, the close checks
             handle.session(ONLY_WINDOW).check()
@@ -205,11 +205,11 @@ def _slice(pick: Pick, length: int) -> slice:
 
 def _find_variables(graph: Mapping[Key, object]) -> dict[Key, list[VariableArray]]:
     """Return the variables in each task of a compute."""
-    found = {
+    variables_of = {
         key: [variable for variable in map(unwrap, list_leaves(node)) if isinstance(variable, VariableArray)]
         for key, node in graph.items()
     }
-    return {key: variables for key, variables in found.items() if variables}
+    return {key: variables for key, variables in variables_of.items() if variables}
 
 
 def _find_variable_readers(

@@ -83,8 +83,8 @@ class Store(H5NetCDFStore):
 
     def list_sequences(self) -> list[h5py.Dataset]:
         """Return the variables of sequences of variable length."""
-        found = (self._file[self._dataset_path(name)] for name in self.ds.variables)
-        return [dataset for dataset in found if dataset.id.get_type().get_class() == h5t.VLEN]
+        datasets = (self._file[self._dataset_path(name)] for name in self.ds.variables)
+        return [dataset for dataset in datasets if dataset.id.get_type().get_class() == h5t.VLEN]
 
     def _dataset_path(self, name: str) -> str:
         """Return the path of a variable's dataset, which netCDF renames if a dimension without values has its name."""

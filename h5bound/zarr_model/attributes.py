@@ -223,11 +223,11 @@ def _spell_reference(
     target = exact.get("value")
     if name not in ("categories", ".specloc") or not isinstance(target, dict):
         return value
-    path = found = cast("str", cast("dict[str, JSON]", target["_REFERENCE"])["path"]).lstrip("/")
+    path = target_path = cast("str", cast("dict[str, JSON]", target["_REFERENCE"])["path"]).lstrip("/")
     if name == "categories":
         group, _, own_name = resolve(source.ref).strip("/").rpartition("/")
         path = f"__categories/{own_name}"
-        if f"{group}/{path}".lstrip("/") != found:
+        if f"{group}/{path}".lstrip("/") != target_path:
             return value
     return JSONValue(path, {**exact, "type": type_to_json(h5t.STD_REF_OBJ)}, FORMS[name])
 

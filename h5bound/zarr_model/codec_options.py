@@ -117,17 +117,17 @@ def read_codec(item: object) -> CodecConfig:
         if not configs:
             raise OptionError("codecs: 'none' is no codec; pass it without a list")
         return configs[0]
-    name, given = read_document(item)
+    name, parameters = read_document(item)
     check_name(name)
     config: CodecConfig = {"id": name}
     for parameter, (default, allowed) in PARAMETERS[name].items():
-        value = given.pop(parameter, default)
+        value = parameters.pop(parameter, default)
         if not is_allowed(value, allowed):
             values = f"{allowed[0]} to {allowed[-1]}" if isinstance(allowed, range) else ", ".join(map(str, allowed))
             raise OptionError(f"codecs: the {parameter} of {name} is {values}, not {value!r}")
         config[parameter] = value
-    if given:
-        raise OptionError(f"codecs: {name} has no parameter {', '.join(map(repr, given))}")
+    if parameters:
+        raise OptionError(f"codecs: {name} has no parameter {', '.join(map(repr, parameters))}")
     if config.get("checksum") is False:
         del config["checksum"]
     return config
@@ -150,18 +150,18 @@ def read_document(item: Any) -> tuple[str, dict[str, Any]]:
         read = getattr(item, "get_config", None) or getattr(item, "to_dict", None)  # of numcodecs, of zarr
         document = read() if callable(read) else None
     name = document.get("id", document.get("name")) if isinstance(document, Mapping) else None
-    given = document.get("configuration") or {} if isinstance(document, Mapping) else None
-    if not isinstance(name, str) or not isinstance(given, Mapping):
+    parameters = document.get("configuration") or {} if isinstance(document, Mapping) else None
+    if not isinstance(name, str) or not isinstance(parameters, Mapping):
         raise OptionError(f"codecs={item!r}: pass text like 'zstd:3', or a codec of numcodecs or zarr")
     if "id" in document:
         return name, {parameter: value for parameter, value in document.items() if parameter != "id"}
-    name, given = name.removeprefix("numcodecs."), dict(given)
+    name, parameters = name.removeprefix("numcodecs."), dict(parameters)
     if name == "blosc":
-        given.pop("typesize", None)  # always that of the array
-        shuffle = given.get("shuffle")
+        parameters.pop("typesize", None)  # always that of the array
+        shuffle = parameters.get("shuffle")
         is_open = "shuffle" in getattr(item, "_tunable_attrs", ())  # zarr: chosen by the array's type
-        given["shuffle"] = -1 if is_open else BLOSC_SHUFFLES.get(str(shuffle), shuffle)
-    return name, given
+        parameters["shuffle"] = -1 if is_open else BLOSC_SHUFFLES.get(str(shuffle), shuffle)
+    return name, parameters
 
 
 def is_allowed(value: object, allowed: Sequence[object]) -> bool:

@@ -146,14 +146,14 @@ def name_by_length(shape: Sequence[int], names: Sequence[str | None] = ()) -> tu
     >>> name_by_length((2, 3, 3), ("x",))
     ('x', 'length_3', 'length_3_2')
     """
-    found: list[str] = []
+    chosen_names: list[str] = []
     for length, name in zip(shape, [*names, *[None] * (len(shape) - len(names))], strict=True):
         number, chosen = 1, name or f"length_{length}"
-        while name is None and chosen in found:
+        while name is None and chosen in chosen_names:
             number += 1
             chosen = f"length_{length}_{number}"
-        found.append(chosen)
-    return tuple(found)
+        chosen_names.append(chosen)
+    return tuple(chosen_names)
 
 
 def _rename_short(

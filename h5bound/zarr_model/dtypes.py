@@ -134,7 +134,7 @@ def translate_element(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> 
     """Return the Zarr type of elements that are not of an array type; `widths` are those of text in compounds."""
     type_class = tid.get_class()
     if type_class in (h5t.REFERENCE, h5t.VLEN) or (type_class == h5t.STRING and tid.is_variable_str()):
-        return _translate_pointer(tid, zarr_format)
+        return _translate_pointer(tid)
     source = read_dtype(tid)
     dtype = plan_dtype(source, tid, widths, zarr_format=zarr_format)
     if dtype.metadata is not None:  # annotations, which zarr does not expect
@@ -148,7 +148,7 @@ def translate_element(tid: h5t.TypeID, widths: TextWidths, zarr_format: int) -> 
     return replace(plain, details={"type": type_to_json(tid)}) if _needs_details(tid, source) else plain
 
 
-def _translate_pointer(tid: h5t.TypeID, zarr_format: int) -> ZarrType:
+def _translate_pointer(tid: h5t.TypeID) -> ZarrType:
     """Return the Zarr type of elements that HDF5 stores outside the chunks."""
     json, source = type_to_json(tid), np.dtype(object)
     if tid.get_class() == h5t.STRING:
