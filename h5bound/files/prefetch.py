@@ -103,11 +103,13 @@ class Pieces:
                 if not piece.requested:
                     piece.requested = True
                     to_request.append(piece)
-            while to_request and self._waiting and sum(piece.nbytes for piece in to_request) < CONCURRENT_NBYTES:
+            nbytes = sum(piece.nbytes for piece in to_request)
+            while to_request and self._waiting and nbytes < CONCURRENT_NBYTES:
                 piece = self._waiting.popleft()
                 if not piece.requested:
                     piece.requested = True
                     to_request.append(piece)
+                    nbytes += piece.nbytes
         new = [Piece(span) for span in join(missing)]
         return by_span | dict(match(missing, new)), to_request + new
 

@@ -10,6 +10,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -365,6 +366,16 @@ def test_whatever_is_foreseen_each_span_is_found_and_no_foreseen_byte_is_asked_f
             if any(piece.holds(other) for other in wanted):
                 asked.append(piece.span)
     assert not wanted or all(first[1] <= second[0] for first, second in pairwise(sorted(asked)) if foreseen == 1)
+
+
+def test_twenty_thousand_pieces_are_planned_quickly() -> None:
+    pieces = Pieces()
+    spans = [(start, start + 10) for start in range(0, 20_000 * PIECE_NBYTES, PIECE_NBYTES)]
+    started = time.process_time()
+    pieces.prefetch(spans)
+    _, to_request = pieces.take(spans[:1])
+    assert len(to_request) == len(spans)
+    assert time.process_time() - started < 3
 
 
 # Another state.
