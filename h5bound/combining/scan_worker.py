@@ -79,7 +79,7 @@ def scan_in_processes(
                     pickle.dump(list(batches[number]), process.stdin)
                     process.stdin.flush()
                     done.put((number, pickle.load(process.stdout)))
-        except (OSError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # noqa: BLE001 - whoever waits for the records has to be told
             done.put((number, error))
 
     with ThreadPoolExecutor(count) as threads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -16,6 +17,7 @@ from h5bound.combining.file_names import expand_sources
 from h5bound.combining.scan_files import scan_files
 from h5bound.combining.scan_form import ScanDecoder, encode_scan
 from h5bound.combining.scan_one import Scanned, ScanOptions
+from h5bound.combining.scan_worker import scan_in_processes
 from h5bound.errors import H5BoundError, OptionError
 from h5bound.hdf5.hierarchy import Limits
 from h5bound.planning.options import Settings
@@ -200,6 +202,14 @@ def test_processes_scan_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert sorted(shown) == [(i + 1, 5) for i in range(5)]
     for item in found:
         same(item, scan(tmp_path / item.path, dim="time"))
+
+
+@pytest.mark.slow
+def test_options_that_no_process_can_take_end_the_scan(tmp_path: Path) -> None:
+    paths = make(tmp_path, 1)
+    options = replace(OPTIONS, storage_options={"made": lambda: None})
+    with pytest.raises(H5BoundError, match="workers=1 scans all files in this process"):
+        list(scan_in_processes([paths], options, 1))
 
 
 @pytest.mark.slow
