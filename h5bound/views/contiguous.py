@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod
+from math import isqrt, prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,8 +73,18 @@ def plan_ranges(shape: Shape, itemsize: int, room: int) -> Shape:
         if not most:
             chunks[axis] = 1
             continue
-        even = max(count for count in range(1, most + 1) if length % count == 0)
+        even = find_divisor(length, most)
         end = (prod(shape[:axis]) - 1) * length * row + -(-length // most) * most * row
         chunks[axis] = even if even * LEAST_PART >= most else most if end <= room else length
         break
     return tuple(chunks)
+
+
+def find_divisor(length: int, most: int) -> int:
+    """Return the largest divisor of a length that is at most `most`.
+
+    >>> find_divisor(100, 30), find_divisor(97, 30)
+    (25, 1)
+    """
+    pairs = ((low, length // low) for low in range(1, min(most, isqrt(length)) + 1) if length % low == 0)
+    return max(one for pair in pairs for one in pair if one <= most)
