@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
@@ -160,8 +161,9 @@ class MemoryPool:
     def give(self, data: Bytes) -> None:
         """Take back the memory of an array that is gone; drop what has not been in use for longest beyond the limit."""
         self._free.append(data)
-        while self.free_nbytes() > self.limit:
-            self._free.popleft()
+        with suppress(IndexError):  # other threads may take the last ones
+            while self.free_nbytes() > self.limit:
+                self._free.popleft()
 
     def free_nbytes(self) -> int:
         """Return the bytes that are not in use."""

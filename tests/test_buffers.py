@@ -41,6 +41,14 @@ def test_no_more_than_the_limit_is_kept_and_what_was_not_used_for_longest_goes_f
     assert pool.free_nbytes() == 90
 
 
+def test_memory_that_other_threads_take_meanwhile_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = MemoryPool(100)
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryPool, "free_nbytes", lambda _: 101)  # as it was before they took all
+        pool.give(np.empty(10, np.uint8))
+    assert pool.free_nbytes() == 0
+
+
 def test_arrays_of_many_threads_never_share_memory() -> None:
     pool = MemoryPool(1 << 20)
 

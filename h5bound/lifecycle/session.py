@@ -217,7 +217,8 @@ class Session:
     def _release_collected(self) -> None:
         while self._collected and self._lock.acquire(blocking=False):
             try:
-                self._remove_holds(self._collected.popleft())
+                while self._collected:  # another thread may have taken the last one before the lock
+                    self._remove_holds(self._collected.popleft())
                 self._close_if_idle()
             finally:
                 self._lock.release()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from contextlib import suppress
-from typing import Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from h5bound.errors import SourceChangedError
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.lifecycle.session import Session, find_session, open_source, release_hold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ALL_BLOCKS = Window("w", only_window=True, clustered=False)
 
@@ -123,4 +127,41 @@ def test_an_exclusive_source_is_opened_once_for_all_that_need_it(source: Countin
         session.release()
     assert source.calls == {"open": 1}
     assert release_hold(("a", "w")) is None
+    assert source.calls == {"open": 1, "close": 1}
+
+
+class LateLock:
+    """A lock that does something once before it is acquired, as another thread may."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.before: list[Callable[[], object]] = []
+
+    def acquire(self, **options: Any) -> bool:
+        """Acquire it."""
+        while self.before:
+            self.before.pop()()
+        return self.lock.acquire(**options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.lock, name)
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *_error: object) -> None:
+        self.lock.release()
+
+
+def test_a_handle_that_another_thread_releases_first_is_no_error(
+    source: CountingSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = LateLock()
+    with monkeypatch.context() as patch:
+        patch.setattr("h5bound.lifecycle.session.threading.Lock", lambda: lock)
+        session = Session(source)
+    session.acquire(("one", "w"))
+    session.release()
+    lock.before.append(lambda: session.release_handle("other"))
+    session.release_handle("one")
     assert source.calls == {"open": 1, "close": 1}
