@@ -138,7 +138,7 @@ FILTERS = {
         name="szip",
         undo=undo_szip,
         growth=None,
-        accepts=lambda options, _: len(options) >= 4,
+        accepts=lambda options, _: len(options) == 4,
         library="imagecodecs",
     ),
     307: FilterSpec(

@@ -411,6 +411,7 @@ def test_a_filter_that_the_mask_names_is_not_undone(mask: int) -> None:
         pytest.param([(1, (4,)), (32000, ())], "after another compressor", id="two_compressors"),
         pytest.param([(2, ())], "settings", id="shuffle_without_a_size"),
         pytest.param([(2, (0,))], "settings", id="shuffle_of_nothing"),
+        pytest.param([(4, (141, 32, 32, 400, 1))], "settings", id="szip_with_a_setting_too_many"),
         pytest.param([(32001, (2, 2, 4, 400, 5, 1, 3))], "settings", id="blosc_snappy"),
         pytest.param([(32008, (0, 4, 2, 12, 2))], "settings", id="bitshuffle_odd_blocks"),
     ],
