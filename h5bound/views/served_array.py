@@ -73,6 +73,8 @@ class ServedArray:
         """Return the row of a chunk in the plan, None if there is no such chunk."""
         if len(coords) != len(self.counts) or any(at >= count for at, count in zip(coords, self.counts, strict=True)):
             return None
+        if not len(self.plan.chunk_coords):  # the grid may have more chunks than can be numbered
+            return None
         number = int(np.ravel_multi_index(tuple(coords), self.counts)) if coords else 0
         numbers, rows = self._sorted
         place = int(np.searchsorted(numbers, number))

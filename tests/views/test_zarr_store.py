@@ -559,3 +559,10 @@ def test_workers_plan_a_file_once_and_read_it(path: Path) -> None:
         with pytest.raises(SourceChangedError):
             (array + 1).compute()
     assert list(kept.values()) == [1]
+
+
+def test_a_dataset_that_was_never_written_may_have_more_chunks_than_64_bits_count(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", (2**40, 2**40), "i2", chunks=(1, 1), fillvalue=7)
+    opened = zarr.open_array(ZarrStore(tmp_path / "a.h5"), path="x", mode="r")
+    assert opened[2**39, 2**33] == 7
