@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from itertools import chain, islice
 from math import prod
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def write_json(path: Path, inlined: Inlined) -> None:
 @contextmanager
 def appearing(path: Path) -> Iterator[Path]:
     """Yield a path to write to, which takes the place of `path` at the end, or is deleted."""
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")  # another program may write to the same path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial

@@ -163,6 +163,16 @@ def test_what_is_no_reference_file_is_not_replaced(parquet: Path, tmp_path: Path
     assert not other.exists()
 
 
+def test_files_beside_the_references_stay_as_they_are(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["x"] = [1]
+    other = tmp_path / "a.json.partial"
+    other.write_text("data of others")
+    references(tmp_path / "a.h5", tmp_path / "a.json")
+    assert other.read_text() == "data of others"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.h5", "a.json", "a.json.partial"]
+
+
 def test_a_file_of_references_is_written_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("h5bound.views.contiguous.LARGEST", 2)
     for module in ("kerchunk", "chunk_places"):
