@@ -15,6 +15,7 @@ from h5bound.cli.parameters import (
     json_file,
     limit,
     option,
+    share_limits,
     share_verbosity,
     storage_options,
 )
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 @html_file
 @allow_external
 @storage_options
+@share_limits
 def check_command(
     files: tuple[str, ...], *, quiet: bool, verbose: int, report: str | None, html: str | None, **options: Any
 ) -> int:
@@ -74,6 +76,7 @@ def check_command(
     place = None if report is None else check_report_path(report)
     check_report(place, None, files)
     page = check_page(html, None, files)
+    options = {name: value for name, value in options.items() if value is not None}
     reports: list[CheckReport] = []
     failed: list[dict[str, str]] = []
     with show_steps(verbose):

@@ -12,10 +12,10 @@ from h5bound.cli.parameters import (
     ANY_PATH,
     Command,
     choice,
-    limit,
     option,
     parse_rule_options,
     share_access,
+    share_limits,
     share_rules,
     share_verbosity,
 )
@@ -67,9 +67,7 @@ from h5bound.reports.text import plural
 @click.option("--dry-run", is_flag=True, help="Show the plan without writing the store.")
 @share_verbosity
 @share_access
-@limit("--max-objects", text="Refuse files with more than N objects and links.  [default: 1000000]")
-@limit("--max-depth", text="Refuse files with groups nested deeper than N.  [default: 64]")
-@limit("--max-chunks", text="Refuse a store with more than N chunks.  [default: 10000000]")
+@share_limits
 def combine_command(
     sources: tuple[str, ...],
     target: str,

@@ -21,11 +21,11 @@ from h5bound.cli.parameters import (
     Command,
     Group,
     choice,
-    limit,
     option,
     parse_rule_options,
     share_access,
     share_forms,
+    share_limits,
     share_verbosity,
     storage_options,
 )
@@ -180,9 +180,7 @@ def list_command(file: str, path: str, *, as_json: bool, **options: Any) -> int:
 @click.option("--dry-run", is_flag=True, help="Show the plan without writing the store.")
 @share_verbosity
 @share_access
-@limit("--max-objects", text="Refuse files with more than N objects and links.  [default: 1000000]")
-@limit("--max-depth", text="Refuse files with groups nested deeper than N.  [default: 64]")
-@limit("--max-chunks", text="Refuse files with more than N stored chunks.  [default: 10000000]")
+@share_limits
 def convert_command(
     sources: tuple[str, ...], target: str, zarr_format: str, *, quiet: bool, verbose: int, **options: Any
 ) -> int:

@@ -164,6 +164,13 @@ share_forms = share(
 )
 """Options for what readers expect in different forms."""
 
+share_limits = share(
+    limit("--max-objects", text="Refuse files with more than N objects and links.  [default: 1000000]"),
+    limit("--max-depth", text="Refuse files with groups nested deeper than N.  [default: 64]"),
+    limit("--max-chunks", text="Refuse what has more than N chunks.  [default: 10000000]"),
+)
+"""Options that lift the limits of what is read."""
+
 share_verbosity = share(
     click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors; the exit code tells the result."),
     click.option("-v", "--verbose", count=True, help="Print all rows, and each step on stderr; -vv with details."),

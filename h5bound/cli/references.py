@@ -16,6 +16,7 @@ from h5bound.cli.parameters import (
     json_file,
     option,
     share_forms,
+    share_limits,
     share_rules,
     share_verbosity,
     storage_options,
@@ -76,6 +77,7 @@ FORMATS: dict[str | None, Literal[2, 3] | None] = {None: None, "2": 2, "3": 3}
 @html_file
 @allow_external
 @storage_options
+@share_limits
 def references_command(
     sources: tuple[str, ...],
     target: str,
@@ -114,6 +116,7 @@ def references_command(
     given = {name: value for name, value in rules.items() if value not in (None, "refuse")}
     quiet_icechunk(target)
     page = check_page(options.pop("html"), target, sources)
+    options = {name: value for name, value in options.items() if value is not None}
     with show_steps(verbose):
         report = references(
             list(sources) if is_joined else sources[0], target, zarr_format=FORMATS[zarr_format],

@@ -30,9 +30,6 @@ MAX_OBJECTS = 1_000_000
 MAX_DEPTH = 64
 MAX_CHUNKS = 10_000_000
 
-WAY_ON = "name a group below the root, or raise convert's"
-"""What to do about a limit; the name of its option follows."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -91,15 +88,16 @@ def read_hierarchy(
     file: h5py.File,
     *,
     start: str = "/",
-    max_objects: int = MAX_OBJECTS,
-    max_depth: int = MAX_DEPTH,
+    max_objects: int | None = None,
+    max_depth: int | None = None,
     count: bool = True,
 ) -> Hierarchy:
     """Read the hierarchy of an open file, or of its group `start`; all paths then begin with that of the group.
 
     With `count`, stored chunks are counted, as in `read_dataset`. Raise UnsafeSourceError if the walk meets more than
     `max_objects` links (a long path counts once more for each 256 characters) or a path has more than `max_depth`
-    components, UnsupportedError if the root group cannot be read.
+    components, UnsupportedError if the root group cannot be read. A limit of None is that of `Limits`, for functions
+    that do not let their caller raise it.
 
     >>> import h5py
     >>> with h5py.File("x.h5", "w", driver="core", backing_store=False) as file:
@@ -138,8 +136,9 @@ def read_hierarchy(
 class _Walk:
     """A walk through a file, depth first, with its limits and records."""
 
-    def __init__(self, file: str, *, max_objects: int, max_depth: int, count: bool) -> None:
-        self.file, self.max_objects, self.max_depth = file, max_objects, max_depth
+    def __init__(self, file: str, *, max_objects: int | None, max_depth: int | None, count: bool) -> None:
+        self.file, self.max_objects, self.max_depth = file, max_objects or MAX_OBJECTS, max_depth or MAX_DEPTH
+        self.advice = "raise {}" if max_objects or max_depth else "name a group below the root"
         self.groups: list[str] = []
         self.datasets: list[DatasetRecord] = []
         self.links: list[LinkRecord] = []
@@ -173,12 +172,12 @@ class _Walk:
         if self.count > self.max_objects:
             raise UnsafeSourceError(
                 f"{self.file}: more than {self.max_objects:,} objects and links (limit reached in {cut(path, 80)!r}); "
-                f"{WAY_ON} max_objects"
+                f"{self.advice.format('max_objects')}"
             )
         if names and len(self.stack) >= self.max_depth:
             raise UnsafeSourceError(
-                f"{self.file}: paths of more than {self.max_depth} components (below {cut(path, 80)!r}); {WAY_ON} "
-                "max_depth"
+                f"{self.file}: paths of more than {self.max_depth} components (below {cut(path, 80)!r}); "
+                f"{self.advice.format('max_depth')}"
             )
         unique = sorted(set(names))
         if len(unique) < len(names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -14,8 +15,9 @@ import h5py
 import numpy as np
 import pytest
 
+import h5bound
 from h5bound.cli import demo
-from h5bound.cli.main import run_command
+from h5bound.cli.main import main_group, run_command
 from h5bound.stores.lock import MARKER
 from tests.support import odd_files
 
@@ -160,7 +162,7 @@ def test_invalid_usage_exits_with_2(options: list[str], source: Path, capsys: py
         (["--shards", "1,0"], "or a size like '64 MiB', or GLOB=SIZE"),
         (["--zarr-format", "2", "--shards", "2"], "use --zarr-format 3"),
         (["--resume", "--overwrite"], "--resume and --overwrite exclude each other"),
-        (["--max-objects", "1"], "raise convert's --max-objects"),
+        (["--max-objects", "1"], "raise --max-objects"),
         (["--scheduler", "nowhere"], "--scheduler nowhere: "),
     ],
 )
@@ -169,6 +171,21 @@ def test_errors_name_options_as_they_are_typed(
 ) -> None:
     assert run_command(["convert", str(source), str(source.with_suffix(".zarr")), *options]) in (1, 2)
     assert message in last_line(capsys)
+
+
+@pytest.mark.parametrize("command", ["check", "refs"])
+def test_the_limits_that_an_error_names_can_be_raised(command: str, source: Path) -> None:
+    last = [] if command == "check" else [str(source.with_suffix(".json"))]
+    assert run_command([command, str(source), *last, "--max-objects", "1"]) in (1, 2)
+    assert run_command([command, str(source), *last, "--max-objects", "100"]) in (0, 3)
+
+
+@pytest.mark.parametrize("command", ["convert", "combine", "verify", "check", "refs"])
+def test_what_a_function_takes_is_an_option_of_its_command(command: str) -> None:
+    function = getattr(h5bound, {"refs": "references"}.get(command, command))
+    options = {parameter.name for parameter in main_group.commands[command].params}
+    of_python = {"progress", "max_open", "rules", "source", "path"}
+    assert set(inspect.signature(function).parameters) - of_python <= options
 
 
 def test_a_path_with_an_equals_sign_is_named_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
