@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.combining.context import EMPTY, find_first
+from h5bound.combining.file_scan import write_json
 from h5bound.combining.joined import JoinedVariable
 from h5bound.combining.joined_attributes import join_attributes
 from h5bound.combining.joined_fills import choose_fill, fit_fill_attribute, have_fill
@@ -44,7 +45,7 @@ def join_along(context: Context, path: str, found: Found) -> Joining | None:
     meaning = plan_values(path, kinds, rules=rules, findings=context.findings)
     schema, values, details, tables = join_nodes(context, path, found, meaning=meaning)
     note_storage(context, path, found)
-    missing = fill_missing(context, path, found, fill="" if "_FillValue" in values else schema.fill)
+    missing = fill_missing(context, path, found, fill="" if "_FillValue" in values else show_fill(schema))
     conversions: list[Any] = [None] * len(found)
     for kind, conversion in zip(kinds, meaning.conversions, strict=True):
         for place in kind.places:
@@ -100,9 +101,14 @@ def fill_missing(context: Context, path: str, found: Found, *, fill: str) -> NDA
     """Return the files that lack a variable, and tell them; `fill` is a fill value that no attribute says, else ""."""
     missing = np.array([item is None for item in found])
     if missing.any():
-        text = f"its fill value, {fill}, which no reader masks" if fill else "its fill value"
+        text = f"its fill value, {fill}, which no reader masks," if fill else "its fill value"
         context.findings.decide(path, "some files lack it", np.flatnonzero(missing), action=f"{text} is there")
     return missing
+
+
+def show_fill(schema: VariableSchema) -> str:
+    """Return a fill value for people; base64 where JSON has no other form of it."""
+    return write_json(json.loads(schema.fill)[0])
 
 
 def check_shapes(context: Context, path: str, found: Found) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 from h5bound.combining.conversions import apply
 from h5bound.combining.file_scan import name_dtype, write_json
 from h5bound.combining.join_plan import FileChunks
+from h5bound.combining.joined_attributes import NodeAttributes
 from h5bound.errors import OptionError
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.planning.pieces import IN_STORE, NO_FILE, Pieces
@@ -20,13 +21,13 @@ from h5bound.zarr_model.dtypes import ZarrType
 from h5bound.zarr_model.fill_values import FillValue, find_zarr_type
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from h5bound.combining.file_scan import FileScan, VariableSchema
     from h5bound.combining.joined import Joined, JoinedVariable
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
-    from h5bound.reports.entries import Skipped
+    from h5bound.reports.entries import ReportNote, Skipped
     from h5bound.zarr_model.byte_layout import DType
 
 ALL_FILES = 0
@@ -87,7 +88,28 @@ def join_scans(
         datasets=tuple(datasets),
         details={path: found for path, found in details.items() if found},
         skipped=tuple(merge_skipped(files)),
+        notes=tuple(merge_notes(joined, files, templates)),
         external_states={path: state for file in files for path, state in file.external_states.items()},
+    )
+
+
+def merge_notes(joined: Joined, files: Sequence[FileScan], templates: Mapping[int, SourceScan]) -> Iterator[ReportNote]:
+    """Yield the notes on what the store has: those of the file that says how a variable is read, else of the first."""
+    first = min(templates)
+    for number, scan in templates.items():
+        paths = {item.record.path for item in scan.datasets}
+        for note in scan.notes:
+            variable = joined.variables.get(note.path)
+            if variable is None and number == first and note.path not in paths:
+                yield note
+            if variable is not None and number == find_template(variable, files) and has_attribute(variable, note):
+                yield note
+
+
+def has_attribute(variable: JoinedVariable, note: ReportNote) -> bool:
+    """Return whether a note is on something that a variable has in the store: its values may be unpacked there."""
+    return (
+        note.attribute is None or note.attribute in NodeAttributes(variable.attributes, variable.details).list_names()
     )
 
 

@@ -7,7 +7,7 @@ for all files.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from h5bound.reports.entries import Link, ReportNote, Skipped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORM_VERSION = 2
+FORM_VERSION = 3
 """Version of the form."""
 
 MANIFEST = ("chunk_coords", "offsets", "nbytes", "masks")
@@ -48,7 +48,7 @@ def encode_scan(scan: FileScan) -> CachedScan:
         "groups": {path: json.dumps(values) for path, values in scan.groups.items()},
         "details": {path: json.dumps(values) for path, values in scan.details.items()},
         **{name: json.dumps([asdict(item) for item in getattr(scan, name)]) for name in ("skipped", "notes", "links")},
-        "external_states": {path: astuple(state) for path, state in scan.external_states.items()},
+        "external_states": {path: asdict(state) for path, state in scan.external_states.items()},
         "elsewhere": sorted(scan.elsewhere),
     }
     return CachedScan(json.dumps(form), b"".join(parts))
@@ -107,8 +107,8 @@ class ScanDecoder:
             notes=self._share("notes", form["notes"]),
             links=self._share("links", form["links"]),
             external_states={
-                name: FileState(size, time, inode, tuple(map(tuple, stamps)))
-                for name, (size, time, inode, stamps) in form["external_states"].items()
+                name: FileState(**{**state, "stamps": tuple(map(tuple, state["stamps"]))})
+                for name, state in form["external_states"].items()
             },
             elsewhere=frozenset(form["elsewhere"]),
         )

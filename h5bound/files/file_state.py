@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -35,6 +35,9 @@ class FileState:
     """Inode of a local file; machines number a shared device differently, so the device is not compared."""
     stamps: tuple[tuple[str, str], ...] = ()
     """Names and values of the STAMPS of a remote file."""
+    ctime_ns: int = field(default=0, compare=False, repr=False)
+    """Time of the last change of a local file, which no program sets. It is compared where a false alarm costs little:
+    a new name or other permissions change it too, and a copy has its own."""
 
     @classmethod
     def of(cls, path: str | int) -> Self:
@@ -46,7 +49,7 @@ class FileState:
             raise SourceNotFoundError(f"{path}: no such file{advice}") from None
         except OSError as error:
             raise H5BoundError(f"{path}: the file cannot be accessed: {error.strerror}") from error
-        return cls(size=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino)
+        return cls(size=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino, ctime_ns=stat.st_ctime_ns)
 
     def describe_change(self, now: Self) -> str:
         """Return the differences in a later state.

@@ -188,7 +188,7 @@ def tells_changes(state: FileState) -> bool:
 
 
 def write_state(state: FileState) -> str:
-    """Return a state as text."""
+    """Return a state as text, with the time that also tells a file written in place whose time was set back."""
     return json.dumps(astuple(state))
 
 

@@ -123,8 +123,8 @@ def read_attributes(
             _place(record, raw_name, _spell_nans(record, name, value, nan=nan))
         except READ_ERRORS as error:
             record.skipped.append((name, describe_failure(error)))
-    for text in chain(_dimension_notes(record), () if hdmf else _list_notes(record)):
-        record.note(text)
+    for text, name in chain(_dimension_notes(record), () if hdmf else _list_notes(record)):
+        record.note(text, attribute=name)
     return record
 
 
@@ -193,22 +193,20 @@ def _spell_nans(record: AttributesRecord, name: str, value: JSONValue, *, nan: s
     return replace(value, json=text) if nan == "text" or name == "_FillValue" else value
 
 
-def _list_notes(record: AttributesRecord) -> Iterator[str]:
+def _list_notes(record: AttributesRecord) -> Iterator[tuple[str, None]]:
     if any(isinstance(value, list) and len(value) == 1 for value in record.values.values()):
-        yield "attributes of one value are lists, as in h5py; h5netcdf shows the value alone"
+        yield "attributes of one value are lists, as in h5py; h5netcdf shows the value alone", None
 
 
-def _dimension_notes(record: AttributesRecord) -> Iterator[str]:
+def _dimension_notes(record: AttributesRecord) -> Iterator[tuple[str, str | None]]:
     if record.dimensions is None:
         return
     if record.dimensions.bare:
-        yield "netCDF dimension without a variable"
-    packing = [name for name in ("scale_factor", "add_offset") if name in record.values]
+        yield "netCDF dimension without a variable", None
     details = record.details.get("attributes", {})
-    single = [name for name in packing if details.get(name, {}).get("type") in ("<f4", ">f4")]
-    if single:
-        are = f"{' and '.join(single)} {'is' if len(single) == 1 else 'are'}"
-        yield f"{are} float32: JSON has no such type, so xarray decodes with float64"
+    for name in ("scale_factor", "add_offset"):
+        if name in record.values and details.get(name, {}).get("type") in ("<f4", ">f4"):
+            yield "float32: JSON has no such type, so xarray decodes with float64", name
 
 
 def _spell_reference(

@@ -482,3 +482,21 @@ def test_a_file_takes_less_than_100_bytes_of_the_provenance(tmp_path: Path) -> N
         combine(paths[:count], tmp_path / "out.zarr", dim="time", append=True)
         sizes.append((tmp_path / "out.zarr/h5bound.json").stat().st_size)
     assert 0 < sizes[2] - sizes[1] < 100
+
+
+def test_float32_of_packing_is_noted_unless_values_are_unpacked(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 4, 4])
+    for number, path in enumerate(paths):
+        with h5py.File(path, "a") as file:
+            file["t"].attrs["scale_factor"] = np.float32(1 / (1 + number))
+            if number == 1:  # the first file lacks it
+                file["time"].parent.copy("t", "u")
+    text = "float32: JSON has no such type, so xarray decodes with float64"
+
+    def list_noted(**options: Any) -> list[tuple[str, str | None]]:
+        report = combine(paths, tmp_path / "out.zarr", dim="time", missing="fill", dry_run=True, **options)
+        return [(note.path, note.attribute) for note in report.conversion.notes if note.note == text]
+
+    assert list_noted(unpack="float32") == [("/u", "scale_factor")]
+    paths = paths[:1]
+    assert list_noted() == [("/t", "scale_factor")]

@@ -118,6 +118,15 @@ def test_files_that_did_not_change_are_not_opened_again(tmp_path: Path, count_sc
     os.utime(paths[1], (1.5e9, 1.5e9))
     assert run(paths)[1].variables["/time"].values is not None
     assert count_scans() == 1
+    before = (tmp_path / "1.h5").stat()
+    write(tmp_path / "1.h5", 104)
+    os.utime(paths[1], ns=(before.st_mtime_ns, before.st_mtime_ns))  # as cp -p of a file with the same time
+    after = (tmp_path / "1.h5").stat()
+    assert (after.st_size, after.st_mtime_ns, after.st_ino) == (before.st_size, before.st_mtime_ns, before.st_ino)
+    values = run(paths)[1].variables["/time"].values
+    assert values is not None
+    assert values[0] == 104
+    assert count_scans() == 1
     run(paths, cache=False)
     assert count_scans() == 3
     run(paths, options=ScanOptions(dim="lat", settings=Settings(), limits=Limits()))
