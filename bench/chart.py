@@ -10,12 +10,12 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.record import read_last
+from bench.records import read_last
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bench.record import Record
+    from bench.records import Record
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 

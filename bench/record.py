@@ -17,19 +17,17 @@ from datetime import UTC, datetime
 from importlib import import_module, metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bench import chart, records
+from bench.records import read_last
 from bench.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from bench.records import Record
     from bench.turns import Ratios
-
-    Record = dict[str, Any]
-    """As it is written: ``date``, ``command``, ``machine``, ``versions``, ``ratios``."""
-
-RESULTS = Path(__file__).parent / "results"
 
 MEASUREMENTS = {
     "read": "bench.reads:measure_reads",
@@ -98,17 +96,6 @@ def list_versions() -> dict[str, str]:
     return {"python": platform.python_version(), "hdf5": version.hdf5_version, **found}
 
 
-def read_records() -> Iterator[Record]:
-    """Yield the records, from the newest to the oldest."""
-    for path in sorted(RESULTS.glob("*.json"), reverse=True):
-        yield json.loads(path.read_text(encoding="utf-8"))
-
-
-def read_last(name: str) -> Record:
-    """Return the newest record that has a measurement, or one without ratios."""
-    return next((record for record in read_records() if name in record["ratios"]), {"ratios": {name: {}}})
-
-
 def find_worse(last: Ratios, now: Ratios) -> Iterator[str]:
     """Yield a line for each ratio of h5bound that became worse.
 
@@ -124,7 +111,7 @@ def find_worse(last: Ratios, now: Ratios) -> Iterator[str]:
 def write_record(ratios: dict[str, Ratios]) -> Path:
     """Write the record of today, with what it holds of other measurements; return its path."""
     date = datetime.now(UTC).date().isoformat()
-    path = RESULTS / f"{date}.json"
+    path = records.RESULTS / f"{date}.json"
     earlier = json.loads(path.read_text(encoding="utf-8"))["ratios"] if path.exists() else {}
     found = {name: ratios.get(name, earlier.get(name)) for name in MEASUREMENTS if name in {*ratios, *earlier}}
     names = [] if found.keys() == MEASUREMENTS.keys() - STUDIES else found
@@ -135,7 +122,7 @@ def write_record(ratios: dict[str, Ratios]) -> Path:
         "versions": list_versions(),
         "ratios": found,
     }
-    RESULTS.mkdir(exist_ok=True)
+    records.RESULTS.mkdir(exist_ok=True)
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path
 
@@ -170,7 +157,7 @@ def main(arguments: Iterable[str] | None = None) -> None:
         )
     if not options.quick and not options.compare:
         print(write_record(ratios).name)
-        import_module("bench.chart").write_all()
+        chart.write_all()
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench import record
-from bench.record import MEASUREMENTS, RESULTS, find_worse, main, measure, read_records, write_record
+from bench import record, records
+from bench.record import MEASUREMENTS, find_worse, main, measure, write_record
+from bench.records import RESULTS, read_records
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ def test_what_of_h5bound_became_worse_by_over_15_percent_is_named() -> None:
 
 
 def test_a_record_holds_what_was_measured_on_its_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
     write_record({"read": {"gzip: h5bound": 2.0}, "convert": {"h5bound": 0.5}})
     path = write_record({"convert": {"h5bound": 0.6}})
     (found,) = read_records()
@@ -46,7 +47,7 @@ def test_a_record_holds_what_was_measured_on_its_day(tmp_path: Path, monkeypatch
 def test_a_comparison_names_what_is_worse_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
     (tmp_path / "2026-01-01.json").write_text(json.dumps({"ratios": {"convert": {"h5bound": 1.0}}}))
     monkeypatch.setattr(record, "measure", lambda *_, **__: {"h5bound": 0.5})
     main(["convert", "--compare"])
