@@ -10,31 +10,27 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-import h5py
-from h5py import h5p
-
 from h5bound.errors import UnsafeSourceError
 from h5bound.hdf5.references import ReferencePaths
+from h5bound.planning.axis_names import name_axes
 from h5bound.planning.external_links import LinkResolver
 from h5bound.planning.node_targets import name_targets
 from h5bound.planning.origins import Origin, read_origin
 from h5bound.planning.scan_context import ScanContext
-from h5bound.planning.scan_dataset import DatasetScan, note_name, original_name, try_scan_dataset
+from h5bound.planning.scan_dataset import DatasetScan, try_scan_dataset
 from h5bound.planning.scan_forms import HDMF, find_reader, note_reader
+from h5bound.planning.scan_group import GroupScan, add_links, scan_committed_types, scan_group
 from h5bound.planning.scan_log import ScanLog
-from h5bound.planning.scan_references import log_references, note_absent, place_links, resolve_values
-from h5bound.planning.selection import parent_of
+from h5bound.planning.scan_references import log_references, note_absent, resolve_values
 from h5bound.reports.text import plural
-from h5bound.zarr_model.dimension_names import FileDimensions, Surroundings, name_by_length, name_dimensions
 from h5bound.zarr_model.hdmf import is_hdmf
 from h5bound.zarr_model.node_names import NameLimits, NodeNamer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from h5bound.files.file_state import FileState
-    from h5bound.hdf5.dimension_scales import Dimensions
     from h5bound.hdf5.hierarchy import Hierarchy, Limits
     from h5bound.planning.options import Settings
     from h5bound.reader.open_file import OpenFile
@@ -42,24 +38,6 @@ if TYPE_CHECKING:
     from h5bound.reports.entries import Link, ReportNote, Skipped
 
 LOGGER = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupScan:
-    """The metadata of one group."""
-
-    path: str
-    """Path in the report."""
-    target: str
-    """Path in the store; "" for the root."""
-    attributes: Mapping[str, Any]
-    """Attributes in the store."""
-    origin: int
-    """Number of its file among the origins of the scan."""
-    order: tuple[str, ...] = ()
-    """Names of its links in the order of their creation, if HDF5 knows that: netCDF's readers see them so."""
-    hdmf: bool = False
-    """Whether HDMF wrote its file."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -194,108 +172,3 @@ def scan_datasets(context: ScanContext) -> list[DatasetScan]:
             scans.append(scan)
         log_references(context, record.path)
     return scans
-
-
-def scan_group(context: ScanContext, path: str) -> GroupScan:
-    """Scan a group; `add_links` adds its links."""
-    group = context.open(path)
-    assert isinstance(group, h5py.Group)
-    record = context.read_attributes(group)
-    context.log.add_attributes(path, record)
-    log_references(context, path)
-    note_name(context, path)
-    context.log.add_details(path, original_name(path, context.targets[path]))
-    tracked = group.id.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_TRACKED
-    return GroupScan(
-        path=path,
-        target=context.targets[path],
-        attributes=record.values,
-        origin=context.number,
-        hdmf=context.hdmf,
-        order=tuple(group) if tracked else (),
-    )
-
-
-def add_links(
-    groups: Iterable[GroupScan], links: Iterable[Link], *, nodes: Mapping[str, str], log: ScanLog
-) -> Iterator[GroupScan]:
-    """Yield the groups with their links, which are details, and for the readers of hdmf-zarr an attribute."""
-    siblings: dict[str, list[Link]] = {}
-    for link in links:
-        siblings.setdefault(parent_of(link.path), []).append(link)
-    for group in groups:
-        shown = place_links(log, group.path, siblings.get(group.path, ()), nodes=nodes)
-        yield replace(group, attributes={**group.attributes, "_LINKS": shown}) if shown and group.hdmf else group
-
-
-def scan_committed_types(context: ScanContext) -> None:
-    """Log the attributes of committed types as details of the store, which has no node for them."""
-    for path in context.origin.hierarchy.committed_types:
-        record = context.read_attributes(context.open(path))
-        context.log.add_attributes(path, record)
-        log_references(context, path)
-        if record.values:
-            context.log.add_details(path, {"type_attributes": record.values})
-
-
-def name_axes(groups: Iterable[GroupScan], datasets: Sequence[DatasetScan], log: ScanLog) -> list[DatasetScan]:
-    """Return the datasets with the dimension names that netCDF readers use, also for unnamed dimensions.
-
-    Dimensions without a variable, which hold no data, are skipped and noted.
-    """
-    by_group: dict[str, dict[str, Dimensions]] = {}
-    for dataset in datasets:
-        if dataset.dimensions is not None:
-            name = dataset.record.path.rpartition("/")[2]
-            by_group.setdefault(parent_of(dataset.record.path), {})[name] = dataset.dimensions
-    file = FileDimensions.of([dims for siblings in by_group.values() for dims in siblings.values()])
-    names: dict[str, tuple[str, ...]] = {}
-    around: dict[str, Surroundings] = {}
-    for group in groups:
-        siblings = by_group.get(group.path, {})
-        ordered = {name: siblings[name] for name in (*group.order, *siblings) if name in siblings}
-        axes = name_dimensions(ordered, around.get(parent_of(group.path), Surroundings()), file=file)
-        around[group.path] = axes.below
-        path = group.path.rstrip("/")
-        names |= {f"{path}/{name}": value for name, value in axes.names.items()}
-        for name, text in axes.notes.items():
-            log.note(f"{path}/{name}", text, "dimension")
-    nodes = list_renamed_scales(datasets)
-    return [
-        replace(dataset, dimension_names=extend_names(names.get(dataset.record.path), dataset, nodes))
-        for dataset in datasets
-        if dataset.dimensions is None or not dataset.dimensions.bare
-    ]
-
-
-def list_renamed_scales(datasets: Iterable[DatasetScan]) -> dict[str, str]:
-    """Return the node names of dimension scales with another name in the store, by their paths in report and store.
-
-    xarray takes the array with the name of a dimension for its coordinate.
-    """
-    renamed: dict[str, str] = {}
-    for dataset in datasets:
-        path, node_name = dataset.record.path, dataset.target.rpartition("/")[2]
-        dims = dataset.dimensions
-        if dims is not None and dims.scale and not dims.bare and path.rpartition("/")[2] != node_name:
-            renamed |= dict.fromkeys([path, f"/{dataset.target}"], node_name)
-    return renamed
-
-
-def extend_names(
-    names: tuple[str, ...] | None, dataset: DatasetScan, nodes: Mapping[str, str]
-) -> tuple[str, ...] | None:
-    """Return the names of the axes of a dataset's array, those of an HDF5 array type last; of a group without these.
-
-    `nodes` are those of :func:`list_renamed_scales`.
-    """
-    dims = dataset.dimensions
-    if names is None or dims is None:
-        return None
-    scales = dims.scales or (None,) * len(names)
-    group = parent_of(dataset.record.path).rstrip("/")
-    triples = zip(names, dims.names, scales, strict=True)  # a shorter axis has another name than its scale
-    shown = [
-        nodes.get(scale or f"{group}/{name}", name) if own in (None, name) else name for name, own, scale in triples
-    ]
-    return name_by_length(dataset.shape, shown)

@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from h5bound.chunk_grid import ChunkCoords, Shape
     from h5bound.conversion.provenance import Provenance
     from h5bound.planning.plan import ArrayPlan
-    from h5bound.planning.scan import GroupScan, SourceScan
+    from h5bound.planning.scan import SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
+    from h5bound.planning.scan_group import GroupScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
