@@ -6,6 +6,7 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
+from h5bound.checking.opening import guard_source
 from h5bound.checking.structure import read_structure
 from h5bound.checking.values import CHECK, list_damages
 from h5bound.conversion.write_store import check_external
@@ -49,6 +50,7 @@ def check(
 
     Each object is opened, each attribute is read, and each stored chunk is decoded, by all threads; a check goes on
     after each damage. A thread holds one chunk, or a few small ones. Values of variable length are read through HDF5.
+    Of a truncated file, all that is left is checked.
 
     What a check can say depends on how data is stored. Chunks with a checksum (fletcher32, gzip, bzip2) match it or
     are damaged. Other compressed chunks can be decoded or not, which finds most damage. Of data that is neither, a
@@ -85,8 +87,8 @@ def check(
 
     Raises
     ------
-    SourceNotFoundError, UnsupportedError
-        The file does not exist, or HDF5 cannot open it: it is truncated, or no HDF5 file.
+    SourceNotFoundError, H5BoundError
+        The file does not exist, is no HDF5 file, or cannot be opened.
     SourceChangedError
         The file was written to during the check.
     UnsafeSourceError
@@ -115,12 +117,11 @@ def check(
     )  # fmt: skip
     settings = Settings(include=parse_globs(include, "include"), exclude=parse_globs(exclude, "exclude"))
     limits = check_limits(max_objects=max_objects, max_depth=max_depth, max_chunks=max_chunks)
-    source = H5Source.of(path, storage_options)
+    source = guard_source(H5Source.of(path, storage_options))
     check_report(checked.report, None, [source.path])
     with show_progress(progress) as meter, source.keep_open(keep=runs_on_threads(scheduler)):
         meter.begin("planning")
-        with source.opened() as opened:
-            found = read_structure(source, opened, settings=settings, limits=limits, allowed=checked.allowed)
+        found = read_structure(source, settings=settings, limits=limits, allowed=checked.allowed)
         check_report(checked.report, None, found.list_external_files())
         meter.begin("checking")
         results = run_units(

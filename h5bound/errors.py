@@ -5,7 +5,7 @@ H5BoundError
 ├── DatasetNotFoundError  (KeyError)             the file has no dataset of that name
 ├── UnsupportedError      (NotImplementedError)  an object has no exact form on the other side
 ├── SourceChangedError    (RuntimeError)         the file changed after the array was made
-├── CorruptChunkError     (ValueError)           an encoded chunk does not decode to its declared size
+├── CorruptChunkError     (ValueError)           a chunk does not decode to its declared size, or the file is truncated
 ├── UnsafeSourceError     (PermissionError)      a file reaches outside itself, or exceeds a limit
 ├── TargetError           (OSError)              the target exists, is unfinished, or is of another source
 └── OptionError           (ValueError)           an option has an invalid value
@@ -67,9 +67,10 @@ class SourceChangedError(H5BoundError, RuntimeError):
 
 
 class CorruptChunkError(H5BoundError, ValueError):
-    """A stored chunk is damaged: it has a wrong length or checksum, or does not decode.
+    """A stored chunk is damaged: it has a wrong length or checksum, or does not decode. Or the file is truncated.
 
-    Restore the file from a copy. To have the rest, read other parts of the dataset, or convert with ``exclude``.
+    Restore the file from a copy; ``h5bound check FILE`` says what is whole. To have the rest, read other parts of the
+    dataset, or convert with ``exclude``.
     """
 
 

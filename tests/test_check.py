@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -10,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from h5bound import OptionError, SourceNotFoundError, UnsafeSourceError, check
+from h5bound import CorruptChunkError, OptionError, SourceNotFoundError, UnsafeSourceError, check, convert, from_hdf5
 from h5bound.cli.main import run_command
 from tests.support.http_server import serve
 
@@ -250,13 +252,101 @@ def test_the_command_says_what_is_damaged(path: Path, tmp_path: Path, capsys: py
     assert run_command(["check", str(other), str(path), "--quiet"]) == 1
     assert capsys.readouterr() == ("", "")
     (tmp_path / "cut.h5").write_bytes(path.read_bytes()[:-100])
+    (tmp_path / "text.h5").write_text("no HDF5")
     files = [str(tmp_path / "cut.h5"), str(other)]
-    assert run_command(["check", *files, "--report", str(report)]) == 2
+    assert run_command(["check", *files]) == 1
     shown = capsys.readouterr()
     assert f"{other}:\nwhole; " in shown.out
-    assert "truncated" in shown.err
+    size = path.stat().st_size
+    assert f"damaged: /: the file is truncated: it has {size - 100:,} of the {size:,} bytes" in shown.out
+    assert run_command(["check", *files, str(tmp_path / "text.h5"), "--report", str(report)]) == 2
+    assert "text.h5: this is not an HDF5 file" in capsys.readouterr().err
     told = json.loads(report.read_text())
-    assert [item["source"] for item in told["reports"]] == [str(other)]
-    assert [item["source"] for item in told["failed"]] == [str(tmp_path / "cut.h5")]
+    assert [(item["source"], item["whole"]) for item in told["reports"]] == [(files[0], False), (files[1], True)]
+    assert [item["source"] for item in told["failed"]] == [str(tmp_path / "text.h5")]
     assert run_command(["check", str(path), "--include", "nosuch"]) == 2
     assert run_command(["check", str(path), "--report", str(path)]) == 2
+
+
+def write_parts(path: Path, **options: Any) -> list[int]:
+    """Write a file with a dataset after another, and return the byte at which the data of each ends."""
+    values = np.random.default_rng(0).random((4, 500))
+    with h5py.File(path, "w", **options) as file:
+        for name in ("first", "second", "third"):
+            file.create_dataset(name, data=values, chunks=(1, 500), compression="gzip", fletcher32=True)
+            file[name].attrs["units"] = name  # in a heap
+            file.flush()
+        chunks = [file[name].id.get_chunk_info(3) for name in file]
+        return [chunk.byte_offset + chunk.size for chunk in chunks]
+
+
+@pytest.mark.parametrize("how", ["path", "object", "url"])
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("userblock_size", [0, 512])
+def test_of_a_truncated_file_what_is_left_is_checked(
+    tmp_path: Path, how: str, libver: Any, userblock_size: int
+) -> None:
+    path = tmp_path / "a.h5"
+    ends = write_parts(path, libver=libver, userblock_size=userblock_size)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: ends[1] - 1])
+    with ExitStack() as stack:
+        file: Any = path if how == "path" else BytesIO(path.read_bytes())
+        if how == "url":
+            file = stack.enter_context(serve(tmp_path)).url + "/a.h5"
+        report = check(file)
+    assert report.exit_code == 1
+    first, *others = report.damages
+    assert first.path == "/"
+    assert f"truncated: it has {ends[1] - 1:,} of the {len(whole):,} bytes that HDF5 recorded" in first.reason
+    assert {item.path for item in others} == {"/second", "/third"}
+    assert [item.region for item in others if item.path == "/second" and not item.attribute] == ["[3:4, 0:500]"]
+    text = repr(report)
+    assert text.index("the file is truncated") < text.index("/second")
+
+
+@pytest.mark.parametrize("size", [8, 12, 40, 90, 130])
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+def test_a_file_of_which_hardly_anything_is_left_is_damaged(tmp_path: Path, libver: Any, size: int) -> None:
+    path = tmp_path / "a.h5"
+    write_parts(path, libver=libver)
+    path.write_bytes(path.read_bytes()[:size])
+    report = check(path)
+    assert (report.exit_code, {item.path for item in report.damages}, report.datasets) == (1, {"/"}, 0)
+
+
+def test_other_uses_of_a_truncated_file_name_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    write_parts(path)
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:1000])
+    message = f"truncated: it has 1,000 of the {size:,} bytes that HDF5 recorded"
+    for use in (lambda: from_hdf5(path, "first"), lambda: convert(path, tmp_path / "a.zarr")):
+        with pytest.raises(CorruptChunkError, match=message):
+            use()
+
+
+@pytest.mark.parametrize("how", ["path", "object", "url"])
+@pytest.mark.parametrize("options", [{}, {"libver": "latest", "track_order": True}])
+def test_attributes_in_a_heap_from_which_hdf5_never_returns_are_named(
+    tmp_path: Path, how: str, options: dict[str, Any]
+) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", **options) as file:
+        file["x"] = [1, 2]
+        file["x"].attrs["plain"] = 3
+        file["x"].attrs.update({f"text {i}": f"value {i}" for i in range(12)})
+    data = bytearray(path.read_bytes())
+    place = data.index(b"GCOL")
+    data[place + 40 : place + 56] = bytes(16)
+    path.write_bytes(data)
+    with ExitStack() as stack:
+        source: Any = path if how == "path" else BytesIO(data)
+        if how == "url":
+            source = stack.enter_context(serve(tmp_path)).url + "/a.h5"
+        report = check(source)
+    assert report.attributes == 1
+    assert {(item.path, item.attribute) for item in report.damages} == {("/x", f"text {i}") for i in range(12)}
+    assert {item.reason.partition(": ")[2] for item in report.damages} == {
+        f"the heap of values of variable length at byte {place} is damaged"
+    }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from h5py import h5a
 
+from h5bound.checking.opening import open_attributes, open_rest
 from h5bound.checking.overlaps import find_overlaps
 from h5bound.checking.values import CheckJob
 from h5bound.chunk_grid import ChunkGrid, list_chunk_coords, list_overlapping, plan_auto_chunks
@@ -100,28 +101,42 @@ class Structure:
         self.jobs.append(job)
 
 
-def read_structure(
-    source: H5Source, opened: OpenFile, *, settings: Settings, limits: Limits, allowed: tuple[Path, ...]
-) -> Structure:
+def read_structure(source: H5Source, *, settings: Settings, limits: Limits, allowed: tuple[Path, ...]) -> Structure:
     """Open everything in a file, and go on after each damage.
 
     Raise OptionError if a glob matches nothing, UnsafeSourceError if the file exceeds a limit.
     """
-    structure = Structure()
+    with open_rest(source) as (rest, opened, damages):
+        structure = Structure(damages=damages)
+        if opened is not None:
+            add_objects(structure, rest, opened, settings=settings, limits=limits, allowed=allowed)
+        return structure
+
+
+def add_objects(
+    structure: Structure,
+    source: H5Source,
+    opened: OpenFile,
+    *,
+    settings: Settings,
+    limits: Limits,
+    allowed: tuple[Path, ...],
+) -> None:
+    """Open everything in an open file, and in those that it leads to."""
     resolver = LinkResolver(settings=settings, limits=limits, allowed=allowed, hdmf=False, log=structure.log)
     try:
         resolver.resolve(read_origin(source, opened.file, settings=settings, limits=limits, log=structure.log))
     except UnsupportedError as error:
         structure.damages.append(Damage("/", describe(error).removeprefix(f"{opened.file.filename}: ")))
-        return structure
-    check_globs(opened.file.filename, structure.log.paths, settings)
+        return
+    if not structure.damages:  # else what is missing may be what is asked for
+        check_globs(opened.file.filename, structure.log.paths, settings)
     check_chunk_count(resolver.origins, limits)
     structure.origins = resolver.origins
     for number, origin in enumerate(resolver.origins):
         with origin.source.opened() if number else nullcontext(opened) as file:
             origin.source.make_exclusive_for(record.dtype for record in origin.hierarchy.datasets)
             add_origin(structure, file, number, allowed=allowed)
-    return structure
 
 
 def check_globs(file: str, paths: Sequence[str], settings: Settings) -> None:
@@ -139,11 +154,12 @@ def add_origin(structure: Structure, opened: OpenFile, number: int, *, allowed: 
     origin = structure.origins[number]
     hierarchy = origin.hierarchy
     structure.damages += [Damage(path, f"it cannot be opened: {reason}") for path, reason in hierarchy.problems]
-    for path in (*hierarchy.groups, *hierarchy.committed_types, *(record.path for record in hierarchy.datasets)):
-        try:
-            read_attributes(structure, open_object(opened.file, origin.locate(path)), path)
-        except (H5BoundError, *READ_ERRORS) as error:
-            structure.damages.append(Damage(path, f"it cannot be opened: {describe(error)}"))
+    with open_attributes(origin.source, opened) as file:
+        for path in (*hierarchy.groups, *hierarchy.committed_types, *(record.path for record in hierarchy.datasets)):
+            try:
+                read_attributes(structure, open_object(file, origin.locate(path)), path)
+            except (H5BoundError, *READ_ERRORS) as error:
+                structure.damages.append(Damage(path, f"it cannot be opened: {describe(error)}"))
     places: list[tuple[CheckJob, ChunkManifest]] = []
     for record in hierarchy.datasets:
         try:

@@ -156,7 +156,11 @@ def shorten(reason: str, named: str) -> str:
 
     >>> shorten("/x in a.h5: HDF5 cannot read a chunk of the block at (0,): bad checksum", "/x in a.h5")
     'HDF5 cannot read it: bad checksum'
+    >>> shorten("/x in a.h5: Can't read data (addr overflow, addr = 950, size = 80, eoa = 1000)", "/x in a.h5")
+    'it extends past the end of the file'
     """
+    if "addr overflow" in reason:
+        return "it extends past the end of the file"
     reason = reason.removeprefix(named).lstrip(":, ")
     reason = re.sub(r"HDF5 cannot read a chunk of the block at \([^)]*\)", "HDF5 cannot read it", reason)
     return re.sub(r"^chunk at \([^)]*\): ", "", reason)

@@ -59,7 +59,9 @@ def check_command(
     bzip2) match it or are damaged. Other compressed chunks can be decoded or not, which finds most damage. Data that is
     neither can only be read: nothing tells whether it is right. The numbers of each are shown.
 
-    Exit codes: 0 whole, 1 something is damaged, 2 a file cannot be opened (a truncated one, too), or invalid usage, 3
+    Of a truncated file, all that is left is checked: what is listed as damaged is lost.
+
+    Exit codes: 0 whole, 1 something is damaged, 2 a file is no HDF5 file, or cannot be opened, or invalid usage, 3
     nothing is damaged, but objects were not checked, and are listed (what --exclude leaves out does not count).
     """
     from h5bound._check import check

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, cast
 
 import h5py
 
-from h5bound.errors import H5BoundError, SourceNotFoundError
+from h5bound.errors import CorruptChunkError, H5BoundError, SourceNotFoundError
 
 if TYPE_CHECKING:
     from io import RawIOBase
@@ -23,7 +23,8 @@ def open_file(
     """Open an HDF5 file for reading, through a Python file `view` if it is remote.
 
     With `swmr`, another program may write to it in SWMR mode; with `beside_writer`, netCDF4 in this process.
-    Raise SourceNotFoundError if there is no file, H5BoundError if it cannot be opened.
+    Raise SourceNotFoundError if there is no file, CorruptChunkError if it is truncated, or its beginning is damaged,
+    H5BoundError if it cannot be opened for another reason.
     """
     if view is None and not is_regular(path):  # opening a pipe would wait for a writer
         description = "a directory" if Path(path).is_dir() else "not a regular file"
@@ -40,7 +41,13 @@ def open_file(
         if meaning == MARKED and beside_writer:
             meaning = MARKED_HERE
         detail = meaning or f"HDF5 {h5py.version.hdf5_version} cannot open the file: {error}"
-        raise H5BoundError(f"{path}: {detail}") from None  # HDF5 says no more
+        damaged = is_damage(str(error)) if meaning is None else meaning.startswith(TRUNCATED)
+        raise (CorruptChunkError if damaged else H5BoundError)(f"{path}: {detail}") from None  # HDF5 says no more
+
+
+def is_damage(error: str) -> bool:
+    """Return whether an unknown error of HDF5 means that a file is damaged: no system call failed, nor is it newer."""
+    return "errno" not in error and "superblock version" not in error
 
 
 def is_regular(path: str) -> bool:
@@ -59,8 +66,23 @@ def explain_error(error: str, path: str, view: RawIOBase | None) -> str | None:
         if meaning == ZIP_FILE and is_zip_store(path if view is None else view):
             meaning = "this is a Zarr store in a zip file, not an HDF5 file"
     elif meaning in (TRUNCATED, SEVERAL):
+        if meaning == TRUNCATED:
+            meaning += count_missing(error)
         meaning = explain_members(path, read_beginning(path, view) or b"", meaning)
     return meaning
+
+
+def count_missing(error: str) -> str:
+    """Return what HDF5 says of the size of a truncated file, and what to do.
+
+    >>> count_missing("truncated file: eof = 88, sblock->base_addr = 512, stored_eof = 2048")
+    ': it has 600 of the 2,048 bytes that HDF5 recorded; fetch it again'
+    """
+    found = re.search(r"eof = (\d+), sblock->base_addr = (\d+), stored_eof = (\d+)", error)
+    if found is None:
+        return ": it is shorter than HDF5 recorded; fetch it again"
+    end, base, recorded = map(int, found.groups())
+    return f": it has {end + base:,} of the {recorded:,} bytes that HDF5 recorded; fetch it again"
 
 
 def is_live(file: h5py.File) -> bool:
@@ -117,7 +139,7 @@ def is_zip_store(file: str | RawIOBase) -> bool:
 
 NO_HDF5 = "this is not an HDF5 file"
 
-TRUNCATED = "the file is truncated: it is shorter than HDF5 recorded; fetch it again"
+TRUNCATED = "the file is truncated"
 
 FAMILY = (
     "a member of a family of files, which HDF5 opens as one: pass h5py.File('NAME%05d.h5', 'r', driver='family', "

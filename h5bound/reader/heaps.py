@@ -1,8 +1,4 @@
-"""Check the heaps of values of variable length before HDF5 reads them: it never returns from some damaged ones.
-
-HDF5 goes from object to object by their sizes (HDF5 File Format Specification, III.E). Free space of size 0 is
-followed by itself: zeros are in place of bytes that were lost.
-"""
+"""Check the heaps of values of variable length before HDF5 reads them: it never returns from some damaged ones."""
 
 from __future__ import annotations
 
@@ -10,16 +6,12 @@ from typing import TYPE_CHECKING
 
 from h5bound.buffers import DamagedError
 from h5bound.errors import CorruptChunkError
+from h5bound.files.guarded import HEAP, is_endless
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from h5bound.files.local import LocalFile
-
-SIGNATURE = b"GCOL"
-
-FREE = 0
-"""Index of the object that is free space; its size is that of its header, too."""
 
 
 class HeapCheck:
@@ -34,28 +26,16 @@ class HeapCheck:
         for address in addresses:
             if address not in self._whole:
                 try:
-                    is_endless = self._is_endless(address + self._base)
+                    endless = self._is_endless(address + self._base)
                 except DamagedError:
                     continue
-                if is_endless:
+                if endless:
                     raise CorruptChunkError(f"the heap of values of variable length at byte {address} is damaged")
                 self._whole.add(address)
 
     def _is_endless(self, start: int) -> bool:
-        head_nbytes = 8 + self._size_nbytes  # of the heap, and of each object, padded
-        head = self._file.read(start, head_nbytes).tobytes()
-        if not head.startswith(SIGNATURE):
+        head = self._file.read(start, 8 + self._size_nbytes).tobytes()
+        if not head.startswith(HEAP):
             return False
         heap = self._file.read(start, int.from_bytes(head[8:], "little")).tobytes()
-        if heap.find(bytes(head_nbytes), head_nbytes) < 0:
-            return False
-        padded = -(-head_nbytes // 8) * 8
-        at = padded
-        while at + padded <= len(heap):
-            size = int.from_bytes(heap[at + 8 : at + head_nbytes], "little")
-            if heap[at : at + 2] != bytes(2):
-                size = padded + -(-size // 8) * 8
-            elif not size:
-                return True
-            at += size
-        return False
+        return is_endless(heap, self._size_nbytes)

@@ -18,6 +18,7 @@ from h5bound.errors import H5BoundError, OptionError, SourceChangedError, Unsupp
 from h5bound.files.beside import OTHER_WRITER, is_read_beside, is_written_here
 from h5bound.files.file_objects import ObjectLocation, resolve_object
 from h5bound.files.file_state import FileState
+from h5bound.files.guarded import GuardedLocation
 from h5bound.files.local import LocalLocation
 from h5bound.files.open import is_live
 from h5bound.files.paths import expand_path
@@ -116,6 +117,8 @@ class H5Source:
     @property
     def remote(self) -> bool:
         """Whether each read is a request to a server."""
+        if isinstance(self.location, GuardedLocation):
+            return self.location.is_remote
         return not isinstance(self.location, (LocalLocation, ObjectLocation))
 
     @classmethod

@@ -164,7 +164,8 @@ def digest_check(report: CheckReport) -> Digest:
     counts: dict[str, int] = {}
     for item in chunks:
         counts[item.path] = counts.get(item.path, 0) + 1
-    facts = [item.to_fact() for item in report.damages]
+    first = group_facts(item.to_fact() for item in report.damages if item.path == "/" and item.attribute is None)
+    facts = [item.to_fact() for item in report.damages if item.path != "/" or item.attribute is not None]
     more = [Fact.of("object", "more", f"{report.unnamed:,} chunks that are not listed")] if report.unnamed else []
     return Digest(
         kind="CheckReport",
@@ -184,7 +185,7 @@ def digest_check(report: CheckReport) -> Digest:
         table=Table(("dataset", "slice", "offset", "stored"), tuple(rows), texts=2) if chunks else Table(()),
         totals=Table(("dataset", "damaged chunks"), tuple((printable(p), f"{n:,}") for p, n in counts.items())),
         sections=(
-            Section("damaged", group_facts([*facts, *more])),
+            Section("damaged", (*first, *group_facts([*facts, *more]))),
             Section("not checked", group_facts(item.to_fact() for item in report.unchecked if not item.asked)),
             Section("note", group_facts(item.to_fact() for item in report.notes)),
         ),
