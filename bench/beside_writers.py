@@ -53,7 +53,7 @@ def write_back(reader: str, writer: str, *, limit: int, clustered: bool = False)
         set_limit(limit)
         logging.disable()  # a worker logs each task that is refused
         options: dict[str, Any] = {"n_workers": 1, "threads_per_worker": 4, "processes": False}
-        cluster = Client(LocalCluster(dashboard_address=None, **options)) if clustered else nullcontext()
+        cluster = Client(LocalCluster(dashboard_address=":0", **options)) if clustered else nullcontext()
         with cluster, dask.config.set({} if clustered else {"scheduler": "threads", "num_workers": 8}):
             peak, error = Peak().start(), ""
             dataset = xr.open_dataset(path, engine=reader, chunks={})

@@ -358,7 +358,7 @@ def test_a_cluster_combines_and_verifies(tmp_path: Path) -> None:
     paths = write_days(tmp_path, [4, 3, 5, 4])
     with (
         warnings.catch_warnings(),
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
         report = combine(paths, tmp_path / "out.zarr", dim="time", verify=True)

@@ -226,7 +226,7 @@ def test_a_cluster_scans_the_same(tmp_path: Path) -> None:
     from distributed import Client
 
     paths = make(tmp_path, 3)
-    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None):
+    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=":0"):
         found = run(paths)
     for item in found:
         same(item, scan(tmp_path / item.path, dim="time"))
