@@ -96,9 +96,9 @@ def read_attributes(
 
     `source` was opened by its path. In format 3, xarray decodes ``_FillValue`` by the array's type: `dtype`, or None
     for the type that h5py has. With `netcdf`, an array of one value is that value, as it is for each attribute
-    that xarray decodes. With `hdmf`, object references are as hdmf-zarr
-    reads them. `nan` is "literal" or "text", in which floats that are not finite are written.
-    `resolve` returns the path of a reference's target; None for the first name that HDF5 finds.
+    that xarray decodes. With `hdmf`, object references are as hdmf-zarr reads them. `nan` is "literal" or "text", in
+    which floats that are not finite are written. `resolve` returns the path of a reference's target; None for the first
+    name that HDF5 finds.
     """
     resolve = resolve or ReferencePaths(source.file)
     raw_names, problem = list_attribute_names(source)
@@ -123,8 +123,8 @@ def read_attributes(
             _place(record, raw_name, _spell_nans(record, name, value, nan=nan))
         except READ_ERRORS as error:
             record.skipped.append((name, describe_failure(error)))
-    for text, name in chain(_dimension_notes(record), () if hdmf else _list_notes(record)):
-        record.note(text, attribute=name)
+    for text, attribute in chain(_dimension_notes(record), () if hdmf else _list_notes(record)):
+        record.note(text, attribute=attribute)
     return record
 
 
