@@ -236,7 +236,7 @@ def combine(
     with show_progress(converting) as meter:
         meter.begin("scanning", "files")
         scans, bad = scan_files(
-            files, options=found.options, scheduler=scheduler, skip_bad=skip_bad, cache=cache,
+            files, options=found.options, find=found.find, scheduler=scheduler, skip_bad=skip_bad, cache=cache,
             progress=meter if progress is True else None,
         )  # fmt: skip
         meter.begin("planning")

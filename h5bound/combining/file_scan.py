@@ -8,14 +8,14 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from h5py import h5s, h5z
+from h5py import h5d, h5s, h5z
 
 from h5bound.buffers import hash_bits
 from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.datatypes import read_type
 from h5bound.hdf5.element_types import memory_type
-from h5bound.reader.open_file import open_dataset
+from h5bound.hdf5.links import open_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,6 +37,8 @@ MAX_COORDINATE = 1 << 16
 
 MAX_DIGESTED = 1 << 20
 """Most bytes of the values of a variable that are read to compare it with those of other files."""
+
+ENCODER = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 DIRECT_LAYOUTS = ("chunked", "contiguous", "compact")
 
@@ -164,20 +166,12 @@ def describe_variable(item: DatasetScan, scan: SourceScan, opened: OpenFile, *, 
         shape=item.shape,
         attributes=item.attributes,
         manifest=item.manifest,
-        offset=find_contiguous(item, opened),
+        offset=item.offset,
         stored_nbytes=item.record.stored_nbytes,
         edge_unfiltered=item.record.edge_unfiltered,
         values=values,
         digest=digest,
     )
-
-
-def find_contiguous(item: DatasetScan, opened: OpenFile) -> int | None:
-    """Return where the values of a dataset begin in the file if they are in one piece, and stored."""
-    if item.origin or item.record.layout != "contiguous" or not item.record.stored_nbytes:
-        return None
-    offset: int | None = open_dataset(opened.file, item.record.path).id.get_offset()
-    return offset
 
 
 def describe_schema(item: DatasetScan, details: Mapping[str, Any]) -> VariableSchema:
@@ -234,7 +228,8 @@ def read_block(item: DatasetScan, opened: OpenFile) -> Array:
     if any(entry.id not in (h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE) for entry in record.filters):
         return opened.read(path, whole)
     block = np.empty(item.rows, item.type.source)
-    dataset = open_dataset(opened.file, path).id
+    dataset = open_id(opened.file, path)
+    assert isinstance(dataset, h5d.DatasetID)
     dataset.read(h5s.ALL, h5s.ALL, block, memory_type(read_type(dataset)))
     return block
 
@@ -246,4 +241,4 @@ def digest_values(block: np.ndarray[Any, Any]) -> bytes:
 
 def write_json(value: Any) -> str:
     """Return the JSON text that is equal for equal values, also of NaN, and different for 1, 1.0 and true."""
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return ENCODER.encode(value)

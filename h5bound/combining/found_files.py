@@ -31,6 +31,7 @@ class FoundFiles:
             names = Counter(map(name_file, files))
             raise OptionError(f"sources: {names.most_common(1)[0][0]} is named twice; name each file once")
         self.options = options
+        self._sources: dict[str, H5Source] = {}
 
     @property
     def names(self) -> list[str]:
@@ -47,10 +48,17 @@ class FoundFiles:
         errors: list[H5BoundError] = []
         for file in self._files.values():
             try:
-                return find_source(file, self.options)
+                return self.find(file)
             except H5BoundError as error:
                 errors = errors or [error]
         raise errors[0]
+
+    def find(self, file: Any) -> H5Source:
+        """Return the source of one of the files, in the state in which it was found first; it is not opened."""
+        name = name_file(file)
+        if name not in self._sources:
+            self._sources[name] = find_source(file, self.options)
+        return self._sources[name]
 
     def open(self, scans: Sequence[FileScan]) -> list[H5Source]:
         """Return the sources of the files that were scanned; they are not opened.
@@ -59,8 +67,9 @@ class FoundFiles:
         """
         sources = []
         for scan in scans:
-            source = find_source(self._files[scan.path], self.options)
-            if scan.state is not None and source.state != scan.state:
+            source = self.find(self._files[scan.path])
+            if scan.state is not None and source.location.read_state() != scan.state:
                 raise SourceChangedError(f"{source.path}: the file changed since it was scanned; combine again")
-            sources.append(source)
+            is_known = scan.state in (None, source.state)  # else it changed after it was found, before it was scanned
+            sources.append(source if is_known else find_source(self._files[scan.path], self.options))
         return sources

@@ -199,7 +199,8 @@ def list_stored_of(pieces: Pieces, number: int, own: FileChunks, *, shape: Shape
     coords, chunks = manifest.chunk_coords, own.chunks or ()
     if pieces.is_new:
         coords, chunks = np.insert(coords, axis, 0, axis=1), (*chunks[:axis], 1, *chunks[axis:])
-    coords = np.pad(coords, ((0, 0), (0, ndim - coords.shape[1])))  # axes of an HDF5 array type
+    if coords.shape[1] < ndim:  # axes of an HDF5 array type
+        coords = np.pad(coords, ((0, 0), (0, ndim - coords.shape[1])))
     sizes = np.asarray((*chunks, *shape[len(chunks) :]), np.int64)
     low, high = np.zeros(ndim, np.int64), np.asarray(shape, np.int64)  # corners of the piece in the array
     low[axis], high[axis] = pieces.bounds[number], pieces.bounds[number + 1]

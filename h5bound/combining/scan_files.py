@@ -11,6 +11,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from h5bound.combining.file_names import name_file
@@ -87,6 +88,7 @@ def scan_files(
     files: Sequence[Any],
     *,
     options: ScanOptions,
+    find: Callable[[Any], H5Source] | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     cache: bool = True,
@@ -95,12 +97,13 @@ def scan_files(
 ) -> tuple[tuple[FileScan, ...], tuple[BadFile, ...]]:
     """Return the records of files in their order, and the files that are left out since they cannot be read.
 
-    `files` are those of :func:`~h5bound.combining.file_names.expand_sources`. `workers` is the number of processes.
+    `files` are those of :func:`~h5bound.combining.file_names.expand_sources`. `find` returns the source of one, if
+    they were found before. `workers` is the number of processes.
     `progress` is called with the number of files that are done, and of all.
 
     Raise H5BoundError, with the names, if files cannot be read, unless `skip_bad`; OptionError if two are the same.
     """
-    places = [locate(file, options) for file in files]
+    places = [locate(file, find or partial(find_source, options=options)) for file in files]
     check_twice(places)
     bad = {i: place.error for i, place in enumerate(places) if place.error}
     store, version, decoder = open_cache(enabled=cache), options.make_version(), ScanDecoder()
@@ -142,11 +145,11 @@ def find_known(places: Sequence[Place], known: Mapping[str, CachedScan], decoder
     return scans
 
 
-def locate(file: Any, options: ScanOptions) -> Place:
-    """Return the place of a file, which is not opened."""
+def locate(file: Any, find: Callable[[Any], H5Source]) -> Place:
+    """Return the place of a file, whose source `find` returns; it is not opened."""
     name = name_file(file)
     try:
-        return Place(name, find_source(file, options))
+        return Place(name, find(file))
     except OptionError:
         raise
     except Exception as error:  # noqa: BLE001 - all files that cannot be read are told together

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from functools import lru_cache
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,6 +72,10 @@ def encode_variable(item: VariableScan, add: Callable[[Any], Spec | None]) -> li
     ]
 
 
+find_dtype = lru_cache(64)(np.dtype)
+"""The type of a text: numpy takes long to read it."""
+
+
 @lru_cache(1024)
 def encode_schema(schema: VariableSchema) -> str:
     """Return a schema as JSON text: files of one shape have the same ones."""
@@ -91,9 +96,9 @@ class ScanDecoder:
             nonlocal offset
             if spec is None:
                 return None
-            dtype, shape = np.dtype(spec[0]), tuple(spec[1])
-            count = int(np.prod(shape, dtype=np.int64))
-            array = np.frombuffer(entry.data, dtype, count, offset).reshape(shape)
+            dtype, shape = find_dtype(spec[0]), spec[1]
+            array = np.frombuffer(entry.data, dtype, prod(shape), offset)
+            array = array if len(shape) == 1 else array.reshape(shape)
             offset += array.nbytes
             return array
 

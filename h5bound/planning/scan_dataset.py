@@ -29,6 +29,7 @@ from h5bound.zarr_model.structured import StructError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from h5py import h5t
     from numpy.typing import NDArray
 
     from h5bound.chunk_grid import Shape
@@ -60,6 +61,8 @@ class DatasetScan:
     """Why Zarr has none."""
     manifest: ChunkManifest | None
     """Stored chunks; None unless the dataset is chunked."""
+    offset: int | None = None
+    """Where its values begin in the file if they are in one piece, and stored; else None."""
     fill: FillValue
     attributes: Mapping[str, Any]
     """Attributes in the store."""
@@ -130,7 +133,8 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         record = replace(record, shape=dataset.shape)
     manifest = read_manifest(dataset, record) if record.layout == "chunked" else None
     boxes = read_boxes(dataset, record)
-    types, stored = translate(context, dataset, record), list_stored(record, manifest, boxes)
+    tid = read_type(dataset.id)
+    types, stored = translate(context, dataset, record, tid=tid), list_stored(record, manifest, boxes)
     zarr_type, parts = find_bytes(context, dataset, record.path, types=types, regions=stored)
     attributes = context.read_attributes(dataset, dtype=zarr_type.dtype)
     options: dict[str, Any] = {"attributes": attributes, "manifest": manifest}
@@ -140,7 +144,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         check_filters_installed(record, manifest)
     elif record.layout == "chunked":
         copy_chain, no_copy_reason = None, "HDF5 does not say reliably where its chunks are"
-    note_forms(context, record, read_type(dataset.id), zarr_type=zarr_type, parts=parts)
+    note_forms(context, record, tid, zarr_type=zarr_type, parts=parts)
     context.log.add_attributes(record.path, attributes)
     context.log.add_details(record.path, describe_form(context, record, zarr_type))
     if attributes.dimensions is None or not attributes.dimensions.bare:
@@ -153,6 +157,7 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
         copy_chain=copy_chain,
         no_copy_reason=no_copy_reason,
         manifest=manifest,
+        offset=dataset.id.get_offset() if record.layout == "contiguous" and record.stored_nbytes else None,
         fill=fill,
         attributes={**context.choose_conventions(zarr_type), **attributes.values},
         dimensions=attributes.dimensions,
@@ -161,13 +166,14 @@ def scan_dataset(context: ScanContext, record: DatasetRecord) -> DatasetScan:
     )
 
 
-def translate(context: ScanContext, dataset: h5py.Dataset, record: DatasetRecord) -> tuple[ZarrType, tuple[Part, ...]]:
+def translate(
+    context: ScanContext, dataset: h5py.Dataset, record: DatasetRecord, *, tid: h5t.TypeID
+) -> tuple[ZarrType, tuple[Part, ...]]:
     """Return the type of a dataset, and the arrays that it becomes in place of one, if it does.
 
     A compound whose text no struct can hold becomes columns. Raise UnsupportedError if there is no exact form.
     """
     compounds, zarr_format = context.settings.compounds, context.settings.zarr_format
-    tid = read_type(dataset.id)
     check_references(tid)
     is_struct = not needs_parts(tid, compounds, zarr_format=zarr_format)
     if is_struct:

@@ -65,7 +65,8 @@ def list_forms(
         yield GROUPS[bool(zarr_type.dtype.names)]
     elif strip_arrays(tid)[1]:
         yield "array_type", "the axes of its elements are the last axes of the array"
-    yield from list_leaf_forms(tid, is_struct=zarr_type.dtype.names is not None and not parts)
+    if tid.get_class() not in (h5t.INTEGER, h5t.FLOAT):
+        yield from list_leaf_forms(tid, is_struct=zarr_type.dtype.names is not None and not parts)
     forms = [*name_wide(tid), *name_odd_text(zarr_type, parts)]
     if forms:
         yield "bytes", ", ".join(forms)
