@@ -144,7 +144,8 @@ def combine(
     promote
         True to join different types in the one that holds all their values.
     missing
-        ``"fill"`` gives variables that some files lack their fill value there.
+        ``"fill"`` gives variables that some files lack ``_FillValue`` or ``missing_value`` there, else the fill value
+        of HDF5.
     skip_bad
         True to leave out files that cannot be read, and list them.
     cache

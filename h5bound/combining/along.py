@@ -11,8 +11,8 @@ import numpy as np
 from h5bound.combining.context import EMPTY, find_first
 from h5bound.combining.file_scan import write_json
 from h5bound.combining.joined import JoinedVariable
-from h5bound.combining.joined_attributes import join_attributes
-from h5bound.combining.joined_fills import choose_fill, fit_fill_attribute, have_fill
+from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
+from h5bound.combining.joined_fills import MASKED, choose_fill, find_filler, fit_fill_attribute, have_fill
 from h5bound.combining.joined_values import LEAVE_OUT, Kind, is_text, plan_values, set_length
 from h5bound.combining.time_units import is_time
 
@@ -45,12 +45,14 @@ def join_along(context: Context, path: str, found: Found) -> Joining | None:
     meaning = plan_values(path, kinds, rules=rules, findings=context.findings)
     schema, values, details, tables = join_nodes(context, path, found, meaning=meaning)
     note_storage(context, path, found)
-    missing = fill_missing(context, path, found, fill="" if "_FillValue" in values else show_fill(schema))
     conversions: list[Any] = [None] * len(found)
     for kind, conversion in zip(kinds, meaning.conversions, strict=True):
         for place in kind.places:
             conversions[place] = conversion
     source, first = find_first(found)
+    missing = fill_missing(context, path, found, fill="" if values.keys() & set(MASKED) else show_fill(schema))
+    node = NodeAttributes(first.attributes, context.scans[source].details.get(path, EMPTY))
+    filler = find_filler(values, node, schema, zarr_format=rules.zarr_format) if missing.any() else None
     axis = 0 if rules.new else first.find_axis(rules.dim)
     assert axis is not None
     copied = [
@@ -70,6 +72,7 @@ def join_along(context: Context, path: str, found: Found) -> Joining | None:
         details=details,
         conversions=conversions,
         missing=missing,
+        filler=filler,
         copied=np.array(copied),
         unwritten=have_fill(found, conversions, schema, zarr_format=rules.zarr_format),
     )

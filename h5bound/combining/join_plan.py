@@ -21,7 +21,7 @@ import numpy as np
 
 from h5bound.chunk_grid import count_chunks, cut_batches, find_starts, list_chunk_coords, list_overlapping
 from h5bound.hdf5.chunk_index import ChunkManifest
-from h5bound.planning.pieces import IN_STORE, NO_FILE
+from h5bound.planning.pieces import IN_STORE
 from h5bound.planning.plan import ArrayPlan, drop_fill_v2, plan_node
 from h5bound.planning.work_units import COPIED_FACTOR, UNIT_CHUNKS, Unit, cut_plan, unit_nbytes
 from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
@@ -235,9 +235,9 @@ def list_whole_pieces(pieces: Pieces, files: Mapping[int, FileChunks], shape: Sh
     """Return first elements and ends of pieces of which all is read, since their files do not say what they store."""
     starts, stops = [], []
     for number, file in enumerate(pieces.files.tolist()):
-        if file == NO_FILE:
+        own = files.get(file)
+        if own is None:  # the fill value
             continue
-        own = files[file]
         if not own.has_fill or (own.is_stored and own.manifest is None):
             low, high = [0] * len(shape), list(shape)
             low[pieces.axis], high[pieces.axis] = int(pieces.bounds[number]), int(pieces.bounds[number + 1])

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from h5bound.combining.conversions import Conversion
     from h5bound.combining.file_scan import VariableSchema
     from h5bound.reports.combination import Difference
+    from h5bound.zarr_model.byte_layout import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +83,9 @@ class JoinedVariable:
     conversions: Sequence[Conversion | None]
     """What is done with the values of each file; None to take them as they are."""
     missing: NDArray[np.bool_]
-    """The files that lack it: their elements have the fill value."""
+    """The files that lack it: their elements have the filler."""
+    filler: Array | None = None
+    """The value that means that there is none, 0-d, as an attribute says; None for the fill value."""
     copied: NDArray[np.bool_]
     """The files whose encoded chunks are those of the store, where they fall on its grid."""
     unwritten: NDArray[np.bool_]

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from h5bound.combining.joined_values import Meaning
     from h5bound.zarr_model.byte_layout import Array
 
+MASKED = ("_FillValue", "missing_value")
+"""Attributes that say what readers mask; the first of them is what stands where a file has no values."""
+
 
 def read_fill(schema: VariableSchema, zarr_format: int) -> Array | None:
     """Return the fill value of plain numbers, 0-d; None if there is none, or readers do not see its bits."""
@@ -44,6 +47,29 @@ def choose_fill(schema: VariableSchema, meaning: Meaning, zarr_format: int) -> s
     if value is None:
         return write_json([json.loads(schema.fill)[0], False])
     return write_json(list(fill_to_json(value.astype(dtype), zarr_format)))
+
+
+def find_filler(
+    attributes: Mapping[str, Any], node: NodeAttributes, schema: VariableSchema, *, zarr_format: int
+) -> Array | None:
+    """Return what readers mask in a variable, 0-d; None if no attribute says it, or it is the fill value of the store.
+
+    `node` has the attributes of the file that those of the store come from.
+    """
+    name = next((name for name in MASKED if name in attributes), None)
+    if name is None or schema.form != "plain" or schema.dtype.startswith("["):
+        return None
+    try:
+        numbers = read_numbers(name, node.values, node.details)
+    except UnsupportedError:
+        return None
+    first = np.zeros(0) if numbers is None else numbers.array[:1]
+    with np.errstate(all="ignore"):
+        value = first.astype(np.dtype(schema.dtype))
+    fill = read_fill(schema, zarr_format)
+    if not first.size or not np.array_equal(value, first, equal_nan=True) or (fill is not None and value == fill):
+        return None
+    return value.reshape(())
 
 
 def fit_fill_attribute(

@@ -203,14 +203,20 @@ def make_pieces(variable: JoinedVariable, item: DatasetScan, files: Sequence[Fil
         bounds=np.append(variable.starts[:-1][kept], variable.starts[-1]),
         files=np.where(variable.missing[kept], NO_FILE, np.where(in_store, IN_STORE, kept)),
         skipped=variable.skips[kept],
-        fill=item.fill.value,
+        fill=item.fill.value if variable.filler is None else variable.filler,
         conversions=convert,
     )
 
 
 def list_file_chunks(variable: JoinedVariable, files: Sequence[FileScan]) -> dict[int, FileChunks]:
-    """Return what each file stores of a variable, by the number of the file; under IN_STORE what the store has."""
+    """Return what each file stores of a variable, by the number of the file.
+
+    Under IN_STORE what the store has, under NO_FILE what is in the place of files that lack it, unless it is the fill
+    value.
+    """
     found: dict[int, FileChunks] = {}
+    if variable.filler is not None:
+        found[NO_FILE] = FileChunks(manifest=None, chunks=None, is_stored=True, is_same=False, has_fill=False)
     for number, file in enumerate(files):
         one = file.variables.get(variable.path)
         if one is not None:

@@ -149,3 +149,26 @@ def test_a_variable_that_gets_the_new_dimension_with_an_added_file_is_refused(tm
     with pytest.raises(TargetError, match=r"name|overwrite=True"):
         combine(paths[-count:], target, append=True, **options)
     assert read_keys(target) == before
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+@pytest.mark.parametrize("fill", [None, 9])
+def test_files_that_lack_a_variable_have_what_its_attributes_say_is_missing(
+    tmp_path: Path, zarr_format: Any, fill: int | None
+) -> None:
+    paths, targets = write_days(tmp_path, [3, 4, 5, 4]), [tmp_path / "out.zarr", tmp_path / "whole.zarr"]
+    for path in (paths[0], paths[2]):
+        with h5py.File(path, "a") as file:
+            new = file.create_dataset("new", data=file["n"][...], dtype="i4", chunks=(3,), fillvalue=fill)
+            new.attrs["_FillValue"] = np.int32(-7)
+            new.dims[0].attach_scale(file["time"])
+    options: dict[str, Any] = {"dim": "time", "missing": "fill", "zarr_format": zarr_format}
+    combine(paths[:1], targets[0], **options)
+    combine(paths[:2], targets[0], append=True, **options)
+    combine(paths[1:], targets[0], append=True, **options)
+    combine(paths, targets[1], **options)
+    for target in targets:
+        found = read_all(target)
+        assert found["new"][3:7].tolist() == found["new"][12:].tolist() == [-7] * 4
+        assert found["new"][7:12].tolist() == found["n"][7:12].tolist()
+        assert verify(paths, target).equal
