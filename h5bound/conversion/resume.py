@@ -113,7 +113,7 @@ def is_combined(target: Target) -> bool:
 
 
 def find_remark(target: Target, source: H5Source, *, resume: bool, overwrite: bool, dry_run: bool) -> str:
-    """Return what the report says of the target, "" for nothing: it is complete, or would be refused after a dry run.
+    """Return the report's remark on the target: it is complete, or a dry run would be refused; "" for none.
 
     Raise TargetError, unless this is a dry run, as `check_target_state` does.
     """
@@ -127,7 +127,7 @@ def find_remark(target: Target, source: H5Source, *, resume: bool, overwrite: bo
 
 
 def find_name_limits(target: Target, *, resume: bool) -> NameLimits:
-    """Return what names a target cannot hold; of a store to resume that is complete, what it was when it was made."""
+    """Return which names a target cannot hold; for a complete store that is resumed, those recorded in it."""
     if resume and target.keys.read(MARKER) is None:
         with suppress(TargetError):
             return parse_provenance(target, read_provenance(target)).name_limits

@@ -5,8 +5,8 @@
     read_cell ──► write_cell ──► a file for each cell ──► read_box ──► write_unit
 
 The files are in a folder of their own, in the target where that is a directory, and else where `temporary` says. A
-killed conversion leaves it. In the target it is no key of the plan, so that the next conversion deletes it; elsewhere
-the next one into the same target finds it by its name, and that nobody has locked it.
+killed conversion leaves it. In the target it is no key of the plan, so that the next conversion deletes it. Elsewhere
+the next conversion into the same target finds it by its name, and deletes it if nobody has locked it.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ def write_store(
 def take_done(
     target: Target, scan: SourceScan, plan: StorePlan, *, inputs: dict[str, Any], skip: bool
 ) -> tuple[list[UnitResult], dict[str, str]]:
-    """Return what `find_done` does of a complete store.
+    """Return what `find_done` returns for a complete store.
 
     Raise TargetError also if a metadata document is not the one that the plan makes, whatever the provenance says.
     """
@@ -147,7 +147,7 @@ def take_done(
 
 
 def find_resume_remark(target: Target, scan: SourceScan, plan: StorePlan, *, inputs: dict[str, Any], skip: bool) -> str:
-    """Return what a dry run with resume says of the work that the target holds, "" if it would be taken over."""
+    """Return the remark of a dry run with resume on the work in the target; "" if it would be taken over."""
     content = target.keys.read(MARKER)
     state = find_state(target, content)
     try:

@@ -63,7 +63,7 @@ class UnitResult:
 
 
 class ByteCount:
-    """The bytes that a run has done, told to a function by the thread that runs it whenever there are more.
+    """The bytes that a run has done. Its thread calls a function with them whenever there are more.
 
     >>> count = ByteCount(3, print)
     >>> count.add(1), count.add(2), count.add(0)
@@ -124,7 +124,7 @@ class Work(Generic[Result]):
 
 
 class Stages:
-    """Several runs, one after another, that tell their progress as one: `total` are the bytes of the units of all.
+    """Several runs, one after another, whose progress counts as one; `total` is the bytes of the units of all.
 
     `run` is :func:`h5bound.execution.run.run_units` without the arguments that `run` of this class has.
     """

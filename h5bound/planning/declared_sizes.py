@@ -1,4 +1,4 @@
-"""Datasets that declare far more than they store, or would become far larger in Zarr, are not converted."""
+"""Refuse datasets that declare far more than they store, or would become far larger in Zarr."""
 
 from __future__ import annotations
 

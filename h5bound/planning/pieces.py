@@ -1,4 +1,4 @@
-"""Where the elements of an array are that is joined from several files."""
+"""The places of the elements of an array that is joined from several files."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Pieces:
     fill: Block | None = None
     """Value of the elements that no file has, 0-d."""
     conversions: Mapping[int, Convert] = field(default_factory=dict)
-    """Functions that make elements of the array of those of a file, by the number of the file."""
+    """Functions that turn elements of a file into those of the array, by the number of the file."""
     store: Any = None
     """The array of the store that files are added to, which has the elements of files that are not read."""
 

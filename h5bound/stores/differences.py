@@ -1,4 +1,4 @@
-"""How metadata documents differ: which are other ones than recorded, and in which parts."""
+"""How metadata documents differ from the digests that were recorded, and from each other."""
 
 from __future__ import annotations
 

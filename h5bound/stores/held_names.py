@@ -1,4 +1,4 @@
-"""Which node names a target can hold: a folder is asked by trying them, and of other stores it is known."""
+"""Which node names a target can hold: a folder is asked by trying them, other stores are known."""
 
 from __future__ import annotations
 
