@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     from h5bound.hdf5.dataset import DatasetRecord
-    from h5bound.reports.combination import BadFile
+    from h5bound.reports.many_files import BadFile
 
 CLOSE = 0.8
 """Least similarity of paths, which share the names of groups."""

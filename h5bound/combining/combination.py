@@ -21,8 +21,8 @@ from h5bound.errors import OptionError, SourceChangedError
 from h5bound.planning.array_options import check_applied
 from h5bound.reader.many_files import MAX_OPEN, ManyFiles
 from h5bound.reader.open_file import open_dataset
-from h5bound.reports.combination import Difference
 from h5bound.reports.entries import read_version
+from h5bound.reports.many_files import Difference
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

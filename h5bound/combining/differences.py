@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from h5bound.errors import OptionError, UnsupportedError
-from h5bound.reports.combination import Difference
+from h5bound.reports.many_files import Difference
 from h5bound.reports.remarks import Fact, Section, fit_sections, group_facts
 from h5bound.reports.text import SCREEN_ROWS, SCREEN_WIDTH, count_rows, plural
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from h5bound.chunk_grid import Shape
     from h5bound.combining.conversions import Conversion
     from h5bound.combining.file_scan import VariableSchema
-    from h5bound.reports.combination import Difference
+    from h5bound.reports.many_files import Difference
     from h5bound.zarr_model.byte_layout import Array
 
 

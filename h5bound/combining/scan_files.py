@@ -24,7 +24,7 @@ from h5bound.execution.run import expect_threads, runs_on_threads
 from h5bound.files.local import LocalLocation
 from h5bound.files.scan_cache import open_cache, split
 from h5bound.files.urls import is_url, redact
-from h5bound.reports.combination import BadFile
+from h5bound.reports.many_files import BadFile
 from h5bound.reports.text import plural
 
 if TYPE_CHECKING:

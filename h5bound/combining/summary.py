@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from h5bound.combining.join_plan import JoinPlan
     from h5bound.execution.work import UnitResult
     from h5bound.planning.work_units import Unit
-    from h5bound.reports.combination import BadFile
     from h5bound.reports.entries import Converted
+    from h5bound.reports.many_files import BadFile
     from h5bound.stores.target import Target
     from h5bound.zarr_model.array_spec import ArrayNode
 

@@ -25,7 +25,7 @@ from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_object, read_allowed
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.source import H5Source, refuse_options
-from h5bound.reports.combination import BadFile
+from h5bound.reports.many_files import BadFile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

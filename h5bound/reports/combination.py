@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from h5bound.reports.digest import Table
-from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.remarks import Section, group_facts
 from h5bound.reports.report import Report
 from h5bound.reports.text import format_nbytes, plural, printable
 
@@ -18,49 +18,8 @@ if TYPE_CHECKING:
     from h5bound.reports.digest import Digest
     from h5bound.reports.entries import Converted, Skipped
     from h5bound.reports.forms import Kind
+    from h5bound.reports.many_files import BadFile, Difference
     from h5bound.reports.verification import VerificationReport
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """Something in which files differ, or that is odd in how they follow each other."""
-
-    kind: Literal["refused", "decided", "note"]
-    """refused: nothing is joined; decided: an option says what to do; note: values are the same in any case."""
-    variable: str
-    """Path of the variable or group; "" for the files as such."""
-    what: str
-    """What differs."""
-    files: str
-    """The files that differ from the first one, as ranges."""
-    action: str
-    """What to do, or what is done."""
-    option: bool = True
-    """Refused: whether an option decides it."""
-
-    def to_dict(self) -> dict[str, str]:
-        """Return the JSON object."""
-        names = ("kind", "variable", "what", "files", "action")
-        return {name: getattr(self, name) for name in names}
-
-    def to_fact(self) -> Fact:
-        """Return the line of the report."""
-        action = self.action and f": {self.action}"
-        files = self.files and f"; in {self.files}"
-        return Fact.of("object", self.variable or "files", f"{self.what}{action}{files}")
-
-
-@dataclass(frozen=True, slots=True)
-class BadFile:
-    """A file that was left out, since it cannot be read."""
-
-    path: str
-    error: str
-
-    def shorten(self) -> str:
-        """Return the error without the path that it begins with."""
-        name, found, reason = self.error.partition(": ")
-        return reason if found and name.endswith(self.path.removeprefix("./")) else self.error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +143,7 @@ class CombinationReport(Report):
             "decoded_bytes": self.decoded_nbytes,
             "work": [item.to_dict() for item in self.work],
             "differences": [item.to_dict() for item in self.differences],
-            "bad_files": [{"path": item.path, "error": item.error} for item in self.bad],
+            "bad_files": [item.to_dict() for item in self.bad],
         }
 
     def summary(self) -> str:
@@ -243,7 +202,7 @@ def digest_combination(report: CombinationReport) -> Digest:
     """Return the report in short."""
     digest = report.conversion.digest()
     sections = (
-        Section("left out", group_facts(Fact.of("file", item.path, item.shorten()) for item in report.bad)),
+        Section("left out", group_facts(item.to_fact() for item in report.bad)),
         Section("decided", group_facts(item.to_fact() for item in report.differences if item.kind == "decided")),
         Section("between files", group_facts(item.to_fact() for item in report.differences if item.kind == "note")),
         *digest.sections,

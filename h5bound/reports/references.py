@@ -16,8 +16,8 @@ from h5bound.reports.text import format_nbytes, plural, printable
 from h5bound.reports.tree import Grid, Leaf
 
 if TYPE_CHECKING:
-    from h5bound.reports.combination import BadFile, Difference
     from h5bound.reports.forms import Kind
+    from h5bound.reports.many_files import BadFile, Difference
 
 RARE_CODEC = "readers need {}, which zarr-python has with numcodecs, and others may not have"
 """What is said of an array, with the names of codecs."""
@@ -114,7 +114,7 @@ class ReferenceReport(Report):
             "codecs": dict(sorted(self.codecs.items())),
             "files": list(self.files),
             "differences": [item.to_dict() for item in self.differences],
-            "bad_files": [{"path": item.path, "error": item.error} for item in self.bad],
+            "bad_files": [item.to_dict() for item in self.bad],
         }
 
     def summary(self) -> str:
@@ -176,7 +176,7 @@ def digest_references(report: ReferenceReport) -> Digest:
         ),
         leaves=tuple(map(make_leaf, report.arrays)),
         sections=(
-            Section("left out", group_facts(Fact.of("file", item.path, item.shorten()) for item in report.bad)),
+            Section("left out", group_facts(item.to_fact() for item in report.bad)),
             Section("differs", group_facts(item.to_fact() for item in report.differences)),
             *list_told(report.skipped, report.links, report.notes),
             Section("encoded", group_facts(dict.fromkeys(encoded))),
