@@ -57,8 +57,10 @@ def test_the_recipe_asks_for_the_same(project: dict[str, Any]) -> None:
     bounds = {name: bound for name, bound in read_bounds([*needed, *own]).items() if name not in NOT_ON_CONDA_FORGE}
     bounds["dask-core"] = bounds.pop("dask")
     assert read_bounds(recipe["requirements"]["run"][1:]) == bounds
-    assert set(read_bounds(project["build-system"]["requires"])) <= set(read_bounds(recipe["requirements"]["host"]))
     assert recipe["context"]["version"] == h5bound.__version__
+    assert project["project"]["requires-python"] == f">={recipe['context']['python_min']}"
+    build = read_bounds(project["build-system"]["requires"])
+    assert build.items() <= read_bounds(recipe["requirements"]["host"]).items()
     ((name, function),) = project["project"]["scripts"].items()
     assert recipe["build"]["python"]["entry_points"] == [f"{name} = {function}"]
 
@@ -77,6 +79,14 @@ def test_links_and_pictures_of_the_readme_lead_to_the_repository_on_pypi(project
         place = f"{raw}/" if link.endswith(".svg") else f"{repository}/blob/"
         assert seen == f"{place}v$HFPR_VERSION/{link}"
     assert len(readme.splitlines()) <= 120
+
+
+def test_the_actions_of_the_workflows_are_pinned_by_commits() -> None:
+    text = "".join(path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml"))
+    used = re.findall(r"uses: (\S+)@(.+)", text)
+    assert len(used) > 8
+    loose = {action for action, version in used if not re.fullmatch(r"[0-9a-f]{40} # v\d+\.\d+\.\d+", version)}
+    assert loose == {"pypa/gh-action-pypi-publish"}  # a branch, as its documentation asks for
 
 
 def test_every_job_of_the_workflows_has_a_name_and_runs_what_there_is() -> None:
