@@ -57,7 +57,8 @@ class H5Store(Mapping[str, da.Array]):
         As for `from_hdf5`: a path, a URL, a file object, an `h5py.File`, or an `h5py.Group` for the datasets below it.
         A list or tuple of these gives the datasets of many files, in this order.
     dim
-        The dimension along which the datasets of a list of files are joined, by the name that `dims` returns. Keys,
+        The dimension along which the datasets of a list of files are joined as they are given, by the name that `dims`
+        returns; `combine` and `ZarrStore` look for overlaps and another order, and have rules for what differs. Keys,
         groups, attributes and names of dimensions are those of the first file. A dataset without the dimension is that
         of the first file; the others have to have the same, with the same values where these take at most 1 MiB: larger
         ones are not compared. A dataset that a file lacks, or that cannot be joined, is an error when it is accessed.

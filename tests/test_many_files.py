@@ -262,13 +262,28 @@ def test_a_compute_does_not_read_what_it_has_overwritten_in_one_of_many_files(pa
 
 # What cannot be joined.
 
+JOIN, ALIKE = "; ZarrStore and combine join them", "; leave out files, or make them alike"
+
 OTHERS: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "type": (np.zeros((2, 2), "f8"), {}, "its type is <f8, not <f4"),
-    "byte order": (np.zeros((2, 2), ">f4"), {}, "its type is >f4, not <f4"),
-    "shape": (np.zeros((2, 3), "f4"), {}, r"its shape is \(2, 3\)"),
+    "type": (np.zeros((2, 2), "f8"), {}, f"its type is <f8, not <f4{JOIN} with promote=True"),
+    "type of packed": (
+        np.zeros((2, 2), "f8"),
+        {"units": "km", "scale_factor": 2.0},
+        f"<f8, not <f4{JOIN} with unpack='float64'",
+    ),
+    "type without all values": (np.zeros((2, 2), "i8"), {}, f"its type is <i8, not <f4{ALIKE}"),
+    "text": (np.zeros((2, 2), "S4"), {}, rf"its type is \|S4, not <f4{ALIKE}"),
+    "compound": (np.zeros((2, 2), [("a", "f4")]), {}, f"its type is a at 0.*{ALIKE}"),
+    "byte order": (np.zeros((2, 2), ">f4"), {}, f"its type is >f4, not <f4{JOIN}$"),
+    "shape": (np.zeros((2, 3), "f4"), {}, rf"its shape is \(2, 3\).*{ALIKE}"),
     "axes": (np.zeros((2, 2, 1), "f4"), {}, r"its shape is \(2, 2, 1\)"),
-    "units": (np.zeros((2, 2), "f4"), {"units": "m"}, "units is 'm', not 'km'"),
-    "packing": (np.zeros((2, 2), "f4"), {"units": "km", "scale_factor": 2.0}, "scale_factor is 2.0, not absent"),
+    "units": (np.zeros((2, 2), "f4"), {"units": "m"}, f"units is 'm', not 'km'{ALIKE}"),
+    "packing": (
+        np.zeros((2, 2), "f4"),
+        {"units": "km", "scale_factor": 2.0},
+        f"scale_factor is 2.0, not absent{JOIN} with unpack='float64'",
+    ),
+    "packing in words": (np.zeros((2, 2), "f4"), {"units": "km", "scale_factor": "2"}, f"scale_factor is '2'.*{ALIKE}"),
     "scalar": (np.float32(0), {"units": "km"}, "its shape is"),
     "null": (h5py.Empty("f4"), {"units": "km"}, "no elements"),
 }
@@ -284,6 +299,24 @@ def test_a_dataset_that_differs_is_refused_with_its_file(tmp_path: Path, other: 
     with pytest.raises(UnsupportedError, match=message) as caught:
         from_hdf5(paths, "g/x")
     assert "other.h5" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("units", "advice"), [("days since 2000-01-01", "where that is exact"), ("m", "make them alike")]
+)
+def test_bounds_have_the_units_of_their_coordinate(tmp_path: Path, units: str, advice: str) -> None:
+    paths = [tmp_path / "first.h5", tmp_path / "other.h5"]
+    for path, unit in zip(paths, ("hours since 2000-01-01", units), strict=True):
+        with h5py.File(path, "w") as file:
+            file["g/t"] = np.arange(2.0)
+            file["g/t"].attrs.update(units=unit, bounds="t_bounds")
+            file["g/t_bounds"] = np.zeros((2, 2))
+            file["g/t_bounds"].dims[0].label = "time"
+            file["g/gone"] = h5py.ExternalLink("gone.h5", "/x")
+    for read in (lambda: from_hdf5(paths, "g/t_bounds"), lambda: H5Store(paths, dim="time")["g/t_bounds"]):
+        with pytest.raises(UnsupportedError, match=f"units of t is '{units}', not 'hours since 2000-01-01'.*{advice}"):
+            read()
+    assert from_hdf5(paths[:1] * 2, "g/t_bounds").shape == (4, 2)
 
 
 def test_a_pattern_in_place_of_a_list_is_told(tmp_path: Path) -> None:
@@ -317,7 +350,7 @@ def test_bad_lists_are_one_clear_error(paths: list[Path], tmp_path: Path) -> Non
             from_hdf5(place, **{"name": "g/x", **options})
     with h5py.File(paths[3], "r+") as file:
         del file["g/x"]
-    with pytest.raises(DatasetNotFoundError, match=r"3\.h5"):
+    with pytest.raises(DatasetNotFoundError, match=r"3\.h5.*; ZarrStore and combine fill it in .* missing='fill'"):
         from_hdf5(paths, "g/x")
     assert open_objects() == 0
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from h5bound.buffers import is_exact
 from h5bound.combining.time_units import move_times
 from h5bound.errors import UnsupportedError
 
@@ -59,22 +60,6 @@ def replace(block: Array, replaced: Numbers, by: Numbers) -> Array:
     """Return a block with some of its values replaced."""
     found = np.isin(block, replaced.array)
     return np.where(found, by.array.astype(block.dtype), block) if found.any() else block
-
-
-def is_exact(dtype: DType, to: DType) -> bool:
-    """Return whether every value of a type is one of another type: numbers, or text of fixed length.
-
-    >>> is_exact(np.dtype("i4"), np.dtype("f8")), is_exact(np.dtype("i8"), np.dtype("f8"))
-    (True, False)
-    """
-    if dtype.kind in "iu" and to.kind == "f":  # numpy takes all integers of 64 bits for floats
-        return bool(8 * dtype.itemsize - (dtype.kind == "i") <= np.finfo(to).nmant + 1)
-    return (
-        dtype.kind in "iufcS"
-        and to.kind in "iufcS"
-        and (dtype.kind == "S") == (to.kind == "S")
-        and bool(np.can_cast(dtype, to, "safe"))
-    )
 
 
 def promote_exactly(block: Array, dtype: DType) -> Array:

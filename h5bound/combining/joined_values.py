@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.combining.conversions import Conversion, is_exact
+from h5bound.buffers import is_exact
+from h5bound.combining.conversions import Conversion
 from h5bound.combining.file_scan import write_json
 from h5bound.combining.joined_attributes import shorten_value
-from h5bound.combining.packing import PACKED_UNITS, PACKING, Packing, find_repacking, read_numbers
+from h5bound.combining.packing import PACKED_UNITS, Packing, find_repacking, read_numbers
 from h5bound.combining.time_units import move_times, parse_units
 from h5bound.errors import UnsupportedError
+from h5bound.reader.meanings import PACKING, TIMES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
 
 LEAVE_OUT = "exclude=[{!r}] leaves it out"
 """What to do about a variable that cannot be joined."""
-
-TIMES = ("units", "calendar")
-"""Attributes that say what times are."""
 
 DURATIONS = frozenset({"days", "hours", "minutes", "seconds", "milliseconds", "microseconds", "nanoseconds"})
 """Units that xarray decodes as durations."""

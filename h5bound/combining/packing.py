@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.errors import UnsupportedError
+from h5bound.reader.meanings import PACKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from h5bound.zarr_model.byte_layout import Array, DType
-
-PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
-"""Attributes by which xarray decodes numbers."""
 
 PACKED_UNITS = ("valid_min", "valid_max", "valid_range")
 """Attributes whose numbers are packed as the values are (CF conventions, 2.5.1)."""

@@ -10,8 +10,8 @@ from h5bound.combining.along import join_along
 from h5bound.combining.context import EMPTY, find_first
 from h5bound.combining.joined import JoinedVariable
 from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
-from h5bound.combining.joined_values import LEAVE_OUT, TIMES
-from h5bound.combining.packing import PACKING
+from h5bound.combining.joined_values import LEAVE_OUT
+from h5bound.reader.meanings import PACKING, TIMES
 
 if TYPE_CHECKING:
     from h5bound.combining.along import Joining

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import partial
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from h5bound.buffers import is_exact
 from h5bound.errors import OptionError, UnsupportedError
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
+from h5bound.reader.meanings import advise, describe_meanings, is_packed
 from h5bound.reader.open_file import DatasetKey, prefetch_regions, read_encoded, read_region
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ if TYPE_CHECKING:
     from h5bound.reader.many_files import OpenFiles
 
 
-PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
-"""Attributes by which numbers are unpacked."""
+TYPE = re.compile(r"[<>|][iufcS]\d+")
+"""Types of plain numbers, and of text of fixed length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,55 +92,50 @@ def check_joinable(located: Sequence[LocatedDataset], axis: int | None) -> None:
     for source, dataset in located:
         if dataset is first:
             continue
-        reason, rule = find_difference(first, dataset, axis)
+        reason, advice = find_difference(first, dataset, axis)
         if reason:
-            advice = f"ZarrStore and combine join them with {rule}" if rule else "leave out files, or make them alike"
             raise UnsupportedError(
                 f"dataset {dataset.path!r} of {source.path} cannot be joined to that of {first_source.path}: {reason}; "
-                f"{advice}"
+                f"{advice or 'leave out files, or make them alike'}"
             )
 
 
 def find_difference(first: FileDataset, other: FileDataset, axis: int | None) -> tuple[str, str]:
     """Return why two datasets cannot be joined along an axis, or are not the same; "" if they can, or are.
 
-    With it the option of `combine` that joins them; "" if there is none.
+    With it how `combine` joins them; "" if it does not either.
     """
+    advice = "" if axis is not None else "ZarrStore and combine take that of the first file with differing='first'"
     if other.dtype != first.dtype:
-        return f"its type is {other.dtype}, not {first.dtype}", "promote=True"
+        return f"its type is {other.dtype}, not {first.dtype}", advice or advise_types(first, other)
     if _without(other.shape, axis) != _without(first.shape, axis):
         may = "" if axis is None else f", and only axis {axis} may differ"
-        return f"its shape is {other.shape}, not {first.shape}{may}", ""
+        return f"its shape is {other.shape}, not {first.shape}{may}", advice
     if other.dims != first.dims:
-        return f"its dimensions are {other.dims}, not {first.dims}", ""
+        return f"its dimensions are {other.dims}, not {first.dims}", advice
     if other.meaning != first.meaning:
         what = describe_meanings(first.meaning, other.meaning)
-        rule = "unpack='float64'" if any(name in what for name in PACKING) else "the units of the first file, if exact"
-        return f"its numbers mean something else: {what}", rule
+        return f"its numbers mean something else: {what}", advice or advise(first.meaning, other.meaning)
     differs = other.digest != first.digest
-    return ("its values differ, and it has no axis that is joined", "differing='first'") if differs else ("", "")
+    return ("its values differ, and it has no axis that is joined", advice) if differs else ("", "")
 
 
-def describe_meanings(first: str, other: str) -> str:
-    """Return the attributes that differ between two texts of `write_meaning`.
+def advise_types(first: FileDataset, other: FileDataset) -> str:
+    """Return how `combine` joins datasets of two types; "" if it does not.
 
-    >>> describe_meanings('{"units": "m", "scale_factor": ["<f4", "0000003f"]}', '{"units": "m"}')
-    'scale_factor is absent, not 0.5'
+    Where their numbers are packed it may have to unpack them.
     """
-    actual, expected = json.loads(other), json.loads(first)
-    names = [name for name in sorted({*actual, *expected}) if actual.get(name) != expected.get(name)]
-    parts = [(name, *(describe_value(item.get(name)) for item in (actual, expected))) for name in names]
-    return ", ".join(
-        f"{name} is {own}" + (f", not {its}" if own != its else " of another type") for name, own, its in parts
-    )
-
-
-def describe_value(value: Any) -> str:
-    """Return a value of `write_meaning` in words."""
-    if not isinstance(value, list):
-        return "absent" if value is None else repr(value)
-    numbers = np.frombuffer(bytes.fromhex(value[1]), value[0]).tolist()
-    return str(numbers[0] if len(numbers) == 1 else numbers)
+    kinds = [TYPE.fullmatch(item.dtype) for item in (first, other)]
+    if None in kinds:
+        return ""
+    one, two = (np.dtype(item.dtype) for item in (first, other))
+    if one.newbyteorder("=") == two.newbyteorder("="):
+        return "ZarrStore and combine join them"
+    if is_packed(first.meaning) or is_packed(other.meaning):
+        return "ZarrStore and combine join them with unpack='float64'"
+    wider = np.promote_types(one, two)
+    exact = is_exact(one, wider) and is_exact(two, wider)
+    return "ZarrStore and combine join them with promote=True" if exact else ""
 
 
 def choose_axis(axis: object, ndim: int, inner: int, *, subject: str) -> int:

@@ -14,15 +14,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import h5py
-import numpy as np
+import numpy as np  # noqa: TC002 - an example uses it
 
 from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError, UnsafeSourceError, UnsupportedError
 from h5bound.files.scan_cache import CachedScan, make_version, open_cache
 from h5bound.files.urls import is_url, redact
-from h5bound.hdf5.attributes import read_values
 from h5bound.hdf5.element_types import describe_bytes
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_object, read_allowed
+from h5bound.reader.meanings import MeaningReader
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.source import H5Source, refuse_options
 from h5bound.reports.many_files import BadFile
@@ -37,10 +37,7 @@ if TYPE_CHECKING:
     Dims = tuple[str | None, ...]
     ReadDetails = Callable[[OpenFile, h5py.Dataset, DatasetRecord], tuple[Dims, str | None]]
 
-MEANING = (b"scale_factor", b"add_offset", b"_FillValue", b"missing_value", b"_Unsigned", b"units", b"calendar")
-"""Attributes that say what the numbers of a dataset mean (CF Conventions, sections 2.5.1, 3.1, 4.4 and 8.1)."""
-
-FORM = 1
+FORM = 2
 """Version of the JSON in the cache."""
 
 REMOTE_THREADS = 16
@@ -62,7 +59,7 @@ class FileDataset:
     chunks: tuple[int, ...] | None
     """Shape of a chunk, None unless chunked."""
     meaning: str
-    """JSON text of the attributes in MEANING."""
+    """What its numbers mean, as `MeaningReader` writes it."""
     dims: tuple[str | None, ...] | None = None
     """Names of its axes, None if they were not asked for."""
     digest: str | None = None
@@ -131,7 +128,7 @@ def find_in_files(
         numbers = [number for number, own in enumerate(names) if own == name]
         scans = scan_datasets([sources[number] for number in numbers], (name,), allowed, details=details)
         for number, scan in zip(numbers, scans, strict=True):
-            datasets[number] = scan.get(name) or read_file_dataset(sources[number], name, allowed, details=details)
+            datasets[number] = scan.get(name) or read_missing(sources[number], name, allowed, details=details)
     for source, _ in datasets.values():
         source.make_exclusive_for([record.dtype])
     return record, [datasets[number] for number in range(len(sources))]
@@ -179,15 +176,28 @@ def read_datasets(
 ) -> dict[str, LocatedDataset]:
     """Return the datasets of these names in one file, without those that are missing or cannot be read."""
     scan: dict[str, LocatedDataset] = {}
+    meanings = MeaningReader()
     with source.opened():
         for name in names:
             with suppress(DatasetNotFoundError, UnsupportedError, UnsafeSourceError):
-                scan[name] = read_file_dataset(source, name, allowed, details=details)
+                scan[name] = read_file_dataset(source, name, allowed, details=details, meanings=meanings)
     return scan
 
 
+def read_missing(
+    source: H5Source, name: str, allowed: tuple[Path, ...], *, details: ReadDetails | None
+) -> LocatedDataset:
+    """Return a dataset that a scan did not find, or raise why; what is missing may be filled in."""
+    try:
+        return read_file_dataset(source, name, allowed, details=details, meanings=MeaningReader())
+    except DatasetNotFoundError as error:
+        raise DatasetNotFoundError(
+            f"{error}; ZarrStore and combine fill it in where files lack it, with missing='fill'"
+        ) from None
+
+
 def read_file_dataset(
-    source: H5Source, name: str, allowed: tuple[Path, ...], *, details: ReadDetails | None = None
+    source: H5Source, name: str, allowed: tuple[Path, ...], *, details: ReadDetails | None, meanings: MeaningReader
 ) -> LocatedDataset:
     """Return what is compared of the dataset of one file. Raise the errors of `find_dataset` and `check_readable`."""
     with follow_links(source, name, allowed) as (owner, opened, path):
@@ -202,7 +212,7 @@ def read_file_dataset(
             dtype=describe_dtype(record.dtype),
             layout=record.layout,
             chunks=record.chunks,
-            meaning=write_meaning(dataset),
+            meaning=meanings.read(opened, dataset, record),
             dims=dims,
             digest=digest,
         )
@@ -242,20 +252,6 @@ def parse_scan(text: str) -> dict[str, FileDataset]:
             digest=digest,
         )
     return datasets
-
-
-def write_meaning(dataset: h5py.Dataset) -> str:
-    """Return the attributes in MEANING as JSON text, with numbers bit for bit."""
-
-    def plain(value: Any) -> Any:
-        is_number = isinstance(value, (np.ndarray, np.generic))
-        return (
-            [value.dtype.str, value.tobytes().hex()] if is_number else value if isinstance(value, str) else repr(value)
-        )
-
-    return json.dumps(
-        {name: plain(value) for name, value in read_values(dataset, only=MEANING).items()}, sort_keys=True
-    )
 
 
 def describe_dtype(dtype: np.dtype[Any]) -> str:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5bound.combining.conversions import Conversion, apply, is_exact
+from h5bound.buffers import is_exact
+from h5bound.combining.conversions import Conversion, apply
 from h5bound.combining.differences import FileNames, Findings
 from h5bound.combining.joined import Rules
 from h5bound.combining.ordering import cut_files, sort_files
