@@ -9,7 +9,8 @@ import numpy as np
 from h5py import h5, h5a, h5p, h5s
 
 from h5bound.errors import UnsupportedError
-from h5bound.h5py_compat import READ_ERRORS, describe, restore_byte_order
+from h5bound.h5py_compat import READ_ERRORS, describe
+from h5bound.hdf5.byte_order import restore_byte_order
 from h5bound.hdf5.datatypes import check_references, list_inner, read_type
 from h5bound.hdf5.element_types import holds_bytes, memory_type, read_dtype
 from h5bound.hdf5.links import decode_name, encode_name

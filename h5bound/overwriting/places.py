@@ -19,7 +19,8 @@ from h5py import h5d, h5o
 
 from h5bound.errors import H5BoundError
 from h5bound.files.open import open_file
-from h5bound.h5py_compat import READ_ERRORS, find_named_writer, find_writer, read_address
+from h5bound.files.writers import find_named_writer, find_writer
+from h5bound.h5py_compat import READ_ERRORS, read_address
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator

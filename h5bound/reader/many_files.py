@@ -19,7 +19,7 @@ import numpy as np
 from h5bound.errors import OptionError, SourceChangedError, SourceNotFoundError, UnsupportedError
 from h5bound.files.beside import is_read_beside
 from h5bound.files.local import LocalFile, LocalLocation
-from h5bound.h5py_compat import find_writer
+from h5bound.files.writers import find_writer
 from h5bound.lifecycle.session import find_session, open_source
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ import numpy as np
 from h5bound.errors import DatasetNotFoundError, SourceChangedError, UnsupportedError, naming
 from h5bound.files.local import LocalFile
 from h5bound.files.open import is_live
-from h5bound.h5py_compat import refresh as refresh_dataset
+from h5bound.files.writers import refresh as refresh_dataset
 from h5bound.hdf5.datatypes import read_type
 from h5bound.hdf5.element_types import read_dtype
 from h5bound.hdf5.links import open_object

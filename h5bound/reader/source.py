@@ -23,7 +23,7 @@ from h5bound.files.local import LocalLocation
 from h5bound.files.open import is_live
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import Address, is_url, strip_local
-from h5bound.h5py_compat import find_open_file, find_writer
+from h5bound.files.writers import find_open_file, find_writer
 from h5bound.lifecycle.handle import worker_address
 from h5bound.lifecycle.session import open_source
 from h5bound.reader.open_file import OpenFile

@@ -17,7 +17,8 @@ from h5py import h5d, h5f, h5s, h5z
 from h5bound.chunk_grid import ChunkGrid
 from h5bound.codecs.filters import explain_missing
 from h5bound.errors import CorruptChunkError, H5BoundError, UnsupportedError
-from h5bound.h5py_compat import READ_ERRORS, describe, memory_file, restore_byte_order
+from h5bound.h5py_compat import READ_ERRORS, describe, memory_file
+from h5bound.hdf5.byte_order import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
 from h5bound.hdf5.datatypes import list_inner, read_type
 from h5bound.hdf5.element_types import holds_bytes, memory_type, read_dtype

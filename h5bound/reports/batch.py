@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass, replace
+from collections import Counter
+from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED
 from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, count_skipped
 from h5bound.reports.forms import count_forms
-from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.remarks import Fact, Section, group_facts, merge_sections
 from h5bound.reports.report import Report
 from h5bound.reports.text import format_nbytes, plural, printable
 
@@ -187,16 +187,11 @@ def list_batch_sections(report: BatchReport) -> tuple[Section, ...]:
         for item in report.conversions
         if name_result(item) == "refused"
     )
-    facts: dict[str, list[Fact]] = defaultdict(list)
-    for conversion in report.conversions:
-        file = printable(PurePath(conversion.source.path).name)
-        for section in conversion.digest().sections:
-            for remark in section.remarks:
-                facts[section.title] += [replace(fact, name=f"{file}: {fact.name}") for fact in remark.facts]
+    named = ((printable(PurePath(item.source.path).name), item.digest().sections) for item in report.conversions)
     return (
         *(
             Section(title, group_facts(Fact.of("file", item.source, item.describe_error()) for item in items))
             for title, items in (("failed", report.failed), ("refused", refused))
         ),
-        *(Section(title, group_facts(them)) for title, them in facts.items()),
+        *merge_sections(named),
     )

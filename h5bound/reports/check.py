@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, ReportNote, Skipped, count_skipped, make_fact
-from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.remarks import Fact, Section, group_facts, merge_sections
 from h5bound.reports.report import Report
 from h5bound.reports.text import format_nbytes, plural, printable
 
@@ -201,12 +201,8 @@ def digest_checks(reports: Sequence[CheckReport], failed: Mapping[str, str]) -> 
     """Return the reports of several files in one. `failed` are the errors of those that cannot be opened."""
     if len(reports) == 1 and not failed:
         return reports[0].digest()
-    facts: dict[str, list[Fact]] = {"failed": [Fact.of("file", file, error) for file, error in failed.items()]}
-    for report in reports:
-        for section in report.digest().sections:
-            for remark in section.remarks:
-                named = (replace(fact, name=f"{printable(report.source)}: {fact.name}") for fact in remark.facts)
-                facts.setdefault(section.title, []).extend(named)
+    unopened = group_facts(Fact.of("file", file, error) for file, error in failed.items())
+    named = ((printable(report.source), report.digest().sections) for report in reports)
     rows = [(printable(report.source), name_result(report), f"{report.datasets:,}") for report in reports]
     damaged = sum(not report.whole for report in reports)
     total = len(reports) + len(failed)
@@ -217,7 +213,7 @@ def digest_checks(reports: Sequence[CheckReport], failed: Mapping[str, str]) -> 
         failed=bool(damaged or failed),
         table=Table(("file", "result", "datasets"), tuple(rows), texts=2),
         figures=(("files", f"{total:,}"), ("damaged", f"{damaged:,}"), ("cannot be opened", f"{len(failed):,}")),
-        sections=tuple(Section(title, group_facts(them)) for title, them in facts.items()),
+        sections=(Section("failed", unopened), *merge_sections(named)),
     )
 
 

@@ -167,6 +167,16 @@ def generalise(reason: str) -> str:
     return reason
 
 
+def merge_sections(files: Iterable[tuple[str, Iterable[Section]]]) -> tuple[Section, ...]:
+    """Return the sections of all files by their titles, with the file before each name."""
+    facts: dict[str, list[Fact]] = defaultdict(list)
+    for file, sections in files:
+        for section in sections:
+            for remark in section.remarks:
+                facts[section.title] += [replace(fact, name=f"{file}: {fact.name}") for fact in remark.facts]
+    return tuple(Section(title, group_facts(them)) for title, them in facts.items())
+
+
 def fit_sections(sections: Iterable[Section], *, height: int, width: int) -> list[str]:
     """Return lines that take at most `height` rows of `width` columns, with as many remarks as fit.
 

@@ -37,7 +37,7 @@ from dask.callbacks import Callback
 from xarray.backends import BackendArray
 from xarray.core.indexing import IndexingSupport, LazilyIndexedArray, explicit_indexing_adapter
 
-from h5bound.h5py_compat import restore_byte_order
+from h5bound.hdf5.byte_order import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
 from h5bound.hdf5.raw_objects import is_read_raw
 from h5bound.lifecycle.handle import Handle, naming_on_worker

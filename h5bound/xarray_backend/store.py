@@ -13,7 +13,7 @@ from h5py import h5ds, h5t
 from xarray.backends import H5NetCDFStore
 
 from h5bound.errors import UnsupportedError
-from h5bound.h5py_compat import restore_byte_order
+from h5bound.hdf5.byte_order import restore_byte_order
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE, NOT_A_VARIABLE
 from h5bound.hdf5.raw_objects import is_read_raw
 from h5bound.hdf5.type_names import describe_type

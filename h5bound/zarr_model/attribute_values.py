@@ -28,8 +28,8 @@ import h5py
 import numpy as np
 from h5py import h5t
 
-from h5bound.h5py_compat import restore_byte_order
 from h5bound.hdf5.attributes import decode_text
+from h5bound.hdf5.byte_order import restore_byte_order
 from h5bound.hdf5.datatypes import (
     JSON,
     SIMPLE,
