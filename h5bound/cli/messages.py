@@ -39,7 +39,7 @@ PHRASES = {
     "(64, 512)": "64,512",
     "sort=False": "--no-sort",
     "allow_external=[its directory]": "--allow-external with its directory",
-    ", or, if it writes in SWMR mode, pass h5py.File(FILE, 'r', swmr=True)": "",
+    "pass h5py.File(FILE, 'r', swmr=True)": "read it in Python, through h5py.File(FILE, 'r', swmr=True)",
     "left out by include or exclude": "left out by --include or --exclude",
     ", or what dask.config.set(scheduler=...) says": "",
     ", or set dask.config.set(scheduler='threads')": "",

@@ -24,6 +24,7 @@ from h5bound.errors import (
     naming,
 )
 from h5bound.files.file_state import FileState
+from h5bound.files.open import explain_error, is_live
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS, MAX_HOPS, find_file, is_itself
 from h5bound.hdf5.hierarchy import MAX_OBJECTS, read_hierarchy
@@ -94,9 +95,10 @@ class ExternalCheck:
             raise UnsafeSourceError("outside the file, which was opened as a Python object and has no directory")
         path = self.find(file.filename, name, reference)
         try:
-            return h5py.File(path, "r")
+            return h5py.File(path, "r", swmr=is_live(file))
         except READ_ERRORS as error:
-            raise UnsupportedError(f"the file cannot be opened: {describe(error)}") from error
+            detail = explain_error(str(error), str(path), None) or describe(error)
+            raise UnsupportedError(f"the file cannot be opened: {detail}") from error
 
     def count_dataset(self, file: h5py.File, dataset: h5d.DatasetID) -> int:
         """Check a dataset of an open file."""

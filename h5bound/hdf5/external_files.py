@@ -29,6 +29,7 @@ MAX_HOPS = 16
 """External links in a chain."""
 
 DENIED = "outside the file, not under allow_external"
+"""Begin of the message for what is not allowed; what to do follows."""
 
 
 def find_file(main: str, name: str, reference: str, allowed: Sequence[Path]) -> Path:
@@ -39,17 +40,27 @@ def find_file(main: str, name: str, reference: str, allowed: Sequence[Path]) -> 
     """
     if "://" in main:
         raise UnsafeSourceError("outside the file, which is on a server: only a local file may read from other files")
-    if not allowed:  # nor is looked for it: a name may be that of a server
-        raise UnsafeSourceError(DENIED)
     candidates = list_candidates(main, name, reference)
+    if not allowed:
+        raise UnsafeSourceError(f"{DENIED}; {advise(name, candidates)} reads it")
     path = next(filter(os.path.exists, candidates), None)  # False for a path that is too long or not accessible
     if path is None and any(is_under(candidate, allowed) for candidate in candidates):
         raise SourceNotFoundError("no such file")
     if path is None or not is_under(path, allowed):
-        raise UnsafeSourceError(DENIED)
+        raise UnsafeSourceError(f"{DENIED}; {advise(name, candidates)} reads it")
     if not path.is_file():
         raise UnsafeSourceError("not a regular file")
     return path
+
+
+def advise(name: str, candidates: Sequence[Path]) -> str:
+    """Return which directory has to be allowed so that a file is read.
+
+    An absolute name may be that of a server: it is not looked for.
+    """
+    near = candidates[1:] if Path(name).is_absolute() else candidates
+    path = next(filter(os.path.exists, near), candidates[0])
+    return f"allow_external=[{os.path.normpath(path.parent)!r}]"
 
 
 def is_itself(main: str, name: str) -> bool:

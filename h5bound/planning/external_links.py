@@ -29,14 +29,13 @@ from h5bound.errors import (
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.dataset import read_dataset
 from h5bound.hdf5.dimension_scales import is_netcdf
-from h5bound.hdf5.external_files import DENIED, MAX_HOPS, find_file, list_candidates
+from h5bound.hdf5.external_files import DENIED, MAX_HOPS, advise, find_file, list_candidates
 from h5bound.hdf5.hierarchy import Hierarchy
 from h5bound.hdf5.links import LinkRecord, find_address, find_external, open_object
 from h5bound.hdf5.references import Addresses
 from h5bound.planning.link_copies import read_objects
 from h5bound.planning.origins import Origin, move, move_hierarchy
 from h5bound.planning.selection import list_all_paths, list_groups_above, list_paths, parent_of, select_objects
-from h5bound.reader.source import H5Source
 from h5bound.reports.entries import Link
 
 if TYPE_CHECKING:
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.scan_log import ScanLog
+    from h5bound.reader.source import H5Source
 
 NOTHING = "kept as a link: it leads to nothing"
 CIRCLE = "kept as a link: it leads to a group that it is in"
@@ -154,19 +154,19 @@ class LinkResolver:
 
         Raise UnsafeSourceError if a limit is exceeded, H5BoundError if the file or the target cannot be opened.
         """
-        main, (name, path) = origin.source.path, to
+        source, (name, path) = origin.source, to
         sources = {origin.source.path: origin.source for origin in self.origins}
         for _ in range(MAX_HOPS):
             try:
-                file_path = os.path.realpath(find_file(main, name, "link", allowed=self.allowed))
+                file_path = os.path.realpath(find_file(source.path, name, "link", allowed=self.allowed))
             except (UnsafeSourceError, SourceNotFoundError) as error:
-                return explain_kept(main, name, error)
-            source = sources.get(file_path) or H5Source.of(file_path)
+                return explain_kept(source.path, name, error)
+            source = sources.get(file_path) or source.find_linked(file_path)
             with source.opened() as opened:
                 further = find_external(opened.file, path)
                 if further is None:
                     return self.add_target(source, opened.file, link=link, path=path)
-            main, (name, path) = source.path, further
+            name, path = further
         return f"since it leads to a chain of more than {MAX_HOPS} external links"
 
     def add_target(self, source: H5Source, file: h5py.File, *, link: LinkRecord, path: str) -> str:
@@ -241,12 +241,9 @@ def explain_kept(main: str, name: str, error: H5BoundError) -> str:
     """Return why a link in the file `main` to the file `name` stays one, and which directory has to be allowed."""
     if isinstance(error, SourceNotFoundError):
         return f"since there is {error}"
-    if str(error) != DENIED:
+    if not str(error).startswith(DENIED):
         return f"not opened: {error}"
-    candidates = list_candidates(main, name, "link")
-    near = candidates[1:] if Path(name).is_absolute() else candidates  # an absolute name may be that of a server
-    path = next(filter(os.path.exists, near), candidates[0])
-    return f"not opened; allow_external=[{os.path.normpath(path.parent)!r}] reads what it leads to"
+    return f"not opened; {advise(name, list_candidates(main, name, 'link'))} reads what it leads to"
 
 
 def select_addresses(addresses: Mapping[int, str], hierarchy: Hierarchy) -> dict[int, str]:

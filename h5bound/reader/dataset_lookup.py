@@ -15,13 +15,13 @@ from h5bound.hdf5.dataset import DatasetRecord, read_dataset
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS, MAX_HOPS, find_file
 from h5bound.hdf5.links import find_external
 from h5bound.reader.open_file import open_dataset
-from h5bound.reader.source import H5Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from h5bound.reader.open_file import OpenFile
+    from h5bound.reader.source import H5Source
 
 
 def locate_object(place: Any, name: str | bytes | None) -> tuple[Any, str]:
@@ -60,7 +60,7 @@ def follow_links(source: H5Source, name: str, allowed: tuple[Path, ...]) -> Iter
                 yield source, opened, name
                 return
         with naming(f"{name!r} of {source.path} is an external link to {link[0]}:{link[1]}"):
-            source, name = H5Source.of(find_file(source.path, link[0], "link", allowed=allowed)), link[1]
+            source, name = source.find_linked(find_file(source.path, link[0], "link", allowed=allowed)), link[1]
     raise UnsafeSourceError(f"{name!r} of {source.path}: the path follows more than {MAX_HOPS} external links")
 
 

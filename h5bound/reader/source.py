@@ -156,6 +156,13 @@ class H5Source:
         held = partial(find_open_file, file.id.id)
         return cls(location, FileState.of(path), strict_state=strict_state, caller_file=held)
 
+    def find_linked(self, path: str | Path) -> H5Source:
+        """Return the source of a local file that this one leads to: one of SWMR mode if this one is, as in HDF5."""
+        source = type(self).of(path)
+        if not self.live or source.caller_file():
+            return source
+        return type(self)(LocalLocation(source.path, swmr=True), source.state, strict_state=False)
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self.state is None:
             raise UnsupportedError(

@@ -16,7 +16,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from h5bound import H5Store, SourceChangedError, convert, from_hdf5, verify
+from h5bound import H5BoundError, H5Store, SourceChangedError, UnsupportedError, convert, from_hdf5, verify
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
@@ -118,3 +118,26 @@ def test_an_array_is_opened_in_swmr_mode_again_where_the_caller_has_closed_the_f
     path.write_bytes((tmp_path / "b.h5").read_bytes())
     with pytest.raises(SourceChangedError, match="another file of this name"):
         array.compute()
+
+
+def test_files_that_a_file_in_swmr_mode_leads_to_are_read_in_swmr_mode(tmp_path: Path) -> None:
+    with written(tmp_path / "a.h5"):
+        with h5py.File(tmp_path / "main.h5", "w", libver="latest") as file:
+            file["linked"] = h5py.ExternalLink("a.h5", "/gzip")
+            layout = h5py.VirtualLayout((35, 4), "i4")
+            layout[:] = h5py.VirtualSource("a.h5", "gzip", (35, 4), "i4", maxshape=(None, 4))[:35]
+            file.create_virtual_dataset("virtual", layout)
+        with pytest.raises(H5BoundError, match=r"a\.h5: the file is marked as open for writing.*swmr=True"):
+            from_hdf5(tmp_path / "main.h5", "linked", allow_external=[tmp_path])
+        with pytest.raises(UnsupportedError, match=r"a\.h5.*the file is marked as open for writing.*swmr=True"):
+            from_hdf5(tmp_path / "main.h5", "virtual", allow_external=[tmp_path])
+        with h5py.File(tmp_path / "main.h5", "r", swmr=True) as file:
+            array = from_hdf5(file, "linked", allow_external=[tmp_path])
+            assert check(array.compute()) >= 35
+            assert check(H5Store(file, allow_external=[tmp_path])["virtual"].compute()) == 35
+            with pytest.raises(SourceChangedError, match=r"a\.h5: the file changed while it was read"):
+                convert(file, tmp_path / "a.zarr", allow_external=[tmp_path])
+            convert(file, tmp_path / "b.zarr", exclude=["/virtual"], allow_external=[tmp_path])
+        converted: Any = zarr.open_group(tmp_path / "b.zarr", mode="r")["linked"]
+        assert check(converted[:]) >= 35
+        check(array.compute())
