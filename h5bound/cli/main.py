@@ -297,7 +297,10 @@ for command in (combine_command, verify_command, references_command, check_comma
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and end the process with its exit code, or by the signal that interrupted it."""
-    for stream in (sys.stdout, sys.stderr):
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the shell (`>&-`), or a program without a console
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        stream = getattr(sys, name)
         if isinstance(stream, TextIOWrapper):  # names of any language on a terminal or in a pipe that has not all
             stream.reconfigure(errors="backslashreplace")
     with Interruption() as interruption:

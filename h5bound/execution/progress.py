@@ -155,7 +155,8 @@ def show_bar() -> Iterator[Draw]:
         with draw_in_notebook() as draw:
             yield draw
     elif (
-        sys.stderr.isatty()
+        sys.stderr is not None  # as without a console on Windows
+        and sys.stderr.isatty()
         and os.environ.get("TERM") not in ("dumb", "unknown")
         and terminal_in_use.acquire(blocking=False)
     ):

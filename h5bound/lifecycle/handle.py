@@ -7,7 +7,7 @@ import sys
 import threading
 import weakref
 from collections import Counter
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -16,6 +16,8 @@ from h5bound.lifecycle.session import find_session
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
+
+    from dask.typing import Key
 
     from h5bound.lifecycle.session import Session, Source
 
@@ -71,6 +73,10 @@ class WindowThrottle:
                     self._changed.notify_all()
 
 
+WATCH_SECONDS = 0.2
+"""Interval in which a worker looks whether it still has a task for what keeps a source open."""
+
+
 class Handle:
     """The access of one compute to its source, in each process where its tasks run.
 
@@ -96,6 +102,7 @@ class Handle:
         self._shared = getattr(self.source, "share", lambda: None)()  # kept for the next windows
         self._lock = threading.Lock()
         self._throttle = WindowThrottle()
+        self._is_watched = False
 
     def renew(self) -> Handle:
         """Return another handle on the same source, for the next compute."""
@@ -139,10 +146,12 @@ class Handle:
         turn = nullcontext() if window.only_window else self._throttle.turn(window.name)
         with turn:
             session = self.session(window)
-            worker = worker_address()
+            worker = find_worker()
             close_comes = not self._travelled if worker is None else window.clustered
             hold = (self.name, window.name) if close_comes and not self._failed else None
             opened = session.acquire(hold)
+            if worker is not None and hold is not None:
+                self._watch(worker)
             try:
                 yield self.source.reader(opened)
                 if hold is None or (worker is not None and window.blocks):
@@ -175,6 +184,23 @@ class Handle:
         for session, _ in list(self._sessions.values()):
             session.release_handle(self.name)
 
+    def _watch(self, worker: Any) -> None:
+        """Release the source soon after a worker has forgotten the open task, as it does when the compute has ended.
+
+        It then gives up this handle, unless the error of a task that failed keeps it in a reference cycle.
+        """
+        with self._lock:
+            if self._is_watched:
+                return
+            self._is_watched = True
+        with suppress(KeyError):  # a thread that left the task
+            key = worker.get_current_task()
+            opens = [task for task in list(worker.state.tasks[key].dependencies) if task.type is Handle]
+            for task in opens:  # none where dask fused the open task with the read
+                if getattr(worker.data.get(task.key), "name", None) == self.name:
+                    key = task.key
+            worker.loop.add_callback(_look_later, weakref.ref(self), worker, key)
+
     def _release_failed(self, session: Session, opened: Any, error: BaseException) -> None:
         """End a reader that failed; if the source changed or was closed, raise that as the reason."""
         try:
@@ -197,13 +223,34 @@ def naming_on_worker(path: str | None) -> Iterator[None]:
         yield
 
 
-def worker_address() -> str | None:
-    """Return the address of the dask worker that runs this task, or None outside of a worker."""
+def _look_later(found: weakref.ref[Handle], worker: Any, key: Key) -> None:
+    """Release the source once the worker has forgotten the task `key`; in the event loop of the worker."""
+    worker.loop.call_later(WATCH_SECONDS, _look, found, worker, key)
+
+
+def _look(found: weakref.ref[Handle], worker: Any, key: Key) -> None:
+    handle = found()
+    if handle is None:
+        return
+    if key in worker.state.tasks:
+        _look_later(found, worker, key)
+    else:
+        worker.loop.run_in_executor(None, handle.release)
+
+
+def find_worker() -> Any:
+    """Return the dask worker that runs this task, or None outside of a worker."""
     if "distributed" not in sys.modules:
         return None
     from distributed import get_worker
 
     try:
-        return str(get_worker().address)
+        return get_worker()
     except ValueError:
         return None
+
+
+def worker_address() -> str | None:
+    """Return the address of the dask worker that runs this task, or None outside of a worker."""
+    worker = find_worker()
+    return None if worker is None else str(worker.address)

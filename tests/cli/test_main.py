@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 import h5bound
+from h5bound import convert
 from h5bound.cli import demo
-from h5bound.cli.main import main_group, run_command
+from h5bound.cli.main import main, main_group, run_command
 from h5bound.stores.lock import MARKER
 from tests.support import odd_files
 
@@ -264,6 +265,19 @@ def test_the_demo_replaces_its_own_files_only(tmp_path: Path, name: str, capsys:
     assert run_command(["demo", str(tmp_path)]) == 1
     assert f"{name}: exists and was not made by h5bound demo" in capsys.readouterr().err
     assert (tmp_path / name).read_text() == "precious"
+
+
+def test_closed_standard_streams_are_no_error(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has None in their place, as in programs without a console on Windows."""
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert convert(source, source.with_suffix(".zarr"), progress=True).complete
+    for arguments in (["convert", str(source), str(source.with_suffix(".zarr")), "--overwrite"], ["ls", str(source)]):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 0
+    for stream in (sys.stdout, sys.stderr):
+        stream.close()
 
 
 @pytest.mark.parametrize("command", [[], ["ls"], ["convert"], ["verify"], ["demo"]], ids=" ".join)

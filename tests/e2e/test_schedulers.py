@@ -570,6 +570,24 @@ def test_a_failed_compute_leaves_no_worker_with_the_resource_open(client: Client
     assert eventually(lambda: reader.log.processes("open") == reader.log.processes("close"))
 
 
+def test_a_task_that_fails_after_its_read_leaves_no_worker_with_the_resource_open(
+    client: Client, reader: FileReader
+) -> None:
+    """Its error keeps what was open in a reference cycle, since dask fuses the task with the read."""
+
+    def fail(block: Any) -> Any:
+        raise ZeroDivisionError(block.shape)
+
+    array = make_dask_array(reader, barrier=False)
+    client.run(gc.disable)
+    try:
+        with pytest.raises(ZeroDivisionError):
+            array.map_blocks(fail, dtype=array.dtype).compute()
+        assert eventually(lambda: reader.log.processes("open") == reader.log.processes("close"))
+    finally:
+        client.run(gc.enable)
+
+
 def test_a_cancelled_compute_leaves_no_worker_with_the_resource_open(client: Client, tmp_path: Path) -> None:
     reader = FileReader(tmp_path / "log", slow=0.05)
     future = client.compute(make_dask_array(reader).sum())
