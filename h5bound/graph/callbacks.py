@@ -52,13 +52,14 @@ class _ComputeWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyp
         self.register()  # again: dask loses registered callbacks when computes overlap in several threads
         # what `dask.cache.Cache` puts in place of tasks
         graph.update({key: DataNode(key, node) for key, node in graph.items() if not isinstance(node, GraphNode)})
-        self._written[id(graph)] = prepare_writes(graph, partial(_find_block_readers, graph))
-        several = [(source, windows) for source, windows in count_closes(graph) if windows.total() > 1]
-        expected = [(find_session(source, source.key), windows) for source, windows in several]
+        with prepare_writes(graph, partial(_find_block_readers, graph)) as written:  # dask finishes what has started
+            several = [(source, windows) for source, windows in count_closes(graph) if windows.total() > 1]
+            expected = [(find_session(source, source.key), windows) for source, windows in several]
+            narrow_reads(graph)
+            self._written[id(graph)] = written.pop_all()
         for session, windows in expected:
             session.expect(windows)
         self._expected[id(graph)] = expected
-        narrow_reads(graph)
 
     def _start_state(self, graph: object, state: dict[str, Any]) -> None:
         cache = state["cache"]

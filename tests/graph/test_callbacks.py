@@ -6,12 +6,14 @@ import os
 import signal
 import threading
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import dask
 import pytest
 
 from h5bound import from_resource
+from h5bound.graph import callbacks
 from tests.support.recorder import FileReader, eventually
 
 if TYPE_CHECKING:
@@ -25,6 +27,24 @@ class InterruptedReader(FileReader):
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
         time.sleep(0.3)  # the compute has ended by then
         super().open()
+
+
+def test_a_compute_that_cannot_start_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, ended = FileReader(tmp_path / "log"), list[bool]()
+    array = from_resource(reader, reader.read_block, chunks=((2, 2), (3,)), dtype="int64")
+
+    def prepare(*_: object) -> ExitStack:
+        written = ExitStack()
+        written.callback(ended.append, True)
+        return written
+
+    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+        patch.setattr(callbacks, "prepare_writes", prepare)
+        patch.setattr(callbacks, "narrow_reads", lambda _: 1 // 0)
+        array.compute(scheduler="sync")
+    assert ended == [True]
+    array.compute(scheduler="sync")
+    assert reader.log.order()[-1] == "close"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX sends signals to a thread")

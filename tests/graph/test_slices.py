@@ -136,6 +136,15 @@ def test_copies_of_an_array_that_share_reads_have_the_same_values(path: Path, ro
             np.testing.assert_array_equal(values, wanted)
 
 
+def test_a_read_that_two_slices_share_in_a_merged_graph_is_not_narrowed(path: Path) -> None:
+    array = from_hdf5(path, "contiguous", chunks=BLOCK)
+    parts = [dask.optimize(part)[0] for part in (array[5:6], array[3:5])]
+    graph = {key: task for part in parts for key, task in part.__dask_graph__().items()}
+    found = dask.get(graph, [part.__dask_keys__()[0][0] for part in parts])
+    for values, wanted in zip(found, (VALUES[5:6], VALUES[3:5]), strict=True):
+        np.testing.assert_array_equal(values, wanted)
+
+
 @pytest.mark.parametrize("rows", [500, 2000])
 def test_a_cache_of_dask_keeps_parts_and_whole_blocks_apart(path: Path, rows: int) -> None:
     with Kept():
