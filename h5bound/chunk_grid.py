@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -184,7 +184,7 @@ def show_region(region: tuple[slice, ...]) -> str:
     return f"[{', '.join(f'{part.start}:{part.stop}' for part in region)}]"
 
 
-def find_starts(groups: NDArray[np.int64]) -> NDArray[np.intp]:
+def find_starts(groups: NDArray[np.integer[Any]]) -> NDArray[np.intp]:
     """Return the rows where another shard or box begins, for that of each chunk, a row for each chunk.
 
     >>> find_starts(np.array([[0, 0], [0, 0], [0, 1]])).tolist()

@@ -15,11 +15,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.chunk_grid import count_chunks, cut_batches, find_starts, list_chunk_coords, list_overlapping
+from h5bound.chunk_grid import (
+    check_count,
+    count_chunks,
+    cut_batches,
+    find_starts,
+    list_chunk_coords,
+    list_overlapping,
+    sort_chunk_coords,
+)
 from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.planning.pieces import IN_STORE
 from h5bound.planning.plan import ArrayPlan, drop_fill_v2, plan_node
@@ -27,7 +35,7 @@ from h5bound.planning.work_units import COPIED_FACTOR, UNIT_CHUNKS, Unit, cut_pl
 from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -38,6 +46,9 @@ if TYPE_CHECKING:
     from h5bound.zarr_model.array_spec import ArrayNode
 
     Grid = tuple[Shape, Shape | None]
+
+BOXES_AT_ONCE = 1 << 16
+"""Stored chunks that are decoded, of which it is found at once in which chunks of the store they are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -68,33 +79,71 @@ class JoinPlan:
     """The chunks that are copied, with their coordinates in their files."""
     coords: ChunkCoords
     """Their coordinates in the store."""
-    files: NDArray[np.int64]
+    files: NDArray[np.int32]
     """The number of the file of each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredChunks:
-    """All stored chunks of an array, a row for each, in the order of the files and of their grids."""
+    """Stored chunks that can be chunks of the store, a row for each, in the order of the files and of their grids."""
 
     manifest: ChunkManifest
-    files: NDArray[np.int64]
+    files: NDArray[np.int32]
     """Number of the file."""
-    starts: ChunkCoords
-    """First element in the array."""
-    stops: ChunkCoords
-    """Element after the last one."""
-    is_whole: NDArray[np.bool_]
-    """Whether it can be a chunk of the store: all of it is in the array, from a corner of the grid on."""
+    coords: ChunkCoords
+    """Coordinates in the store."""
 
-    def take(self, rows: NDArray[np.bool_]) -> StoredChunks:
-        """Return some of the rows."""
-        return StoredChunks(
-            manifest=self.manifest.take(rows),
-            files=self.files[rows],
-            starts=self.starts[rows],
-            stops=self.stops[rows],
-            is_whole=self.is_whole[rows],
+    @classmethod
+    def make(cls, count: int, axes: int, ndim: int) -> StoredChunks:
+        """Return room for rows, whose masks are 0. What is not written to takes no memory.
+
+        `axes` are those of the datasets, `ndim` those of the array.
+        """
+        manifest = ChunkManifest(
+            chunk_coords=np.empty((count, axes), np.int32),
+            offsets=np.empty(count, np.int64),
+            nbytes=np.empty(count, np.int64),
+            masks=np.zeros(count, np.int64),
         )
+        return cls(manifest, np.empty(count, np.int32), np.empty((count, ndim), np.int64))
+
+    def take(self, rows: NDArray[np.bool_] | slice) -> StoredChunks:
+        """Return some of the rows; no copy of all."""
+        if isinstance(rows, np.ndarray) and rows.all():
+            return self
+        return StoredChunks(self.manifest.take(rows), self.files[rows], self.coords[rows])
+
+
+class SeamFinder:
+    """The keys of a store with elements of boxes, which are added one after another."""
+
+    def __init__(self, node: ArrayNode, limit: int) -> None:
+        self._node, self._limit = node, limit
+        self._boxes: list[tuple[ChunkCoords, ChunkCoords]] = []
+        self._keys: list[ChunkCoords] = []
+        self._count = 0
+
+    def add(self, starts: ChunkCoords, stops: ChunkCoords) -> None:
+        """Add boxes by their first elements and ends. Raise UnsafeSourceError if there may be too many keys."""
+        if len(starts):
+            self._boxes.append((starts, stops))
+            self._count += len(starts)
+        if self._count > BOXES_AT_ONCE:
+            self._collect()
+
+    def find(self) -> ChunkCoords:
+        """Return the coordinates of the keys, each once, in their order."""
+        self._collect()
+        keys = sort_chunk_coords(np.concatenate([np.zeros((0, len(self._node.shape)), np.int64), *self._keys]))
+        check_count(len(keys), self._node.write_shape, self._limit)
+        return keys
+
+    def _collect(self) -> None:
+        if self._boxes:
+            starts, stops = (np.concatenate(parts) for parts in zip(*self._boxes, strict=True))
+            self._keys.append(list_overlapping(starts, stops, chunks=self._node.write_shape, limit=self._limit))
+            check_count(sum(map(len, self._keys)) // 2, self._node.write_shape, self._limit)  # files share keys
+        self._boxes, self._count = [], 0
 
 
 def plan_join(
@@ -113,17 +162,16 @@ def plan_join(
     node, reasons = plan_grid(dataset_scan, settings, grid)
     pieces = dataset_scan.pieces
     assert pieces is not None
-    stored = list_stored(pieces, files, node.shape, grid=node.chunks)
-    stored = replace(stored, is_whole=stored.is_whole & (not reasons))
+    finder = SeamFinder(node, limit)
+    stored = list_stored(pieces, files, node, finder=finder, can_copy=not reasons)
     if dataset_scan.fill.exact:
-        whole = list_whole_pieces(pieces, files, node.shape)
-        seams = list_seams(stored, whole, pieces, node=node, limit=limit)
-        copies = stored.take(stored.is_whole & ~is_among(stored.starts, seams, node))
+        finder.add(*list_whole_pieces(pieces, files, node.shape))
+        seams = add_stored_shards(finder.find(), stored, pieces, node)
+        copies = stored.take(~is_among(find_keys(stored, node), seams, node))
     else:  # all chunks are written
         every = list_chunk_coords(node.shape, node.write_shape, limit)
-        copies = stored.take(stored.is_whole & (node.shards is None))
-        copied = copies.starts // np.asarray(node.write_shape, np.int64)
-        seams = every[~is_among(every * node.write_shape, copied, node)]
+        copies = stored.take(slice(None if node.shards is None else 0))
+        seams = every[~is_among(every, copies.coords, node)]
     array = ArrayPlan(
         path=dataset_scan.record.path,
         node=drop_fill_v2(node, dataset_scan, settings, count=len(seams) + count_keys(copies, node)),
@@ -133,9 +181,8 @@ def plan_join(
         chunk_coords=seams,
         source_chunks=dataset_scan.chunks if reasons else None,
     )
-    coords = copies.starts // np.asarray(node.chunks, np.int64)
     return order_by_shard(
-        JoinPlan(array=array, pieces=pieces, manifest=copies.manifest, coords=coords, files=copies.files)
+        JoinPlan(array=array, pieces=pieces, manifest=copies.manifest, coords=copies.coords, files=copies.files)
     )
 
 
@@ -147,88 +194,76 @@ def plan_grid(dataset_scan: DatasetScan, settings: Settings, grid: Grid | None) 
     return node if grid is None else replace(node, shards=grid[1]), reasons
 
 
-def list_seams(
-    stored: StoredChunks,
-    whole: tuple[ChunkCoords, ChunkCoords],
-    pieces: Pieces,
-    *,
-    node: ArrayNode,
-    limit: int,
-) -> ChunkCoords:
-    """Return the chunks, or shards, that are decoded: those with elements of chunks that cannot be copied.
+def find_keys(stored: StoredChunks, node: ArrayNode) -> ChunkCoords:
+    """Return the coordinates of the key that each chunk is in."""
+    return stored.coords if node.shards is None else stored.coords // shard_counts(node)
 
-    `whole` are first elements and ends of pieces of which all is read.
-    """
-    others = stored.take(~stored.is_whole)
-    starts, stops = np.concatenate([whole[0], others.starts]), np.concatenate([whole[1], others.stops])
-    seams = list_overlapping(starts, stops, chunks=node.write_shape, limit=limit)
+
+def add_stored_shards(seams: ChunkCoords, stored: StoredChunks, pieces: Pieces, node: ArrayNode) -> ChunkCoords:
+    """Return the shards that are decoded, with those in which the store has elements beside chunks that are copied."""
     if node.shards is None or IN_STORE not in pieces.files:
         return seams
-    return add_stored_shards(seams, stored.starts[stored.is_whole], pieces, shards=node.shards)
-
-
-def add_stored_shards(seams: ChunkCoords, copied: ChunkCoords, pieces: Pieces, *, shards: Shape) -> ChunkCoords:
-    """Return the shards that are decoded, with those in which the store has elements beside chunks that are copied.
-
-    `copied` are the first elements of these.
-    """
-    coords = copied // np.asarray(shards, np.int64)
-    coords = coords[pieces.have_files(coords[:, pieces.axis], shards[pieces.axis], in_store=True)]
+    coords = find_keys(stored, node)
+    coords = coords[pieces.have_files(coords[:, pieces.axis], node.shards[pieces.axis], in_store=True)]
     return np.unique(np.concatenate([seams, coords]), axis=0)
 
 
-def list_stored(pieces: Pieces, files: Mapping[int, FileChunks], shape: Shape, grid: Shape) -> StoredChunks:
-    """Return the stored chunks of all files. `grid` is the shape of a chunk of the store."""
-    parts = [
-        list_stored_of(pieces, number, files[file], shape=shape, grid=grid)
-        for number, file in enumerate(pieces.files.tolist())
-        if file >= 0
-    ]
-    ndim = len(shape)
-    nothing, no_rows = np.zeros(0, np.int64), np.zeros((0, ndim), np.int64)
-    empty = ChunkManifest(chunk_coords=no_rows, offsets=nothing, nbytes=nothing, masks=nothing)
-    none = StoredChunks(manifest=empty, files=nothing, starts=no_rows, stops=no_rows, is_whole=nothing.astype(bool))
-    return join_rows([part for part in parts if part is not None] or [none])
+def list_stored(
+    pieces: Pieces, files: Mapping[int, FileChunks], node: ArrayNode, *, finder: SeamFinder, can_copy: bool
+) -> StoredChunks:
+    """Return the stored chunks of all files that can be chunks of the store; `finder` gets all others."""
+    numbers = [(number, file) for number, file in enumerate(pieces.files.tolist()) if file >= 0]
+    manifests = [manifest for _, file in numbers if (manifest := files[file].manifest) is not None]
+    count, axes = (
+        sum(len(item.nbytes) for item in manifests),
+        max((item.chunk_coords.shape[1] for item in manifests), default=0),
+    )
+    stored, stop = StoredChunks.make(count, axes, len(node.shape)), 0
+    for number, file in numbers:
+        manifest = files[file].manifest
+        if manifest is None or not len(manifest.nbytes):
+            continue
+        starts, stops, is_whole = list_boxes(pieces, number, files[file], node=node)
+        is_whole &= can_copy
+        rows: Any = slice(None) if is_whole.all() else is_whole
+        first, stop = stop, stop + int(np.count_nonzero(is_whole))
+        own, part = stored.take(slice(first, stop)), manifest.take(rows)
+        own.manifest.chunk_coords[:], own.files[:] = part.chunk_coords, file
+        own.manifest.offsets[:], own.manifest.nbytes[:] = part.offsets, part.nbytes
+        np.floor_divide(starts[rows], np.asarray(node.chunks, np.int64), out=own.coords)
+        if stop - first < len(is_whole):
+            others = ~is_whole & (starts < stops).all(axis=1)
+            finder.add(starts[others], stops[others])
+    return stored.take(slice(stop))
 
 
-def list_stored_of(pieces: Pieces, number: int, own: FileChunks, *, shape: Shape, grid: Shape) -> StoredChunks | None:
-    """Return the stored chunks of the file of one piece that are in it; None if their places are not known."""
-    manifest, axis, ndim = own.manifest, pieces.axis, len(shape)
-    if manifest is None or not len(manifest.nbytes):
-        return None
+def list_boxes(
+    pieces: Pieces, number: int, own: FileChunks, *, node: ArrayNode
+) -> tuple[ChunkCoords, ChunkCoords, NDArray[np.bool_]]:
+    """Return first elements and ends of the stored chunks of the file of one piece, as far as they are in it.
+
+    The last array says which can be chunks of the store: all of it is in the array, from a corner of the grid on.
+    """
+    manifest, axis, shape, ndim = own.manifest, pieces.axis, node.shape, len(node.shape)
+    assert manifest is not None
     coords, chunks = manifest.chunk_coords, own.chunks or ()
     if pieces.is_new:
         coords, chunks = np.insert(coords, axis, 0, axis=1), (*chunks[:axis], 1, *chunks[axis:])
     if coords.shape[1] < ndim:  # axes of an HDF5 array type
         coords = np.pad(coords, ((0, 0), (0, ndim - coords.shape[1])))
-    sizes = np.asarray((*chunks, *shape[len(chunks) :]), np.int64)
+    sizes = (*chunks, *shape[len(chunks) :])
     low, high = np.zeros(ndim, np.int64), np.asarray(shape, np.int64)  # corners of the piece in the array
     low[axis], high[axis] = pieces.bounds[number], pieces.bounds[number + 1]
-    starts = coords * sizes
+    starts = coords * np.asarray(sizes, np.int64)
     starts[:, axis] += low[axis] - pieces.skipped[number]
-    stops = starts + sizes
-    is_on_grid = (starts % np.asarray(grid, np.int64) == 0).all(axis=1) & (tuple(sizes.tolist()) == grid)
-    ends_all = high[axis] == shape[axis] and starts[:, axis].max(initial=0) < high[axis] <= stops[:, axis].max()
-    is_inside = (starts >= low).all(axis=1) & ((stops[:, axis] <= high[axis]) | ends_all)
-    stored = StoredChunks(
-        manifest=manifest,
-        files=np.full(len(coords), pieces.files[number]),
-        starts=np.maximum(starts, low),
-        stops=np.minimum(stops, high),
-        is_whole=is_on_grid & is_inside & (manifest.masks == 0) & own.is_same,
-    )
-    return stored.take((stored.starts < stored.stops).all(axis=1))
-
-
-def join_rows(parts: Sequence[StoredChunks]) -> StoredChunks:
-    """Return the rows of several tables as one."""
-    fields = ("chunk_coords", "offsets", "nbytes", "masks")
-    manifests = {name: np.concatenate([getattr(part.manifest, name) for part in parts]) for name in fields}
-    rows = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("files", "starts", "stops", "is_whole")
-    }
-    return StoredChunks(manifest=ChunkManifest(**manifests), **rows)
+    stops = starts + np.asarray(sizes, np.int64)
+    is_whole = (manifest.masks == 0) & (own.is_same and sizes == node.chunks)
+    if is_whole.any():
+        is_whole &= (starts % np.asarray(node.chunks, np.int64) == 0).all(axis=1) & (starts >= low).all(axis=1)
+        ends_all = high[axis] == shape[axis] and starts[:, axis].max() < high[axis] <= stops[:, axis].max()
+        is_whole &= (stops[:, axis] <= high[axis]) | ends_all
+        is_whole &= (starts < high).all(axis=1)
+    return np.maximum(starts, low), np.minimum(stops, high), is_whole
 
 
 def list_whole_pieces(pieces: Pieces, files: Mapping[int, FileChunks], shape: Shape) -> tuple[ChunkCoords, ChunkCoords]:
@@ -248,22 +283,21 @@ def list_whole_pieces(pieces: Pieces, files: Mapping[int, FileChunks], shape: Sh
     return np.array(starts, np.int64).reshape(form), np.array(stops, np.int64).reshape(form)
 
 
-def is_among(starts: ChunkCoords, keys: ChunkCoords, node: ArrayNode) -> NDArray[np.bool_]:
-    """Return whether chunks that begin at these elements are in one of these keys of the store."""
-    if not starts.shape[1]:
-        return np.full(len(starts), bool(len(keys)))
+def is_among(coords: ChunkCoords, keys: ChunkCoords, node: ArrayNode) -> NDArray[np.bool_]:
+    """Return which of some keys of the store are among others."""
     counts = count_chunks(node.shape, node.write_shape)
-    if not prod(counts) or not len(starts):
-        return np.zeros(len(starts), bool)
-    numbers = np.ravel_multi_index(tuple((starts // np.asarray(node.write_shape, np.int64)).T), counts)
-    return np.isin(numbers, np.ravel_multi_index(tuple(keys.T), counts))
+    if not len(keys) or not len(coords) or not prod(counts):
+        return np.zeros(len(coords), bool)
+    if not counts:
+        return np.ones(len(coords), bool)
+    return np.isin(np.ravel_multi_index(tuple(coords.T), counts), np.ravel_multi_index(tuple(keys.T), counts))
 
 
 def count_keys(copies: StoredChunks, node: ArrayNode) -> int:
     """Return how many keys of the store copied chunks are in."""
     if node.shards is None:
         return len(copies.files)
-    return len(np.unique(copies.starts // np.asarray(node.shards, np.int64), axis=0))
+    return len(np.unique(find_keys(copies, node), axis=0))
 
 
 def order_by_shard(plan: JoinPlan) -> JoinPlan:
@@ -293,11 +327,12 @@ def cut_units(number: int, plan: JoinPlan, nbytes: int) -> Iterator[tuple[int, U
 def cut_copies(number: int, plan: JoinPlan, nbytes: int) -> Iterator[Unit]:
     """Yield the units of the chunks that are copied; the chunks of one shard stay together."""
     sizes, node, most = plan.manifest.nbytes, plan.array.node, nbytes * COPIED_FACTOR
-    starts = np.arange(len(sizes)) if node.shards is None else find_starts(plan.coords // shard_counts(node))
-    bounds = np.append(starts, len(sizes))
-    batches = cut_batches(np.add.reduceat(sizes, starts), most, UNIT_CHUNKS) if len(starts) else []
-    for start, stop in batches:
-        rows = slice(int(bounds[start]), int(bounds[stop]))
+    bounds = None
+    if node.shards is not None and len(sizes):
+        starts = find_starts(plan.coords // shard_counts(node))
+        bounds, sizes = np.append(starts, len(sizes)), np.add.reduceat(sizes, starts)
+    for start, stop in cut_batches(sizes, most, UNIT_CHUNKS):
+        rows = slice(start, stop) if bounds is None else slice(int(bounds[start]), int(bounds[stop]))
         manifest = plan.manifest.take(rows)
         size = max(int(manifest.nbytes.sum()), 1)
         yield Unit(array=number, chunk_coords=plan.coords[rows], nbytes=size, manifest=manifest, files=plan.files[rows])

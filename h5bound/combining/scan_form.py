@@ -24,7 +24,7 @@ from h5bound.reports.entries import Link, ReportNote, Skipped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORM_VERSION = 3
+FORM_VERSION = 4
 """Version of the form."""
 
 MANIFEST = ("chunk_coords", "offsets", "nbytes", "masks")
@@ -66,7 +66,7 @@ def encode_variable(item: VariableScan, add: Callable[[Any], Spec | None]) -> li
         item.offset,
         item.stored_nbytes,
         item.edge_unfiltered,
-        None if manifest is None else [add(getattr(manifest, name)) for name in MANIFEST],
+        None if manifest is None else [add(narrow(getattr(manifest, name))) for name in MANIFEST],
         add(item.values),
         None if item.digest is None else item.digest.hex(),
     ]
@@ -74,6 +74,11 @@ def encode_variable(item: VariableScan, add: Callable[[Any], Spec | None]) -> li
 
 find_dtype = lru_cache(64)(np.dtype)
 """The type of a text: numpy takes long to read it."""
+
+
+def narrow(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return numbers that are not negative in the smallest type: of many files those of all chunks are in memory."""
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
 
 
 @lru_cache(1024)

@@ -51,7 +51,7 @@ class Unit:
     """Bytes in memory once read; an estimate for text."""
     manifest: ChunkManifest | None = None
     """Copied: the encoded bytes of these chunks."""
-    files: NDArray[np.int64] | None = None
+    files: NDArray[np.int32] | None = None
     """Copied from several files: number of the file of each chunk."""
     values_interval: tuple[int, int] = (0, 0)
     """Sequences: interval of the array `values`, half-open."""

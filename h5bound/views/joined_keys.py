@@ -113,7 +113,7 @@ def check_fixed(sources: Sequence[H5Source]) -> None:
             )
 
 
-def list_places(join: JoinPlan) -> tuple[ArrayPlan, NDArray[np.int64]]:
+def list_places(join: JoinPlan) -> tuple[ArrayPlan, NDArray[np.int32]]:
     """Return the plan of an array with all its chunks, and the number of the file of each that is copied.
 
     Those that are copied come first. All others have a mask in the manifest, if there is one.
@@ -121,6 +121,8 @@ def list_places(join: JoinPlan) -> tuple[ArrayPlan, NDArray[np.int64]]:
     if not len(join.files):
         return join.array, join.files
     count = len(join.array.chunk_coords)
+    if not count:
+        return replace(join.array, chunk_coords=join.coords, manifest=join.manifest), join.files
     nothing = np.zeros(count, np.int64)
     more = ChunkManifest(
         chunk_coords=np.zeros((count, join.manifest.chunk_coords.shape[1]), np.int64), offsets=nothing, nbytes=nothing,

@@ -78,7 +78,7 @@ def make_keys(
     inputs: Mapping[str, Any],
     have_ranges: Sequence[bool],
     tables: Mapping[str, Any] = MappingProxyType({}),
-    files: Sequence[NDArray[np.int64]] = (),
+    files: Sequence[NDArray[np.int32]] = (),
 ) -> ServedKeys:
     """Return the keys of a plan. `files` are those of `ServedArray`, of the first arrays."""
     jobs = make_jobs(target, scan, plan, skip=False)

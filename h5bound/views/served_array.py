@@ -43,7 +43,7 @@ class ServedArray:
     plan: ArrayPlan
     job: Job
     record: DatasetRecord
-    files: NDArray[np.int64] | None = None
+    files: NDArray[np.int32] | None = None
     """Joined from many files: numbers of the files of its first chunks, which are copied; all others are encoded."""
 
     @cached_property
