@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     """Return a file with one dataset in three chunks, of which two are written."""

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     Grid = tuple[Shape, Shape | None]
 
-BOXES_AT_ONCE = 1 << 16
+BOXES_AT_ONCE = 1 << 14
 """Stored chunks that are decoded, of which it is found at once in which chunks of the store they are."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -108,6 +109,24 @@ def join_blocks(blocks: Sequence[NDArray[Any]]) -> Pieces:
         files=np.array(kept, np.int64),
         skipped=np.zeros(len(kept), np.int64),
     )
+
+
+@pytest.mark.parametrize("chunks", [(1, 10), (3, 10)], ids=["copied", "decoded"])
+def test_the_plan_of_many_chunks_takes_no_more_than_80_bytes_for_each(tmp_path: Path, chunks: tuple[int, ...]) -> None:
+    count, rows = 100, 1000
+    (path,) = write_files(tmp_path, [np.zeros((rows, 10), "i2")], (1, 10))
+    number = np.arange(count, dtype=np.int64)
+    pieces = Pieces(axis=0, bounds=np.append(number, count) * rows, files=number, skipped=np.zeros(count, np.int64))
+    scan, found = scan_joined([path], pieces, (count * rows, 10), Settings())
+    item = next(item for item in scan.datasets if item.pieces is not None)
+    files = dict.fromkeys(range(count), found["/x"][0])
+    plan_join(item, files, Settings(chunks=(("/x", chunks),)), limit=10**6)  # makes what is made once
+    tracemalloc.start()
+    join = plan_join(item, files, Settings(chunks=(("/x", chunks),)), limit=10**6)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(join.files) + len(join.array.chunk_coords) == -(-count * rows // chunks[0])
+    assert peak < 80 * count * rows
 
 
 @pytest.mark.parametrize("zarr_format", [3, 2])
