@@ -32,7 +32,7 @@ LARGE_NBYTES = 1_600_000_000
 def convert_in_windows(source: Path, target: Path, codecs: str, *, size: int, delay: float) -> float:
     """Return the seconds of a conversion in windows of `size` MiB, 0 for those that h5bound chooses."""
     from h5bound import convert
-    from h5bound.execution.run import choose_window
+    from h5bound.execution.windows import choose_window
     from h5bound.files.open import open_file
 
     def open_slowly(*arguments: Any, **options: Any) -> Any:

@@ -12,7 +12,8 @@ from h5bound.checking.values import CHECK, list_damages
 from h5bound.conversion.write_store import check_external
 from h5bound.errors import shorten_tracebacks
 from h5bound.execution.progress import show_progress
-from h5bound.execution.run import run_units, runs_on_threads
+from h5bound.execution.run import run_units
+from h5bound.execution.scheduler import runs_on_threads
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
 from h5bound.planning.options import Settings, parse_globs
 from h5bound.planning.run_options import check_limits, check_run

@@ -32,9 +32,9 @@ from h5bound.conversion.resume import find_remark
 from h5bound.conversion.spill import check_visible, transfer_units
 from h5bound.conversion.write_store import list_longest, write_store
 from h5bound.errors import OptionError, shorten_tracebacks
-from h5bound.execution.cluster import check_scheduler
 from h5bound.execution.progress import show_progress, split_progress
-from h5bound.execution.run import expect_threads, run_units, runs_on_threads
+from h5bound.execution.run import run_units
+from h5bound.execution.scheduler import check_scheduler, expect_threads, runs_on_threads
 from h5bound.execution.work import UnitResult
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
 from h5bound.planning.options import make_settings

@@ -32,9 +32,10 @@ from h5bound.conversion.spill import check_visible, transfer_units
 from h5bound.conversion.summary import make_report
 from h5bound.conversion.write_store import find_resume_remark, list_longest, write_store
 from h5bound.errors import shorten_tracebacks
-from h5bound.execution.cluster import check_scheduler
 from h5bound.execution.progress import show_progress, split_progress
-from h5bound.execution.run import count_windows, expect_threads, run_units, runs_on_threads
+from h5bound.execution.run import run_units
+from h5bound.execution.scheduler import check_scheduler, expect_threads, runs_on_threads
+from h5bound.execution.windows import count_windows
 from h5bound.execution.work import UnitResult
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
 from h5bound.planning.array_options import check_applied

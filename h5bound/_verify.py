@@ -20,7 +20,8 @@ from h5bound.conversion.provenance import describe_other_source, parse_provenanc
 from h5bound.conversion.write_store import check_unchanged
 from h5bound.errors import OptionError, TargetError, naming, shorten_tracebacks
 from h5bound.execution.progress import show_progress
-from h5bound.execution.run import expect_threads, run_units, runs_on_threads
+from h5bound.execution.run import run_units
+from h5bound.execution.scheduler import expect_threads, runs_on_threads
 from h5bound.planning.run_options import check_run
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store

@@ -19,8 +19,7 @@ from h5bound.combining.scan_form import ScanDecoder
 from h5bound.combining.scan_one import describe_error, find_source, scan_one, scan_paths
 from h5bound.combining.scan_worker import scan_in_processes
 from h5bound.errors import H5BoundError, OptionError
-from h5bound.execution.cluster import find_client
-from h5bound.execution.run import expect_threads, runs_on_threads
+from h5bound.execution.scheduler import expect_threads, find_client, runs_on_threads
 from h5bound.files.local import LocalLocation
 from h5bound.files.scan_cache import open_cache, split
 from h5bound.files.urls import is_url, redact

@@ -17,7 +17,8 @@ from h5bound.combining.scan_one import ScanOptions
 from h5bound.conversion.provenance import FORM_ERRORS, parse_provenance, unusable
 from h5bound.errors import TargetError
 from h5bound.execution.progress import show_progress
-from h5bound.execution.run import expect_threads, run_units
+from h5bound.execution.run import run_units
+from h5bound.execution.scheduler import expect_threads
 from h5bound.reports.text import plural
 from h5bound.stores.conflicts import check_report, write_report
 

@@ -17,8 +17,8 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from h5bound.errors import H5BoundError, OptionError, append_notes
-from h5bound.execution.cluster import using_cluster
 from h5bound.execution.progress import show_progress
+from h5bound.execution.scheduler import using_cluster
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import is_url, redact, strip_local
 from h5bound.planning.batch_options import spread_options

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import h5py
 
+from h5bound.execution.windows import choose_window
 from h5bound.hdf5.type_names import describe_type
 from h5bound.planning.read_boxes import measure
 from h5bound.reports.conversion import ConversionReport
@@ -122,7 +123,6 @@ def describe_rechunking(plan: ArrayPlan, window: int) -> Rechunking | None:
     """Return how an array is read in boxes; None if it is not."""
     if plan.boxes is None:
         return None
-    from h5bound.execution.run import choose_window  # with dask.array, which views of a file do without
 
     node, itemsize = plan.node, estimate_itemsize(plan.node.dtype)
     grids = [plan.boxes.box, *([] if plan.boxes.cell is None else [plan.boxes.cell])]

@@ -13,20 +13,14 @@ from __future__ import annotations
 
 import logging
 import socket
-import sys
 import time
 from collections import deque
 from contextlib import contextmanager, suppress
 from functools import partial
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import dask.config
-from dask.base import get_scheduler
-
 from h5bound.errors import H5BoundError, naming
-from h5bound.lifecycle.handle import worker_address
 from h5bound.lifecycle.session import open_source
 from h5bound.reports.entries import read_version
 from h5bound.reports.text import plural
@@ -252,77 +246,3 @@ def explaining_losses() -> Iterator[None]:
         ) from error
     except (CancelledError, CommClosedError) as error:
         raise H5BoundError(f"the cluster was restarted, or is gone; {hint}") from error
-
-
-_choosing = Lock()
-
-
-def get_in_force() -> Callable[..., Any] | None:
-    """Return the function of dask's scheduler in force, None for that of threads.
-
-    dask loads distributed to ask it for a client, which takes longer than many a conversion: where nothing else has
-    loaded it, there is none. In a task of a worker, the first call connects a client. Only one thread at a time may do
-    that, and while another one does, dask finds the configuration of the client, but not the client.
-    """
-    if "distributed" not in sys.modules and not dask.config.get("scheduler", None):
-        return None
-    with _choosing:
-        try:
-            get: Callable[..., Any] | None = get_scheduler()
-        except RuntimeError:
-            if worker_address() is None:
-                raise
-            from distributed import get_client
-
-            get = get_client().get
-        return get
-
-
-@contextmanager
-def find_client(scheduler: str | None) -> Iterator[Any]:
-    """Yield a client of the cluster at an address, or of that in force, or None; raise H5BoundError if none answers."""
-    if scheduler is None and "distributed" not in sys.modules:
-        yield None
-        return
-    try:
-        from distributed import Client, worker_client
-    except ImportError as error:
-        error.add_note("a cluster needs more libraries: pip install 'h5bound[distributed]'")
-        raise
-
-    if scheduler is not None:
-        try:
-            client = Client(scheduler, set_as_default=False)  # a client that fails would stay the default
-        except (OSError, ValueError, AssertionError) as error:  # distributed asserts if its loop is slow to stop
-            raise H5BoundError(
-                f"scheduler={scheduler!r}: no dask scheduler answers there ({error}); pass the address that "
-                "`dask scheduler` shows, like 'tcp://host:8786'"
-            ) from error
-        with client:
-            yield client
-        return
-    client = getattr(get_in_force(), "__self__", None)
-    if not isinstance(client, Client):
-        yield None
-    elif worker_address() is None:
-        yield client
-    else:  # in a task, which gives its thread to the tasks that it waits for
-        with worker_client() as inner:
-            yield inner
-
-
-def check_scheduler(scheduler: str | None) -> None:
-    """Raise H5BoundError if no scheduler answers at an address."""
-    if scheduler is not None:
-        with find_client(scheduler):
-            pass
-
-
-@contextmanager
-def using_cluster(scheduler: str | None) -> Iterator[None]:
-    """Use the cluster at an address in this context, with one client; None leaves in force what is."""
-    if scheduler is None:
-        yield
-        return
-    with find_client(scheduler) as client, client.as_current():
-        yield

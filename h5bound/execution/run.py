@@ -16,22 +16,19 @@ computes overlap.
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import dask.local
-import dask.threaded
 from dask.callbacks import Callback, normalize_callback
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
-from dask.system import CPU_COUNT
 from dask.task_spec import List, Task, TaskRef
 
-from h5bound.execution.cluster import find_client, get_in_force, run_on_cluster
+from h5bound.execution.cluster import run_on_cluster
+from h5bound.execution.scheduler import count_threads, find_client, local_scheduler, runs_on_threads
 from h5bound.execution.threads import run_in_threads
+from h5bound.execution.windows import choose_window
 from h5bound.execution.work import ByteCount, log_window
 from h5bound.graph.callbacks import compute_watch
 from h5bound.graph.layers import make_graph
@@ -39,44 +36,13 @@ from h5bound.graph.windows import Blocks, Lifecycle
 from h5bound.lifecycle.session import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from h5bound.execution.work import Job, Progress, Result, Work, WorkUnit
     from h5bound.lifecycle.session import Source
 
 DIRECT_NBYTES = 2**20
 """Most bytes of all units of a source that are run without a graph. Threads then save less time than they take."""
-
-WINDOWS = 16
-"""Least number of windows, so that the first keys are written soon, and an interruption loses little."""
-
-MIN_WINDOW = 64 * 2**20
-"""Bytes below which no window is made smaller: each opens the source, and few units are in flight at its end."""
-
-
-def choose_window(window: int, total: int) -> int:
-    """Return the bytes of a window: a share of `total`, at most `window`.
-
-    >>> choose_window(2**30, 10**8), choose_window(2**30, 10**10), choose_window(2**30, 10**12), choose_window(400, 800)
-    (67108864, 625000000, 1073741824, 400)
-    """
-    return min(window, max(total // WINDOWS, MIN_WINDOW))
-
-
-def count_windows(sizes: Iterable[int], window: int) -> int:
-    """Return in how many windows units of these bytes are read, at most `window` bytes each.
-
-    >>> count_windows([300, 300, 300], 600), count_windows([900], 600), count_windows([], 600)
-    (2, 1, 0)
-    """
-    sizes = list(sizes)
-    most = choose_window(window, sum(sizes))
-    count, room = 0, -1
-    for nbytes in sizes:
-        if nbytes > room:
-            count, room = count + 1, most
-        room -= nbytes
-    return count
 
 
 def run_units(
@@ -183,57 +149,6 @@ def run_here(
         )
     counted.add(end - counted.done)  # what a scheduler that knows no callbacks has not told
     return list(results)
-
-
-def runs_on_threads(scheduler: str | None) -> bool:
-    """Return whether tasks run on threads of this process, not on a cluster at an address or in other processes."""
-    return scheduler is None and (count_threads() > 0 or get_in_force() is dask.local.get_sync)
-
-
-@contextmanager
-def local_scheduler(workers: int | None) -> Iterator[Callable[..., Any]]:
-    """Yield a function like `dask.get`, with callbacks, that runs a graph on the local scheduler in force.
-
-    Threads come from a pool of this run, which is shut down at the end: dask raises the first error while other tasks
-    still run, and these would still write to the store.
-    """
-    threads = count_threads()
-    if threads:
-        pool = ThreadPoolExecutor(workers or threads)
-        try:
-            yield partial(dask.threaded.get, pool=pool)
-        finally:
-            pool.shutdown(cancel_futures=True)
-        return
-    get: Any = get_in_force()
-    options = {} if workers is None else {"num_workers": workers}
-    if getattr(get, "func", get).__module__.startswith("dask."):
-        yield partial(get, **options)
-    else:  # a function of the user's, which may not know callbacks
-        yield lambda graph, key, callbacks: get(graph, key, **options)
-
-
-def count_threads() -> int:
-    """Return the number of threads of the scheduler in force, 0 if it has none in this process.
-
-    dask takes a pool or an executor from the user: of a pool of threads only the size is used.
-    """
-    get: Any = get_in_force()
-    if get in (None, dask.threaded.get):
-        pool = dask.config.get("pool", None)
-    elif getattr(get, "func", None) is dask.local.get_async:  # an executor is the scheduler
-        pool = getattr(get.args[0], "__self__", None)
-        if not isinstance(pool, ThreadPoolExecutor):
-            return 0
-    else:
-        return 0
-    size = getattr(pool, "_max_workers", None) or getattr(pool, "_processes", None)
-    return int(size or dask.config.get("num_workers", None) or CPU_COUNT)
-
-
-def expect_threads(workers: int | None) -> int:
-    """Return how many threads share a window, as far as this process knows; on a cluster an estimate."""
-    return workers or count_threads() or CPU_COUNT
 
 
 def list_callbacks(own: Callback) -> list[tuple[Any, ...]]:

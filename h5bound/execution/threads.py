@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from h5bound.execution.windows import cut_windows
 from h5bound.execution.work import log_window
 from h5bound.lifecycle.session import open_source
 
@@ -58,19 +59,6 @@ def run_in_threads(
                     finish(using, counted)
                     using = {}
     return [future.result() for future in results]
-
-
-def cut_windows(units: Iterable[WorkUnit], nbytes: int) -> list[list[WorkUnit]]:
-    """Return the units in windows of at most `nbytes` bytes, or of one unit that is larger."""
-    windows: list[list[WorkUnit]] = []
-    room = -1
-    for unit in units:
-        if not windows or unit.nbytes > room:
-            windows.append([])
-            room = nbytes
-        windows[-1].append(unit)
-        room -= unit.nbytes
-    return windows
 
 
 def finish(futures: Mapping[Future[Any], int], counted: ByteCount) -> None:

@@ -104,7 +104,7 @@ class Target:
 
         `scheduler` is the address of a cluster, None for the scheduler in force.
         """
-        from h5bound.execution.run import runs_on_threads
+        from h5bound.execution.scheduler import runs_on_threads
 
         if not runs_on_threads(scheduler) and not self.travels(writing=writing):
             raise TargetError(

@@ -19,7 +19,7 @@ from h5bound import convert, verify
 from h5bound.conversion import spill
 from h5bound.conversion.transfer import TRANSFER
 from h5bound.execution import run
-from h5bound.execution.run import count_threads, runs_on_threads
+from h5bound.execution.scheduler import count_threads, runs_on_threads
 from h5bound.hdf5 import chunk_index
 
 if TYPE_CHECKING:
