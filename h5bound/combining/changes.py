@@ -191,10 +191,18 @@ def check_same_arrays(store: CombinedStore, combination: Combination) -> None:
         now = json.loads(json.dumps(planned.get(path)))
         parts = ["nothing of it"] if now is None else set(list_differing_parts(document, now)) - MAY_CHANGE
         if parts:
-            sources = {item.target: item.source for item in combination.joined.variables.values()}
-            file = combination.files[sources[path]] if path in sources else None
+            variable = next((item for item in combination.joined.variables.values() if item.target == path), None)
+            file = None if variable is None else combination.files[variable.source]
             name = "" if file is None or not file.in_store else f"name {file.path} of the store too, or "
             raise TargetError(
-                f"{target.url}: with the new files the array {path} would have another {', '.join(sorted(parts))}; "
-                f"{name}overwrite=True combines all files anew"
+                f"{target.url}: with the new files the array {path} would have another {', '.join(sorted(parts))}"
+                f"{explain(combination, variable)}; the form of an array that is stored stays: {name}overwrite=True "
+                "combines all files anew, or combine the new ones to a store of their own"
             )
+
+
+def explain(combination: Combination, variable: JoinedVariable | None) -> str:
+    """Return in what the files of a variable differ, as far as that gives the array another form."""
+    path = None if variable is None else variable.path
+    rows = [row for row in combination.joined.differences if row.kind == "decided" and row.variable == path]
+    return "".join(f"; {row.what}: {row.action}; in {row.files}" for row in rows)

@@ -116,13 +116,38 @@ def list_lines(differences: Iterable[Difference], *, height: int | None, width: 
     facts = [
         Fact.of("object", row.variable or "files", f"{row.what}{row.files and f' in {row.files}'}") for row in rows
     ]
-    actions = list(dict.fromkeys(PATHS.sub("exclude=['PATH']", row.action) for row in rows))
-    advice = [f"what to do: {action}" for action in (actions if height is None else actions[:MAX_ACTIONS])]
+    actions = list_actions(rows)
+    advice = actions if height is None else actions[:MAX_ACTIONS]
     if height is None:
         remarks = group_facts(facts)
         return [*(f"differs: {remark.describe(len(remark.facts), NO_SCREEN)}" for remark in remarks), *advice]
     used = sum(count_rows(line, width) for line in advice)
     return [*fit_sections([Section("differs", group_facts(facts))], height=height - used, width=width), *advice]
+
+
+def list_actions(rows: Sequence[Difference]) -> list[str]:
+    """Return what to do about differences, and about which variables where these differ in several ways.
+
+    >>> found = Findings(FileNames(["0.nc", "1.nc"]))
+    >>> for name in ("/a", "/b"):
+    ...     found.refuse(name, "values differ", [1], action=f"exclude=[{name!r}] leaves it out")
+    >>> list_actions(found.rows), list_actions(found.rows[:1])
+    (["what to do: exclude=['PATH'] leaves it out"], ["what to do: exclude=['/a'] leaves it out"])
+    >>> found.refuse("/c", "types differ", [1], action="promote=True makes all float64")
+    >>> list_actions(found.rows[1:])
+    ["what to do: /b: exclude=['/b'] leaves it out", 'what to do: /c: promote=True makes all float64']
+    """
+    by_form: dict[str, list[Difference]] = {}
+    for row in rows:
+        by_form.setdefault(PATHS.sub("exclude=['PATH']", row.action), []).append(row)
+    lines = []
+    for form, alike in by_form.items():
+        variables = list(dict.fromkeys(row.variable or "files" for row in alike))
+        names = f"{', '.join(variables[:MAX_RANGES])}{', …' if variables[MAX_RANGES:] else ''}: "
+        lines.append(
+            f"what to do: {names if by_form.keys() - {form} else ''}{form if variables[1:] else alike[0].action}"
+        )
+    return lines
 
 
 def is_terminal() -> bool:

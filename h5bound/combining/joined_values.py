@@ -207,14 +207,16 @@ def plan_packing(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Fi
         findings.note(path, what, others, action="xarray decodes the same values with that of the first file")
         return found
     is_time_like = first.times[0] is not None or str(first.attributes.get("units")) in DURATIONS
+    is_wide = any(packing.decode(np.zeros(0, packing.dtype)).dtype.itemsize > 4 for packing in packings)
     if is_time_like or rules.unpack is None:
         action = "unpack='float32' or unpack='float64' stores the values that xarray decodes"
+        action = f"{action}{', float32 rounded' if is_wide else ''}"
         action = f"packed times are not unpacked; {LEAVE_OUT.format(path)}" if is_time_like else action
         findings.refuse(path, what, others, action=action, option=not is_time_like)
         return same
     dtype = np.dtype(rules.unpack)
-    rounded = any(packing.decode(np.zeros(0, packing.dtype)).dtype.itemsize > dtype.itemsize for packing in packings)
-    action = f"all are unpacked to {rules.unpack}{', rounded from float64' if rounded else ''}"
+    is_rounded = is_wide and dtype.itemsize == 4
+    action = f"all are unpacked to {rules.unpack}{', rounded from float64' if is_rounded else ''}"
     findings.decide(path, what, others, action=action)
     conversions = [Conversion(kind="unpack", dtype=dtype.str, packing=packing) for packing in packings]
     names = frozenset((*PACKING, *PACKED_UNITS))

@@ -80,7 +80,10 @@ def test_an_append_that_is_refused_leaves_the_store_as_it_was(tmp_path: Path, *,
     target = tmp_path / "out.zarr"
     combine(paths[:1], target, dim="time", promote=True)
     before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    with pytest.raises(TargetError, match="the array v would have another"):
+    why = (
+        "/?v would have another .*the type is int32 in the first file, then float64: all are float64; in 1.h5; the form"
+    )
+    with pytest.raises(TargetError, match=f"the array {why}"):
         combine(paths, target, dim="time", promote=True, append=True, dry_run=dry_run)
     assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
 
