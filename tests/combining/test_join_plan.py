@@ -112,7 +112,7 @@ def join_blocks(blocks: Sequence[NDArray[Any]]) -> Pieces:
 
 
 @pytest.mark.parametrize("chunks", [(1, 10), (3, 10)], ids=["copied", "decoded"])
-def test_the_plan_of_many_chunks_takes_no_more_than_80_bytes_for_each(tmp_path: Path, chunks: tuple[int, ...]) -> None:
+def test_the_plan_of_many_chunks_takes_no_more_than_100_bytes_for_each(tmp_path: Path, chunks: tuple[int, ...]) -> None:
     count, rows = 100, 1000
     (path,) = write_files(tmp_path, [np.zeros((rows, 10), "i2")], (1, 10))
     number = np.arange(count, dtype=np.int64)
@@ -126,7 +126,7 @@ def test_the_plan_of_many_chunks_takes_no_more_than_80_bytes_for_each(tmp_path: 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(join.files) + len(join.array.chunk_coords) == -(-count * rows // chunks[0])
-    assert peak < 80 * count * rows
+    assert peak < 100 * count * rows
 
 
 @pytest.mark.parametrize("zarr_format", [3, 2])
