@@ -38,10 +38,11 @@ def test_a_compute_that_cannot_start_leaves_nothing_behind(tmp_path: Path, monke
         written.callback(ended.append, True)
         return written
 
-    with monkeypatch.context() as patch, pytest.raises(ZeroDivisionError):
+    with monkeypatch.context() as patch:
         patch.setattr(callbacks, "prepare_writes", prepare)
         patch.setattr(callbacks, "narrow_reads", lambda _: 1 // 0)
-        array.compute(scheduler="sync")
+        with pytest.raises(ZeroDivisionError):
+            array.compute(scheduler="sync")
     assert ended == [True]
     array.compute(scheduler="sync")
     assert reader.log.order()[-1] == "close"
