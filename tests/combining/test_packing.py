@@ -34,6 +34,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("i1", {"_Unsigned": "true", "_FillValue": np.int8(-1), "scale_factor": F4(0.5)}),
     ("i1", {"_Unsigned": "true"}),
     ("u1", {"_Unsigned": "false", "_FillValue": np.uint8(2)}),
+    ("u1", {"_Unsigned": "false", "_FillValue": np.uint8(255)}),
     ("f4", {"_FillValue": F4(1e20)}),
     ("f4", {"missing_value": F8(0.1)}),
     ("f4", {"_FillValue": F4(np.nan), "scale_factor": F8(0.1)}),

@@ -12,6 +12,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
+from unittest.mock import patch
 
 import h5py
 import numpy as np
@@ -23,8 +24,10 @@ from h5bound.cli.main import run_command
 from h5bound.conversion.provenance import fingerprint
 from h5bound.conversion.resume import decide_action
 from h5bound.errors import OptionError, SourceChangedError, TargetError
+from h5bound.stores.local import DirectoryKeys
 from h5bound.stores.lock import MARKER
 from h5bound.stores.resolve import open_target
+from h5bound.zarr_model.node_names import OWN_KEY
 from tests.support.recorder import Log, count_files
 from tests.support.saboteur import Saboteur
 
@@ -292,6 +295,26 @@ def test_a_store_without_a_dataset_that_cannot_be_read_is_complete(source: Path,
     assert first.skipped == again.skipped
     assert first.converted == again.converted
     assert [item.path for item in again.skipped] == ["/bad"]
+
+
+def test_a_complete_store_that_skipped_what_is_not_skipped_now_is_of_another_conversion(
+    source: Path, target: Path
+) -> None:
+    with h5py.File(source, "a") as file:
+        file.create_dataset("regions", (1,), h5py.vlen_dtype(h5py.regionref_dtype))
+    convert(source, target, on_unsupported="skip")
+    assert convert(source, target, on_unsupported="skip", resume=True).skipped
+    own = target / OWN_KEY
+    own.write_text(own.read_text().replace("/regions", "/others"))
+    with pytest.raises(TargetError, match="overwrite=True"):
+        convert(source, target, on_unsupported="skip", resume=True)
+
+
+def test_metadata_is_gone_first_where_a_store_is_replaced(source: Path, target: Path) -> None:
+    convert(source, target)
+    with patch.object(DirectoryKeys, "clear", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        convert(source, target, overwrite=True)
+    assert not list(target.rglob("zarr.json"))
 
 
 @pytest.mark.parametrize("place", ["none", "empty", "photos", "another's"])

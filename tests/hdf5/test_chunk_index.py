@@ -10,7 +10,7 @@ import numpy as np
 
 from h5bound.chunk_grid import ChunkGrid
 from h5bound.hdf5 import chunk_index
-from h5bound.hdf5.chunk_index import IndexingRule, index_chunks
+from h5bound.hdf5.chunk_index import IndexingRule, index_chunks, list_chunks
 from h5bound.reader import chunked
 from tests.support.readers import VALUES, opened
 
@@ -29,6 +29,26 @@ def test_a_list_with_the_wrong_coordinates_of_an_extensible_array_is_not_trusted
         manifest = index_chunks(file["y"].id, ChunkGrid((11, 13), (4, 5)))
         assert manifest is not None
         assert manifest.chunk_coords.tolist() == [[i, j] for i in range(3) for j in range(3)]
+
+
+def test_a_single_chunk_that_hdf5_lists_in_another_row_is_not_trusted(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
+        file.create_dataset("x", (200, 13), "i4", chunks=(4, 5), maxshape=(200, None))[4:8, 5:10] = 1
+    with h5py.File(tmp_path / "x.h5") as file:
+        manifest = index_chunks(file["x"].id, ChunkGrid((200, 13), (4, 5)))
+        assert manifest is None or manifest.chunk_coords.tolist() == [[1, 1]]  # later HDF5 lists it rightly
+
+
+def test_a_list_with_chunks_outside_of_the_grid_is_not_trusted(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        dataset = file.create_dataset("x", data=VALUES, chunks=(4, 5))
+        listed = list_chunks(dataset.id, ChunkGrid((11, 13), (4, 5)))
+        assert listed is not None
+        for axis, beyond in ((0, 12), (1, 15)):
+            origins = listed.origins.copy()
+            origins[-1, axis] = beyond
+            with patch.object(chunk_index, "list_chunks", return_value=listed._replace(origins=origins)):
+                assert index_chunks(dataset.id, ChunkGrid((11, 13), (4, 5))) is None
 
 
 def test_one_element_of_many_chunks_does_not_index_them_all(tmp_path: Path) -> None:

@@ -91,6 +91,22 @@ def test_small_chunks_behind_the_end_of_a_file_that_was_cut_short_are_no_zeros(
             reader.read(np.s_[0:10_000,])
 
 
+def test_ranges_in_any_order_have_their_own_bytes_though_they_overlap(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    data = rng.integers(0, 256, 1 << 16).astype("u1")
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["x"] = data
+        begin = file["x"].id.get_offset()
+    with h5py.File(tmp_path / "x.h5") as file:
+        stored = LocalFile.of(file.id)
+        for reach in (100, 5000, 60_000):
+            offsets, nbytes = rng.integers(0, reach, 50), rng.integers(0, 300, 50)
+            found = small_chunks.read_ranges(stored, begin + offsets, nbytes)
+            for offset, size, start in zip(offsets, nbytes, found.starts, strict=True):
+                assert found.source[start : start + size].tobytes() == data[offset : offset + size].tobytes()
+        stored.close()
+
+
 def test_small_chunks_are_read_at_once_where_they_lie_together(tmp_path: Path) -> None:
     values = np.arange(200 * 70, dtype="<i4").reshape(200, 70)
     with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
