@@ -36,11 +36,11 @@ from h5bound.execution.progress import show_progress, split_progress
 from h5bound.execution.run import run_units
 from h5bound.execution.scheduler import check_scheduler, expect_threads, runs_on_threads
 from h5bound.execution.work import UnitResult
+from h5bound.files.urls import share_options
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
 from h5bound.planning.options import make_settings
 from h5bound.planning.run_options import check_conversion, check_limits, check_run
 from h5bound.planning.store_plan import refuse_skipped
-from h5bound.reader.source import share_options
 from h5bound.reports.conversion import ALREADY_COMPLETE
 from h5bound.stores.conflicts import check_external_files, check_report, write_report
 from h5bound.stores.keys import reaching

@@ -22,10 +22,11 @@ from h5bound.errors import OptionError, TargetError, naming, shorten_tracebacks
 from h5bound.execution.progress import show_progress
 from h5bound.execution.run import run_units
 from h5bound.execution.scheduler import expect_threads, runs_on_threads
+from h5bound.files.urls import share_options
 from h5bound.planning.run_options import check_run
 from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store
-from h5bound.reader.source import H5Source, share_options
+from h5bound.reader.source import H5Source
 from h5bound.reports.verification import VerificationReport
 from h5bound.stores.conflicts import check_report, write_report
 from h5bound.stores.keys import reaching

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from h5bound.errors import OptionError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -129,3 +131,26 @@ def list_texts(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, tuple, set)):
         for item in value:
             yield from list_texts(item)
+
+
+def share_options(
+    source: object,
+    target: object,
+    storage_options: Mapping[str, Any] | None,
+    target_options: Mapping[str, Any] | None,
+) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
+    """Return the options of fsspec for the source and for the target: `storage_options` serve both if both are URLs.
+
+    Raise OptionError if there are options, and no URL to use them.
+    """
+    if not (is_url(source) or is_url(target)):
+        refuse_options(storage_options)
+    if target_options is None and is_url(target):
+        target_options = storage_options
+    return storage_options if is_url(source) else None, target_options
+
+
+def refuse_options(storage_options: Mapping[str, Any] | None) -> None:
+    """Raise OptionError if there are options of fsspec for something that is not a URL."""
+    if storage_options:
+        raise OptionError("storage_options: these are for URLs that fsspec knows, and this is a local path")

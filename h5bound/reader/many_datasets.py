@@ -18,13 +18,13 @@ import numpy as np  # noqa: TC002 - an example uses it
 
 from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError, UnsafeSourceError, UnsupportedError
 from h5bound.files.scan_cache import CachedScan, make_version, open_cache
-from h5bound.files.urls import is_url, redact
+from h5bound.files.urls import is_url, redact, refuse_options
 from h5bound.hdf5.element_types import describe_bytes
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_object, read_allowed
 from h5bound.reader.meanings import MeaningReader
 from h5bound.reader.open_file import open_dataset
-from h5bound.reader.source import H5Source, refuse_options
+from h5bound.reader.source import H5Source
 from h5bound.reports.many_files import BadFile
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from uuid import uuid4
 import h5py
 from h5py import check_string_dtype, check_vlen_dtype
 
-from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
+from h5bound.errors import H5BoundError, SourceChangedError, UnsupportedError
 from h5bound.files.beside import OTHER_WRITER, is_read_beside, is_written_here
 from h5bound.files.file_objects import ObjectLocation, resolve_object
 from h5bound.files.file_state import FileState
@@ -22,7 +22,7 @@ from h5bound.files.guarded import GuardedLocation
 from h5bound.files.local import LocalLocation
 from h5bound.files.open import is_live
 from h5bound.files.paths import expand_path
-from h5bound.files.urls import Address, is_url, strip_local
+from h5bound.files.urls import Address, is_url, refuse_options, strip_local
 from h5bound.files.writers import find_open_file, find_writer
 from h5bound.lifecycle.handle import worker_address
 from h5bound.lifecycle.session import open_source
@@ -126,8 +126,8 @@ class H5Source:
         """Return the source for a path, a URL with its options of fsspec, an open `h5py.File`, or a file object."""
         if not isinstance(file, h5py.File):
             location: FileLocation
-            file, found = resolve_object(file)
-            storage_options = storage_options or found
+            file, own_options = resolve_object(file)
+            storage_options = storage_options or own_options
             if isinstance(file, ObjectLocation):
                 refuse_options(storage_options)
                 location = file
@@ -153,8 +153,8 @@ class H5Source:
             file.flush()
         location = LocalLocation(path, swmr=is_live(file))
         strict_state = file.mode == "r" and not location.swmr
-        held = partial(find_open_file, file.id.id)
-        return cls(location, FileState.of(path), strict_state=strict_state, caller_file=held)
+        find_file = partial(find_open_file, file.id.id)
+        return cls(location, FileState.of(path), strict_state=strict_state, caller_file=find_file)
 
     def find_linked(self, path: str | Path) -> H5Source:
         """Return the source of a local file that this one leads to: one of SWMR mode if this one is, as in HDF5."""
@@ -179,7 +179,7 @@ class H5Source:
         """Open the file for reading, or take the one that the caller holds, or that h5py has open for writing here.
 
         What is written meanwhile may be the result of this very compute, so only the inode is compared then, and the
-        size, which HDF5 never makes less. On a worker nothing may be written: there nobody has judged whether it is.
+        size, which HDF5 never makes less. On a worker nothing may be written: there nobody has checked whether it is.
 
         Raise SourceChangedError or SourceNotFoundError if it is not the file that the array was made from.
         """
@@ -319,26 +319,3 @@ class H5Source:
             raise SourceChangedError(
                 f"{self.path}: the file changed after it was first read ({before.describe_change(now)}); {advice}"
             )
-
-
-def share_options(
-    source: object,
-    target: object,
-    storage_options: Mapping[str, Any] | None,
-    target_options: Mapping[str, Any] | None,
-) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
-    """Return the options of fsspec for the source and for the target: `storage_options` serve both if both are URLs.
-
-    Raise OptionError if there are options, and no URL to use them.
-    """
-    if not (is_url(source) or is_url(target)):
-        refuse_options(storage_options)
-    if target_options is None and is_url(target):
-        target_options = storage_options
-    return storage_options if is_url(source) else None, target_options
-
-
-def refuse_options(storage_options: Mapping[str, Any] | None) -> None:
-    """Raise OptionError if there are options of fsspec for something that is not a URL."""
-    if storage_options:
-        raise OptionError("storage_options: these are for URLs that fsspec knows, and this is a local path")
