@@ -166,7 +166,7 @@ def plan_join(
     stored = list_stored(pieces, files, node, finder=finder, can_copy=not reasons)
     if dataset_scan.fill.exact:
         finder.add(*list_whole_pieces(pieces, files, node.shape))
-        seams = add_stored_shards(finder.find(), stored, pieces, node)
+        seams = add_stored_shards(finder.find(), stored, pieces, node=node)
         copies = stored.take(~is_among(find_keys(stored, node), seams, node))
     else:  # all chunks are written
         every = list_chunk_coords(node.shape, node.write_shape, limit)
@@ -199,7 +199,7 @@ def find_keys(stored: StoredChunks, node: ArrayNode) -> ChunkCoords:
     return stored.coords if node.shards is None else stored.coords // shard_counts(node)
 
 
-def add_stored_shards(seams: ChunkCoords, stored: StoredChunks, pieces: Pieces, node: ArrayNode) -> ChunkCoords:
+def add_stored_shards(seams: ChunkCoords, stored: StoredChunks, pieces: Pieces, *, node: ArrayNode) -> ChunkCoords:
     """Return the shards that are decoded, with those in which the store has elements beside chunks that are copied."""
     if node.shards is None or IN_STORE not in pieces.files:
         return seams
