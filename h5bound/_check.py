@@ -130,7 +130,7 @@ def check(
             scheduler=scheduler, direct=not source.remote, progress=meter,
         )  # fmt: skip
     check_external(found.external_states)
-    damages, unnamed, unread = list_damages(found.jobs, results)
+    damages, unnamed, unread = list_damages(found.jobs, results, [source.path for source in found.sources])
     result = CheckReport(
         source=source.path,
         seconds=time.perf_counter() - started,

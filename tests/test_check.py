@@ -149,7 +149,26 @@ def test_data_in_other_files_is_read_if_it_is_allowed(tmp_path: Path) -> None:
     (tmp_path / "raw.bin").unlink()
     report = check(path, allow_external=[tmp_path])
     assert {item.path for item in report.damages} == {"/virtual", "/outside", "/link"}
-    assert next(item for item in report.damages if item.path == "/link").region == "[0:10, 10:20]"
+    link = next(item for item in report.damages if item.path == "/link")
+    assert (link.region, link.file) == ("[0:10, 10:20]", str(tmp_path / "other.h5"))
+    assert link.to_dict()["file"] == str(tmp_path / "other.h5")
+    assert str(link).endswith(f"; in {tmp_path / 'other.h5'}")
+
+
+def test_the_damaged_source_of_a_virtual_dataset_is_named(tmp_path: Path) -> None:
+    layout = h5py.VirtualLayout((60, 30), "i4")
+    for i in range(3):
+        with h5py.File(tmp_path / f"{i}.h5", "w") as file:
+            file.create_dataset("x", data=VALUES, chunks=(10, 10), compression="gzip")
+        layout[20 * i : 20 * i + 20] = h5py.VirtualSource(f"{i}.h5", "x", (20, 30))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_virtual_dataset("all", layout)
+    overwrite(tmp_path / "1.h5", find_chunk(tmp_path / "1.h5", "x").byte_offset + 5, b"\xff\x13")
+    (damage,) = check(tmp_path / "a.h5", allow_external=[tmp_path]).damages
+    assert (damage.path, damage.region, damage.file) == ("/all", "[20:40, 0:30]", "")
+    assert damage.reason.startswith("virtual source '1.h5', 'x': HDF5 cannot read it: ")
+    with pytest.raises(CorruptChunkError, match="`h5bound check` says in which source"):
+        from_hdf5(tmp_path / "a.h5", "all", allow_external=[tmp_path]).compute()
 
 
 def test_include_and_exclude_choose_what_is_checked(path: Path) -> None:
@@ -256,7 +275,8 @@ def test_the_command_says_what_is_damaged(path: Path, tmp_path: Path, capsys: py
     files = [str(tmp_path / "cut.h5"), str(other)]
     assert run_command(["check", *files]) == 1
     shown = capsys.readouterr()
-    assert f"{other}:\nwhole; " in shown.out
+    assert f"\n{other}: whole; " in shown.out
+    assert shown.out.endswith("\n1 of 2 files whole; 1 damaged (cut.h5)\n")
     size = path.stat().st_size
     assert f"damaged: /: the file is truncated: it has {size - 100:,} of the {size:,} bytes" in shown.out
     assert run_command(["check", *files, str(tmp_path / "text.h5"), "--report", str(report)]) == 2

@@ -136,7 +136,10 @@ def add_objects(
     for number, origin in enumerate(resolver.origins):
         with origin.source.opened() if number else nullcontext(opened) as file:
             origin.source.make_exclusive_for(record.dtype for record in origin.hierarchy.datasets)
+            before = len(structure.damages)
             add_origin(structure, file, number, allowed=allowed)
+            file_path = origin.source.path if number else ""
+            structure.damages[before:] = [replace(damage, file=file_path) for damage in structure.damages[before:]]
 
 
 def check_globs(file: str, paths: Sequence[str], settings: Settings) -> None:

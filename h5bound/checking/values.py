@@ -9,7 +9,7 @@ import logging
 import re
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,10 @@ from h5bound.chunk_grid import cut_batches, region_of, show_region
 from h5bound.errors import H5BoundError, SourceChangedError, SourceNotFoundError, UnsupportedError
 from h5bound.execution.work import Work
 from h5bound.h5py_compat import describe
+from h5bound.hdf5.virtual_mappings import find_sources
 from h5bound.planning.work_units import UNIT_CHUNKS, Unit
+from h5bound.reader.open_file import open_dataset
+from h5bound.reader.via_h5py import IN_A_SOURCE
 from h5bound.reports.check import Damage, Judged
 from h5bound.reports.entries import Skipped
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from h5bound.buffers import Region
     from h5bound.chunk_grid import Shape
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.reader.open_file import OpenFile
@@ -147,8 +151,25 @@ def read_chunks(opened: OpenFile, job: CheckJob, unit: Unit) -> UnitCheck:
             if unit.manifest is not None:
                 damages.append(job.describe(unit.manifest, row, reason))
             else:
-                damages.append(Damage(job.path, reason, region=job.show(all_coords[row])))
+                whole = Damage(job.path, reason, region=job.show(all_coords[row]))
+                damages += find_damaged_sources(opened, job, region) or [whole]
     return UnitCheck(unit.array, tuple(damages), problem)
+
+
+def find_damaged_sources(opened: OpenFile, job: CheckJob, region: Region) -> list[Damage]:
+    """Return the damages of a piece of a virtual dataset, source by source; none of another dataset."""
+    dataset = open_dataset(opened.file, job.inside)
+    parts = find_sources(dataset.id.get_create_plist(), job.shape, region) if dataset.is_virtual else []
+    damages = []
+    for part, source in parts:
+        try:
+            opened.read(job.inside, part)
+        except (SourceChangedError, SourceNotFoundError, MemoryError):
+            raise
+        except Exception as error:  # noqa: BLE001 - codecs raise errors of their own
+            reason = shorten(describe(error), f"{job.inside} in {opened.file.filename}")
+            damages.append(Damage(job.path, f"virtual source {source}: {reason}", region=show_region(part)))
+    return damages
 
 
 def shorten(reason: str, named: str) -> str:
@@ -161,7 +182,7 @@ def shorten(reason: str, named: str) -> str:
     """
     if "addr overflow" in reason:
         return "it extends past the end of the file"
-    reason = reason.removeprefix(named).lstrip(":, ")
+    reason = reason.removeprefix(named).removesuffix(IN_A_SOURCE).lstrip(":, ")
     reason = re.sub(r"HDF5 cannot read a chunk of the block at \([^)]*\)", "HDF5 cannot read it", reason)
     return re.sub(r"^chunk at \([^)]*\): ", "", reason)
 
@@ -171,15 +192,21 @@ def report_unit(_job: CheckJob, _unit: Unit, result: UnitCheck) -> UnitCheck:
     return result
 
 
-def list_damages(jobs: Sequence[CheckJob], results: Sequence[UnitCheck]) -> tuple[list[Damage], int, list[Skipped]]:
-    """Return what is damaged, how many chunks are not listed since a dataset has very many, and what was not read."""
+def list_damages(
+    jobs: Sequence[CheckJob], results: Sequence[UnitCheck], files: Sequence[str]
+) -> tuple[list[Damage], int, list[Skipped]]:
+    """Return what is damaged, how many chunks are not listed since a dataset has very many, and what was not read.
+
+    `files` are the paths of the files by number, of which the first one is not named.
+    """
     damages: list[Damage] = []
     counts, unread = Counter[str](), dict[str, str]()
     unnamed = 0
     for result in results:
         path = jobs[result.array].path
         named = result.damages[: max(MOST_NAMED - counts[path], 0)]
-        damages += named
+        origin = jobs[result.array].origin
+        damages += [replace(damage, file=files[origin]) for damage in named] if origin else named
         counts[path] += len(named)
         unnamed += len(result.damages) - len(named)
         if result.problem:

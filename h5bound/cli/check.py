@@ -65,14 +65,12 @@ def check_command(
     nothing is damaged, but objects were not checked, and are listed (what --exclude leaves out does not count).
     """
     from h5bound._check import check
-    from h5bound.cli.display import make_console, show_report
     from h5bound.cli.messages import explain, fail
     from h5bound.cli.page import check_page, write_digest
     from h5bound.errors import H5BoundError, OptionError
     from h5bound.planning.run_options import check_report_path
-    from h5bound.reports.check import digest_checks
+    from h5bound.reports.check import digest_checks, summarize_checks
     from h5bound.reports.entries import REPORT_VERSION
-    from h5bound.reports.text import printable
     from h5bound.stores.conflicts import check_report, write_report
 
     place = None if report is None else check_report_path(report)
@@ -92,8 +90,9 @@ def check_command(
                 fail(explain(error), code=2)
                 continue
             if not quiet:
-                click.echo(f"{printable(file)}:" if len(files) > 1 else "", nl=len(files) > 1)
-                show_report(make_console(), reports[-1], verbose=verbose > 0)
+                show_check(reports[-1], file if len(files) > 1 else "", verbose=verbose > 0)
+    if len(files) > 1 and not quiet:
+        click.echo(summarize_checks(reports, [item["source"] for item in failed]))
     if place is not None:
         found = [item.to_dict() for item in reports]
         told = (
@@ -105,3 +104,15 @@ def check_command(
         write_digest(page, digest, f"{len(reports)} of {len(files)} files were checked")
     codes = {item.exit_code for item in reports}
     return 2 if failed else next((code for code in (1, 3) if code in codes), 0)
+
+
+def show_check(report: CheckReport, file: str, *, verbose: bool) -> None:
+    """Print the report of a file, with its name if it is one of many, of which a whole one takes one line."""
+    from h5bound.cli.display import make_console, show_report
+    from h5bound.reports.text import printable
+
+    if file and report.exit_code == 0 and not verbose:
+        click.echo(f"{printable(file)}: {report.summary()}")
+        return
+    click.echo(f"{printable(file)}:" if file else "", nl=bool(file))
+    show_report(make_console(), report, verbose=verbose)

@@ -81,6 +81,20 @@ def list_boxes(plist: h5p.PropDCID, shape: tuple[int, ...]) -> NDArray[np.int64]
     return np.array(filled, np.int64).reshape(len(filled), 2, len(shape))
 
 
+def find_sources(
+    plist: h5p.PropDCID, shape: tuple[int, ...], region: tuple[slice, ...]
+) -> list[tuple[tuple[slice, ...], str]]:
+    """Return the parts of a region that mappings show, by the boxes around these, and the source of each."""
+    found = []
+    for i in range(plist.get_virtual_count()):
+        starts, stops = _bound(plist.get_virtual_vspace(i), shape)
+        edges = zip(region, starts, stops, strict=True)
+        part = tuple(slice(max(piece.start, start), min(piece.stop, stop)) for piece, start, stop in edges)
+        if all(piece.start < piece.stop for piece in part):
+            found.append((part, f"{plist.get_virtual_filename(i)!r}, {plist.get_virtual_dsetname(i)!r}"))
+    return found
+
+
 def _bound(selection: h5s.SpaceID, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     selected = selection.get_select_type()
     zeros = (0,) * len(shape)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from h5bound.codecs.pipeline import Filter
 
 
+IN_A_SOURCE = "; `h5bound check` says in which source"
+"""End of the error of a virtual dataset that cannot be read."""
+
 NO_WRITING = "no write intent on file"
 """What HDF5 says where a read would have to write to a file that is open for reading only."""
 
@@ -178,7 +181,10 @@ def _explain(dataset: h5py.Dataset, start: tuple[Any, ...], error: Exception) ->
             return UnsupportedError(f"{name_of(dataset)}: {explain_missing(entry)}")
     no_conversion = "no appropriate function for conversion path" in str(error)
     if isinstance(error, OSError) and not no_conversion:
-        return CorruptChunkError(f"{name_of(dataset)}: HDF5 cannot read a chunk of the block at {start}: {error}")
+        source = IN_A_SOURCE if dataset.is_virtual else ""
+        return CorruptChunkError(
+            f"{name_of(dataset)}: HDF5 cannot read a chunk of the block at {start}: {error}{source}"
+        )
     return UnsupportedError(
         f"{name_of(dataset)}: h5py cannot read values of the type {describe_type(dtype_of(dataset))} in the block at "
         f"{start} ({describe(error)}); HDF5's own h5dump prints them"

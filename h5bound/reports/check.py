@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 
+MOST_NAMED = 5
+"""Files that the summary of several names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Damage:
     """Something of a file that cannot be read, or does not match its checksum."""
@@ -30,6 +34,8 @@ class Damage:
     """Stored bytes from there on."""
     attribute: str | None = None
     """Name of the attribute, if only an attribute is damaged; "*" if the attributes cannot be listed."""
+    file: str = ""
+    """The other file that has the object, where an external link leads to it; empty if it is the file itself."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object."""
@@ -37,13 +43,15 @@ class Damage:
         named |= {} if self.attribute is None else {"attribute": self.attribute}
         named |= {"slice": self.region} if self.region else {}
         named |= {} if self.offset is None else {"offset": self.offset, "bytes": self.nbytes}
+        named |= {"file": self.file} if self.file else {}
         return named | {"reason": self.reason}
 
     def to_fact(self) -> Fact:
         """Return what the text forms say."""
+        reason = f"{self.reason}; in {self.file}" if self.file else self.reason
         if self.region:
-            return Fact.of("object", f"{self.path}{self.region}", self.reason)
-        return make_fact(self.path, self.attribute, self.reason)
+            return Fact.of("object", f"{self.path}{self.region}", reason)
+        return make_fact(self.path, self.attribute, reason)
 
     def __str__(self) -> str:
         return str(self.to_fact())
@@ -209,12 +217,34 @@ def digest_checks(reports: Sequence[CheckReport], failed: Mapping[str, str]) -> 
     return Digest(
         kind="CheckReport",
         subject=plural(total, "file"),
-        summary=f"{damaged:,} of {plural(total, 'file')} damaged; {len(failed):,} cannot be opened",
+        summary=summarize_checks(reports, list(failed)),
         failed=bool(damaged or failed),
         table=Table(("file", "result", "datasets"), tuple(rows), texts=2),
         figures=(("files", f"{total:,}"), ("damaged", f"{damaged:,}"), ("cannot be opened", f"{len(failed):,}")),
         sections=(Section("failed", unopened), *merge_sections(named)),
     )
+
+
+def summarize_checks(reports: Sequence[CheckReport], unopened: Sequence[str]) -> str:
+    """Return one line on several files: how many are whole, and which are not."""
+    total = len(reports) + len(unopened)
+    kinds = {
+        "damaged": [report.source for report in reports if report.damages],
+        "not checked to the end": [report.source for report in reports if report.exit_code == 3],
+        "cannot be opened": unopened,
+    }
+    whole = f"{total - sum(map(len, kinds.values())):,} of {plural(total, 'file')} whole"
+    return "; ".join([whole, *(f"{len(names):,} {what}{show_names(names)}" for what, names in kinds.items() if names)])
+
+
+def show_names(paths: Sequence[str]) -> str:
+    """Return the names of some files in brackets.
+
+    >>> show_names(["/in/a.h5", "/in/b.h5"]), show_names([f"/in/{i}.h5" for i in range(9)])
+    (' (a.h5, b.h5)', ' (0.h5, 1.h5, 2.h5, 3.h5, 4.h5, …)')
+    """
+    names = [printable(path.rstrip("/").rpartition("/")[2]) for path in paths[:MOST_NAMED]]
+    return f" ({', '.join(names)}{', …' if paths[MOST_NAMED:] else ''})"
 
 
 def show_offset(damage: Damage) -> str:
