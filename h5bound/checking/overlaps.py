@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.reports.check import Damage
 
-    Places = Sequence[tuple[CheckJob, ChunkManifest]]
+    Manifests = Sequence[tuple[CheckJob, ChunkManifest]]
 
 MOST = 1000
 """Most overlaps that are listed."""
 
 
-def find_overlaps(places: Places) -> list[Damage]:
+def find_overlaps(manifests: Manifests) -> list[Damage]:
     """Return chunks of the datasets of one file with bytes that another chunk has, too."""
-    if not places:
+    if not manifests:
         return []
-    starts = np.concatenate([manifest.offsets for _, manifest in places])
-    sizes = np.concatenate([manifest.nbytes for _, manifest in places])
-    firsts = np.cumsum([0, *(len(manifest.offsets) for _, manifest in places)])
+    starts = np.concatenate([manifest.offsets for _, manifest in manifests])
+    sizes = np.concatenate([manifest.nbytes for _, manifest in manifests])
+    firsts = np.cumsum([0, *(len(manifest.offsets) for _, manifest in manifests)])
     damages = []
     for one, other in list_pairs(starts, starts + sizes)[:MOST].tolist():
         (number, row), (its_number, its_row) = find_chunk(firsts, one), find_chunk(firsts, other)
-        job, manifest = places[its_number]
+        job, manifest = manifests[its_number]
         name = f"{job.path}{job.show(manifest.chunk_coords[its_row])}"
-        job, manifest = places[number]
+        job, manifest = manifests[number]
         damages.append(job.describe(manifest, row, f"the chunk index is damaged: {name} has some of the same bytes"))
     return damages
 

@@ -30,7 +30,7 @@ from h5bound.planning.external_links import LinkResolver
 from h5bound.planning.origins import read_origin
 from h5bound.planning.scan import check_chunk_count
 from h5bound.planning.scan_log import ScanLog
-from h5bound.reports.check import Damage, Judged
+from h5bound.reports.check import ChunkCount, Damage
 from h5bound.reports.entries import Skipped
 from h5bound.zarr_model.attribute_values import read_value
 
@@ -72,9 +72,9 @@ class Structure:
     external_states: dict[str, FileState] = field(default_factory=dict)
     """States of the files of virtual datasets and external storage, by path."""
     attributes: int = 0
-    summed: Judged = field(default_factory=Judged)
-    decoded: Judged = field(default_factory=Judged)
-    plain: Judged = field(default_factory=Judged)
+    summed: ChunkCount = field(default_factory=ChunkCount)
+    decoded: ChunkCount = field(default_factory=ChunkCount)
+    plain: ChunkCount = field(default_factory=ChunkCount)
 
     @property
     def sources(self) -> list[H5Source]:
@@ -249,7 +249,7 @@ MAX_PIECES = 10_000_000
 def add_chunks(
     structure: Structure, dataset: h5py.Dataset, record: DatasetRecord, *, job: CheckJob
 ) -> tuple[CheckJob, ChunkManifest] | None:
-    """Add the stored chunks of a dataset, and count how far they can be judged."""
+    """Add the stored chunks of a dataset, and count them by what proves that they are right."""
     if not record.stored_chunks:
         return None
     manifest, problem = None, ""
@@ -263,13 +263,13 @@ def add_chunks(
     if manifest is None:  # HDF5 finds what it can, chunk by chunk
         coords = list_chunk_coords(job.shape, job.chunks, 2 * record.stored_chunks + FEW)
         structure.add_job(job, coords)
-        count_judged(structure, record, job=job, masks=np.zeros(len(coords), np.int64))
+        count_by_proof(structure, record, job=job, masks=np.zeros(len(coords), np.int64))
         return None
     if record.edge_unfiltered:
         every = (1 << len(record.filters)) - 1
         manifest = replace(manifest, masks=manifest.mask_partial(job.shape, job.chunks, every))
     structure.add_job(job, manifest.chunk_coords, manifest)
-    count_judged(structure, record, job=job, masks=manifest.masks)
+    count_by_proof(structure, record, job=job, masks=manifest.masks)
     return job, manifest
 
 
@@ -277,15 +277,15 @@ FEW = 10_000
 """Chunks of a grid that are asked for one by one, beside twice as many as are stored, where no index says which."""
 
 
-def count_judged(structure: Structure, record: DatasetRecord, *, job: CheckJob, masks: NDArray[np.int64]) -> None:
+def count_by_proof(structure: Structure, record: DatasetRecord, *, job: CheckJob, masks: NDArray[np.int64]) -> None:
     """Count chunks by what a check can say of them, from their filter masks."""
     specs = [FILTERS.get(entry.id) for entry in record.filters]
     for mask, count in zip(*np.unique(masks, return_counts=True), strict=True):
         applied = [spec for i, spec in enumerate(specs) if not int(mask) >> i & 1]
-        judged = Judged(int(count), int(count) * job.chunk_nbytes)
+        counted = ChunkCount(int(count), int(count) * job.chunk_nbytes)
         if any(spec is not None and spec.has_checksum for spec in applied):
-            structure.summed += judged
+            structure.summed += counted
         elif any(spec is None or spec.growth is None for spec in applied):
-            structure.decoded += judged
+            structure.decoded += counted
         else:
-            structure.plain += judged
+            structure.plain += counted

@@ -23,7 +23,7 @@ from h5bound.hdf5.virtual_mappings import find_sources
 from h5bound.planning.work_units import UNIT_CHUNKS, Unit
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.via_h5py import IN_A_SOURCE
-from h5bound.reports.check import Damage, Judged
+from h5bound.reports.check import ChunkCount, Damage
 from h5bound.reports.entries import Skipped
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ class CheckJob:
         """Bytes of the values of a chunk."""
         return max(prod(self.chunks) * self.itemsize, 1)
 
-    def measure(self, coords: NDArray[np.int64]) -> Judged:
+    def measure(self, coords: NDArray[np.int64]) -> ChunkCount:
         """Return how many pieces of a dataset there are, and at most the bytes of their values."""
-        return Judged(len(coords), min(len(coords) * self.chunk_nbytes, prod(self.shape) * self.itemsize))
+        return ChunkCount(len(coords), min(len(coords) * self.chunk_nbytes, prod(self.shape) * self.itemsize))
 
     def show(self, coords: Sequence[int] | NDArray[np.int64]) -> str:
         """Return the region of a chunk as a slice of Python; "" for a scalar.
@@ -113,7 +113,7 @@ class UnitCheck:
     """Number of the dataset among the jobs."""
     damages: tuple[Damage, ...] = ()
     problem: str = ""
-    """Why chunks could not be judged, though they need not be damaged."""
+    """Why chunks could not be checked, though they need not be damaged."""
 
 
 def check_unit(opened: OpenFile, job: CheckJob, unit: Unit) -> UnitCheck:

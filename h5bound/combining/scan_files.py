@@ -56,7 +56,7 @@ SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FilePlace:
     """A file that is to be scanned."""
 
     path: str
@@ -128,12 +128,14 @@ def scan_files(
     return tuple(scans[i] for i in sorted(scans)), left_out
 
 
-def list_states(places: Sequence[Place]) -> dict[str, FileState]:
+def list_states(places: Sequence[FilePlace]) -> dict[str, FileState]:
     """Return the states of files by the names of their records in the cache."""
     return {place.key: place.state for place in places if place.state is not None}
 
 
-def find_known(places: Sequence[Place], known: Mapping[str, CachedScan], decoder: ScanDecoder) -> dict[int, FileScan]:
+def find_known(
+    places: Sequence[FilePlace], known: Mapping[str, CachedScan], decoder: ScanDecoder
+) -> dict[int, FileScan]:
     """Return the records from the cache by the numbers of their files, without those of another form."""
     scans = {}
     for i, place in enumerate(places):
@@ -144,18 +146,18 @@ def find_known(places: Sequence[Place], known: Mapping[str, CachedScan], decoder
     return scans
 
 
-def locate(file: Any, find: Callable[[Any], H5Source]) -> Place:
+def locate(file: Any, find: Callable[[Any], H5Source]) -> FilePlace:
     """Return the place of a file, whose source `find` returns; it is not opened."""
     name = name_file(file)
     try:
-        return Place(name, find(file))
+        return FilePlace(name, find(file))
     except OptionError:
         raise
     except Exception as error:  # noqa: BLE001 - all files that cannot be read are told together
-        return Place(name, None, describe_error(error))
+        return FilePlace(name, None, describe_error(error))
 
 
-def check_twice(places: Sequence[Place]) -> None:
+def check_twice(places: Sequence[FilePlace]) -> None:
     """Raise OptionError if one file has two names."""
     first: dict[str, str] = {}
     for place in places:
@@ -172,7 +174,12 @@ def show(path: str) -> str:
 
 
 def run_scans(
-    places: Sequence[Place], left: Sequence[int], options: ScanOptions, *, workers: int | None, scheduler: str | None
+    places: Sequence[FilePlace],
+    left: Sequence[int],
+    options: ScanOptions,
+    *,
+    workers: int | None,
+    scheduler: str | None,
 ) -> Results:
     """Yield the records of the files of some numbers, each with its number."""
     with find_client(scheduler) as client:
@@ -191,7 +198,7 @@ def run_scans(
     yield from run_here(places, left, options)
 
 
-def run_here(places: Sequence[Place], left: Sequence[int], options: ScanOptions) -> Results:
+def run_here(places: Sequence[FilePlace], left: Sequence[int], options: ScanOptions) -> Results:
     """Yield the records of files that are scanned in this process: those of servers by threads."""
     remote = [i for i in left if is_url(places[i].path)]
     with ThreadPoolExecutor(THREADS) as threads:
@@ -206,13 +213,13 @@ def run_here(places: Sequence[Place], left: Sequence[int], options: ScanOptions)
             yield i, scan_place(places[i], options)
 
 
-def scan_place(place: Place, options: ScanOptions) -> Scanned:
+def scan_place(place: FilePlace, options: ScanOptions) -> Scanned:
     """Return the record of a file that was located."""
     assert place.source is not None
     return scan_one(place.source, options)
 
 
-def run_on_cluster(client: Any, places: Sequence[Place], left: Sequence[int], *, options: ScanOptions) -> Results:
+def run_on_cluster(client: Any, places: Sequence[FilePlace], left: Sequence[int], *, options: ScanOptions) -> Results:
     """Yield the records of files that the workers of a cluster scan, which see them by the same paths."""
     from distributed import as_completed as as_they_end
 

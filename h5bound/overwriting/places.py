@@ -38,7 +38,7 @@ MAX_SOURCES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class DataPlace:
     """An object of an HDF5 file, or bytes of a file."""
 
     file: Hashable
@@ -50,7 +50,7 @@ class Place:
     stop: int = sys.maxsize
     """Byte after the last one."""
 
-    def overlaps(self, other: Place) -> bool:
+    def overlaps(self, other: DataPlace) -> bool:
         """Return whether both may have the same data: bytes of an HDF5 file may be those of any object."""
         if self.file != other.file:
             return False
@@ -59,7 +59,7 @@ class Place:
         return self.start < other.stop and other.start < self.stop
 
 
-Places: TypeAlias = frozenset[Place]
+Places: TypeAlias = frozenset[DataPlace]
 """Where the data of a variable is."""
 
 
@@ -95,12 +95,12 @@ def locate_variables(variables: Iterable[VariablePath]) -> dict[VariablePath, Pl
         by_file[variable.file].append(variable)
     located: dict[VariablePath, Places] = {}
     for path, those in by_file.items():
-        whole = Place(identify_file(path))
+        whole = DataPlace(identify_file(path))
         with open_beside(path) as file:
             for variable in those:
                 datasets = _find_datasets(file, variable.path)
                 places = frozenset(place for dataset in datasets for place in _list_places(dataset))
-                unknown = Place(whole.file, variable.path) if variable.path else whole
+                unknown = DataPlace(whole.file, variable.path) if variable.path else whole
                 located[variable] = places or frozenset({unknown})
     return located
 
@@ -136,10 +136,10 @@ def _find_datasets(file: h5py.File | None, path: str) -> list[h5py.Dataset]:
     return [dataset for dataset in items if isinstance(dataset, h5py.Dataset)]
 
 
-def _list_places(dataset: h5py.Dataset, above: Places = frozenset()) -> Iterator[Place]:
+def _list_places(dataset: h5py.Dataset, above: Places = frozenset()) -> Iterator[DataPlace]:
     """Yield where the data of a dataset is, below the virtual datasets `above`."""
     address = read_address(dataset.id)
-    own = Place(_identify_open(dataset.file), h5o.get_info(dataset.id).addr if address is None else address)
+    own = DataPlace(_identify_open(dataset.file), h5o.get_info(dataset.id).addr if address is None else address)
     yield own
     if own in above or len(above) > MAX_NESTED:
         return
@@ -147,12 +147,12 @@ def _list_places(dataset: h5py.Dataset, above: Places = frozenset()) -> Iterator
     for i in range(layout.get_external_count()):
         name, offset, nbytes = layout.get_external(i)
         for path in _list_files(dataset, os.fsdecode(name), "external"):
-            yield Place(identify_file(path), start=offset, stop=offset + nbytes)
+            yield DataPlace(identify_file(path), start=offset, stop=offset + nbytes)
     if layout.get_layout() == h5d.VIRTUAL:
         yield from _list_sources(dataset, above | {own})
 
 
-def _list_sources(dataset: h5py.Dataset, above: Places) -> Iterator[Place]:
+def _list_sources(dataset: h5py.Dataset, above: Places) -> Iterator[DataPlace]:
     """Yield where the data of the sources of a virtual dataset is."""
     from h5bound.hdf5.virtual_mappings import read_mappings
 
@@ -173,7 +173,7 @@ def _list_sources(dataset: h5py.Dataset, above: Places) -> Iterator[Place]:
 
 def _locate_sources(dataset: h5py.Dataset, name: str, paths: set[str], *, above: Places) -> Places:
     """Return where the data of sources is that are in one file; nothing if they are missing."""
-    found: set[Place] = set()
+    found: set[DataPlace] = set()
     for file in [dataset.file.filename] if name == "." else _list_files(dataset, name, "virtual"):
         with open_beside(str(file)) as opened:
             for path in paths:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from dask.typing import Key
 
-    from h5bound.overwriting.places import Place, Places
+    from h5bound.overwriting.places import DataPlace, Places
     from h5bound.overwriting.targets import Target, VariablePath
 
 STORE_KEY = "store-map"
@@ -149,7 +149,7 @@ def _find_overwrites(
     readers: Iterable[VariablePath], stores: Stores, beside: Set[Hashable]
 ) -> dict[VariablePath, Overwrite]:
     """Return what is overwritten of the variables that are read."""
-    written: dict[Hashable, list[tuple[Place, Target]]] = defaultdict(list)  # by file, and by object
+    written: dict[Hashable, list[tuple[DataPlace, Target]]] = defaultdict(list)  # by file, and by object
     located = locate_targets(stores.writes)
     for target, places in located.items():
         for place in places:
@@ -174,7 +174,7 @@ def _find_overwrites(
     return overwrites
 
 
-def _list_overlapping(place: Place, written: Mapping[Hashable, list[tuple[Place, Target]]]) -> list[Target]:
+def _list_overlapping(place: DataPlace, written: Mapping[Hashable, list[tuple[DataPlace, Target]]]) -> list[Target]:
     """Return the targets that write to a place; `written` has them by file and by object."""
     objects = [(place.file, place.address), (place.file, None)]
     near = [pair for key in (objects if place.address is not None else [place.file]) for pair in written.get(key, ())]

@@ -58,15 +58,15 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Chunks, or pieces of data without chunks, that can be judged alike."""
+class ChunkCount:
+    """A number of chunks, or of pieces of data without chunks."""
 
     chunks: int = 0
     nbytes: int = 0
     """Bytes of their values."""
 
-    def __add__(self, other: Judged) -> Judged:
-        return Judged(self.chunks + other.chunks, self.nbytes + other.nbytes)
+    def __add__(self, other: ChunkCount) -> ChunkCount:
+        return ChunkCount(self.chunks + other.chunks, self.nbytes + other.nbytes)
 
     def to_dict(self) -> dict[str, int]:
         """Return the JSON object."""
@@ -88,11 +88,11 @@ class CheckReport(Report):
     """Datasets that were found."""
     attributes: int
     """Attributes that were read."""
-    summed: Judged
+    summed: ChunkCount
     """Chunks with a checksum: any change of their bytes is found."""
-    decoded: Judged
+    decoded: ChunkCount
     """Chunks that are compressed without a checksum: most changes are found when they are decoded, not all."""
-    plain: Judged
+    plain: ChunkCount
     """Chunks, and data without chunks, that are stored as they are: they can be read, and nothing tells if they are
     right."""
     damages: tuple[Damage, ...] = ()
@@ -154,9 +154,9 @@ class CheckReport(Report):
             (self.plain, "can only be read: nothing tells whether they are right"),
         )
         shown = [
-            f"{plural(judged.chunks, 'chunk')} ({format_nbytes(judged.nbytes)}) {words}"
-            for judged, words in kinds
-            if judged.chunks
+            f"{plural(counted.chunks, 'chunk')} ({format_nbytes(counted.nbytes)}) {words}"
+            for counted, words in kinds
+            if counted.chunks
         ]
         return "; ".join(shown)
 

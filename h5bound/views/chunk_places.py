@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from h5bound.views.served_array import ServedArray
     from h5bound.views.view import View
 
-    Place = tuple[str, int, int] | bytes
+    ChunkPlace = tuple[str, int, int] | bytes
     """URL, offset and size of a range; or encoded bytes."""
 
 INLINE_SHARE = 1024
@@ -68,7 +68,7 @@ class ChunkPlaces:
     tallies: dict[str, Tally] = field(default_factory=dict)
     """What became of chunks that were listed, by the paths of their arrays in the store."""
 
-    def list_all(self, array: ServedArray) -> Iterator[Place]:
+    def list_all(self, array: ServedArray) -> Iterator[ChunkPlace]:
         """Yield the place of each chunk of an array, in the order of its plan. It reads only what has to be encoded.
 
         Raise CorruptChunkError if a chunk is damaged, as far as its size and place tell.
@@ -150,7 +150,7 @@ class Inlined:
     def __post_init__(self) -> None:
         self.room = self.limit * INLINE_SHARE
 
-    def list_all(self, array: ServedArray) -> Iterator[Place]:
+    def list_all(self, array: ServedArray) -> Iterator[ChunkPlace]:
         """Yield the place of each chunk of an array; end before one that is too large."""
         for place in self.places.list_all(array):
             if isinstance(place, bytes) and not self.takes(array, len(place)):

@@ -53,7 +53,7 @@ def count_scans(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[],
     opened: list[str] = []
     original = module.scan_place
 
-    def scan_place(place: module.Place, options: ScanOptions) -> Scanned:
+    def scan_place(place: module.FilePlace, options: ScanOptions) -> Scanned:
         opened.append(place.path)
         return original(place, options)
 

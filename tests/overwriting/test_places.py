@@ -9,7 +9,7 @@ import h5py
 import netCDF4
 import numpy as np
 
-from h5bound.overwriting.places import Place, locate_targets, locate_variables
+from h5bound.overwriting.places import DataPlace, locate_targets, locate_variables
 from h5bound.overwriting.targets import VariablePath, find_targets
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 def test_places_overlap_in_one_file_only() -> None:
-    data = Place("a", 8)
-    assert data.overlaps(Place("a", 8))
-    assert not data.overlaps(Place("a", 16))
-    assert not data.overlaps(Place("b", 8))
-    assert data.overlaps(Place("a", start=80, stop=90))  # the bytes may be those of any object
-    assert Place("a", start=80, stop=90).overlaps(Place("a", start=89, stop=91))
-    assert not Place("a", start=80, stop=90).overlaps(Place("a", start=90, stop=91))
+    data = DataPlace("a", 8)
+    assert data.overlaps(DataPlace("a", 8))
+    assert not data.overlaps(DataPlace("a", 16))
+    assert not data.overlaps(DataPlace("b", 8))
+    assert data.overlaps(DataPlace("a", start=80, stop=90))  # the bytes may be those of any object
+    assert DataPlace("a", start=80, stop=90).overlaps(DataPlace("a", start=89, stop=91))
+    assert not DataPlace("a", start=80, stop=90).overlaps(DataPlace("a", start=90, stop=91))
 
 
 def test_the_virtual_dataset_that_is_a_source_of_itself_has_one_place(tmp_path: Path) -> None:
