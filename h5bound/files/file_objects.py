@@ -6,7 +6,7 @@ import io
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import uuid4
 
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, UnsupportedError
@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
 
     import h5py
+
+
+class NamedFile:
+    """A file object that h5py, which takes the `repr` for the name of the file, calls the same in every process."""
+
+    def __init__(self, file: Any, name: str) -> None:
+        self._file, self._name = file, name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __repr__(self) -> str:
+        return self._name
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,7 @@ class ObjectLocation:
         """Open the file for reading. Raise H5BoundError if the object is closed: h5py may raise a SystemError."""
         if getattr(self.file, "closed", False):
             raise H5BoundError(f"{self.path}: this is a closed file; keep it open until the compute ends")
-        return open_file(self.path, self.file), None
+        return open_file(self.path, cast("io.RawIOBase", NamedFile(self.file, self.path))), None
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise UnsupportedError(

@@ -126,7 +126,7 @@ class OpenFile:
 
     def _has_grown(self, dataset: h5py.Dataset, before: tuple[int, ...]) -> bool:
         """Return whether a program that writes in SWMR mode has only added to a dataset of the shape `before`."""
-        same = is_live(self.file) and len(dataset.shape or ()) == len(before)
+        same = self.file.swmr_mode and len(dataset.shape or ()) == len(before)
         return same and all(now >= then for now, then in zip(dataset.shape or (), before, strict=True))
 
     def refresh(self) -> None:

@@ -120,6 +120,18 @@ def test_an_array_is_opened_in_swmr_mode_again_where_the_caller_has_closed_the_f
         array.compute()
 
 
+def test_an_array_is_read_after_its_own_process_has_appended_to_the_file(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w", libver="latest") as writer:
+        dataset = writer.create_dataset("x", data=np.arange(40), chunks=(10,), maxshape=(None,))
+        writer.swmr_mode = True
+        with h5py.File(tmp_path / "a.h5", "r", swmr=True) as file:
+            arrays = [from_hdf5(file, "x", chunks={}), from_hdf5(tmp_path / "a.h5", "x", chunks={})]
+            dataset.resize((45,))
+            dataset.flush()
+            for array in arrays:
+                np.testing.assert_array_equal(array.compute(), np.arange(40))
+
+
 def test_files_that_a_file_in_swmr_mode_leads_to_are_read_in_swmr_mode(tmp_path: Path) -> None:
     with written(tmp_path / "a.h5"):
         with h5py.File(tmp_path / "main.h5", "w", libver="latest") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import pickle
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,14 @@ def test_a_file_object_without_a_path_is_read_in_this_process(path: Path, tmp_pa
                 pickle.dumps(array)
         with pytest.raises(H5BoundError, match="closed file"):
             array.compute()
+
+
+def test_a_file_object_has_the_same_name_in_every_store(path: Path, tmp_path: Path) -> None:
+    names = []
+    for target in (tmp_path / "a.zarr", tmp_path / "b.zarr"):
+        assert convert(io.BytesIO(path.read_bytes()), target).source.path == "<BytesIO>"
+        names.append(json.loads((target / "h5bound.json").read_text())["source"]["path"])
+    assert names == ["<BytesIO>"] * 2
 
 
 @pytest.mark.parametrize("make", [open, io.FileIO, lambda path, mode: fsspec.open(str(path), mode)])
