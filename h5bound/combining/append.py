@@ -59,7 +59,7 @@ def append_store(
 ) -> tuple[list[UnitResult], int]:
     """Write what comes to a store.
 
-    Return the results for all units of the plan, and the bytes of the chunks with elements that are written.
+    Return the results for all units of the plan, and the bytes of the chunks that were written.
     """
     scan, plan, target = combination.scan, combination.plan, store.target
     description = {APPENDING: fingerprint(combination.inputs), **combination.inputs, **combination.tables}
@@ -86,7 +86,7 @@ def append_store(
             )  # fmt: skip
             write_documents(started, nodes.items())
             finish(started, marker, scan, root=root, provenance={**provenance, **combination.tables})
-    return [*stay, *added], sum(result.nbytes for result in added)
+    return [*stay, *added], sum(result.nbytes - result.unchanged_nbytes for result in added)
 
 
 def describe_commit(combination: Combination, changes: Changes) -> str:

@@ -99,18 +99,20 @@ def write_unit(job: Job, unit: Unit, result: ReadResult) -> UnitResult:
     if isinstance(result.parts, HeldKeys):
         return UnitResult(unit.array, nbytes=result.parts.appear(), chunks=len(unit.chunk_coords))
     items = encode_unit(job, unit, result)
-    nbytes = write_changed(job.target, items) if job.only_changed else job.target.keys.write(items)
-    return UnitResult(unit.array, nbytes=nbytes, chunks=len(unit.chunk_coords))
+    nbytes, unchanged = write_changed(job.target, items) if job.only_changed else (job.target.keys.write(items), 0)
+    return UnitResult(unit.array, nbytes=nbytes, unchanged_nbytes=unchanged, chunks=len(unit.chunk_coords))
 
 
-def write_changed(target: Target, items: Iterable[tuple[str, bytes | memoryview]]) -> int:
-    """Write the keys that the store does not have with the same bytes, and return the bytes of all of them."""
-    nbytes = 0
+def write_changed(target: Target, items: Iterable[tuple[str, bytes | memoryview]]) -> tuple[int, int]:
+    """Write the keys that the store does not have with the same bytes; return the bytes of all, and of those it has."""
+    nbytes = unchanged = 0
     for key, data in items:
         nbytes += len(data)
-        if target.keys.read(key) != data:
+        if target.keys.read(key) == data:
+            unchanged += len(data)
+        else:
             target.keys.write([(key, data)])
-    return nbytes
+    return nbytes, unchanged
 
 
 def encode_unit(job: Job, unit: Unit, result: ReadResult) -> Iterator[tuple[str, bytes | memoryview]]:

@@ -54,6 +54,8 @@ class UnitResult:
     """Number of the array among the jobs."""
     nbytes: int = 0
     """Bytes that were written or compared."""
+    unchanged_nbytes: int = 0
+    """Those of them that the store had already, and that were not written again."""
     chunks: int = 0
     """Chunks that were written, or that differ."""
     problem: str = ""

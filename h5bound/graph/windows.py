@@ -167,21 +167,21 @@ def window_nbytes(window: object) -> int:
     return parse_nbytes(window, "window")
 
 
-def parse_nbytes(value: object, option: str) -> int:
-    """Return a size in bytes; raise OptionError if the value is not a size, or less than one byte.
+def parse_nbytes(value: object, option: str, *, least: int = 1) -> int:
+    """Return a size in bytes; raise OptionError if the value is not a size, or less than `least` bytes.
 
     >>> parse_nbytes("64 MiB", "window")
     67108864
     """
     try:
         if isinstance(value, str):  # dask takes text without a number for 1
-            nbytes = int(parse_bytes(value)) if any(map(str.isdecimal, value)) else 0
+            nbytes = int(parse_bytes(value)) if any(map(str.isdecimal, value)) else -1
         else:
-            nbytes = int(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else 0
+            nbytes = int(value) if isinstance(value, (int, np.integer)) and not isinstance(value, bool) else -1
     except (ValueError, OverflowError):
-        nbytes = 0
-    if nbytes < 1:
+        nbytes = -1
+    if nbytes < least:
         raise OptionError(
-            f"{option}={value!r} is not a size; pass a number of bytes, at least 1, or text like '256 MiB'"
+            f"{option}={value!r} is not a size; pass a number of bytes, at least {least}, or text like '256 MiB'"
         )
     return nbytes

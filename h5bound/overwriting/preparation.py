@@ -97,6 +97,21 @@ def prepare_writes(
         return stack.pop_all()
 
 
+def find_readers(
+    graph: Mapping[Key, object], dependents: Mapping[Key, set[Key]], find: Callable[[object], VariablePath | None]
+) -> dict[VariablePath, set[Key]]:
+    """Return the tasks that read variables: those that depend on a variable, or have it inside.
+
+    `find` returns the variable that a part of a task is, if it is one.
+    """
+    readers: dict[VariablePath, set[Key]] = defaultdict(set)
+    for key, node in graph.items():
+        leaves = list(list_leaves(node))
+        for variable in filter(None, map(find, leaves)):
+            readers[variable] |= dependents[key] if name_functions(leaves) <= WRAPPING else {key}
+    return readers
+
+
 def _find_stores(graph: Mapping[Key, object]) -> Stores:
     """Return the tasks that store blocks, and what they write to."""
     stores = Stores()

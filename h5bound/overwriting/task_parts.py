@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from dask.task_spec import DataNode, Task, TaskRef
@@ -75,3 +75,15 @@ def _look_up(value: object, known: Mapping[object, object]) -> object:
     if isinstance(value, TaskRef):
         value = known.get(value.key)
     return value.value if isinstance(value, DataNode) else value
+
+
+def unwrap(value: Any) -> Any:
+    """Return what is inside xarray's wrappers."""
+    while is_wrapper(type(value)):
+        value = getattr(value, "array", None)
+    return value
+
+
+def is_wrapper(kind: type | None) -> bool:
+    """Return whether a class of xarray wraps an array."""
+    return kind is not None and kind.__module__.startswith(("xarray.core.indexing", "xarray.coding."))

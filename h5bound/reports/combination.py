@@ -85,7 +85,7 @@ class CombinationReport(Report):
     added: int | None = None
     """Files that were not in the store before; None unless files are added to a store."""
     added_nbytes: int | None = None
-    """Encoded bytes of the chunks with elements of added or changed files; None if no files were added to a store."""
+    """Encoded bytes of the chunks that were added or have changed; None if no files were added to a store."""
     copied_nbytes: int = 0
     """Encoded bytes that are copied; with `append`, those for files that are new or changed."""
     decoded_nbytes: int = 0

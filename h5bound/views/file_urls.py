@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 WEB = ("http://", "https://")
 """Beginnings of URLs in which names are percent-encoded; in those of buckets and files they stand as they are."""
 
+SECRET = re.compile(r"://[^/@]*:[^/@]*@|[?#]")
+"""What begins a password or a query in a URL."""
+
 CACHES = ("simplecache", "filecache", "blockcache", "cached")
 """What fsspec may put before a URL, to read the same file."""
 
@@ -41,6 +44,11 @@ class FileUrls:
         """Return the names for sources, and what the user passed for each; raise OptionError if `base_url` is odd."""
         if base_url is not None and (not isinstance(base_url, str) or not base_url):
             raise OptionError(f"base_url={base_url!r}: give a URL of a folder, like 's3://bucket/folder/'")
+        if base_url is not None and is_url(base_url) and re.search(SECRET, base_url):
+            raise OptionError(
+                f"base_url={redact(base_url)!r}: there is a password or a query in it, which all would see; "
+                "pass credentials to the readers"
+            )
         typed = [
             os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else source.path
             for source, path in zip(sources, paths, strict=True)

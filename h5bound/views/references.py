@@ -99,8 +99,8 @@ def references(
     max_open, progress, max_objects, max_depth, max_chunks
         As for `ZarrStore`.
     inline_limit
-        Most bytes of a chunk that is not in the file as Zarr needs it, and is inlined. All of them together may have
-        1,024 times as many. icechunk holds such chunks of any size.
+        Most bytes of a chunk that is not in the file as Zarr needs it, and is inlined; 0 for none. All of them together
+        may have 1,024 times as many. icechunk holds such chunks of any size.
     base_url
         Where readers find what is in the folder of the file, or in the one that all files are in, like
         ``"s3://bucket/folder/"``; None for where it is now.
@@ -143,7 +143,7 @@ def references(
     given, started = locals(), time.perf_counter()
     place = target if is_session(target) else check_place(target, overwrite=overwrite)
     checked = make_options(given | choose_forms(place, zarr_format=zarr_format, nan=nan, names=names))
-    limit = parse_nbytes(inline_limit, "inline_limit")
+    limit = parse_nbytes(inline_limit, "inline_limit", least=0)
     report_path = None if report is None else check_report_path(report)
     view = View(plan_view_keys(given, checked, split=True))
     try:

@@ -139,6 +139,11 @@ class ZarrStore(Store):
         checked = make_options(given)
         keys = plan_view_keys(given, checked)
         self.__setstate__((keys.sources[0], checked, keys))
+        file = self._source.caller_file()
+        if file is not None and file.mode != "r":
+            from h5bound.views.overwrites import watch_writes  # with dask, which most views do without
+
+            watch_writes(self, self._view)
 
     def __setstate__(self, state: tuple[H5Source, ViewOptions, ServedKeys | None]) -> None:
         super().__init__(read_only=True)

@@ -41,12 +41,12 @@ from h5bound.hdf5.byte_order import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
 from h5bound.hdf5.raw_objects import is_read_raw
 from h5bound.lifecycle.handle import Handle, naming_on_worker
-from h5bound.overwriting.preparation import WRAPPING, prepare_writes
+from h5bound.overwriting.preparation import find_readers, prepare_writes
 from h5bound.overwriting.targets import VariablePath
-from h5bound.overwriting.task_parts import list_leaves, name_functions
+from h5bound.overwriting.task_parts import list_leaves, unwrap
 from h5bound.reader.open_file import open_dataset
 from h5bound.reader.via_h5py import dtype_of, load_plugins, reading
-from h5bound.xarray_backend.worker_files import ONLY_WINDOW, WorkerFile, find_block_reads, find_source, unwrap
+from h5bound.xarray_backend.worker_files import ONLY_WINDOW, WorkerFile, find_block_reads, find_source
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Mapping
@@ -212,16 +212,10 @@ def _find_variables(graph: Mapping[Key, object]) -> dict[Key, list[VariableArray
     return {key: variables for key, variables in variables_of.items() if variables}
 
 
-def _find_variable_readers(
-    graph: Mapping[Key, object], dependents: Mapping[Key, set[Key]]
-) -> dict[VariablePath, set[Key]]:
-    """Return the tasks that read variables: those that depend on a variable, or have it inside."""
-    readers: dict[VariablePath, set[Key]] = defaultdict(set)
-    for key, variables in _find_variables(graph).items():
-        is_wrapped = name_functions(list_leaves(graph[key])) <= WRAPPING
-        for variable in variables:
-            readers[variable.variable_path] |= dependents[key] if is_wrapped else {key}
-    return readers
+def _find_path(leaf: object) -> VariablePath | None:
+    """Return which variable is inside xarray's wrappers, None if there is none."""
+    variable = unwrap(leaf)
+    return variable.variable_path if isinstance(variable, VariableArray) else None
 
 
 class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
@@ -259,8 +253,8 @@ class _FileHolder(Callback):  # type: ignore[misc]  # dask's Callback is untyped
         self.register()  # again: dask loses registered callbacks when computes overlap in several threads
 
     def _start_state(self, graph: Mapping[Key, object], state: dict[str, Any]) -> None:
-        find_readers = partial(_find_variable_readers, graph, state["dependents"])
-        self._written[id(state)] = prepare_writes(graph, find_readers, partial(self._load, graph, id(state)))
+        find_all = partial(find_readers, graph, state["dependents"], _find_path)
+        self._written[id(state)] = prepare_writes(graph, find_all, partial(self._load, graph, id(state)))
         sources = {source.key: source for source in map(find_source, state["cache"].values()) if source is not None}
         self._sources[id(state)] = list(sources.values())
         with self._lock:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from h5bound.errors import SourceChangedError, SourceNotFoundError
 from h5bound.lifecycle.handle import Handle, Window
+from h5bound.overwriting.task_parts import is_wrapper, unwrap
 from h5bound.reader.source import H5Source
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def find_block_reads(source: H5Source) -> BlockReads | None:
 
 def _is_variable(worker: Any, task: Any, source: H5Source) -> bool:
     """Return whether the result of a task, which the worker has, is a variable of this file."""
-    if not _is_wrapper(task.type):
+    if not is_wrapper(task.type):
         return False
     found = find_source(worker.data.get(task.key))
     return found is not None and found.key == source.key
@@ -178,14 +179,3 @@ def find_source(value: object) -> H5Source | None:
     """Return the file of a variable that is inside xarray's wrappers for decoding and indexing."""
     source = getattr(unwrap(value), "source", None)
     return source if isinstance(source, H5Source) else None
-
-
-def unwrap(value: Any) -> Any:
-    """Return what is inside xarray's wrappers."""
-    while _is_wrapper(type(value)):
-        value = getattr(value, "array", None)
-    return value
-
-
-def _is_wrapper(kind: type | None) -> bool:
-    return kind is not None and kind.__module__.startswith(("xarray.core.indexing", "xarray.coding."))

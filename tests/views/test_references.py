@@ -102,6 +102,8 @@ def test_contiguous_data_is_split_into_ranges(
 def test_what_is_too_large_to_be_inlined_is_refused_with_the_way_out(path: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"(?s)4 datasets cannot be referred to.*ZarrStore.*/lzf: .* a chunk: "):
         references(path, inline_limit=10)
+    with pytest.raises(UnsupportedError, match=r"4 datasets cannot be referred to"):
+        references(path, inline_limit=0)
     with h5py.File(path.with_name("many.h5"), "w") as file:
         for number in range(10):
             file.create_dataset(f"x{number}", data=np.arange(100), chunks=(50,), compression="lzf")
@@ -117,6 +119,8 @@ def test_what_is_too_large_to_be_inlined_is_refused_with_the_way_out(path: Path)
         ("a.txt", {}),
         ("a.parquet", {"zarr_format": 3}),
         ("a.json", {"base_url": ""}),
+        ("a.json", {"base_url": "https://me:secret@host/data/"}),
+        ("a.json", {"base_url": "https://host/data/?signature=secret"}),
         ("a.json", {"report": "s3://bucket/report.json"}),
         (MemoryStore(), {}),
         ("a.json", {"inline_limit": "much"}),

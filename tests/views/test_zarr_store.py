@@ -362,6 +362,22 @@ def test_an_array_can_be_stored_into_its_own_file_while_that_is_open(path: Path,
         da.to_hdf5(path, "/no", da.from_zarr(ZarrStore(path), component=name) * 2)
 
 
+@pytest.mark.parametrize("name", ["gzip", "lzf"])
+def test_an_array_is_stored_over_itself_in_its_order_alone(path: Path, name: str) -> None:
+    with h5py.File(path, "a") as file:
+        values, store = file[name][...], ZarrStore(file)
+        for array in (
+            da.from_zarr(store, component=name),
+            xr.open_zarr(store)[name].data,
+        ):
+            with pytest.raises(SourceChangedError, match=f"/{name}.*overwritten while values are computed from it"):
+                da.store(array[::-1], file[name], scheduler="threads")
+            np.testing.assert_array_equal(file[name][...], values)
+            da.store(array + 1, file[name], scheduler="threads")
+            values = values + 1
+            np.testing.assert_array_equal(file[name][...], values)
+
+
 @pytest.mark.parametrize("name", ["virtual", "external"])
 def test_a_file_that_changed_behind_another_is_not_read(path: Path, tmp_path: Path, name: str) -> None:
     main = tmp_path / "main.h5"

@@ -12,8 +12,9 @@ import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
 
+from h5bound.overwriting.task_parts import unwrap
 from h5bound.reader.source import H5Source
-from h5bound.xarray_backend.worker_files import WorkerFile, find_block_reads, find_source, unwrap
+from h5bound.xarray_backend.worker_files import WorkerFile, find_block_reads, find_source
 
 if TYPE_CHECKING:
     from pathlib import Path
