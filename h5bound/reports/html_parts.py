@@ -58,8 +58,8 @@ background:#888}
 white-space:nowrap;font-size:inherit;line-height:inherit}
 .h5b thead th{border-bottom:1px solid rgba(128,128,128,.5);font-weight:600}
 .h5b tbody th{font-weight:400;opacity:.7}
-.h5b .l,.h5b tbody th{text-align:left}
-.h5b .w{text-align:left;white-space:normal;overflow-wrap:anywhere}
+.h5b.h5b .l,.h5b.h5b tbody th{text-align:left}
+.h5b.h5b .w{text-align:left;white-space:normal;overflow-wrap:anywhere}
 .h5b .o{overflow-x:auto}
 .h5b ul{margin:.1em 0 .4em;padding-left:2.2em;list-style:disc}
 .h5b.h5b li{margin:0}

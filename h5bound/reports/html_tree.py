@@ -108,9 +108,10 @@ class TreePainter:
             return f"<p{anchor}><bdi>{show(label(leaf), NAME)}</bdi> <i>empty group</i></p>"
         grid = leaf.grid
         how = f' <em class="{show(leaf.how)}">{show(leaf.how)}</em>' if leaf.how else ""
+        size = "" if grid.nbytes is None and not leaf.nbytes else format_nbytes(leaf.nbytes)
         line = (
             f"<bdi>{show(label(leaf), NAME)}</bdi> <i>{show(grid.describe_shape())} {show(grid.type)}</i>{how} "
-            f"<b>{format_nbytes(leaf.nbytes)}</b>"
+            f"<b>{size}</b>"
         )
         if number not in self.detailed:
             return f"<p{anchor}>{line}</p>"
