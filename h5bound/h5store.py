@@ -14,6 +14,7 @@ import h5py
 
 from h5bound.array import make_array, make_joined_array
 from h5bound.errors import DatasetNotFoundError, H5BoundError, OptionError, shorten_tracebacks
+from h5bound.files.file_state import advise_list
 from h5bound.graph.collection import make_lifecycle
 from h5bound.hdf5.attributes import read_values
 from h5bound.hdf5.dimension_scales import read_dimension_names
@@ -134,7 +135,8 @@ class H5Store(Mapping[str, da.Array]):
         if skip_bad:
             raise OptionError("skip_bad=True: this is for a list of files, of which bad ones are left out")
         if dim is not None:
-            raise OptionError(f"dim={dim!r}: this is for a list of files, which are joined along a dimension")
+            advice = advise_list(path)
+            raise OptionError(f"dim={dim!r}: this is for a list of files, which are joined along a dimension{advice}")
         path, root = locate_object(path, "")
         self._read(H5Source.of(path, storage_options), normalize(root))
 

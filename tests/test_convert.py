@@ -1071,3 +1071,17 @@ def test_the_order_of_elements_is_that_of_hdf5_whatever_zarr_is_set_to(tmp_path:
         assert convert(source, tmp_path / "a.zarr", zarr_format=2).converted[1].how == "copied"
     group: Any = zarr.open_group(tmp_path / "a.zarr", mode="r")
     np.testing.assert_array_equal(group["x"][:], values)
+
+
+def test_a_conversion_without_memory_says_what_takes_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = np.arange(10)
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise MemoryError("Unable to allocate 500 MiB")
+
+    monkeypatch.setattr("h5bound.conversion.job.encode_chunk", fail)
+    with pytest.raises(MemoryError) as caught:
+        convert(path, tmp_path / "a.zarr")
+    assert "overwrite=True, and a smaller window=, fewer workers= or smaller shards" in caught.value.__notes__[0]

@@ -324,6 +324,10 @@ def test_bounds_have_the_units_of_their_coordinate(tmp_path: Path, units: str, a
 def test_a_pattern_in_place_of_a_list_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFoundError, match=r"\*\.h5: no such file; pass the files of a pattern as a list"):
         from_hdf5(tmp_path / "*.h5", "x")
+    with pytest.raises(SourceNotFoundError, match=r"\*\.h5: no such file; .* as a list: fsspec\.open_files"):
+        from_hdf5("memory://nowhere/*.h5", "x")
+    with pytest.raises(OptionError, match=r"dim='time': this is for a list of files.*; .* as a list: sorted\(glob"):
+        H5Store(tmp_path / "*.h5", dim="time")
 
 
 def test_bad_lists_are_one_clear_error(paths: list[Path], tmp_path: Path) -> None:

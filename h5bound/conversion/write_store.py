@@ -282,5 +282,8 @@ def explaining_unfinished(target: Target, again: str = "resume=True") -> Iterato
         if target.marker:
             restart = isinstance(error, SourceChangedError) or not target.resumable
             options = "overwrite=True" if restart else f"{again} or overwrite=True"
-            error.add_note(f"{target.url} is unfinished: convert again with {options}")
+            smaller = (
+                ", and a smaller window=, fewer workers= or smaller shards" if isinstance(error, MemoryError) else ""
+            )
+            error.add_note(f"{target.url} is unfinished: convert again with {options}{smaller}")
         raise

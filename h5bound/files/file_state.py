@@ -23,6 +23,13 @@ TIMES = ("Last-Modified", "LastModified", "last_modified", "updated", "mtime", "
 """Names in fsspec's ``info`` for the modification time; ``memory://`` has only that of creation."""
 
 
+def advise_list(path: object) -> str:
+    """Return what to do with a pattern in place of a list of files, after a semicolon; "" for another path."""
+    name = str(path)
+    lister = "fsspec.open_files(...)" if "://" in name else "sorted(glob.glob(...))"
+    return f"; pass the files of a pattern as a list: {lister}" if "*" in name.partition("?")[0] else ""
+
+
 @dataclass(frozen=True, slots=True)
 class FileState:
     """The state of a file. Equal states mean that nobody wrote to the file in between."""
@@ -45,8 +52,7 @@ class FileState:
         try:
             stat = os.stat(path)  # noqa: PTH116 - a descriptor is no Path
         except FileNotFoundError:
-            advice = "; pass the files of a pattern as a list: sorted(glob.glob(...))" if "*" in str(path) else ""
-            raise SourceNotFoundError(f"{path}: no such file{advice}") from None
+            raise SourceNotFoundError(f"{path}: no such file{advise_list(path)}") from None
         except OSError as error:
             raise H5BoundError(f"{path}: the file cannot be accessed: {error.strerror}") from error
         return cls(size=stat.st_size, mtime_ns=stat.st_mtime_ns, inode=stat.st_ino, ctime_ns=stat.st_ctime_ns)

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, SourceNotFoundError
-from h5bound.files.file_state import FileState, parse_state
+from h5bound.files.file_state import FileState, advise_list, parse_state
 from h5bound.files.open import open_file
 from h5bound.files.remote_file import NO_RANGES, RemoteFile, RemoteView
 
@@ -144,7 +144,8 @@ def explain(address: Address, error: Exception) -> H5BoundError:
     for error_class, meaning, signs in MEANINGS:
         if signs & ({status} if status else names):
             detail = f" ({quoted})" if quoted and error_class is H5BoundError else ""
-            return error_class(f"{address.shown}: {meaning}{detail}")
+            advice = advise_list(address.shown) if error_class is SourceNotFoundError else ""
+            return error_class(f"{address.shown}: {meaning}{detail}{advice}")
     answer = f"the server answers {status}" if status else f"the file cannot be read: {type(causes[-1]).__name__}"
     return H5BoundError(f"{address.shown}: {answer}{f': {quoted}' if quoted else ''}")
 

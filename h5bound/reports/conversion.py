@@ -252,7 +252,7 @@ def describe_sizes(report: ConversionReport, arrays: Sequence[Converted]) -> tup
     chunks = f"{sum(a.chunks for a in arrays):,}"
     sharded = {a.how for a in arrays if a.grid is not None and a.grid.shards is not None} - {"copied"}
     only = sharded == {"decoded"} and all(a.grid is not None and a.grid.shards is not None for a in arrays)
-    chunks += " shards" if only else " with shards" if sharded else ""
+    chunks += (" shard" if chunks == "1" else " shards") if only else " with shards" if sharded else ""
     stored, written = (sum(a.stored_nbytes for a in arrays), sum(a.written_nbytes for a in arrays))
     return (chunks, format_nbytes(stored), format_nbytes(written))[: len(size_columns(report))]
 
