@@ -54,7 +54,7 @@ class FileUrls:
             for source, path in zip(sources, paths, strict=True)
         ]
         names = list_names(typed)
-        folder = sources[0].path.rpartition("/")[0]
+        folder = sources[0].path.replace(os.sep, "/").rpartition("/")[0]
         found = {source.path: name for source, name in zip(sources, names, strict=True)}
         return cls(names=found, folder=folder, base_url=base_url)
 
@@ -68,8 +68,9 @@ class FileUrls:
             return None
         if self.base_url is None:
             return f"file://{file.path}" if is_local else find_url(file)
-        name = self.names.get(file.path) or file.path.removeprefix(f"{self.folder}/")
-        if name == file.path:
+        path = file.path.replace(os.sep, "/") if is_local else file.path
+        name = self.names.get(file.path) or path.removeprefix(f"{self.folder}/")
+        if name == path:
             return None
         return f"{self.base_url.rstrip('/')}/{quote(name) if self.base_url.lower().startswith(WEB) else name}"
 
@@ -111,11 +112,12 @@ def list_names(places: Sequence[str]) -> list[str]:
 def split_folders(place: str) -> list[str]:
     """Return the folders of a file, from its path or URL.
 
-    >>> split_folders("/data/x/a.h5"), split_folders("simplecache::https://host/a%20b/1.h5?sig=a/b")
-    (['', 'data', 'x'], ['https:', '', 'host', 'a b'])
+    >>> split_folders("/data/x/a.h5")[1:], split_folders("simplecache::https://host/a%20b/1.h5?sig=a/b")
+    (['data', 'x'], ['https:', '', 'host', 'a b'])
     """
     if not is_url(place):
-        return os.path.abspath(strip_local(os.path.expanduser(place))).split("/")[:-1]  # noqa: PTH100, PTH111 - no links
+        path = os.path.abspath(strip_local(os.path.expanduser(place)))  # noqa: PTH100, PTH111 - no links
+        return path.replace(os.sep, "/").split("/")[:-1]
     url = re.sub(QUERY, "", drop_caches(place).partition("::")[0])
     return (unquote(url) if url.lower().startswith(WEB) else url).split("/")[:-1]
 
@@ -127,7 +129,7 @@ def read_name(place: str) -> str:
     ('a b.h5', 'a b.h5', 'a%20b')
     """
     if not is_url(place):
-        return strip_local(place).rstrip("/").rpartition("/")[2]
+        return strip_local(place).replace(os.sep, "/").rstrip("/").rpartition("/")[2]
     url = drop_caches(place).partition("::")[0]
     name = re.sub(QUERY, "", url).rstrip("/").rpartition("/")[2]
     return unquote(name) if url.lower().startswith(WEB) else name

@@ -354,6 +354,7 @@ def test_the_command_line_converts_and_verifies_on_a_cluster(
 def test_workers_limits_what_is_worked_on_at_once(client: Client, source: Path, tmp_path: Path, log: Log) -> None:
     convert(source, tmp_path / "a.zarr", window=WINDOW, workers=1)
     busy: set[str] = set()
+    assert log.count("get") > 1
     for what, process, detail in log.lines():
         if what in ("get", "use"):
             busy.add(f"{process} {detail.split()[0]}")

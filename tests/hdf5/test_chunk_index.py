@@ -33,10 +33,10 @@ def test_a_list_with_the_wrong_coordinates_of_an_extensible_array_is_not_trusted
 
 def test_a_single_chunk_that_hdf5_lists_in_another_row_is_not_trusted(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w", libver="latest") as file:
-        file.create_dataset("x", (200, 13), "i4", chunks=(4, 5), maxshape=(200, None))[4:8, 5:10] = 1
+        file.create_dataset("x", (200, 13), "i4", chunks=(4, 5), maxshape=(200, None))[4:8, 0:5] = 1
     with h5py.File(tmp_path / "x.h5") as file:
         manifest = index_chunks(file["x"].id, ChunkGrid((200, 13), (4, 5)))
-        assert manifest is None or manifest.chunk_coords.tolist() == [[1, 1]]  # later HDF5 lists it rightly
+        assert manifest is None or manifest.chunk_coords.tolist() == [[1, 0]]  # later HDF5 lists it rightly
 
 
 def test_a_list_with_chunks_outside_of_the_grid_is_not_trusted(tmp_path: Path) -> None:

@@ -83,7 +83,9 @@ def test_the_index_has_the_objects_that_visititems_finds(path: Path, odd: str) -
 def test_shapes_types_and_chunks_are_those_of_h5py(path: Path) -> None:
     write_layouts(path)
     with h5py.File(path) as file:
-        for record in read_hierarchy(file).datasets:
+        records = read_hierarchy(file).datasets
+        assert {record.layout for record in records} >= {"chunked", "compact", "contiguous"}
+        for record in records:
             dataset = file[record.path]
             assert (record.shape, record.dtype, record.chunks) == (
                 dataset.shape,

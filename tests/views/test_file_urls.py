@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import ntpath
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -11,7 +13,7 @@ import pytest
 
 from h5bound import OptionError, UnsafeSourceError, references
 from h5bound.reader.source import H5Source
-from h5bound.views.file_urls import FileUrls
+from h5bound.views.file_urls import FileUrls, list_names, split_folders
 from tests.support.http_server import serve
 
 if TYPE_CHECKING:
@@ -127,3 +129,12 @@ def test_a_base_url_that_is_none_is_refused(path: Path) -> None:
     for base_url in ("", 3):
         with pytest.raises(OptionError, match="base_url"):
             FileUrls.of(H5Source.of(path), path, base_url)  # type: ignore[arg-type]
+
+
+def test_paths_of_windows_are_named_by_their_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = SimpleNamespace(path=ntpath, sep="\\")
+    monkeypatch.setattr("h5bound.views.file_urls.os", windows)
+    places = [r"C:\data\2025\a.h5", r"C:\data\2026\a.h5"]
+    assert split_folders(places[0]) == ["C:", "data", "2025"]
+    assert list_names(places) == ["2025/a.h5", "2026/a.h5"]
+    assert list_names(places[:1]) == ["a.h5"]
