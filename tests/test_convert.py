@@ -20,7 +20,7 @@ from zarr.errors import ZarrUserWarning
 from zarr.storage import MemoryStore
 
 from h5bound import convert, from_hdf5, verify
-from h5bound.cli.demo import write_demo
+from h5bound.cli.demo_file import write_demo
 from h5bound.errors import (
     CorruptChunkError,
     SourceChangedError,

@@ -17,7 +17,7 @@ import pytest
 
 import h5bound
 from h5bound import convert
-from h5bound.cli import demo
+from h5bound.cli import demo_file
 from h5bound.cli.main import main, main_group, run_command
 from h5bound.stores.lock import MARKER
 from tests.support import odd_files
@@ -251,7 +251,7 @@ def test_a_demo_that_was_killed_while_it_wrote_is_no_file_of_others(
     def fail(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(demo, "write_weather", fail)
+    monkeypatch.setattr(demo_file, "write_weather", fail)
     assert run_command(["demo", str(tmp_path)]) == 130
     assert not (tmp_path / "demo.h5").exists()
     monkeypatch.undo()

@@ -14,7 +14,8 @@ import pytest
 
 import h5bound
 from h5bound.cli.combine import combine_command
-from h5bound.cli.main import convert_command, run_command
+from h5bound.cli.convert import convert_command
+from h5bound.cli.main import run_command
 from h5bound.cli.messages import KEYWORDS, PHRASES, name_options
 from h5bound.cli.references import references_command
 from h5bound.cli.verify import verify_command

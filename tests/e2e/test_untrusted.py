@@ -21,7 +21,7 @@ import xarray as xr
 from h5py import h5d, h5p, h5s, h5t
 
 from h5bound import H5Store, ZarrStore, check, convert, from_hdf5, references, verify
-from h5bound.cli.demo import write_demo
+from h5bound.cli.demo_file import write_demo
 from h5bound.errors import (
     H5BoundError,
     OptionError,
