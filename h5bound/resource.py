@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 from operator import index
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import numpy as np
 from dask.base import tokenize
-from dask.utils import has_keyword
 
 from h5bound.errors import OptionError, shorten_tracebacks
 from h5bound.graph.block_shapes import block_bounds
@@ -47,8 +47,8 @@ def from_resource(
         ``__dask_tokenize__``, arrays with equal tokens have equal keys; else each array has its own keys.
     read
         Function that returns a block. It is called once for each block that is needed, between ``open`` and ``close``,
-        in several threads at once, with those of the keywords ``block_id`` and ``block_info`` that its signature takes,
-        as `dask.array.map_blocks` passes them. It is pickled together with the resource, so it may be its method.
+        in several threads at once, with those of the keywords ``block_id`` and ``block_info`` that its signature takes
+        (both for ``**kwargs``), as `dask.array.map_blocks` passes them. It is pickled together with the resource, so it may be its method.
     chunks
         Sizes of the blocks along each axis, such as ``((2, 2), (3,))``. A plain number is one block.
     dtype
@@ -90,14 +90,13 @@ def from_resource(
     # dask would pickle an object without a token of its own to tokenize it; a resource may not allow that.
     has_token = hasattr(resource, "__dask_tokenize__")
     token = tokenize(resource, read, sizes, dtype) if has_token else uuid4().hex
-    keywords = tuple(keyword for keyword in ("block_id", "block_info") if has_keyword(read, keyword))
     return make_dask_array(
         make_lifecycle(ObjectSource(resource, read), window, barrier=barrier, token=token),
         token,
         chunks=sizes,
         dtype=dtype,
         read=read_by_keywords,
-        arguments=_BlockKeywords(chunks=sizes, bounds=block_bounds(sizes), dtype=dtype, keywords=keywords),
+        arguments=_BlockKeywords(chunks=sizes, bounds=block_bounds(sizes), dtype=dtype, keywords=_list_keywords(read)),
     )
 
 
@@ -112,6 +111,17 @@ def _check_sizes(chunks: Any) -> BlockSizes:
     if not all(axis and min(axis) >= 0 for axis in sizes):
         raise OptionError(f"chunks={chunks!r}: each axis needs at least one size, and all of them 0 or more")
     return sizes
+
+
+def _list_keywords(read: Callable[..., Any]) -> tuple[str, ...]:
+    """Return which keywords of a block a function takes; dask does not count ``**kwargs``."""
+    try:
+        parameters = signature(read).parameters.values()
+    except (TypeError, ValueError):  # of a function in C
+        return ()
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    names = {parameter.name for parameter in parameters}
+    return tuple(keyword for keyword in ("block_id", "block_info") if takes_all or keyword in names)
 
 
 @dataclass(frozen=True, eq=False)

@@ -90,6 +90,11 @@ def test_a_reader_may_take_no_keyword(reader: FileReader) -> None:
     assert array.sum().compute() == 4
 
 
+def test_a_reader_of_any_keywords_takes_those_of_a_block(reader: FileReader) -> None:
+    array = from_resource(reader, lambda **keywords: np.full(1, len(keywords)), chunks=((1, 1),), dtype="i8")
+    assert array.compute().tolist() == [2, 2]
+
+
 def test_a_plain_number_is_one_block(reader: FileReader) -> None:
     assert from_resource(reader, np.ones, chunks=(4, (1, 2)), dtype="f8").chunks == ((4,), (1, 2))
 
