@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -13,6 +13,7 @@ from h5py import h5z
 
 from h5bound.codecs.filters import explain_missing
 from h5bound.errors import H5BoundError, UnsafeSourceError
+from h5bound.files.open import MARKED
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.attributes import read_values
 from h5bound.hdf5.dataset import DatasetRecord, read_dataset
@@ -130,7 +131,8 @@ def list_file(
     """
     source = H5Source.of(path, storage_options)
     start = "/" + "/".join(split_path(start))
-    with source.opened() as opened:
+    with ExitStack() as stack:
+        opened = enter_file(stack, source)
         objects, addresses = _find_objects(opened.file, start)
         last = None if depth is None else len(split_path(start)) + depth
         hidden = _count_hidden(objects, last)
@@ -147,6 +149,18 @@ def list_file(
         nbytes=sum(filter(None, sizes)),
         varying=sizes.count(None),
     )
+
+
+def enter_file(stack: ExitStack, source: H5Source) -> OpenFile:
+    """Open a file until the end of a stack, in SWMR mode if another program writes to it in that."""
+    try:
+        return stack.enter_context(source.opened())
+    except H5BoundError as error:
+        if source.remote or MARKED not in str(error):
+            raise
+        with suppress(H5BoundError):
+            return stack.enter_context(source.follow_writer().opened())
+        raise
 
 
 def split_path(path: str) -> list[str]:

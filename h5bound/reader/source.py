@@ -159,9 +159,11 @@ class H5Source:
     def find_linked(self, path: str | Path) -> H5Source:
         """Return the source of a local file that this one leads to: one of SWMR mode if this one is, as in HDF5."""
         source = type(self).of(path)
-        if not self.live or source.caller_file():
-            return source
-        return type(self)(LocalLocation(source.path, swmr=True), source.state, strict_state=False)
+        return source.follow_writer() if self.live and not source.caller_file() else source
+
+    def follow_writer(self) -> H5Source:
+        """Return the source of the same local file in SWMR mode, in which another program writes to it."""
+        return type(self)(LocalLocation(self.path, swmr=True), self.state, strict_state=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.state is None:

@@ -17,6 +17,7 @@ import xarray as xr
 import zarr
 
 from h5bound import H5BoundError, H5Store, SourceChangedError, UnsupportedError, convert, from_hdf5, verify
+from h5bound.listing.entries import list_file
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
@@ -143,6 +144,9 @@ def test_files_that_a_file_in_swmr_mode_leads_to_are_read_in_swmr_mode(tmp_path:
             from_hdf5(tmp_path / "main.h5", "linked", allow_external=[tmp_path])
         with pytest.raises(UnsupportedError, match=r"a\.h5.*the file is marked as open for writing.*swmr=True"):
             from_hdf5(tmp_path / "main.h5", "virtual", allow_external=[tmp_path])
+        (entry,) = list_file(tmp_path / "a.h5", "/gzip").entries
+        assert entry.dataset is not None
+        assert (entry.dataset.record.shape or (0,))[0] >= 35
         with h5py.File(tmp_path / "main.h5", "r", swmr=True) as file:
             array = from_hdf5(file, "linked", allow_external=[tmp_path])
             assert check(array.compute()) >= 35
