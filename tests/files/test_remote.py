@@ -36,8 +36,9 @@ from h5bound.errors import (
     TargetError,
     UnsafeSourceError,
 )
+from h5bound.files.file_state import FileState
 from h5bound.files.prefetch import CONCURRENT_NBYTES, PIECE_NBYTES, Pieces
-from h5bound.files.remote_file import BLOCK_NBYTES, NoCollection
+from h5bound.files.remote_file import BLOCK_NBYTES, NoCollection, RemoteFile
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.reader.source import H5Source
 from tests.support.http_server import Behaviour, RangeServer, serve
@@ -476,6 +477,35 @@ def test_where_a_server_tells_no_stamps_the_size_is_compared(server: RangeServer
     write_chunks(server.folder / "a.h5", 41, 300)
     with pytest.raises(SourceChangedError):
         array.compute()
+
+
+def test_where_etags_are_weak_the_close_finds_a_change(server: RangeServer) -> None:
+    server.behaviour = Behaviour(weak=True)
+    data = write_chunks(server.folder / "a.h5", 4, 1000)
+    array = from_hdf5(f"{server.url}/a.h5", "x", chunks={})
+    np.testing.assert_array_equal(array.compute(), data)
+    replace_file(server.folder / "a.h5", data)
+    with pytest.raises(SourceChangedError):
+        array.compute()
+
+
+def test_after_a_failed_request_its_ranges_are_asked_for_again() -> None:
+    system, answers = fsspec.filesystem("memory"), iter([H5BoundError("no answer")])
+
+    def attempt(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+        for error in answers:
+            raise error
+        return function(*arguments, **options)
+
+    system.pipe_file("/again.h5", bytes(range(100)))
+    remote = RemoteFile(
+        system=system, path="/again.h5", state=FileState(size=100, mtime_ns=0), name="memory", attempt=attempt
+    )
+    remote.prefetch([(0, 10), (10, 20)])
+    with pytest.raises(H5BoundError, match="no answer"):
+        remote.gather([(0, 10)])
+    assert remote.gather([(10, 20)]).read(10, 20).tolist() == list(range(10, 30))
+    system.rm_file("/again.h5")
 
 
 def test_equal_states_give_equal_keys_whatever_the_credentials(server: RangeServer) -> None:

@@ -48,6 +48,8 @@ class Behaviour:
     """False: ranges are ignored, and the whole file is sent."""
     stamps: bool = True
     """False: no ETag and no Last-Modified."""
+    weak: bool = False
+    """True: ETags are weak, and match no ``If-Match``."""
     user: str = ""
     """Required ``name:password``."""
     query: str = ""
@@ -94,12 +96,15 @@ class Handler(BaseHTTPRequestHandler):
     def _send_file(self, path: Path, *, cut: int) -> None:
         stat = path.stat()
         size = stat.st_size
-        etag = f'"{stat.st_mtime_ns:x}-{size:x}"'
+        etag = f'{"W/" * self.server.behaviour.weak}"{stat.st_mtime_ns:x}-{size:x}"'
         stamps = {"ETag": etag, "Last-Modified": formatdate(stat.st_mtime, usegmt=True)}
         headers = stamps if self.server.behaviour.stamps else {}
         until = self.headers.get("If-Unmodified-Since")
         is_newer = until is not None and parsedate_to_datetime(until).timestamp() < int(stat.st_mtime)
-        if (self.headers.get("If-Match", etag) != etag or is_newer) and headers:
+        is_other = self.headers.get("If-Match", etag) != etag or (
+            self.server.behaviour.weak and "If-Match" in self.headers
+        )
+        if (is_other or is_newer) and headers:
             self._send(412)
             return
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
