@@ -99,14 +99,23 @@ def test_many_chunks_are_in_several_manifests(path: Path, tmp_path: Path, monkey
     assert len(list((tmp_path / "a.icechunk" / "manifests").iterdir())) == 3  # of 2 x 2 chunks, the last of 1 x 2
 
 
+def list_manifests() -> list[ChunkManifest]:
+    """Return the manifests that are in memory."""
+    return [item for item in gc.get_objects() if isinstance(item, ChunkManifest)]
+
+
 def test_positions_of_chunks_are_not_held_while_it_is_committed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[int] = []
 
     def list_held(*arguments: Any, **options: Any) -> Any:
         gc.collect()
-        held.extend(len(item.offsets) for item in gc.get_objects() if isinstance(item, ChunkManifest))
+        held.extend(len(item.offsets) for item in list_manifests() if id(item) not in known)
         return commit(*arguments, **options)
 
+    before = (
+        list_manifests()
+    )  # what other tests have left in memory, and is kept, so that identities are not used again
+    known = {id(item) for item in before}
     commit = icechunk.Session.commit
     monkeypatch.setattr(icechunk.Session, "commit", list_held)
     report = references(path, path.with_suffix(".icechunk"))
