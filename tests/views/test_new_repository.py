@@ -112,9 +112,7 @@ def test_positions_of_chunks_are_not_held_while_it_is_committed(path: Path, monk
         held.extend(len(item.offsets) for item in list_manifests() if id(item) not in known)
         return commit(*arguments, **options)
 
-    before = (
-        list_manifests()
-    )  # what other tests have left in memory, and is kept, so that identities are not used again
+    before = list_manifests()  # what other tests have left in memory; kept, so that no identity is used again
     known = {id(item) for item in before}
     commit = icechunk.Session.commit
     monkeypatch.setattr(icechunk.Session, "commit", list_held)
