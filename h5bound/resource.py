@@ -48,7 +48,8 @@ def from_resource(
     read
         Function that returns a block. It is called once for each block that is needed, between ``open`` and ``close``,
         in several threads at once, with those of the keywords ``block_id`` and ``block_info`` that its signature takes
-        (both for ``**kwargs``), as `dask.array.map_blocks` passes them. It is pickled together with the resource, so it may be its method.
+        (both for ``**kwargs``), as `dask.array.map_blocks` passes them. It is pickled together with the resource, so it
+        may be its method.
     chunks
         Sizes of the blocks along each axis, such as ``((2, 2), (3,))``. A plain number is one block.
     dtype
