@@ -25,7 +25,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
-from h5bound.conversion.batch import convert_all, place_store
+from h5bound.conversion.batch import convert_all
+from h5bound.conversion.folder import place_store
 from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.resume import find_name_limits, find_remark
 from h5bound.conversion.spill import check_visible, transfer_units

@@ -123,7 +123,7 @@ def convert_command(
     from h5bound._convert import convert
     from h5bound.cli.display import make_console, show_report
     from h5bound.cli.page import check_page, write_page
-    from h5bound.conversion.batch import is_folder
+    from h5bound.conversion.folder import is_folder
 
     if not sources:
         raise click.UsageError(f"Name the HDF5 file and the Zarr store, like `h5bound convert {target} scan.zarr`.")

@@ -15,7 +15,7 @@ import pytest
 import zarr
 
 from h5bound import OptionError, TargetError, convert
-from h5bound.conversion.batch import name_stem
+from h5bound.conversion.folder import name_stem
 from h5bound.conversion.keywords import Options
 from h5bound.execution.progress import Meter, Step
 from h5bound.stores.lock import MARKER
