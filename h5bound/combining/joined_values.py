@@ -297,7 +297,8 @@ def plan_times(path: str, kinds: Sequence[Kind], dtype: str | None, *, findings:
             conversions.append(conversion)
         except UnsupportedError as error:
             what = f"times are {describe_times(first)} in the first file, then {describe_times(kind)}"
-            findings.refuse(path, f"{what}: {error}", kind.places, action=LEAVE_OUT.format(path), option=False)
+            action = f"{LEAVE_OUT.format(path)}, or write these times anew in the units of the first file"
+            findings.refuse(path, f"{what}: {error}", kind.places, action=action, option=False)
     if len(conversions) < len(kinds):
         return kept
     others = [kind for kind in kinds if kind.times != first.times]
