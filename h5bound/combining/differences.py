@@ -28,6 +28,9 @@ MAX_ACTIONS = 5
 NO_SCREEN = 10**6
 """Columns of a line that is not cut."""
 
+ALL = "a pipe or a file gets all of them, and so does `differences` of the error"
+"""Where the differences are that a screen has no room for."""
+
 PATHS = re.compile(r"exclude=\[[^]]*\]")
 """What an action names of one variable only."""
 
@@ -121,8 +124,9 @@ def list_lines(differences: Iterable[Difference], *, height: int | None, width: 
     if height is None:
         remarks = group_facts(facts)
         return [*(f"differs: {remark.describe(len(remark.facts), NO_SCREEN)}" for remark in remarks), *advice]
-    used = sum(count_rows(line, width) for line in advice)
-    return [*fit_sections([Section("differs", group_facts(facts))], height=height - used, width=width), *advice]
+    used, remarks = sum(count_rows(line, width) for line in (*advice, ALL)), group_facts(facts)
+    shown = fit_sections([Section("differs", remarks)], height=height - used, width=width)
+    return [*shown, *([ALL] if len(shown) < len(remarks) else []), *advice]
 
 
 def list_actions(rows: Sequence[Difference]) -> list[str]:

@@ -14,6 +14,7 @@ import zarr
 from h5bound import combine
 from h5bound.buffers import same_bits
 from h5bound.combining.conversions import apply
+from h5bound.combining.differences import ALL, FileNames, Findings, list_lines
 from h5bound.combining.joined import Joined, Rules
 from h5bound.combining.rules import join_files
 from h5bound.errors import OptionError, UnsupportedError
@@ -404,3 +405,14 @@ def test_text_of_other_lengths_is_joined_in_the_longest(tmp_path: Path) -> None:
     found = zarr.open_array(tmp_path / "out.zarr/name", mode="r")
     assert found.dtype == "S5"
     assert np.asarray(found[...]).tolist() == [[b"xxx", b"y"], [b"xxxxx", b"y"], [b"xx", b"y"]]
+
+
+def test_a_screen_that_is_too_small_says_where_all_differences_are() -> None:
+    findings = Findings(FileNames(["0.nc", "1.nc"]))
+    for number in range(40):
+        findings.refuse(f"/v{number}", f"the attribute a{number} differs", [1], action="attributes='first'")
+    lines = list_lines(findings.rows, height=12, width=100)
+    assert len(lines) <= 12
+    assert lines[-2:] == [ALL, "what to do: attributes='first'"]
+    assert ALL not in list_lines(findings.rows[:5], height=12, width=100)
+    assert len(list_lines(findings.rows, height=None, width=100)) == 41
