@@ -183,7 +183,7 @@ class LinkResolver:
         is_circle = known_path in ("/", *above) or any(self.roots.get(group) == key for group in above)
         copy = self.settings.links == "copy"
         if known_path is not None and (is_circle or not copy):
-            note = CIRCLE if copy else ""
+            note = CIRCLE if copy else IN_HDMF if self.hdmf else ""
             self.links.append(Link(path=link.path, kind="external", to=known_path, target=known_path, note=note))
             return ""
         self.log.note(link.path, "what it leads to is in its place", "followed_link", to=link.to)

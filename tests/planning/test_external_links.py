@@ -325,3 +325,19 @@ def test_a_store_with_data_of_other_files_than_are_read_says_which(source: Path)
         with pytest.raises(TargetError, match=r"now of .*other\.h5|now of no other file"):
             convert(source, source.with_name(target), allow_external=now, resume=True)
         assert verify(source, source.with_name(target), allow_external=before).equal
+
+
+def test_a_second_external_link_in_a_file_of_nwb_is_one_that_hdmf_zarr_finds(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "raw.nwb", "w") as file:
+        file["raw/data"] = [1, 2]
+    with h5py.File(tmp_path / "a.nwb", "w") as file:
+        file.attrs["nwb_version"] = "2.8.0"
+        file["raw"] = h5py.ExternalLink("raw.nwb", "/raw")
+        file["same"] = h5py.ExternalLink("raw.nwb", "/raw/data")
+    report = convert(tmp_path / "a.nwb", tmp_path / "a.zarr", allow_external=[tmp_path])
+    (link,) = report.links
+    assert (link.path, link.to, link.note) == (
+        "/same",
+        "/raw/data",
+        "kept as a link in _LINKS, where hdmf-zarr finds it",
+    )
