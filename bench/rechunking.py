@@ -152,10 +152,10 @@ def measure_peak(source: Path, asked: Shape, window: int) -> int:
 def count_decodes(source: Path, asked: Shape, window: int) -> float:
     """Convert in this process; return how often a stored chunk is decoded, on average."""
     from h5bound import convert as convert_file
-    from h5bound.codecs import filters
+    from h5bound.codecs import chunk_decoder
 
     count = 0
-    decode, decode_all = filters.Decoder.decode, filters.Decoder.decode_all
+    decode, decode_all = chunk_decoder.Decoder.decode, chunk_decoder.Decoder.decode_all
 
     def count_one(self: Any, *arguments: Any) -> Any:
         nonlocal count
@@ -167,7 +167,7 @@ def count_decodes(source: Path, asked: Shape, window: int) -> float:
         count += len(encoded)
         return decode_all(self, encoded, *arguments)
 
-    vars(filters)["Decoder"].decode, vars(filters)["Decoder"].decode_all = count_one, count_all
+    vars(chunk_decoder)["Decoder"].decode, vars(chunk_decoder)["Decoder"].decode_all = count_one, count_all
     with TemporaryDirectory(dir=source.parent) as folder:
         convert_file(source, f"{folder}/a.zarr", chunks=asked, codecs="zstd:3", window=window)
     with h5py.File(source) as file:

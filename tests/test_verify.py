@@ -16,7 +16,7 @@ import zarr
 from distributed import Client
 
 from h5bound import convert, verify
-from h5bound.codecs.filters import Decoder
+from h5bound.codecs.chunk_decoder import Decoder
 from h5bound.errors import TargetError
 from h5bound.execution.run import run_units
 from h5bound.stores.metadata import digest

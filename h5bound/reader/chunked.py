@@ -11,7 +11,7 @@ from h5py import h5d
 
 from h5bound.buffers import Block, Bytes, DamagedError, Region, bytes_of, new_block, raw_dtype, reuse_freed
 from h5bound.chunk_grid import ChunkGrid, Overlap, cut_batches, cut_boxes
-from h5bound.codecs.filters import make_decoder
+from h5bound.codecs.chunk_decoder import make_decoder
 from h5bound.errors import UnsupportedError
 from h5bound.files.local import LocalFile
 from h5bound.hdf5.chunk_index import INDEXING, REMOTE_INDEXING, ChunkIndex

@@ -13,7 +13,7 @@ from h5bound.errors import CorruptChunkError
 
 if TYPE_CHECKING:
     from h5bound.chunk_grid import Overlap
-    from h5bound.codecs.filters import Decoder
+    from h5bound.codecs.chunk_decoder import Decoder
     from h5bound.files.protocols import Readable
 
 

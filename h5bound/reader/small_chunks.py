@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from h5bound.buffers import Block, Bytes, Region
     from h5bound.chunk_grid import Box, ChunkGrid
-    from h5bound.codecs.filters import Decoder
+    from h5bound.codecs.chunk_decoder import Decoder
     from h5bound.files.local import LocalFile
     from h5bound.hdf5.chunk_index import ChunkIndex
 

@@ -15,7 +15,8 @@ import numpy as np
 from h5py import h5z
 
 from h5bound.buffers import raw_dtype
-from h5bound.codecs.filters import explain_missing, list_codec_names, make_decoder, translate_codecs
+from h5bound.codecs.chunk_decoder import make_decoder
+from h5bound.codecs.filters import explain_missing, list_codec_names, translate_codecs
 from h5bound.errors import UnsupportedError
 from h5bound.reader.via_h5py import load_plugins
 

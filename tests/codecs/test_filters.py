@@ -24,8 +24,9 @@ from zarr.storage import MemoryStore
 from h5bound.buffers import DamagedError, Pieces
 from h5bound.codecs import decoders
 from h5bound.codecs.batches import check_all
+from h5bound.codecs.chunk_decoder import Decoder, make_decoder
 from h5bound.codecs.decoders import fletcher32
-from h5bound.codecs.filters import FILTERS, Decoder, make_decoder, to_codec_v3, translate_codecs
+from h5bound.codecs.filters import FILTERS, to_codec_v3, translate_codecs
 from h5bound.codecs.pipeline import Filter
 from h5bound.errors import UnsupportedError
 from h5bound.hdf5.dataset import read_filters

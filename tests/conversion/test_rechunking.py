@@ -17,7 +17,7 @@ import pytest
 import zarr
 
 from h5bound import convert, verify
-from h5bound.codecs.filters import Decoder
+from h5bound.codecs.chunk_decoder import Decoder
 from h5bound.errors import CorruptChunkError, OptionError, TargetError
 from tests.support.http_server import serve
 

@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from h5bound import convert, verify
-from h5bound.codecs.filters import Decoder
+from h5bound.codecs.chunk_decoder import Decoder
 
 if TYPE_CHECKING:
     from pathlib import Path
