@@ -20,7 +20,7 @@ from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.planning.store_plan import refuse_skipped
 from h5bound.reports.conversion import SERVED
 from h5bound.views.contiguous import make_manifest, plan_ranges
-from h5bound.views.key_plan import has_ranges, list_results, make_keys, make_target, split_all
+from h5bound.views.key_plan import has_ranges, is_object, list_results, make_keys, make_target, split_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -140,6 +140,8 @@ def split_joined(
     scan: SourceScan, stored: Mapping[str, Mapping[int, FileChunks]], files: Sequence[FileScan]
 ) -> tuple[SourceScan, dict[str, Mapping[int, FileChunks]]]:
     """Return the scan of many files, and what each stores of their variables, with contiguous data as chunks."""
+    if any(map(is_object, getattr(scan.sources[0], "sources", ()))):
+        return scan, dict(stored)
     found, datasets = dict(stored), []
     for item in split_all(scan).datasets:
         path = item.record.path

@@ -115,10 +115,10 @@ def list_results(arrays: Sequence[ArrayPlan]) -> list[UnitResult]:
 
 
 def split_all(scan: SourceScan) -> SourceScan:
-    """Return the scan with contiguous data of all files that nobody writes as chunks."""
+    """Return the scan with contiguous data as chunks, of all files whose bytes may be read without HDF5."""
     datasets = list(scan.datasets)
     for number, origin in enumerate(scan.origins):
-        if not origin.source.is_fixed:
+        if not has_ranges(origin.source):
             continue
         with origin.source.opened() as opened:
             datasets = [
@@ -130,9 +130,14 @@ def split_all(scan: SourceScan) -> SourceScan:
 
 def has_ranges(source: H5Source) -> bool:
     """Return whether bytes of a file may be read without HDF5: no file object, and no file that somebody writes."""
-    if not source.is_fixed or isinstance(source.location, ObjectLocation):
+    if not source.is_fixed or is_object(source):
         return False
     if source.remote:
         return True
     with source.opened() as opened:
         return opened.bytes is not None
+
+
+def is_object(source: H5Source) -> bool:
+    """Return whether a file is a Python object, which is read through HDF5."""
+    return isinstance(source.location, ObjectLocation)

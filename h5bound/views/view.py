@@ -16,7 +16,7 @@ from h5bound.planning.run_options import check_conversion, check_limits, check_p
 from h5bound.reader.many_files import check_max_open
 from h5bound.reader.open_file import OpenFile
 from h5bound.reader.source import H5Source
-from h5bound.views.key_plan import plan_keys
+from h5bound.views.key_plan import is_object, plan_keys
 from h5bound.views.served_file import ServedFile, refuse_writer
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class View:
 
     def _make_joined(self, number: int) -> ServedFile:
         source = self.source.sources[number]
-        return ServedFile(source, has_ranges=not source.caller_file())
+        return ServedFile(source, has_ranges=not source.caller_file() and not is_object(source))
 
     def read(self, key: str, part: Part = lambda size: (0, size)) -> Any:
         """Return a part of the bytes of a key, None if there is no such key."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +291,21 @@ def test_files_that_cannot_be_read_are_left_out_and_listed(tmp_path: Path) -> No
     for options in ({"skip_bad": True}, {"max_open": 2}):
         with pytest.raises(OptionError, match="files"):
             ZarrStore(paths[0], **options)
+
+
+def test_files_in_memory_are_read_through_hdf5(tmp_path: Path) -> None:
+    files = []
+    for number in range(2):
+        files.append(BytesIO())
+        with h5py.File(files[-1], "w") as file:
+            file["t"] = np.arange(3) + 3 * number
+            file.create_dataset("gzip", data=file["t"][...], chunks=(3,), compression="gzip")
+            for name in ("t", "gzip"):
+                file[name].dims[0].label = "time"
+    for source, length in ((files[0], 3), (files, 6)):
+        options: dict[str, Any] = {"dim": "time"} if length == 6 else {}
+        (tmp_path / "refs.json").write_text(json.dumps(references(source, **options)))
+        for store in (ZarrStore(source, **options), "reference://"):
+            reading = {"storage_options": {"fo": str(tmp_path / "refs.json")}} if isinstance(store, str) else {}
+            group: Any = zarr.open_group(store, mode="r", **reading)  # type: ignore[arg-type]
+            assert group["t"][...].tolist() == group["gzip"][...].tolist() == list(range(length))
