@@ -12,7 +12,7 @@ from h5bound.combining.differences import FileNames
 from h5bound.combining.stored_files import NEW
 from h5bound.conversion.write_store import describe_store, make_jobs
 from h5bound.errors import TargetError
-from h5bound.hdf5.datatypes import text_from_json
+from h5bound.hdf5.type_json import text_from_json
 from h5bound.stores.differences import list_differing_parts
 from h5bound.stores.metadata import CONSOLIDATED
 

@@ -19,7 +19,7 @@ from h5bound.combining.file_scan import MAX_COORDINATE, FileScan, VariableScan
 from h5bound.conversion.provenance import skipped_from_json
 from h5bound.errors import TargetError
 from h5bound.files.file_state import FileState
-from h5bound.hdf5.datatypes import text_from_json
+from h5bound.hdf5.type_json import text_from_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from h5bound.errors import TargetError
 from h5bound.files.file_state import FileState
-from h5bound.hdf5.datatypes import text_from_json
+from h5bound.hdf5.type_json import text_from_json
 from h5bound.reports.text import plural
 
 if TYPE_CHECKING:

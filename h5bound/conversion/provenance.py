@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from h5bound.errors import TargetError
 from h5bound.files.urls import HIDDEN
 from h5bound.h5py_compat import describe
-from h5bound.hdf5.datatypes import text_from_json, text_to_json
 from h5bound.hdf5.hierarchy import Limits
+from h5bound.hdf5.type_json import text_from_json, text_to_json
 from h5bound.planning.options import Settings, make_settings
 from h5bound.reports.entries import Skipped, read_version
 from h5bound.stores.lock import MARKER

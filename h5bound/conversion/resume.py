@@ -23,7 +23,7 @@ from h5bound.conversion.provenance import check_details, parse_provenance, read_
 from h5bound.conversion.transfer import count_written
 from h5bound.errors import TargetError
 from h5bound.execution.work import UnitResult
-from h5bound.hdf5.datatypes import text_from_json
+from h5bound.hdf5.type_json import text_from_json
 from h5bound.planning.work_units import select_chunks
 from h5bound.reports.conversion import ALREADY_COMPLETE, REFUSED
 from h5bound.reports.text import plural

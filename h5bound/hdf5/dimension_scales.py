@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
     from h5bound.hdf5.dataset import DatasetRecord
-    from h5bound.hdf5.datatypes import JSON
     from h5bound.hdf5.references import Resolve
+    from h5bound.hdf5.type_json import JSON
 
 
 NOT_A_VARIABLE = b"This is a netCDF dimension but not a netCDF variable"

@@ -16,7 +16,8 @@ from h5py import h5t
 
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import COMPLEX, READ_ERRORS, describe
-from h5bound.hdf5.datatypes import SIMPLE, describe_class, has_every_bit, strip_arrays
+from h5bound.hdf5.datatypes import SIMPLE, has_every_bit, strip_arrays
+from h5bound.hdf5.type_json import describe_class
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from h5py import h5s
 
 if TYPE_CHECKING:
-    from h5bound.hdf5.datatypes import JSON
+    from h5bound.hdf5.type_json import JSON
 
 
 def describe_selection(space: h5s.SpaceID) -> dict[str, JSON]:

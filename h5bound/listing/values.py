@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.hdf5.datatypes import encode_base64
+from h5bound.hdf5.type_json import encode_base64
 
 if TYPE_CHECKING:
-    from h5bound.hdf5.datatypes import JSON
+    from h5bound.hdf5.type_json import JSON
 
 MAX_ITEMS = 8
 """Elements of an array that are shown where room is short."""

@@ -12,9 +12,10 @@ from h5bound.chunk_grid import ChunkGrid
 from h5bound.errors import H5BoundError, SourceNotFoundError, UnsafeSourceError, UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.chunk_index import ChunkManifest, index_chunks
-from h5bound.hdf5.datatypes import check_references, read_type, text_to_json
+from h5bound.hdf5.datatypes import check_references, read_type
 from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
+from h5bound.hdf5.type_json import text_to_json
 from h5bound.planning.declared_sizes import check_compound_size, check_declared_size
 from h5bound.planning.scan_fill import read_boxes, read_fill
 from h5bound.planning.scan_forms import note_forms

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from h5py import h5t
 
-from h5bound.hdf5.datatypes import describe_class, list_leaves, strip_arrays
+from h5bound.hdf5.datatypes import list_leaves, strip_arrays
 from h5bound.hdf5.element_types import is_only_bytes, read_dtype
+from h5bound.hdf5.type_json import describe_class
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

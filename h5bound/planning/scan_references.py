@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS
-from h5bound.hdf5.datatypes import text_to_json
+from h5bound.hdf5.type_json import text_to_json
 from h5bound.planning.scan_text import list_stored
 from h5bound.zarr_model.dtypes import REFERENCES
 from h5bound.zarr_model.parts import flatten
@@ -16,7 +16,7 @@ from h5bound.zarr_model.parts import flatten
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from h5bound.hdf5.datatypes import JSON
+    from h5bound.hdf5.type_json import JSON
     from h5bound.planning.scan_context import ScanContext
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.planning.scan_log import ScanLog

@@ -22,7 +22,7 @@ from h5bound.zarr_model.attributes import describe_failure
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from h5bound.hdf5.datatypes import JSON
+    from h5bound.hdf5.type_json import JSON
     from h5bound.planning.plan import ArrayPlan
     from h5bound.stores.tree import StoreNode
     from h5bound.zarr_model.byte_layout import Array

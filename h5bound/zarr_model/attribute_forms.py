@@ -22,8 +22,8 @@ from h5bound.hdf5.element_types import describe_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from h5bound.hdf5.datatypes import JSON
     from h5bound.hdf5.references import Resolve
+    from h5bound.hdf5.type_json import JSON
     from h5bound.zarr_model.byte_layout import Array, DType
 
 

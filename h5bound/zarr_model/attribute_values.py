@@ -30,19 +30,10 @@ from h5py import h5t
 
 from h5bound.hdf5.attributes import decode_text
 from h5bound.hdf5.byte_order import restore_byte_order
-from h5bound.hdf5.datatypes import (
-    JSON,
-    SIMPLE,
-    TEXT_TYPE,
-    check_references,
-    encode_base64,
-    read_type,
-    strip_arrays,
-    text_to_json,
-    type_to_json,
-)
+from h5bound.hdf5.datatypes import SIMPLE, check_references, read_type, strip_arrays
 from h5bound.hdf5.element_types import memory_type, read_dtype
 from h5bound.hdf5.raw_objects import needs_raw, read_raw
+from h5bound.hdf5.type_json import JSON, TEXT_TYPE, encode_base64, text_to_json, type_to_json
 from h5bound.zarr_model.attribute_forms import describe_form, item_to_json, name_nans, nest, show
 
 if TYPE_CHECKING:

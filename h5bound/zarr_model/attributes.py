@@ -24,10 +24,10 @@ from h5py import h5a, h5t
 from h5bound.errors import UnsupportedError
 from h5bound.h5py_compat import READ_ERRORS, describe
 from h5bound.hdf5.attributes import decode_text, list_attribute_names
-from h5bound.hdf5.datatypes import JSON, encode_base64, text_to_json, type_to_json
 from h5bound.hdf5.dimension_scales import read_dimensions
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.references import ReferencePaths, holds_references
+from h5bound.hdf5.type_json import JSON, encode_base64, text_to_json, type_to_json
 from h5bound.reports.entries import ReportNote
 from h5bound.zarr_model.attribute_forms import FORMS, REFERENCE_FORMS, list_changes, name_nans
 from h5bound.zarr_model.attribute_values import JSONValue, read_value, value_to_json

@@ -15,17 +15,10 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import (
-    JSON,
-    TEXT_TYPE,
-    check_references,
-    enum_to_json,
-    read_type,
-    strip_arrays,
-    type_to_json,
-)
+from h5bound.hdf5.datatypes import check_references, read_type, strip_arrays
 from h5bound.hdf5.element_types import is_bytes, read_dtype
 from h5bound.hdf5.links import encode_name
+from h5bound.hdf5.type_json import JSON, TEXT_TYPE, enum_to_json, type_to_json
 from h5bound.zarr_model.byte_layout import Array, DType, conversion_reason, repacking_reason
 from h5bound.zarr_model.structured import STRING, TextWidths, pack, plan_dtype, texts, unpack
 

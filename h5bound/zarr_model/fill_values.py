@@ -14,13 +14,14 @@ from h5py import h5d
 
 from h5bound.buffers import same_bits
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import encode_base64, read_type
+from h5bound.hdf5.datatypes import read_type
 from h5bound.hdf5.element_types import is_bytes, read_dtype
+from h5bound.hdf5.type_json import encode_base64
 from h5bound.reader.via_h5py import read_unwritten, reading
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
-    from h5bound.hdf5.datatypes import JSON
+    from h5bound.hdf5.type_json import JSON
     from h5bound.zarr_model.byte_layout import Array, DType
 
 

@@ -12,7 +12,7 @@ import h5py
 from h5bound.h5py_compat import READ_ERRORS
 
 if TYPE_CHECKING:
-    from h5bound.hdf5.datatypes import JSON
+    from h5bound.hdf5.type_json import JSON
     from h5bound.zarr_model.dtypes import ZarrType
 
 

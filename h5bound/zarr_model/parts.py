@@ -22,10 +22,11 @@ import numpy as np
 from h5py import h5t
 
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import strip_arrays, type_to_json
+from h5bound.hdf5.datatypes import strip_arrays
 from h5bound.hdf5.element_types import read_dtype
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.raw_objects import holds_pointers
+from h5bound.hdf5.type_json import type_to_json
 from h5bound.zarr_model.dtypes import ZarrType, translate_element
 from h5bound.zarr_model.node_names import escape_siblings
 from h5bound.zarr_model.structured import TextWidths

@@ -12,7 +12,8 @@ import zarr
 from h5py import h5a, h5d, h5s, h5t
 
 import h5bound
-from h5bound.hdf5.datatypes import read_type, type_to_json
+from h5bound.hdf5.datatypes import read_type
+from h5bound.hdf5.type_json import type_to_json
 from h5bound.reports.conversion import ALREADY_COMPLETE
 
 ROWS = np.array([(100, 1, 7), (101, 2, 8), (102, 3, 9)], [("a", "<i4"), ("b", "u1"), ("c", "u1")])

@@ -14,9 +14,9 @@ import xarray as xr
 from h5py import h5a, h5s, h5t
 
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import TEXT_TYPE
 from h5bound.hdf5.dimension_scales import is_netcdf
 from h5bound.hdf5.hierarchy import read_hierarchy
+from h5bound.hdf5.type_json import TEXT_TYPE
 from h5bound.stores.differences import list_differing_parts
 from h5bound.verification.nodes import compare_attributes
 from h5bound.zarr_model.attribute_values import LARGE_NBYTES, value_from_json

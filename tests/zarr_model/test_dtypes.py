@@ -16,8 +16,9 @@ from h5py import h5d, h5p, h5s, h5t
 from zarr.codecs import BytesCodec
 
 from h5bound.errors import UnsupportedError
-from h5bound.hdf5.datatypes import enum_members, text_from_json, text_to_json, type_to_json
+from h5bound.hdf5.datatypes import enum_members
 from h5bound.hdf5.references import Addresses, ReferencePaths
+from h5bound.hdf5.type_json import text_from_json, text_to_json, type_to_json
 from h5bound.reader.via_h5py import H5pyReader
 from h5bound.zarr_model.dtypes import translate_type
 from h5bound.zarr_model.fill_values import FillValue, choose_fill_v2, fill_to_json, make_fill_value, read_shown_fill

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from h5bound import convert, verify
 from h5bound.errors import TargetError
-from h5bound.hdf5.datatypes import text_from_json
 from h5bound.hdf5.links import decode_name
+from h5bound.hdf5.type_json import text_from_json
 from h5bound.stores.held_names import ask_folder
 from h5bound.zarr_model.node_names import EMPTY, HASHED, PORTABLE, NameLimits, escape, escape_siblings
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
