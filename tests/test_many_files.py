@@ -318,7 +318,10 @@ def test_bounds_have_the_units_of_their_coordinate(tmp_path: Path, units: str, a
         from_hdf5(paths, "g/t_bounds")
     with pytest.raises(UnsupportedError, match=message):
         H5Store(paths, dim="time")["g/t_bounds"]
-    assert from_hdf5(paths[:1] * 2, "g/t_bounds").shape == (4, 2)
+    with h5py.File(paths[1], "a") as file:
+        file["g/t"].attrs.update(units="hours since 2000-01-01", calendar="gregorian")  # the one without a name
+    assert from_hdf5(paths, "g/t_bounds").shape == (4, 2)
+    assert from_hdf5(paths, "g/t").shape == (4,)
 
 
 def test_a_pattern_in_place_of_a_list_is_told(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from h5bound.errors import UnsupportedError
+from h5bound.reader.meanings import CALENDARS
 
 if TYPE_CHECKING:
     from h5bound.zarr_model.byte_layout import Array, DType
@@ -29,9 +30,6 @@ NANOSECONDS = {
     "nanosecond": 1,
 }
 """Units that have one length; months and years have not."""
-
-CALENDARS = {"gregorian": "standard", "365_day": "noleap", "366_day": "all_leap"}
-"""Second names of calendars (CF conventions, 4.4.1)."""
 
 MONTHS = (31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 

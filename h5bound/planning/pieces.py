@@ -1,4 +1,8 @@
-"""The places of the elements of an array that is joined from several files."""
+"""The places of the elements of an array that is joined from several files.
+
+Blocks of dask arrays, none of which spans two files, find theirs with less (`h5bound.reader.joined_dataset`): a lookup
+here takes more than twice as long, which counts for 100,000 blocks.
+"""
 
 from __future__ import annotations
 

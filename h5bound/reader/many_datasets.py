@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Dims = tuple[str | None, ...]
     ReadDetails = Callable[[OpenFile, h5py.Dataset, DatasetRecord], tuple[Dims, str | None]]
 
-FORM = 2
+FORM = 3
 """Version of the JSON in the cache."""
 
 REMOTE_THREADS = 16

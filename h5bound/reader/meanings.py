@@ -14,6 +14,8 @@ from h5bound.hdf5.links import decode_name, open_object
 from h5bound.reader.open_file import open_dataset
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.reader.open_file import OpenFile
 
@@ -22,6 +24,9 @@ PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsign
 
 TIMES = ("units", "calendar")
 """Attributes that say what times are, and other quantities (CF Conventions, sections 3.1 and 4.4)."""
+
+CALENDARS = {"gregorian": "standard", "365_day": "noleap", "366_day": "all_leap"}
+"""Second names of calendars (CF Conventions, 4.4.1)."""
 
 BOUNDS = (b"bounds", b"climatology")
 """Attributes of a coordinate that name the dataset with the bounds of its cells (CF Conventions, 7.1 and 7.4)."""
@@ -34,19 +39,18 @@ class MeaningReader:
         self._bounded: WeakKeyDictionary[OpenFile, dict[str, dict[str, str]]] = WeakKeyDictionary()
 
     def read(self, opened: OpenFile, dataset: Dataset, record: DatasetRecord) -> str:
-        """Return the attributes in PACKING and TIMES as JSON text, with numbers bit for bit.
+        """Return the attributes in PACKING and TIMES as JSON text, with numbers bit for bit, and calendars by one name.
 
         Bounds without units have those of their coordinate.
         """
-        names = [name.encode() for name in (*PACKING, *TIMES)]
-        found = {name: describe(value) for name, value in read_values(dataset, only=names).items()}
+        found = read_meaning(dataset, (*PACKING, *TIMES))
         is_bounds = record.dtype is not None and record.dtype.kind in "iuf" and len(record.shape or ()) > 1
         if is_bounds and "units" not in found:
             group, _, own = record.path.rpartition("/")
             coordinate = self._find_bounded(opened, group or "/").get(own)
             if coordinate is not None:
-                values = read_values(open_dataset(opened.file, f"{group}/{coordinate}"), only=names[-len(TIMES) :])
-                found |= {f"{name} of {coordinate}": describe(value) for name, value in values.items()}
+                values = read_meaning(open_dataset(opened.file, f"{group}/{coordinate}"), TIMES)
+                found |= {f"{name} of {coordinate}": value for name, value in values.items()}
         return json.dumps(found, sort_keys=True)
 
     def _find_bounded(self, opened: OpenFile, group: str) -> dict[str, str]:
@@ -63,6 +67,15 @@ class MeaningReader:
                     values = read_values(Dataset(item), only=BOUNDS).values()
                     known[group] |= {value: decode_name(name) for value in values if isinstance(value, str)}
         return known[group]
+
+
+def read_meaning(dataset: Dataset, names: Sequence[str]) -> dict[str, Any]:
+    """Return attributes as JSON; times without a calendar have the standard one."""
+    values = read_values(dataset, only=[name.encode() for name in names])
+    if " since " in str(values.get("units")):
+        calendar = values.get("calendar", "standard")
+        values["calendar"] = CALENDARS.get(calendar, calendar) if isinstance(calendar, str) else calendar
+    return {name: describe(value) for name, value in values.items()}
 
 
 def describe(value: Any) -> Any:
