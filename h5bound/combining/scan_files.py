@@ -228,7 +228,7 @@ def run_on_cluster(client: Any, places: Sequence[FilePlace], left: Sequence[int]
     futures = client.map(scan_paths, names, options=options, pure=False)
     numbers = {future.key: number for number, future in enumerate(futures)}
     try:
-        for future, results in as_they_end(futures, with_results=True):
+        for future, results in as_they_end(futures, loop=client.loop, with_results=True):
             yield from zip(batches[numbers[future.key]], results, strict=True)
     finally:
         client.cancel(futures)

@@ -359,9 +359,13 @@ def test_a_cluster_combines_and_verifies(tmp_path: Path) -> None:
     with (
         warnings.catch_warnings(),
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster),
     ):
-        report = combine(paths, tmp_path / "out.zarr", dim="time", verify=True)
+        with Client(cluster):
+            report = combine(paths, tmp_path / "out.zarr", dim="time", verify=True)
+        options: Any = {"scheduler": cluster.scheduler_address, "cache": False}  # without a client of the caller
+        combine(paths[:2], tmp_path / "by_address.zarr", dim="time", **options)
+        combine(paths, tmp_path / "by_address.zarr", dim="time", append=True, **options)
+        assert verify(paths, tmp_path / "by_address.zarr", scheduler=cluster.scheduler_address).equal
     assert report.verification is not None
     assert report.verification.equal
     check(tmp_path / "out.zarr", paths)
