@@ -122,29 +122,29 @@ def check(
     check_report(checked.report, None, [source.path])
     with show_progress(progress) as meter, source.keep_open(keep=runs_on_threads(scheduler)):
         meter.begin("planning")
-        found = read_structure(source, settings=settings, limits=limits, allowed=checked.allowed)
-        check_report(checked.report, None, found.list_external_files())
+        structure = read_structure(source, settings=settings, limits=limits, allowed=checked.allowed)
+        check_report(checked.report, None, structure.list_external_files())
         meter.begin("checking")
         results = run_units(
-            CHECK, found.jobs, found.units, sources=found.sources, window=checked.window, workers=checked.workers,
+            CHECK, structure.jobs, structure.units, sources=structure.sources, window=checked.window, workers=checked.workers,
             scheduler=scheduler, direct=not source.remote, progress=meter,
         )  # fmt: skip
-    check_external(found.external_states)
-    damages, unnamed, unread = list_damages(found.jobs, results, [source.path for source in found.sources])
+    check_external(structure.external_states)
+    damages, unnamed, unread = list_damages(structure.jobs, results, [source.path for source in structure.sources])
     result = CheckReport(
         source=source.path,
         seconds=time.perf_counter() - started,
         h5bound=read_version(),
-        groups=found.groups,
-        datasets=found.datasets,
-        attributes=found.attributes,
-        summed=found.summed,
-        decoded=found.decoded,
-        plain=found.plain,
-        damages=(*found.damages, *damages),
+        groups=structure.groups,
+        datasets=structure.datasets,
+        attributes=structure.attributes,
+        summed=structure.summed,
+        decoded=structure.decoded,
+        plain=structure.plain,
+        damages=(*structure.damages, *damages),
         unnamed=unnamed,
-        unchecked=(*found.log.skipped, *unread),
-        notes=tuple(found.log.notes),
+        unchecked=(*structure.log.skipped, *unread),
+        notes=tuple(structure.log.notes),
     )
     LOGGER.info("%s: %s", result.source, result.summary())
     if checked.report is not None:

@@ -94,11 +94,13 @@ def check_command(
     if len(files) > 1 and not quiet:
         click.echo(summarize_checks(reports, [item["source"] for item in failed]))
     if place is not None:
-        found = [item.to_dict() for item in reports]
-        told = (
-            found[0] if len(files) == 1 and found else {"version": REPORT_VERSION, "reports": found, "failed": failed}
+        entries = [item.to_dict() for item in reports]
+        document = (
+            entries[0]
+            if len(files) == 1 and entries
+            else {"version": REPORT_VERSION, "reports": entries, "failed": failed}
         )
-        write_report(place, json.dumps(told, indent=2) + "\n", f"{len(found)} of {len(files)} files were checked")
+        write_report(place, json.dumps(document, indent=2) + "\n", f"{len(entries)} of {len(files)} files were checked")
     if page is not None:
         digest = digest_checks(reports, {item["source"]: item["error"] for item in failed})
         write_digest(page, digest, f"{len(reports)} of {len(files)} files were checked")
