@@ -126,8 +126,8 @@ def check(
         check_report(checked.report, None, structure.list_external_files())
         meter.begin("checking")
         results = run_units(
-            CHECK, structure.jobs, structure.units, sources=structure.sources, window=checked.window, workers=checked.workers,
-            scheduler=scheduler, direct=not source.remote, progress=meter,
+            CHECK, structure.jobs, structure.units, sources=structure.sources, window=checked.window,
+            workers=checked.workers, scheduler=scheduler, direct=not source.remote, progress=meter,
         )  # fmt: skip
     check_external(structure.external_states)
     damages, unnamed, unread = list_damages(structure.jobs, results, [source.path for source in structure.sources])

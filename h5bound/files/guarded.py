@@ -192,14 +192,14 @@ def is_endless(heap: bytes, size_nbytes: int) -> bool:
     if heap.find(bytes(head_nbytes), head_nbytes) < 0:
         return False
     padded = -(-head_nbytes // 8) * 8
-    at = padded
-    while at + padded <= len(heap):
-        size = int.from_bytes(heap[at + 8 : at + head_nbytes], "little")
-        if heap[at : at + 2] != bytes(2):  # else free space, whose size is that of its header, too
+    offset = padded
+    while offset + padded <= len(heap):
+        size = int.from_bytes(heap[offset + 8 : offset + head_nbytes], "little")
+        if heap[offset : offset + 2] != bytes(2):  # else free space, whose size is that of its header, too
             size = padded + -(-size // 8) * 8
         elif not size:
             return True
-        at += size
+        offset += size
     return False
 
 
