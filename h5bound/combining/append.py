@@ -110,12 +110,14 @@ def is_partly_stored(job: Job) -> bool:
 
 
 def find_stale(combination: Combination, changes: Changes, jobs: Sequence[Job], *, keys: Sequence[str]) -> list[str]:
-    """Return what no reader is to see: partial files, and chunks of joined arrays where the plan has none.
+    """Return what no reader is to see: partial files, spills, and chunks of joined arrays where the plan has none.
 
     The latter are of a killed run, or of files that had more elements.
     """
+    nodes = {target.partition("/")[0] for target in combination.scan.targets.values()}
+    spills = {name for name in (key.partition("/")[0] for key in keys) if name.endswith(PARTIAL_SUFFIX)} - nodes
     planned = {name for unit in combination.plan.units for name in name_chunks(jobs[unit.array], unit)}
-    stale = [key for key in keys if key.endswith(PARTIAL_SUFFIX)]
+    stale = [key for key in keys if key.endswith(PARTIAL_SUFFIX) or key.partition("/")[0] in spills]
     for join in combination.joins:
         node = join.array.node
         named = [(key, read_coords(key, node.target)) for key in list_chunks(keys, node.target) if key not in planned]

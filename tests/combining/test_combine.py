@@ -417,8 +417,14 @@ def test_files_are_added_to_a_store_whose_marker_says_nothing_yet(tmp_path: Path
     paths = write_days(tmp_path, [4, 3, 2])
     combine(paths[:2], tmp_path / "out.zarr", dim="time")
     (tmp_path / "out.zarr/h5bound-unfinished.json").write_bytes(marker)  # as a kill leaves it
-    combine(paths, tmp_path / "out.zarr", dim="time", append=True, verify=True)
+    cell = tmp_path / f"out.zarr/{'0' * 32}.partial/0/0"  # between two passes
+    cell.parent.mkdir(parents=True)
+    cell.write_bytes(b"1")
+    report = combine(paths, tmp_path / "out.zarr", dim="time", append=True, verify=True)
+    assert report.verification is not None
+    assert report.verification.equal
     check(tmp_path / "out.zarr", paths)
+    assert not cell.parent.parent.exists()
 
 
 def test_a_glob_may_match_what_only_a_later_file_has(tmp_path: Path) -> None:
