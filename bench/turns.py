@@ -54,18 +54,19 @@ class Turns:
     """Small files, one round, and no processes."""
     _processes: dict[str, ProcessPoolExecutor] = field(default_factory=dict)
 
-    def compare(self, ways: Mapping[str, Way], reference: str, rounds: int = 3) -> Ratios:
+    def compare(self, ways: Mapping[str, Way], reference: str, rounds: int = 3, *, warm: bool = True) -> Ratios:
         """Return how many times as fast as the reference each other way is, as the median of the rounds.
 
-        One round before them does not count. A way of the same name in a later call runs in the same process.
+        One round before them does not count; without `warm` there is none, for ways that have run in their processes
+        before. A way of the same name in a later call runs in the same process.
         """
         seconds: dict[str, list[float]] = {name: [] for name in ways}
-        for turn in range(1 if self.quick else rounds + 1):
+        for turn in range(1 if self.quick else rounds + warm):
             first = turn % len(ways)
             for name in [*ways, *ways][first : first + len(ways)]:
                 way = ways[name]
                 seconds[name].append(way() if self.quick else self._find_process(name).submit(way).result())
-        counted = slice(None if self.quick else 1, None)
+        counted = slice(1 if warm and not self.quick else 0, None)
         return {
             name: median(map(truediv, seconds[reference][counted], own[counted]))
             for name, own in seconds.items()
