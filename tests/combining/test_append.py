@@ -12,6 +12,7 @@ import pytest
 from h5bound import combine, verify
 from h5bound.errors import OptionError, TargetError
 from tests.combining.test_combine import check, read_all, write_days
+from tests.support.own_document import read_own
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +57,7 @@ def test_files_of_the_store_need_not_be_there(tmp_path: Path, options: dict[str,
     check(target, paths)
     assert verify(paths, target).equal
     assert read_keys(target) == read_keys(whole)
+    assert read_own(target)["written"] == read_own(whole)["written"]
     again = combine(paths[1:3], target, dim="time", append=True, **options)
     assert again.conversion.remark == "already complete"
 

@@ -25,7 +25,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5bound import H5Store, convert, from_hdf5, verify
+from h5bound import H5Store, convert, from_hdf5, references, verify
 from h5bound.cli.main import run_command
 from h5bound.errors import (
     CorruptChunkError,
@@ -720,6 +720,8 @@ def test_a_chunk_beyond_the_end_of_the_file_is_damaged(server: RangeServer, tmp_
             match=rf"its {chunk.size:,} bytes at offset .* extend past the end of the file \({len(raw):,} bytes\)",
         ):
             convert(source, tmp_path / "a.zarr", overwrite=True)
+    with pytest.raises(CorruptChunkError, match="extend past the end of the file"):
+        references(path)
 
 
 @pytest.mark.parametrize("allowed", [False, True])

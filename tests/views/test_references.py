@@ -99,7 +99,9 @@ def test_contiguous_data_is_split_into_ranges(
         assert max(ends) <= path.stat().st_size
 
 
-def test_what_is_too_large_to_be_inlined_is_refused_with_the_way_out(path: Path) -> None:
+def test_what_is_too_large_to_be_inlined_is_refused_with_the_way_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UnsupportedError, match=r"(?s)4 datasets cannot be referred to.*ZarrStore.*/lzf: .* a chunk: "):
         references(path, inline_limit=10)
     with pytest.raises(UnsupportedError, match=r"4 datasets cannot be referred to"):
@@ -109,6 +111,13 @@ def test_what_is_too_large_to_be_inlined_is_refused_with_the_way_out(path: Path)
             file.create_dataset(f"x{number}", data=np.arange(100), chunks=(50,), compression="lzf")
     with pytest.raises(UnsupportedError, match=r"and 2 more$"):
         references(path.with_name("many.h5"), inline_limit=10)
+    with monkeypatch.context() as patch, h5py.File(path.with_name("few.h5"), "w") as file:
+        patch.setattr("h5bound.views.chunk_places.INLINE_SHARE", 2)
+        file.create_dataset("x", data=np.random.default_rng(0).random(150), chunks=(50,), compression="lzf")
+        file.close()
+        with pytest.raises(UnsupportedError, match="/x: too many chunks: "):
+            references(path.with_name("few.h5"), inline_limit=500)
+        assert references(path.with_name("few.h5"), inline_limit=1000)
     refs = references(path, inline_limit=40, exclude=["/lzf"])
     assert "lzf/.zarray" not in refs["refs"]
 

@@ -492,3 +492,8 @@ def test_a_scalar_and_an_empty_dataset_are_read_as_they_are(tmp_path: Path) -> N
         assert (values.tolist(), bounds.tolist()) == ([1, 2], [0, 2])
         empty = file.create_dataset("empty", (0, 3), "<f4", maxshape=(None, 3))
         assert H5pyReader(empty).read((slice(0, 0), slice(0, 3))).shape == (0, 3)
+
+
+def test_a_fill_value_with_elements_that_differ_has_to_be_written() -> None:
+    for values, exact in (([3, 3], True), ([3, 4], False), ([0.0, -0.0], False)):
+        assert make_fill_value(np.array(values), 3).exact == exact
