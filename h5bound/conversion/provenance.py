@@ -16,6 +16,7 @@ from h5bound.hdf5.hierarchy import Limits
 from h5bound.hdf5.type_json import text_from_json, text_to_json
 from h5bound.planning.options import Settings, make_settings
 from h5bound.reports.entries import Skipped, read_version
+from h5bound.reports.text import name_some
 from h5bound.stores.lock import MARKER
 from h5bound.stores.metadata import digest
 from h5bound.zarr_model.node_names import NameLimits
@@ -185,9 +186,9 @@ def describe_other_files(there: Set[str], here: Set[str]) -> str:
     'the store has no data of b.h5: leave out allow_external'
     """
     if missing := sorted(there - here):
-        return f"the store has data of {', '.join(missing)}: allow_external=DIRECTORY reads it"
+        return f"the store has data of {name_some(missing)}: allow_external=DIRECTORY reads it"
     if more := sorted(here - there):
-        return f"the store has no data of {', '.join(more)}: leave out allow_external"
+        return f"the store has no data of {name_some(more)}: leave out allow_external"
     return ""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import h5py
 
 from h5bound.codecs.filters import FILTERS
-from h5bound.reports.text import format_nbytes, plural
+from h5bound.reports.text import format_nbytes, name_some, plural
 
 if TYPE_CHECKING:
     from h5bound.codecs.pipeline import Filter
@@ -55,5 +55,5 @@ def describe_storage(entry: DatasetEntry) -> list[str]:
     else:
         parts.append(f"{stored} of {format_nbytes(entry.nbytes)}")
     if record.external_files:
-        parts.append(f"external files: {', '.join(record.external_files)}")
+        parts.append(f"external files: {name_some(record.external_files)}")
     return parts

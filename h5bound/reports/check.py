@@ -9,14 +9,10 @@ from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, ReportNote, Skipped, count_skipped, make_fact
 from h5bound.reports.remarks import Fact, Section, group_facts, merge_sections
 from h5bound.reports.report import Report
-from h5bound.reports.text import format_nbytes, plural, printable
+from h5bound.reports.text import format_nbytes, name_some, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-
-MOST_NAMED = 5
-"""Files that the summary of several names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,17 +230,8 @@ def summarize_checks(reports: Sequence[CheckReport], unopened: Sequence[str]) ->
         "cannot be opened": unopened,
     }
     whole = f"{total - sum(map(len, kinds.values())):,} of {plural(total, 'file')} whole"
-    return "; ".join([whole, *(f"{len(names):,} {what}{show_names(names)}" for what, names in kinds.items() if names)])
-
-
-def show_names(paths: Sequence[str]) -> str:
-    """Return the names of some files in brackets.
-
-    >>> show_names(["/in/a.h5", "/in/b.h5"]), show_names([f"/in/{i}.h5" for i in range(9)])
-    (' (a.h5, b.h5)', ' (0.h5, 1.h5, 2.h5, 3.h5, 4.h5, …)')
-    """
-    names = [printable(path.rstrip("/").rpartition("/")[2]) for path in paths[:MOST_NAMED]]
-    return f" ({', '.join(names)}{', …' if paths[MOST_NAMED:] else ''})"
+    others = [(what, [path.rstrip("/").rpartition("/")[2] for path in paths]) for what, paths in kinds.items() if paths]
+    return "; ".join([whole, *(f"{len(names):,} {what} ({printable(name_some(names))})" for what, names in others)])
 
 
 def show_offset(damage: Damage) -> str:

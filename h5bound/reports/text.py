@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import re
 from textwrap import wrap
+from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MOST_NAMES = 4
+"""Files that a line names where there may be any number."""
 
 SCREEN_ROWS, SCREEN_WIDTH = 22, 80
 """Size of what a text form takes: a screen, with room for the command before it and the prompt after it."""
@@ -85,3 +92,14 @@ def count_rows(line: str, width: int) -> int:
     """
     columns = len(line) + sum(east_asian_width(character) in "WF" for character in line)
     return max(1, -(-columns // width), len(wrap(line, width)))
+
+
+def name_some(names: Sequence[str]) -> str:
+    """Return the first of some names, and how many there are if that is not all.
+
+    >>> name_some(["a.h5", "b.h5"]), name_some([f"{i}.h5" for i in range(20)])
+    ('a.h5, b.h5', '0.h5, 1.h5, 2.h5, … (20 in all)')
+    """
+    if len(names) <= MOST_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[: MOST_NAMES - 1])}, … ({len(names):,} in all)"
