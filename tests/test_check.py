@@ -115,7 +115,7 @@ def test_chunks_that_the_index_has_in_wrong_places_are_named(tmp_path: Path) -> 
         overwrite(path, at, (first.byte_offset if place is None else place).to_bytes(8, "little"))
     found = {item.path: (item.region, item.reason) for item in check(path).damages}
     assert found["/past"][0] == "[10:20]"
-    assert "extend past the end of the file" in found["/past"][1]
+    assert "extends past the end of the file" in found["/past"][1]
     assert found["/same"] == ("[10:20]", "the chunk index is damaged: /same[0:10] has some of the same bytes")
 
 

@@ -52,6 +52,8 @@ def open_attributes(source: H5Source, opened: OpenFile) -> Iterator[h5py.File]:
     if not isinstance(source.location, LocalLocation) or source.live or source.state is None or not opened.owned:
         yield opened.file
         return
-    file, _ = GuardedLocation(source.location).open(source.state)
+    file, file_bytes = GuardedLocation(source.location).open(source.state)
+    if file_bytes is not None:
+        file_bytes.close()
     with file:
         yield file

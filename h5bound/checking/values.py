@@ -123,7 +123,8 @@ def check_unit(opened: OpenFile, job: CheckJob, unit: Unit) -> UnitCheck:
         try:
             found = opened.reader(job.inside).find_damaged(unit.manifest)
             if found is not None:
-                return UnitCheck(unit.array, tuple(job.describe(unit.manifest, row, reason) for row, reason in found))
+                damages = (job.describe(unit.manifest, row, shorten(reason, "")) for row, reason in found)
+                return UnitCheck(unit.array, tuple(damages))
         except (SourceChangedError, SourceNotFoundError, MemoryError):
             raise
         except Exception as error:  # noqa: BLE001 - codecs raise errors of their own; read one by one, each has a place
@@ -180,7 +181,7 @@ def shorten(reason: str, named: str) -> str:
     >>> shorten("/x in a.h5: Can't read data (addr overflow, addr = 950, size = 80, eoa = 1000)", "/x in a.h5")
     'it extends past the end of the file'
     """
-    if "addr overflow" in reason:
+    if "addr overflow" in reason or "past the end of the file" in reason:  # one reason, however many chunks
         return "it extends past the end of the file"
     reason = reason.removeprefix(named).removesuffix(IN_A_SOURCE).lstrip(":, ")
     reason = re.sub(r"HDF5 cannot read a chunk of the block at \([^)]*\)", "HDF5 cannot read it", reason)

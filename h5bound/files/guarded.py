@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from h5bound.errors import CorruptChunkError
+from h5bound.errors import CorruptChunkError, UnsupportedError
 from h5bound.files.file_objects import ObjectLocation
-from h5bound.files.local import LocalLocation
+from h5bound.files.local import LocalFile, LocalLocation
 from h5bound.files.open import open_file
 
 if TYPE_CHECKING:
@@ -77,12 +77,16 @@ class GuardedLocation:
         return self.inner.read_state()
 
     def open(self, state: FileState) -> tuple[h5py.File, FileBytes | None]:
-        """Open the file in this state for reading; return the bytes of a remote one, too."""
+        """Open the file in this state for reading; return its bytes, too, where they can be read without HDF5."""
         if isinstance(self.inner, ObjectLocation):
             return self._open(self.inner.file), None
         if isinstance(self.inner, LocalLocation):
             file = Path(self.path).open("rb", buffering=0)  # noqa: SIM115 - closed with the view
-            return self._open(file, close=file.close), None
+            opened = self._open(file, close=file.close)
+            try:
+                return opened, LocalFile.at(self.path)
+            except UnsupportedError:
+                return opened, None
         from h5bound.files.remote import RemoteLocation
         from h5bound.files.remote_file import RemoteView
 
