@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import array
+import itertools
 import math
+import operator
 import os
 import threading
 from dataclasses import dataclass
@@ -61,7 +63,7 @@ MAX_ADDED = 10_000
 
 
 FEW_CHUNKS = 16
-"""Chunks of a grid that HDF5 lists sooner than the index is read from the file."""
+"""Chunks of a grid that HDF5 finds or lists sooner than the index is read from the file."""
 
 
 def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | None:
@@ -81,7 +83,7 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
     if read_driver(h5i.get_file_id(dataset)) == h5fd.MULTI:
         return None
     count = math.prod(grid.counts)
-    found = find_only_chunk(dataset, grid) if count == 1 else None
+    found = find_chunks(dataset, grid) if count <= FEW_CHUNKS else None
     if found is not None:
         return found
     listed = (None if count <= FEW_CHUNKS else read_btree(dataset, grid)) or list_chunks(dataset, grid)
@@ -100,17 +102,19 @@ def index_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | Non
     return None if (numbers[1:] == numbers[:-1]).any() else manifest
 
 
-def find_only_chunk(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | None:
-    """Return the chunk of a grid of one; None if HDF5 does not find it."""
-    found = dataset.get_chunk_info_by_coord((0,) * len(grid.shape))
-    if found.byte_offset is None:
-        return None
-    return ChunkManifest(
-        chunk_coords=np.zeros((1, len(grid.shape)), np.int64),
-        offsets=np.array([found.byte_offset], np.int64),
-        nbytes=np.array([found.size], np.int64),
-        masks=np.array([found.filter_mask], np.int64),
-    )
+def find_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ChunkManifest | None:
+    """Return the chunks of a small grid by their coordinates; None unless HDF5 lists all of them there."""
+    rows = []
+    coords = list(itertools.product(*map(range, grid.counts)))
+    for place in coords:
+        found = dataset.get_chunk_info_by_coord(tuple(map(operator.mul, place, grid.chunks)))
+        if found.byte_offset is None:
+            return None
+        rows.append((found.byte_offset, found.size, found.filter_mask))
+    offsets, nbytes, masks = np.array(rows, np.int64).reshape(-1, 3).T
+    chunk_coords = np.array(coords, np.int64).reshape(-1, len(grid.shape))
+    check_btree(dataset, chunk_coords * np.array(grid.chunks, np.int64), nbytes)
+    return ChunkManifest(chunk_coords=chunk_coords, offsets=offsets, nbytes=nbytes, masks=masks)
 
 
 def list_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ListedChunks | None:
@@ -136,8 +140,7 @@ def list_chunks(dataset: h5d.DatasetID, grid: ChunkGrid) -> ListedChunks | None:
             return None
         inside = (chunk_origins // np.array(grid.chunks, np.int64) < np.array(grid.counts, np.int64)).all(axis=1)
         chunk_origins, table = chunk_origins[inside], table[inside]
-    if call_getter("H5Dget_chunk_index_type", dataset) == BTREE_1:
-        check_btree(dataset, chunk_origins, table[:, 1])
+    check_btree(dataset, chunk_origins, table[:, 1])
     return ListedChunks(chunk_origins, *table.T)
 
 
@@ -146,11 +149,13 @@ def check_btree(dataset: h5d.DatasetID, origins: NDArray[np.int64], nbytes: NDAr
 
     The B-tree of version 1 has no checksum. If a key is damaged, HDF5 lists the chunk, but reads the fill value.
     """
-    sizes = read_chunk_sizes(dataset, origins.astype(np.uint64))
+    is_btree = call_getter("H5Dget_chunk_index_type", dataset) == BTREE_1
+    sizes = read_chunk_sizes(dataset, origins.astype(np.uint64)) if is_btree else None
     if sizes is None:
         return
-    unfiltered = not dataset.get_create_plist().get_nfilters()  # HDF5 then reports the declared size
-    lost = sizes == 0 if unfiltered else sizes != nbytes.astype(np.uint64)
+    lost = sizes != nbytes.astype(np.uint64)
+    if lost.any() and not dataset.get_create_plist().get_nfilters():  # HDF5 then reports the declared size
+        lost = sizes == 0
     for row in np.flatnonzero(lost)[:1]:
         name, origin = os.fsdecode(h5i.get_name(dataset) or b""), tuple(origins[row].tolist())
         raise CorruptChunkError(

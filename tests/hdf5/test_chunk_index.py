@@ -7,8 +7,10 @@ from unittest.mock import patch
 
 import h5py
 import numpy as np
+import pytest
 
 from h5bound.chunk_grid import ChunkGrid
+from h5bound.errors import CorruptChunkError
 from h5bound.hdf5 import chunk_index
 from h5bound.hdf5.chunk_index import IndexingRule, index_chunks, list_chunks
 from h5bound.reader import chunked
@@ -16,8 +18,6 @@ from tests.support.readers import VALUES, opened
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_a_list_with_the_wrong_coordinates_of_an_extensible_array_is_not_trusted(tmp_path: Path) -> None:
@@ -47,8 +47,30 @@ def test_a_list_with_chunks_outside_of_the_grid_is_not_trusted(tmp_path: Path) -
         for axis, beyond in ((0, 12), (1, 15)):
             origins = listed.origins.copy()
             origins[-1, axis] = beyond
-            with patch.object(chunk_index, "list_chunks", return_value=listed._replace(origins=origins)):
+            with (
+                patch.object(chunk_index, "find_chunks", return_value=None),
+                patch.object(chunk_index, "list_chunks", return_value=listed._replace(origins=origins)),
+            ):
                 assert index_chunks(dataset.id, ChunkGrid((11, 13), (4, 5))) is None
+
+
+def test_a_chunk_of_a_small_grid_that_hdf5_lists_but_does_not_find_is_damaged(tmp_path: Path) -> None:
+    path, grid = tmp_path / "x.h5", ChunkGrid((8,), (4,))
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=np.arange(8), chunks=(4,), compression="gzip")
+    with h5py.File(path) as file:
+        manifest, listed = index_chunks(file["x"].id, grid), list_chunks(file["x"].id, grid)
+        assert manifest is not None
+        assert listed is not None
+        assert manifest.chunk_coords.tolist() == [[0], [1]]
+        assert manifest.offsets.tolist() == listed.offsets.tolist()
+        assert manifest.nbytes.tolist() == listed.nbytes.tolist()
+    data = bytearray(path.read_bytes())
+    last = data.index(b"TREE\x01\x00") + 24 + 2 * 32  # the key after the chunks: where the axis ends
+    data[last + 8 : last + 16] = bytes(8)
+    path.write_bytes(data)
+    with h5py.File(path) as file, pytest.raises(CorruptChunkError, match="does not find it"):
+        index_chunks(file["x"].id, grid)
 
 
 def test_one_element_of_many_chunks_does_not_index_them_all(tmp_path: Path) -> None:
