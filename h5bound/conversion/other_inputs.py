@@ -74,6 +74,8 @@ def list_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterato
     ['a target that holds other names']
     >>> list(list_differing({}, {"external": [{"path": "b.h5"}]}))
     ['data of no other file, now of b.h5 (allow_external)']
+    >>> list(list_differing({"rules": {"dim": "time", "new": False}}, {"rules": {"dim": "run", "new": True}}))
+    ['new_dim=None, now new_dim=run', 'dim=time, now dim=None']
     """
     for name in (name for name in dict.fromkeys([*here, "external"]) if name != "fingerprint"):
         one, other = name_files(name, there.get(name)), name_files(name, here.get(name))
@@ -85,11 +87,18 @@ def list_differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> Iterato
         elif name == "name_limits":
             yield from ["a target that holds other names"] if isinstance(one, dict) and one != other else []
         elif isinstance(one, dict) and isinstance(other, dict):
+            one, other = (spell_rules(rules) if name == "rules" else rules for rules in (one, other))
             parts = [part for part in other | one if one.get(part) != other.get(part)]
             prefix = "" if name in ("settings", "limits", "rules") else f"{name}."
             yield from (f"{prefix}{part}={one.get(part)}, now {prefix}{part}={other.get(part)}" for part in parts)
         elif one != other:
             yield f"{name}={one}, now {name}={other}"
+
+
+def spell_rules(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the rules of a combination by the names of their options."""
+    others = {name: value for name, value in rules.items() if name not in ("dim", "new")}
+    return {"new_dim" if rules.get("new") else "dim": rules.get("dim"), **others}
 
 
 def name_files(name: str, value: Any) -> Any:
@@ -108,10 +117,9 @@ def list_differing_files(one: Mapping[str, Any], other: Mapping[str, Any]) -> It
     >>> list(list_differing_files(one, other))
     ["dim='time', now dim='x'", '2 files, now 1 file']
     """
-    rules, now = one.get("rules", {}), other.get("rules", {})
-    yield from (
-        f"{name}={rules.get(name)!r}, now {name}={now.get(name)!r}" for name in now if rules.get(name) != now[name]
-    )
+    rules, now = (spell_rules(entry.get("rules", {})) for entry in (one, other))
+    names = [name for name in now | rules if rules.get(name) != now.get(name)]
+    yield from (f"{name}={rules.get(name)!r}, now {name}={now.get(name)!r}" for name in names)
     files, others = one.get("files", []), other.get("files", [])
     if len(files) != len(others):
         yield f"{plural(len(files), 'file')}, now {plural(len(others), 'file')}"
