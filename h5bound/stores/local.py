@@ -14,7 +14,7 @@ from h5bound.errors import TargetError
 from h5bound.zarr_model.node_names import PARTIAL_SUFFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
 NUMBERED = 16
 """Letters of the name of a partial file that are those of all files of one write, and those that number the file."""
@@ -62,7 +62,7 @@ class DirectoryKeys:
         if not self.root.is_dir():
             return []
         keys = []
-        for directory, directories, names in os.walk(self.root, onerror=_raise):
+        for directory, directories, names in walk(os.fspath(self.root)):
             for name in directories:
                 if Path(directory, name).is_symlink():
                     raise TargetError(
@@ -88,7 +88,7 @@ class DirectoryKeys:
     def delete_prefix(self, prefix: str) -> None:
         """Delete all keys below a path."""
         with suppress(FileNotFoundError):
-            shutil.rmtree(self.root / prefix)
+            delete_tree(self.root / prefix)
 
     def delete_partial(self) -> None:
         """Delete the partial files of killed workers: other workers have written these keys since."""
@@ -98,7 +98,7 @@ class DirectoryKeys:
         """Delete everything in the directory except one key."""
         for path in self.root.iterdir():
             if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
+                delete_tree(path)
             elif path.name != keep:
                 path.unlink()
 
@@ -120,14 +120,42 @@ class DirectoryKeys:
                 )
 
 
+def walk(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield each directory, the names of directories in it, and those of files, as `os.walk` does from Python 3.12 on.
+
+    Earlier it calls itself for each level. Raise OSError if a directory cannot be listed.
+    """
+    waiting = [root]
+    while waiting:
+        directory = waiting.pop()
+        with os.scandir(directory) as found:
+            entries = list(found)
+        directories = [entry.name for entry in entries if entry.is_dir()]
+        yield directory, directories, [entry.name for entry in entries if not entry.is_dir()]
+        waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def delete_tree(path: Path) -> None:
+    """Delete a directory and all in it."""
+    try:
+        shutil.rmtree(path)
+    except RecursionError:  # before Python 3.13, where there are hundreds of levels
+        for directory, directories, names in reversed(list(walk(os.fspath(path)))):
+            for entry in (Path(directory, name) for name in (*names, *directories)):
+                entry.rmdir() if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        path.rmdir()
+
+
 def make_directory(path: str, made: set[str]) -> None:
     """Make a directory and those above it, unless they are in `made`, to which they are added."""
-    if path in made:
-        return
-    make_directory(path.rpartition("/")[0], made)
-    with suppress(FileExistsError, FileNotFoundError):  # `write_partial` makes what is missing above `made`
-        os.mkdir(path)  # noqa: PTH102
-    made.add(path)
+    missing = []
+    while path not in made:
+        missing.append(path)
+        path = path.rpartition("/")[0]
+    for directory in reversed(missing):
+        with suppress(FileExistsError, FileNotFoundError):  # `write_partial` makes what is missing above `made`
+            os.mkdir(directory)  # noqa: PTH102
+    made.update(missing)
 
 
 class HeldKeys:
@@ -214,7 +242,3 @@ def write_new(path: str, data: bytes | memoryview) -> None:
             left = left[os.write(descriptor, left) :]
     finally:
         os.close(descriptor)
-
-
-def _raise(error: OSError) -> None:
-    raise error

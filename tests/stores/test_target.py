@@ -609,6 +609,14 @@ def test_each_directory_is_made_once_and_no_file_is_opened_in_vain(
     assert sum(call.startswith("open") for call in calls) == sum(call.startswith("replace") for call in calls) == 10
 
 
+def test_a_key_may_be_deeper_than_python_calls_itself(tmp_path: Path) -> None:
+    keys, key = DirectoryKeys(tmp_path), f"{'g/' * 1500}zarr.json"
+    keys.write([(key, b"{}")])
+    assert keys.read(key) == b"{}"
+    keys.clear()
+    assert keys.is_empty()
+
+
 def test_a_file_system_that_writes_in_place_is_not_resumed(tmp_path: Path, source: Path) -> None:
     from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
     from fsspec.implementations.local import LocalFileSystem
