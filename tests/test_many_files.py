@@ -28,6 +28,8 @@ from h5bound.errors import (
     UnsafeSourceError,
     UnsupportedError,
 )
+from h5bound.lifecycle.session import open_source
+from h5bound.reader.source import H5Source
 from tests.conftest import open_objects
 from tests.support.http_server import serve
 from tests.support.recorder import Log, count_files, eventually
@@ -131,11 +133,12 @@ def test_many_files_share_a_window_so_that_few_blocks_wait_where_all_are_combine
     assert sum(str(key).startswith("close-") for key in keys) == 6  # of 21 blocks
 
 
-def test_arrays_of_many_files_and_of_one_share_its_open(paths: list[Path], log: Log) -> None:
-    many, one = from_hdf5(paths, "g/x"), from_hdf5(paths[2], "g/x")
+def test_arrays_of_many_files_share_an_open_file(paths: list[Path], log: Log) -> None:
+    many = from_hdf5(paths, "g/x")
     log.clear()
-    dask.compute(many[3:8], one)
-    assert log.count("open") == 1
+    with open_source(H5Source.of(paths[2]), shared=True):  # as arrays of one file do
+        many[3:8].compute()
+        assert log.count("open") == 1
 
 
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: path.write_bytes(bytes(10))], ids=["gone", "replaced"])
