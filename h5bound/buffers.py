@@ -193,6 +193,10 @@ def raw_dtype(dtype: np.dtype[np.generic]) -> np.dtype[np.generic]:
     return np.dtype(f"u{size}" if size in (1, 2, 4, 8) else f"V{size}")
 
 
+COMPARED_NBYTES = 1 << 20
+"""Bytes that are compared at once: what numpy makes of them stays small."""
+
+
 def same_bits(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
     """Return whether two arrays have equal shapes, and equal values down to the payload of a NaN.
 
@@ -220,8 +224,13 @@ def same_bits(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any]) -> bool:
     if not one.dtype.itemsize or not one.size:
         return True
     raw = raw_dtype(one.dtype)
-    raw_one, raw_other = np.ascontiguousarray(one).view(raw), np.ascontiguousarray(other).view(raw)
-    return raw_one.tobytes() == raw_other.tobytes() if raw.kind == "V" else bool(np.array_equal(raw_one, raw_other))
+    raw_one, raw_other = (np.ascontiguousarray(item).reshape(-1).view(raw) for item in (one, other))
+    step = max(COMPARED_NBYTES // raw.itemsize, 1)
+    return all(
+        a.tobytes() == b.tobytes() if raw.kind == "V" else bool(np.array_equal(a, b))
+        for start in range(0, raw_one.size, step)
+        for a, b in [(raw_one[start : start + step], raw_other[start : start + step])]
+    )
 
 
 DIGEST_NBYTES = 16

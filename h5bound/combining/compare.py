@@ -20,6 +20,7 @@ from h5bound.stores.differences import list_edited
 from h5bound.stores.keys import reaching
 from h5bound.stores.metadata import digest
 from h5bound.stores.tree import read_tree
+from h5bound.verification.pieces import plan_cut
 from h5bound.verification.results import check_same_store, list_all_differences
 from h5bound.verification.tree import (
     Comparison,
@@ -136,6 +137,7 @@ def add_joined(comparison: Comparison) -> None:
         values = replace(values, pieces=replace(item.pieces, store=node.array))
         coords = list_chunk_coords(plan.node.shape, write_shape, comparison.provenance.limits.max_chunks)
         coords = coords[item.pieces.have_files(coords[:, item.pieces.axis], write_shape[item.pieces.axis])]
-        comparison.jobs.append(CompareJob(values=values, arrays=(node.array,)))
+        cut = plan_cut(item, plan, chunks=node.array.chunks, shards=node.array.shards)
+        comparison.jobs.append(CompareJob(values=values, arrays=(node.array,), cut=cut))
         comparison.chunk_coords.append(coords)
         comparison.sequence_ends.append(None)

@@ -58,6 +58,11 @@ async def get_elements(array: zarr.Array[Any], region: tuple[slice, ...]) -> Any
     return await array.async_array.getitem(region or ...)
 
 
+def reads_in_parts(array: zarr.Array[Any]) -> bool:
+    """Return whether chunks of a shard are read without the others, and a request for each takes little time."""
+    return array.shards is not None and is_local(array)
+
+
 def is_local(array: zarr.Array[Any]) -> bool:
     """Return whether the keys of an array are at hand, and in no event loop of the store's."""
     from zarr.storage import LocalStore, MemoryStore, ZipStore

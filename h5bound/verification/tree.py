@@ -16,6 +16,7 @@ from h5bound.reports.text import plural
 from h5bound.stores.differences import list_differing_parts, list_edited
 from h5bound.verification.consolidated import compare_copies
 from h5bound.verification.nodes import compare_array, compare_attributes
+from h5bound.verification.pieces import plan_cut
 from h5bound.verification.two_passes import plan_passes
 from h5bound.verification.values import CompareJob, compare_offsets, compare_unwritten
 
@@ -243,7 +244,8 @@ def add_job(
     else:
         chunk_coords = plan_comparison(comparison, plan, values.write_shape)
     arrays = () if array is None else (array,)
-    job = CompareJob(values=values, arrays=arrays, layout=plan_passes(plan, chunk_coords))
+    cut = None if array is None else plan_cut(dataset_scan, plan, chunks=array.chunks, shards=array.shards)
+    job = CompareJob(values=values, arrays=arrays, layout=plan_passes(plan, chunk_coords), cut=cut)
     comparison.jobs.append(job)
     comparison.chunk_coords.append(chunk_coords)
     comparison.sequence_ends.append(plan.sequence_ends)

@@ -28,7 +28,7 @@ from h5bound.planning.work_units import plan_cells
 from h5bound.stores.array_reads import read_elements
 from h5bound.verification.values import (
     COMPARE,
-    StoredBox,
+    Box,
     check_store,
     describe_unreadable,
     read_expected,
@@ -158,7 +158,7 @@ def check_box(opened: OpenFile, job: CompareJob, unit: BoxUnit) -> UnitResult:
     assert layout is not None
     box = region_of(tuple(coords), layout.shape, layout.box)
     try:
-        stored = StoredBox(tuple(part.start for part in box), read_elements(job.arrays[0], box))
+        stored = Box.of(box, read_elements(job.arrays[0], box))
     except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
         return UnitResult(unit.array, chunks=1, problem=find_unreadable(job, unit.chunk_coords, error))
     problems, nbytes, places = [], 0, iter(range(0, len(unit.digests), DIGEST_NBYTES))

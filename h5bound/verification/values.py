@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from h5bound.errors import TargetError
 from h5bound.execution.work import Result, UnitResult, Work, list_problems
 from h5bound.h5py_compat import describe
 from h5bound.planning.source_values import DatasetJob
-from h5bound.stores.array_reads import read_elements
+from h5bound.planning.spill_layout import cut_axes
+from h5bound.stores.array_reads import read_elements, reads_in_parts
 from h5bound.stores.zarr_internals import run
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.tree import StoreNode
+    from h5bound.verification.pieces import KeyCut
 
     Block = NDArray[Any]
 
@@ -39,6 +42,8 @@ class CompareJob(DatasetJob):
 
     arrays: tuple[zarr.Array[Any], ...]
     """The Zarr array; empty if the source is only read."""
+    cut: KeyCut | None = None
+    """How each chunk or shard is cut for the comparison; None to compare it at once."""
 
     @property
     def restores(self) -> bool:
@@ -46,7 +51,7 @@ class CompareJob(DatasetJob):
         plain = self.values.type.form == "plain" and not self.values.type.source.hasobject
         return plain and self.values.pieces is None
 
-    def read_array(self, region: Region, box: StoredBox | None = None) -> Block:
+    def read_array(self, region: Region, box: Box | None = None) -> Block:
         """Read a region of the array, or take it from a box, in the form in which the source is read."""
         stored = read_elements(self.arrays[0], region) if box is None else box.cut(region)
         block = np.asarray(stored, self.values.type.dtype)
@@ -54,17 +59,22 @@ class CompareJob(DatasetJob):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StoredBox:
-    """Elements of an array of the store that were read at once."""
+class Box:
+    """Elements that were read at once."""
 
     start: tuple[int, ...]
     """First element along each axis."""
     elements: Block
 
+    @classmethod
+    def of(cls, region: Region, elements: Block) -> Self:
+        """Return the elements of a region as a box."""
+        return cls(tuple(part.start for part in region), elements)
+
     def cut(self, region: Region) -> Block:
         """Return the elements of a region inside.
 
-        >>> StoredBox((2, 0), np.array([[4, 5], [6, 7]])).cut((slice(3, 4), slice(0, 2)))
+        >>> Box((2, 0), np.array([[4, 5], [6, 7]])).cut((slice(3, 4), slice(0, 2)))
         array([[6, 7]])
         """
         parts = zip(region, self.start, strict=True)
@@ -86,7 +96,7 @@ def read_expected(opened: OpenFile, job: CompareJob, region: Region) -> Block:
     return read_region(opened, job.values, region, via_h5py=bool(job.arrays), convert=convert)
 
 
-def read_box(job: CompareJob, unit: Unit) -> StoredBox | None:
+def read_box(job: CompareJob, unit: Unit) -> Box | None:
     """Read the chunks of a unit from the store at once: zarr takes about 1 ms for each time that it is asked.
 
     Return None if they do not fill a box, or cannot be read: then each is read by itself.
@@ -100,7 +110,7 @@ def read_box(job: CompareJob, unit: Unit) -> StoredBox | None:
     array = job.arrays[0]
     box = bound_chunks(coords, array.shape, job.values.write_shape)
     with suppress(Exception):  # codecs raise errors of their own, like zlib.error
-        return StoredBox(tuple(part.start for part in box), read_elements(array, box))
+        return Box.of(box, read_elements(array, box))
     return None
 
 
@@ -110,6 +120,8 @@ def compare_unit(opened: OpenFile, job: CompareJob, unit: Unit) -> UnitResult:
     The source is open meanwhile: no values wait for its close, and a thread decodes what the store has while HDF5,
     which reads under one lock, serves another one.
     """
+    if job.arrays and job.cut is not None:
+        return compare_in_pieces(opened, job, unit)
     result = read_source(opened, job, unit)
     if result.problem:
         problem = f"the source cannot be read: {result.problem}"
@@ -135,7 +147,7 @@ def report_unit(_job: CompareJob, _unit: object, result: Result) -> Result:
     return result
 
 
-def compare_chunk(job: CompareJob, coords: tuple[int, ...], block: Block, *, box: StoredBox | None) -> str:
+def compare_chunk(job: CompareJob, coords: tuple[int, ...], block: Block, *, box: Box | None) -> str:
     """Return the difference of a chunk of the store from the elements in the source; "" if it does not."""
     array = job.arrays[0]
     region = region_of(coords, array.shape, job.values.write_shape)
@@ -146,6 +158,48 @@ def compare_chunk(job: CompareJob, coords: tuple[int, ...], block: Block, *, box
     except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
         return describe_unreadable(job, coords, error)
     return "" if same else f"values differ in {show_region(region)}"
+
+
+def compare_in_pieces(opened: OpenFile, job: CompareJob, unit: Unit) -> UnitResult:
+    """Compare large chunks as `compare_unit` does, but a piece of one after another."""
+
+    def compare_all() -> list[tuple[str, int]]:
+        return [compare_pieces(opened, job, tuple(coords)) for coords in unit.chunk_coords.tolist()]
+
+    result = read_or_explain(opened, job.values, compare_all)
+    if result.problem:
+        problem = f"the source cannot be read: {result.problem}"
+        return UnitResult(unit.array, chunks=1, problem=problem, unreadable=True)
+    problems = [problem for problem, _ in result.parts if problem]
+    nbytes = sum(nbytes for _, nbytes in result.parts)
+    return UnitResult(unit.array, nbytes=nbytes, chunks=len(problems), problem=problems[0] if problems else "")
+
+
+def compare_pieces(opened: OpenFile, job: CompareJob, coords: tuple[int, ...]) -> tuple[str, int]:
+    """Return the difference of a chunk of the store from the source, "" if it does not, and the bytes of the source.
+
+    Raise what reading the source raises. A chunk of the store that has no chunks inside is decoded at once.
+    """
+    array, cut = job.arrays[0], job.cut
+    assert cut is not None
+    key = region_of(coords, array.shape, job.values.write_shape)
+    source = None if cut.of_source else Box.of(key, read_expected(opened, job, key))
+    stored: Box | None = None
+    problem, nbytes = "", 0
+    for region in product(*cut_axes(key, cut.piece)):
+        block = read_expected(opened, job, region) if source is None else source.cut(region)
+        nbytes += block.nbytes
+        if problem:  # the rest of the source is only read
+            continue
+        try:
+            if stored is None and not reads_in_parts(array):
+                stored = Box.of(key, read_elements(array, key))
+            same = same_bits(block, job.read_array(region, stored).reshape(block.shape))
+        except Exception as error:  # noqa: BLE001 - codecs raise errors of their own, like zlib.error
+            problem = describe_unreadable(job, coords, error)
+        else:
+            problem = "" if same else f"values differ in {show_region(key)}"
+    return problem, nbytes
 
 
 def describe_unreadable(job: CompareJob, coords: tuple[int, ...], error: Exception) -> str:
