@@ -35,7 +35,7 @@ from h5bound.planning.work_units import COPIED_FACTOR, UNIT_CHUNKS, Unit, cut_pl
 from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -94,13 +94,16 @@ class StoredChunks:
     """Coordinates in the store."""
 
     @classmethod
-    def make(cls, count: int, axes: int, ndim: int) -> StoredChunks:
-        """Return room for rows, whose masks are 0. What is not written to takes no memory.
+    def make(cls, manifests: Sequence[ChunkManifest], ndim: int) -> StoredChunks:
+        """Return room for the rows of manifests, whose masks are 0. What is not written to takes no memory.
 
-        `axes` are those of the datasets, `ndim` those of the array.
+        `ndim` are the axes of the array.
         """
+        count, coords = sum(len(item.nbytes) for item in manifests), [item.chunk_coords for item in manifests]
+        axes = max((item.shape[1] for item in coords), default=0)
+        largest = max((int(item.max(initial=0)) for item in coords), default=0)
         manifest = ChunkManifest(
-            chunk_coords=np.empty((count, axes), np.int32),
+            chunk_coords=np.empty((count, axes), np.int32 if largest < 1 << 31 else np.int64),
             offsets=np.empty(count, np.int64),
             nbytes=np.empty(count, np.int64),
             masks=np.zeros(count, np.int64),
@@ -214,11 +217,7 @@ def list_stored(
     """Return the stored chunks of all files that can be chunks of the store; `finder` gets all others."""
     numbers = [(number, file) for number, file in enumerate(pieces.files.tolist()) if file >= 0]
     manifests = [manifest for _, file in numbers if (manifest := files[file].manifest) is not None]
-    count, axes = (
-        sum(len(item.nbytes) for item in manifests),
-        max((item.chunk_coords.shape[1] for item in manifests), default=0),
-    )
-    stored, stop = StoredChunks.make(count, axes, len(node.shape)), 0
+    stored, stop = StoredChunks.make(manifests, len(node.shape)), 0
     for number, file in numbers:
         manifest = files[file].manifest
         if manifest is None or not len(manifest.nbytes):

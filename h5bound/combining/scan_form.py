@@ -24,7 +24,7 @@ from h5bound.reports.entries import Link, ReportNote, Skipped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORM_VERSION = 4
+FORM_VERSION = 5
 """Version of the form."""
 
 MANIFEST = ("chunk_coords", "offsets", "nbytes", "masks")
@@ -77,8 +77,12 @@ find_dtype = lru_cache(64)(np.dtype)
 
 
 def narrow(numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return numbers that are not negative in the smallest type: of many files those of all chunks are in memory."""
-    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
+    """Return numbers that are not negative in the smallest type: of many files those of all chunks are in memory.
+
+    Never in uint64: with int64, numpy computes in floats.
+    """
+    largest = int(numbers.max(initial=0))
+    return numbers.astype(np.min_scalar_type(largest) if largest < 1 << 32 else np.int64)
 
 
 @lru_cache(1024)

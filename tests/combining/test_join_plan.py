@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tracemalloc
 from dataclasses import replace
 from functools import partial
@@ -14,6 +15,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from h5bound import combine
 from h5bound.combining.combined_plan import plan_combined
 from h5bound.combining.join_plan import FileChunks, plan_join
 from h5bound.conversion.provenance import list_inputs
@@ -230,3 +232,18 @@ def test_a_chunk_with_a_filter_mask_is_decoded(tmp_path: Path) -> None:
     assert join.array.chunk_coords[:, 0].tolist() == [3]
     write_joined(tmp_path, scan, chunks, Settings())
     np.testing.assert_array_equal(read(tmp_path), np.arange(8))
+
+
+@pytest.mark.parametrize("place", [2**31 + 3, 2**32 + 9], ids=["31 bits", "32 bits"])
+def test_more_chunks_along_an_axis_than_32_bits_count_are_joined(tmp_path: Path, place: int) -> None:
+    paths = []
+    for number in range(2):
+        paths.append(tmp_path / f"{number}.h5")
+        with h5py.File(paths[-1], "w") as file:
+            file.create_dataset("x", (2**33,), "i1", chunks=(1,))[place] = 7 + number
+    files = [io.BytesIO(path.read_bytes()) for path in paths]  # HDF5 reads their chunks by coordinates
+    for sources, target in ((paths, "a.zarr"), (files, "b.zarr")):
+        result = combine(sources, tmp_path / target, dim="phony_dim_0", max_chunks=2**40)
+        assert result.copied == 2
+        array: Any = zarr.open_group(tmp_path / target, mode="r")["x"]
+        assert [int(array[number * 2**33 + place]) for number in range(2)] == [7, 8]
