@@ -136,14 +136,42 @@ def walk(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def delete_tree(path: Path) -> None:
-    """Delete a directory and all in it."""
+    """Delete a directory and all in it, and nothing behind a symbolic link."""
     try:
         shutil.rmtree(path)
     except RecursionError:  # before Python 3.13, where there are hundreds of levels
-        for directory, directories, names in reversed(list(walk(os.fspath(path)))):
-            for entry in (Path(directory, name) for name in (*names, *directories)):
-                entry.rmdir() if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        path.rmdir()
+        empty_levels(path)
+        shutil.rmtree(path)
+
+
+def empty_levels(path: Path) -> None:
+    """Delete all below the directories in a directory: each one further down is moved up before.
+
+    All is opened in what is open already, so that a link which another program puts there meanwhile is not followed.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+    root = os.open(path, flags)
+    try:
+        while names := [entry.name for entry in list_entries(root) if entry.is_dir(follow_symlinks=False)]:
+            for name in names:
+                inner = os.open(name, flags, dir_fd=root)
+                try:
+                    for entry in list_entries(inner):
+                        if entry.is_dir(follow_symlinks=False):
+                            os.rename(entry.name, uuid4().hex, src_dir_fd=inner, dst_dir_fd=root)
+                        else:
+                            os.unlink(entry.name, dir_fd=inner)
+                finally:
+                    os.close(inner)
+                os.rmdir(name, dir_fd=root)
+    finally:
+        os.close(root)
+
+
+def list_entries(directory: int) -> list[os.DirEntry[str]]:
+    """Return what is in an open directory."""
+    with os.scandir(directory) as entries:
+        return list(entries)
 
 
 def make_directory(path: str, made: set[str]) -> None:

@@ -54,12 +54,18 @@ class _StoreWatch(Callback):  # type: ignore[misc]  # dask's Callback is untyped
 
         inner: Any = unwrap(leaf)
         inner = inner.get_array() if type(inner).__name__ == XARRAYS_WRAPPER else inner
-        view = self.views.get(id(inner.store)) if isinstance(inner, Array) else None
+        view = self._find_view(inner.store) if isinstance(inner, Array) else None
         array = None if view is None else view.keys.arrays.get(inner.path)
         if view is None or array is None:
             return None
         file = view.keys.sources[array.job.origin].path
         return VariablePath(file, array.plan.path, elsewhere=array.job.values.allowed is not None)
+
+    def _find_view(self, store: Any) -> View | None:
+        """Return the view of a store, which may be inside others, such as one of zarr that logs."""
+        while store is not None and id(store) not in self.views:
+            store = getattr(store, "_store", None)
+        return self.views.get(id(store))
 
 
 _watch = _StoreWatch()

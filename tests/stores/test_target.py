@@ -24,7 +24,7 @@ from h5bound import convert, verify
 from h5bound.cli.main import run_command
 from h5bound.errors import CorruptChunkError, OptionError, TargetError
 from h5bound.stores.keys import run_each
-from h5bound.stores.local import DirectoryKeys
+from h5bound.stores.local import DirectoryKeys, empty_levels
 from h5bound.stores.lock import MARKER
 from h5bound.stores.metadata import dump
 from h5bound.stores.resolve import open_target
@@ -615,6 +615,29 @@ def test_a_key_may_be_deeper_than_python_calls_itself(tmp_path: Path) -> None:
     assert keys.read(key) == b"{}"
     keys.clear()
     assert keys.is_empty()
+
+
+def test_a_link_that_is_put_into_a_deep_store_while_it_is_deleted_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, store = tmp_path / "other", tmp_path / "store"
+    DirectoryKeys(other).write([("a/b/mine", b"x")])
+    DirectoryKeys(store).write([("a/b/c/d", b"x"), ("a/b/e", b"x")])
+    (store / "a" / "b" / "link").symlink_to(other)
+    (store / "link").symlink_to(other)
+    rename = os.rename
+
+    def swap(name: str, to: str, **places: int) -> None:
+        monkeypatch.setattr(os, "rename", rename)
+        rename(name, to, **places)
+        (store / to).rename(tmp_path / "moved")
+        (store / to).symlink_to(other / "a")
+
+    monkeypatch.setattr(os, "rename", swap)
+    empty_levels(store)
+    assert not any(path.is_dir() and not path.is_symlink() for path in store.iterdir())
+    assert (other / "a" / "b" / "mine").read_bytes() == b"x"
+    assert (tmp_path / "moved" / "c" / "d").exists()
 
 
 def test_a_file_system_that_writes_in_place_is_not_resumed(tmp_path: Path, source: Path) -> None:

@@ -25,7 +25,7 @@ import xarray as xr
 import zarr
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
-from zarr.storage import MemoryStore
+from zarr.storage import LoggingStore, MemoryStore
 
 from h5bound import CorruptChunkError, OptionError, SourceChangedError, UnsafeSourceError, convert
 from h5bound.files.local import read_range
@@ -368,6 +368,7 @@ def test_an_array_is_stored_over_itself_in_its_order_alone(path: Path, name: str
         values, store = file[name][...], ZarrStore(file)
         for array in (
             da.from_zarr(store, component=name),
+            da.from_zarr(LoggingStore(store, log_level="ERROR"), component=name),
             xr.open_zarr(store)[name].data,
         ):
             with pytest.raises(SourceChangedError, match=f"/{name}.*overwritten while values are computed from it"):
