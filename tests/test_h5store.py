@@ -74,7 +74,7 @@ def test_the_html_is_a_tree_with_dimensions_and_units(path: Path) -> None:
         "time (time=3) float64 24 B",
         "layout contiguous",
         "detector 2 datasets 40 B",
-        "<b>odd & name (1) text 0 B",
+        "<b>odd & name (1) text",
         "layout contiguous",
         "counts (5) int64 40 B",
         "layout contiguous",

@@ -148,7 +148,7 @@ def test_a_bomb_is_read_or_refused_in_little_memory(tmp_path: Path, worker: Work
     path = tmp_path / "bomb.h5"
     BOMBS[bomb](path)
     refused = REFUSED[bomb]
-    names = check(worker, refused.get("/", ""), list_all, path)
+    names = check(worker, "name a group below the root" if "/" in refused else "", list_all, path)
     chosen = [*refused, *sorted({*(names or []), *refused} - refused.keys())[:4]]
     for name in chosen:
         if name != "/":
