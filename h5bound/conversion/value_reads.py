@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.buffers import Region
-    from h5bound.chunk_grid import ChunkCoords
+    from h5bound.chunk_grid import ChunkCoords, Shape
+    from h5bound.planning.pieces import Share
     from h5bound.planning.source_values import SourceValues
     from h5bound.planning.work_units import Unit
 
@@ -137,25 +138,52 @@ def read_pieces(files: OpenFiles, values: SourceValues, region: Region, *, via_h
     pieces = values.pieces
     assert pieces is not None
     one = replace(values, pieces=None, shape=pieces.drop_axis(values.shape))
-    blocks = []
-    for share in pieces.find(region):
-        if share.file == NO_FILE:
-            assert pieces.fill is not None
-            blocks.append(np.broadcast_to(pieces.fill, pieces.measure(region, share)))
-            continue
-        if share.file == IN_STORE:
-            blocks.append(read_stored(values, region, share.where))
-            continue
-        with files.using(share.file) as opened:
-            read = partial(read_region, opened, one, share.inside, via_h5py=via_h5py, convert=False)
-            block = read_or_explain(opened, one, read, explain=False).parts
-        change = pieces.conversions.get(share.file)
-        if change is not None:
-            block = change(block)
-        else:  # byte order may differ from file to file
-            block = values.type.convert(block.astype(values.type.source, copy=False))
-        blocks.append(np.expand_dims(block, pieces.axis) if pieces.is_new else block)
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks, pieces.axis)
+    blocks = (
+        read_share(files, values, one, region=region, share=share, via_h5py=via_h5py) for share in pieces.find(region)
+    )
+    return join_blocks(blocks, tuple(part.stop - part.start for part in region), pieces.axis)
+
+
+def join_blocks(blocks: Iterator[Block], shape: Shape, axis: int) -> Block:
+    """Return blocks joined along an axis to an array of this shape; besides it, one is in memory at a time.
+
+    >>> join_blocks(iter([np.zeros((1, 2)), np.ones((2, 2))]), (3, 2), 0)[:, 0]
+    array([0., 1., 1.])
+    """
+    block: Block | None = next(blocks)
+    assert block is not None
+    if block.shape[axis] == shape[axis]:
+        return block
+    joined, stop, before = np.empty(shape, block.dtype), 0, (slice(None),) * axis
+    while block is not None:
+        if block.dtype != joined.dtype:
+            return np.concatenate([joined[(*before, slice(0, stop))], block, *blocks], axis)
+        start, stop = stop, stop + block.shape[axis]
+        joined[(*before, slice(start, stop))] = block
+        block = None  # before the next one is read
+        block = next(blocks, None)
+    return joined[(*before, slice(0, stop))]
+
+
+def read_share(
+    files: OpenFiles, values: SourceValues, one: SourceValues, *, region: Region, share: Share, via_h5py: bool
+) -> Block:
+    """Read what a file has of a region, as `read_pieces` returns it. `one` says how a single file is read."""
+    pieces = values.pieces
+    assert pieces is not None
+    if share.file == NO_FILE:
+        assert pieces.fill is not None
+        return np.broadcast_to(pieces.fill, pieces.measure(region, share))
+    if share.file == IN_STORE:
+        return read_stored(values, region, share.where)
+    with files.using(share.file) as opened:
+        read = partial(read_region, opened, one, share.inside, via_h5py=via_h5py, convert=False)
+        block: Block = read_or_explain(opened, one, read, explain=False).parts
+    change = pieces.conversions.get(share.file)
+    if change is None:  # byte order may differ from file to file
+        change, block = values.type.convert, block.astype(values.type.source, copy=False)
+    block = change(block)
+    return np.expand_dims(block, pieces.axis) if pieces.is_new else block
 
 
 def read_stored(values: SourceValues, region: Region, where: slice) -> Block:
