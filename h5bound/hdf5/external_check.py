@@ -26,8 +26,7 @@ from h5bound.errors import (
 from h5bound.files.file_state import FileState
 from h5bound.files.open import explain_error, is_live
 from h5bound.h5py_compat import READ_ERRORS, describe
-from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS, MAX_HOPS, find_file, is_itself
-from h5bound.hdf5.hierarchy import MAX_OBJECTS, read_hierarchy
+from h5bound.hdf5.external_files import MAX_HOPS, find_file, is_itself
 from h5bound.hdf5.links import decode_name, find_external, open_object
 from h5bound.hdf5.virtual_mappings import VirtualMapping, check_selection, read_mappings
 
@@ -206,24 +205,3 @@ class ExternalCheck:
         name, linked_path = link
         with naming(f"external link to {name}:{linked_path}"), self.open_file(file, name, "link") as other:
             return self.count_source(other, linked_path, selection, hops=hops + 1)
-
-
-def check_whole_file(file: h5py.File, allowed: Sequence[Path]) -> None:
-    """Check that a file needs no other files, except datasets that read from allowed ones.
-
-    Raise UnsafeSourceError for an external or user-defined link, and for a dataset what `check_external_files` raises.
-    """
-    try:
-        hierarchy = read_hierarchy(file, max_objects=MAX_OBJECTS, max_depth=MAX_OBJECTS, count=False)
-    except UnsafeSourceError as error:
-        raise UnsafeSourceError(f"{file.filename}: more than {MAX_OBJECTS:,} objects and links; convert it") from error
-    for link in hierarchy.links:
-        if link.kind in ("external", "user"):
-            raise UnsafeSourceError(
-                f"{file.filename}: {link.path!r} is {link}, and h5netcdf would follow it; open the file that has the "
-                "object itself"
-            )
-    for record in hierarchy.datasets:
-        if record.layout in EXTERNAL_LAYOUTS:
-            with naming(f"dataset {record.path!r} of {file.filename}"):
-                check_external_files(file, open_object(file, record.path).id, allowed)

@@ -21,11 +21,11 @@ from xarray.backends import BackendEntrypoint, StoreBackendEntrypoint
 
 from h5bound.errors import OptionError, shorten_tracebacks
 from h5bound.files.urls import is_url, strip_local
-from h5bound.hdf5.external_check import check_whole_file
 from h5bound.hdf5.external_files import resolve_directories
 from h5bound.lifecycle.handle import Handle
 from h5bound.lifecycle.session import suspend_session
 from h5bound.reader.source import H5Source
+from h5bound.xarray_backend.checked_file import CheckedFile
 from h5bound.xarray_backend.store import Store, VariableOptions, refuse_sequences
 from h5bound.xarray_backend.worker_files import ONLY_WINDOW
 
@@ -97,7 +97,8 @@ class Engine(BackendEntrypoint):
         Raises
         ------
         UnsafeSourceError
-            If the file has an external link, which h5netcdf would follow, or needs a file that is not allowed.
+            If the group, or one above it, has an external link, which h5netcdf would follow, or needs a file that is
+            not allowed. With ``phony_dims="sort"``, h5netcdf opens all groups.
         SourceNotFoundError, H5BoundError
             If the file does not exist, or cannot be opened.
         OptionError
@@ -159,14 +160,14 @@ def _open(
     handle = Handle(source)
     with handle.reading(ONLY_WINDOW) as opened:
         opened.refresh()
-        check_whole_file(opened.file, variables.allowed)
+        file = CheckedFile(opened.file, variables.allowed)
         options = {"phony_dims": phony_dims, "decode_vlen_strings": decode_vlen_strings}
-        with h5netcdf.File(opened.file, "r", **options) as root:
+        with h5netcdf.File(file, "r", **options) as root:
             top = _parse_group(group)
-            if str(top) not in opened.file:
+            if str(top) not in file:
                 raise OSError(f"group not found: {group}; {source.path} does not have it")
-            paths = _walk(Store(root, opened.file, variables, group=top).ds, top) if nested else [top]
-            datasets = {path: _decode(Store(root, opened.file, variables, group=path), decoders) for path in paths}
+            paths = _walk(Store(root, file, variables, group=top).ds, top) if nested else [top]
+            datasets = {path: _decode(Store(root, file, variables, group=path), decoders) for path in paths}
     handle.close(ONLY_WINDOW)
     return datasets
 

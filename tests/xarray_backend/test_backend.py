@@ -629,7 +629,7 @@ def test_more_links_than_are_looked_at_are_refused(tmp_path: Path, monkeypatch: 
         for i in range(20):
             file[f"k{i:02}"] = np.arange(2)
     xr.open_dataset(path, engine="h5bound", phony_dims="sort").close()
-    monkeypatch.setattr("h5bound.hdf5.external_check.MAX_OBJECTS", 10)
+    monkeypatch.setattr("h5bound.xarray_backend.checked_file.MAX_OBJECTS", 10)
     with pytest.raises(UnsafeSourceError, match=r"a\.h5: more than 10 objects and links"):
         xr.open_dataset(path, engine="h5bound", phony_dims="sort")
 
