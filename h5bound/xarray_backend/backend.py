@@ -204,6 +204,17 @@ def _walk(group: h5netcdf.Group, path: PurePosixPath) -> Iterator[PurePosixPath]
         yield from _walk(child, path / name)
 
 
+def _opens_without(sequences: Sequence[h5py.Dataset], store: Store, decoders: Mapping[str, Any]) -> bool:
+    """Return whether xarray decodes a group once these variables are left out."""
+    dropped = decoders.get("drop_variables") or ()
+    names = [PurePosixPath(dataset.name).name for dataset in sequences]
+    names += [dropped] if isinstance(dropped, str) else dropped
+    with suppress(ValueError):
+        StoreBackendEntrypoint().open_dataset(store, **{**decoders, "drop_variables": names})
+        return True
+    return False
+
+
 def _decode(store: Store, decoders: Mapping[str, Any]) -> xr.Dataset:
     """Return the dataset of a group as xarray decodes it, with the values of small dimension coordinates loaded.
 
@@ -213,7 +224,8 @@ def _decode(store: Store, decoders: Mapping[str, Any]) -> xr.Dataset:
     try:
         dataset = StoreBackendEntrypoint().open_dataset(store, **decoders)
     except ValueError as error:
-        if sequences := store.list_sequences():
+        sequences = store.list_sequences()
+        if sequences and _opens_without(sequences, store, decoders):
             raise refuse_sequences(sequences) from error
         raise
     dataset.set_close(partial(suspend_session, store.options.source.key))

@@ -683,3 +683,15 @@ def test_sequences_that_xarray_cannot_open_are_named_with_a_way_out(tmp_path: Pa
     assert "drop_variables=['rows']" in str(error.value)
     with xr.open_dataset(tmp_path / "a.h5", engine="h5bound", drop_variables=["rows"]) as dataset:
         assert dataset["x"].values.tolist() == [1, 2]
+
+
+def test_sequences_are_not_blamed_for_text_that_does_not_decode(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        rows = file.create_dataset("rows", (2,), h5py.vlen_dtype("i4"))
+        rows[:] = [[1], [4]]
+        file.create_dataset("text", data=[b"caf\xe9", b"a"], dtype=h5py.string_dtype())
+    options: dict[str, Any] = {"phony_dims": "access", "decode_vlen_strings": False}
+    with pytest.raises(UnicodeDecodeError, match="0xe9"):
+        xr.open_dataset(tmp_path / "a.h5", engine="h5bound", **options)
+    with xr.open_dataset(tmp_path / "a.h5", engine="h5bound", drop_variables="text", **options) as dataset:
+        assert list(dataset) == ["rows"]
