@@ -51,6 +51,10 @@ BOXES_AT_ONCE = 1 << 14
 """Stored chunks that are decoded, of which it is found at once in which chunks of the store they are."""
 
 
+KEYS_AT_ONCE = 1 << 20
+"""Chunks of the store with elements of these that are listed in any case; each may be listed many times."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class FileChunks:
     """What one file stores of an array."""
@@ -144,8 +148,11 @@ class SeamFinder:
     def _collect(self) -> None:
         if self._boxes:
             starts, stops = (np.concatenate(parts) for parts in zip(*self._boxes, strict=True))
-            self._keys.append(list_overlapping(starts, stops, chunks=self._node.write_shape, limit=self._limit))
-            check_count(sum(map(len, self._keys)) // 2, self._node.write_shape, self._limit)  # files share keys
+            room = max(self._limit, KEYS_AT_ONCE)  # boxes share keys, too
+            self._keys.append(list_overlapping(starts, stops, chunks=self._node.write_shape, limit=room))
+            if sum(map(len, self._keys)) > 2 * self._limit:  # perhaps the same ones: files share keys
+                self._keys = [sort_chunk_coords(np.concatenate(self._keys))]
+                check_count(len(self._keys[0]), self._node.write_shape, self._limit)
         self._boxes, self._count = [], 0
 
 

@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h5bound import combine
+from h5bound.combining import join_plan
 from h5bound.combining.combined_plan import plan_combined
 from h5bound.combining.join_plan import FileChunks, plan_join
 from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.spill import transfer_units
 from h5bound.conversion.write_store import write_store
+from h5bound.errors import UnsafeSourceError
 from h5bound.execution.run import run_units
 from h5bound.hdf5.hierarchy import Limits
 from h5bound.planning.options import Settings
@@ -232,6 +234,18 @@ def test_a_chunk_with_a_filter_mask_is_decoded(tmp_path: Path) -> None:
     assert join.array.chunk_coords[:, 0].tolist() == [3]
     write_joined(tmp_path, scan, chunks, Settings())
     np.testing.assert_array_equal(read(tmp_path), np.arange(8))
+
+
+def test_chunks_of_the_store_that_many_files_share_are_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(join_plan, "BOXES_AT_ONCE", 3)
+    blocks = [np.arange(2, dtype="i4") + 2 * number for number in range(20)]
+    scan, chunks = scan_joined(write_files(tmp_path, blocks, (1,)), join_blocks(blocks), (40,), Settings())
+    plan = partial(plan_join, scan.datasets[0], chunks["/x"], Settings(chunks=(("/x", (40,)),)))
+    assert plan(limit=1).array.chunk_coords.tolist() == [[0]]
+    with pytest.raises(UnsafeSourceError, match="more than 3"):
+        plan_join(scan.datasets[0], chunks["/x"], Settings(chunks=(("/x", (8,)),)), limit=3)
 
 
 @pytest.mark.parametrize("place", [2**31 + 3, 2**32 + 9], ids=["31 bits", "32 bits"])
