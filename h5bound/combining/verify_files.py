@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from h5bound.reports.verification import VerificationReport
     from h5bound.stores.target import Target
 
+MAX_OPEN = 16
+"""Most files that are open at a time: they are read through HDF5, which keeps 8 MiB of chunks for each dataset."""
+
 
 def verify_files(
     sources: Any,
@@ -64,7 +67,7 @@ def verify_files(
         meter.begin("planning")
         combination = plan_combination(
             found.open(scans), scans, rules=rules, options=options, grids=find_grids(store, None),
-            window=checked.window, threads=expect_threads(checked.workers),
+            window=checked.window, threads=expect_threads(checked.workers), max_open=MAX_OPEN,
         )  # fmt: skip
         check_names(store, document, combination.inputs)
         meter.begin("comparing")

@@ -17,14 +17,6 @@ if TYPE_CHECKING:
     from io import RawIOBase
 
 
-CHUNK_CACHE_NBYTES = 1 << 20
-"""Bytes of chunks that HDF5 keeps for each open dataset, as it did before 2.0, where they are 8 MiB.
-
-There may be thousands of open datasets, of which most are read a whole chunk at a time. For others the reader opens the
-dataset with a larger one, but for those of a file in SWMR mode, which keep the 8 MiB.
-"""
-
-
 def open_file(
     path: str, view: RawIOBase | None = None, *, swmr: bool = False, beside_writer: bool = False
 ) -> h5py.File:
@@ -41,8 +33,7 @@ def open_file(
         raise H5BoundError(f"{path}: this is {description}, not an HDF5 file")
     try:
         locking = {"locking": False} if beside_writer else {}
-        nbytes = None if swmr else CHUNK_CACHE_NBYTES
-        return h5py.File(path if view is None else view, "r", swmr=swmr, rdcc_nbytes=nbytes, **locking)
+        return h5py.File(path if view is None else view, "r", swmr=swmr, **locking)
     except FileNotFoundError:
         raise SourceNotFoundError(f"{path}: no such file") from None
     except (OSError, RuntimeError, ValueError) as error:

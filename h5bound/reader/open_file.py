@@ -88,14 +88,9 @@ class OpenFile:
             reader = self._readers.get(name)
             if reader is None:
                 from h5bound.reader.dataset_reader import DatasetReader
-                from h5bound.reader.via_h5py import keep_chunks
 
                 dataset = open_dataset(self.file, name) if dataset is None else dataset
-                reader = DatasetReader(dataset, self.bytes)
-                if reader.strategy == "h5py" and self.owned and not is_live(self.file):  # that may show a later state
-                    reader.close()
-                    reader = DatasetReader(keep_chunks(dataset), self.bytes)
-                self._readers[name] = reader
+                reader = self._readers[name] = DatasetReader(dataset, self.bytes)
                 if self._indexes is not None:
                     reader.share_index(self._indexes.setdefault(name, []))
             return reader

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import threading
 from contextlib import contextmanager, nullcontext
@@ -13,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
-from h5py import h5d, h5f, h5i, h5p, h5s, h5z
+from h5py import h5d, h5f, h5s, h5z
 
-from h5bound.chunk_grid import ChunkGrid, count_chunks
+from h5bound.chunk_grid import ChunkGrid
 from h5bound.codecs.filters import explain_missing
 from h5bound.errors import CorruptChunkError, H5BoundError, UnsupportedError
-from h5bound.files.open import CHUNK_CACHE_NBYTES
 from h5bound.h5py_compat import READ_ERRORS, describe, memory_file
 from h5bound.hdf5.byte_order import restore_byte_order
 from h5bound.hdf5.dataset import read_filters
@@ -42,12 +40,6 @@ IN_A_SOURCE = "; `h5bound check` says in which source"
 
 NO_WRITING = "no write intent on file"
 """What HDF5 says where a read would have to write to a file that is open for reading only."""
-
-LARGEST_CACHE_NBYTES = 8 << 20
-"""Most bytes of chunks that HDF5 keeps of a dataset, or of each source of a virtual one: its default since 2.0."""
-
-SOURCES_NBYTES = 256 << 20
-"""Most bytes of chunks that it keeps of all sources of a virtual dataset, unless they are more than 256."""
 
 _VARIABLE_LENGTH = threading.Lock()  # reading it through two handles at once can crash: h5py#2920
 
@@ -197,35 +189,6 @@ def _explain(dataset: h5py.Dataset, start: tuple[Any, ...], error: Exception) ->
         f"{name_of(dataset)}: h5py cannot read values of the type {describe_type(dtype_of(dataset))} in the block at "
         f"{start} ({describe(error)}); HDF5's own h5dump prints them"
     )
-
-
-def keep_chunks(dataset: h5py.Dataset) -> h5py.Dataset:
-    """Return a dataset with a chunk cache for reads of parts of chunks: else HDF5 decodes a chunk anew for each.
-
-    A cache lasts as long as a dataset is open: it is opened again, and the one that was passed is closed.
-    """
-    name, nbytes = h5i.get_name(dataset.id), plan_cache(dataset)
-    if name is None or nbytes <= CHUNK_CACHE_NBYTES:
-        return dataset
-    slots, _, preemption = dataset.id.get_access_plist().get_chunk_cache()
-    access, file = h5p.create(h5p.DATASET_ACCESS), h5i.get_file_id(dataset.id)
-    access.set_chunk_cache(slots, nbytes, preemption)
-    dataset.id.close()
-    return h5py.Dataset(h5d.open(file, name, access), readonly=True)
-
-
-def plan_cache(dataset: h5py.Dataset) -> int:
-    """Return how many bytes of chunks HDF5 keeps: all chunks beside each other along the first axis, twice."""
-    plist = dataset.id.get_create_plist()
-    if plist.get_layout() == h5d.VIRTUAL:
-        return min(LARGEST_CACHE_NBYTES, SOURCES_NBYTES // max(int(plist.get_virtual_count()), 1))
-    if plist.get_layout() != h5d.CHUNKED:
-        return 0
-    chunks = plist.get_chunk()
-    nbytes = math.prod(chunks) * int(dataset.id.get_type().get_size())
-    nbytes *= 2 if dtype_of(dataset).hasobject else 1  # text has 16 bytes in the file, where HDF5 says 8
-    beside = math.prod(count_chunks(dataset.shape[1:], chunks[1:]))
-    return min(LARGEST_CACHE_NBYTES, 2 * nbytes * beside) if nbytes <= LARGEST_CACHE_NBYTES else 0
 
 
 def dtype_of(dataset: h5py.Dataset) -> np.dtype[Any]:

@@ -21,12 +21,14 @@ from hypothesis import strategies as st
 
 from h5bound import combine, verify
 from h5bound.cli.main import run_command
+from h5bound.combining.verify_files import MAX_OPEN
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, SourceNotFoundError, TargetError
 from h5bound.files import local
 from h5bound.files.local import LocalFile
 from h5bound.files.open import open_file
 from h5bound.reports.combination import digest_combination
 from h5bound.reports.conversion import digest_conversion
+from tests.support.recorder import Log, count_files
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*Numcodecs codecs are not in the Zarr version 3:UserWarning")
 
@@ -510,3 +512,14 @@ def test_float32_of_packing_is_noted_unless_values_are_unpacked(tmp_path: Path) 
     assert list_noted(unpack="float32") == [("/u", "scale_factor")]
     paths = paths[:1]
     assert list_noted() == [("/t", "scale_factor")]
+
+
+def test_verify_has_few_files_open_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    days, log, number, most = write_days(tmp_path, [2] * 40), Log(tmp_path / "log"), 0, 0
+    combine(days, tmp_path / "a.zarr", dim="time")
+    count_files(monkeypatch, log)
+    assert verify(days, tmp_path / "a.zarr", workers=2).equal
+    for event in log.order():
+        number += {"open": 1, "close": -1}.get(event, 0)
+        most = max(most, number)
+    assert 0 < most <= MAX_OPEN + 2  # one more for each thread that reads

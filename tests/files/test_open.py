@@ -17,7 +17,6 @@ import zarr
 
 from h5bound import H5Store, convert, from_hdf5, verify
 from h5bound.errors import H5BoundError, SourceNotFoundError
-from h5bound.files.open import open_file
 from h5bound.listing.entries import list_file
 from tests.support.worker import Worker
 
@@ -270,11 +269,3 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
 
 def open_any(path: Path) -> object:
     return from_hdf5(path, "x")
-
-
-def test_hdf5_keeps_no_more_than_a_mebibyte_of_each_open_dataset(tmp_path: Path) -> None:
-    path = tmp_path / "a.h5"
-    with h5py.File(path, "w") as file:
-        file.create_dataset("x", data=np.arange(8), chunks=(4,))
-    with open_file(str(path)) as file:
-        assert file["x"].id.get_access_plist().get_chunk_cache()[1] == 2**20
