@@ -17,6 +17,8 @@ from h5bound.verification import pieces
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*Numcodecs codecs are not in the Zarr version 3:UserWarning")
+
 SHAPE = (22, 20, 100)
 VALUES = (np.arange(22 * 20 * 100) % 253).reshape(SHAPE).astype("f4")
 VALUES[3, 3, 3] = np.nan
