@@ -135,15 +135,14 @@ def read_range(path: str, offset: int, nbytes: int) -> tuple[Bytes, FileState]:
         end = os.fstat(file.fileno()).st_size
         if offset + nbytes > end:
             raise past_end(offset, nbytes, end)
-        out = np.empty(nbytes, np.uint8)
         file.seek(offset)
-        view = memoryview(out)
-        while view:
-            count = file.readinto(view)
-            if not count:
+        data = file.read(nbytes)
+        while len(data) < nbytes:  # one read returns 2 GiB at most
+            part = file.read(nbytes - len(data))
+            if not part:
                 raise past_end(offset, nbytes, os.fstat(file.fileno()).st_size)
-            view = view[count:]
-        return out, FileState.of(file.fileno())
+            data += part
+        return np.frombuffer(data, np.uint8), FileState.of(file.fileno())
 
 
 def fill(descriptor: int, offset: int, view: memoryview) -> None:

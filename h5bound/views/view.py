@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from math import prod
 from typing import TYPE_CHECKING, Any
 
+from h5bound.buffers import reuse_freed
 from h5bound.combining.rule_options import complete_rules, make_rules
 from h5bound.conversion.transfer import encode_unit, read_unit
 from h5bound.conversion.write_store import check_external
@@ -115,6 +117,10 @@ class View:
             for source, has_ranges in zip(keys.sources, keys.have_ranges, strict=True)
         ]
         self._find_joined = lru_cache(MOST_FILES)(self._make_joined)
+        nodes = [array.plan.node for array in keys.arrays.values()]
+        reuse_freed(
+            3 * max((prod(node.chunks) * node.dtype.itemsize for node in nodes), default=0)
+        )  # zarr decodes them
 
     @property
     def source(self) -> Any:
