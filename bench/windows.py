@@ -15,6 +15,7 @@ from bench.memory import write_file
 from bench.samples import make_sample
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from bench.turns import Ratios, Turns
@@ -39,8 +40,8 @@ def convert_in_windows(source: Path, target: Path, codecs: str, *, size: int, de
         sleep(delay)
         return open_file(*arguments, **options)
 
-    def choose(window: int, total: int) -> int:
-        return size << 20 if size else choose_window(window, total)
+    def choose(window: int, sizes: Sequence[int], threads: int) -> int:
+        return size << 20 if size else choose_window(window, sizes, threads)
 
     start = perf_counter()
     with patch("h5bound.files.local.open_file", open_slowly), patch("h5bound.execution.run.choose_window", choose):

@@ -35,6 +35,7 @@ from h5bound.errors import OptionError, shorten_tracebacks
 from h5bound.execution.progress import show_progress, split_progress
 from h5bound.execution.run import run_units
 from h5bound.execution.scheduler import check_scheduler, expect_threads, runs_on_threads
+from h5bound.execution.windows import choose_window
 from h5bound.execution.work import UnitResult
 from h5bound.files.urls import share_options
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
@@ -268,8 +269,9 @@ def combine(
                 overwrite=overwrite,
             )  # fmt: skip
     new = combination.plan.units if changes is None else split_units(combination, changes)[0]
+    chosen = choose_window(checked.window, [unit.nbytes for unit in new], expect_threads(checked.workers))
     result = make_combination_report(
-        combination, store, written=written, complete=not dry_run, window=checked.window, bad=bad,
+        combination, store, written=written, complete=not dry_run, window=chosen, bad=bad,
         kept=0 if changes is None else int(changes.kept.sum()), units=new, added_nbytes=added_nbytes,
         added=None if changes is None else int((all_files.numbers == NEW).sum()),
     )  # fmt: skip

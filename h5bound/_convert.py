@@ -36,7 +36,7 @@ from h5bound.errors import shorten_tracebacks
 from h5bound.execution.progress import show_progress, split_progress
 from h5bound.execution.run import run_units
 from h5bound.execution.scheduler import check_scheduler, expect_threads, runs_on_threads
-from h5bound.execution.windows import count_windows
+from h5bound.execution.windows import choose_window, count_windows
 from h5bound.execution.work import UnitResult
 from h5bound.files.urls import share_options
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
@@ -167,8 +167,8 @@ def convert(
     window
         Bytes that are read between one open and its close, at most, but at least one chunk; None for the dask setting
         ``h5bound.window``, by default 1 GiB. Memory stays below about two windows. Windows are smaller, a sixteenth of
-        the data but no less than 64 MiB, so that keys are written from the beginning. On a cluster this is the memory
-        of each worker, whose threads share the window.
+        the data but no less than 64 MiB and a chunk for each thread, so that keys are written from the beginning. On a
+        cluster this is the memory of each worker, whose threads share the window.
     temporary
         Directory for temporary files, which are as large as an array in memory. They are needed where `chunks` or
         `shards` differ from the chunks of HDF5 so much that no box of whole ones fits into a window: such an array is
@@ -298,12 +298,13 @@ def convert(
             written, failed = write_store(
                 store, scan, plan, inputs=inputs, transfer=transfer, skip=skip, resume=resume, overwrite=overwrite
             )
+    sizes = [unit.nbytes for unit in plan.units]
+    chosen = choose_window(window_nbytes, sizes, expect_threads(checked.workers))
     result = make_report(
-        scan, plan, store, written=written, failed=failed, complete=not dry_run, window=window_nbytes,
+        scan, plan, store, written=written, failed=failed, complete=not dry_run, window=chosen,
         foreign=list_foreign(store) if resume and not dry_run else (),
     )  # fmt: skip
-    windows = count_windows((unit.nbytes for unit in plan.units), window_nbytes)
-    result = replace(result, seconds=time.perf_counter() - started, remark=remark, windows=windows)
+    result = replace(result, seconds=time.perf_counter() - started, remark=remark, windows=count_windows(sizes, chosen))
     LOGGER.info("%s: converted to %s: %s", result.source.path, result.target, result.summary())
     if verify:
         from h5bound._verify import verify as compare

@@ -42,7 +42,7 @@ def make_combination_report(
 ) -> CombinationReport:
     """Return the report of a combination, without its duration.
 
-    `window` are the bytes that the user allows, `units` what this run writes, or would without `dry_run`. `kept`,
+    `window` is the bytes of a window, `units` what this run writes, or would without `dry_run`. `kept`,
     `added` and `added_nbytes` are those of the report.
     """
     conversion = make_report(

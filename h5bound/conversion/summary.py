@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import h5py
 
-from h5bound.execution.windows import choose_window
 from h5bound.hdf5.type_names import describe_type
 from h5bound.planning.read_boxes import measure
 from h5bound.reports.conversion import ConversionReport
@@ -41,7 +40,7 @@ def make_report(
 ) -> ConversionReport:
     """Return the report of a conversion, without its duration.
 
-    `window` are the bytes that the user allows, `foreign` the files of other programs in the store.
+    `window` is the bytes of a window, `foreign` the files of other programs in the store.
     """
     file = scan.hierarchy
     return ConversionReport(
@@ -120,7 +119,7 @@ def describe_grid(item: DatasetScan, array: ArrayPlan) -> Grid:
 
 
 def describe_rechunking(plan: ArrayPlan, window: int) -> Rechunking | None:
-    """Return how an array is read in boxes; None if it is not."""
+    """Return how an array is read in boxes, two windows or boxes in memory; None if it is not."""
     if plan.boxes is None:
         return None
 
@@ -130,7 +129,7 @@ def describe_rechunking(plan: ArrayPlan, window: int) -> Rechunking | None:
     cells = 0 if plan.spill is None else len(plan.spill.cells) * measure(plan.spill.cell, node.shape, itemsize)
     return Rechunking(
         passes=plan.boxes.passes,
-        memory=min(total, max(choose_window(window, total), *(measure(grid, node.shape, itemsize) for grid in grids))),
+        memory=min(total, 2 * max(window, *(measure(grid, node.shape, itemsize) for grid in grids))),
         read=plan.stored_nbytes,
         written=min(total, len(plan.chunk_coords) * measure(node.write_shape, node.shape, itemsize)),
         temporary=min(total, cells),

@@ -26,7 +26,7 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from dask.task_spec import List, Task, TaskRef
 
 from h5bound.execution.cluster import run_on_cluster
-from h5bound.execution.scheduler import count_threads, find_client, local_scheduler, runs_on_threads
+from h5bound.execution.scheduler import count_threads, expect_threads, find_client, local_scheduler, runs_on_threads
 from h5bound.execution.threads import run_in_threads
 from h5bound.execution.windows import choose_window
 from h5bound.execution.work import ByteCount, log_window
@@ -67,7 +67,8 @@ def run_units(
     """
     units = sorted(units, key=lambda unit: jobs[unit.array].origin)
     counted = ByteCount(sum(unit.nbytes for unit in units), progress)
-    window = choose_window(window, counted.total) if work.keeps else window
+    if work.keeps:
+        window = choose_window(window, [unit.nbytes for unit in units], expect_threads(workers))
     with find_client(scheduler) as client:
         if client is not None:
             return run_on_cluster(

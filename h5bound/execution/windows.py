@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from h5bound.execution.work import WorkUnit
 
@@ -17,27 +17,29 @@ MIN_WINDOW = 64 * 2**20
 """Bytes below which no window is made smaller: each opens the source, and few units are in flight at its end."""
 
 
-def choose_window(window: int, total: int) -> int:
-    """Return the bytes of a window: a share of `total`, at most `window`.
+def choose_window(window: int, sizes: Sequence[int], threads: int) -> int:
+    """Return the bytes of a window for units of these bytes: a share of all, at most `window`.
 
-    >>> choose_window(2**30, 10**8), choose_window(2**30, 10**10), choose_window(2**30, 10**12), choose_window(400, 800)
-    (67108864, 625000000, 1073741824, 400)
+    Each thread has a unit in it, if they fit into `window`.
+
+    >>> choose_window(2**30, [10**6] * 100, 2), choose_window(2**30, [10**8] * 100, 2), choose_window(400, [8] * 100, 2)
+    (67108864, 625000000, 400)
+    >>> choose_window(2**30, [10**8] * 8, 2), choose_window(2**30, [10**9] * 8, 2)
+    (200000000, 1073741824)
     """
-    return min(window, max(total // WINDOWS, MIN_WINDOW))
+    return min(window, max(sum(sizes) // WINDOWS, MIN_WINDOW, threads * max(sizes, default=0)))
 
 
 def count_windows(sizes: Iterable[int], window: int) -> int:
-    """Return in how many windows units of these bytes are read, at most `window` bytes each.
+    """Return in how many windows of this many bytes units of these bytes are read.
 
     >>> count_windows([300, 300, 300], 600), count_windows([900], 600), count_windows([], 600)
     (2, 1, 0)
     """
-    sizes = list(sizes)
-    most = choose_window(window, sum(sizes))
     count, room = 0, -1
     for nbytes in sizes:
         if nbytes > room:
-            count, room = count + 1, most
+            count, room = count + 1, window
         room -= nbytes
     return count
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
+from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 
 from h5bound.errors import OptionError
@@ -80,19 +81,20 @@ MIN_WINDOW = 128 * 2**20
 """Bytes below which no window is made smaller then: each opens the source, and ends with fewer blocks in flight."""
 
 
-def choose_window(lifecycle: Lifecycle, total: int) -> int:
-    """Return the bytes of a window of a compute that reads `total` bytes.
+def choose_window(lifecycle: Lifecycle, sizes: Sequence[int]) -> int:
+    """Return the bytes of a window of a compute that reads blocks of these bytes.
 
     The memory of small windows is used again, and that of one large window comes from the system page by page: without
-    filters that takes longer than to read.
+    filters that takes longer than to read. Large blocks are read by as many threads as there are.
 
     >>> lifecycle = Lifecycle(name="open-f", source=None, window=2**30, barrier=True, default_window=True)
-    >>> choose_window(lifecycle, 10**8), choose_window(lifecycle, 10**10), choose_window(lifecycle, 10**12)
-    (134217728, 625000000, 1073741824)
+    >>> [choose_window(lifecycle, [10**6] * count) for count in (100, 10_000, 1_000_000)]
+    [134217728, 625000000, 1073741824]
     """
     if not lifecycle.default_window:
         return lifecycle.window
-    return min(lifecycle.window, max(total // WINDOWS, MIN_WINDOW))
+    most: int = max(sum(sizes) // WINDOWS, MIN_WINDOW, CPU_COUNT * max(sizes, default=0))
+    return min(lifecycle.window, most)
 
 
 SHARES = 16
@@ -125,7 +127,7 @@ def plan_windows(requests: Sequence[BlockRequest], lifecycle: Lifecycle, sources
         key=lambda place: place[:2],
     )
     sizes = [requests[order].blocks.nbytes(index) for _, order, index in placed]
-    most = choose_window(lifecycle, sum(sizes))
+    most = choose_window(lifecycle, sizes)
     if sum(sizes) > most:
         most //= min(sources, SHARES)
     windows: list[dict[int, list[BlockIndex]]] = []

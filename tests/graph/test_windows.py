@@ -100,6 +100,12 @@ def test_the_default_window_is_a_share_of_what_a_compute_reads(
     assert count_closes(array) == windows
 
 
+def test_each_thread_has_a_large_block_in_a_window(tmp_path: Path) -> None:
+    reader, threads = FileReader(tmp_path / "log"), dask.system.CPU_COUNT
+    array = from_resource(reader, reader.read_block, chunks=((100 * MiB,) * (2 * threads),), dtype="u1")
+    assert count_closes(array) == -(-2 * threads // min(max(threads, 1), 10))  # of 1 GiB
+
+
 def test_the_chunks_of_a_dataset_are_located_once_for_all_windows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
