@@ -114,13 +114,9 @@ def _whole(file: str) -> Target:
 
 def _find_base(value: object) -> object:
     """Return the last memory map among an array and those that it is a view of, else what owns their memory."""
-    while isinstance(value, np.ndarray) and not (isinstance(value, np.memmap) and not _is_view(value)):
+    while isinstance(value, np.ndarray) and (not isinstance(value, np.memmap) or isinstance(value.base, np.ndarray)):
         value = value.base
     return value
-
-
-def _is_view(value: np.ndarray[Any, Any]) -> bool:
-    return isinstance(value.base, np.ndarray)
 
 
 def _search(value: object, levels: int) -> Iterator[Target]:

@@ -104,32 +104,20 @@ def list_names(places: Sequence[str]) -> list[str]:
     >>> list_names(["/data/a.h5"]), list_names(["2025/a.h5", "2026/a.h5"]), list_names(["s3://b/x/1.h5", "s3://b/x/2.h5"])
     (['a.h5'], ['2025/a.h5', '2026/a.h5'], ['1.h5', '2.h5'])
     """
-    parts = [split_folders(place) for place in places]
-    shared = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, zip(*parts, strict=False)))
-    return ["/".join([*folders[shared:], read_name(place)]) for folders, place in zip(parts, places, strict=True)]
+    parts = [split_path(place) for place in places]
+    folders = zip(*(names[:-1] for names in parts), strict=False)
+    shared = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, folders))
+    return ["/".join(names[shared:]) for names in parts]
 
 
-def split_folders(place: str) -> list[str]:
-    """Return the folders of a file, from its path or URL.
+def split_path(place: str) -> list[str]:
+    """Return the folders of a file, and its name, from its path or URL.
 
-    >>> split_folders("/data/x/a.h5")[1:], split_folders("simplecache::https://host/a%20b/1.h5?sig=a/b")
-    (['data', 'x'], ['https:', '', 'host', 'a b'])
+    >>> split_path("/data/x/a b.h5")[1:], split_path("simplecache::https://host/a%20b/1.h5?sig=a/b"), split_path("s3://b/a%20b")
+    (['data', 'x', 'a b.h5'], ['https:', '', 'host', 'a b', '1.h5'], ['s3:', '', 'b', 'a%20b'])
     """
     if not is_url(place):
         path = os.path.abspath(strip_local(os.path.expanduser(place)))  # noqa: PTH100, PTH111 - no links
-        return path.replace(os.sep, "/").split("/")[:-1]
-    url = re.sub(QUERY, "", drop_caches(place).partition("::")[0])
-    return (unquote(url) if url.lower().startswith(WEB) else url).split("/")[:-1]
-
-
-def read_name(place: str) -> str:
-    """Return the name of a file in its folder, from its path or URL.
-
-    >>> read_name("/data/a b.h5"), read_name("simplecache::https://host/x/a%20b.h5?sig=x#y"), read_name("s3://b/a%20b")
-    ('a b.h5', 'a b.h5', 'a%20b')
-    """
-    if not is_url(place):
-        return strip_local(place).replace(os.sep, "/").rstrip("/").rpartition("/")[2]
-    url = drop_caches(place).partition("::")[0]
-    name = re.sub(QUERY, "", url).rstrip("/").rpartition("/")[2]
-    return unquote(name) if url.lower().startswith(WEB) else name
+        return path.replace(os.sep, "/").split("/")
+    url = re.sub(QUERY, "", drop_caches(place).partition("::")[0]).rstrip("/")
+    return [unquote(name) if url.lower().startswith(WEB) else name for name in url.split("/")]

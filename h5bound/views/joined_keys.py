@@ -24,19 +24,17 @@ from h5bound.views.key_plan import has_ranges, is_object, list_results, make_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
     from h5bound.combining.file_scan import FileScan, VariableScan
     from h5bound.combining.join_plan import FileChunks, JoinPlan
     from h5bound.combining.joined import Rules
-    from h5bound.hdf5.hierarchy import Limits
-    from h5bound.planning.options import Settings
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.reader.source import H5Source
+    from h5bound.views.key_plan import ViewOptions
     from h5bound.views.served_keys import ServedKeys
 
 NO_RANGE = 1
@@ -51,12 +49,9 @@ WINDOW = 2**30
 
 def plan_joined_keys(
     files: Any,
-    *,
+    view: ViewOptions,
     rules: Rules,
-    settings: Settings,
-    limits: Limits,
-    allowed: tuple[Path, ...],
-    skip: bool,
+    *,
     storage_options: Mapping[str, Any] | None,
     skip_bad: bool,
     max_open: int,
@@ -70,12 +65,13 @@ def plan_joined_keys(
 
     Raise OptionError or UnsupportedError, with all that stands against it, if they cannot be joined.
     """
+    settings = view.settings
     for name, value in (("links", settings.links), ("compounds", settings.compounds)):
         if value not in ("keep", "struct"):
             raise OptionError(f"{name}={value!r}: this is for one file; leave it out where files are joined")
     names = expand_sources(files, storage_options)
     options = ScanOptions(
-        dim=rules.dim, settings=settings, limits=limits, allowed=allowed, storage_options=storage_options
+        dim=rules.dim, settings=settings, limits=view.limits, allowed=view.allowed, storage_options=storage_options
     )
     found = FoundFiles(names, options)
     with show_progress(progress) as meter:
@@ -88,7 +84,7 @@ def plan_joined_keys(
         split=split_joined if split else None,
     )  # fmt: skip
     scan, plan = combination.scan, combination.plan
-    if not skip:
+    if not view.skip:
         refuse_skipped(scan.hierarchy.file, plan.skipped)
     places = [list_places(join) for join in combination.joins]
     arrays = (*(array for array, _ in places), *plan.arrays[len(places) :])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from h5bound.combining.joined import Rules
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.plan import ArrayPlan
@@ -37,25 +38,38 @@ if TYPE_CHECKING:
     from h5bound.stores.target import Target
 
 
-def plan_keys(
-    source: H5Source, *, settings: Settings, limits: Limits, allowed: Sequence[Path], skip: bool, split: bool = False
-) -> ServedKeys:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewOptions:
+    """The options of a view, checked."""
+
+    settings: Settings
+    limits: Limits
+    allowed: tuple[Path, ...]
+    """Real paths of directories whose files may be read."""
+    skip: bool
+    """Whether what Zarr cannot hold is left out."""
+    rules: Rules | None
+    """How many files are joined; None for one file."""
+
+
+def plan_keys(source: H5Source, options: ViewOptions, *, split: bool = False) -> ServedKeys:
     """Return the keys of the store that a conversion of a file would write.
 
     With `split`, contiguous data has chunks that are byte ranges of the file, which a conversion encodes.
 
-    Raise UnsupportedError or UnsafeSourceError if there is something that cannot be converted, unless `skip`, and
-    OptionError if a glob matches nothing.
+    Raise UnsupportedError or UnsafeSourceError if there is something that cannot be converted, unless it is
+    skipped, and OptionError if a glob matches nothing.
     """
+    settings, limits = options.settings, options.limits
     with source.keep_open(keep=True):
         with source.opened() as opened:
-            scan = scan_source(source, opened, settings=settings, limits=limits, allowed=tuple(allowed))
+            scan = scan_source(source, opened, settings=settings, limits=limits, allowed=options.allowed)
         check_applied(scan, settings)
         have_ranges = [has_ranges(origin.source) for origin in scan.origins]
         scan = split_all(scan) if split else scan
         arrays, skipped = plan_all(scan, settings, limits)
         plan = StorePlan(tuple(arrays), (), tuple(skipped))
-        if not skip:
+        if not options.skip:
             refuse_skipped(scan.hierarchy.file, skipped)
     return make_keys(
         make_target(settings.zarr_format), scan, plan, inputs=list_inputs(scan, settings, limits),

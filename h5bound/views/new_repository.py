@@ -104,16 +104,12 @@ def split_manifests(places: ChunkPlaces) -> Any:
     """Return how the chunks of large arrays are divided: by ranges of the first axes, in manifests of one size."""
     import icechunk
 
-    sizes = {
-        name: split_grid(array.counts)
-        for name, array in places.view.keys.arrays.items()
-        if len(array.plan.chunk_coords) > MOST_CHUNKS
-    }
     conditions: dict[Any, Any] = {
         icechunk.ManifestSplitCondition.path_matches(f"^/{re.escape(name)}$"): {
-            icechunk.ManifestSplitDimCondition.Axis(axis): size for axis, size in enumerate(cells)
+            icechunk.ManifestSplitDimCondition.Axis(axis): size for axis, size in enumerate(split_grid(array.counts))
         }
-        for name, cells in sizes.items()
+        for name, array in places.view.keys.arrays.items()
+        if len(array.plan.chunk_coords) > MOST_CHUNKS
     }
     return icechunk.ManifestConfig(splitting=icechunk.ManifestSplittingConfig.from_dict(conditions))
 

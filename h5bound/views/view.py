@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -18,16 +17,12 @@ from h5bound.planning.run_options import check_conversion, check_limits, check_p
 from h5bound.reader.many_files import check_max_open
 from h5bound.reader.open_file import OpenFile
 from h5bound.reader.source import H5Source
-from h5bound.views.key_plan import is_object, plan_keys
+from h5bound.views.key_plan import ViewOptions, is_object, plan_keys
 from h5bound.views.served_file import ServedFile, refuse_writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
-    from h5bound.combining.joined import Rules
-    from h5bound.hdf5.hierarchy import Limits
-    from h5bound.planning.options import Settings
     from h5bound.views.served_array import ServedArray
     from h5bound.views.served_keys import ServedKeys
 
@@ -41,20 +36,6 @@ LIMITS = ("max_objects", "max_depth", "max_chunks")
 
 MOST_FILES = 64
 """Files that are joined of which a view keeps the connections to their servers."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ViewOptions:
-    """The options of a view, checked."""
-
-    settings: Settings
-    limits: Limits
-    allowed: tuple[Path, ...]
-    """Real paths of directories whose files may be read."""
-    skip: bool
-    """Whether what Zarr cannot hold is left out."""
-    rules: Rules | None = None
-    """How many files are joined; None for one file."""
 
 
 def make_options(given: Mapping[str, Any]) -> ViewOptions:
@@ -89,21 +70,12 @@ def plan_view_keys(given: Mapping[str, Any], options: ViewOptions, *, split: boo
     if options.rules is None:
         if given["skip_bad"]:
             raise OptionError("skip_bad=True: this is for many files, of which those that cannot be read are left out")
-        return plan_file(H5Source.of(path, storage_options), options, split=split)
+        return plan_keys(H5Source.of(path, storage_options), options, split=split)
     from h5bound.views.joined_keys import plan_joined_keys  # with dask.array, which views of one file do without
 
     return plan_joined_keys(
-        path, rules=options.rules, settings=options.settings, limits=options.limits, allowed=options.allowed,
-        skip=options.skip, storage_options=storage_options, skip_bad=given["skip_bad"], max_open=max_open,
+        path, options, options.rules, storage_options=storage_options, skip_bad=given["skip_bad"], max_open=max_open,
         progress=given["progress"], split=split,
-    )  # fmt: skip
-
-
-def plan_file(source: H5Source, options: ViewOptions, *, split: bool = False) -> ServedKeys:
-    """Return the keys of one file."""
-    return plan_keys(
-        source, settings=options.settings, limits=options.limits, allowed=options.allowed, skip=options.skip,
-        split=split,
     )  # fmt: skip
 
 

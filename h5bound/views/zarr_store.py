@@ -15,8 +15,9 @@ from h5bound.errors import shorten_tracebacks
 from h5bound.hdf5.hierarchy import MAX_CHUNKS, MAX_DEPTH, MAX_OBJECTS
 from h5bound.reports.html import render
 from h5bound.reports.text import printable
+from h5bound.views.key_plan import plan_keys
 from h5bound.views.served_keys import SCHEME
-from h5bound.views.view import View, make_options, plan_file, plan_view_keys
+from h5bound.views.view import View, make_options, plan_view_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
     from h5bound.reports.combination import CombinationReport
     from h5bound.reports.conversion import ConversionReport
     from h5bound.reports.digest import Digest
+    from h5bound.views.key_plan import ViewOptions
     from h5bound.views.served_keys import ServedKeys
-    from h5bound.views.view import ViewOptions
 
 KEPT = 8
 """Stores that a process keeps which has received them, so that not every task of a worker plans its file anew."""
@@ -153,7 +154,7 @@ class ZarrStore(Store):
 
     @cached_property
     def _view(self) -> View:
-        return View(plan_file(self._source, self._options))
+        return View(plan_keys(self._source, self._options))
 
     async def _planned(self) -> View:
         """Return the view, made in a thread where that needs the loop of zarr."""
