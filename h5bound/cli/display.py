@@ -47,7 +47,7 @@ def make_console() -> Console:
     return Console(highlight=False, width=PLAIN_WIDTH, soft_wrap=True)
 
 
-def show_report(console: Console, report: Report, *, verbose: bool = False) -> None:
+def show_report(console: Console, report: Report, *, verbose: bool) -> None:
     """Print a report: of many arrays or objects the numbers, at most a screen, or with `verbose` each of them."""
     from rich.text import Text
 

@@ -63,7 +63,7 @@ class Decoder:
                 raise DamagedError(f"{spec.name}: it {error}") from error.__cause__
         return data
 
-    def decode_all(self, encoded: Pieces, mask: int = 0) -> Rows:
+    def decode_all(self, encoded: Pieces, mask: int) -> Rows:
         """Return the chunks of one filter mask, a row each: one filter of all chunks is undone, then the next.
 
         Raise DamagedError as `decode` does, without the name of the filter.

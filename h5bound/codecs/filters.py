@@ -81,11 +81,6 @@ def to_codec_v3(codec: CodecConfig) -> CodecConfig:
     return {"name": name, "configuration": settings}
 
 
-def blosc_codec(cname: str, *, level: int, shuffle: int, typesize: int) -> CodecConfig:
-    """Return the codec ``blosc``; `shuffle` is 0 (none), 1 (bytes), 2 (bits) or -1 (bytes if elements have several)."""
-    return {"id": "blosc", "cname": cname, "clevel": level, "shuffle": shuffle, "blocksize": 0, "typesize": typesize}
-
-
 def _level(options: Options, default: int) -> int:
     """Return the compression level that a filter was set to. Decoding does not depend on it."""
     return options[0] if options and 0 <= options[0] <= 22 else default
@@ -93,7 +88,8 @@ def _level(options: Options, default: int) -> int:
 
 def _blosc_filter_codec(options: Options) -> CodecConfig:
     _, _, typesize, _, level, shuffle, packer = (*options, *(0, 0, 1, 0, 5, 1, 0)[len(options) :])
-    return blosc_codec(BLOSC_PACKERS[packer], level=level, shuffle=shuffle, typesize=typesize)
+    sizes = {"blocksize": 0, "typesize": typesize}
+    return {"id": "blosc", "cname": BLOSC_PACKERS[packer], "clevel": level, "shuffle": shuffle, **sizes}
 
 
 def _accepts_bitshuffle(options: Options, nbytes: int) -> bool:

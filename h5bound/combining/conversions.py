@@ -14,7 +14,7 @@ from h5bound.errors import UnsupportedError
 
 if TYPE_CHECKING:
     from h5bound.combining.packing import Numbers, Packing
-    from h5bound.zarr_model.byte_layout import Array, DType
+    from h5bound.zarr_model.byte_layout import Array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +53,12 @@ def apply(conversion: Conversion, block: Array) -> Array:
         return replace(block, conversion.replaced, conversion.by).astype(dtype, copy=False)
     if conversion.kind == "time":
         return move_times(block, conversion.factor, conversion.offset, dtype=dtype)
-    return promote_exactly(block, dtype)
+    if not is_exact(block.dtype, dtype):
+        raise UnsupportedError(f"{dtype} does not have all values of {block.dtype}")
+    return block.astype(dtype, copy=False)
 
 
 def replace(block: Array, replaced: Numbers, by: Numbers) -> Array:
     """Return a block with some of its values replaced."""
     found = np.isin(block, replaced.array)
     return np.where(found, by.array.astype(block.dtype), block) if found.any() else block
-
-
-def promote_exactly(block: Array, dtype: DType) -> Array:
-    """Return the values of a block in a type that has all of them. Raise UnsupportedError if it has not."""
-    if not is_exact(block.dtype, dtype):
-        raise UnsupportedError(f"{dtype} does not have all values of {block.dtype}")
-    return block.astype(dtype, copy=False)

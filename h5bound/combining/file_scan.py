@@ -129,20 +129,16 @@ class FileScan:
         return self.number_in_store is not None
 
 
-def describe_file(scan: SourceScan, opened: OpenFile, *, path: str = "", dim: str | None = None) -> FileScan:
-    """Return the record of an open file from its scan; coordinates and small variables without `dim` are read.
-
-    `path` is how the file is opened again, that of its source by default.
-    """
+def describe_file(scan: SourceScan, opened: OpenFile, *, dim: str | None) -> FileScan:
+    """Return the record of an open file from its scan; coordinates and small variables without `dim` are read."""
     source = scan.origins[0].source
     others = {origin.source.path: origin.source.state for origin in scan.origins[1:]}
-    groups = {group.path: group.attributes for group in scan.groups}
-    nodes = [*((group.path, group.origin) for group in scan.groups)]
+    nodes = [(group.path, group.origin) for group in scan.groups]
     nodes += [(item.record.path, item.origin) for item in scan.datasets]
     return FileScan(
-        path=path or source.path,
+        path=source.path,
         state=source.state,
-        groups=groups,
+        groups={group.path: group.attributes for group in scan.groups},
         variables={item.record.path: describe_variable(item, scan, opened, dim=dim) for item in scan.datasets},
         details=scan.details,
         skipped=scan.skipped,
@@ -214,7 +210,8 @@ def read_small(
         block = item.type.convert(read_block(item, opened))
     except (H5BoundError, *READ_ERRORS):  # whoever needs the values reads them again, and says why it cannot
         return None, None
-    return block if keeps else None, digest_values(block) if has_digest else None
+    digest = hash_bits(block) + repr((block.shape, str(block.dtype))).encode()
+    return block if keeps else None, digest if has_digest else None
 
 
 def read_block(item: DatasetScan, opened: OpenFile) -> Array:
@@ -232,11 +229,6 @@ def read_block(item: DatasetScan, opened: OpenFile) -> Array:
     assert isinstance(dataset, h5d.DatasetID)
     dataset.read(h5s.ALL, h5s.ALL, block, memory_type(read_type(dataset)))
     return block
-
-
-def digest_values(block: np.ndarray[Any, Any]) -> bytes:
-    """Return a digest of shape, type and values, which differ if any bit does."""
-    return hash_bits(block) + repr((block.shape, str(block.dtype))).encode()
 
 
 def write_json(value: Any) -> str:

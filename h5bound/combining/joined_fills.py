@@ -12,7 +12,7 @@ from h5bound.combining.conversions import apply
 from h5bound.combining.file_scan import write_json
 from h5bound.combining.packing import read_numbers
 from h5bound.errors import UnsupportedError
-from h5bound.zarr_model.fill_values import fill_attribute_to_json, fill_to_json, find_zarr_type
+from h5bound.zarr_model.fill_values import fill_attribute_to_json, fill_from_json, fill_to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -35,9 +35,7 @@ def read_fill(schema: VariableSchema, zarr_format: int) -> Array | None:
     value, exact = json.loads(schema.fill)
     if not exact or value is None or schema.form != "plain" or schema.dtype.startswith("["):  # a compound
         return None
-    dtype = np.dtype(schema.dtype)
-    zarr_type = find_zarr_type(dtype, 2 if zarr_format == 2 else 3)
-    return np.array(zarr_type.from_json_scalar(value, zarr_format=zarr_format), dtype)
+    return fill_from_json(value, np.dtype(schema.dtype), zarr_format)
 
 
 def choose_fill(schema: VariableSchema, meaning: Meaning, zarr_format: int) -> str:

@@ -18,16 +18,16 @@ from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.planning.pieces import IN_STORE, NO_FILE, Pieces
 from h5bound.zarr_model.array_spec import translate_filters
 from h5bound.zarr_model.dtypes import ZarrType
-from h5bound.zarr_model.fill_values import FillValue, find_zarr_type
+from h5bound.zarr_model.fill_values import FillValue, fill_from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from h5bound.combining.file_scan import FileScan, VariableSchema
     from h5bound.combining.joined import Joined, JoinedVariable
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.scan_dataset import DatasetScan
-    from h5bound.reports.entries import ReportNote, Skipped
+    from h5bound.reports.entries import ReportNote
     from h5bound.zarr_model.byte_layout import DType
 
 ALL_FILES = 0
@@ -87,7 +87,7 @@ def join_scans(
         ),
         datasets=tuple(datasets),
         details={path: found for path, found in details.items() if found},
-        skipped=tuple(merge_skipped(files)),
+        skipped=tuple(dict.fromkeys(item for file in files for item in file.skipped)),  # each once
         notes=tuple(merge_notes(joined, files, templates)),
         external_states={path: state for file in files for path, state in file.external_states.items()},
     )
@@ -111,11 +111,6 @@ def has_attribute(variable: JoinedVariable, note: ReportNote) -> bool:
     return (
         note.attribute is None or note.attribute in NodeAttributes(variable.attributes, variable.details).list_names()
     )
-
-
-def merge_skipped(files: Iterable[FileScan]) -> list[Skipped]:
-    """Return what is skipped in any file, each once."""
-    return list(dict.fromkeys(item for file in files for item in file.skipped))
 
 
 def join_dataset(
@@ -163,13 +158,10 @@ def convert_type(item: DatasetScan, schema: VariableSchema, zarr_format: int) ->
 
 def read_fill(fill: FillValue, schema: VariableSchema, *, dtype: DType, zarr_format: int) -> FillValue:
     """Return the fill value of a schema of plain numbers; `fill` is that of one file."""
-    text, exact = json.loads(schema.fill)
-    checked: Any = zarr_format
-    if text is None:  # format 2: all chunks are written
-        value = fill.value.astype(dtype)
-    else:
-        value = np.array(find_zarr_type(dtype, checked).from_json_scalar(text, zarr_format=checked), dtype)
-    return FillValue(value, text, exact=exact)
+    shown, exact = json.loads(schema.fill)
+    # format 2 may have none: then all chunks are written
+    value = fill.value.astype(dtype) if shown is None else fill_from_json(shown, dtype, zarr_format)
+    return FillValue(value, shown, exact=exact)
 
 
 def restore_storage(item: DatasetScan, schema: VariableSchema, zarr_format: int) -> DatasetScan:

@@ -82,7 +82,10 @@ def plan_values(path: str, kinds: Sequence[Kind], *, rules: Rules, findings: Fin
     """
     first = kinds[0]
     same = Meaning(first.schema.dtype, [None] * len(kinds), frozenset(), frozenset())
-    if all(is_text(kind.schema) for kind in kinds) and len({strip_length(kind.schema) for kind in kinds}) == 1:
+    if (
+        all(is_text(kind.schema) for kind in kinds)
+        and len({set_length(kind.schema.hdf5_type, 0) for kind in kinds}) == 1
+    ):
         return plan_text(path, kinds, rules, findings=findings)
     if not is_number(first.schema) or not all(is_number(kind.schema) for kind in kinds):
         match_types(path, kinds, findings)
@@ -107,11 +110,6 @@ def is_number(schema: VariableSchema) -> bool:
 def is_text(schema: VariableSchema) -> bool:
     """Return whether values are text of fixed length that bytes of zero fill up."""
     return schema.form == "plain" and schema.dtype.startswith("|S") and "space-padded" not in schema.hdf5_type
-
-
-def strip_length(schema: VariableSchema) -> str:
-    """Return the type of text in HDF5 without its length."""
-    return set_length(schema.hdf5_type, 0)
 
 
 def set_length(hdf5_type: str, nbytes: int) -> str:

@@ -106,7 +106,8 @@ def scan_files(
     check_twice(places)
     bad = {i: place.error for i, place in enumerate(places) if place.error}
     store, version, decoder = open_cache(enabled=cache), options.make_version(), ScanDecoder()
-    scans = find_known(places, store.get_many(KIND, version, list_states(places)), decoder)
+    states = {place.key: place.state for place in places if place.state is not None}
+    scans = find_known(places, store.get_many(KIND, version, states), decoder)
     LOGGER.info("%s: %s known from the cache", plural(len(files), "file"), f"{len(scans):,}")
     fresh: list[tuple[str, FileState, CachedScan]] = []
     try:
@@ -126,11 +127,6 @@ def scan_files(
     if bad and (not skip_bad or not scans):
         raise refuse_bad(left_out, len(places), skip_bad=skip_bad)
     return tuple(scans[i] for i in sorted(scans)), left_out
-
-
-def list_states(places: Sequence[FilePlace]) -> dict[str, FileState]:
-    """Return the states of files by the names of their records in the cache."""
-    return {place.key: place.state for place in places if place.state is not None}
 
 
 def find_known(

@@ -102,14 +102,10 @@ def choose_action(target: Target, state: State, *, resume: bool, overwrite: bool
     action = ACTIONS[state][1 if resume else 2 if overwrite else 0]
     if action == "refuse":
         is_folder = state == "other" and isinstance(target, LocalTarget) and not overwrite
-        more = "; to combine more files into it, append=True" if state == "store" and is_combined(target) else ""
+        is_combined = state == "store" and b'"combined"' in (target.keys.read(OWN_KEY) or b"")
+        more = "; to combine more files into it, append=True" if is_combined else ""
         raise TargetError(f"{target.url}: {FOLDER if is_folder else REFUSALS[state]}{more}")
     return action
-
-
-def is_combined(target: Target) -> bool:
-    """Return whether a store was made of many files, and can have more."""
-    return b'"combined"' in (target.keys.read(OWN_KEY) or b"")
 
 
 def find_remark(target: Target, source: H5Source, *, resume: bool, overwrite: bool, dry_run: bool) -> str:

@@ -56,7 +56,7 @@ def read_or_explain(
     return explain_failure(opened.file.filename, values, read, explain=explain)
 
 
-def explain_failure(file: str, values: SourceValues, read: Callable[[], Any], *, explain: bool = True) -> ReadResult:
+def explain_failure(file: str, values: SourceValues, read: Callable[[], Any], *, explain: bool) -> ReadResult:
     """Return the result of `read`, or why it failed, as `read_or_explain` does. `file` is the name of the file."""
     try:
         return ReadResult(read())
@@ -73,7 +73,7 @@ def explain_failure(file: str, values: SourceValues, read: Callable[[], Any], *,
 
 
 def read_unit_values(
-    opened: OpenFile | OpenFiles, values: SourceValues, unit: Unit, *, via_h5py: bool = False, convert: bool = True
+    opened: OpenFile | OpenFiles, values: SourceValues, unit: Unit, *, via_h5py: bool, convert: bool
 ) -> list[Any]:
     """Read the chunks of a unit of `cut_units`; of sequences one pair, of elements and lengths."""
     if values.flat and isinstance(opened, OpenFile):
@@ -130,7 +130,7 @@ def read_region(
     return values.type.convert(block, ReferencePaths(opened.file, values.addresses)) if convert else block
 
 
-def read_pieces(files: OpenFiles, values: SourceValues, region: Region, *, via_h5py: bool = False) -> Block:
+def read_pieces(files: OpenFiles, values: SourceValues, region: Region, *, via_h5py: bool) -> Block:
     """Read a region of an array that is joined from several files, in the form that Zarr holds.
 
     Raise CorruptChunkError if a file cannot be read; the message names it.

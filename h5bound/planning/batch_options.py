@@ -84,13 +84,11 @@ def applies(choice: Choice, paths: Iterable[str], selected: Iterable[DatasetReco
     option, glob, size = choice
     if option in ("include", "exclude"):
         return any(matches(path, glob) for path in paths)
-    fitting = (one for one in selected if not isinstance(size, tuple) or len(size) in guess_ndims(one))
-    return any(matches(record.path, glob) for record in fitting)
-
-
-def guess_ndims(record: DatasetRecord) -> set[int]:
-    """Return the numbers of axes that the arrays of a dataset may have."""
-    return list_ndims(record.dtype, len((0,) if record.shape is None else record.shape))
+    return any(
+        not isinstance(size, tuple) or len(size) in list_ndims(one.dtype, 1 if one.shape is None else len(one.shape))
+        for one in selected
+        if matches(one.path, glob)
+    )
 
 
 def list_ndims(dtype: np.dtype[Any] | None, outer: int) -> set[int]:

@@ -77,15 +77,15 @@ def check_run(
         scheduler=check_address(scheduler),
         allowed=resolve_directories(allow_external),
         report=None if report is None else check_report_path(report),
-        temporary=None if temporary is None else check_directory(temporary, "temporary"),
+        temporary=None if temporary is None else check_temporary(temporary),
     )
 
 
-def check_directory(path: object, option: str) -> Path:
-    """Return the path of a directory. Raise OptionError if there is none."""
-    directory = Path(strip_local(expand_path(path, option)))
+def check_temporary(path: object) -> Path:
+    """Return the path of the directory `temporary`. Raise OptionError if there is none."""
+    directory = Path(strip_local(expand_path(path, "temporary")))
     if not directory.is_dir():
-        raise OptionError(f"{option}={str(path)!r}: no such directory; make it, or name another one")
+        raise OptionError(f"temporary={str(path)!r}: no such directory; make it, or name another one")
     return directory.resolve()
 
 

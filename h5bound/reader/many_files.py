@@ -34,7 +34,7 @@ MAX_OPEN = 64
 """Files of one window that are open at a time; a remote one keeps its metadata in memory, a local one a descriptor."""
 
 
-def check_max_open(value: object, *, many: bool = True) -> int:
+def check_max_open(value: object, *, many: bool) -> int:
     """Return how many files are open at a time; None stands for MAX_OPEN.
 
     Raise OptionError if it is not a number of at least 1, or given for one file.

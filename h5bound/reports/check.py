@@ -164,7 +164,15 @@ class CheckReport(Report):
 def digest_check(report: CheckReport) -> Digest:
     """Return the report in short."""
     chunks = [item for item in report.damages if item.region]
-    rows = ((printable(item.path), item.region, show_offset(item), format_nbytes(item.nbytes)) for item in chunks)
+    rows = (
+        (
+            printable(item.path),
+            item.region,
+            "-" if item.offset is None else f"{item.offset:,}",
+            format_nbytes(item.nbytes),
+        )
+        for item in chunks
+    )
     counts: dict[str, int] = {}
     for item in chunks:
         counts[item.path] = counts.get(item.path, 0) + 1
@@ -232,8 +240,3 @@ def summarize_checks(reports: Sequence[CheckReport], unopened: Sequence[str]) ->
     whole = f"{total - sum(map(len, kinds.values())):,} of {plural(total, 'file')} whole"
     others = [(what, [path.rstrip("/").rpartition("/")[2] for path in paths]) for what, paths in kinds.items() if paths]
     return "; ".join([whole, *(f"{len(names):,} {what} ({printable(name_some(names))})" for what, names in others)])
-
-
-def show_offset(damage: Damage) -> str:
-    """Return where the stored bytes begin, or a dash."""
-    return "-" if damage.offset is None else f"{damage.offset:,}"

@@ -108,17 +108,13 @@ def render_page(digest: Digest) -> str:
     table = "" if digest.leaves else render_table(digest.table, MAX_ROWS)
     arrays = f"<h2>Datasets</h2>{rows}" if digest.leaves else ""
     kind, subject = show(digest.kind), show(digest.subject, 10 * NAME_WIDTH)
+    style = STYLE.removesuffix("</style>") + PAGE_STYLE.removeprefix("<style>\n")
     return (
         f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{kind}: {subject}</title>'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">{merge_styles()}</head><body>'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">{style}</head><body>'
         f"<h1><bdi>{subject}</bdi></h1>{head}{render_figures(digest)}"
         f'{picture}<div class="h5b">{totals}{table}{lists}{arrays}</div></body></html>\n'
     )
-
-
-def merge_styles() -> str:
-    """Return the stylesheet of trees and tables with that of the page."""
-    return STYLE.removesuffix("</style>") + PAGE_STYLE.removeprefix("<style>\n")
 
 
 def paint_rows(digest: Digest, tree: Branch, order: list[int]) -> tuple[list[int], str]:

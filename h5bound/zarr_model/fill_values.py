@@ -83,6 +83,12 @@ def find_zarr_type(dtype: DType, zarr_format: Literal[2, 3]) -> Any:
         return parse_dtype(choose_zarr_type(dtype), zarr_format=zarr_format)
 
 
+def fill_from_json(json: JSON, dtype: DType, zarr_format: int) -> Array:
+    """Return a fill value of `fill_to_json`, 0-d."""
+    checked_format: Literal[2, 3] = 2 if zarr_format == 2 else 3
+    return np.array(find_zarr_type(dtype, checked_format).from_json_scalar(json, zarr_format=checked_format), dtype)
+
+
 def choose_zarr_type(dtype: DType) -> Any:
     """Return the data type that zarr takes for a type: its own for text and bytes of variable length."""
     from zarr.dtype import VariableLengthBytes

@@ -171,7 +171,7 @@ def test_many_chunks_decode_at_once_to_what_they_decode_to_one_by_one_damaged_or
 def decode_many(decoder: Decoder, encoded: list[np.ndarray[Any, Any]]) -> bytes | None:
     """Return the decoded chunks; None if one is damaged."""
     try:
-        return decoder.decode_all(Pieces.copy_of(encoded)).tobytes()
+        return decoder.decode_all(Pieces.copy_of(encoded), 0).tobytes()
     except DamagedError:
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def scan(path: Path, **options: Any) -> FileScan:
+def scan(path: Path, *, dim: str | None = None) -> FileScan:
     source = H5Source.of(path)
     with source.opened() as opened:
-        return describe_file(scan_source(source, opened, settings=Settings(), limits=Limits()), opened, **options)
+        return describe_file(scan_source(source, opened, settings=Settings(), limits=Limits()), opened, dim=dim)
 
 
 def write(path: Path, start: int = 0, *, level: int = 1) -> None:
