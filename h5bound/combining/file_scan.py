@@ -67,6 +67,8 @@ class VariableSchema:
     """Filters in the order in which they were applied on writing."""
     fill: str
     """JSON text of the value of elements that were never written, and whether readers of Zarr see exactly its bits."""
+    short: tuple[str, ...] = ()
+    """Names of unlimited dimensions that it is shorter than, which netCDF's readers fill up."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -185,7 +187,15 @@ def describe_schema(item: DatasetScan, details: Mapping[str, Any]) -> VariableSc
         chunks=item.chunks,
         filters=item.record.filters,
         fill=write_json([item.fill.json, item.fill.exact]),
+        short=list_short(item),
     )
+
+
+def list_short(item: DatasetScan) -> tuple[str, ...]:
+    """Return the dimensions that a dataset is shorter than: its own axes are called ``name_LENGTH``."""
+    own = () if item.dimensions is None else item.dimensions.names
+    axes = zip(own, item.dimension_names or (), item.shape, strict=False)
+    return tuple(name for name, final, size in axes if name and final.startswith(f"{name}_{size}"))
 
 
 def name_dtype(dtype: np.dtype[Any]) -> str:

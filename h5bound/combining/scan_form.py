@@ -24,7 +24,7 @@ from h5bound.reports.entries import Link, ReportNote, Skipped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FORM_VERSION = 5
+FORM_VERSION = 6
 """Version of the form."""
 
 MANIFEST = ("chunk_coords", "offsets", "nbytes", "masks")
@@ -155,7 +155,8 @@ def make_schema(form: dict[str, Any]) -> VariableSchema:
     """Return a schema from JSON."""
     filters = tuple(Filter(**{**item, "options": tuple(item["options"])}) for item in form["filters"])
     chunks = None if form["chunks"] is None else tuple(form["chunks"])
-    return VariableSchema(**{**form, "filters": filters, "chunks": chunks, "dimensions": tuple(form["dimensions"])})
+    names = {key: tuple(form.get(key, ())) for key in ("dimensions", "short")}
+    return VariableSchema(**{**form, **names, "filters": filters, "chunks": chunks})
 
 
 MAKERS: dict[str, Callable[[Any], Any]] = {

@@ -36,6 +36,11 @@ def join_variable(context: Context, path: str) -> Joining | None:
         action = f"missing='fill' takes its fill value there; {LEAVE_OUT.format(path)}"
         findings.refuse(path, "some files lack it", missing, action=action)
         return None
+    short = [i for i in present if (item := found[i]) is not None and rules.dim in item.schema.short]
+    if short:
+        what = f"it is shorter than its dimension {rules.dim}, and only netCDF's readers fill it up"
+        findings.refuse(path, what, short, action=LEAVE_OUT.format(path), option=False)
+        return None
     others = [i for i in present if (item := found[i]) is not None and item.target != first.target]
     if others:
         findings.refuse(path, "its name in the store differs", others, action="names='portable' may help", option=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -103,6 +104,7 @@ class JoinedFiles:
             names = [path] * len(self._sources)
             record, located = find_in_files(self._sources, names, self._allowed, details=self._details)
             lifecycle = self._make_lifecycle(ManyFiles([source for source, _ in located], max_open=self._max_open))
+        self._check_lengths(path, located)
         return lifecycle, record, located, self._find_axis(located[0][1].dims)
 
     def show(self, record: DatasetRecord) -> DatasetRecord:
@@ -118,6 +120,36 @@ class JoinedFiles:
     def refuse_group(self, name: str) -> UnsupportedError:
         """Return the error for a group that is in another file."""
         return UnsupportedError(f"{name!r} of {self.path} is a group of another file: pass the files that have it")
+
+    def _check_lengths(self, path: str, located: Sequence[LocatedDataset]) -> None:
+        """Raise UnsupportedError if a dataset is shorter than its dimension: after it others have their elements."""
+        dim, scale = self._details.dim, self._find_scale(path)
+        for number, (source, dataset) in enumerate(located if scale in self._records else ()):
+            axis = self._find_axis(dataset.dims)
+            if axis is not None and dataset.shape[axis] < self._lengths[scale][number]:
+                raise UnsupportedError(
+                    f"dataset {path!r} of {source.path} is shorter than its dimension {dim}: it has "
+                    f"{dataset.shape[axis]:,} of {self._lengths[scale][number]:,} elements; from_hdf5 joins those"
+                )
+
+    @cached_property
+    def _lengths(self) -> dict[str, list[int]]:
+        """How long the dimension is in each file, by the path of its scale: as its longest dataset, as in netCDF."""
+        found: dict[str, list[int]] = {}
+        for number, scan in enumerate(self._scans):
+            for path, (_, dataset) in scan.items():
+                axis = self._find_axis(dataset.dims)
+                if axis is not None:
+                    lengths = found.setdefault(self._find_scale(path), [0] * len(self._scans))
+                    lengths[number] = max(lengths[number], dataset.shape[axis])
+        return found
+
+    def _find_scale(self, path: str) -> str:
+        """Return the path of the dataset with the name of the dimension that is next above a dataset, if any is."""
+        group, dim = path.rpartition("/")[0], self._details.dim
+        while group and f"{group}/{dim}" not in self._records:
+            group = group.rpartition("/")[0]
+        return f"{group}/{dim}"
 
     def _find_axis(self, dims: tuple[str | None, ...] | None) -> int | None:
         """Return the axis of the dimension, None if there is none."""

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import zarr
 
-from h5bound import combine, verify
-from h5bound.errors import H5BoundError, OptionError, TargetError
+from h5bound import H5Store, combine, from_hdf5, verify
+from h5bound.errors import H5BoundError, OptionError, TargetError, UnsupportedError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,3 +163,18 @@ def test_zones_are_refused_that_readers_take_for_different_times(tmp_path: Path)
         else:
             with pytest.raises(H5BoundError, match="times are seconds since 2000"):
                 combine(paths, tmp_path / "other.zarr", dim="time")
+
+
+def test_a_variable_that_is_shorter_than_its_dimension_is_not_joined(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.h5", [2 * i, 2 * i + 1], [5.0, 6.0]) for i in range(2)]
+    for path in paths:
+        with h5py.File(path, "r+") as file:
+            file["short"] = [7]  # netCDF's readers see two elements
+            file["short"].dims[0].attach_scale(file["time"])
+    with pytest.raises(UnsupportedError, match="/short: it is shorter than its dimension time"):
+        combine(paths, tmp_path / "out.zarr", dim="time")
+    store = H5Store(paths, dim="time")
+    with pytest.raises(UnsupportedError, match=r"0\.h5 is shorter than its dimension time: it has 1 of 2 elements"):
+        store["short"]
+    assert (store["v"].shape, from_hdf5(paths, "short").compute().tolist()) == ((4,), [7, 7])
+    combine(paths, tmp_path / "out.zarr", dim="time", exclude=["/short"])
