@@ -14,6 +14,7 @@ from h5bound.combining.combined_plan import plan_combined
 from h5bound.combining.combined_store import describe_joined
 from h5bound.combining.differences import FileNames, refuse_differences
 from h5bound.combining.joined_scan import find_template, join_scans, list_file_chunks
+from h5bound.combining.kept_coordinates import is_coordinate, keep_coordinate
 from h5bound.combining.rules import join_files
 from h5bound.combining.variables import DIFFERING
 from h5bound.conversion.provenance import PROVENANCE_VERSION, file_to_json
@@ -74,14 +75,24 @@ class Combination:
 
     @property
     def tables(self) -> dict[str, Any]:
-        """What the provenance has of the files: which elements are theirs, and attributes that differ among them."""
+        """What the provenance has of the files: which elements are theirs, attributes that differ, and coordinates."""
         tables = [
             {"path": table.path, "name": table.name, "values": list(table.values), "numbers": table.numbers.tolist()}
             for table in self.joined.tables
         ]
         groups = {group.path: group.target for group in self.scan.groups}
-        joined = {"joined": describe_joined(self.joined, self.files, groups, left_out=self.left_out)}
-        return {"attributes": tables, **joined} if tables else joined
+        nodes = {join.array.path: join.array.node for join in self.joins}
+        coordinates = {
+            path: text
+            for path, item in self.joined.variables.items()
+            if path in nodes and is_coordinate(path, item.schema, len(item.shape), rules=self.rules)
+            if (text := keep_coordinate(item, nodes[path], self.files)) is not None
+        }
+        return {
+            "joined": describe_joined(self.joined, self.files, groups, left_out=self.left_out),
+            **({"attributes": tables} if tables else {}),
+            **({"coordinates": coordinates} if coordinates else {}),
+        }
 
 
 def plan_combination(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from h5bound.combining.kept_coordinates import read_values
 from h5bound.combining.scan_form import make_schema
 from h5bound.conversion.other_inputs import list_differing
 from h5bound.conversion.provenance import FORM_ERRORS, unusable
@@ -163,6 +164,8 @@ class CombinedStore:
     """Entries of what it does not have of the files."""
     tables: Sequence[Mapping[str, Any]]
     """Entries of the attributes that are kept by file."""
+    coordinates: Mapping[str, NDArray[Any]]
+    """Values of coordinates of small chunks, by path in the files."""
 
     def open(self, path: str, shape: Shape) -> zarr.Array[Any]:
         """Return an array.
@@ -225,6 +228,10 @@ def read_combined(target: Target) -> CombinedStore | None:
             details=provenance["details"],
             skipped=provenance["skipped"],
             tables=provenance.get("attributes", ()),
+            coordinates={
+                path: read_values(text, np.dtype(record.variables[path].schema.dtype))
+                for path, text in provenance.get("coordinates", {}).items()
+            },
         )
     except FORM_ERRORS as error:
         raise unusable(target, error) from error

@@ -16,6 +16,7 @@ import numpy as np
 
 from h5bound.combining.combination import describe_state
 from h5bound.combining.file_scan import MAX_COORDINATE, FileScan, VariableScan
+from h5bound.combining.kept_coordinates import is_coordinate
 from h5bound.conversion.provenance import skipped_from_json
 from h5bound.errors import TargetError
 from h5bound.files.file_state import FileState
@@ -217,11 +218,12 @@ def list_pieces(store: CombinedStore, path: str, *, item: StoredVariable, rules:
 
 def read_coordinate(store: CombinedStore, path: str, *, item: StoredVariable, rules: Rules) -> NDArray[Any] | None:
     """Return the values of a coordinate from the store; None for another variable."""
-    name, schema = path.rpartition("/")[2], item.schema
-    is_number = schema.form == "plain" and not schema.dtype.startswith("[") and np.dtype(schema.dtype).kind in "iuf"
-    if not is_number or len(item.shape) != 1 or not (rules.new or name == rules.dim):
+    if not is_coordinate(path, item.schema, len(item.shape), rules=rules):
         return None
-    return np.asarray(store.open(item.target, item.shape)[...]).astype(schema.dtype, copy=False)
+    kept = store.coordinates.get(path)
+    if kept is not None and kept.shape == item.shape:
+        return kept
+    return np.asarray(store.open(item.target, item.shape)[...]).astype(item.schema.dtype, copy=False)
 
 
 def list_attributes(store: CombinedStore, path: str, target: str, *, numbers: Sequence[int]) -> list[Mapping[str, Any]]:
