@@ -43,7 +43,7 @@ from h5bound.planning.options import make_settings
 from h5bound.planning.run_options import check_conversion, check_limits, check_run
 from h5bound.planning.store_plan import refuse_skipped
 from h5bound.reports.conversion import ALREADY_COMPLETE
-from h5bound.stores.conflicts import check_external_files, check_report, write_report
+from h5bound.stores.conflicts import check_outside, check_report, write_report
 from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import open_target
 
@@ -228,7 +228,7 @@ def combine(
         storage_options=file_options),
     )  # fmt: skip
     check_report(checked.report, store, found.names)
-    check_external_files(store, found.list_local(), role="source")
+    check_outside(store, found.list_local(), role="source")
     before = find_combined(store, rules=rules, settings=settings) if append else None
     remark = ""
     if before is None:
@@ -325,7 +325,7 @@ def check_combination(
 ) -> None:
     """Raise an error if the plan cannot be carried out. Nothing was written."""
     scan, plan = combination.scan, combination.plan
-    check_external_files(store, scan.external_states)
+    check_outside(store, scan.external_states)
     check_visible(store, plan, checked.temporary, on_threads=runs_on_threads(scheduler))
     if not skip:
         refuse_skipped(scan.hierarchy.file, plan.skipped)

@@ -47,7 +47,7 @@ from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse_skipped
 from h5bound.reader.source import H5Source
 from h5bound.reports.conversion import ALREADY_COMPLETE
-from h5bound.stores.conflicts import check_external_files, check_report, write_report
+from h5bound.stores.conflicts import check_outside, check_report, write_report
 from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import open_target
 from h5bound.stores.tree import list_foreign
@@ -274,7 +274,7 @@ def convert(
             scan = scan_source(
                 file, opened, settings=settings, limits=limits, allowed=checked.allowed, find_name_limits=find_limits
             )
-        check_external_files(store, scan.list_external_files())
+        check_outside(store, scan.list_external_files())
         check_report(checked.report, store, [file.path, *scan.list_external_files()])
         check_applied(scan, settings)
         plan = plan_store(scan, settings, limits, window=window_nbytes, threads=expect_threads(checked.workers))

@@ -177,14 +177,7 @@ share_verbosity = share(
 )
 
 
-def share_rules(function: Function) -> Function:
-    """Decorate a command with the options that say how many files are joined."""
-    for decorate in reversed(RULES):
-        function = decorate(function)
-    return function
-
-
-RULES: tuple[Callable[[Function], Function], ...] = (
+share_rules = share(
     option("--dim", "NAME", "Join the files along the dimension NAME."),
     option("--new-dim", "NAME", "Make a new dimension NAME, along which each file has one element."),
     click.option(

@@ -26,7 +26,7 @@ from uuid import uuid4
 import numpy as np
 
 from h5bound.buffers import bytes_of, new_block
-from h5bound.chunk_grid import count_chunks, region_of
+from h5bound.chunk_grid import region_of
 from h5bound.conversion.transfer import TRANSFER, check_target, write_unit
 from h5bound.conversion.value_reads import ReadResult, cut_block, read_or_explain, read_region
 from h5bound.errors import OptionError, TargetError, naming
@@ -163,8 +163,7 @@ def read_box(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
     Raise TargetError if a file is gone.
     """
     layout, values, folder = get_layout(job), job.values, get_folder(job)
-    counts = np.asarray(count_chunks(layout.box, values.write_shape))
-    coords = (unit.chunk_coords[0] // counts).tolist()
+    coords = layout.find_box(unit.chunk_coords[0].tolist(), values.write_shape)
     box = region_of(tuple(coords), layout.shape, layout.box)
     block, raw_view = new_block(tuple(part.stop - part.start for part in box), job.node.dtype)
     for piece in layout.cut_box(coords):

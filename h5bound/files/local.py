@@ -15,9 +15,9 @@ from h5py import h5f, h5fd
 
 from h5bound.buffers import Bytes, past_end
 from h5bound.errors import H5BoundError, SourceNotFoundError, UnsupportedError
-from h5bound.files.beside import is_read_beside
 from h5bound.files.file_state import FileState
 from h5bound.files.open import open_file
+from h5bound.files.unlocked import is_read_unlocked
 from h5bound.h5py_compat import read_driver, read_file_end
 
 if TYPE_CHECKING:
@@ -174,4 +174,4 @@ class LocalLocation:
 
     def open(self, _state: FileState) -> tuple[h5py.File, None]:
         """Open the file for reading."""
-        return open_file(self.path, swmr=self.swmr, beside_writer=is_read_beside(self.path)), None
+        return open_file(self.path, swmr=self.swmr, unlocked=is_read_unlocked(self.path)), None

@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     from io import RawIOBase
 
 
-def open_file(
-    path: str, view: RawIOBase | None = None, *, swmr: bool = False, beside_writer: bool = False
-) -> h5py.File:
+def open_file(path: str, view: RawIOBase | None = None, *, swmr: bool = False, unlocked: bool = False) -> h5py.File:
     """Open an HDF5 file for reading, through a Python file `view` if it is remote.
 
-    With `swmr`, another program may write to it in SWMR mode; with `beside_writer`, netCDF4 in this process.
+    With `swmr`, another program may write to it in SWMR mode; with `unlocked`, netCDF4 in this process.
     Raise SourceNotFoundError if there is no file, CorruptChunkError if it is truncated, or its beginning is damaged,
     H5BoundError if it cannot be opened for another reason.
     """
@@ -32,13 +30,13 @@ def open_file(
             description = "a Zarr store"
         raise H5BoundError(f"{path}: this is {description}, not an HDF5 file")
     try:
-        locking = {"locking": False} if beside_writer else {}
+        locking = {"locking": False} if unlocked else {}
         return h5py.File(path if view is None else view, "r", swmr=swmr, **locking)
     except FileNotFoundError:
         raise SourceNotFoundError(f"{path}: no such file") from None
     except (OSError, RuntimeError, ValueError) as error:
         meaning = explain_error(str(error), path, view)
-        if meaning == MARKED and beside_writer:
+        if meaning == MARKED and unlocked:
             meaning = MARKED_HERE
         detail = meaning or f"HDF5 {h5py.version.hdf5_version} cannot open the file: {error}"
         damaged = is_damage(str(error)) if meaning is None else meaning.startswith(TRUNCATED)

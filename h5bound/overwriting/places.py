@@ -96,7 +96,7 @@ def locate_variables(variables: Iterable[VariablePath]) -> dict[VariablePath, Pl
     located: dict[VariablePath, Places] = {}
     for path, those in by_file.items():
         whole = DataPlace(identify_file(path))
-        with open_beside(path) as file:
+        with open_unlocked(path) as file:
             for variable in those:
                 datasets = _find_datasets(file, variable.path)
                 places = frozenset(place for dataset in datasets for place in _list_places(dataset))
@@ -111,14 +111,14 @@ def find_open_writer(path: str) -> h5py.File | None:
 
 
 @contextmanager
-def open_beside(path: str) -> Iterator[h5py.File | None]:
+def open_unlocked(path: str) -> Iterator[h5py.File | None]:
     """Return the file that h5py writes, or one that netCDF4 has just written out; None if that cannot be opened."""
     file = find_open_writer(path)  # the user's, so it stays open
     if file is not None:
         yield file
         return
     with suppress(H5BoundError):
-        file = open_file(path, beside_writer=True)
+        file = open_file(path, unlocked=True)
     try:
         yield file
     finally:
@@ -175,7 +175,7 @@ def _locate_sources(dataset: h5py.Dataset, name: str, paths: set[str], *, above:
     """Return where the data of sources is that are in one file; nothing if they are missing."""
     found: set[DataPlace] = set()
     for file in [dataset.file.filename] if name == "." else _list_files(dataset, name, "virtual"):
-        with open_beside(str(file)) as opened:
+        with open_unlocked(str(file)) as opened:
             for path in paths:
                 for source in _find_datasets(opened, path if path.startswith("/") else f"/{path}"):
                     found.update(_list_places(source, above))

@@ -2,8 +2,8 @@
 
 netCDF4 has an HDF5 library of its own, which knows nothing of that of h5py. All variables are defined when a compute
 begins, and netCDF4 is asked to write all of that to the file. From then on it changes nothing but the variables that
-the compute writes, so all others are read beside it (:mod:`h5bound.files.beside`). A variable that it overwrites is
-read before its first write.
+the compute writes, so all others are read without a lock (:mod:`h5bound.files.unlocked`). A variable that it overwrites
+is read before its first write.
 
 An object of an unknown class may write to any file that this process has open for writing.
 """
@@ -20,7 +20,7 @@ from dask.core import reverse_dict
 from dask.task_spec import Task
 
 from h5bound.errors import SourceChangedError
-from h5bound.files.beside import OTHER_WRITER, is_written_here, list_written_here, reading_beside
+from h5bound.files.unlocked import OTHER_WRITER, is_written_here, list_written_here, reading_unlocked
 from h5bound.overwriting.order import Write, all_precede, are_ordered
 from h5bound.overwriting.places import find_open_writer, identify_file, locate_targets, locate_variables
 from h5bound.overwriting.targets import find_targets
@@ -58,8 +58,8 @@ class Overwrite:
     """The tasks that overwrite data of one variable that is read."""
 
     tasks: dict[Key, Write] = field(default_factory=dict)
-    beside: bool = False
-    """Whether netCDF4 writes, beside h5py."""
+    by_netcdf4: bool = False
+    """Whether netCDF4 does, in a file that is read without a lock."""
     unknown: str = ""
     """A description of an object that perhaps writes."""
 
@@ -79,16 +79,16 @@ def prepare_writes(
         if any(STORE_KEY in str(key[0] if isinstance(key, tuple) else key) for key in graph):
             readers = find_readers()
             stores = _find_stores(graph) if readers else Stores()
-            beside = _prepare_files(stores.writes, readers)
+            unlocked = _prepare_files(stores.writes, readers)
             for variable in readers:
-                if identify_file(variable.file) in beside:
-                    stack.enter_context(reading_beside(variable.file))
-            overwrites = _find_overwrites(readers, stores, beside)
+                if identify_file(variable.file) in unlocked:
+                    stack.enter_context(reading_unlocked(variable.file))
+            overwrites = _find_overwrites(readers, stores, unlocked)
             nodes = graph.items() if overwrites else ()
             dependents = reverse_dict({key: getattr(node, "dependencies", ()) for key, node in nodes})
             for variable, overwrite in overwrites.items():
                 regions = {key: find_region(list_leaves(graph[key])) for key in readers[variable]}
-                if overwrite.beside:
+                if overwrite.by_netcdf4:
                     right = all_precede(regions, overwrite.tasks, dependents) or load(variable)
                 else:
                     right = are_ordered(regions, overwrite.tasks, dependents)
@@ -136,7 +136,7 @@ def _prepare_files(targets: Iterable[Target], readers: Iterable[VariablePath]) -
 
     Raise SourceChangedError if a file that is read was truncated, or is written by an unknown library.
     """
-    beside: dict[Hashable, Target] = {}
+    unlocked: dict[Hashable, Target] = {}
     read = {identify_file(variable.file) for variable in readers}
     is_elsewhere = any(variable.elsewhere for variable in readers)
     for target in targets:
@@ -152,16 +152,16 @@ def _prepare_files(targets: Iterable[Target], readers: Iterable[VariablePath]) -
         if find_open_writer(file) is not None:  # netCDF4 may be built with the library of h5py
             continue
         if target.netcdf4 is not None and os.name == "posix":  # elsewhere HDF5 locks what it writes from all others
-            beside[identity] = target
+            unlocked[identity] = target
         elif is_written_here(file):
             raise SourceChangedError(f"{file}: variables are computed from this file and written to it; {OTHER_WRITER}")
-    for target in beside.values():
+    for target in unlocked.values():
         target.sync()
-    return set(beside)
+    return set(unlocked)
 
 
 def _find_overwrites(
-    readers: Iterable[VariablePath], stores: Stores, beside: Set[Hashable]
+    readers: Iterable[VariablePath], stores: Stores, unlocked: Set[Hashable]
 ) -> dict[VariablePath, Overwrite]:
     """Return what is overwritten of the variables that are read."""
     written: dict[Hashable, list[tuple[DataPlace, Target]]] = defaultdict(list)  # by file, and by object
@@ -180,8 +180,8 @@ def _find_overwrites(
                 exact = write if located[target] == places else Write()
                 before = overwrites[variable].tasks.get(key, exact)  # by another target of this task
                 overwrites[variable].tasks[key] = exact if before == exact else Write()
-            is_beside = target.netcdf4 is not None and identify_file(target.variable.file) in beside
-            overwrites[variable].beside = overwrites[variable].beside or is_beside
+            is_unlocked = target.netcdf4 is not None and identify_file(target.variable.file) in unlocked
+            overwrites[variable].by_netcdf4 = overwrites[variable].by_netcdf4 or is_unlocked
     for description, tasks in stores.unknown.items():
         for variable in _list_written_here(files, read):
             overwrites[variable].tasks |= tasks
@@ -225,7 +225,7 @@ def _explain(variable: VariablePath, overwrite: Overwrite) -> SourceChangedError
                 "writing. Load them first, store in the h5py.Dataset itself, or close the file"
             ),
         )
-    elif overwrite.beside:
+    elif overwrite.by_netcdf4:
         advice = "load them first, write with engine='h5netcdf', or write to another variable or another file"
     return SourceChangedError(
         f"variable {variable.path!r} of {variable.file}: it {what} be overwritten while values are computed from it; "

@@ -10,6 +10,7 @@ from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.type_json import text_to_json
 from h5bound.planning.scan_text import list_stored
+from h5bound.reports.text import name_first
 from h5bound.zarr_model.dtypes import REFERENCES
 from h5bound.zarr_model.parts import flatten
 
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 LEADS_NOWHERE = "it refers to what is not there, or in a file of which only a part is converted: the path is empty"
 """The note on an object with a reference that has no path."""
-
-SHOWN = 3
-"""Most paths that a note names."""
 
 
 def place_links(log: ScanLog, path: str, links: Sequence[Link], *, nodes: Mapping[str, str]) -> list[JSON]:
@@ -97,7 +95,6 @@ def note_absent(log: ScanLog, nodes: Mapping[str, str]) -> None:
     for path, seen in log.references.items():
         absent = sorted(seen - known)
         if path in nodes and absent:
-            shown = f"{', '.join(absent[:SHOWN])}{', …' if len(absent) > SHOWN else ''}"
-            log.note(path, f"it refers to what is not in the store: {shown}")
+            log.note(path, f"it refers to what is not in the store: {name_first(absent)}")
         if path in nodes and "" in seen:
             log.note(path, LEADS_NOWHERE)

@@ -57,6 +57,10 @@ class SpillLayout:
     boxes: NDArray[np.int64]
     """Numbers of the boxes that hold keys, ascending."""
 
+    def find_box(self, key: Sequence[int], shape: Shape) -> list[int]:
+        """Return the coordinates of the box that a key is in, from those of the key; keys have this shape."""
+        return [position // count for position, count in zip(key, count_chunks(self.box, shape), strict=True)]
+
     def cut_cell(self, coords: Sequence[int]) -> Iterator[Piece]:
         """Yield the pieces of a cell that belong to boxes with keys, in the order of its file."""
         region, grid = region_of(tuple(coords), self.shape, self.cell), ChunkGrid(self.shape, self.box)

@@ -17,8 +17,8 @@ from uuid import uuid4
 import numpy as np
 
 from h5bound.errors import OptionError, SourceChangedError, SourceNotFoundError, UnsupportedError
-from h5bound.files.beside import is_read_beside
 from h5bound.files.local import LocalFile, LocalLocation
+from h5bound.files.unlocked import is_read_unlocked
 from h5bound.files.writers import find_writer
 from h5bound.lifecycle.session import find_session, open_source
 
@@ -242,7 +242,7 @@ class OpenFiles:
         source, file = self._sources[number], None
         if source.is_fixed and isinstance(source.location, LocalLocation) and source.caller_file() is None:
             source.check_unchanged()
-            if find_writer(source.path) is None and not is_read_beside(source.path):
+            if find_writer(source.path) is None and not is_read_unlocked(source.path):
                 with suppress(UnsupportedError):
                     file = LocalFile.at(source.path)
         try:

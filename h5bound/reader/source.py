@@ -15,13 +15,13 @@ import h5py
 from h5py import check_string_dtype, check_vlen_dtype
 
 from h5bound.errors import H5BoundError, SourceChangedError, UnsupportedError
-from h5bound.files.beside import OTHER_WRITER, is_read_beside, is_written_here
 from h5bound.files.file_objects import ObjectLocation, resolve_object
 from h5bound.files.file_state import FileState
 from h5bound.files.guarded import GuardedLocation
 from h5bound.files.local import LocalLocation
 from h5bound.files.open import is_live
 from h5bound.files.paths import expand_path
+from h5bound.files.unlocked import OTHER_WRITER, is_read_unlocked, is_written_here
 from h5bound.files.urls import Address, is_url, refuse_options, strip_local
 from h5bound.files.writers import find_open_file, find_writer
 from h5bound.lifecycle.handle import worker_address
@@ -206,12 +206,12 @@ class H5Source:
             with suppress(ValueError):  # another thread closes it at this moment
                 return OpenFile(writer, None if may_change else state, owned=False)
         indexes = self._shared() if self._indexes is None else self._indexes
-        beside = is_path and is_read_beside(self.path)
-        self._compare(self.state, state, only_inode=not self.strict_state or (beside and may_grow))
+        unlocked = is_path and is_read_unlocked(self.path)
+        self._compare(self.state, state, only_inode=not self.strict_state or (unlocked and may_grow))
         file, file_bytes = self.location.open(state)
         LOGGER.debug("%s: opened", self.path)
         try:
-            known = (None, None) if beside else (state, indexes)
+            known = (None, None) if unlocked else (state, indexes)
             return OpenFile(file, known[0], owned=True, file_bytes=file_bytes, indexes=known[1])
         except BaseException:
             file.close()
@@ -258,7 +258,7 @@ class H5Source:
         """Raise SourceChangedError or SourceNotFoundError if the file changed since it was opened."""
         if opened.state is not None:
             self._compare(opened.state, self.location.read_state(), only_inode=self.live)
-        elif opened.owned and not is_read_beside(self.path):
+        elif opened.owned and not is_read_unlocked(self.path):
             raise SourceChangedError(
                 f"{self.path}: another compute of this process wrote to the file, with netCDF4, and has ended; make "
                 "the array again"

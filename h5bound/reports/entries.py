@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from h5bound.reports.forms import FORMS, READER, advise
 from h5bound.reports.remarks import ARROW, Fact, group_facts
-from h5bound.reports.text import format_nbytes, plural, printable
+from h5bound.reports.text import format_nbytes, name_first, plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,9 +21,6 @@ REPORT_VERSION = 1
 
 Strategy = Literal["copied", "decoded", "mixed", "metadata"]
 """copied: as stored. mixed: some of them re-encoded. metadata: no chunks were stored."""
-
-SHOWN = 3
-"""Most files that a note names."""
 
 KEPT = "kept as a link, which few readers see"
 
@@ -225,8 +222,7 @@ def describe_foreign(keys: Sequence[str]) -> list[ReportNote]:
     >>> describe_foreign([".DS_Store"])[0].note
     '1 file of another program, which no reader of Zarr reads: .DS_Store'
     """
-    shown = f"{', '.join(keys[:SHOWN])}{', …' if len(keys) > SHOWN else ''}"
-    text = f"{plural(len(keys), 'file')} of another program, which no reader of Zarr reads: {shown}"
+    text = f"{plural(len(keys), 'file')} of another program, which no reader of Zarr reads: {name_first(keys)}"
     return [ReportNote("/", text)] if keys else []
 
 

@@ -94,6 +94,15 @@ def count_rows(line: str, width: int) -> int:
     return max(1, -(-columns // width), len(wrap(line, width)))
 
 
+def name_first(names: Sequence[str], count: int = 3) -> str:
+    """Return the first of some names.
+
+    >>> name_first(["a", "b"]), name_first("abcd")
+    ('a, b', 'a, b, c, …')
+    """
+    return ", ".join([*names[:count], *(["…"] if len(names) > count else [])])
+
+
 def name_some(names: Sequence[str]) -> str:
     """Return the first of some names, and how many there are if that is not all.
 
@@ -102,4 +111,4 @@ def name_some(names: Sequence[str]) -> str:
     """
     if len(names) <= MOST_NAMES:
         return ", ".join(names)
-    return f"{', '.join(names[: MOST_NAMES - 1])}, … ({len(names):,} in all)"
+    return f"{name_first(names, MOST_NAMES - 1)} ({len(names):,} in all)"

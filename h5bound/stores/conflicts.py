@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 def check_source(target: Target, source: H5Source) -> None:
     """Raise TargetError if the source lies inside the target: an overwriting conversion would delete it first."""
     if not source.remote:
-        check_external_files(target, [source.path], role="source")
+        check_outside(target, [source.path], role="source")
     elif _holds_file(target, source):
         raise _inside(target, f"source {source.path}")
 
 
-def check_external_files(target: Target, paths: Iterable[str], role: str = "external file") -> None:
+def check_outside(target: Target, paths: Iterable[str], role: str = "external file") -> None:
     """Raise TargetError if one of these local files, which are read, lies inside the target."""
     directory = find_path(target)
     for path in paths:

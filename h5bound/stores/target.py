@@ -26,11 +26,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import h5py
 
 from h5bound.errors import TargetError
-from h5bound.stores.held_names import find_limits
 from h5bound.stores.keys import StoreKeys
 from h5bound.stores.local import DirectoryKeys
 from h5bound.stores.lock import MARKER, LockedFile, OwnedKey, busy, is_locked
 from h5bound.stores.metadata import dump
+from h5bound.stores.name_limits import find_limits
 from h5bound.stores.zarr_internals import unwrap
 from h5bound.zarr_model.node_names import OWN_KEY
 

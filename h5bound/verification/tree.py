@@ -12,7 +12,7 @@ from h5bound.chunk_grid import count_chunks, find_absent, map_chunk_coords, sort
 from h5bound.hdf5.links import open_object
 from h5bound.planning.source_values import cut_units, describe_values, list_rows
 from h5bound.reports.entries import Difference
-from h5bound.reports.text import plural
+from h5bound.reports.text import name_first, plural
 from h5bound.stores.differences import list_differing_parts, list_edited
 from h5bound.verification.consolidated import compare_copies
 from h5bound.verification.nodes import compare_array, compare_attributes
@@ -36,10 +36,6 @@ if TYPE_CHECKING:
     from h5bound.reader.open_file import OpenFile
     from h5bound.stores.target import Target
     from h5bound.stores.tree import StoreNode, StoreTree
-
-
-SHOWN = 3
-"""Keys of one sort that a difference names."""
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -129,10 +125,9 @@ def compare_keys(comparison: Comparison) -> None:
     for target in sorted(comparison.tree.nodes.keys() - planned):
         comparison.add(f"/{target}", "in the store, and not in the source")
     for owner, keys in comparison.tree.strays.items():
-        shown = f"{', '.join(sorted(keys)[:SHOWN])}{', …' if len(keys) > SHOWN else ''}"
         reason = "of no node" if owner is None else "outside its grid of chunks"
         path = "/" if owner is None else comparison.path_of(owner)
-        comparison.add(path, f"{plural(len(keys), 'key')} {reason}: {shown}")
+        comparison.add(path, f"{plural(len(keys), 'key')} {reason}: {name_first(sorted(keys))}")
 
 
 def compare_details(comparison: Comparison) -> None:

@@ -115,23 +115,12 @@ def list_boxes(job: CompareJob, units: Iterable[Unit], hashed: Iterable[CellDige
             expected[box] += item.digests[place * DIGEST_NBYTES : (place + 1) * DIGEST_NBYTES]
     layout = job.layout
     assert layout is not None
-    return [
-        BoxUnit(
-            array=unit.array,
-            chunk_coords=unit.chunk_coords,
-            nbytes=unit.nbytes,
-            digests=bytes(expected[number_chunk(find_box(job, unit), layout.shape, layout.box)]),
-        )
-        for unit in units
-    ]
-
-
-def find_box(job: CompareJob, unit: Unit | BoxUnit) -> list[int]:
-    """Return the coordinates of the box that the keys of a unit are in."""
-    assert job.layout is not None
-    counts = np.asarray(count_chunks(job.layout.box, job.values.write_shape))
-    coords: list[int] = (unit.chunk_coords[0] // counts).tolist()
-    return coords
+    boxes = []
+    for unit in units:
+        coords = layout.find_box(unit.chunk_coords[0].tolist(), job.values.write_shape)
+        digests = bytes(expected[number_chunk(coords, layout.shape, layout.box)])
+        boxes.append(BoxUnit(unit.array, unit.chunk_coords, unit.nbytes, digests))
+    return boxes
 
 
 def hash_cell(opened: OpenFile, job: CompareJob, unit: Unit) -> CellDigests:
@@ -154,8 +143,9 @@ def hash_cell(opened: OpenFile, job: CompareJob, unit: Unit) -> CellDigests:
 
 def check_box(opened: OpenFile, job: CompareJob, unit: BoxUnit) -> UnitResult:
     """Compare a box of the store with the digests of the source; the result has the first piece that differs."""
-    layout, coords = job.layout, find_box(job, unit)
+    layout = job.layout
     assert layout is not None
+    coords = layout.find_box(unit.chunk_coords[0].tolist(), job.values.write_shape)
     box = region_of(tuple(coords), layout.shape, layout.box)
     try:
         stored = Box.of(box, read_elements(job.arrays[0], box))

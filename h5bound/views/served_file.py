@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.errors import SourceChangedError, SourceNotFoundError
-from h5bound.files.beside import is_written_here
 from h5bound.files.local import LocalLocation, read_range
 from h5bound.files.remote import RemoteLocation
 from h5bound.files.remote_file import RemoteFile
+from h5bound.files.unlocked import is_written_here
 from h5bound.lifecycle.handle import Handle, Window
 from h5bound.reader.open_file import OpenFile
 

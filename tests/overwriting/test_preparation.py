@@ -15,7 +15,7 @@ from dask.local import convert_legacy_graph
 from dask.task_spec import Task, TaskRef
 
 from h5bound.errors import SourceChangedError
-from h5bound.files.beside import is_read_beside
+from h5bound.files.unlocked import is_read_unlocked
 from h5bound.overwriting.preparation import prepare_writes
 from h5bound.overwriting.targets import VariablePath, find_target
 
@@ -109,8 +109,8 @@ def test_a_file_is_read_beside_netcdf4_until_the_compute_has_ended(path: Path) -
     with netCDF4.Dataset(path, "a") as dataset:
         graph = store_blocks(dataset["a"])
         with prepare_writes(graph, lambda: {read: set()}), prepare_writes(graph, lambda: {read: set()}):
-            assert is_read_beside(str(path))
-        assert not is_read_beside(str(path))
+            assert is_read_unlocked(str(path))
+        assert not is_read_unlocked(str(path))
         late = {**graph, "late": Task("late", abs, 1)}
         loaded: list[VariablePath] = []
 
@@ -123,7 +123,7 @@ def test_a_file_is_read_beside_netcdf4_until_the_compute_has_ended(path: Path) -
         assert loaded == [own]
         with pytest.raises(SourceChangedError, match=r"'/a' of .*: it would be overwritten"):
             prepare_writes(late, lambda: {own: {"late"}})
-        assert not is_read_beside(str(path))
+        assert not is_read_unlocked(str(path))
 
 
 def test_a_read_that_every_write_depends_on_is_right_with_netcdf4(path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from h5bound.errors import SourceChangedError, SourceNotFoundError, naming
-from h5bound.files.beside import reading_beside
+from h5bound.files.unlocked import reading_unlocked
 from h5bound.lifecycle.session import open_source
 from h5bound.reader.source import H5Source
 
@@ -119,7 +119,7 @@ def test_a_file_whose_types_nest_values_of_variable_length_is_open_once_at_a_tim
 
 def test_a_file_that_was_read_beside_its_writer_is_not_trusted_after_the_compute_that_wrote(path: Path) -> None:
     source = H5Source.of(path)
-    with reading_beside(str(path)):
+    with reading_unlocked(str(path)):
         with h5py.File(path, "a") as file:
             file["new"] = np.zeros(10)
         opened = source.open()
@@ -133,7 +133,7 @@ def test_a_file_that_was_read_beside_its_writer_is_not_trusted_after_the_compute
 
 def test_a_file_that_became_shorter_or_another_one_is_not_read_beside_its_writer(path: Path) -> None:
     source = H5Source.of(path)
-    with reading_beside(str(path)):
+    with reading_unlocked(str(path)):
         with h5py.File(path, "w"):
             pass
         with pytest.raises(SourceChangedError, match="size"):

@@ -21,7 +21,7 @@ from h5bound import convert, verify
 from h5bound.errors import TargetError
 from h5bound.hdf5.links import decode_name
 from h5bound.hdf5.type_json import text_from_json
-from h5bound.stores.held_names import ask_folder
+from h5bound.stores.name_limits import ask_folder
 from h5bound.zarr_model.node_names import EMPTY, HASHED, PORTABLE, NameLimits, escape, escape_siblings
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 from tests.support.own_document import read_own
@@ -488,7 +488,7 @@ def test_a_store_keeps_its_names_where_another_folder_would_have_others(
         file["T"], file["t"] = 1, 2
     folding = NameLimits(folds=True, longest=255)
     with monkeypatch.context() as patch:
-        patch.setattr("h5bound.stores.held_names.ask_folder", lambda _: folding)
+        patch.setattr("h5bound.stores.name_limits.ask_folder", lambda _: folding)
         assert [entry.target for entry in convert(source, target, verify=True).arrays] == ["%54", "t"]
     target.rename(moved)
     assert verify(source, moved).equal
@@ -525,7 +525,7 @@ def test_unfinished_work_goes_on_only_where_names_are_held_alike(
     with h5py.File(source, "w") as file:
         file["T"], file["t"] = 1, 2
     with monkeypatch.context() as patch:
-        patch.setattr("h5bound.stores.held_names.ask_folder", lambda _: NameLimits(folds=True, longest=255))
+        patch.setattr("h5bound.stores.name_limits.ask_folder", lambda _: NameLimits(folds=True, longest=255))
         with pytest.raises(KeyboardInterrupt):
             convert(source, target, progress=stop)
     with pytest.raises(TargetError, match="begun with a target that holds other names"):
@@ -535,7 +535,7 @@ def test_unfinished_work_goes_on_only_where_names_are_held_alike(
 def test_no_folder_is_asked_for_names_that_all_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["entry/data"] = 1
-    monkeypatch.setattr("h5bound.stores.held_names.ask_folder", None)
+    monkeypatch.setattr("h5bound.stores.name_limits.ask_folder", None)
     assert convert(tmp_path / "a.h5", tmp_path / "a.zarr", verify=True).exit_code == 0
 
 

@@ -1,4 +1,4 @@
-"""Files that another HDF5 library writes in this process, netCDF4 as a rule, and which of them may be read meanwhile.
+"""Files that another HDF5 library, as a rule netCDF4, writes in this process, and that may be read without a lock.
 
 Each library locks the files that it writes from the others, and knows nothing of what the others have in memory. A file
 may be read without a lock while nothing in it changes but what is not read, as during a compute that has asked netCDF4
@@ -23,27 +23,27 @@ OTHER_WRITER = (
 )
 """What is wrong with a file that another HDF5 library writes in this process, and what to do."""
 
-_beside: Counter[str] = Counter()
+_unlocked: Counter[str] = Counter()
 """Number of computes that read a file without a lock, by its real path."""
 
 _lock = threading.Lock()
 
 
 @contextmanager
-def reading_beside(path: str) -> Iterator[None]:
+def reading_unlocked(path: str) -> Iterator[None]:
     """Return a context in which a file is opened without a lock, and may be written meanwhile."""
     with _lock:
-        _beside[path] += 1
+        _unlocked[path] += 1
     try:
         yield
     finally:
         with _lock:
-            _beside[path] -= 1
+            _unlocked[path] -= 1
 
 
-def is_read_beside(path: str) -> bool:
+def is_read_unlocked(path: str) -> bool:
     """Return whether a file may be opened without a lock."""
-    return _beside[path] > 0
+    return _unlocked[path] > 0
 
 
 def is_written_here(path: str) -> bool:

@@ -14,7 +14,7 @@ from fsspec.implementations.dirfs import DirFileSystem
 from fsspec.implementations.local import LocalFileSystem
 from zarr.storage import FsspecStore
 
-from h5bound.stores.held_names import FORBIDDEN, TWINS, ask_folder, find_limits
+from h5bound.stores.name_limits import FORBIDDEN, TWINS, ask_folder, find_limits
 from h5bound.stores.resolve import open_target
 from h5bound.zarr_model.node_names import PORTABLE, NameLimits
 
