@@ -238,8 +238,8 @@ def combine(
     with show_progress(converting) as meter:
         meter.begin("scanning", "files")
         scans, bad = scan_files(
-            files, options=found.options, find=found.find, scheduler=scheduler, skip_bad=skip_bad, cache=cache,
-            progress=meter if progress is True else None,
+            files, options=found.options, find=found.find, workers=checked.workers, scheduler=scheduler,
+            skip_bad=skip_bad, cache=cache, progress=meter if progress is True else None,
         )  # fmt: skip
         meter.begin("planning")
         all_files = add_stored(before, scans, sources=found.open(scans), rules=rules)

@@ -91,7 +91,8 @@ def scan_in_processes(
                 if isinstance(result, Exception):
                     raise H5BoundError(
                         f"the process that scanned {batches[number][0]} and files after it has died: {result}; "
-                        "workers=1 scans all files in this process"
+                        "dask.config.set(num_workers=1), or DASK_NUM_WORKERS=1 in the environment, scans all files in "
+                        "this process"
                     ) from result
                 yield number, result
         finally:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from h5bound import combine, verify
 from h5bound.cli.main import run_command
+from h5bound.combining import scan_files
 from h5bound.combining.verify_files import MAX_OPEN
 from h5bound.errors import H5BoundError, OptionError, SourceChangedError, SourceNotFoundError, TargetError
 from h5bound.files import local
@@ -378,6 +379,17 @@ def test_windows_of_a_few_bytes_and_one_thread(tmp_path: Path) -> None:
     with dask.config.set(scheduler="sync"):
         combine(paths, tmp_path / "out.zarr", dim="time", window=200, chunks={"/t": (3, 1)}, verify=True)
     check(tmp_path / "out.zarr", paths)
+
+
+def test_one_worker_scans_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_files, "FEWEST", 1)
+    monkeypatch.setattr(scan_files, "scan_in_processes", lambda *_: pytest.fail("processes"))
+    paths = write_days(tmp_path, [2] * 2)
+    combine(paths, tmp_path / "out.zarr", dim="time", workers=1, cache=False)
+    with dask.config.set(num_workers=1):
+        combine(paths, tmp_path / "again.zarr", dim="time", cache=False)
+    with pytest.raises(pytest.fail.Exception, match="processes"):
+        combine(paths, tmp_path / "more.zarr", dim="time", workers=2, cache=False)
 
 
 def test_the_pages_name_every_field(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_processes_scan_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_options_that_no_process_can_take_end_the_scan(tmp_path: Path) -> None:
     paths = make(tmp_path, 1)
     options = replace(OPTIONS, storage_options={"made": lambda: None})
-    with pytest.raises(H5BoundError, match="workers=1 scans all files in this process"):
+    with pytest.raises(H5BoundError, match="DASK_NUM_WORKERS=1 in the environment, scans all files in this process"):
         list(scan_in_processes([paths], options, 1))
 
 
