@@ -30,7 +30,7 @@ from h5bound.chunk_grid import (
 )
 from h5bound.hdf5.chunk_index import ChunkManifest
 from h5bound.planning.pieces import IN_STORE
-from h5bound.planning.plan import ArrayPlan, drop_fill_v2, plan_node
+from h5bound.planning.plan import ArrayPlan, drop_fill_v2, order_by_shard, plan_node
 from h5bound.planning.work_units import COPIED_FACTOR, UNIT_CHUNKS, Unit, cut_plan, unit_nbytes
 from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
 
@@ -114,9 +114,9 @@ class StoredChunks:
         )
         return cls(manifest, np.empty(count, np.int32), np.empty((count, ndim), np.int64))
 
-    def take(self, rows: NDArray[np.bool_] | slice) -> StoredChunks:
-        """Return some of the rows; no copy of all."""
-        if isinstance(rows, np.ndarray) and rows.all():
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp] | slice) -> StoredChunks:
+        """Return some of the rows; no copy of all that a mask selects."""
+        if isinstance(rows, np.ndarray) and rows.dtype == bool and rows.all():
             return self
         return StoredChunks(self.manifest.take(rows), self.files[rows], self.coords[rows])
 
@@ -191,9 +191,8 @@ def plan_join(
         chunk_coords=seams,
         source_chunks=dataset_scan.chunks if reasons else None,
     )
-    return order_by_shard(
-        JoinPlan(array=array, pieces=pieces, manifest=copies.manifest, coords=copies.coords, files=copies.files)
-    )
+    copies = copies if node.shards is None else copies.take(order_by_shard(copies.coords, node))
+    return JoinPlan(array=array, pieces=pieces, manifest=copies.manifest, coords=copies.coords, files=copies.files)
 
 
 def plan_grid(dataset_scan: DatasetScan, settings: Settings, grid: Grid | None) -> tuple[ArrayNode, tuple[str, ...]]:
@@ -304,16 +303,6 @@ def count_keys(copies: StoredChunks, node: ArrayNode) -> int:
     if node.shards is None:
         return len(copies.files)
     return len(np.unique(find_keys(copies, node), axis=0))
-
-
-def order_by_shard(plan: JoinPlan) -> JoinPlan:
-    """Return the plan with the copied chunks of one shard together."""
-    node = plan.array.node
-    if node.shards is None:
-        return plan
-    shards = plan.coords // shard_counts(node)
-    order = np.lexsort(np.concatenate([shards, plan.coords], axis=1).T[::-1])
-    return replace(plan, manifest=plan.manifest.take(order), coords=plan.coords[order], files=plan.files[order])
 
 
 def cut_units(number: int, plan: JoinPlan, nbytes: int) -> Iterator[tuple[int, Unit]]:

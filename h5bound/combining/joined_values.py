@@ -67,11 +67,11 @@ class Meaning:
     """What the values of all files become."""
 
     dtype: str
-    conversions: list[Conversion | None]
+    conversions: Sequence[Conversion | None]
     """For each kind."""
-    handled: frozenset[str]
+    handled: frozenset[str] = frozenset()
     """Attributes that may differ, since the values are converted."""
-    dropped: frozenset[str]
+    dropped: frozenset[str] = frozenset()
     """Attributes that the values do not have any more."""
 
 
@@ -81,7 +81,7 @@ def plan_values(path: str, kinds: Sequence[Kind], *, rules: Rules, findings: Fin
     What has no exact conversion, or needs an option, is added to `findings`.
     """
     first = kinds[0]
-    same = Meaning(first.schema.dtype, [None] * len(kinds), frozenset(), frozenset())
+    same = Meaning(first.schema.dtype, [None] * len(kinds))
     if (
         all(is_text(kind.schema) for kind in kinds)
         and len({set_length(kind.schema.hdf5_type, 0) for kind in kinds}) == 1
@@ -98,8 +98,12 @@ def plan_values(path: str, kinds: Sequence[Kind], *, rules: Rules, findings: Fin
         return plan_times(path, kinds, dtype, findings=findings)
     if dtype is None:
         return same
-    conversions = [None if kind.schema.dtype == dtype else Conversion(kind="promote", dtype=dtype) for kind in kinds]
-    return Meaning(dtype, conversions, frozenset(), frozenset())
+    return Meaning(dtype, promote(kinds, dtype))
+
+
+def promote(kinds: Sequence[Kind], dtype: str) -> list[Conversion | None]:
+    """Return the conversions to a type that has all values; None where it is the same type."""
+    return [None if kind.schema.dtype == dtype else Conversion(kind="promote", dtype=dtype) for kind in kinds]
 
 
 def is_number(schema: VariableSchema) -> bool:
@@ -133,10 +137,9 @@ def plan_text(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Findi
     if not others or not rules.promote:
         if others:
             findings.refuse(path, what, others, action="promote=True gives all the length of the longest")
-        return Meaning(first.schema.dtype, [None] * len(kinds), frozenset(), frozenset())
+        return Meaning(first.schema.dtype, [None] * len(kinds))
     findings.decide(path, what, others, action="all have that of the longest")
-    conversions = [None if kind.schema.dtype == dtype else Conversion(kind="promote", dtype=dtype) for kind in kinds]
-    return Meaning(dtype, list(conversions), frozenset(), frozenset())
+    return Meaning(dtype, promote(kinds, dtype))
 
 
 def match_types(path: str, kinds: Sequence[Kind], findings: Findings) -> None:
@@ -187,7 +190,7 @@ def plan_type(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Findi
 def plan_packing(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Findings) -> Meaning:
     """Return the conversions of values whose packing differs."""
     first = kinds[0]
-    same = Meaning(first.schema.dtype, [None] * len(kinds), frozenset(PACKING), frozenset())
+    same = Meaning(first.schema.dtype, [None] * len(kinds), frozenset(PACKING))
     key = (first.packing_text, first.schema.dtype)
     others = [place for kind in kinds if (kind.packing_text, kind.schema.dtype) != key for place in kind.places]
     what = f"the packing differs: {describe_packing(kinds)}"
@@ -218,7 +221,7 @@ def plan_packing(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Fi
     findings.decide(path, what, others, action=action)
     conversions = [Conversion(kind="unpack", dtype=dtype.str, packing=packing) for packing in packings]
     names = frozenset((*PACKING, *PACKED_UNITS))
-    return Meaning(dtype.str, list(conversions), names, names)
+    return Meaning(dtype.str, conversions, names, names)
 
 
 def repack(kinds: Sequence[Kind], packings: Sequence[Packing]) -> Meaning | None:
@@ -231,7 +234,7 @@ def repack(kinds: Sequence[Kind], packings: Sequence[Packing]) -> Meaning | None
         replaced, by = change
         dtype = kinds[0].schema.dtype
         conversions.append(Conversion(kind="repack", dtype=dtype, replaced=replaced, by=by) if replaced.data else None)
-    return Meaning(kinds[0].schema.dtype, conversions, frozenset(PACKING), frozenset())
+    return Meaning(kinds[0].schema.dtype, conversions, frozenset(PACKING))
 
 
 def promote_masked(
@@ -247,8 +250,7 @@ def promote_masked(
     if not alike or first.is_packed or first.unsigned is not None or len({packing.dtype for packing in packings}) == 1:
         return None
     dtype = plan_type(path, kinds, rules, findings=findings) or kinds[0].schema.dtype
-    conversions = [None if kind.schema.dtype == dtype else Conversion(kind="promote", dtype=dtype) for kind in kinds]
-    return Meaning(dtype, list(conversions), frozenset(PACKING), frozenset())
+    return Meaning(dtype, promote(kinds, dtype), frozenset(PACKING))
 
 
 def describe_packing(kinds: Sequence[Kind]) -> str:
@@ -281,15 +283,14 @@ def describe_number(name: str, kind: Kind) -> str:
 def plan_times(path: str, kinds: Sequence[Kind], dtype: str | None, *, findings: Findings) -> Meaning:
     """Return the conversions of times to the units of the first file. `dtype` is their type; None if it is refused."""
     first = kinds[0]
-    kept = Meaning(dtype or first.schema.dtype, [None] * len(kinds), frozenset(TIMES), frozenset())
+    kept = Meaning(dtype or first.schema.dtype, [None] * len(kinds), frozenset(TIMES))
     conversions: list[Conversion | None] = []
     for kind in kinds:
         try:
             change = find_change(kind, first)
             conversion = Conversion(kind="time", dtype=kept.dtype, factor=change[0], offset=change[1])
             if change == (Fraction(1), Fraction(0)):
-                same = kind.schema.dtype == kept.dtype
-                conversions.append(None if same else Conversion(kind="promote", dtype=kept.dtype))
+                conversions += promote([kind], kept.dtype)
                 continue
             check_change(kind, conversion)
             conversions.append(conversion)

@@ -34,13 +34,13 @@ class Numbers:
 
     @classmethod
     def of(cls, array: Array) -> Numbers:
-        """Return those of an array."""
+        """Return the numbers of an array."""
         native = array.astype(array.dtype.newbyteorder("="), copy=False)
         return cls(native.dtype.str, native.tobytes())
 
     @property
     def array(self) -> Array:
-        """They in one dimension."""
+        """The numbers, in one dimension."""
         return np.frombuffer(self.data, self.dtype)
 
 

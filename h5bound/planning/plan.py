@@ -107,7 +107,8 @@ def plan_array(dataset_scan: DatasetScan, settings: Settings, limit: int) -> Arr
     if reasons:
         manifest, chunk_coords = None, plan_chunk_coords(dataset_scan, node, limit)
     else:
-        manifest = order_by_shard(plan_copies(dataset_scan, node, limit), node)
+        manifest = plan_copies(dataset_scan, node, limit)
+        manifest = manifest if node.shards is None else manifest.take(order_by_shard(manifest.chunk_coords, node))
         chunk_coords = manifest.chunk_coords
     return ArrayPlan(
         path=dataset_scan.record.path,
@@ -269,12 +270,9 @@ def check_unwritten(dataset_scan: DatasetScan, node: ArrayNode) -> None:
         )
 
 
-def order_by_shard(manifest: ChunkManifest, node: ArrayNode) -> ChunkManifest:
-    """Return the manifest with the chunks of one shard together, in C order within it."""
-    if node.shards is None:
-        return manifest
-    keys = np.concatenate([manifest.chunk_coords // shard_counts(node), manifest.chunk_coords], axis=1)
-    return manifest.take(np.lexsort(keys.T[::-1]))
+def order_by_shard(chunk_coords: ChunkCoords, node: ArrayNode) -> NDArray[np.intp]:
+    """Return the order in which the chunks of one shard are together, in C order within it."""
+    return np.lexsort(np.concatenate([chunk_coords // shard_counts(node), chunk_coords], axis=1).T[::-1])
 
 
 def widen(chunk_coords: ChunkCoords, ndim: int) -> ChunkCoords:

@@ -116,20 +116,15 @@ def list_places(join: JoinPlan) -> tuple[ArrayPlan, NDArray[np.int32]]:
     """
     if not len(join.files):
         return join.array, join.files
-    count = len(join.array.chunk_coords)
-    if not count:
-        return replace(join.array, chunk_coords=join.coords, manifest=join.manifest), join.files
-    nothing = np.zeros(count, np.int64)
-    more = ChunkManifest(
-        chunk_coords=np.zeros((count, join.manifest.chunk_coords.shape[1]), np.int64), offsets=nothing, nbytes=nothing,
-        masks=np.full(count, NO_RANGE, np.int64),
-    )  # fmt: skip
-    fields = {
-        name: np.concatenate([getattr(join.manifest, name), getattr(more, name)])
-        for name in ("chunk_coords", "offsets", "nbytes", "masks")
-    }
+    copied, more = join.manifest, (0, len(join.array.chunk_coords))
+    manifest = ChunkManifest(
+        chunk_coords=np.pad(copied.chunk_coords, (more, (0, 0))),
+        offsets=np.pad(copied.offsets, more),
+        nbytes=np.pad(copied.nbytes, more),
+        masks=np.pad(copied.masks, more, constant_values=NO_RANGE),
+    )
     coords = np.concatenate([join.coords, join.array.chunk_coords])
-    return replace(join.array, chunk_coords=coords, manifest=ChunkManifest(**fields)), join.files
+    return replace(join.array, chunk_coords=coords, manifest=manifest), join.files
 
 
 def split_joined(
