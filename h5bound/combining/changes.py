@@ -10,9 +10,11 @@ import numpy as np
 
 from h5bound.combining.differences import FileNames
 from h5bound.combining.stored_files import NEW
+from h5bound.combining.time_units import is_time
 from h5bound.conversion.write_store import describe_store, make_jobs
 from h5bound.errors import TargetError
 from h5bound.hdf5.type_json import text_from_json
+from h5bound.reader.meanings import PACKING, TIMES
 from h5bound.stores.differences import list_differing_parts
 from h5bound.stores.metadata import CONSOLIDATED
 
@@ -89,7 +91,7 @@ def find_changes(
                 f"{store.target.url}: nothing can be added to a zip file; combine into a directory, or overwrite=True "
                 "combines all files anew"
             )
-        check_same_arrays(store, combination)
+        check_same_arrays(store, combination, stays)
     return Changes(
         written={path: ~stay for path, stay in stays.items()},
         kept=kept,
@@ -175,8 +177,11 @@ def check_stored(store: CombinedStore, combination: Combination, stays: Mapping[
         )
 
 
-def check_same_arrays(store: CombinedStore, combination: Combination) -> None:
-    """Raise TargetError if an array of the store would have another type, chunks, codecs or fill value, or is gone."""
+def check_same_arrays(store: CombinedStore, combination: Combination, stays: Mapping[str, NDArray[np.bool_]]) -> None:
+    """Raise TargetError if an array of the store would have another type, chunks, codecs or fill value, or is gone.
+
+    So it is if its elements that stay would mean something else.
+    """
     target = store.target
     jobs = make_jobs(target, combination.scan, combination.plan, skip=False)
     _, root, _ = describe_store(
@@ -187,11 +192,14 @@ def check_same_arrays(store: CombinedStore, combination: Combination) -> None:
         planned = {key.removesuffix("/.zarray"): item for key, item in root[".zmetadata"]["metadata"].items()}
     else:
         planned = root["zarr.json"][CONSOLIDATED]["metadata"]
+    variables = {item.target: item for item in combination.joined.variables.values()}
     for path, document in store.documents.items():
-        now = json.loads(json.dumps(planned.get(path)))
-        parts = ["nothing of it"] if now is None else set(list_differing_parts(document, now)) - MAY_CHANGE
+        now, variable = json.loads(json.dumps(planned.get(path))), variables.get(path)
+        parts = {"nothing of it"} if now is None else set(list_differing_parts(document, now)) - MAY_CHANGE
+        if now is not None and variable is not None and stays[variable.path].any():
+            attributes = planned.get(f"{path}/.zattrs", {}) if target.zarr_format == 2 else now.get("attributes", {})
+            parts |= list_meanings(store.attributes.get(path, {}), attributes)
         if parts:
-            variable = next((item for item in combination.joined.variables.values() if item.target == path), None)
             file = None if variable is None else combination.files[variable.source]
             name = "" if file is None or not file.in_store else f"name {file.path} of the store too, or "
             raise TargetError(
@@ -199,6 +207,16 @@ def check_same_arrays(store: CombinedStore, combination: Combination) -> None:
                 f"{explain(combination, variable)}; the form of an array that is stored stays: {name}overwrite=True "
                 "combines all files anew, or combine the new ones to a store of their own"
             )
+
+
+def list_meanings(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]:
+    """Return the names of the attributes that say what numbers mean, and differ.
+
+    >>> list_meanings({"scale_factor": 2.0, "units": "K"}, {"units": "degC"})
+    {'scale_factor'}
+    """
+    names = {*PACKING, *(TIMES if is_time(before.get("units")) else ())}
+    return names & set(list_differing_parts(before, now))
 
 
 def explain(combination: Combination, variable: JoinedVariable | None) -> str:

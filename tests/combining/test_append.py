@@ -174,3 +174,21 @@ def test_files_that_lack_a_variable_have_what_its_attributes_say_is_missing(
         assert found["new"][3:7].tolist() == found["new"][12:].tolist() == [-7] * 4
         assert found["new"][7:12].tolist() == found["n"][7:12].tolist()
         assert verify(paths, target).equal
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_stored_numbers_keep_their_meaning(tmp_path: Path, zarr_format: Any) -> None:
+    paths, target = [tmp_path / f"{i}.h5" for i in range(3)], tmp_path / "out.zarr"
+    for number, path in enumerate(paths):
+        with h5py.File(path, "w") as file:
+            file["time"] = [number]
+            file["time"].make_scale("time")
+            file.create_dataset("v", data=[20.0], fillvalue=np.nan).dims[0].attach_scale(file["time"])
+            file["v"].attrs["scale_factor"] = 2.0 if number < 2 else 3.0
+    options: dict[str, Any] = {"dim": "time", "unpack": "float64", "zarr_format": zarr_format}
+    combine(paths[:2], target, **options)  # packed alike, so as they are
+    for update in (False, True):
+        with pytest.raises(TargetError, match="the array v would have another scale_factor; the packing differs"):
+            combine(paths, target, append=True, update=update, **options)
+    combine(paths, target, overwrite=True, **options)
+    assert read_all(target)["v"].tolist() == [40.0, 40.0, 60.0]
