@@ -25,7 +25,7 @@ from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.hdf5.links import decode_name, open_object
 from h5bound.hdf5.virtual_mappings import list_boxes
-from h5bound.planning.array_options import find_unmatched, name_close
+from h5bound.planning.array_options import list_unmatched
 from h5bound.planning.external_links import LinkResolver
 from h5bound.planning.origins import read_origin
 from h5bound.planning.scan import check_chunk_count
@@ -35,7 +35,6 @@ from h5bound.reports.entries import Skipped
 from h5bound.zarr_model.attribute_values import read_value
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     import h5py
@@ -130,7 +129,9 @@ def add_objects(
         structure.damages.append(Damage("/", describe(error).removeprefix(f"{opened.file.filename}: ")))
         return
     if not structure.damages:  # else what is missing may be what is asked for
-        check_globs(opened.file.filename, structure.log.paths, settings)
+        unmatched = list(list_unmatched(opened.file.filename, structure.log.paths, settings))
+        if unmatched:
+            raise OptionError("; ".join(unmatched))
     check_chunk_count(resolver.origins, limits)
     structure.origins = resolver.origins
     for number, origin in enumerate(resolver.origins):
@@ -140,16 +141,6 @@ def add_objects(
             add_origin(structure, file, number, allowed=allowed)
             file_path = origin.source.path if number else ""
             structure.damages[before:] = [replace(damage, file=file_path) for damage in structure.damages[before:]]
-
-
-def check_globs(file: str, paths: Sequence[str], settings: Settings) -> None:
-    """Raise OptionError if a glob matches nothing in a file."""
-    problems = [
-        f"{option}={glob!r}: matches nothing in {file}{name_close(glob, paths)}"
-        for option, glob in find_unmatched(paths, settings)
-    ]
-    if problems:
-        raise OptionError("; ".join(problems))
 
 
 def add_origin(structure: Structure, opened: OpenFile, number: int, *, allowed: tuple[Path, ...]) -> None:

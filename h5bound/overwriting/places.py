@@ -21,14 +21,12 @@ from h5bound.errors import H5BoundError
 from h5bound.files.open import open_file
 from h5bound.files.writers import find_named_writer, find_writer
 from h5bound.h5py_compat import READ_ERRORS, read_address
+from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator
 
     from h5bound.overwriting.targets import Target, VariablePath
-
-NOT_COORDINATE = "_nc4_non_coord_"
-"""Before the name of a variable in HDF5 that is named like a dimension along which it does not lie (netCDF-4)."""
 
 MAX_NESTED = 32
 """Levels of virtual datasets whose sources are virtual."""
@@ -130,7 +128,7 @@ def _find_datasets(file: h5py.File | None, path: str) -> list[h5py.Dataset]:
     """Return the datasets that a variable may be."""
     group, _, name = path.rpartition("/")
     items = []
-    for variant in (path, f"{group}/{NOT_COORDINATE}{name}"):
+    for variant in (path, f"{group}/{NOT_A_COORDINATE}{name}"):
         with suppress(*READ_ERRORS):
             items.append(file[variant] if file is not None and name else None)
     return [dataset for dataset in items if isinstance(dataset, h5py.Dataset)]

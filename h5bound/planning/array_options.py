@@ -96,10 +96,7 @@ def check_applied(scan: SourceScan, settings: Settings, others: Iterable[str] = 
     `others` are the paths of the objects of other files, where the source is many.
     """
     file, paths = scan.origins[0].source.path if others else scan.hierarchy.file, [*scan.paths, *others]
-    problems = [
-        f"{option}={glob!r}: matches nothing in {file}{name_dataset(glob, scan) or name_close(glob, paths)}"
-        for option, glob in find_unmatched(paths, settings)
-    ]
+    problems = list(list_unmatched(file, paths, settings, scan=scan))
     if not problems and not any(is_selected(path, settings) for path in paths):
         problems.append(f"exclude={list(settings.exclude)}: leaves nothing to convert in {file}")
     if not problems:
@@ -109,13 +106,16 @@ def check_applied(scan: SourceScan, settings: Settings, others: Iterable[str] = 
         raise OptionError("; ".join(problems))
 
 
-def find_unmatched(paths: Sequence[str], settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the options and globs that match none of the paths of a file."""
+def list_unmatched(
+    file: str, paths: Sequence[str], settings: Settings, *, scan: SourceScan | None = None
+) -> Iterator[str]:
+    """Yield a sentence for each glob that matches none of the paths of a file, of which there may be a scan."""
     rules = {"chunks": [glob for glob, _ in settings.chunks], "shards": [glob for glob, _ in settings.shards]}
     for option, globs in {"include": settings.include, "exclude": settings.exclude, **rules}.items():
         for glob in globs:
             if not any(matches(path, glob) for path in paths):
-                yield option, glob
+                reason = "" if scan is None else name_dataset(glob, scan)
+                yield f"{option}={glob!r}: matches nothing in {file}{reason or name_close(glob, paths)}"
 
 
 def name_dataset(glob: str, scan: SourceScan) -> str:
