@@ -54,13 +54,10 @@ if TYPE_CHECKING:
     import h5py
     from zarr.abc.store import Store
 
-    from h5bound.combining.changes import Changes
+    from h5bound.combining.append import Appended
     from h5bound.combining.combination import Combination
-    from h5bound.combining.combined_store import CombinedStore
-    from h5bound.conversion.job import Job
     from h5bound.conversion.keywords import CodecLike
     from h5bound.planning.run_options import RunOptions
-    from h5bound.planning.work_units import Unit
     from h5bound.reports.combination import CombinationReport
     from h5bound.stores.target import Target
 
@@ -254,9 +251,9 @@ def combine(
         )  # fmt: skip
         changes = None if before is None else find_changes(before, combination, all_files.numbers, update=update)
         remark = ALREADY_COMPLETE if changes is not None and changes.is_done else remark
-        meter.begin("combining")
+        meter.begin("combining" if changes is None else "adding" if changes.only_adds else "updating")
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in combination.plan.units]
-        added_nbytes = 0 if before is not None else None
+        appended: Appended | None = None
         if before is not None and changes is not None and changes.is_done:
             arrays = enumerate(combination.plan.arrays)
             written += [UnitResult(i, nbytes=before.written.get(array.node.target, 0)) for i, array in arrays]
@@ -264,15 +261,20 @@ def combine(
             transfer = partial(
                 transfer_units, run=run, plan=combination.plan, temporary=checked.temporary, progress=meter
             )
-            written, added_nbytes = write_all(
-                store, combination, transfer=transfer, before=before, changes=changes, resume=resume,
-                overwrite=overwrite,
-            )  # fmt: skip
+            if before is not None and changes is not None:
+                appended = append_store(before, combination, changes, transfer=transfer)
+                written = appended.results
+            else:
+                written, _ = write_store(
+                    store, combination.scan, combination.plan, inputs=combination.inputs, transfer=transfer,
+                    skip=False, resume=resume, overwrite=overwrite, tables=combination.tables,
+                    message=name_files([file.path for file in combination.files]),
+                )  # fmt: skip
     new = combination.plan.units if changes is None else split_units(combination, changes)[0]
     chosen = choose_window(checked.window, [unit.nbytes for unit in new], expect_threads(checked.workers))
     result = make_combination_report(
         combination, store, written=written, complete=not dry_run, window=chosen, bad=bad,
-        kept=0 if changes is None else int(changes.kept.sum()), units=new, added_nbytes=added_nbytes,
+        kept=0 if changes is None else int(changes.kept.sum()), units=new, appended=appended,
         added=None if changes is None else int((all_files.numbers == NEW).sum()),
     )  # fmt: skip
     result = result.complete_with(seconds=time.perf_counter() - started, remark=remark)
@@ -294,30 +296,6 @@ def check_append(*, append: bool, update: bool, resume: bool, overwrite: bool) -
         raise OptionError(f"append=True and {other}=True exclude each other; pass one of them")
     if update and not append:
         raise OptionError("update=True: pass append=True too; it writes again what comes from files that changed")
-
-
-def write_all(
-    store: Target,
-    combination: Combination,
-    *,
-    transfer: Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]],
-    before: CombinedStore | None,
-    changes: Changes | None,
-    resume: bool,
-    overwrite: bool,
-) -> tuple[list[UnitResult], int | None]:
-    """Write a store, or what comes to one.
-
-    Return the results, and the bytes that came to a store that was there.
-    """
-    if before is not None and changes is not None:
-        return append_store(before, combination, changes, transfer=transfer)
-    results, _ = write_store(
-        store, combination.scan, combination.plan, inputs=combination.inputs, transfer=transfer,
-        skip=False, resume=resume, overwrite=overwrite, tables=combination.tables,
-        message=name_files([file.path for file in combination.files]),
-    )  # fmt: skip
-    return results, None
 
 
 def check_combination(

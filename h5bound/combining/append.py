@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import re
 from bisect import bisect_left
-from dataclasses import replace
+from collections import Counter
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,7 @@ from h5bound.conversion.write_store import (
 from h5bound.execution.work import UnitResult
 from h5bound.planning.pieces import IN_STORE
 from h5bound.planning.work_units import select_chunks
+from h5bound.reports.combination import ChunkCounts
 from h5bound.zarr_model.array_spec import shard_counts
 from h5bound.zarr_model.node_names import PARTIAL_SUFFIX, RESERVED_KEYS
 
@@ -50,17 +52,26 @@ CHUNK_NAME = re.compile(r"/(c|(c[/.])?\d{1,18}([/.]\d{1,18})*)")
 """Names of chunks of an array."""
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Appended:
+    """What was done to a store that files were added to."""
+
+    results: list[UnitResult]
+    """For all units of the plan, and for the chunks that stay."""
+    nbytes: int
+    """Encoded bytes of the chunks that were added or have changed."""
+    chunks: Sequence[ChunkCounts]
+    """By array of the plan."""
+
+
 def append_store(
     store: CombinedStore,
     combination: Combination,
     changes: Changes,
     *,
     transfer: Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]],
-) -> tuple[list[UnitResult], int]:
-    """Write what comes to a store.
-
-    Return the results for all units of the plan, and the bytes of the chunks that were written.
-    """
+) -> Appended:
+    """Write what comes to a store."""
     scan, plan, target = combination.scan, combination.plan, store.target
     description = {APPENDING: fingerprint(combination.inputs), **combination.inputs, **combination.tables}
     with target.begin(describe_commit(combination, changes), overwrite=False) as (started, marker):
@@ -76,7 +87,9 @@ def append_store(
             if started.takes_arrays_first:
                 write_documents(started, describe_arrays(jobs))
             known = store.written if changes.only_adds else None
-            stay = count_others(started, known, jobs, affected=affected, others=others, keys=keys)
+            there = [set(list_chunks(keys, job.node.target)) for job in jobs]
+            written = name_units(jobs, affected)
+            stay = count_others(started, known, jobs, written=written, others=others, there=there)
             checked = [replace(take_from_store(job), only_changed=not changes.only_adds) for job in jobs]
             LOGGER.info("%s: %d of %d units to write", started.url, len(affected), len(plan.units))
             added = transfer(checked, affected)
@@ -86,7 +99,26 @@ def append_store(
             )  # fmt: skip
             write_documents(started, nodes.items())
             finish(started, marker, scan, root=root, provenance={**provenance, **combination.tables})
-    return [*stay, *added], sum(result.nbytes - result.unchanged_nbytes for result in added)
+    return Appended(
+        results=[*stay, *added],
+        nbytes=sum(result.nbytes - result.unchanged_nbytes for result in added),
+        chunks=count_chunks(written, there, added),
+    )
+
+
+def count_chunks(
+    written: Sequence[set[str]], there: Sequence[set[str]], results: Sequence[UnitResult]
+) -> list[ChunkCounts]:
+    """Return what became of the chunks of each array, from the keys that were made, and those that were there."""
+    same = Counter[int]()
+    for result in results:
+        same[result.array] += result.unchanged
+    return [
+        ChunkCounts(
+            added=len(new - old), changed=len(new & old) - same[number], same=same[number], untouched=len(old - new)
+        )
+        for number, (new, old) in enumerate(zip(written, there, strict=True))
+    ]
 
 
 def describe_commit(combination: Combination, changes: Changes) -> str:
@@ -165,19 +197,19 @@ def count_others(
     known: Mapping[str, int] | None,
     jobs: Sequence[Job],
     *,
-    affected: Sequence[Unit],
+    written: Sequence[set[str]],
     others: Sequence[Unit],
-    keys: Sequence[str],
+    there: Sequence[set[str]],
 ) -> list[UnitResult]:
     """Return the results of the chunks that stay as they are, also of files that are not read.
 
-    Their keys are not measured one by one if the bytes of all are `known`: then those that are written again are.
+    `there` are the keys of the chunks of each array, `written` those that are made. They are not measured one by one if
+    the bytes of all are `known`: then those that are written again are.
     """
     results = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in others]
-    written, planned = name_units(jobs, affected), name_units(jobs, others if any(map(is_partly_stored, jobs)) else ())
+    planned = name_units(jobs, others if any(map(is_partly_stored, jobs)) else ())
     for number, job in enumerate(jobs):
-        there = set(list_chunks(keys, job.node.target))
-        stay, again = there - written[number], there & written[number]
+        stay, again = there[number] - written[number], there[number] & written[number]
         if known is None:
             nbytes = target.keys.measure(stay)
         else:

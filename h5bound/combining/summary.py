@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from h5bound.conversion.summary import make_report
-from h5bound.reports.combination import ArrayWork, CombinationReport
+from h5bound.reports.combination import ArrayWork, ChunkCounts, CombinationReport
 from h5bound.reports.text import plural
 from h5bound.zarr_model.array_spec import estimate_itemsize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from h5bound.combining.append import Appended
     from h5bound.combining.combination import Combination
     from h5bound.combining.join_plan import JoinPlan
     from h5bound.execution.work import UnitResult
@@ -38,12 +39,12 @@ def make_combination_report(
     kept: int,
     units: Sequence[Unit],
     added: int | None = None,
-    added_nbytes: int | None = None,
+    appended: Appended | None = None,
 ) -> CombinationReport:
     """Return the report of a combination, without its duration.
 
-    `window` is the bytes of a window, `units` what this run writes, or would without `dry_run`. `kept`,
-    `added` and `added_nbytes` are those of the report.
+    `window` is the bytes of a window, `units` what this run writes, or would without `dry_run`. `kept` and `added` are
+    those of the report, `appended` is what was done to a store that was there.
     """
     conversion = make_report(
         combination.scan, combination.plan, target, written=written, failed={}, complete=complete, window=window
@@ -52,7 +53,7 @@ def make_combination_report(
     entries = (
         describe_join(entry, joins[entry.path]) if entry.path in joins else entry for entry in conversion.converted
     )
-    work = list_work(combination, units)
+    work = list_work(combination, units, appended)
     return CombinationReport(
         files=tuple(file.path for file in combination.files),
         dim=combination.joined.dim,
@@ -63,7 +64,8 @@ def make_combination_report(
         decoded=sum(map(count_decoded, combination.joins)),
         kept=kept,
         added=added,
-        added_nbytes=added_nbytes,
+        added_nbytes=None if added is None else 0 if appended is None else appended.nbytes,
+        chunks=None if appended is None else ChunkCounts.total(appended.chunks),
         copied_nbytes=sum(item.copied_nbytes for item in work),
         decoded_nbytes=sum(item.decoded_nbytes for item in work),
         work=work,
@@ -80,8 +82,8 @@ def count_decoded(join: JoinPlan) -> int:
     return int((-(-extents // chunks)).prod(axis=1).sum())
 
 
-def list_work(combination: Combination, units: Sequence[Unit]) -> tuple[ArrayWork, ...]:
-    """Return what units write of each array."""
+def list_work(combination: Combination, units: Sequence[Unit], appended: Appended | None) -> tuple[ArrayWork, ...]:
+    """Return what units write of each array, and what was done to its chunks if it was there."""
     by_array: dict[int, list[Unit]] = {number: [] for number in range(len(combination.plan.arrays))}
     totals = Counter[int]()
     for unit in units:
@@ -104,6 +106,7 @@ def list_work(combination: Combination, units: Sequence[Unit]) -> tuple[ArrayWor
                 decoded_nbytes=sum(measure_decoded(unit, array.node) for unit in own),
                 seams=0 if join is None else sum(count_seams(join, unit) for unit in decoded),
                 kept=totals[number] - sum(len(unit.chunk_coords) for unit in own),
+                chunks=None if appended is None else appended.chunks[number],
             )
         )
     return tuple(found)

@@ -7,6 +7,7 @@ the tasks; a unit holds its chunks as arrays.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -99,20 +100,23 @@ def write_unit(job: Job, unit: Unit, result: ReadResult) -> UnitResult:
     if isinstance(result.parts, HeldKeys):
         return UnitResult(unit.array, nbytes=result.parts.appear(), chunks=len(unit.chunk_coords))
     items = encode_unit(job, unit, result)
-    nbytes, unchanged = write_changed(job.target, items) if job.only_changed else (job.target.keys.write(items), 0)
-    return UnitResult(unit.array, nbytes=nbytes, unchanged_nbytes=unchanged, chunks=len(unit.chunk_coords))
+    written = UnitResult(unit.array, chunks=len(unit.chunk_coords))
+    if job.only_changed:
+        return write_changed(job.target, items, written)
+    return replace(written, nbytes=job.target.keys.write(items))
 
 
-def write_changed(target: Target, items: Iterable[tuple[str, bytes | memoryview]]) -> tuple[int, int]:
-    """Write the keys that the store does not have with the same bytes; return the bytes of all, and of those it has."""
-    nbytes = unchanged = 0
+def write_changed(target: Target, items: Iterable[tuple[str, bytes | memoryview]], result: UnitResult) -> UnitResult:
+    """Write the keys that the store does not have with the same bytes, and return the result with what was done."""
+    nbytes = unchanged_nbytes = unchanged = 0
     for key, data in items:
         nbytes += len(data)
         if target.keys.read(key) == data:
-            unchanged += len(data)
+            unchanged_nbytes += len(data)
+            unchanged += 1
         else:
             target.keys.write([(key, data)])
-    return nbytes, unchanged
+    return replace(result, nbytes=nbytes, unchanged_nbytes=unchanged_nbytes, unchanged=unchanged)
 
 
 def encode_unit(job: Job, unit: Unit, result: ReadResult) -> Iterator[tuple[str, bytes | memoryview]]:

@@ -56,6 +56,8 @@ class UnitResult:
     """Bytes that were written or compared."""
     unchanged_nbytes: int = 0
     """Those of them that the store had already, and that were not written again."""
+    unchanged: int = 0
+    """Keys of the store that have them."""
     chunks: int = 0
     """Chunks that were written, or that differ."""
     problem: str = ""

@@ -12,7 +12,7 @@ from h5bound.reports.text import format_nbytes, plural, printable
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from h5bound.reports.conversion import ConversionReport
     from h5bound.reports.digest import Digest
@@ -20,6 +20,38 @@ if TYPE_CHECKING:
     from h5bound.reports.forms import Kind
     from h5bound.reports.many_files import BadFile, Difference
     from h5bound.reports.verification import VerificationReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkCounts:
+    """What became of the chunks of a store, or its shards, when files were added to it."""
+
+    added: int = 0
+    """Those that it did not have."""
+    changed: int = 0
+    """Those that were written again, with other bytes."""
+    same: int = 0
+    """Those that were made again, and stay since their bytes are the same."""
+    untouched: int = 0
+    """All others."""
+
+    @classmethod
+    def total(cls, counts: Iterable[ChunkCounts]) -> ChunkCounts:
+        """Return the sums."""
+        given = list(counts)
+        return cls(**{name: sum(getattr(item, name) for item in given) for name in cls.__slots__})
+
+    @property
+    def kept(self) -> int:
+        """Those that stay as they were."""
+        return self.same + self.untouched
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields of the JSON object."""
+        return {"added_chunks": self.added, "changed_chunks": self.changed, "unchanged_chunks": self.kept}
+
+    def __str__(self) -> str:
+        return f"{plural(self.added, 'chunk')} added, {self.changed:,} changed, {self.kept:,} kept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +71,8 @@ class ArrayWork:
     """Those of them that have elements of several files."""
     kept: int
     """Chunks, or shards, of these files that stay in the store as they are."""
+    chunks: ChunkCounts | None = None
+    """What became of the chunks of the array; None unless files were added to a store."""
 
     def to_dict(self) -> dict[str, object]:
         """Return the JSON object."""
@@ -50,6 +84,7 @@ class ArrayWork:
             "decoded_bytes": self.decoded_nbytes,
             "seams": self.seams,
             "kept_chunks": self.kept,
+            **({} if self.chunks is None else self.chunks.to_dict()),
         }
 
     def list_cells(self) -> tuple[str, ...]:
@@ -57,6 +92,14 @@ class ArrayWork:
         copied, decoded = format_nbytes(self.copied_nbytes), format_nbytes(self.decoded_nbytes)
         return printable(self.path), copied, decoded, f"{self.seams:,}", f"{self.kept:,}"
 
+    def list_chunk_cells(self) -> tuple[str, ...]:
+        """Return the row of a table of what became of its chunks."""
+        chunks = self.chunks or ChunkCounts()
+        return printable(self.path), f"{chunks.added:,}", f"{chunks.changed:,}", f"{chunks.kept:,}"
+
+
+REDONE = ("dataset", "chunks added", "changed", "kept")
+"""Titles of the columns of `ArrayWork.list_chunk_cells`, where elements that the store had were made again."""
 
 WORK, DONE = (("dataset", *titles, "seams", "kept") for titles in (("to copy", "to decode"), ("copied", "decoded")))
 """Titles of the columns of `ArrayWork.list_cells`: of what a run would write, and of what it wrote."""
@@ -84,6 +127,8 @@ class CombinationReport(Report):
     """Files that were in the store before."""
     added: int | None = None
     """Files that were not in the store before; None unless files are added to a store."""
+    chunks: ChunkCounts | None = None
+    """What became of the chunks of the store; None unless files were added to one."""
     added_nbytes: int | None = None
     """Encoded bytes of the chunks that were added or have changed; None if no files were added to a store."""
     copied_nbytes: int = 0
@@ -97,6 +142,11 @@ class CombinationReport(Report):
         """Return the report with other fields of that of the store."""
         changes: dict[str, Any] = fields
         return replace(self, conversion=replace(self.conversion, **changes))
+
+    @property
+    def redone(self) -> int:
+        """Files that were in the store before, and are written again: they changed, or come to another place."""
+        return 0 if self.added is None else len(self.files) - self.kept - self.added
 
     @property
     def complete(self) -> bool:
@@ -137,7 +187,8 @@ class CombinationReport(Report):
             "copied_chunks": self.copied,
             "decoded_chunks": self.decoded,
             "kept_files": self.kept,
-            **({} if self.added is None else {"added_files": self.added}),
+            **({} if self.added is None else {"added_files": self.added, "redone_files": self.redone}),
+            **({} if self.chunks is None else self.chunks.to_dict()),
             **({} if self.added_nbytes is None else {"added_bytes": self.added_nbytes}),
             "copied_bytes": self.copied_nbytes,
             "decoded_bytes": self.decoded_nbytes,
@@ -167,20 +218,21 @@ class CombinationReport(Report):
 
     def _describe_added(self, added: int) -> str:
         """Return what comes to a store, and what it has then."""
-        again, arrays, work = len(self.files) - self.kept - added, self.arrays, self.work
+        arrays, work, chunks = self.arrays, self.work, self.chunks or ChunkCounts()
         files = plural(added, "file")
         has = f"{plural(len(self.files), 'file')} along {self.dim}, {plural(len(arrays), 'dataset')}"
         if not self.complete:
-            more = f", and {again:,} again" if again else ""
+            more = f", and {self.redone:,} again" if self.redone else ""
             return f"to add: {files}{more}: {self._describe_plan()}; the store would have {has}"
         nbytes = format_nbytes(sum(item.written_nbytes for item in arrays))
-        if not self.added_nbytes:
+        if not self.added_nbytes and not self.redone:
             return f"added {files}; the store has {has}, {nbytes}"
-        more = f", wrote {again:,} again" if again else ""
-        chunks = describe_chunks(sum(item.copied for item in work), sum(item.decoded for item in work))
-        written = f"{format_nbytes(self.added_nbytes)} written in {self.conversion.seconds:.2f} s"
+        done = describe_chunks(sum(item.copied for item in work), sum(item.decoded for item in work))
+        if self.redone or chunks.same:
+            files, done = f"{files}, redid {self.redone:,}, kept {self.kept:,}", str(chunks)
+        written = f"{format_nbytes(self.added_nbytes or 0)} written in {self.conversion.seconds:.2f} s"
         has += f", {plural(sum(item.chunks for item in arrays), 'chunk')}, {nbytes}"
-        return f"added {files}{more}: {chunks}, {written}; the store now has {has}"
+        return f"added {files}: {done}, {written}; the store now has {has}"
 
     def digest(self) -> Digest:
         """Return the report in short, which all forms for people show."""
@@ -190,7 +242,9 @@ class CombinationReport(Report):
 def sum_work(work: Sequence[ArrayWork]) -> ArrayWork:
     """Return what a run writes of all arrays, with their number in place of a path."""
     names = ("copied", "copied_nbytes", "decoded", "decoded_nbytes", "seams", "kept")
-    return ArrayWork(path=f"{len(work):,}", **{name: sum(getattr(item, name) for item in work) for name in names})
+    chunks = ChunkCounts.total(item.chunks for item in work if item.chunks is not None)
+    sums = {name: sum(getattr(item, name) for item in work) for name in names}
+    return ArrayWork(path=f"{len(work):,}", chunks=chunks, **sums)
 
 
 def describe_chunks(copied: int, decoded: int) -> str:
@@ -216,11 +270,13 @@ def digest_combination(report: CombinationReport) -> Digest:
         "chunks decoded": f"{report.decoded:,}",
     }
     if report.work and (report.added is not None or not report.complete):
-        titles = DONE if report.complete else WORK
+        counts = report.complete and report.chunks is not None and (report.redone or report.chunks.same)
+        titles = REDONE if counts else DONE if report.complete else WORK
+        list_cells = ArrayWork.list_chunk_cells if counts else ArrayWork.list_cells
         digest = replace(
             digest,
-            table=Table(titles, tuple(item.list_cells() for item in report.work)),
-            totals=Table((f"{titles[0]}s", *titles[1:]), (sum_work(report.work).list_cells(),)),
+            table=Table(titles, tuple(map(list_cells, report.work))),
+            totals=Table((f"{titles[0]}s", *titles[1:]), (list_cells(sum_work(report.work)),)),
         )
     return replace(
         digest, kind="CombinationReport", subject=subject, summary=report.summary(), sections=sections,

@@ -83,6 +83,7 @@ def test_a_file_that_was_only_touched_is_read_again_alone(tmp_path: Path) -> Non
     assert hidden == [path.with_suffix(".gone") for path in paths[1:]]
     unhide(paths[1:])
     assert (report.kept, report.added_nbytes) == (2, 0)
+    assert report.summary().startswith("added 0 files, redid 1, kept 2: 0 chunks added, 0 changed, 16 kept, 0 B wri")
     assert read_keys(target) == before
     assert {key: key.stat().st_mtime_ns for key in times} == times
     assert verify(paths, target).equal

@@ -206,6 +206,7 @@ def test_added_files_rewrite_only_the_chunk_that_they_share(tmp_path: Path) -> N
     assert report.summary().startswith(f"added 1 file: {len(ADDED)} chunks, 8 of them decoded, ")
     assert "; the store now has 3 files along time, " in report.summary()
     assert report.to_dict()["added_files"] == report.added == 1
+    assert (report.to_dict()["added_chunks"], report.to_dict()["changed_chunks"]) == (5, 3)
     check(target, paths)
     changed = {str(path.relative_to(target)) for path, time in before.items() if path.stat().st_mtime_ns != time}
     assert changed == {"t/c/3/0", "n/c/3", "time/c/1"}
@@ -234,6 +235,13 @@ def test_a_file_that_grew_is_written_again_where_it_changed(tmp_path: Path) -> N
     check(target, [path])
     same = [key.name for key, time in before.items() if key.stat().st_mtime_ns == time and key.name != "zarr.json"]
     assert len(same) == 2  # of three chunks the last one has new elements
+    words = "added 0 files, redid 1, kept 0: 2 chunks added, 3 changed, 6 kept, "
+    assert report.summary().startswith(words)
+    assert report.digest().table.columns == ("dataset", "chunks added", "changed", "kept")
+    assert ("/t", "1", "1", "2") in report.digest().table.rows
+    told = report.to_dict()
+    names = ("redone_files", "added_chunks", "changed_chunks", "unchanged_chunks")
+    assert [told[name] for name in names] == [1, 2, 3, 6]
 
 
 def test_what_differs_is_refused_before_anything_is_written(tmp_path: Path) -> None:
