@@ -282,10 +282,10 @@ def reuse_freed(nbytes: int) -> None:
 def is_exact(dtype: np.dtype[Any], to: np.dtype[Any]) -> bool:
     """Return whether every value of a type is one of another type: numbers, or text of fixed length.
 
-    >>> is_exact(np.dtype("i4"), np.dtype("f8")), is_exact(np.dtype("i8"), np.dtype("f8"))
+    >>> is_exact(np.dtype("i4"), np.dtype("f8")), is_exact(np.dtype("i8"), np.dtype("c16"))
     (True, False)
     """
-    if dtype.kind in "iu" and to.kind == "f":  # numpy takes all integers of 64 bits for floats
+    if dtype.kind in "iu" and to.kind in "fc":  # numpy takes all integers of 64 bits for floats
         return bool(8 * dtype.itemsize - (dtype.kind == "i") <= np.finfo(to).nmant + 1)
     return (
         dtype.kind in "iufcS"

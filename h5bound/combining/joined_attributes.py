@@ -118,7 +118,7 @@ def describe_attribute(name: str, nodes: Sequence[NodeAttributes | None], number
         assert node is not None
         texts.append(write_json(node.values[name]) if name in node.values else "absent")
     if texts[0] == texts[1]:
-        return f"the attribute {name} has another type"
+        return f"the attribute {name} has another type{', or another NaN' if 'NaN' in texts[0] else ''}"
     shown = shorten_both(*texts)
     others = ", …" if numbers.max() > 1 else ""
     return f"the attribute {name} is {shown[0]} in the first file, then {shown[1]}{others}"

@@ -87,7 +87,7 @@ def plan_values(path: str, kinds: Sequence[Kind], *, rules: Rules, findings: Fin
         and len({set_length(kind.schema.hdf5_type, 0) for kind in kinds}) == 1
     ):
         return plan_text(path, kinds, rules, findings=findings)
-    if not is_number(first.schema) or not all(is_number(kind.schema) for kind in kinds):
+    if not all(is_number(kind.schema) for kind in kinds) and not are_complex(kinds):
         match_types(path, kinds, findings)
         return same
     scaled = {"scale_factor", "add_offset"} & first.attributes.keys()
@@ -106,9 +106,15 @@ def promote(kinds: Sequence[Kind], dtype: str) -> list[Conversion | None]:
     return [None if kind.schema.dtype == dtype else Conversion(kind="promote", dtype=dtype) for kind in kinds]
 
 
-def is_number(schema: VariableSchema) -> bool:
+def is_number(schema: VariableSchema, kinds: str = "iuf") -> bool:
     """Return whether values are plain numbers, with no names or other meaning in HDF5."""
-    return schema.form == "plain" and schema.hdf5_type == "{}" and np.dtype(schema.dtype).kind in "iuf"
+    return schema.form == "plain" and schema.hdf5_type == "{}" and np.dtype(schema.dtype).kind in kinds
+
+
+def are_complex(kinds: Sequence[Kind]) -> bool:
+    """Return whether values are numbers, some of them complex, which no attribute packs, masks or makes times."""
+    meanings = {(kind.packing_text, kind.times) for kind in kinds}
+    return meanings == {("{}", (None, None))} and all(is_number(kind.schema, "iufc") for kind in kinds)
 
 
 def is_text(schema: VariableSchema) -> bool:

@@ -178,3 +178,18 @@ def test_a_variable_that_is_shorter_than_its_dimension_is_not_joined(tmp_path: P
         store["short"]
     assert (store["v"].shape, from_hdf5(paths, "short").compute().tolist()) == ((4,), [7, 7])
     combine(paths, tmp_path / "out.zarr", dim="time", exclude=["/short"])
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_complex_numbers_are_promoted(tmp_path: Path, zarr_format: Any) -> None:
+    values = [np.array([1 + 2j], "c8"), np.array([3 - 4j], ">c16"), np.array([5], "f8")]
+    paths = [write(tmp_path / f"{i}.h5", [i], value, chunks=(1,)) for i, value in enumerate(values)]
+    whole = write(tmp_path / "whole.h5", [3], np.array([2**53 + 1]))
+    with pytest.raises(UnsupportedError, match="no type of numpy has all values of these"):
+        combine([*paths, whole], tmp_path / "out.zarr", dim="time", promote=True, zarr_format=zarr_format)
+    with pytest.raises(OptionError, match="promote=True makes all complex128"):
+        combine(paths, tmp_path / "out.zarr", dim="time", zarr_format=zarr_format)
+    combine(paths, tmp_path / "out.zarr", dim="time", promote=True, zarr_format=zarr_format)
+    found: Any = zarr.open_group(tmp_path / "out.zarr", mode="r")["v"]
+    assert (found.dtype.kind, found[:].tolist()) == ("c", [1 + 2j, 3 - 4j, 5])
+    assert verify(paths, tmp_path / "out.zarr").equal
