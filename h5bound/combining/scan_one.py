@@ -85,10 +85,9 @@ def scan_paths(paths: Sequence[str], options: ScanOptions) -> list[Scanned]:
 def scan_path(path: str, options: ScanOptions) -> Scanned:
     """Return the record of a file by its path or URL."""
     try:
-        source = find_source(path, options)
+        return scan_one(find_source(path, options), options)
     except Exception as error:  # noqa: BLE001 - it is told of this file
         return Scanned(error=describe_error(error))
-    return scan_one(source, options)
 
 
 def find_source(file: Any, options: ScanOptions) -> H5Source:

@@ -2,7 +2,8 @@
 
 HDF5 does not limit how many bytes a chunk decodes to. Values of variable length are stored elsewhere in the file, and
 an element only says how many bytes it has there: a few elements may all name the same large object, or claim 2^32
-bytes. So the chunks are first decoded here into buffers of their declared size, and the claimed bytes are summed.
+bytes. So the chunks are first decoded here into buffers of their declared size, and the claimed bytes are summed. From
+some damaged heaps of such values HDF5 never returns, so these are looked at first, too.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from h5py import h5d, h5i, h5t
 
 from h5bound.buffers import DamagedError
 from h5bound.errors import CorruptChunkError, UnsafeSourceError, UnsupportedError, naming
+from h5bound.files.guarded import HEAP, is_endless
 from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.datatypes import read_type
 from h5bound.reader.chunked import ChunkedReader
-from h5bound.reader.heaps import HeapCheck
 from h5bound.reader.via_h5py import name_of
 
 if TYPE_CHECKING:
@@ -111,6 +112,33 @@ def list_heaps(elements: np.ndarray[Any, Any], tid: h5t.TypeID) -> set[int]:
         return list_heaps(elements, tid.get_super())
     members = elements.dtype.names or ()
     return set[int]().union(*(list_heaps(elements[name], tid.get_member_type(int(name))) for name in members))
+
+
+class HeapCheck:
+    """The check of heaps of a file, each once. `base` is the byte from which addresses count."""
+
+    def __init__(self, file: LocalFile, *, size_nbytes: int, base: int) -> None:
+        self._file, self._size_nbytes, self._base = file, size_nbytes, base
+        self._whole: set[int] = set()
+
+    def check(self, addresses: Iterable[int]) -> None:
+        """Raise CorruptChunkError if HDF5 would not return from a heap; all else that is damaged it finds itself."""
+        for address in addresses:
+            if address not in self._whole:
+                try:
+                    endless = self._is_endless(address + self._base)
+                except DamagedError:
+                    continue
+                if endless:
+                    raise CorruptChunkError(f"the heap of values of variable length at byte {address} is damaged")
+                self._whole.add(address)
+
+    def _is_endless(self, start: int) -> bool:
+        head = self._file.read(start, 8 + self._size_nbytes).tobytes()
+        if not head.startswith(HEAP):
+            return False
+        heap = self._file.read(start, int.from_bytes(head[8:], "little")).tobytes()
+        return is_endless(heap, self._size_nbytes)
 
 
 class Guard:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from h5bound.combining.differences import shorten
 from h5bound.errors import OptionError
 from h5bound.files.local import LocalLocation
 from h5bound.files.urls import QUERY, is_url, quote_url, redact, strip_local
@@ -53,7 +53,7 @@ class FileUrls:
             os.fsdecode(path) if isinstance(path, (str, bytes, os.PathLike)) else source.path
             for source, path in zip(sources, paths, strict=True)
         ]
-        names = list_names(typed)
+        names = shorten(list(map(spell_path, typed)))
         folder = sources[0].path.replace(os.sep, "/").rpartition("/")[0]
         found = {source.path: name for source, name in zip(sources, names, strict=True)}
         return cls(names=found, folder=folder, base_url=base_url)
@@ -98,26 +98,14 @@ def drop_caches(url: str) -> str:
     return drop_caches(rest) if chained and first.partition("://")[0] in CACHES else url
 
 
-def list_names(places: Sequence[str]) -> list[str]:
-    """Return the names of files below the folder that all are in, from their paths or URLs.
+def spell_path(place: str) -> str:
+    """Return a path or URL as its folders and its name are called, without what is no part of them.
 
-    >>> list_names(["/data/a.h5"]), list_names(["2025/a.h5", "2026/a.h5"]), list_names(["s3://b/x/1.h5", "s3://b/x/2.h5"])
-    (['a.h5'], ['2025/a.h5', '2026/a.h5'], ['1.h5', '2.h5'])
-    """
-    parts = [split_path(place) for place in places]
-    folders = zip(*(names[:-1] for names in parts), strict=False)
-    shared = sum(1 for _ in takewhile(lambda names: len(set(names)) == 1, folders))
-    return ["/".join(names[shared:]) for names in parts]
-
-
-def split_path(place: str) -> list[str]:
-    """Return the folders of a file, and its name, from its path or URL.
-
-    >>> split_path("/data/x/a b.h5")[1:], split_path("simplecache::https://host/a%20b/1.h5?sig=a/b"), split_path("s3://b/a%20b")
-    (['data', 'x', 'a b.h5'], ['https:', '', 'host', 'a b', '1.h5'], ['s3:', '', 'b', 'a%20b'])
+    >>> spell_path("/data/x/a b.h5"), spell_path("simplecache::https://host/a%20b/1.h5?sig=a/b"), spell_path("s3://b/a%20b")
+    ('/data/x/a b.h5', 'https://host/a b/1.h5', 's3://b/a%20b')
     """
     if not is_url(place):
         path = os.path.abspath(strip_local(os.path.expanduser(place)))  # noqa: PTH100, PTH111 - no links
-        return path.replace(os.sep, "/").split("/")
+        return path.replace(os.sep, "/")
     url = re.sub(QUERY, "", drop_caches(place).partition("::")[0]).rstrip("/")
-    return [unquote(name) if url.lower().startswith(WEB) else name for name in url.split("/")]
+    return unquote(url) if url.lower().startswith(WEB) else url
