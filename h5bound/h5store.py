@@ -20,7 +20,7 @@ from h5bound.hdf5.attributes import read_values
 from h5bound.hdf5.dimension_scales import read_dimension_names
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS, resolve_directories
 from h5bound.hdf5.hierarchy import read_hierarchy
-from h5bound.hdf5.links import SUGGESTION_LENGTH, SUGGESTIONS, open_object
+from h5bound.hdf5.links import SUGGESTION_LENGTH, SUGGESTIONS
 from h5bound.hdf5.references import ReferencePaths
 from h5bound.listing.entries import DatasetEntry, EntryReader, split_path
 from h5bound.listing.reprs import MAX_LINES, MAX_READ, Count, Row, read_row, render_html, render_text
@@ -28,7 +28,6 @@ from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_obj
 from h5bound.reader.joined_files import JoinedFiles
 from h5bound.reader.many_datasets import find_readable, list_sources
 from h5bound.reader.many_files import check_max_open
-from h5bound.reader.open_file import open_dataset
 from h5bound.reader.source import H5Source
 
 if TYPE_CHECKING:
@@ -178,7 +177,7 @@ class H5Store(Mapping[str, da.Array]):
         try:
             if record is None:  # a link, perhaps to another file
                 with follow_links(source, path, self._allowed) as (owner, opened, inner):
-                    is_group = isinstance(open_object(opened.file, inner), h5py.Group)
+                    is_group = isinstance(opened.open_object(inner), h5py.Group)
                 if is_group and self._joined is not None and owner is not source:
                     raise self._joined.refuse_group(name)
                 if is_group:
@@ -209,7 +208,7 @@ class H5Store(Mapping[str, da.Array]):
             return True
         try:
             with follow_links(self._source, path, self._allowed) as (_, opened, inner):
-                return not isinstance(open_object(opened.file, inner), h5py.Datatype)
+                return not isinstance(opened.open_object(inner), h5py.Datatype)
         except H5BoundError:  # there is nothing, or it is in a file that is not allowed
             return False
 
@@ -240,7 +239,7 @@ class H5Store(Mapping[str, da.Array]):
         path = self._locate(name)
         try:
             with follow_links(self._source, path, self._allowed) as (_, opened, inner):
-                return read_values(open_object(opened.file, inner))
+                return read_values(opened.open_object(inner))
         except DatasetNotFoundError as error:
             raise self._explain(name, error) from None
 
@@ -256,7 +255,7 @@ class H5Store(Mapping[str, da.Array]):
         path = self._locate(name)
         try:
             with follow_links(self._source, path, self._allowed) as (_, opened, inner):
-                return read_dimension_names(open_dataset(opened.file, inner), ReferencePaths(opened.file))
+                return read_dimension_names(opened.open_dataset(inner), ReferencePaths(opened.file))
         except DatasetNotFoundError as error:
             raise self._explain(name, error) from None
 

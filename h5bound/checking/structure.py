@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ from h5bound.hdf5.datatypes import read_type
 from h5bound.hdf5.element_types import read_dtype
 from h5bound.hdf5.external_check import check_external_files
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
-from h5bound.hdf5.links import decode_name, open_object
+from h5bound.hdf5.links import PathOpener, decode_name
 from h5bound.hdf5.virtual_mappings import list_boxes
 from h5bound.planning.array_options import list_unmatched
 from h5bound.planning.external_links import LinkResolver
@@ -148,10 +148,10 @@ def add_origin(structure: Structure, opened: OpenFile, number: int, *, allowed: 
     origin = structure.origins[number]
     hierarchy = origin.hierarchy
     structure.damages += [Damage(path, f"it cannot be opened: {reason}") for path, reason in hierarchy.problems]
-    with open_attributes(origin.source, opened) as file:
+    with open_attributes(origin.source, opened) as file, closing(PathOpener(file)) as opener:
         for path in (*hierarchy.groups, *hierarchy.committed_types, *(record.path for record in hierarchy.datasets)):
             try:
-                read_attributes(structure, open_object(file, origin.locate(path)), path)
+                read_attributes(structure, opener.open(origin.locate(path)), path)
             except (H5BoundError, *READ_ERRORS) as error:
                 structure.damages.append(Damage(path, f"it cannot be opened: {describe(error)}"))
     places: list[tuple[CheckJob, ChunkManifest]] = []
@@ -195,7 +195,7 @@ def add_dataset(
     Raise the errors of what cannot be read; UnsupportedError if that is no damage.
     """
     origin = structure.origins[number]
-    dataset = open_object(opened.file, origin.locate(record.path))
+    dataset = opened.open_object(origin.locate(record.path))
     dtype = read_dtype(read_type(dataset.id))
     if record.problem is not None:
         raise UnsupportedError(record.problem)

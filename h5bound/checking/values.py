@@ -21,7 +21,6 @@ from h5bound.execution.work import Work
 from h5bound.h5py_compat import describe
 from h5bound.hdf5.virtual_mappings import find_sources
 from h5bound.planning.work_units import UNIT_CHUNKS, Unit
-from h5bound.reader.open_file import open_dataset
 from h5bound.reader.via_h5py import IN_A_SOURCE
 from h5bound.reports.check import ChunkCount, Damage
 from h5bound.reports.entries import Skipped
@@ -159,7 +158,7 @@ def read_chunks(opened: OpenFile, job: CheckJob, unit: Unit) -> UnitCheck:
 
 def find_damaged_sources(opened: OpenFile, job: CheckJob, region: Region) -> list[Damage]:
     """Return the damages of a piece of a virtual dataset, source by source; none of another dataset."""
-    dataset = open_dataset(opened.file, job.inside)
+    dataset = opened.open_dataset(job.inside)
     parts = find_sources(dataset.id.get_create_plist(), job.shape, region) if dataset.is_virtual else []
     damages = []
     for part, source in parts:

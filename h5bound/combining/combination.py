@@ -21,7 +21,6 @@ from h5bound.conversion.provenance import PROVENANCE_VERSION, file_to_json
 from h5bound.errors import OptionError, SourceChangedError
 from h5bound.planning.array_options import check_applied
 from h5bound.reader.many_files import MAX_OPEN, ManyFiles
-from h5bound.reader.open_file import open_dataset
 from h5bound.reports.entries import read_version
 from h5bound.reports.many_files import Difference
 
@@ -209,7 +208,7 @@ def have_same_values(path: str, other: H5Source, read: Read, convert: Convert = 
     `convert` brings those of the file to their form.
     """
     with other.opened() as opened:
-        dataset = open_dataset(opened.file, path)
+        dataset = opened.open_dataset(path)
         if dataset.shape is None:
             return True
         shape, itemsize = dataset.shape or (), dataset.dtype.itemsize

@@ -24,7 +24,6 @@ from h5bound.conversion.value_reads import ReadResult, explain_failure, read_or_
 from h5bound.errors import CorruptChunkError, SourceChangedError
 from h5bound.files.open import is_live
 from h5bound.planning.plan import UNFILTERED_MASK
-from h5bound.reader.open_file import open_dataset
 from h5bound.stores.local import HeldKeys
 from h5bound.stores.target import LocalTarget
 
@@ -191,7 +190,7 @@ def read_through_hdf5(opened: OpenFile, job: Job, manifest: ChunkManifest) -> tu
     HDF5 may have bytes that are not in the file yet, and a chunk of a file that is written to may have been moved.
     Chunks that were never written, and edge chunks without filters, for which HDF5 has no mask, keep theirs.
     """
-    dataset = open_dataset(opened.file, job.values.inside)
+    dataset = opened.open_dataset(job.values.inside)
     starts = (manifest.chunk_coords[:, : dataset.ndim] * np.asarray(dataset.chunks)).tolist()
     chunks, masks = {}, manifest.masks.copy()
     for row in np.flatnonzero(masks != UNFILTERED_MASK).tolist():

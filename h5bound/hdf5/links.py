@@ -6,6 +6,7 @@ Soft links are followed within the file. External and user-defined links lead ou
 from __future__ import annotations
 
 import difflib
+from contextlib import suppress
 from dataclasses import dataclass
 
 import h5py
@@ -62,7 +63,58 @@ def open_object(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | h5py.
     Traceback (most recent call last):
     h5bound.errors.UnsafeSourceError: 'there/x' in x.h5: '/there' is an external link to other.h5:/data, ...
     """
-    item = open_id(file, path)
+    return _wrap(file, open_id(file, path))
+
+
+class PathOpener:
+    """Opens objects as `open_object` does, faster for those of a walk through a file, one after another.
+
+    The groups on the last path stay open until `close`: each object is opened from the nearest of them. Links must not
+    change meanwhile.
+    """
+
+    def __init__(self, file: h5py.File) -> None:
+        self.file = file
+        self._names: list[bytes] = []
+        self._groups: list[h5g.GroupID] = []  # of the names
+
+    def open(self, path: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
+        """Return the object at a path. Raise what `open_object` raises."""
+        item = None
+        with suppress(*READ_ERRORS):
+            names = _split(encode_name(path))[::-1]
+            item = self._open(names) if names and "\0" not in path else None
+        # `open_object` follows soft links, and says why there is nothing.
+        return open_object(self.file, path) if item is None else _wrap(self.file, item)
+
+    def close(self) -> None:
+        """Close the groups."""
+        self._names, self._groups = [], []
+
+    def _open(self, names: list[bytes]) -> h5o.ObjectID | None:
+        """Return the object at a path; None if there is another link than hard ones on it."""
+        shared = 0
+        for name, other in zip(names, self._names, strict=False):
+            if name != other:
+                break
+            shared += 1
+        del self._names[shared:], self._groups[shared:]
+        item = self._groups[-1] if shared else self.file.id
+        for name in names[shared:]:
+            item = _open_hard(item, name) if isinstance(item, h5g.GroupID) else None
+            if isinstance(item, h5g.GroupID):
+                self._names.append(name)
+                self._groups.append(item)
+        return item
+
+
+def _open_hard(group: h5g.GroupID, name: bytes) -> h5o.ObjectID | None:
+    """Return the object of a hard link; None if it is another link."""
+    return h5o.open(group, name) if group.links.get_info(name).type == h5l.TYPE_HARD else None
+
+
+def _wrap(file: h5py.File, item: h5o.ObjectID) -> h5py.Group | h5py.Dataset | h5py.Datatype:
+    """Return h5py's object of a low-level one."""
     if isinstance(item, h5g.GroupID):
         return h5py.Group(item)
     if isinstance(item, h5d.DatasetID):

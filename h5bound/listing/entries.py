@@ -206,7 +206,7 @@ class EntryReader:
             return Entry(path=path, kind=kind, note=f"{detail.kind} link to {detail.to}")
         if isinstance(detail, str):
             return Entry(path=path, kind=kind, note=f"cannot be opened: {detail}")
-        item = open_object(self.opened.file, path)
+        item = self.opened.open_object(path)
         return Entry(
             path=path,
             kind=kind,

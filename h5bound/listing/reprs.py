@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.attributes import read_values
-from h5bound.hdf5.links import open_object
 from h5bound.hdf5.type_names import describe_type
 from h5bound.listing.entries import DatasetEntry
 from h5bound.listing.values import format_value
@@ -65,7 +64,7 @@ class Row:
 def read_row(reader: EntryReader, name: str, record: DatasetRecord) -> Row:
     """Read what a row shows beside the record of a dataset."""
     try:
-        item = open_object(reader.opened.file, record.path)
+        item = reader.opened.open_object(record.path)
         units = read_values(item, reader.resolve, only=[b"units"]).get("units", "")
         return Row(name, reader.read_dataset(item, record, with_access=False), units)
     except (H5BoundError, *READ_ERRORS):

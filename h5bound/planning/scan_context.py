@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from h5bound.hdf5.dimension_scales import NOT_A_COORDINATE
-from h5bound.hdf5.links import open_object
 from h5bound.zarr_model.attributes import read_attributes
 from h5bound.zarr_model.hdmf import describe_for_hdmf
 
@@ -47,7 +46,7 @@ class ScanContext:
 
     def open(self, path: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
         """Return the object at a path of the report."""
-        return open_object(self.opened.file, self.origin.locate(path))
+        return self.opened.open_object(self.origin.locate(path))
 
     def read_attributes(self, source: h5py.Group | h5py.Dataset | h5py.Datatype, **options: Any) -> AttributesRecord:
         """Read the attributes of an object."""

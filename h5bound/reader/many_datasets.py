@@ -23,7 +23,6 @@ from h5bound.hdf5.element_types import describe_bytes
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.reader.dataset_lookup import find_dataset, follow_links, locate_object, read_allowed
 from h5bound.reader.meanings import MeaningReader
-from h5bound.reader.open_file import open_dataset
 from h5bound.reader.source import H5Source
 from h5bound.reports.many_files import BadFile
 
@@ -204,7 +203,7 @@ def read_file_dataset(
         record = read_allowed(opened.file, path, allowed)
         check_readable(owner, record)
         assert record.dtype is not None
-        dataset = open_dataset(opened.file, path)
+        dataset = opened.open_dataset(path)
         dims, digest = (None, None) if details is None else details(opened, dataset, record)
         return owner, FileDataset(
             path=record.path,

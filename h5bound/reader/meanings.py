@@ -10,8 +10,7 @@ import numpy as np
 from h5py import Dataset, h5a, h5d, h5l, h5o
 
 from h5bound.hdf5.attributes import read_values
-from h5bound.hdf5.links import decode_name, open_object
-from h5bound.reader.open_file import open_dataset
+from h5bound.hdf5.links import decode_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +48,7 @@ class MeaningReader:
             group, _, own = record.path.rpartition("/")
             coordinate = self._find_bounded(opened, group or "/").get(own)
             if coordinate is not None:
-                values = read_meaning(open_dataset(opened.file, f"{group}/{coordinate}"), TIMES)
+                values = read_meaning(opened.open_dataset(f"{group}/{coordinate}"), TIMES)
                 found |= {f"{name} of {coordinate}": value for name, value in values.items()}
         return json.dumps(found, sort_keys=True)
 
@@ -58,7 +57,7 @@ class MeaningReader:
         known = self._bounded.setdefault(opened, {})
         if group not in known:
             known[group] = {}
-            parent = open_object(opened.file, group).id
+            parent = opened.open_object(group).id
             for name in parent:
                 if parent.links.get_info(name).type != h5l.TYPE_HARD:
                     continue

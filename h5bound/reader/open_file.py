@@ -22,7 +22,7 @@ from h5bound.files.open import is_live
 from h5bound.files.writers import refresh as refresh_dataset
 from h5bound.hdf5.datatypes import read_type
 from h5bound.hdf5.element_types import read_dtype
-from h5bound.hdf5.links import open_object
+from h5bound.hdf5.links import PathOpener, open_object
 from h5bound.reader.shared_blocks import SharedBlocks
 
 if TYPE_CHECKING:
@@ -75,12 +75,24 @@ class OpenFile:
         self._checked: set[DatasetKey] = set()
         self._checked_files: set[str] = set()  # datasets whose external files were checked
         self._lock = RLock()
+        self._opener = PathOpener(file)
         self.bytes = file_bytes
         self.shared = SharedBlocks()
         self._indexes = indexes
         if file_bytes is None:
             with suppress(UnsupportedError):  # each reader says why
                 self.bytes = LocalFile.of(file.id)
+
+    def open_object(self, path: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
+        """Return the object at a path, as :func:`h5bound.hdf5.links.open_object` does."""
+        if self.state is None:  # the caller may change links
+            return open_object(self.file, path)
+        with self._lock:
+            return self._opener.open(path)
+
+    def open_dataset(self, name: str, *, refresh: bool = False) -> h5py.Dataset:
+        """Return the dataset at a path, as the function :func:`open_dataset` does."""
+        return _check_dataset(self.file, name, self.open_object(name), refresh=refresh)
 
     def reader(self, name: str, dataset: h5py.Dataset | None = None) -> DatasetReader:
         """Return the reader of a dataset; open the dataset unless it is passed."""
@@ -89,7 +101,7 @@ class OpenFile:
             if reader is None:
                 from h5bound.reader.dataset_reader import DatasetReader
 
-                dataset = open_dataset(self.file, name) if dataset is None else dataset
+                dataset = self.open_dataset(name) if dataset is None else dataset
                 reader = self._readers[name] = DatasetReader(dataset, self.bytes)
                 if self._indexes is not None:
                     reader.share_index(self._indexes.setdefault(name, []))
@@ -108,7 +120,7 @@ class OpenFile:
         """Return the reader of a dataset once it was checked."""
         now = None
         try:
-            dataset = open_dataset(self.file, key.path, refresh=True)
+            dataset = self.open_dataset(key.path, refresh=True)
             self.check_external_files(key.path, key.allowed, dataset)
             shape = key.shape if self._has_grown(dataset, key.shape) else dataset.shape
             now = DatasetKey(
@@ -139,7 +151,7 @@ class OpenFile:
         from h5bound.hdf5.hierarchy import read_hierarchy
 
         for record in read_hierarchy(self.file, count=False).datasets:
-            open_dataset(self.file, record.path, refresh=True)
+            self.open_dataset(record.path, refresh=True)
 
     def check_external_files(
         self, name: str, allowed: tuple[Path, ...] | None, dataset: h5py.Dataset | None = None
@@ -153,7 +165,7 @@ class OpenFile:
             return
         from h5bound.hdf5.external_check import check_external_files
 
-        dataset = open_dataset(self.file, name) if dataset is None else dataset
+        dataset = self.open_dataset(name) if dataset is None else dataset
         with naming(f"dataset {name!r} of {self.file.filename}"):
             check_external_files(self.file, dataset.id, allowed)
         self._checked_files.add(name)
@@ -169,6 +181,7 @@ class OpenFile:
 
     def close_datasets(self) -> None:
         """Close the datasets: a file that is set aside must not share an open dataset with another handle."""
+        self._opener.close()
         while self._readers:
             self._readers.popitem()[1].close()
 
@@ -190,7 +203,13 @@ def open_dataset(file: h5py.File, name: str, *, refresh: bool = False) -> h5py.D
     Raise DatasetNotFoundError if there is none, UnsafeSourceError if a link on the path leads out of the file,
     UnsupportedError if h5py cannot open it.
     """
-    item = open_object(file, name)
+    return _check_dataset(file, name, open_object(file, name), refresh=refresh)
+
+
+def _check_dataset(
+    file: h5py.File, name: str, item: h5py.Group | h5py.Dataset | h5py.Datatype, *, refresh: bool
+) -> h5py.Dataset:
+    """Return the object at a path, refreshed if it is wanted. Raise DatasetNotFoundError if it is no dataset."""
     if isinstance(item, h5py.Dataset):
         if refresh and is_live(file):
             refresh_dataset(item)

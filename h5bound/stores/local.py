@@ -6,6 +6,7 @@ import os
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
@@ -248,11 +249,18 @@ def write_partial(path: str, data: bytes | memoryview) -> None:
         try:
             write_new(path, data)
         except FileNotFoundError:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            make_parents(path)
             write_new(path, data)
     except BaseException:
         delete_quietly(path)
         raise
+
+
+def make_parents(path: str) -> None:
+    """Make the missing directories above a file, as ``Path.mkdir(parents=True)``, which calls itself for each one."""
+    missing = list(takewhile(lambda parent: not parent.is_dir(), Path(path).parents))
+    for parent in reversed(missing):
+        parent.mkdir(exist_ok=True)
 
 
 def delete_quietly(path: str) -> None:

@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 
 from h5bound.chunk_grid import count_chunks, find_absent, map_chunk_coords, sort_chunk_coords
-from h5bound.hdf5.links import open_object
 from h5bound.planning.source_values import cut_units, describe_values, list_rows
 from h5bound.reports.entries import Difference
 from h5bound.reports.text import name_first, plural
@@ -191,7 +190,7 @@ def compare_attributes_of(
 ) -> None:
     """Compare the attributes of a group or dataset."""
     scan = comparison.scan
-    item = open_object(opened.file, scan.origins[record.origin].locate(path))
+    item = opened.open_object(scan.origins[record.origin].locate(path))
     assert not isinstance(item, h5py.Datatype)
     comparison.attributes += len(item.attrs)
     actual, planned = dict(node.attributes), dict(record.attributes)

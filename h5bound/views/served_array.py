@@ -17,7 +17,6 @@ from h5bound.errors import CorruptChunkError, DatasetNotFoundError, SourceChange
 from h5bound.hdf5.dataset import read_dataset
 from h5bound.planning.pieces import NO_FILE
 from h5bound.planning.work_units import Unit, make_unit
-from h5bound.reader.open_file import open_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -111,7 +110,7 @@ class ServedArray:
             return
         before, now = self.record, None
         with suppress(DatasetNotFoundError):
-            now = read_dataset(open_dataset(opened.file, self.job.values.inside), count=False)
+            now = read_dataset(opened.open_dataset(self.job.values.inside), count=False)
         if now is None or any(getattr(now, name) != getattr(before, name) for name in ("dtype", "chunks", "filters")):
             raise SourceChangedError(
                 f"dataset {self.plan.path!r} of {opened.file.filename}: it was deleted or made anew; make the store "
