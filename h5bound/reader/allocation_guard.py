@@ -2,29 +2,30 @@
 
 HDF5 does not limit how many bytes a chunk decodes to. Values of variable length are stored elsewhere in the file, and
 an element only says how many bytes it has there: a few elements may all name the same large object, or claim 2^32
-bytes. So the chunks are first decoded here into buffers of their declared size, and the claimed bytes are summed. From
-some damaged heaps of such values HDF5 never returns, so these are looked at first, too.
+bytes. So the chunks are first decoded here into buffers of their declared size, and the claimed bytes are summed, with
+those of values within values where the file is local. From some damaged heaps of such values HDF5 never returns, so
+these are looked at first, too.
 """
 
 from __future__ import annotations
 
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from h5py import h5d, h5i, h5t
 
 from h5bound.buffers import DamagedError
 from h5bound.errors import CorruptChunkError, UnsafeSourceError, UnsupportedError, naming
-from h5bound.files.guarded import HEAP, is_endless
 from h5bound.files.local import LocalFile
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.datatypes import read_type
 from h5bound.reader.chunked import ChunkedReader
+from h5bound.reader.heaps import ADDRESS, LENGTH, NUMBER, Heaps
 from h5bound.reader.via_h5py import name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import h5py
 
@@ -32,11 +33,8 @@ if TYPE_CHECKING:
     from h5bound.files.protocols import FileBytes
 
 
-LENGTH = "length"
-"""The field for the length of an element of variable length in the file (HDF5 File Format Specification, VIII)."""
-
-ADDRESS = "address"
-"""The field for the address of the heap that has its value."""
+Elements: TypeAlias = "np.ndarray[Any, Any]"
+"""Elements as they are in the file."""
 
 
 def make_guard(dataset: h5py.Dataset, file_bytes: FileBytes | None) -> Guard | None:
@@ -64,9 +62,7 @@ def on_disk_dtype(tid: h5t.TypeID, address_nbytes: int) -> np.dtype[Any]:
     """
     type_class = tid.get_class()
     if is_variable(tid):
-        itemsize = 4 + address_nbytes + 4
-        parts = ["<u4", f"<u{address_nbytes}"]
-        return np.dtype({"names": [LENGTH, ADDRESS], "formats": parts, "offsets": [0, 4], "itemsize": itemsize})
+        return np.dtype([(LENGTH, "<u4"), (ADDRESS, f"<u{address_nbytes}"), (NUMBER, "<u4")])
     if type_class == h5t.REFERENCE and not (tid.equal(h5t.STD_REF_OBJ) or tid.equal(h5t.STD_REF_DSETREG)):
         raise UnsupportedError("a reference that is neither to an object nor to a region")
     if type_class == h5t.ARRAY:
@@ -93,52 +89,18 @@ def is_variable(tid: h5t.TypeID) -> bool:
     return tid.get_class() == h5t.VLEN or (isinstance(tid, h5t.TypeStringID) and tid.is_variable_str())
 
 
-def count_claimed(elements: np.ndarray[Any, Any], tid: h5t.TypeID, address_nbytes: int) -> int:
-    """Return the number of bytes that elements of variable length claim to have elsewhere in the file."""
+def find_variable(elements: Elements, tid: h5t.TypeID) -> Iterator[tuple[Elements, h5t.TypeID]]:
+    """Yield the values of variable length in elements of a type, as the file has them, with their types.
+
+    Those that are within such values are not among them.
+    """
     if is_variable(tid):
-        size = on_disk_dtype(tid.get_super(), address_nbytes).itemsize if tid.get_class() == h5t.VLEN else 1
-        return int(elements[LENGTH].sum(dtype=np.uint64)) * size
-    if tid.get_class() == h5t.ARRAY:
-        return count_claimed(elements, tid.get_super(), address_nbytes)
-    members = elements.dtype.names or ()
-    return sum(count_claimed(elements[name], tid.get_member_type(int(name)), address_nbytes) for name in members)
-
-
-def list_heaps(elements: np.ndarray[Any, Any], tid: h5t.TypeID) -> set[int]:
-    """Return the addresses of the heaps that have the values of elements of variable length."""
-    if is_variable(tid):
-        return set(np.unique(elements[ADDRESS][elements[LENGTH] > 0]).tolist())
-    if tid.get_class() == h5t.ARRAY:
-        return list_heaps(elements, tid.get_super())
-    members = elements.dtype.names or ()
-    return set[int]().union(*(list_heaps(elements[name], tid.get_member_type(int(name))) for name in members))
-
-
-class HeapCheck:
-    """The check of heaps of a file, each once. `base` is the byte from which addresses count."""
-
-    def __init__(self, file: LocalFile, *, size_nbytes: int, base: int) -> None:
-        self._file, self._size_nbytes, self._base = file, size_nbytes, base
-        self._whole: set[int] = set()
-
-    def check(self, addresses: Iterable[int]) -> None:
-        """Raise CorruptChunkError if HDF5 would not return from a heap; all else that is damaged it finds itself."""
-        for address in addresses:
-            if address not in self._whole:
-                try:
-                    endless = self._is_endless(address + self._base)
-                except DamagedError:
-                    continue
-                if endless:
-                    raise CorruptChunkError(f"the heap of values of variable length at byte {address} is damaged")
-                self._whole.add(address)
-
-    def _is_endless(self, start: int) -> bool:
-        head = self._file.read(start, 8 + self._size_nbytes).tobytes()
-        if not head.startswith(HEAP):
-            return False
-        heap = self._file.read(start, int.from_bytes(head[8:], "little")).tobytes()
-        return is_endless(heap, self._size_nbytes)
+        yield elements[elements[LENGTH] > 0], tid
+    elif tid.get_class() == h5t.ARRAY:
+        yield from find_variable(elements, tid.get_super())
+    else:
+        for name in elements.dtype.names or ():
+            yield from find_variable(elements[name], tid.get_member_type(int(name)))
 
 
 class Guard:
@@ -165,28 +127,37 @@ class Guard:
         self._address_nbytes, size_nbytes = plist.get_sizes()
         self._heaps = None
         if isinstance(file_bytes, LocalFile):
-            self._heaps = HeapCheck(file_bytes, size_nbytes=size_nbytes, base=plist.get_userblock())
+            self._heaps = Heaps(file_bytes, size_nbytes=size_nbytes, base=plist.get_userblock())
         self._file_nbytes = file.get_filesize()
 
     def check(self, region: Region) -> None:
         """Check a region that is not empty.
 
-        Raise CorruptChunkError if a chunk does not decode to its declared size, or a heap is damaged as `HeapCheck`
+        Raise CorruptChunkError if a chunk does not decode to its declared size, or a heap is damaged as `Heaps`
         finds it, and UnsafeSourceError if the elements claim more bytes than the file has.
         """
         claimed = 0
         for elements in self._read(region):
-            if self._element.base.names:
-                claimed += count_claimed(elements, self._type, self._address_nbytes)
-            if claimed > self._file_nbytes:
-                start = tuple(s.start for s in region)
-                raise UnsafeSourceError(
-                    f"{name_of(self._dataset)}: the values of variable length in the block at {start} claim "
-                    f"{claimed:,} bytes or more, but the whole file has {self._file_nbytes:,}"
-                )
-            if self._heaps is not None and self._element.base.names:
-                with naming(name_of(self._dataset), CorruptChunkError):
-                    self._heaps.check(list_heaps(elements, self._type))
+            for nbytes in self._list_claimed(elements, self._type):
+                claimed += nbytes
+                if claimed > self._file_nbytes:
+                    start = tuple(s.start for s in region)
+                    raise UnsafeSourceError(
+                        f"{name_of(self._dataset)}: the values of variable length in the block at {start} claim "
+                        f"{claimed:,} bytes or more, but the whole file has {self._file_nbytes:,}"
+                    )
+
+    def _list_claimed(self, elements: Elements, tid: h5t.TypeID) -> Iterator[int]:
+        """Yield numbers of bytes that elements claim to have elsewhere in the file, then check the heaps named."""
+        for values, kind in find_variable(elements, tid):
+            inner = None if kind.get_class() != h5t.VLEN else on_disk_dtype(kind.get_super(), self._address_nbytes)
+            yield int(values[LENGTH].sum(dtype=np.uint64)) * (1 if inner is None else inner.itemsize)
+            if self._heaps is None:
+                continue
+            with naming(name_of(self._dataset), CorruptChunkError):
+                self._heaps.check(np.unique(values[ADDRESS]).tolist())
+            if inner is not None and inner.base.names:
+                yield from self._list_claimed(self._heaps.read_elements(values, inner), kind.get_super())
 
     def _read(self, region: Region) -> Iterable[np.ndarray[Any, Any]]:
         """Return the elements of a region in the form of the file, in parts."""

@@ -38,3 +38,24 @@ def test_free_space_of_no_size_is_an_error(
     with pytest.raises(CorruptChunkError, match=r"/x in .*a\.h5: the heap of values of variable length at byte \d+"):
         from_hdf5(path, "x").compute()
     assert {damage.path for damage in check(path).damages} == {"/x"}
+
+
+def test_the_heaps_of_sequences_in_sequences_are_checked(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        inner = file.create_dataset("inner", (1,), h5py.vlen_dtype("i1"), chunks=(1,))
+        inner[0] = np.arange(3, dtype="i1")
+        place = inner.id.read_direct_chunk((0,))[1]
+    with h5py.File(path, "a") as file:  # opened again, it gets another heap
+        outer = file.create_dataset("outer", (1,), h5py.vlen_dtype("V16"), chunks=(1,))
+        outer[0] = np.frombuffer(place * 2, "V16")
+        made = file.create_dataset("x", (1,), h5py.vlen_dtype(h5py.vlen_dtype("i1")), chunks=(1,))
+        made.id.write_direct_chunk((0,), outer.id.read_direct_chunk((0,))[1])
+    assert [item.tolist() for item in from_hdf5(path, "x").compute()[0]] == [[0, 1, 2]] * 2
+    data = bytearray(path.read_bytes())
+    first = data.index(b"GCOL")
+    assert first == int.from_bytes(place[4:12], "little")
+    data[first + 16 + 24 : first + 16 + 40] = bytes(16)
+    path.write_bytes(data)
+    with pytest.raises(CorruptChunkError, match=rf"/x in .* heap of values of variable length at byte {first} is"):
+        from_hdf5(path, "x").compute()

@@ -189,6 +189,25 @@ def write_shared_text(path: Path) -> None:
         sequences.id.write_direct_chunk((0,), zlib.compress(reference * (1 << 18), 9))
 
 
+def write_shared_sequence(path: Path) -> None:
+    """A sequence of 2^15 sequences that are all one: 2^19 bytes in the file, 2^34 when read; in a compound, too."""
+    sequence = h5py.vlen_dtype("i1")
+    with h5py.File(path, "w") as file:
+        one = file.create_dataset("one", (1,), sequence, chunks=(1,))
+        one[0] = np.zeros(1 << 19, "i1")
+        reference = one.id.read_direct_chunk((0,))[1]
+        inner = file.create_dataset("inner", (1,), h5py.vlen_dtype("V16"), chunks=(1,))
+        inner[0] = np.frombuffer(reference * (1 << 15), "V16")
+        outer = inner.id.read_direct_chunk((0,))[1]
+        for name, kind in (
+            ("nested", sequence),
+            ("texts", h5py.string_dtype()),
+            ("record", np.dtype([("a", sequence)])),
+        ):
+            made = file.create_dataset(name, (1,), h5py.vlen_dtype(kind), chunks=(1,))
+            made.id.write_direct_chunk((0,), outer)
+
+
 def write_widened(path: Path) -> None:
     """2^18 compounds with a text each, of which one is long: in Zarr each would be."""
     kind = np.dtype([("text", h5py.string_dtype()), ("n", "i4")])
