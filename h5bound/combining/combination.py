@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from h5bound.combining.combined_plan import Grids
     from h5bound.combining.combined_store import CombinedStore
     from h5bound.combining.file_scan import FileScan
-    from h5bound.combining.join_plan import FileChunks, JoinPlan
+    from h5bound.combining.join_plan import JoinPlan
     from h5bound.combining.joined import Joined, Rules
     from h5bound.combining.scan_one import ScanOptions
+    from h5bound.combining.stored_chunks import FileChunks
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.scan import SourceScan

@@ -17,7 +17,8 @@ from h5bound.reports.text import plural
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from h5bound.combining.join_plan import FileChunks, Grid, JoinPlan
+    from h5bound.combining.join_plan import Grid, JoinPlan
+    from h5bound.combining.stored_chunks import FileChunks
     from h5bound.hdf5.hierarchy import Limits
     from h5bound.planning.options import Settings
     from h5bound.planning.plan import ArrayPlan

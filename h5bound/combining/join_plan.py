@@ -15,60 +15,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from h5bound.chunk_grid import (
-    check_count,
-    count_chunks,
-    cut_batches,
-    find_starts,
-    list_chunk_coords,
-    list_overlapping,
-    sort_chunk_coords,
-)
-from h5bound.hdf5.chunk_index import ChunkManifest
+from h5bound.chunk_grid import count_chunks, cut_batches, find_starts, list_chunk_coords
+from h5bound.combining.stored_chunks import SeamFinder, list_stored
 from h5bound.planning.pieces import IN_STORE
 from h5bound.planning.plan import ArrayPlan, drop_fill_v2, order_by_shard, plan_node
 from h5bound.planning.work_units import COPIED_FACTOR, UNIT_CHUNKS, Unit, cut_plan, unit_nbytes
 from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from h5bound.chunk_grid import ChunkCoords, Shape
+    from h5bound.combining.stored_chunks import FileChunks, StoredChunks
+    from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.planning.options import Settings
     from h5bound.planning.pieces import Pieces
     from h5bound.planning.scan_dataset import DatasetScan
     from h5bound.zarr_model.array_spec import ArrayNode
 
     Grid = tuple[Shape, Shape | None]
-
-BOXES_AT_ONCE = 1 << 14
-"""Stored chunks that are decoded, of which it is found at once in which chunks of the store they are."""
-
-
-KEYS_AT_ONCE = 1 << 20
-"""Chunks of the store with elements of these that are listed in any case; each may be listed many times."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class FileChunks:
-    """What one file stores of an array."""
-
-    manifest: ChunkManifest | None
-    """Its chunks; None if it is not chunked, or its chunks have no known places."""
-    chunks: Shape | None
-    """Shape of its chunks."""
-    is_stored: bool
-    """Whether it stores anything; elsewhere its elements have the fill value."""
-    is_same: bool
-    """Whether its chunks can be copied: of the type, filters, chunks and fill value of the array, and not converted."""
-    has_fill: bool
-    """Whether elements that it does not store have the fill value of the array."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,75 +56,6 @@ class JoinPlan:
     """Their coordinates in the store."""
     files: NDArray[np.int32]
     """The number of the file of each."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StoredChunks:
-    """Stored chunks that can be chunks of the store, a row for each, in the order of the files and of their grids."""
-
-    manifest: ChunkManifest
-    files: NDArray[np.int32]
-    """Number of the file."""
-    coords: ChunkCoords
-    """Coordinates in the store."""
-
-    @classmethod
-    def make(cls, manifests: Sequence[ChunkManifest], ndim: int) -> StoredChunks:
-        """Return room for the rows of manifests, whose masks are 0. What is not written to takes no memory.
-
-        `ndim` are the axes of the array.
-        """
-        count, coords = sum(len(item.nbytes) for item in manifests), [item.chunk_coords for item in manifests]
-        axes = max((item.shape[1] for item in coords), default=0)
-        largest = max((int(item.max(initial=0)) for item in coords), default=0)
-        manifest = ChunkManifest(
-            chunk_coords=np.empty((count, axes), np.int32 if largest < 1 << 31 else np.int64),
-            offsets=np.empty(count, np.int64),
-            nbytes=np.empty(count, np.int64),
-            masks=np.zeros(count, np.int64),
-        )
-        return cls(manifest, np.empty(count, np.int32), np.empty((count, ndim), np.int64))
-
-    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp] | slice) -> StoredChunks:
-        """Return some of the rows; no copy of all that a mask selects."""
-        if isinstance(rows, np.ndarray) and rows.dtype == bool and rows.all():
-            return self
-        return StoredChunks(self.manifest.take(rows), self.files[rows], self.coords[rows])
-
-
-class SeamFinder:
-    """The keys of a store with elements of boxes, which are added one after another."""
-
-    def __init__(self, node: ArrayNode, limit: int) -> None:
-        self._node, self._limit = node, limit
-        self._boxes: list[tuple[ChunkCoords, ChunkCoords]] = []
-        self._keys: list[ChunkCoords] = []
-        self._count = 0
-
-    def add(self, starts: ChunkCoords, stops: ChunkCoords) -> None:
-        """Add boxes by their first elements and ends. Raise UnsafeSourceError if there may be too many keys."""
-        if len(starts):
-            self._boxes.append((starts, stops))
-            self._count += len(starts)
-        if self._count > BOXES_AT_ONCE:
-            self._collect()
-
-    def find(self) -> ChunkCoords:
-        """Return the coordinates of the keys, each once, in their order."""
-        self._collect()
-        keys = sort_chunk_coords(np.concatenate([np.zeros((0, len(self._node.shape)), np.int64), *self._keys]))
-        check_count(len(keys), self._node.write_shape, self._limit)
-        return keys
-
-    def _collect(self) -> None:
-        if self._boxes:
-            starts, stops = (np.concatenate(parts) for parts in zip(*self._boxes, strict=True))
-            room = max(self._limit, KEYS_AT_ONCE)  # boxes share keys, too
-            self._keys.append(list_overlapping(starts, stops, chunks=self._node.write_shape, limit=room))
-            if sum(map(len, self._keys)) > 2 * self._limit:  # perhaps the same ones: files share keys
-                self._keys = [sort_chunk_coords(np.concatenate(self._keys))]
-                check_count(len(self._keys[0]), self._node.write_shape, self._limit)
-        self._boxes, self._count = [], 0
 
 
 def plan_join(
@@ -215,60 +117,6 @@ def add_stored_shards(seams: ChunkCoords, stored: StoredChunks, pieces: Pieces, 
     coords = find_keys(stored, node)
     coords = coords[pieces.have_files(coords[:, pieces.axis], node.shards[pieces.axis], in_store=True)]
     return np.unique(np.concatenate([seams, coords]), axis=0)
-
-
-def list_stored(
-    pieces: Pieces, files: Mapping[int, FileChunks], node: ArrayNode, *, finder: SeamFinder, can_copy: bool
-) -> StoredChunks:
-    """Return the stored chunks of all files that can be chunks of the store; `finder` gets all others."""
-    numbers = [(number, file) for number, file in enumerate(pieces.files.tolist()) if file >= 0]
-    manifests = [manifest for _, file in numbers if (manifest := files[file].manifest) is not None]
-    stored, stop = StoredChunks.make(manifests, len(node.shape)), 0
-    for number, file in numbers:
-        manifest = files[file].manifest
-        if manifest is None or not len(manifest.nbytes):
-            continue
-        starts, stops, is_whole = list_boxes(pieces, number, files[file], node=node)
-        is_whole &= can_copy
-        rows: Any = slice(None) if is_whole.all() else is_whole
-        first, stop = stop, stop + int(np.count_nonzero(is_whole))
-        own, part = stored.take(slice(first, stop)), manifest.take(rows)
-        own.manifest.chunk_coords[:], own.files[:] = part.chunk_coords, file
-        own.manifest.offsets[:], own.manifest.nbytes[:] = part.offsets, part.nbytes
-        np.floor_divide(starts[rows], np.asarray(node.chunks, np.int64), out=own.coords)
-        if stop - first < len(is_whole):
-            others = ~is_whole & (starts < stops).all(axis=1)
-            finder.add(starts[others], stops[others])
-    return stored.take(slice(stop))
-
-
-def list_boxes(
-    pieces: Pieces, number: int, own: FileChunks, *, node: ArrayNode
-) -> tuple[ChunkCoords, ChunkCoords, NDArray[np.bool_]]:
-    """Return first elements and ends of the stored chunks of the file of one piece, as far as they are in it.
-
-    The last array says which can be chunks of the store: all of it is in the array, from a corner of the grid on.
-    """
-    manifest, axis, shape, ndim = own.manifest, pieces.axis, node.shape, len(node.shape)
-    assert manifest is not None
-    coords, chunks = manifest.chunk_coords, own.chunks or ()
-    if pieces.is_new:
-        coords, chunks = np.insert(coords, axis, 0, axis=1), (*chunks[:axis], 1, *chunks[axis:])
-    if coords.shape[1] < ndim:  # axes of an HDF5 array type
-        coords = np.pad(coords, ((0, 0), (0, ndim - coords.shape[1])))
-    sizes = (*chunks, *shape[len(chunks) :])
-    low, high = np.zeros(ndim, np.int64), np.asarray(shape, np.int64)  # corners of the piece in the array
-    low[axis], high[axis] = pieces.bounds[number], pieces.bounds[number + 1]
-    starts = coords * np.asarray(sizes, np.int64)
-    starts[:, axis] += low[axis] - pieces.skipped[number]
-    stops = starts + np.asarray(sizes, np.int64)
-    is_whole = (manifest.masks == 0) & (own.is_same and sizes == node.chunks)
-    if is_whole.any():
-        is_whole &= (starts % np.asarray(node.chunks, np.int64) == 0).all(axis=1) & (starts >= low).all(axis=1)
-        ends_all = high[axis] == shape[axis] and starts[:, axis].max() < high[axis] <= stops[:, axis].max()
-        is_whole &= (stops[:, axis] <= high[axis]) | ends_all
-        is_whole &= (starts < high).all(axis=1)
-    return np.maximum(starts, low), np.minimum(stops, high), is_whole
 
 
 def list_whole_pieces(pieces: Pieces, files: Mapping[int, FileChunks], shape: Shape) -> tuple[ChunkCoords, ChunkCoords]:

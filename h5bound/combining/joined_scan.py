@@ -11,8 +11,8 @@ import numpy as np
 
 from h5bound.combining.conversions import apply
 from h5bound.combining.file_scan import name_dtype, write_json
-from h5bound.combining.join_plan import FileChunks
 from h5bound.combining.joined_attributes import NodeAttributes
+from h5bound.combining.stored_chunks import FileChunks
 from h5bound.errors import OptionError
 from h5bound.hdf5.external_files import EXTERNAL_LAYOUTS
 from h5bound.planning.pieces import IN_STORE, NO_FILE, Pieces

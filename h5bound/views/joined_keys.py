@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from h5bound.combining.file_scan import FileScan, VariableScan
-    from h5bound.combining.join_plan import FileChunks, JoinPlan
+    from h5bound.combining.join_plan import JoinPlan
     from h5bound.combining.joined import Rules
+    from h5bound.combining.stored_chunks import FileChunks
     from h5bound.planning.plan import ArrayPlan
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.scan_dataset import DatasetScan

@@ -16,9 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from h5bound import combine
-from h5bound.combining import join_plan
+from h5bound.combining import stored_chunks
 from h5bound.combining.combined_plan import plan_combined
-from h5bound.combining.join_plan import FileChunks, plan_join
+from h5bound.combining.join_plan import plan_join
+from h5bound.combining.stored_chunks import FileChunks
 from h5bound.conversion.provenance import list_inputs
 from h5bound.conversion.spill import transfer_units
 from h5bound.conversion.write_store import write_store
@@ -239,13 +240,32 @@ def test_a_chunk_with_a_filter_mask_is_decoded(tmp_path: Path) -> None:
 def test_chunks_of_the_store_that_many_files_share_are_counted_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(join_plan, "BOXES_AT_ONCE", 3)
+    monkeypatch.setattr(stored_chunks, "BOXES_AT_ONCE", 3)
     blocks = [np.arange(2, dtype="i4") + 2 * number for number in range(20)]
     scan, chunks = scan_joined(write_files(tmp_path, blocks, (1,)), join_blocks(blocks), (40,), Settings())
     plan = partial(plan_join, scan.datasets[0], chunks["/x"], Settings(chunks=(("/x", (40,)),)))
     assert plan(limit=1).array.chunk_coords.tolist() == [[0]]
     with pytest.raises(UnsafeSourceError, match="more than 3"):
         plan_join(scan.datasets[0], chunks["/x"], Settings(chunks=(("/x", (8,)),)), limit=3)
+
+
+def test_files_are_planned_alike_one_by_one_and_many_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths, start = [], 0
+    for number, (rows, chunk) in enumerate([(4, 2), (4, 2), (4, 4), (3, 2), (5, 2), (4, 2), (5, 2)]):
+        paths.append(tmp_path / f"{number}.h5")
+        with h5py.File(paths[-1], "w") as file:
+            file.create_dataset("time", data=np.arange(start, start + rows), chunks=(chunk,), maxshape=(None,))
+            file["time"].make_scale("time")
+            file.create_dataset("x", data=np.arange(start, start + rows) * 3, chunks=(chunk,), compression="gzip")
+            file["x"].dims[0].attach_scale(file["time"])
+        start += rows - (number == 1)  # the third file begins with the last element of the second
+    reports = []
+    for number, batch in enumerate((1, 5, 100)):
+        monkeypatch.setattr(stored_chunks, "BATCH", batch)
+        reports.append(combine(paths, tmp_path / f"{number}.zarr", dim="time", overlap="first", cache=False))
+        array: Any = zarr.open_group(tmp_path / f"{number}.zarr", mode="r")["x"]
+        assert array[:].tolist() == [*range(0, start * 3, 3)]
+    assert {(report.copied, report.decoded) for report in reports} == {(12, 16)}
 
 
 @pytest.mark.parametrize("place", [2**31 + 3, 2**32 + 9], ids=["31 bits", "32 bits"])
