@@ -43,7 +43,7 @@ from h5bound.planning.options import make_settings
 from h5bound.planning.run_options import check_conversion, check_limits, check_run
 from h5bound.planning.store_plan import refuse_skipped
 from h5bound.reports.conversion import ALREADY_COMPLETE
-from h5bound.stores.conflicts import check_outside, check_report, write_report
+from h5bound.stores.conflicts import check_outside, check_report, reporting_failure, write_report
 from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import open_target
 
@@ -226,13 +226,13 @@ def combine(
     )  # fmt: skip
     check_report(checked.report, store, found.names)
     check_outside(store, found.list_local(), role="source")
-    before = find_combined(store, rules=rules, settings=settings) if append else None
-    remark = ""
-    if before is None:
-        with reaching(store.url):
-            remark = find_remark(store, found.first, resume=resume, overwrite=overwrite, dry_run=dry_run)
     converting, comparing = split_progress(progress) if verify else (progress, progress)
-    with show_progress(converting) as meter:
+    with reporting_failure(checked.report, store.url), show_progress(converting) as meter:
+        before = find_combined(store, rules=rules, settings=settings) if append else None
+        remark = ""
+        if before is None:
+            with reaching(store.url):
+                remark = find_remark(store, found.first, resume=resume, overwrite=overwrite, dry_run=dry_run)
         meter.begin("scanning", "files")
         scans, bad = scan_files(
             files, options=found.options, find=found.find, workers=checked.workers, scheduler=scheduler,
@@ -280,7 +280,7 @@ def combine(
     result = result.complete_with(seconds=time.perf_counter() - started, remark=remark)
     LOGGER.info("%s: %s", store.url, result.summary())
     if verify:
-        with show_progress(comparing) as meter:
+        with reporting_failure(checked.report, store.url), show_progress(comparing) as meter:
             meter.begin("comparing")
             compared = verify_combination(combination, store, run=run, window=checked.window, progress=meter)
         result = result.complete_with(verification=compared)

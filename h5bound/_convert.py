@@ -47,7 +47,7 @@ from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store, refuse_skipped
 from h5bound.reader.source import H5Source
 from h5bound.reports.conversion import ALREADY_COMPLETE
-from h5bound.stores.conflicts import check_outside, check_report, write_report
+from h5bound.stores.conflicts import check_outside, check_report, reporting_failure, write_report
 from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import open_target
 from h5bound.stores.tree import list_foreign
@@ -188,7 +188,7 @@ def convert(
     verify
         Compare the store with the source when done.
     report
-        Path of a file to write the report to, as JSON.
+        Path of a file to write the report to, as JSON; its `error` says why, if the run is refused or fails.
     dry_run
         Return the plan as a report without writing the store. Its `remark` says why the conversion would be refused.
     allow_external
@@ -261,12 +261,12 @@ def convert(
     check_scheduler(scheduler)
     file = H5Source.of(source, file_options)
     check_report(checked.report, store, [file.path])
-    with reaching(store.url):
+    with reporting_failure(checked.report, store.url), reaching(store.url):
         remark = find_remark(store, file, resume=resume, overwrite=overwrite, dry_run=dry_run)
     # no store is deleted while its source is open here, and on a cluster the file is read elsewhere
     keep = (file.remote or not overwrite) and runs_on_threads(scheduler)
     converting, comparing = split_progress(progress) if verify else (progress, progress)
-    with show_progress(converting) as meter, file.keep_open(keep=keep):
+    with reporting_failure(checked.report, store.url), show_progress(converting) as meter, file.keep_open(keep=keep):
         meter.begin("planning")
         with file.opened() as opened:
             opened.refresh()
@@ -310,7 +310,8 @@ def convert(
         from h5bound._verify import verify as compare
 
         shared = {name: options[name] for name in VERIFY_OPTIONS}
-        result = replace(result, verification=compare(source, target, **shared, progress=comparing))
+        with reporting_failure(checked.report, store.url):
+            result = replace(result, verification=compare(source, target, **shared, progress=comparing))
     if checked.report is not None:
         write_report(checked.report, result.to_json(), result.summary())
     return result

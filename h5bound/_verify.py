@@ -28,7 +28,7 @@ from h5bound.planning.scan import scan_source
 from h5bound.planning.store_plan import plan_store
 from h5bound.reader.source import H5Source
 from h5bound.reports.verification import VerificationReport
-from h5bound.stores.conflicts import check_report, write_report
+from h5bound.stores.conflicts import check_report, reporting_failure, write_report
 from h5bound.stores.keys import reaching
 from h5bound.stores.resolve import find_target
 from h5bound.stores.tree import read_tree
@@ -137,7 +137,8 @@ def verify(
     check_report(checked.report, store, [file.path])
     provenance = parse_provenance(store, document)
     settings, limits = provenance.settings, provenance.limits
-    with show_progress(progress) as meter, file.keep_open(keep=runs_on_threads(scheduler)):
+    keep = runs_on_threads(scheduler)
+    with reporting_failure(checked.report, store.url), show_progress(progress) as meter, file.keep_open(keep=keep):
         meter.begin("planning")
         with file.opened() as opened:
             scan = scan_source(file, opened, allowed=checked.allowed, **provenance.scan_options)

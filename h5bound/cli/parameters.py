@@ -128,7 +128,7 @@ share_access = share(
     ),
     limit("--workers", text="Threads; with --scheduler, windows that run at once.  [default: one for each CPU]"),
     option("--scheduler", "ADDRESS", "Run on the dask cluster at ADDRESS.  [default: threads of this process]"),
-    json_file("--report", text="Write the report to this file as JSON.  [default: no file]"),
+    json_file("--report", text="Write the report, or the error, to this file as JSON.  [default: no file]"),
     html_file,
     allow_external,
     storage_options,

@@ -20,7 +20,7 @@ from h5bound.execution.progress import show_progress
 from h5bound.execution.run import run_units
 from h5bound.execution.scheduler import expect_threads
 from h5bound.reports.text import plural
-from h5bound.stores.conflicts import check_report, write_report
+from h5bound.stores.conflicts import check_report, reporting_failure, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -58,7 +58,7 @@ def verify_files(
     )  # fmt: skip
     found = FoundFiles(files, options)
     check_report(checked.report, store, found.names)
-    with show_progress(progress) as meter:
+    with reporting_failure(checked.report, store.url), show_progress(progress) as meter:
         meter.begin("scanning", "files")
         shown = meter if progress is True else None  # a function is told of bytes
         scans, bad = scan_files(

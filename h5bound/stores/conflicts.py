@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from h5bound.errors import OptionError, TargetError
+from h5bound.errors import H5BoundError, OptionError, TargetError, append_notes
+from h5bound.reports.entries import REPORT_VERSION, read_version
 from h5bound.stores.zarr_internals import unwrap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from h5bound.reader.source import H5Source
     from h5bound.stores.target import Target
@@ -105,3 +108,28 @@ def write_report(report: Path, text: str, outcome: str) -> None:
         report.write_text(text, encoding="utf-8")
     except OSError as error:
         raise TargetError(f"{report}: the report cannot be written: {error.strerror}; {outcome}") from error
+
+
+@contextmanager
+def reporting_failure(report: Path | None, target: str) -> Iterator[None]:
+    """Write an error to a report that `check_report` took, so that an earlier one is not taken for that of this run.
+
+    `target` is that of the report.
+    """
+    try:
+        yield
+    except Exception as error:
+        if report is not None and not str(error).startswith("report="):  # else it would overwrite what is read
+            message = str(error) if isinstance(error, H5BoundError) else f"{type(error).__name__}: {error}"
+            differences = getattr(error, "differences", ())
+            document = {
+                "version": REPORT_VERSION,
+                "h5bound": read_version(),
+                "complete": False,
+                "target": target,
+                "error": append_notes(error, message),
+                **({"differences": [item.to_dict() for item in differences]} if differences else {}),
+            }
+            with suppress(TargetError):  # the error itself says more
+                write_report(report, json.dumps(document, indent=2) + "\n", "")
+        raise
