@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from h5py import h5d, h5ds, h5f, h5g, h5i, h5p, h5s
+from h5py import h5d, h5ds, h5f, h5g, h5i, h5o, h5p, h5s
 
 from h5bound.chunk_grid import count_chunks
 from h5bound.codecs.pipeline import Filter
@@ -120,6 +120,8 @@ def read_record(
     chunks = tuple(map(int, plist.get_chunk())) if layout == "chunked" else None
     dtype, problem = _read_dtype(dataset)
     slots = _count_slots(dataset, shape, chunks) if chunks and shape and slots_left is not None else 0
+    if slots_left is not None and slots > slots_left and not h5o.get_info(dataset).meta_size.obj.index_size:
+        slots = 0  # nothing was ever written, so there is no index
     stored_chunks = stored_nbytes = 0
     if slots_left is not None and slots > slots_left:
         problem = problem or f"to count its stored chunks, HDF5 would have to read {slots:,} slots of its chunk index"

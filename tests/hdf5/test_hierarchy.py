@@ -7,13 +7,15 @@ import pickle
 import sys
 import time
 from dataclasses import FrozenInstanceError
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 import pytest
+import zarr
 from h5py import h5z
 
+from h5bound import convert
 from h5bound import h5py_compat as library
 from h5bound.codecs.pipeline import Filter
 from h5bound.errors import DatasetNotFoundError, UnsafeSourceError, UnsupportedError
@@ -309,6 +311,16 @@ def test_an_index_with_a_place_for_each_declared_chunk_is_not_searched_for_ever(
     record = datasets_of(path)["/huge"]
     assert time.perf_counter() - start < 0.5
     assert "1,073,741,824 slots" in str(record.problem)
+
+
+@pytest.mark.parametrize("maxshape", [None, (None,)])
+def test_an_index_that_is_not_there_is_not_searched(path: Path, maxshape: Any) -> None:
+    with h5py.File(path, "w", libver="latest") as file:
+        file.create_dataset("huge", (2**30,), "i1", chunks=(1,), maxshape=maxshape, fillvalue=7)
+    record = datasets_of(path)["/huge"]
+    assert (record.problem, record.stored_chunks, record.stored_nbytes) == (None, 0, 0)
+    assert convert(path, path.with_suffix(".zarr")).complete
+    assert zarr.open_array(path.with_suffix(".zarr") / "huge")[2**30 - 1] == 7
 
 
 def test_too_many_objects_are_refused_unless_the_limit_is_lifted(path: Path) -> None:
