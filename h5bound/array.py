@@ -94,9 +94,10 @@ def from_hdf5(
         Most bytes of blocks between one open and its close, as a number or text like ``"512 MiB"``. A compute that
         needs more is split into windows, each with its own open and close, so that memory stays bounded. Where it reads
         several files that need more, up to 16 of them share these bytes. None for a sixteenth of what the compute
-        reads, at least 128 MiB and a block for each CPU, and at most the dask setting ``h5bound.window`` when the array
-        is made, not when it is computed (in the environment ``DASK_H5BOUND__WINDOW``), 1 GiB by default. On a cluster
-        also at most a quarter of the memory of the smallest worker, whatever is passed.
+        reads, at least 128 MiB and a block for each thread (dask's setting ``num_workers``, else each CPU), and at most
+        the dask setting ``h5bound.window`` when the array is made, not when it is computed (in the environment
+        ``DASK_H5BOUND__WINDOW``), 1 GiB by default. On a cluster also at most a quarter of the memory of the smallest
+        worker, whatever is passed.
     barrier
         If False, blocks flow downstream as they are read, without windows, and the file is closed after the last read,
         before the compute returns.

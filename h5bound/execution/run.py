@@ -67,9 +67,10 @@ def run_units(
     """
     units = sorted(units, key=lambda unit: jobs[unit.array].origin)
     counted = ByteCount(sum(unit.nbytes for unit in units), progress)
-    if work.keeps:
-        window = choose_window(window, [unit.nbytes for unit in units], expect_threads(workers))
     with find_client(scheduler) as client:
+        if work.keeps:  # a worker reads at least a unit in each thread, whatever the window
+            threads = expect_threads(workers) if client is None else 1
+            window = choose_window(window, [unit.nbytes for unit in units], threads)
         if client is not None:
             return run_on_cluster(
                 client,

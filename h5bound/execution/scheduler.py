@@ -16,6 +16,7 @@ from dask.base import get_scheduler
 from dask.system import CPU_COUNT
 
 from h5bound.errors import H5BoundError
+from h5bound.graph.settings import count_pool_threads
 from h5bound.lifecycle.handle import worker_address
 
 if TYPE_CHECKING:
@@ -138,8 +139,7 @@ def count_threads() -> int:
             return 0
     else:
         return 0
-    size = getattr(pool, "_max_workers", None) or getattr(pool, "_processes", None)
-    return int(size or dask.config.get("num_workers", None) or CPU_COUNT)
+    return count_pool_threads(pool)
 
 
 def expect_threads(workers: int | None) -> int:

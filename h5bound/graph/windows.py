@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
-from dask.system import CPU_COUNT
 from dask.utils import parse_bytes
 
 from h5bound.errors import OptionError
-from h5bound.graph.settings import DEFAULTS
+from h5bound.graph.settings import DEFAULTS, count_pool_threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -85,7 +84,7 @@ def choose_window(lifecycle: Lifecycle, sizes: Sequence[int]) -> int:
     """Return the bytes of a window of a compute that reads blocks of these bytes.
 
     The memory of small windows is used again, and that of one large window comes from the system page by page: without
-    filters that takes longer than to read. Large blocks are read by as many threads as there are.
+    filters that takes longer than to read. A window has a large block for each thread that the configuration tells of.
 
     >>> lifecycle = Lifecycle(name="open-f", source=None, window=2**30, barrier=True, default_window=True)
     >>> [choose_window(lifecycle, [10**6] * count) for count in (100, 10_000, 1_000_000)]
@@ -93,8 +92,8 @@ def choose_window(lifecycle: Lifecycle, sizes: Sequence[int]) -> int:
     """
     if not lifecycle.default_window:
         return lifecycle.window
-    most: int = max(sum(sizes) // WINDOWS, MIN_WINDOW, CPU_COUNT * max(sizes, default=0))
-    return min(lifecycle.window, most)
+    threads = count_pool_threads(dask.config.get("pool", None) or dask.config.get("scheduler", None))
+    return min(lifecycle.window, max(sum(sizes) // WINDOWS, MIN_WINDOW, threads * max(sizes, default=0)))
 
 
 SHARES = 16

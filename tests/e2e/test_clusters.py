@@ -39,6 +39,7 @@ from h5bound.errors import (
     UnsupportedError,
 )
 from h5bound.execution import cluster as cluster_execution
+from h5bound.execution import windows
 from h5bound.execution.cluster import is_running, plan_throttle, take_window
 from h5bound.execution.run import run_units
 from h5bound.execution.work import Work, WorkUnit
@@ -285,12 +286,24 @@ def test_a_task_for_each_window_and_none_for_a_unit() -> None:
         Unit(number // 90_000, np.zeros((8, 3), np.int64), 8 << 20) for number in range(100_000)
     )
     nbytes, _ = plan_throttle(1 << 30, 100_000 * (8 << 20), [(4, 16 << 30)] * 100)
-    windows = []
+    taken = []
     while units:
-        windows.append(take_window(units, jobs, nbytes))
-    assert len(windows) == 100_000 / 32 + 1
-    assert sum(map(len, windows)) == 100_000
-    assert all(len({unit.array for unit in window}) == 1 for window in windows)
+        taken.append(take_window(units, jobs, nbytes))
+    assert len(taken) == 100_000 / 32 + 1
+    assert sum(map(len, taken)) == 100_000
+    assert all(len({unit.array for unit in window}) == 1 for window in taken)
+
+
+def test_the_window_of_a_worker_does_not_grow_with_the_threads_of_the_client(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """96 chunks: a sixteenth of them is for the two threads of a worker."""
+    monkeypatch.setattr(windows, "MIN_WINDOW", 1)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.zeros(96 << 10, "u1"), chunks=(1 << 10,))
+    with caplog.at_level(logging.INFO, logger="h5bound"):
+        convert(tmp_path / "a.h5", tmp_path / "a.zarr", codecs="zstd", window=15 << 10, workers=50)
+    assert any(message.startswith("32 windows done") for message in caplog.messages)
 
 
 @dataclass

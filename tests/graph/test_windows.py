@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -97,13 +98,21 @@ def test_the_default_window_is_a_share_of_what_a_compute_reads(
     sizes = (nbytes // MiB,)
     count = sizes[0] // 2 if sizes[0] < 10_000 else sizes[0] // 64
     array = from_resource(reader, reader.read_block, chunks=((nbytes // count,) * count,), dtype="u1", **options)
-    assert count_closes(array) == windows
+    with dask.config.set(num_workers=2):
+        assert count_closes(array) == windows
 
 
-def test_each_thread_has_a_large_block_in_a_window(tmp_path: Path) -> None:
-    reader, threads = FileReader(tmp_path / "log"), dask.system.CPU_COUNT
-    array = from_resource(reader, reader.read_block, chunks=((100 * MiB,) * (2 * threads),), dtype="u1")
-    assert count_closes(array) == -(-2 * threads // min(max(threads, 1), 10))  # of 1 GiB
+@pytest.mark.parametrize("setting", ["num_workers", "pool", "scheduler"])
+@pytest.mark.parametrize(("threads", "windows"), [(1, 24), (2, 12), (3, 8), (30, 3)])
+def test_each_thread_has_a_large_block_in_a_window(tmp_path: Path, setting: str, threads: int, windows: int) -> None:
+    """24 blocks of 100 MiB: 10 of them fit into 1 GiB."""
+    reader = FileReader(tmp_path / "log")
+    array = from_resource(reader, reader.read_block, chunks=((100 * MiB,) * 24,), dtype="u1")
+    with (
+        ThreadPoolExecutor(threads) as pool,
+        dask.config.set({setting: threads if setting == "num_workers" else pool}),
+    ):
+        assert count_closes(array) == windows
 
 
 def test_the_chunks_of_a_dataset_are_located_once_for_all_windows(
