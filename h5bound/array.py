@@ -80,11 +80,12 @@ def from_hdf5(
     name
         Path of the dataset in the file, or in the group. Leave it out for an `h5py.Dataset`.
     axis
-        The axis along which the datasets of a list of files are joined. They must have one type, equal lengths along
-        the other axes, and equal attributes where these give the numbers a meaning: ``scale_factor``, ``add_offset``,
-        ``_FillValue``, ``missing_value``, ``_Unsigned``, ``units`` and ``calendar``, of bounds those of their
-        coordinate. Files are joined as they are given: `combine` and `ZarrStore` look whether they overlap, or are not
-        in the order of a coordinate, and join what differs by rules.
+        The axis along which the datasets of a list of files are joined. They must have one type, of which the order of
+        bytes may differ and is that of the first file, equal lengths along the other axes, and equal attributes where
+        these give the numbers a meaning: ``scale_factor``, ``add_offset``, ``_FillValue``, ``missing_value``,
+        ``_Unsigned``, ``units`` and ``calendar``, of bounds those of their coordinate. Files are joined as they are
+        given: `combine` and `ZarrStore` look whether they overlap, or are not in the order of a coordinate, and join
+        what differs by rules.
     chunks
         Shape of the blocks, in elements. None for one HDF5 chunk or whole multiples of it, up to 32 MiB and smaller
         for small datasets, the same on every machine, or ``"auto"`` if the dataset is not chunked; ``{}`` for the

@@ -41,6 +41,8 @@ class DatasetOfFile:
     """Path of the file."""
     key: DatasetKey
     """The dataset in the file."""
+    swapped: bool = False
+    """Whether the order of its bytes is not that of the first file."""
 
     @property
     def path(self) -> str:
@@ -106,7 +108,7 @@ def find_difference(first: FileDataset, other: FileDataset, axis: int | None) ->
     With it how `combine` joins them; "" if it does not either.
     """
     advice = "" if axis is not None else "ZarrStore and combine take that of the first file with differing='first'"
-    if other.dtype != first.dtype:
+    if other.dtype != first.dtype and (axis is None or not is_swapped(first, other)):
         return f"its type is {other.dtype}, not {first.dtype}", advice or advise_types(first, other)
     if _without(other.shape, axis) != _without(first.shape, axis):
         may = "" if axis is None else f", and only axis {axis} may differ"
@@ -129,13 +131,18 @@ def advise_types(first: FileDataset, other: FileDataset) -> str:
     if None in kinds:
         return ""
     one, two = (np.dtype(item.dtype) for item in (first, other))
-    if one.newbyteorder("=") == two.newbyteorder("="):
-        return "ZarrStore and combine join them"
     if is_packed(first.meaning) or is_packed(other.meaning):
         return "ZarrStore and combine join them with unpack='float64'"
     wider = np.promote_types(one, two)
     exact = is_exact(one, wider) and is_exact(two, wider)
     return "ZarrStore and combine join them with promote=True" if exact else ""
+
+
+def is_swapped(first: FileDataset, other: FileDataset) -> bool:
+    """Return whether the numbers of two datasets have one type, in another order of bytes."""
+    if other.dtype == first.dtype or None in (TYPE.fullmatch(first.dtype), TYPE.fullmatch(other.dtype)):
+        return False
+    return np.dtype(other.dtype) == np.dtype(first.dtype).newbyteorder()
 
 
 def choose_axis(axis: object, ndim: int, inner: int, *, subject: str) -> int:
@@ -159,14 +166,16 @@ def join_datasets(
     dtype: str,
     allowed: tuple[Path, ...],
 ) -> JoinedDataset:
-    """Return the joined dataset, or without an axis the one of the first file; `dtype` is the type of all as text."""
+    """Return the joined dataset, or without an axis the one of the first file, whose type is `dtype` as text."""
     keys: dict[tuple[Any, ...], DatasetKey] = {}  # few are different
     datasets = []
     for number, (source, dataset) in enumerate(located if axis is not None else located[:1]):
-        parts = dataset.path, dataset.shape, allowed if dataset.layout in EXTERNAL_LAYOUTS else None
+        swapped = is_swapped(located[0][1], dataset)
+        own = str(np.dtype(dataset.dtype)) if swapped else dtype
+        parts = dataset.path, dataset.shape, own, allowed if dataset.layout in EXTERNAL_LAYOUTS else None
         if parts not in keys:
-            keys[parts] = DatasetKey(path=parts[0], shape=parts[1], dtype=dtype, allowed=parts[2])
-        datasets.append(DatasetOfFile(number=number, file=source.path, key=keys[parts]))
+            keys[parts] = DatasetKey(path=parts[0], shape=parts[1], dtype=parts[2], allowed=parts[3])
+        datasets.append(DatasetOfFile(number=number, file=source.path, key=keys[parts], swapped=swapped))
     starts = tuple(accumulate((dataset.shape[axis] for _, dataset in located), initial=0)) if axis is not None else (0,)
     return JoinedDataset(datasets=tuple(datasets), axis=axis or 0, starts=starts, bounds=bounds)
 
@@ -180,11 +189,14 @@ def join_chunks(located: Sequence[LocatedDataset]) -> tuple[int, ...] | None:
 def read_region_of(files: OpenFiles, dataset: DatasetOfFile, region: Region) -> Block:
     """Return a region of the dataset of one file; its slices may have steps."""
     with files.using(dataset.number) as file:
-        return read_region(file, dataset.key, region)
+        block = read_region(file, dataset.key, region)
+    return block.byteswap().view(block.dtype.newbyteorder()) if dataset.swapped else block
 
 
 def read_encoded_of(files: OpenFiles, dataset: DatasetOfFile, region: Region) -> Block | EncodedBlock:
-    """Return the input of `decode_region`."""
+    """Return the input of `decode_region`; the values where their bytes are swapped."""
+    if dataset.swapped:
+        return read_region_of(files, dataset, region)
     with files.using(dataset.number) as file:
         return read_encoded(file, dataset.key, region)
 

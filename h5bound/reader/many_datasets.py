@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Dims = tuple[str | None, ...]
     ReadDetails = Callable[[OpenFile, h5py.Dataset, DatasetRecord], tuple[Dims, str | None]]
 
-FORM = 3
+FORM = 4
 """Version of the JSON in the cache."""
 
 REMOTE_THREADS = 16

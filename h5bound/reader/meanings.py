@@ -78,9 +78,16 @@ def read_meaning(dataset: Dataset, names: Sequence[str]) -> dict[str, Any]:
 
 
 def describe(value: Any) -> Any:
-    """Return the value of an attribute as JSON."""
-    is_number = isinstance(value, (np.ndarray, np.generic))
-    return [value.dtype.str, value.tobytes().hex()] if is_number else value if isinstance(value, str) else repr(value)
+    """Return the value of an attribute as JSON, numbers in one order of bytes.
+
+    >>> describe(np.array([7], ">i2")) == describe(np.array([7], "<i2"))
+    True
+    """
+    if not isinstance(value, (np.ndarray, np.generic)):
+        return value if isinstance(value, str) else repr(value)
+    if value.dtype.kind in "iufc":
+        value = value.astype(value.dtype.newbyteorder("<"))
+    return [value.dtype.str, value.tobytes().hex()]
 
 
 def list_differing(first: str, other: str) -> list[str]:
