@@ -13,6 +13,7 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,9 +32,9 @@ from h5bound.conversion.write_store import (
 )
 from h5bound.execution.work import UnitResult
 from h5bound.planning.pieces import IN_STORE
-from h5bound.planning.work_units import select_chunks
+from h5bound.planning.work_units import Unit, select_chunks
 from h5bound.reports.combination import ChunkCounts
-from h5bound.zarr_model.array_spec import shard_counts
+from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
 from h5bound.zarr_model.node_names import PARTIAL_SUFFIX, RESERVED_KEYS
 
 if TYPE_CHECKING:
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from h5bound.combining.combination import Combination
     from h5bound.combining.combined_store import CombinedStore
     from h5bound.conversion.job import Job
-    from h5bound.planning.work_units import Unit
     from h5bound.stores.target import Target
 
 LOGGER = logging.getLogger(__name__)
@@ -80,8 +80,11 @@ def append_store(
         with explaining_unfinished(started, again="append=True"):
             marker.write(description)
             keys = sorted(started.keys.list_all())
+            if not changes.only_adds or any(map(is_partly_stored, jobs)):
+                gone, torn = find_unplanned(combination, changes, jobs, keys=keys)
+                affected += torn
             if not changes.only_adds:  # else chunks may be there that no file has now
-                stale = set(find_stale(combination, changes, jobs, keys=keys))
+                stale = {*find_stale(combination, keys), *gone}
                 started.keys.delete(stale)
                 keys = [key for key in keys if key not in stale]
             if started.takes_arrays_first:
@@ -141,23 +144,37 @@ def is_partly_stored(job: Job) -> bool:
     return pieces is not None and IN_STORE in pieces.files
 
 
-def find_stale(combination: Combination, changes: Changes, jobs: Sequence[Job], *, keys: Sequence[str]) -> list[str]:
-    """Return what no reader is to see: partial files, spills, and chunks of joined arrays where the plan has none.
-
-    The latter are of a killed run, or of files that had more elements.
-    """
+def find_stale(combination: Combination, keys: Sequence[str]) -> list[str]:
+    """Return what no reader is to see: partial files, and spills."""
     nodes = {target.partition("/")[0] for target in combination.scan.targets.values()}
     spills = {name for name in (key.partition("/")[0] for key in keys) if name.endswith(PARTIAL_SUFFIX)} - nodes
+    return [key for key in keys if key.endswith(PARTIAL_SUFFIX) or key.partition("/")[0] in spills]
+
+
+def find_unplanned(
+    combination: Combination, changes: Changes, jobs: Sequence[Job], *, keys: Sequence[str]
+) -> tuple[list[str], list[Unit]]:
+    """Return the chunks of joined arrays that are there, and are not in the plan, where something changes.
+
+    First the keys of those that no file has now: they are of a killed run, of files that had more elements, or of those
+    whose place others take. Then units of those that have other elements which only the store has.
+    """
     planned = {name for unit in combination.plan.units for name in name_chunks(jobs[unit.array], unit)}
-    stale = [key for key in keys if key.endswith(PARTIAL_SUFFIX) or key.partition("/")[0] in spills]
+    numbers = {job.node.target: number for number, job in enumerate(jobs)}
+    gone: list[str] = []
+    torn: list[Unit] = []
     for join in combination.joins:
-        node = join.array.node
+        node, axis = join.array.node, join.pieces.axis
         named = [(key, read_coords(key, node.target)) for key in list_chunks(keys, node.target) if key not in planned]
         named = [(key, coords) for key, coords in named if len(coords) == len(node.shape)]
         coords = np.array([coords for _, coords in named], np.int64).reshape(-1, len(node.shape))
-        is_stale = changes.affect(combination.joined.variables[join.array.path], coords, node.write_shape)
-        stale += [key for (key, _), gone in zip(named, is_stale.tolist(), strict=True) if gone]
-    return stale
+        is_affected = changes.affect(combination.joined.variables[join.array.path], coords, node.write_shape)
+        is_torn = join.pieces.have_files(coords[:, axis], node.write_shape[axis], in_store=True)
+        is_torn &= (coords * np.asarray(node.write_shape, np.int64) < node.shape).all(axis=1)
+        gone += [named[row][0] for row in np.flatnonzero(is_affected & ~is_torn).tolist()]
+        size = max(prod(node.write_shape) * estimate_itemsize(node.dtype), 1)
+        torn += [Unit(numbers[node.target], coords[[row]], size) for row in np.flatnonzero(is_affected & is_torn)]
+    return gone, torn
 
 
 def list_chunks(keys: Sequence[str], path: str) -> list[str]:

@@ -44,7 +44,7 @@ class Changes:
     is_done: bool
     """Whether there is nothing to do."""
     only_adds: bool
-    """Whether the store is whole, and nothing of its files is written again."""
+    """Whether the store is whole, and nothing of its files is written again, or over."""
 
     def affect(self, variable: JoinedVariable, chunk_coords: ChunkCoords, write_shape: Shape) -> NDArray[np.bool_]:
         """Return which chunks, or shards, of these coordinates are written."""
@@ -96,8 +96,18 @@ def find_changes(
         written={path: ~stay for path, stay in stays.items()},
         kept=kept,
         is_done=is_done,
-        only_adds=store.is_whole and int(kept.sum()) == len(store.record.files),
+        only_adds=store.is_whole
+        and int(kept.sum()) == len(store.record.files)
+        and not any(takes_place(item, store, numbers) for item in combination.joined.variables.values()),
     )
+
+
+def takes_place(variable: JoinedVariable, store: CombinedStore, numbers: NDArray[np.int64]) -> bool:
+    """Return whether files that are added have elements in the place of some that the store has: they overlap."""
+    before = store.record.variables.get(variable.path)
+    if before is None or before.extent is None or variable.axis is None:
+        return False
+    return bool((variable.starts[:-1][numbers == NEW] < before.extent.starts[-1]).any())
 
 
 def check_order(

@@ -82,10 +82,8 @@ def plan_values(path: str, kinds: Sequence[Kind], *, rules: Rules, findings: Fin
     """
     first = kinds[0]
     same = Meaning(first.schema.dtype, [None] * len(kinds))
-    if (
-        all(is_text(kind.schema) for kind in kinds)
-        and len({set_length(kind.schema.hdf5_type, 0) for kind in kinds}) == 1
-    ):
+    all_text = all(is_text(kind.schema) for kind in kinds)
+    if all_text and len({set_length(kind.schema.hdf5_type, 0) for kind in kinds}) == 1:
         return plan_text(path, kinds, rules, findings=findings)
     if not all(is_number(kind.schema) for kind in kinds) and not are_complex(kinds):
         match_types(path, kinds, findings)
@@ -113,8 +111,8 @@ def is_number(schema: VariableSchema, kinds: str = "iuf") -> bool:
 
 def are_complex(kinds: Sequence[Kind]) -> bool:
     """Return whether values are numbers, some of them complex, which no attribute packs, masks or makes times."""
-    meanings = {(kind.packing_text, kind.times) for kind in kinds}
-    return meanings == {("{}", (None, None))} and all(is_number(kind.schema, "iufc") for kind in kinds)
+    known = {(kind.packing_text, *kind.times, is_number(kind.schema, "iufc")) for kind in kinds}
+    return known == {("{}", None, None, True)}
 
 
 def is_text(schema: VariableSchema) -> bool:

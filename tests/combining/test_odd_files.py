@@ -193,3 +193,26 @@ def test_complex_numbers_are_promoted(tmp_path: Path, zarr_format: Any) -> None:
     found: Any = zarr.open_group(tmp_path / "out.zarr", mode="r")["v"]
     assert (found.dtype.kind, found[:].tolist()) == ("c", [1 + 2j, 3 - 4j, 5])
     assert verify(paths, tmp_path / "out.zarr").equal
+
+
+@pytest.mark.parametrize("options", [{}, {"shards": {"/v": (4,)}}])
+@pytest.mark.parametrize("case", ["overlap, all named", "overlap", "update"])
+def test_what_a_file_did_not_write_takes_the_place_of_other_elements_and_of_no_more(
+    tmp_path: Path, options: dict[str, Any], case: str
+) -> None:
+    target, paths = tmp_path / "out.zarr", [tmp_path / f"{i}.h5" for i in range(3)]
+    write(paths[0], [0, 1, 2], [1.0, 2.0, 3.0], chunks=(2,), maxshape=(None,))
+    write(paths[1], [3, 4, 5], [4.0, 5.0, 6.0], chunks=(2,), maxshape=(None,))
+    options = {"dim": "time", "overlap": "last", **options}
+    combine(paths[:2], target, **options)
+    paths = [paths[0], paths[1]] if case == "update" else paths
+    with h5py.File(paths[-1], "w") as file:
+        file["time"] = [3, 4, 5]
+        file["time"].make_scale("time")
+        file.create_dataset("v", shape=(3,), dtype="f8", chunks=(2,)).dims[0].attach_scale(file["time"])
+        file["v"][2] = 9.0
+    named = paths if case == "overlap, all named" else paths[-1]
+    combine(named, target, append=True, update=case == "update", **options)
+    found: Any = zarr.open_group(target, mode="r")["v"]
+    assert found[:].tolist() == [1.0, 2.0, 3.0, 0.0, 0.0, 9.0]
+    assert verify(paths, target).equal
