@@ -15,7 +15,6 @@ from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.datatypes import read_type
 from h5bound.hdf5.element_types import memory_type
-from h5bound.hdf5.links import open_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -235,7 +234,7 @@ def read_block(item: DatasetScan, opened: OpenFile) -> Array:
     if any(entry.id not in (h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE) for entry in record.filters):
         return opened.read(path, whole)
     block = np.empty(item.rows, item.type.source)
-    dataset = open_id(opened.file, path)
+    dataset = opened.open_object(path).id
     assert isinstance(dataset, h5d.DatasetID)
     dataset.read(h5s.ALL, h5s.ALL, block, memory_type(read_type(dataset)))
     return block

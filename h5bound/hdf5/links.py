@@ -63,7 +63,13 @@ def open_object(file: h5py.File, path: str) -> h5py.Group | h5py.Dataset | h5py.
     Traceback (most recent call last):
     h5bound.errors.UnsafeSourceError: 'there/x' in x.h5: '/there' is an external link to other.h5:/data, ...
     """
-    return _wrap(file, open_id(file, path))
+    item, _ = _open(file, path)
+    if isinstance(item, LinkRecord):
+        raise UnsafeSourceError(
+            f"{path!r} in {file.filename}: {item.path!r} is {item}, and links out of a file are not followed; open the "
+            "file that has the object itself, or pass allow_external=[its directory]"
+        )
+    return _wrap(file, item)
 
 
 class PathOpener:
@@ -82,8 +88,7 @@ class PathOpener:
         """Return the object at a path. Raise what `open_object` raises."""
         item = None
         with suppress(*READ_ERRORS):
-            names = _split(encode_name(path))[::-1]
-            item = self._open(names) if names and "\0" not in path else None
+            item = self._open(_split(encode_name(path))[::-1]) if "\0" not in path else None
         # `open_object` follows soft links, and says why there is nothing.
         return open_object(self.file, path) if item is None else _wrap(self.file, item)
 
@@ -105,7 +110,7 @@ class PathOpener:
             if isinstance(item, h5g.GroupID):
                 self._names.append(name)
                 self._groups.append(item)
-        return item
+        return h5g.open(item, b"/") if item is self.file.id else item
 
 
 def _open_hard(group: h5g.GroupID, name: bytes) -> h5o.ObjectID | None:
@@ -120,17 +125,6 @@ def _wrap(file: h5py.File, item: h5o.ObjectID) -> h5py.Group | h5py.Dataset | h5
     if isinstance(item, h5d.DatasetID):
         return h5py.Dataset(item, readonly=file.mode == "r")
     return h5py.Datatype(item)
-
-
-def open_id(file: h5py.File, path: str) -> h5o.ObjectID:
-    """Return the object at a path as :func:`open_object` does, as h5py's low-level object, which takes half as long."""
-    item, _ = _open(file, path)
-    if isinstance(item, LinkRecord):
-        raise UnsafeSourceError(
-            f"{path!r} in {file.filename}: {item.path!r} is {item}, and links out of a file are not followed; open the "
-            "file that has the object itself, or pass allow_external=[its directory]"
-        )
-    return item
 
 
 def find_external(file: h5py.File, path: str) -> tuple[str, str] | None:
