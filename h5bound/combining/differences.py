@@ -117,7 +117,7 @@ def list_lines(differences: Iterable[Difference], *, height: int | None, width: 
     """
     rows = list(differences)
     facts = [
-        Fact.of("object", row.variable or "files", f"{row.what}{row.files and f' in {row.files}'}") for row in rows
+        Fact.of("object", row.variable or "files", f"{row.what}{row.files and f'; in {row.files}'}") for row in rows
     ]
     actions = list_actions(rows)
     advice = actions if height is None else actions[:MAX_ACTIONS]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from h5bound.reports.digest import Table
+from h5bound.reports.many_files import list_differences, name_source
 from h5bound.reports.remarks import Section, group_facts
 from h5bound.reports.report import Report
 from h5bound.reports.text import format_nbytes, plural, printable
@@ -257,12 +258,11 @@ def digest_combination(report: CombinationReport) -> Digest:
     digest = report.conversion.digest()
     sections = (
         Section("left out", group_facts(item.to_fact() for item in report.bad)),
-        Section("decided", group_facts(item.to_fact() for item in report.differences if item.kind == "decided")),
-        Section("between files", group_facts(item.to_fact() for item in report.differences if item.kind == "note")),
+        *list_differences(report.differences),
         *digest.sections,
     )
-    others = f" and {len(report.files) - 1:,} more" if len(report.files) > 1 else ""
-    subject = f"{printable(report.conversion.source.path)}{others} -> {printable(report.conversion.target)}"
+    source = name_source(report.conversion.source.path, len(report.files))
+    subject = f"{source} -> {printable(report.conversion.target)}"
     figures = {
         "files": f"{len(report.files):,}",
         "dimension": report.dim,

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from h5bound.reports.remarks import Fact
+from h5bound.reports.remarks import Fact, Section, group_facts
+from h5bound.reports.text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+TITLES = {"decided": "decided", "note": "between files"}
+"""Titles of the sections of a report by the kind of their differences."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +60,18 @@ class BadFile:
         name, colon, reason = self.error.partition(": ")
         is_named = colon and name.endswith(self.path.removeprefix("./"))
         return Fact.of("file", self.path, reason if is_named else self.error)
+
+
+def list_differences(differences: Sequence[Difference]) -> Iterator[Section]:
+    """Yield what reports say of how files differ: what options decided, then what changes no value."""
+    for kind, title in TITLES.items():
+        yield Section(title, group_facts(item.to_fact() for item in differences if item.kind == kind))
+
+
+def name_source(path: str, count: int) -> str:
+    """Return how reports name their source, the first of many files.
+
+    >>> name_source("a.nc", 3), name_source("a.nc", 0)
+    ('a.nc and 2 more', 'a.nc')
+    """
+    return f"{printable(path)}{f' and {count - 1:,} more' if count > 1 else ''}"

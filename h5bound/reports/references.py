@@ -10,6 +10,7 @@ from h5bound.reports.conversion import count_kinds, describe_forms, list_told
 from h5bound.reports.digest import Digest, Table
 from h5bound.reports.entries import REPORT_VERSION, Link, ReportNote, Skipped, SourceInfo, count_skipped
 from h5bound.reports.forms import count_forms
+from h5bound.reports.many_files import list_differences, name_source
 from h5bound.reports.remarks import Fact, Section, group_facts
 from h5bound.reports.report import Report
 from h5bound.reports.text import format_nbytes, plural, printable
@@ -154,7 +155,8 @@ def make_leaf(array: Referred) -> Leaf:
 
 def digest_references(report: ReferenceReport) -> Digest:
     """Return the report in short."""
-    subject = f"{printable(report.source.path)} -> {printable(report.target)}" if report.target else report.source.path
+    source = name_source(report.source.path, len(report.files))
+    subject = f"{source} -> {printable(report.target)}" if report.target else source
     encoded = (Fact.of("dataset", a.path, "; ".join(a.reasons)) for a in report.arrays if a.encoded)
     codecs = (Fact.of("dataset", a.path, RARE_CODEC.format(", ".join(a.codecs))) for a in report.arrays if a.codecs)
     rows = (
@@ -177,7 +179,7 @@ def digest_references(report: ReferenceReport) -> Digest:
         leaves=tuple(map(make_leaf, report.arrays)),
         sections=(
             Section("left out", group_facts(item.to_fact() for item in report.bad)),
-            Section("differs", group_facts(item.to_fact() for item in report.differences)),
+            *list_differences(report.differences),
             *list_told(report.skipped, report.links, report.notes),
             Section("encoded", group_facts(dict.fromkeys(encoded))),
             Section("codec", group_facts(dict.fromkeys(codecs))),

@@ -201,11 +201,13 @@ def explain_joined(array: ServedArray) -> str:
     if plan.reasons:
         return join(plan.reasons)
     count, size = f"{seams:,} of {plural(len(plan.chunk_coords), 'chunk')}", plan.node.chunks[pieces.axis]
+    is_one = seams == 1
     if not (pieces.bounds[:-1] % size).any():
-        return f"{count} were never written, or without one of their filters"
+        return f"{count} {'was' if is_one else 'were'} never written, or without one of their filters"
     lengths = [str(length) for length in np.diff(pieces.bounds[: SHOWN + 1]).tolist()]
     shown = ", ".join([*lengths, *(["…"] if len(pieces.files) > SHOWN else [])])
-    return f"{count} are not whole chunks of one file: chunks of {size} elements, files of {shown}"
+    what = "is no whole chunk" if is_one else "are not whole chunks"
+    return f"{count} {what} of one file: chunks of {size} elements, files of {shown}"
 
 
 def join(reasons: Iterable[str]) -> str:

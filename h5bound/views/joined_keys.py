@@ -97,7 +97,8 @@ def plan_joined_keys(
     report = make_combination_report(
         combination, target, written=list_results(arrays), complete=False, window=WINDOW, bad=bad, kept=0, units=(),
     )  # fmt: skip
-    return replace(keys, combination=report.complete_with(target=keys.report.target, remark=SERVED))
+    report = replace(report.complete_with(target=keys.report.target, remark=SERVED), work=())  # nothing is written
+    return replace(keys, combination=report)
 
 
 def check_fixed(sources: Sequence[H5Source]) -> None:

@@ -258,7 +258,7 @@ def test_files_that_count_time_each_from_its_own_day_are_one_row(folder: Folder)
 def test_long_attributes_are_shown_where_they_differ(folder: Folder) -> None:
     for i in range(3):
         folder.add([i], attrs={"history": f"Tue Jun 30 12:00:00 2026: ncks -O in{i}.nc out{i}.nc"})
-    assert '26: ncks -O in0.nc out0.nc" in the first file, then …26: ncks -O in1.nc out1.nc", … in 1.nc' in str(
+    assert '26: ncks -O in0.nc out0.nc" in the first file, then …26: ncks -O in1.nc out1.nc", …; in 1.nc' in str(
         folder.refuse("history")
     )
 
@@ -305,7 +305,7 @@ def test_another_order_of_bytes_is_no_other_type(folder: Folder) -> None:
 
 def test_a_variable_that_files_lack_is_refused_or_filled(folder: Folder) -> None:
     folder.add([0, 1], v=np.zeros(2)).add([2, 3, 4], v=np.zeros(3), w=np.ones(3)).add([5], v=np.zeros(1), w=np.ones(1))
-    folder.refuse("some files lack it in 0.nc.*missing='fill'")
+    folder.refuse("some files lack it; in 0.nc.*missing='fill'")
     variable = folder.join(missing="fill").variables["/w"]
     assert (variable.shape, variable.starts.tolist(), variable.missing.tolist()) == (
         (6,),

@@ -96,6 +96,8 @@ def test_chunks_of_several_files_are_inlined_if_they_are_small(tmp_path: Path) -
     report = references(paths, tmp_path / "refs.json", dim="time")
     encoded = {array.path: (array.ranges, array.encoded) for array in report.arrays}
     assert encoded["/t"] == (5, 2)
+    reasons = {array.path: array.reasons for array in report.arrays}["/time"]
+    assert reasons == ("1 of 4 chunks is no whole chunk of one file: chunks of 4 elements, files of 5, 3, 6",)
     found: Any = zarr.open_group("reference://", mode="r", storage_options={"fo": f"{tmp_path}/refs.json"})
     for name, values in expect(paths).items():
         np.testing.assert_array_equal(found[name][...], values, err_msg=name)
@@ -288,6 +290,10 @@ def test_files_that_cannot_be_read_are_left_out_and_listed(tmp_path: Path) -> No
     assert [item.path for item in report.bad] == [str(paths[1])]
     assert report.exit_code == 3
     assert "1 file left out" in report.summary()
+    assert f"{paths[0]} and 1 more -> " in repr(report)
+    shown = store._repr_html_()
+    assert "seams" not in shown
+    assert "<th>stored</th>" in shown
     for options in ({"skip_bad": True}, {"max_open": 2}):
         with pytest.raises(OptionError, match="files"):
             ZarrStore(paths[0], **options)
