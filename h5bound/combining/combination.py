@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,14 +19,14 @@ from h5bound.combining.kept_coordinates import is_coordinate, keep_coordinate
 from h5bound.combining.rules import join_files
 from h5bound.combining.variables import DIFFERING
 from h5bound.conversion.provenance import PROVENANCE_VERSION, file_to_json
-from h5bound.errors import OptionError, SourceChangedError
+from h5bound.errors import OptionError, SourceChangedError, UnsupportedError
 from h5bound.planning.array_options import check_applied
 from h5bound.reader.many_files import MAX_OPEN, ManyFiles
 from h5bound.reports.entries import read_version
 from h5bound.reports.many_files import Difference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from h5bound.buffers import Region
     from h5bound.combining.combined_plan import Grids
@@ -118,7 +119,8 @@ def plan_combination(
     paths, settings, limits = list_paths(scans), options.settings, options.limits
     if not any(scan.variables for scan in scans):
         check_applied(scan_again(sources[0], scans[0], options), settings, paths)
-    joined = join_files(scans, rules)
+    with explaining_options(store):
+        joined = join_files(scans, rules)
     files, sources = [scans[number] for number in joined.order], [sources[number] for number in joined.order]
     templates = scan_templates(joined, files, sources=sources, options=options)
     types = {item.record.path: item.type for scan in templates.values() for item in scan.datasets}
@@ -147,6 +149,18 @@ def plan_combination(
         inputs=list_combined_inputs(files, rules=rules, settings=settings, limits=limits, grids=grids, scan=scan),
         left_out=frozenset() if before is None else before.record.left_out,
     )
+
+
+@contextmanager
+def explaining_options(store: CombinedStore | None) -> Iterator[None]:
+    """Add to the refusal of files that are added to a store that its options stay: another one would be refused too."""
+    try:
+        yield
+    except (OptionError, UnsupportedError) as error:
+        differences: Sequence[Difference] = getattr(error, "differences", ())
+        if store is not None and any("sort=" not in item.action for item in differences):
+            error.add_note(f"{store.target.url} keeps the options of its first run: others need overwrite=True")
+        raise
 
 
 def list_paths(scans: Sequence[FileScan]) -> list[str]:

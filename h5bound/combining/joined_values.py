@@ -300,7 +300,7 @@ def plan_times(path: str, kinds: Sequence[Kind], dtype: str | None, *, findings:
             conversions.append(conversion)
         except UnsupportedError as error:
             what = f"times are {describe_times(first)} in the first file, then {describe_times(kind)}"
-            action = f"{LEAVE_OUT.format(path)}, or write these times anew in the units of the first file"
+            action = f"write these times anew in the units of the first file, or {LEAVE_OUT.format(path)}"
             findings.refuse(path, f"{what}: {error}", kind.places, action=action, option=False)
     if len(conversions) < len(kinds):
         return kept
@@ -318,7 +318,7 @@ def plan_times(path: str, kinds: Sequence[Kind], dtype: str | None, *, findings:
 def describe_times(kind: Kind) -> str:
     """Return the units of times, and their calendar."""
     units, calendar = kind.times
-    return f"{units or 'without units'}{f' ({calendar})' if calendar else ''}"
+    return f"{units or repr(kind.attributes.get('units', ''))}{f' ({calendar})' if calendar else ''}"
 
 
 def find_change(kind: Kind, first: Kind) -> tuple[Fraction, Fraction]:
@@ -330,7 +330,7 @@ def find_change(kind: Kind, first: Kind) -> tuple[Fraction, Fraction]:
         if packing.is_packed or packing.unsigned or packing.list_masked():
             raise UnsupportedError("they are packed, or have a fill value")
         if item.times[0] is None:
-            raise UnsupportedError("there are none to convert to")
+            raise UnsupportedError("these are no units of times")
     own, wanted = (parse_units(str(item.times[0]), str(item.times[1] or "")) for item in (kind, first))
     return own.convert_to(wanted)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from h5bound import combine, verify
-from h5bound.errors import OptionError, TargetError
+from h5bound.errors import OptionError, TargetError, UnsupportedError
 from tests.combining.test_combine import check, read_all, write_days
 from tests.support.own_document import read_own
 
@@ -193,3 +193,34 @@ def test_stored_numbers_keep_their_meaning(tmp_path: Path, zarr_format: Any) -> 
             combine(paths, target, append=True, update=update, **options)
     combine(paths, target, overwrite=True, **options)
     assert read_all(target)["v"].tolist() == [40.0, 40.0, 60.0]
+
+
+TIMES: list[tuple[list[float], str, str]] = [
+    ([0.3], "days since 2000-01-01", "then days since 2000-01-01: the time 0.3 has no exact form of float64"),
+    (
+        [1],
+        "months since 2000-01-01",
+        "then months since 2000-01-01: 'months since 2000-01-01' has no unit of a fixed length",
+    ),
+    ([1], "1", "then '1': these are no units of times"),
+]
+
+
+@pytest.mark.parametrize(("times", "units", "words"), TIMES)
+def test_times_that_have_no_exact_form_in_the_store_are_refused_with_the_way_out(
+    tmp_path: Path, times: list[float], units: str, words: str
+) -> None:
+    paths, target = write_days(tmp_path, [4, 1]), tmp_path / "out.zarr"
+    for path, own, values in zip(paths, ("hours since 2000-01-01", units), (range(4), times), strict=True):
+        with h5py.File(path, "a") as file:
+            file["time"][...] = list(values)
+            file["time"].attrs["units"] = own
+    combine(paths[:1], target, dim="time")
+    before = read_keys(target)
+    with pytest.raises(UnsupportedError) as error:
+        combine(paths[1], target, dim="time", append=True)
+    message = str(error.value)
+    assert f"differs: /time: times are hours since 2000-01-01 in the first file, {words}" in message
+    assert "001.nc\nwhat to do: write these times anew in the units of the first file, or exclude=" in message
+    assert error.value.__notes__ == [f"{target} keeps the options of its first run: others need overwrite=True"]
+    assert read_keys(target) == before
