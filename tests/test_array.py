@@ -287,7 +287,7 @@ def test_two_hundred_computes_leave_no_descriptor(path: Path) -> None:
     before = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(200):
         array[3:9].sum().compute(scheduler="sync")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before  # descriptors of earlier tests may be closed meanwhile
 
 
 def test_without_a_barrier_the_file_is_closed_before_compute_returns(path: Path, log: Log) -> None:
