@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from os import PathLike
 
-    from h5bound.hdf5.dataset import DatasetRecord
     from h5bound.reports.many_files import BadFile
 
 CLOSE = 0.8
@@ -260,16 +259,15 @@ class H5Store(Mapping[str, da.Array]):
             raise self._explain(name, error) from None
 
     def __repr__(self) -> str:
-        rows = [Row(self._relative(path), DatasetEntry(record=record)) for path, record in self._first(MAX_LINES)]
-        return render_text(self._describe(), rows, total=self._count())
+        return render_text(self._describe(), self._first(MAX_LINES), total=self._count())
 
     def _repr_html_(self) -> str:
-        rows = [Row(self._relative(path), DatasetEntry(record=record)) for path, record in self._first(None)]
+        rows = self._first(None)
         problem = ""
         try:
             with self._source.opened() as opened:
                 reader = EntryReader(opened, ReferencePaths(opened.file), attributes=False)
-                rows[:MAX_READ] = [read_row(reader, row.name, row.dataset.record) for row in rows[:MAX_READ]]
+                rows[:MAX_READ] = [read_row(reader, row) for row in rows[:MAX_READ]]
         except H5BoundError as error:
             problem = str(error)
         groups = [f"/{self._relative(path)}" for path in self._groups]
@@ -287,10 +285,15 @@ class H5Store(Mapping[str, da.Array]):
         """Return the numbers that the reprs show."""
         return Count(datasets=len(self), groups=len(self._groups), links=len(self._links))
 
-    def _first(self, limit: int | None) -> list[tuple[str, DatasetRecord]]:
+    def _first(self, limit: int | None) -> list[Row]:
         """Return the first datasets, or all; of many files with the shape of all."""
-        show = (lambda record: record) if self._joined is None else self._joined.show
-        return [(path, show(record)) for path, record in islice(self._records.items(), limit)]
+        records, many = islice(self._records.items(), limit), self._joined
+        if many is None:
+            return [Row(self._relative(path), DatasetEntry(record=record)) for path, record in records]
+        return [
+            Row(self._relative(path), DatasetEntry(record=many.show(record)), lack=many.describe_lack(path))
+            for path, record in records
+        ]
 
     def _describe(self) -> str:
         """Return the name of the file, and of the group if that is not the root."""

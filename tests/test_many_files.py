@@ -468,6 +468,14 @@ def test_a_store_of_many_files_equals_xarray(months: list[Path], log: Log) -> No
     assert open_objects() == 0
 
 
+def test_the_reprs_say_which_datasets_some_files_lack(months: list[Path]) -> None:
+    with h5py.File(months[1], "a") as file:
+        del file["t2m"]
+    store = H5Store(months, dim="time")
+    assert "(31, 3) float64, only in 2 of 3 files" in repr(store)
+    assert repr(store).count("only in") == store._repr_html_().count("only in") == 1
+
+
 DIFFERENT: dict[str, tuple[str, dict[str, Any], type[Exception], str]] = {
     "missing": ("t2m", {"t2m": None}, DatasetNotFoundError, "t2m"),
     "units": ("time", {"time": ("time", np.arange(5), {"units": "days since 2001-1-1"})}, UnsupportedError, "2001-1-1"),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from h5bound.errors import H5BoundError
 from h5bound.h5py_compat import READ_ERRORS
 from h5bound.hdf5.attributes import read_values
 from h5bound.hdf5.type_names import describe_type
-from h5bound.listing.entries import DatasetEntry
 from h5bound.listing.values import format_value
 from h5bound.listing.words import describe_filter, describe_shape
 from h5bound.reports.digest import Digest
@@ -20,8 +19,7 @@ from h5bound.reports.tree import Grid, Leaf, list_empty_groups
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from h5bound.hdf5.dataset import DatasetRecord
-    from h5bound.listing.entries import EntryReader
+    from h5bound.listing.entries import DatasetEntry, EntryReader
 
 MAX_LINES = 20
 """Datasets that the text shows."""
@@ -59,16 +57,19 @@ class Row:
     dataset: DatasetEntry
     units: object = ""
     """Value of the attribute ``units``."""
+    lack: str = ""
+    """In how many of many files the dataset is, if not in all."""
 
 
-def read_row(reader: EntryReader, name: str, record: DatasetRecord) -> Row:
+def read_row(reader: EntryReader, row: Row) -> Row:
     """Read what a row shows beside the record of a dataset."""
+    record = row.dataset.record
     try:
         item = reader.opened.open_object(record.path)
         units = read_values(item, reader.resolve, only=[b"units"]).get("units", "")
-        return Row(name, reader.read_dataset(item, record, with_access=False), units)
+        return replace(row, dataset=reader.read_dataset(item, record, with_access=False), units=units)
     except (H5BoundError, *READ_ERRORS):
-        return Row(name, DatasetEntry(record=record))
+        return row
 
 
 def render_text(title: str, rows: Sequence[Row], *, total: Count) -> str:
@@ -78,7 +79,8 @@ def render_text(title: str, rows: Sequence[Row], *, total: Count) -> str:
     width = max(map(len, names), default=0)
     lines = [f"<H5Store of {printable(title)}: {total}"]
     for name, row in zip(names, shown, strict=True):
-        described = f"{describe_shape(row.dataset)} {describe_type(row.dataset.record.dtype)}"
+        lack = row.lack and f", {row.lack}"
+        described = f"{describe_shape(row.dataset)} {describe_type(row.dataset.record.dtype)}{lack}"
         lines.append(cut(f"  {name:<{width}}  {printable(described)}", MAX_LINE))
     if total.datasets > len(shown):
         lines.append(f"  … and {total.datasets - len(shown):,} more")
@@ -111,6 +113,7 @@ def make_leaf(row: Row) -> Leaf:
         ),
         nbytes=nbytes or 0,
         facts=lambda: {
+            "files": row.lack,
             "units": row.units if isinstance(row.units, str) else format_value(row.units, limit=MAX_NAME),
             "layout": "" if record.chunks is not None else record.layout,
             "filters": " + ".join(map(describe_filter, record.filters)),

@@ -117,6 +117,11 @@ class JoinedFiles:
         length = sum(shape[axis] if axis < len(shape) else 0 for shape in shapes)
         return replace(record, shape=(*record.shape[:axis], length, *record.shape[axis + 1 :]))
 
+    def describe_lack(self, path: str) -> str:
+        """Return in how many of the files a dataset can be read; "" if that is all, or none."""
+        count, total = sum(path in scan for scan in self._scans), len(self._scans)
+        return f"only in {count:,} of {total:,} files" if 0 < count < total else ""
+
     def refuse_group(self, name: str) -> UnsupportedError:
         """Return the error for a group that is in another file."""
         return UnsupportedError(f"{name!r} of {self.path} is a group of another file: pass the files that have it")
