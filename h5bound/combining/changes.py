@@ -19,7 +19,7 @@ from h5bound.stores.differences import list_differing_parts
 from h5bound.stores.metadata import CONSOLIDATED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping, Sequence, Set
 
     from numpy.typing import NDArray
 
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 MAY_CHANGE = {"shape", "attributes"}
 """Fields of an array's metadata document that files may change that are added."""
+
+
+STORAGE = {"codecs", "filters", "compressor", "chunk_grid", "chunks", "fill_value", "dtype"}
+"""Fields that say how chunks are encoded, as the first file has them; `dtype` is that of format 2, with its order."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -210,11 +214,12 @@ def check_same_arrays(store: CombinedStore, combination: Combination, stays: Map
             attributes = planned.get(f"{path}/.zattrs", {}) if target.zarr_format == 2 else now.get("attributes", {})
             parts |= list_meanings(store.attributes.get(path, {}), attributes)
         if parts:
+            why = explain(combination, variable, parts)
             file = None if variable is None else combination.files[variable.source]
             name = "" if file is None or not file.in_store else f"name {file.path} of the store too, or "
             raise TargetError(
                 f"{target.url}: with the new files the array {path} would have another {', '.join(sorted(parts))}"
-                f"{explain(combination, variable)}; the form of an array that is stored stays: {name}overwrite=True "
+                f"{why}; the form of an array that is stored stays: {name}overwrite=True "
                 "combines all files anew, or combine the new ones to a store of their own"
             )
 
@@ -229,8 +234,15 @@ def list_meanings(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]
     return names & set(list_differing_parts(before, now))
 
 
-def explain(combination: Combination, variable: JoinedVariable | None) -> str:
-    """Return in what the files of a variable differ, as far as that gives the array another form."""
-    path = None if variable is None else variable.path
-    rows = [row for row in combination.joined.differences if row.kind == "decided" and row.variable == path]
+def explain(combination: Combination, variable: JoinedVariable | None, parts: Set[str]) -> str:
+    """Return in what the files of a variable differ, as far as that gives these parts of the array another form."""
+    if variable is None:
+        return ""
+    rows = [row for row in combination.joined.differences if row.kind == "decided" and row.variable == variable.path]
+    file = combination.files[variable.source]
+    if not rows and parts <= STORAGE and not file.in_store:
+        return (
+            f"; {file.path} comes first, and stores it otherwise: rewrite it as the others are (h5repack, nccopy), or "
+            "add it at the end with sort=False"
+        )
     return "".join(f"; {row.what}: {row.action}; in {row.files}" for row in rows)

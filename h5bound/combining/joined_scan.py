@@ -145,9 +145,11 @@ def join_dataset(
 
 
 def convert_type(item: DatasetScan, schema: VariableSchema, zarr_format: int) -> DatasetScan:
-    """Return the scan of a dataset whose values are converted to another type."""
+    """Return the scan of a dataset whose values are converted to another type, or another order of bytes."""
     dtype = np.dtype(schema.dtype)
-    zarr_type = ZarrType(form="plain", source=dtype, dtype=dtype, reason="values are converted")
+    is_swapped = item.type.dtype == dtype.newbyteorder()  # then the filters of the file make the same array
+    reason = item.type.reason if is_swapped else "values are converted"
+    zarr_type = ZarrType(form="plain", source=dtype, dtype=dtype, reason=reason)
     return replace(
         item,
         type=replace(zarr_type, element_shape=item.type.element_shape),

@@ -224,3 +224,30 @@ def test_times_that_have_no_exact_form_in_the_store_are_refused_with_the_way_out
     assert "001.nc\nwhat to do: write these times anew in the units of the first file, or exclude=" in message
     assert error.value.__notes__ == [f"{target} keeps the options of its first run: others need overwrite=True"]
     assert read_keys(target) == before
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+@pytest.mark.parametrize("how", [{"compression": None}, {"chunks": (3, 3)}, {"dtype": ">i2"}])
+def test_a_late_file_that_comes_first_and_is_stored_otherwise_is_refused_with_the_way_out(
+    tmp_path: Path, how: dict[str, Any], zarr_format: Any
+) -> None:
+    paths, target = write_days(tmp_path, [4, 4, 4]), tmp_path / "out.zarr"
+    with h5py.File(paths[0], "a") as file:
+        values, attributes, axes = file["t"][...], dict(file["t"].attrs), [file["time"], file["y"]]
+        del file["t"]
+        options = {"chunks": (2, 3), "maxshape": (None, 3), "compression": "gzip"}
+        t = file.create_dataset("t", data=values, **{**options, **how})
+        t.attrs.update({name: attributes[name] for name in ("units", "scale_factor")})
+        for axis, scale in enumerate(axes):
+            t.dims[axis].attach_scale(scale)
+    combine(paths[1:], target, dim="time", zarr_format=zarr_format)
+    before = read_keys(target)
+    words = (
+        r"array t would have another .*; .*000\.nc comes first, and stores it otherwise: .* end with sort=False; the"
+    )
+    with pytest.raises(TargetError, match=words):
+        combine(paths, target, dim="time", append=True, update=True, zarr_format=zarr_format)
+    assert read_keys(target) == before
+    combine(paths[0], target, dim="time", append=True, sort=False, zarr_format=zarr_format)
+    check(target, [*paths[1:], paths[0]])
+    assert verify([*paths[1:], paths[0]], target).equal
