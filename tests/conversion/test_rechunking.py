@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import zarr
 
-from h5bound import convert, verify
+from h5bound import combine, convert, verify
 from h5bound.codecs.chunk_decoder import Decoder
 from h5bound.errors import CorruptChunkError, OptionError, TargetError
+from h5bound.execution import windows
 from tests.support.http_server import serve
 
 SHAPE = (8, 256, 256)
@@ -177,6 +178,22 @@ def test_a_dry_run_tells_passes_memory_and_bytes(tmp_path: Path) -> None:
     report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", chunks=(2, 256, 256), dry_run=True)
     assert report.arrays[0].rechunking is None
     assert not (tmp_path / "a.zarr").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_dry_run_tells_the_memory_of_the_windows_that_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """A sixteenth of a file is half a chunk of it, of two files a chunk, and each thread has one in a window."""
+    monkeypatch.setattr(windows, "MIN_WINDOW", 1)
+    paths, chunk = [tmp_path / "a.h5", tmp_path / "b.h5"], VALUES.nbytes // SHAPE[0]
+    for path in paths:
+        write(path, chunks=STORED, compression="gzip")
+    options: Any = {"window": 2**20, "workers": workers, "dry_run": True}
+    report = convert(paths[0], tmp_path / "a.zarr", chunks=(8, 16, 16), **options)
+    assert report.arrays[0].rechunking.memory == 2 * chunk  # type: ignore[union-attr]
+    combined = combine(paths, tmp_path / "b.zarr", new_dim="n", chunks=(1, 8, 16, 16), **options)
+    assert combined.conversion.arrays[0].rechunking.memory == 2 * workers * chunk  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(

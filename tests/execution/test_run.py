@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing.pool import ThreadPool
@@ -18,7 +19,7 @@ from dask.diagnostics import Profiler
 from h5bound import convert, verify
 from h5bound.conversion import spill
 from h5bound.conversion.transfer import TRANSFER
-from h5bound.execution import run
+from h5bound.execution import run, windows
 from h5bound.execution.scheduler import count_threads, runs_on_threads
 from h5bound.hdf5 import chunk_index
 
@@ -171,3 +172,20 @@ def test_chunks_are_located_once_for_all_windows(source: Path, monkeypatch: pyte
     convert(source, source.with_suffix(".zarr"), codecs="zstd", window=160, workers=1)
     assert len(located) == 2  # of two datasets, beside the scan
     assert verify(source, source.with_suffix(".zarr")).equal
+
+
+@pytest.mark.parametrize(("workers", "count"), [(1, 16), (4, 8), (100, 4)])
+def test_a_window_is_a_share_of_the_data_and_has_a_unit_for_each_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, workers: int, count: int
+) -> None:
+    """32 chunks of 1 KiB: a sixteenth, a chunk for each thread, and at most 8 KiB, as all that `verify` keeps open."""
+    monkeypatch.setattr(windows, "MIN_WINDOW", 1)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(4096), chunks=(128,))
+    options: Any = {"window": 8 << 10, "workers": workers}
+    with caplog.at_level(logging.INFO, logger="h5bound.execution"):
+        report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", codecs="zstd", **options)
+        assert (report.windows, len(caplog.messages)) == (count, count)
+        caplog.clear()
+        assert verify(tmp_path / "a.h5", tmp_path / "a.zarr", **options).equal
+        assert len(caplog.messages) == 4

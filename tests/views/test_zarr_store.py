@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from io import FileIO
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, cast
 
@@ -584,6 +585,19 @@ def test_a_dataset_that_was_never_written_may_have_more_chunks_than_64_bits_coun
         file.create_dataset("x", (2**40, 2**40), "i2", chunks=(1, 1), fillvalue=7)
     opened = zarr.open_array(ZarrStore(tmp_path / "a.h5"), path="x", mode="r")
     assert opened[2**39, 2**33] == 7
+
+
+class ShortReads(FileIO):
+    """A file of which one read returns 5 bytes at most, as the system returns 2 GiB at most."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(5 if size is None or size < 0 else min(size, 5))
+
+
+def test_a_range_that_takes_several_reads_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").write_bytes(bytes(range(20)))
+    monkeypatch.setattr(type(tmp_path), "open", lambda path, *_args, **_options: ShortReads(path))
+    assert read_range(str(tmp_path / "a"), 3, 14)[0].tolist() == list(range(3, 17))
 
 
 FAULTS = """
