@@ -13,7 +13,7 @@ from h5bound.combining.file_scan import write_json
 from h5bound.combining.joined import JoinedVariable
 from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
 from h5bound.combining.joined_fills import MASKED, choose_fill, find_filler, fit_fill_attribute, have_fill
-from h5bound.combining.joined_values import LEAVE_OUT, Kind, is_text, plan_values, set_length
+from h5bound.combining.joined_values import LEAVE_OUT, Variant, is_text, plan_values, set_length
 from h5bound.combining.time_units import is_time
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from h5bound.combining.context import Context, Found
+    from h5bound.combining.context import ByFile, Context
     from h5bound.combining.file_scan import VariableScan, VariableSchema
     from h5bound.combining.joined import AttributeTable
     from h5bound.combining.joined_values import Meaning
@@ -33,31 +33,31 @@ JOINABLE = ("plain", "string", "bytes", "object_reference")
 """Forms of values of which several arrays make one."""
 
 
-def join_along(context: Context, path: str, found: Found) -> Joining | None:
+def join_along(context: Context, path: str, by_file: ByFile) -> Joining | None:
     """Return a variable that is joined along the dimension; None if it cannot be."""
     rules = context.rules
-    if not check_shapes(context, path, found):
+    if not check_shapes(context, path, by_file):
         return None
-    counts, skips = measure_files(context, path, found)
+    counts, skips = measure_files(context, path, by_file)
     if counts is None:
         return None
-    kinds = list_kinds(context, path, found)
-    meaning = plan_values(path, kinds, rules=rules, findings=context.findings)
-    schema, values, details, tables = join_nodes(context, path, found, meaning=meaning)
-    note_storage(context, path, found)
-    conversions: list[Any] = [None] * len(found)
-    for kind, conversion in zip(kinds, meaning.conversions, strict=True):
-        for place in kind.places:
+    variants = list_variants(context, path, by_file)
+    meaning = plan_values(path, variants, rules=rules, findings=context.findings)
+    schema, values, details, tables = join_nodes(context, path, by_file, meaning=meaning)
+    note_storage(context, path, by_file)
+    conversions: list[Any] = [None] * len(by_file)
+    for variant, conversion in zip(variants, meaning.conversions, strict=True):
+        for place in variant.places:
             conversions[place] = conversion
-    source, first = find_first(found)
-    missing = fill_missing(context, path, found, fill="" if values.keys() & set(MASKED) else show_fill(schema))
+    source, first = find_first(by_file)
+    missing = fill_missing(context, path, by_file, fill="" if values.keys() & set(MASKED) else show_fill(schema))
     node = NodeAttributes(first.attributes, context.scans[source].details.get(path, EMPTY))
     filler = find_filler(values, node, schema, zarr_format=rules.zarr_format) if missing.any() else None
     axis = 0 if rules.new else first.find_axis(rules.dim)
     assert axis is not None
     copied = [
         item is not None and conversion is None and is_copied(item.schema, schema)
-        for item, conversion in zip(found, conversions, strict=True)
+        for item, conversion in zip(by_file, conversions, strict=True)
     ]
     variable = JoinedVariable(
         path=path,
@@ -74,22 +74,22 @@ def join_along(context: Context, path: str, found: Found) -> Joining | None:
         missing=missing,
         filler=filler,
         copied=np.array(copied),
-        unwritten=have_fill(found, conversions, schema, zarr_format=rules.zarr_format),
+        unwritten=have_fill(by_file, conversions, schema, zarr_format=rules.zarr_format),
     )
     return variable, tables
 
 
-def join_nodes(context: Context, path: str, found: Found, *, meaning: Meaning) -> Node:
+def join_nodes(context: Context, path: str, by_file: ByFile, *, meaning: Meaning) -> Node:
     """Return schema, attributes and details of a variable with the values that those of all files become.
 
     After them the tables of attributes that are kept by file.
     """
-    rules, nodes = context.rules, context.describe(path, found)
+    rules, nodes = context.rules, context.describe(path, by_file)
     values, details, tables = join_attributes(
         path, nodes, handled=meaning.handled, rules=rules, findings=context.findings
     )
     values, details = drop_attributes(values, details, meaning.dropped)
-    source, first = find_first(found)
+    source, first = find_first(by_file)
     schema = replace(first.schema, dtype=meaning.dtype)
     if schema.dtype != first.schema.dtype and is_text(schema):
         schema = replace(schema, hdf5_type=set_length(schema.hdf5_type, np.dtype(schema.dtype).itemsize))
@@ -100,9 +100,9 @@ def join_nodes(context: Context, path: str, found: Found, *, meaning: Meaning) -
     return schema, values, details, tables
 
 
-def fill_missing(context: Context, path: str, found: Found, *, fill: str) -> NDArray[np.bool_]:
+def fill_missing(context: Context, path: str, by_file: ByFile, *, fill: str) -> NDArray[np.bool_]:
     """Return the files that lack a variable, and tell them; `fill` is a fill value that no attribute says, else ""."""
-    missing = np.array([item is None for item in found])
+    missing = np.array([item is None for item in by_file])
     if missing.any():
         text = f"its fill value, {fill}, which no reader masks," if fill else "its fill value"
         context.findings.decide(path, "some files lack it", np.flatnonzero(missing), action=f"{text} is there")
@@ -114,18 +114,18 @@ def show_fill(schema: VariableSchema) -> str:
     return write_json(json.loads(schema.fill)[0])
 
 
-def check_shapes(context: Context, path: str, found: Found) -> bool:
+def check_shapes(context: Context, path: str, by_file: ByFile) -> bool:
     """Return whether variables have the same axes, but for their length along the dimension; refuse others."""
     findings, dim = context.findings, context.rules.dim
-    _, first = find_first(found)
+    _, first = find_first(by_file)
     if first.schema.form not in JOINABLE:
         what = f"{first.schema.form.replace('_', ' ')} cannot be joined along a dimension"
-        findings.refuse(path, what, range(len(found)), action=LEAVE_OUT.format(path), option=False)
+        findings.refuse(path, what, range(len(by_file)), action=LEAVE_OUT.format(path), option=False)
         return False
     axis = first.find_axis(dim)
     before = describe_shape(first, axis)
     groups: dict[str, list[int]] = {}
-    for i, item in enumerate(found):
+    for i, item in enumerate(by_file):
         if item is not None and (text := describe_shape(item, axis)) != before:
             groups.setdefault(text, []).append(i)
     if groups:
@@ -143,7 +143,7 @@ def describe_shape(item: VariableScan, axis: int | None) -> str:
     return f"({', '.join(parts)})" if len(names) == len(shape) else f"{shape}"
 
 
-def measure_files(context: Context, path: str, found: Found) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
+def measure_files(context: Context, path: str, by_file: ByFile) -> tuple[NDArray[np.int64] | None, NDArray[np.int64]]:
     """Return the elements along the dimension that each file contributes, and those that it leaves out before.
 
     None if that is not known of a file, which is then refused.
@@ -151,11 +151,12 @@ def measure_files(context: Context, path: str, found: Found) -> tuple[NDArray[np
     rules, findings = context.rules, context.findings
     scope = context.find_scope(path)
     cuts = None if scope is None else context.cuts.get(scope)
-    lengths = [1 if rules.new else measure(item, rules.dim) for item in found]
-    absent = [i for i, item in enumerate(found) if item is None]
+    lengths = [1 if rules.new else measure(item, rules.dim) for item in by_file]
+    absent = [i for i, item in enumerate(by_file) if item is None]
     if cuts is not None:
         wholes = [measure(scan.variables.get(scope or ""), rules.dim) for scan in context.scans]
-        odd = [i for i, item in enumerate(found) if item is not None and lengths[i] != (1 if rules.new else wholes[i])]
+        wholes = [1] * len(by_file) if rules.new else wholes
+        odd = [i for i, item in enumerate(by_file) if item is not None and lengths[i] != wholes[i]]
         if odd:
             what = f"it has another length along {rules.dim} than {scope}"
             findings.refuse(path, what, odd, action=LEAVE_OUT.format(path), option=False)
@@ -168,8 +169,8 @@ def measure_files(context: Context, path: str, found: Found) -> tuple[NDArray[np
         if unknown:
             what = f"it is missing, and nothing says how long {rules.dim} is"
             findings.refuse(path, what, unknown, action=LEAVE_OUT.format(path), option=False)
-            return None, np.zeros(len(found), np.int64)
-    return np.array(lengths, np.int64), np.zeros(len(found), np.int64)
+            return None, np.zeros(len(by_file), np.int64)
+    return np.array(lengths, np.int64), np.zeros(len(by_file), np.int64)
 
 
 def measure(item: VariableScan | None, dim: str) -> int:
@@ -190,18 +191,18 @@ def find_length(context: Context, place: int, scope: str | None) -> int:
     return lengths.pop() if len(lengths) == 1 else -1
 
 
-def list_kinds(context: Context, path: str, found: Found) -> list[Kind]:
+def list_variants(context: Context, path: str, by_file: ByFile) -> list[Variant]:
     """Return the files grouped by what their values mean, that of the first file first."""
-    kinds: dict[Hashable, Kind] = {}
+    variants: dict[Hashable, Variant] = {}
     seen: dict[Hashable, Hashable] = {}  # files that share the records of one scan are compared once
-    for i, item in enumerate(found):
+    for i, item in enumerate(by_file):
         if item is None:
             continue
         details = context.scans[i].details.get(path, EMPTY)
         times = find_times(context, path, i)
         short = (id(item.schema), id(item.attributes), id(details), times)
         key = seen.get(short)
-        kind = Kind(
+        variant = Variant(
             schema=item.schema,
             attributes=item.attributes,
             details=details,
@@ -211,13 +212,13 @@ def list_kinds(context: Context, path: str, found: Found) -> list[Kind]:
         )
         if key is None:
             schema = item.schema
-            key = seen[short] = (schema.form, schema.dtype, schema.hdf5_type, kind.packing_text, times)
-        if key in kinds:
-            kinds[key].places.append(i)
-            kinds[key].values.append(item.values)
+            key = seen[short] = (schema.form, schema.dtype, schema.hdf5_type, variant.packing_text, times)
+        if key in variants:
+            variants[key].places.append(i)
+            variants[key].values.append(item.values)
         else:
-            kinds[key] = kind
-    return list(kinds.values())
+            variants[key] = variant
+    return list(variants.values())
 
 
 def find_times(context: Context, path: str, place: int) -> tuple[Any, Any]:
@@ -255,14 +256,14 @@ def is_copied(own: VariableSchema, store: VariableSchema) -> bool:
     return (own.dtype, own.layout, own.chunks, own.filters) == wanted
 
 
-def note_storage(context: Context, path: str, found: Found) -> None:
+def note_storage(context: Context, path: str, by_file: ByFile) -> None:
     """Note which files store a variable in another way, so that its chunks are not copied."""
-    _, first = find_first(found)
+    _, first = find_first(by_file)
     for name, what in (("layout", "layout"), ("chunks", "chunks"), ("filters", "filters"), ("fill", "fill value")):
         wanted = getattr(first.schema, name)
         others = [
             i
-            for i, item in enumerate(found)
+            for i, item in enumerate(by_file)
             if item is not None and item.schema is not first.schema and getattr(item.schema, name) != wanted
         ]
         if others:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from h5bound.combining.joined import Rules
     from h5bound.combining.ordering import Cuts
 
-    Found = Sequence[VariableScan | None]
+    ByFile = Sequence[VariableScan | None]  # a variable in each file; None where it is missing
 
 EMPTY: Mapping[str, Any] = {}
 """Details of a node without any."""
@@ -45,11 +45,11 @@ class Context:
         """Return a variable in each file."""
         return [scan.variables.get(path) for scan in self.scans]
 
-    def describe(self, path: str, found: Found) -> list[NodeAttributes | None]:
+    def describe(self, path: str, by_file: ByFile) -> list[NodeAttributes | None]:
         """Return the attributes of a variable in each file."""
         return [
             None if item is None else NodeAttributes(item.attributes, scan.details.get(path, EMPTY))
-            for scan, item in zip(self.scans, found, strict=True)
+            for scan, item in zip(self.scans, by_file, strict=True)
         ]
 
     def find_scope(self, path: str) -> str | None:
@@ -64,9 +64,9 @@ class Context:
             group = parent_of(group)
 
 
-def find_first(found: Found) -> tuple[int, VariableScan]:
+def find_first(by_file: ByFile) -> tuple[int, VariableScan]:
     """Return the number of the first file that has a variable, and its record there."""
-    return next((i, item) for i, item in enumerate(found) if item is not None)
+    return next((i, item) for i, item in enumerate(by_file) if item is not None)
 
 
 def is_coordinate(item: VariableScan | None, dim: str) -> bool:

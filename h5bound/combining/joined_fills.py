@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from h5bound.combining.context import Found
+    from h5bound.combining.context import ByFile
     from h5bound.combining.conversions import Conversion
     from h5bound.combining.file_scan import VariableSchema
     from h5bound.combining.joined_attributes import NodeAttributes
@@ -85,12 +85,12 @@ def fit_fill_attribute(
 
 
 def have_fill(
-    found: Found, conversions: Sequence[Conversion | None], schema: VariableSchema, *, zarr_format: int
+    by_file: ByFile, conversions: Sequence[Conversion | None], schema: VariableSchema, *, zarr_format: int
 ) -> NDArray[np.bool_]:
     """Return in which files elements that were never written have the fill value of the store."""
     known: dict[tuple[str, str, int], bool] = {}
-    result = np.ones(len(found), bool)
-    for i, (item, conversion) in enumerate(zip(found, conversions, strict=True)):
+    result = np.ones(len(by_file), bool)
+    for i, (item, conversion) in enumerate(zip(by_file, conversions, strict=True)):
         if item is not None:
             key = (item.schema.dtype, item.schema.fill, id(conversion))
             if key not in known:

@@ -35,7 +35,7 @@ DURATIONS = frozenset({"days", "hours", "minutes", "seconds", "milliseconds", "m
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Kind:
+class Variant:
     """Files whose values of a variable mean the same."""
 
     schema: VariableSchema
@@ -68,50 +68,50 @@ class Meaning:
 
     dtype: str
     conversions: Sequence[Conversion | None]
-    """For each kind."""
+    """For each variant."""
     handled: frozenset[str] = frozenset()
     """Attributes that may differ, since the values are converted."""
     dropped: frozenset[str] = frozenset()
     """Attributes that the values do not have any more."""
 
 
-def plan_values(path: str, kinds: Sequence[Kind], *, rules: Rules, findings: Findings) -> Meaning:
-    """Return the conversions of the values of a variable, by kind; the first one is that of the first file.
+def plan_values(path: str, variants: Sequence[Variant], *, rules: Rules, findings: Findings) -> Meaning:
+    """Return the conversions of the values of a variable, by variant; the first one is that of the first file.
 
     What has no exact conversion, or needs an option, is added to `findings`.
     """
-    first = kinds[0]
-    same = Meaning(first.schema.dtype, [None] * len(kinds))
-    all_text = all(is_text(kind.schema) for kind in kinds)
-    if all_text and len({set_length(kind.schema.hdf5_type, 0) for kind in kinds}) == 1:
-        return plan_text(path, kinds, rules, findings=findings)
-    if not all(is_number(kind.schema) for kind in kinds) and not are_complex(kinds):
-        match_types(path, kinds, findings)
+    first = variants[0]
+    same = Meaning(first.schema.dtype, [None] * len(variants))
+    all_text = all(is_text(variant.schema) for variant in variants)
+    if all_text and len({set_length(variant.schema.hdf5_type, 0) for variant in variants}) == 1:
+        return plan_text(path, variants, rules, findings=findings)
+    if not all(is_number(variant.schema) for variant in variants) and not are_complex(variants):
+        match_types(path, variants, findings)
         return same
     scaled = {"scale_factor", "add_offset"} & first.attributes.keys()
-    if len({(kind.packing_text, kind.dtype.newbyteorder("=") if scaled else None) for kind in kinds}) > 1:
-        return plan_packing(path, kinds, rules, findings=findings)
-    dtype = plan_type(path, kinds, rules, findings=findings)
-    if any(kind.times != first.times for kind in kinds):
-        return plan_times(path, kinds, dtype, findings=findings)
+    if len({(variant.packing_text, variant.dtype.newbyteorder("=") if scaled else None) for variant in variants}) > 1:
+        return plan_packing(path, variants, rules, findings=findings)
+    dtype = plan_type(path, variants, rules, findings=findings)
+    if any(variant.times != first.times for variant in variants):
+        return plan_times(path, variants, dtype, findings=findings)
     if dtype is None:
         return same
-    return Meaning(dtype, promote(kinds, dtype))
+    return Meaning(dtype, promote(variants, dtype))
 
 
-def promote(kinds: Sequence[Kind], dtype: str) -> list[Conversion | None]:
+def promote(variants: Sequence[Variant], dtype: str) -> list[Conversion | None]:
     """Return the conversions to a type that has all values; None where it is the same type."""
-    return [None if kind.schema.dtype == dtype else Conversion(kind="promote", dtype=dtype) for kind in kinds]
+    return [None if variant.schema.dtype == dtype else Conversion(kind="promote", dtype=dtype) for variant in variants]
 
 
-def is_number(schema: VariableSchema, kinds: str = "iuf") -> bool:
+def is_number(schema: VariableSchema, codes: str = "iuf") -> bool:
     """Return whether values are plain numbers, with no names or other meaning in HDF5."""
-    return schema.form == "plain" and schema.hdf5_type == "{}" and np.dtype(schema.dtype).kind in kinds
+    return schema.form == "plain" and schema.hdf5_type == "{}" and np.dtype(schema.dtype).kind in codes
 
 
-def are_complex(kinds: Sequence[Kind]) -> bool:
+def are_complex(variants: Sequence[Variant]) -> bool:
     """Return whether values are numbers, some of them complex, which no attribute packs, masks or makes times."""
-    known = {(kind.packing_text, *kind.times, is_number(kind.schema, "iufc")) for kind in kinds}
+    known = {(variant.packing_text, *variant.times, is_number(variant.schema, "iufc")) for variant in variants}
     return known == {("{}", None, None, True)}
 
 
@@ -132,32 +132,32 @@ def set_length(hdf5_type: str, nbytes: int) -> str:
     return write_json(form)
 
 
-def plan_text(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Findings) -> Meaning:
+def plan_text(path: str, variants: Sequence[Variant], rules: Rules, *, findings: Findings) -> Meaning:
     """Return the conversions of text of fixed length to the length of the longest."""
-    first, longest = kinds[0], max(kinds, key=lambda kind: kind.dtype.itemsize)
+    first, longest = variants[0], max(variants, key=lambda variant: variant.dtype.itemsize)
     dtype = longest.schema.dtype
-    others = [place for kind in kinds if kind.schema.dtype != first.schema.dtype for place in kind.places]
+    others = [place for variant in variants if variant.schema.dtype != first.schema.dtype for place in variant.places]
     what = f"text has {first.dtype.itemsize} bytes in the first file, and {longest.dtype.itemsize} in the longest"
     if not others or not rules.promote:
         if others:
             findings.refuse(path, what, others, action="promote=True gives all the length of the longest")
-        return Meaning(first.schema.dtype, [None] * len(kinds))
+        return Meaning(first.schema.dtype, [None] * len(variants))
     findings.decide(path, what, others, action="all have that of the longest")
-    return Meaning(dtype, promote(kinds, dtype))
+    return Meaning(dtype, promote(variants, dtype))
 
 
-def match_types(path: str, kinds: Sequence[Kind], findings: Findings) -> None:
+def match_types(path: str, variants: Sequence[Variant], findings: Findings) -> None:
     """Refuse other types than the first one, where values are more than numbers."""
-    first = kinds[0].schema
-    for kind in kinds[1:]:
-        schema = kind.schema
+    first = variants[0].schema
+    for variant in variants[1:]:
+        schema = variant.schema
         if (schema.form, schema.dtype, schema.hdf5_type) == (first.form, first.dtype, first.hdf5_type):
             continue
         if schema.form == first.form == "string":
-            findings.note(path, "text of another encoding or padding in HDF5", kind.places)
+            findings.note(path, "text of another encoding or padding in HDF5", variant.places)
             continue
         what = f"the type is {describe_type(first)} in the first file, then {describe_type(schema)}"
-        findings.refuse(path, what, kind.places, action=LEAVE_OUT.format(path), option=False)
+        findings.refuse(path, what, variant.places, action=LEAVE_OUT.format(path), option=False)
 
 
 def describe_type(schema: VariableSchema) -> str:
@@ -167,13 +167,13 @@ def describe_type(schema: VariableSchema) -> str:
     return f"{form}{schema.dtype}{more}"
 
 
-def plan_type(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Findings) -> str | None:
-    """Return the type that has the values of all kinds; None if there is none, or it was not asked for."""
-    first = kinds[0]
-    if all(kind.schema.dtype == first.schema.dtype for kind in kinds):
+def plan_type(path: str, variants: Sequence[Variant], rules: Rules, *, findings: Findings) -> str | None:
+    """Return the type that has the values of all variants; None if there is none, or it was not asked for."""
+    first = variants[0]
+    if all(variant.schema.dtype == first.schema.dtype for variant in variants):
         return first.schema.dtype
-    native = [kind.dtype.newbyteorder("=") for kind in kinds]
-    others = [place for kind in kinds if kind.schema.dtype != first.schema.dtype for place in kind.places]
+    native = [variant.dtype.newbyteorder("=") for variant in variants]
+    others = [place for variant in variants if variant.schema.dtype != first.schema.dtype for place in variant.places]
     if len(set(native)) == 1:
         findings.note(path, "the order of bytes is another one", others, action="that of the first file")
         return first.schema.dtype
@@ -191,23 +191,23 @@ def plan_type(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Findi
     return first.schema.dtype if wider == native[0] else wider.str
 
 
-def plan_packing(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Findings) -> Meaning:
+def plan_packing(path: str, variants: Sequence[Variant], rules: Rules, *, findings: Findings) -> Meaning:
     """Return the conversions of values whose packing differs."""
-    first = kinds[0]
-    same = Meaning(first.schema.dtype, [None] * len(kinds), frozenset(PACKING))
+    first = variants[0]
+    same = Meaning(first.schema.dtype, [None] * len(variants), frozenset(PACKING))
     key = (first.packing_text, first.schema.dtype)
-    others = [place for kind in kinds if (kind.packing_text, kind.schema.dtype) != key for place in kind.places]
-    what = f"the packing differs: {describe_packing(kinds)}"
+    others = [place for it in variants if (it.packing_text, it.schema.dtype) != key for place in it.places]
+    what = f"the packing differs: {describe_packing(variants)}"
     try:
-        packings = [Packing.of(kind.schema.dtype, kind.attributes, kind.details) for kind in kinds]
+        packings = [Packing.of(variant.schema.dtype, variant.attributes, variant.details) for variant in variants]
     except UnsupportedError as error:
         findings.refuse(path, f"{what}: {error}", others, action=LEAVE_OUT.format(path), option=False)
         return same
-    if any(kind.times != first.times for kind in kinds):
+    if any(variant.times != first.times for variant in variants):
         action = f"packed times cannot be brought to other units; {LEAVE_OUT.format(path)}"
         findings.refuse(path, what, others, action=action, option=False)
         return same
-    found = repack(kinds, packings) or promote_masked(path, kinds, packings, rules=rules, findings=findings)
+    found = repack(variants, packings) or promote_masked(path, variants, packings, rules=rules, findings=findings)
     if found is not None:
         findings.note(path, what, others, action="xarray decodes the same values with that of the first file")
         return found
@@ -228,21 +228,21 @@ def plan_packing(path: str, kinds: Sequence[Kind], rules: Rules, *, findings: Fi
     return Meaning(dtype.str, conversions, names, names)
 
 
-def repack(kinds: Sequence[Kind], packings: Sequence[Packing]) -> Meaning | None:
-    """Return conversions to the packing of the first kind that change no decoded value; None if there are none."""
+def repack(variants: Sequence[Variant], packings: Sequence[Packing]) -> Meaning | None:
+    """Return conversions to the packing of the first variant that change no decoded value; None if there are none."""
     conversions: list[Conversion | None] = []
     for packing in packings:
         change = find_repacking(packings[0], packing)
         if change is None:
             return None
         replaced, by = change
-        dtype = kinds[0].schema.dtype
+        dtype = variants[0].schema.dtype
         conversions.append(Conversion(kind="repack", dtype=dtype, replaced=replaced, by=by) if replaced.data else None)
-    return Meaning(kinds[0].schema.dtype, conversions, frozenset(PACKING))
+    return Meaning(variants[0].schema.dtype, conversions, frozenset(PACKING))
 
 
 def promote_masked(
-    path: str, kinds: Sequence[Kind], packings: Sequence[Packing], *, rules: Rules, findings: Findings
+    path: str, variants: Sequence[Variant], packings: Sequence[Packing], *, rules: Rules, findings: Findings
 ) -> Meaning | None:
     """Return conversions to a wider type of values that are packed alike; None if they are not."""
     first = packings[0]
@@ -253,97 +253,97 @@ def promote_masked(
     )
     if not alike or first.is_packed or first.unsigned is not None or len({packing.dtype for packing in packings}) == 1:
         return None
-    dtype = plan_type(path, kinds, rules, findings=findings) or kinds[0].schema.dtype
-    return Meaning(dtype, promote(kinds, dtype), frozenset(PACKING))
+    dtype = plan_type(path, variants, rules, findings=findings) or variants[0].schema.dtype
+    return Meaning(dtype, promote(variants, dtype), frozenset(PACKING))
 
 
-def describe_packing(kinds: Sequence[Kind]) -> str:
+def describe_packing(variants: Sequence[Variant]) -> str:
     """Return the attributes of packing that differ, in the first file and in the first that differs."""
-    first = kinds[0]
-    other = next((kind for kind in kinds if kind.packing_text != first.packing_text), None)
+    first = variants[0]
+    other = next((variant for variant in variants if variant.packing_text != first.packing_text), None)
     if other is None:
-        return f"the type is {' or '.join(sorted({str(kind.dtype) for kind in kinds}))}"
+        return f"the type is {' or '.join(sorted({str(variant.dtype) for variant in variants}))}"
     parts = []
     for name in PACKING:
         shown = [
-            write_json([kind.attributes.get(name), kind.details.get("attributes", {}).get(name)])
-            for kind in (first, other)
+            write_json([variant.attributes.get(name), variant.details.get("attributes", {}).get(name)])
+            for variant in (first, other)
         ]
         if shown[0] != shown[1]:
-            values = [describe_number(name, kind) for kind in (first, other)]
+            values = [describe_number(name, variant) for variant in (first, other)]
             parts.append(f"{name} is {values[0]}, then {values[1]}")
     return ", ".join(parts)
 
 
-def describe_number(name: str, kind: Kind) -> str:
+def describe_number(name: str, variant: Variant) -> str:
     """Return the value of an attribute of packing."""
     try:
-        numbers = read_numbers(name, kind.attributes, kind.details)
+        numbers = read_numbers(name, variant.attributes, variant.details)
     except UnsupportedError:
-        return shorten_value(kind.attributes[name])
+        return shorten_value(variant.attributes[name])
     return "absent" if numbers is None else ", ".join(f"{value} ({value.dtype})" for value in numbers.array[:3])
 
 
-def plan_times(path: str, kinds: Sequence[Kind], dtype: str | None, *, findings: Findings) -> Meaning:
+def plan_times(path: str, variants: Sequence[Variant], dtype: str | None, *, findings: Findings) -> Meaning:
     """Return the conversions of times to the units of the first file. `dtype` is their type; None if it is refused."""
-    first = kinds[0]
-    kept = Meaning(dtype or first.schema.dtype, [None] * len(kinds), frozenset(TIMES))
+    first = variants[0]
+    kept = Meaning(dtype or first.schema.dtype, [None] * len(variants), frozenset(TIMES))
     conversions: list[Conversion | None] = []
-    for kind in kinds:
+    for variant in variants:
         try:
-            change = find_change(kind, first)
+            change = find_change(variant, first)
             conversion = Conversion(kind="time", dtype=kept.dtype, factor=change[0], offset=change[1])
             if change == (Fraction(1), Fraction(0)):
-                conversions += promote([kind], kept.dtype)
+                conversions += promote([variant], kept.dtype)
                 continue
-            check_change(kind, conversion)
+            check_change(variant, conversion)
             conversions.append(conversion)
         except UnsupportedError as error:
-            what = f"times are {describe_times(first)} in the first file, then {describe_times(kind)}"
+            what = f"times are {describe_times(first)} in the first file, then {describe_times(variant)}"
             action = f"write these times anew in the units of the first file, or {LEAVE_OUT.format(path)}"
-            findings.refuse(path, f"{what}: {error}", kind.places, action=action, option=False)
-    if len(conversions) < len(kinds):
+            findings.refuse(path, f"{what}: {error}", variant.places, action=action, option=False)
+    if len(conversions) < len(variants):
         return kept
-    others = [kind for kind in kinds if kind.times != first.times]
-    more = ", …" if len({kind.times for kind in others}) > 1 else ""
+    others = [variant for variant in variants if variant.times != first.times]
+    more = ", …" if len({variant.times for variant in others}) > 1 else ""
     findings.note(
         path,
         f"times are {describe_times(first)} in the first file, then {describe_times(others[0])}{more}",
-        [place for kind in others for place in kind.places],
+        [place for variant in others for place in variant.places],
         action="brought to those of the first file",
     )
     return replace(kept, conversions=conversions)
 
 
-def describe_times(kind: Kind) -> str:
+def describe_times(variant: Variant) -> str:
     """Return the units of times, and their calendar."""
-    units, calendar = kind.times
-    return f"{units or repr(kind.attributes.get('units', ''))}{f' ({calendar})' if calendar else ''}"
+    units, calendar = variant.times
+    return f"{units or repr(variant.attributes.get('units', ''))}{f' ({calendar})' if calendar else ''}"
 
 
-def find_change(kind: Kind, first: Kind) -> tuple[Fraction, Fraction]:
+def find_change(variant: Variant, first: Variant) -> tuple[Fraction, Fraction]:
     """Return factor and offset that bring times to the units of the first file. Raise UnsupportedError if none do."""
-    if kind.times == first.times:
+    if variant.times == first.times:
         return Fraction(1), Fraction(0)
-    for item in (kind, first):
+    for item in (variant, first):
         packing = Packing.of(item.schema.dtype, item.attributes, item.details)
         if packing.is_packed or packing.unsigned or packing.list_masked():
             raise UnsupportedError("they are packed, or have a fill value")
         if item.times[0] is None:
             raise UnsupportedError("these are no units of times")
-    own, wanted = (parse_units(str(item.times[0]), str(item.times[1] or "")) for item in (kind, first))
+    own, wanted = (parse_units(str(item.times[0]), str(item.times[1] or "")) for item in (variant, first))
     return own.convert_to(wanted)
 
 
-def check_change(kind: Kind, conversion: Conversion) -> None:
+def check_change(variant: Variant, conversion: Conversion) -> None:
     """Raise UnsupportedError if a time has no exact form in other units, as far as the values are known.
 
     Those that are not known are checked when they are converted.
     """
     dtype = np.dtype(conversion.dtype)
     whole = conversion.factor.denominator == conversion.offset.denominator == 1
-    if dtype.kind != "f" and not whole and any(values is None for values in kind.values):
+    if dtype.kind != "f" and not whole and any(values is None for values in variant.values):
         raise UnsupportedError(f"not each time has a form of {dtype} there")
-    for values in kind.values:
+    for values in variant.values:
         if values is not None:
             move_times(values, conversion.factor, conversion.offset, dtype=dtype)

@@ -15,7 +15,7 @@ from h5bound.reader.meanings import PACKING, TIMES
 
 if TYPE_CHECKING:
     from h5bound.combining.along import Joining
-    from h5bound.combining.context import Context, Found
+    from h5bound.combining.context import ByFile, Context
 
 DIFFERING = "differing='first' takes that of the first file, differing='drop' leaves it out"
 """What to do about variables that should be the same in all files."""
@@ -23,10 +23,10 @@ DIFFERING = "differing='first' takes that of the first file, differing='drop' le
 
 def join_variable(context: Context, path: str) -> Joining | None:
     """Return what a variable becomes, and the tables of its attributes; None if it is left out, or refused."""
-    found, rules, findings = context.find(path), context.rules, context.findings
-    present = [i for i, item in enumerate(found) if item is not None]
-    missing = [i for i, item in enumerate(found) if item is None]
-    _, first = find_first(found)
+    by_file, rules, findings = context.find(path), context.rules, context.findings
+    present = [i for i, item in enumerate(by_file) if item is not None]
+    missing = [i for i, item in enumerate(by_file) if item is None]
+    _, first = find_first(by_file)
     elsewhere = [i for i in present if path in context.scans[i].elsewhere]
     if elsewhere:
         what = "it is in another file, behind an external link"
@@ -36,40 +36,40 @@ def join_variable(context: Context, path: str) -> Joining | None:
         action = f"missing='fill' takes its fill value there; {LEAVE_OUT.format(path)}"
         findings.refuse(path, "some files lack it", missing, action=action)
         return None
-    short = [i for i in present if (item := found[i]) is not None and rules.dim in item.schema.short]
+    short = [i for i in present if (item := by_file[i]) is not None and rules.dim in item.schema.short]
     if short:
         what = f"it is shorter than its dimension {rules.dim}, and only netCDF's readers fill it up"
         findings.refuse(path, what, short, action=LEAVE_OUT.format(path), option=False)
         return None
-    others = [i for i in present if (item := found[i]) is not None and item.target != first.target]
+    others = [i for i in present if (item := by_file[i]) is not None and item.target != first.target]
     if others:
         findings.refuse(path, "its name in the store differs", others, action="names='portable' may help", option=False)
-    if is_joined(context, path, found):
-        return join_along(context, path, found)
+    if is_joined(context, path, by_file):
+        return join_along(context, path, by_file)
     if missing:
         findings.decide(path, "some files lack it", missing, action="as the others have it")
-    return take_one(context, path, found)
+    return take_one(context, path, by_file)
 
 
-def is_joined(context: Context, path: str, found: Found) -> bool:
+def is_joined(context: Context, path: str, by_file: ByFile) -> bool:
     """Return whether a variable is joined along the dimension.
 
     Along a new one all are but coordinates that all files share, as ``xarray.concat`` has it.
     """
     rules, name = context.rules, path.rpartition("/")[2]
     if not rules.new:
-        return any(item is not None and item.find_axis(rules.dim) is not None for item in found)
+        return any(item is not None and item.find_axis(rules.dim) is not None for item in by_file)
     if name == rules.dim:
         return True
-    if any(item is not None and item.schema.dimensions == (name,) for item in found):
+    if any(item is not None and item.schema.dimensions == (name,) for item in by_file):
         return False
-    return path not in context.coordinates or bool(find_others(path, context, found)[0])
+    return path not in context.coordinates or bool(find_others(path, context, by_file)[0])
 
 
-def find_others(path: str, context: Context, found: Found) -> tuple[list[int], list[int]]:
+def find_others(path: str, context: Context, by_file: ByFile) -> tuple[list[int], list[int]]:
     """Return the files in which a variable is not that of the first one, and those of which that is not known."""
     differing, unknown = [], []
-    present = [i for i, item in enumerate(found) if item is not None]
+    present = [i for i, item in enumerate(by_file) if item is not None]
     first = describe_value(path, context, present[0])
     for i in present[1:]:
         other = describe_value(path, context, i)
@@ -90,10 +90,10 @@ def describe_value(path: str, context: Context, place: int) -> tuple[Any, bytes 
     return (schema.form, schema.dtype, schema.hdf5_type, schema.dimensions, item.shape, meaning), item.digest
 
 
-def take_one(context: Context, path: str, found: Found) -> Joining | None:
+def take_one(context: Context, path: str, by_file: ByFile) -> Joining | None:
     """Return a variable that is the same in all files, as the first one has it, unless an option says otherwise."""
     rules, findings = context.rules, context.findings
-    differing, unknown = find_others(path, context, found)
+    differing, unknown = find_others(path, context, by_file)
     if differing and rules.differing == "refuse":
         what = f"it has no dimension {rules.dim}, and is not the same"
         action = f"{DIFFERING}; {LEAVE_OUT.format(path)}"
@@ -106,11 +106,11 @@ def take_one(context: Context, path: str, found: Found) -> Joining | None:
             return None
     if unknown:
         context.to_compare[path] = np.array(unknown, np.int64)
-    nodes = context.describe(path, found)
+    nodes = context.describe(path, by_file)
     handled = (*PACKING, *TIMES) if differing else ()
     values, details, tables = join_attributes(path, nodes, handled=handled, rules=rules, findings=findings)
-    count = len(found)
-    source, first = find_first(found)
+    count = len(by_file)
+    source, first = find_first(by_file)
     variable = JoinedVariable(
         path=path,
         target=first.target,
@@ -123,7 +123,7 @@ def take_one(context: Context, path: str, found: Found) -> Joining | None:
         attributes=values,
         details=details,
         conversions=[None] * count,
-        missing=np.array([item is None for item in found]),
+        missing=np.array([item is None for item in by_file]),
         copied=np.ones(count, bool),
         unwritten=np.ones(count, bool),
     )
