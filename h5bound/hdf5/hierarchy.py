@@ -76,11 +76,12 @@ class Hierarchy:
         >>> [hierarchy.find_original(path) for path in ("/b/c", "/b/c/d/e", "/bc")]
         ['/a/c', '/x/e', '/bc']
         """
-        names = path.split("/") if self.copied else []
-        for stop in range(len(names), 1, -1):
-            link = self.copied.get("/".join(names[:stop]))
+        above = path if self.copied else ""
+        while above:
+            link = self.copied.get(above)
             if link is not None:
-                return "/".join([(link.target or link.to).rstrip("/"), *names[stop:]])
+                return (link.target or link.to).rstrip("/") + path[len(above) :]
+            above = above.rpartition("/")[0]
         return path
 
 

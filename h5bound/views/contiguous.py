@@ -10,13 +10,11 @@ import numpy as np
 
 from h5bound.chunk_grid import count_chunks, list_chunk_coords
 from h5bound.hdf5.chunk_index import ChunkManifest
-from h5bound.reader.open_file import open_dataset
 
 if TYPE_CHECKING:
-    import h5py
-
     from h5bound.chunk_grid import Shape
     from h5bound.planning.scan_dataset import DatasetScan
+    from h5bound.reader.open_file import OpenFile
 
 LARGEST = 16 * 2**20
 """Most bytes of a range, unless there are no even ones."""
@@ -25,7 +23,7 @@ LEAST_PART = 16
 """Ranges that are even may be this many times smaller than the largest."""
 
 
-def split_contiguous(file: h5py.File, inside: str, scan: DatasetScan) -> DatasetScan:
+def split_contiguous(opened: OpenFile, inside: str, scan: DatasetScan) -> DatasetScan:
     """Return the scan of a dataset whose data is in one piece as one of chunks; any other as it is.
 
     `inside` is its path in the open file.
@@ -33,9 +31,9 @@ def split_contiguous(file: h5py.File, inside: str, scan: DatasetScan) -> Dataset
     shape = scan.record.shape
     if scan.record.layout != "contiguous" or scan.type.reason or not scan.record.stored_nbytes or shape is None:
         return scan
-    dataset = open_dataset(file, inside).id
+    dataset = opened.open_dataset(inside).id
     begin, itemsize = dataset.get_offset(), dataset.get_type().get_size()
-    chunks = plan_ranges(shape, itemsize, room=file.id.get_filesize() - begin)
+    chunks = plan_ranges(shape, itemsize, room=opened.file.id.get_filesize() - begin)
     manifest = make_manifest(shape, chunks, itemsize, begin=begin)
     record = replace(scan.record, layout="chunked", chunks=chunks, edge_unfiltered=False)
     return replace(scan, record=record, manifest=manifest)

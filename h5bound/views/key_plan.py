@@ -136,7 +136,7 @@ def split_all(scan: SourceScan) -> SourceScan:
             continue
         with origin.source.opened() as opened:
             datasets = [
-                split_contiguous(opened.file, origin.locate(item.record.path), item) if item.origin == number else item
+                split_contiguous(opened, origin.locate(item.record.path), item) if item.origin == number else item
                 for item in datasets
             ]
     return replace(scan, datasets=tuple(datasets))
