@@ -29,10 +29,17 @@ def check_source(target: Target, source: H5Source) -> None:
 
 def check_outside(target: Target, paths: Iterable[str], role: str = "external file") -> None:
     """Raise TargetError if one of these local files, which are read, lies inside the target."""
-    directory = find_path(target)
-    for path in paths:
-        if directory is not None and Path(path).is_relative_to(os.path.realpath(directory)):
-            raise _inside(target, f"{role} {path}")
+    found = find_inside(find_path(target), paths)
+    if found is not None:
+        raise _inside(target, f"{role} {found}")
+
+
+def find_inside(directory: Path | None, paths: Iterable[str]) -> str | None:
+    """Return the first of some real paths that is a directory itself, or below it."""
+    if directory is None:
+        return None
+    prefix = os.path.normcase(os.path.realpath(directory).rstrip(os.sep) + os.sep)
+    return next((path for path in paths if os.path.normcase(path + os.sep).startswith(prefix)), None)
 
 
 def _holds_file(target: Target, source: H5Source) -> bool:

@@ -24,7 +24,7 @@ from h5bound.hdf5.type_names import describe_type
 from h5bound.planning.run_options import check_report_path
 from h5bound.reports.references import ReferenceReport, Referred
 from h5bound.reports.tree import Grid
-from h5bound.stores.conflicts import check_report, write_report
+from h5bound.stores.conflicts import check_report, find_inside, write_report
 from h5bound.stores.resolve import describe_store
 from h5bound.views.chunk_places import ChunkPlaces, Inlined, Tally
 from h5bound.views.file_urls import FileUrls
@@ -237,9 +237,9 @@ def check_conflicts(view: View, place: Any, report: Path | None) -> None:
     """Raise TargetError or OptionError if the target or the report would overwrite a file that is read."""
     files = [*(source.path for source in view.keys.all_files), *view.keys.external_states]
     directory = place if isinstance(place, Path) else None
-    for path in files:
-        if directory is not None and Path(path).is_relative_to(os.path.realpath(directory)):
-            raise TargetError(f"{directory}: {path}, which is read, is there; name another path")
+    found = find_inside(directory, files)
+    if found is not None:
+        raise TargetError(f"{directory}: {found}, which is read, is there; name another path")
     check_report(report, directory, files)
 
 

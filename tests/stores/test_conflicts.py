@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -17,11 +18,11 @@ from h5bound import convert, verify
 from h5bound.cli.main import run_command
 from h5bound.errors import OptionError, TargetError
 from h5bound.planning.scan import scan_source
+from h5bound.stores.conflicts import find_inside
 from tests.support.servers import serve_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from zarr.abc.store import Store
 
@@ -190,3 +191,14 @@ def test_a_store_object_at_a_signed_url_does_not_show_its_signature(source: Path
 def test_a_text_that_names_no_target_is_refused(target: str, source: Path) -> None:
     with pytest.raises(OptionError, match="name a directory"):
         convert(source, target)
+
+
+def test_only_what_is_below_a_folder_is_inside(tmp_path: Path) -> None:
+    real = Path(os.path.realpath(tmp_path))
+    (tmp_path / "link").symlink_to(real / "in")
+    beside, below = str(real / "in.h5"), str(real / "in" / "a.h5")
+    for folder in (tmp_path / "in", tmp_path / "link"):
+        assert find_inside(folder, [beside, "s3://in/a.h5", below]) == below
+    assert find_inside(real / "in" / "a.h5", [below]) == below
+    assert find_inside(Path(real.anchor), [beside]) == beside
+    assert find_inside(tmp_path / "i", [beside, below]) is None
