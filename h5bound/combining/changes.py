@@ -19,7 +19,7 @@ from h5bound.stores.differences import list_differing_parts
 from h5bound.stores.metadata import CONSOLIDATED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence, Set
+    from collections.abc import Collection, Mapping, Sequence, Set
 
     from numpy.typing import NDArray
 
@@ -209,18 +209,20 @@ def check_same_arrays(store: CombinedStore, combination: Combination, stays: Map
     variables = {item.target: item for item in combination.joined.variables.values()}
     for path, document in store.documents.items():
         now, variable = json.loads(json.dumps(planned.get(path))), variables.get(path)
-        parts = {"nothing of it"} if now is None else set(list_differing_parts(document, now)) - MAY_CHANGE
+        parts = set() if now is None else set(list_differing_parts(document, now)) - MAY_CHANGE
         if now is not None and variable is not None and stays[variable.path].any():
             attributes = planned.get(f"{path}/.zattrs", {}) if target.zarr_format == 2 else now.get("attributes", {})
             parts |= list_meanings(store.attributes.get(path, {}), attributes)
-        if parts:
-            why = explain(combination, variable, parts)
+        if parts or now is None:
+            what = "be gone" if now is None else f"have another {', '.join(sorted(parts))}"
+            names = [name for name, item in store.record.variables.items() if item.target == path]
+            why = explain(combination, variable, parts) if variable else list_decided(combination, names)
             file = None if variable is None else combination.files[variable.source]
             name = "" if file is None or not file.in_store else f"name {file.path} of the store too, or "
             raise TargetError(
-                f"{target.url}: with the new files the array {path} would have another {', '.join(sorted(parts))}"
-                f"{why}; the form of an array that is stored stays: {name}overwrite=True "
-                "combines all files anew, or combine the new ones to a store of their own"
+                f"{target.url}: with the new files the array {path} would {what}{why}; the form of an array that is "
+                f"stored stays: {name}overwrite=True combines all files anew, or combine the new ones to a store of "
+                "their own"
             )
 
 
@@ -234,15 +236,19 @@ def list_meanings(before: Mapping[str, Any], now: Mapping[str, Any]) -> set[str]
     return names & set(list_differing_parts(before, now))
 
 
-def explain(combination: Combination, variable: JoinedVariable | None, parts: Set[str]) -> str:
+def list_decided(combination: Combination, paths: Collection[str]) -> str:
+    """Return what options decided of some variables, each after a semicolon."""
+    rows = [row for row in combination.joined.differences if row.kind == "decided" and row.variable in paths]
+    return "".join(f"; {row.what}: {row.action}; in {row.files}" for row in rows)
+
+
+def explain(combination: Combination, variable: JoinedVariable, parts: Set[str]) -> str:
     """Return in what the files of a variable differ, as far as that gives these parts of the array another form."""
-    if variable is None:
-        return ""
-    rows = [row for row in combination.joined.differences if row.kind == "decided" and row.variable == variable.path]
+    decided = list_decided(combination, [variable.path])
     file = combination.files[variable.source]
-    if not rows and parts <= STORAGE and not file.in_store:
+    if not decided and parts <= STORAGE and not file.in_store:
         return (
             f"; {file.path} comes first, and stores it otherwise: rewrite it as the others are (h5repack, nccopy), or "
             "add it at the end with sort=False"
         )
-    return "".join(f"; {row.what}: {row.action}; in {row.files}" for row in rows)
+    return decided

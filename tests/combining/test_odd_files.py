@@ -216,3 +216,13 @@ def test_what_a_file_did_not_write_takes_the_place_of_other_elements_and_of_no_m
     found: Any = zarr.open_group(target, mode="r")["v"]
     assert found[:].tolist() == [1.0, 2.0, 3.0, 0.0, 0.0, 9.0]
     assert verify(paths, target).equal
+
+
+def test_an_array_that_an_added_file_would_drop_is_told(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.h5", [i], [1.0]) for i in range(2)]
+    for number, path in enumerate(paths):
+        with h5py.File(path, "r+") as file:
+            file["level"] = number
+    combine(paths[:1], tmp_path / "out.zarr", dim="time", differing="drop")
+    with pytest.raises(TargetError, match=r"array level would be gone; .* is not the same: left out; in 1\.h5"):
+        combine(paths, tmp_path / "out.zarr", dim="time", differing="drop", append=True)
