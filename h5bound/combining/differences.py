@@ -87,17 +87,18 @@ class Findings:
 
 
 def shorten(paths: Sequence[str]) -> list[str]:
-    """Return names of files without the folders that all have.
+    """Return names of files without the folders that all have; of those in a store only the name is known.
 
-    >>> shorten(["/in/2020/a.nc", "/in/2021/a.nc"]), shorten(["/in/a.nc"])
-    (['2020/a.nc', '2021/a.nc'], ['a.nc'])
+    >>> shorten(["/in/2020/a.nc", "/in/2021/a.nc"]), shorten(["a.nc", "/in/b.nc"])
+    (['2020/a.nc', '2021/a.nc'], ['a.nc', 'b.nc'])
     """
     split = [path.split("/") for path in paths]
-    shortest = min(map(len, split), default=1) - 1
+    folders = [parts[:-1] for parts in split if parts[1:]]
+    shortest = min(map(len, folders), default=0)
     common = 0
-    while common < shortest and len({parts[common] for parts in split}) == 1:
+    while common < shortest and len({folder[common] for folder in folders}) == 1:
         common += 1
-    return ["/".join(parts[common:]) for parts in split]
+    return ["/".join(parts[common:] if parts[1:] else parts) for parts in split]
 
 
 def name_files(paths: Sequence[str]) -> str:
