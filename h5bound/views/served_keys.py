@@ -6,6 +6,7 @@ them, else what is read and encoded as a conversion does (:mod:`h5bound.conversi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -26,6 +27,9 @@ SCHEME = "hdf5://"
 
 CHUNKS = "c"
 """First part of the keys of chunks below those of their array, in format 3."""
+
+CHUNK_KEY = re.compile(rf"(.*)/{CHUNKS}((?:/[0-9]{{1,18}})*)", re.DOTALL)
+"""Path of the array and coordinates in the key of a chunk in format 3; an array may be called like the part between."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +65,9 @@ class ServedKeys:
     def find_chunk(self, key: str) -> tuple[ServedArray, int] | None:
         """Return the array and the row of the chunk that a key has; None if the store has no such chunk."""
         if self.zarr_format == 3:
-            path, _, place = key.rpartition(f"/{CHUNKS}/") if f"/{CHUNKS}/" in key else (key.removesuffix("/c"), "", "")
-            coords = place.split("/") if place else []
+            match = CHUNK_KEY.fullmatch(key)
+            path, place = match.groups() if match else ("", "")
+            coords = place.split("/")[1:]
         else:
             path, _, place = key.rpartition("/")
             coords = place.split(".")

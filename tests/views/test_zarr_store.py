@@ -141,6 +141,19 @@ def test_every_key_of_an_odd_file_is_that_of_the_converted_file(tmp_path: Path, 
     )
 
 
+@FORMATS
+def test_arrays_may_be_called_like_parts_of_keys(tmp_path: Path, zarr_format: Any) -> None:
+    path = tmp_path / "named.h5"
+    with h5py.File(path, "w") as file:
+        for number, name in enumerate(["c", "g/c", "g/0", "h/c/c", "h/0.0", "i/c/0"], start=1):
+            file[name] = number  # a scalar
+        file["j/c/0/c"] = [7, 8]
+    store = ZarrStore(path, zarr_format=zarr_format)
+    assert read_all(store) == read_all(converted(path, zarr_format))
+    group = zarr.open_group(store, mode="r")
+    assert [int(group[name][()]) for name in ("c", "g/c", "h/c/c", "i/c/0")] == [1, 2, 4, 6]  # type: ignore[index,arg-type]
+
+
 def test_chunks_of_a_url_are_requested_as_ranges(path: Path) -> None:
     with serve(path.parent) as server:
         store = ZarrStore(f"{server.url}/a.h5")
