@@ -81,8 +81,7 @@ class PathOpener:
 
     def __init__(self, file: h5py.File) -> None:
         self.file = file
-        self._names: list[bytes] = []
-        self._groups: list[h5g.GroupID] = []  # of the names
+        self._trail: list[tuple[bytes, h5g.GroupID]] = []  # names and groups on the last path
 
     def open(self, path: str) -> h5py.Group | h5py.Dataset | h5py.Datatype:
         """Return the object at a path. Raise what `open_object` raises."""
@@ -94,22 +93,21 @@ class PathOpener:
 
     def close(self) -> None:
         """Close the groups."""
-        self._names, self._groups = [], []
+        self._trail = []
 
     def _open(self, names: list[bytes]) -> h5o.ObjectID | None:
         """Return the object at a path; None if there is another link than hard ones on it."""
-        shared = 0
-        for name, other in zip(names, self._names, strict=False):
+        trail, shared = self._trail, 0  # another thread may close it
+        for name, (other, _) in zip(names, trail, strict=False):
             if name != other:
                 break
             shared += 1
-        del self._names[shared:], self._groups[shared:]
-        item = self._groups[-1] if shared else self.file.id
+        del trail[shared:]
+        item = trail[-1][1] if trail else self.file.id
         for name in names[shared:]:
             item = _open_hard(item, name) if isinstance(item, h5g.GroupID) else None
             if isinstance(item, h5g.GroupID):
-                self._names.append(name)
-                self._groups.append(item)
+                trail.append((name, item))
         return h5g.open(item, b"/") if item is self.file.id else item
 
 
