@@ -80,20 +80,25 @@ MIN_WINDOW = 128 * 2**20
 """Bytes below which no window is made smaller then: each opens the source, and ends with fewer blocks in flight."""
 
 
-def choose_window(lifecycle: Lifecycle, sizes: Sequence[int]) -> int:
-    """Return the bytes of a window of a compute that reads blocks of these bytes.
+def choose_window(lifecycle: Lifecycle, sizes: Sequence[int], shares: int = 1) -> int:
+    """Return the bytes of a window of a compute that reads blocks of these bytes, of which `shares` sources have one.
 
     The memory of small windows is used again, and that of one large window comes from the system page by page: without
-    filters that takes longer than to read. A window has a large block for each thread that the configuration tells of.
+    filters that takes longer than to read. A large block is in them for each thread that the configuration tells of.
 
     >>> lifecycle = Lifecycle(name="open-f", source=None, window=2**30, barrier=True, default_window=True)
     >>> [choose_window(lifecycle, [10**6] * count) for count in (100, 10_000, 1_000_000)]
     [134217728, 625000000, 1073741824]
     """
+    total, most = sum(sizes), lifecycle.window
+    if lifecycle.default_window:
+        most = min(most, max(total // WINDOWS, MIN_WINDOW))
+    if total <= most:
+        return most
     if not lifecycle.default_window:
-        return lifecycle.window
+        return most // shares
     threads = count_pool_threads(dask.config.get("pool", None) or dask.config.get("scheduler", None))
-    return min(lifecycle.window, max(sum(sizes) // WINDOWS, MIN_WINDOW, threads * max(sizes, default=0)))
+    return max(most // shares, min(lifecycle.window // shares, -(-threads // shares) * max(sizes)))
 
 
 SHARES = 16
@@ -126,9 +131,7 @@ def plan_windows(requests: Sequence[BlockRequest], lifecycle: Lifecycle, sources
         key=lambda place: place[:2],
     )
     sizes = [requests[order].blocks.nbytes(index) for _, order, index in placed]
-    most = choose_window(lifecycle, sizes)
-    if sum(sizes) > most:
-        most //= min(sources, SHARES)
+    most = choose_window(lifecycle, sizes, min(sources, SHARES))
     windows: list[dict[int, list[BlockIndex]]] = []
     room = -1
     for (_, order, index), nbytes in zip(placed, sizes, strict=True):

@@ -115,6 +115,14 @@ def test_each_thread_has_a_large_block_in_a_window(tmp_path: Path, setting: str,
         assert count_closes(array) == windows
 
 
+def test_several_sources_together_have_a_large_block_for_each_thread(tmp_path: Path) -> None:
+    readers = [FileReader(tmp_path / f"{number}") for number in range(4)]
+    arrays = [from_resource(one, one.read_block, chunks=((100 * MiB,) * 8,), dtype="u1") for one in readers]
+    for threads, windows in ((2, 32), (8, 16), (30, 16)):  # two blocks of each: 256 MiB are its share of 1 GiB
+        with dask.config.set(num_workers=threads):
+            assert count_closes(da.stack(arrays)) == windows
+
+
 def test_the_chunks_of_a_dataset_are_located_once_for_all_windows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
