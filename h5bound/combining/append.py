@@ -69,7 +69,7 @@ def append_store(
     combination: Combination,
     changes: Changes,
     *,
-    transfer: Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]],
+    transfer: Callable[..., list[UnitResult]],
 ) -> Appended:
     """Write what comes to a store."""
     scan, plan, target = combination.scan, combination.plan, store.target
@@ -79,10 +79,9 @@ def append_store(
         affected, others = split_units(combination, changes)
         with explaining_unfinished(started, again="append=True"):
             marker.write(description)
-            keys = sorted(started.keys.list_all())
+            keys, torn = sorted(started.keys.list_all()), list[Unit]()
             if not changes.only_adds or any(map(is_partly_stored, jobs)):
                 gone, torn = find_unplanned(combination, changes, jobs, keys=keys)
-                affected += torn
             if not changes.only_adds:  # else chunks may be there that no file has now
                 stale = {*find_stale(combination, keys), *gone}
                 started.keys.delete(stale)
@@ -91,11 +90,13 @@ def append_store(
                 write_documents(started, describe_arrays(jobs))
             known = store.written if changes.only_adds else None
             there = [set(list_chunks(keys, job.node.target)) for job in jobs]
-            written = name_units(jobs, affected)
+            written = name_units(jobs, [*affected, *torn])
             stay = count_others(started, known, jobs, written=written, others=others, there=there)
             checked = [replace(take_from_store(job), only_changed=not changes.only_adds) for job in jobs]
             LOGGER.info("%s: %d of %d units to write", started.url, len(affected), len(plan.units))
             added = transfer(checked, affected)
+            if torn:  # a layout for two passes does not have them
+                added += transfer(checked, torn, two_passes=False)
             nodes, root, provenance = describe_store(
                 started.zarr_format, scan, jobs, failed=(), skipped=plan.skipped, inputs=combination.inputs,
                 written=count_written(plan, [*stay, *added]),

@@ -65,13 +65,14 @@ def transfer_units(
     plan: StorePlan,
     temporary: Path | None,
     progress: Progress | None,
+    two_passes: bool = True,
 ) -> list[UnitResult]:
-    """Read and write units in one pass or two, and return their results.
+    """Read and write units in one pass, or in two those of the arrays that have a layout for it; return the results.
 
     `run` is :func:`h5bound.execution.run.run_units` without the arguments that are passed here. `temporary` is a
     directory for the spill; None for the target if that is a directory, else for the system's.
     """
-    at_once = [unit for unit in units if plan.arrays[unit.array].spill is None]
+    at_once = [unit for unit in units if plan.arrays[unit.array].spill is None or not two_passes]
     spilled = sorted({unit.array for unit in units} - {unit.array for unit in at_once})
     cells = {number: plan_cells(number, plan.arrays[number].spill, jobs[number].node.dtype) for number in spilled}
     stages = Stages(run, progress, sum(unit.nbytes for unit in chain(units, *cells.values())))
