@@ -226,3 +226,30 @@ def test_an_array_that_an_added_file_would_drop_is_told(tmp_path: Path) -> None:
     combine(paths[:1], tmp_path / "out.zarr", dim="time", differing="drop")
     with pytest.raises(TargetError, match=r"array level would be gone; .* is not the same: left out; in 1\.h5"):
         combine(paths, tmp_path / "out.zarr", dim="time", differing="drop", append=True)
+
+
+def test_chunks_of_files_that_are_not_named_stay_where_the_others_take_two_passes(tmp_path: Path) -> None:
+    target, paths = tmp_path / "out.zarr", [tmp_path / f"{i}.h5" for i in range(2)]
+    values = np.arange(40 * 64.0).reshape(40, 64)
+    options: dict[str, Any] = {"dim": "time", "chunks": {"/v": (8, 4)}, "window": 1024}
+
+    def write_half(path: Path, rows: slice, first: int) -> None:
+        """Write 20 times, of the values those from `first` on."""
+        with h5py.File(path, "w") as file:
+            file["time"] = np.arange(rows.start, rows.stop)
+            file["time"].make_scale("time")
+            data = file.create_dataset("v", (20, 64), "f8", chunks=(1, 64), maxshape=(None, 64))
+            data[first:] = values[rows][first:]
+            data.dims[0].attach_scale(file["time"])
+
+    for path, rows in zip(paths, (slice(0, 20), slice(20, 40)), strict=True):
+        write_half(path, rows, 0)
+    planned = combine(paths, target, dry_run=True, **options).conversion.arrays[1].rechunking
+    assert planned is not None
+    assert planned.passes == 2
+    combine(paths, target, **options)
+    write_half(paths[1], slice(20, 40), 12)
+    combine(paths[1], target, append=True, update=True, **options)
+    values[20:32] = 0
+    np.testing.assert_array_equal(zarr.open_group(target, mode="r")["v"][:], values)  # type: ignore[index]
+    assert verify(paths, target).equal
