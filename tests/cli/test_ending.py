@@ -79,7 +79,7 @@ main.main(["convert", {str(source)!r}, {str(target)!r}, *{OPTIONS!r}])
     assert run_command(["convert", str(source), str(target), *OPTIONS, "--resume", "--verify"]) == 0
 
 
-def test_control_c_ends_the_loop_of_a_shell(source: Path) -> None:
+def test_control_c_ends_the_loop_of_a_shell(source: Path, interruptible: None) -> None:
     import pty
 
     ours, theirs = pty.openpty()

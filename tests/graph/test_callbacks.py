@@ -49,7 +49,7 @@ def test_a_compute_that_cannot_start_leaves_nothing_behind(tmp_path: Path, monke
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only POSIX sends signals to a thread")
-def test_what_opens_while_the_compute_is_interrupted_is_closed_at_once(tmp_path: Path) -> None:
+def test_what_opens_while_the_compute_is_interrupted_is_closed_at_once(tmp_path: Path, interruptible: None) -> None:
     reader = InterruptedReader(tmp_path / "log")
     array = from_resource(reader, reader.read_block, chunks=((2, 2), (3,)), dtype="int64")
     with pytest.raises(KeyboardInterrupt) as caught, dask.config.set(scheduler="threads", num_workers=2):
