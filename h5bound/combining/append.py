@@ -106,11 +106,11 @@ def append_store(
     return Appended(
         results=[*stay, *added],
         nbytes=sum(result.nbytes - result.unchanged_nbytes for result in added),
-        chunks=count_chunks(written, there, added),
+        chunks=compare_chunks(written, there, added),
     )
 
 
-def count_chunks(
+def compare_chunks(
     written: Sequence[set[str]], there: Sequence[set[str]], results: Sequence[UnitResult]
 ) -> list[ChunkCounts]:
     """Return what became of the chunks of each array, from the keys that were made, and those that were there."""
