@@ -1,6 +1,7 @@
-"""Peak memory of converting a file of many windows, above that of an idle process.
+"""Peak memory of converting a file of many windows, or of combining many files, above that of an idle process.
 
-The file has 2 GB: 32-bit floats in chunks of 2.6 MB, gzip and shuffle. Ratios are of two windows to the peak.
+The file has 2 GB: 32-bit floats in chunks of 2.6 MB, gzip and shuffle; the files are 200 of 5 MB. Ratios are of the
+window that was asked for to the peak.
 """
 
 from __future__ import annotations
@@ -8,17 +9,23 @@ from __future__ import annotations
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
+from bench.combining import LARGE, make_series
 from bench.turns import call_alone
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bench.turns import Ratios, Turns
 
 CHUNKS = (10, 256, 256)
+OTHER = (48, 128, 128)
+"""Chunks of a store of many files that cut across theirs."""
+
 MODES = ("keep", "zstd:3", "to_zarr")
 """``h5bound.convert`` with chunks kept, the same with every chunk re-encoded, and ``from_hdf5(…).to_zarr(…)``."""
 
@@ -71,12 +78,28 @@ def convert(mode: str, source: Path, window: int) -> int:
     return peak_nbytes() - idle
 
 
+def combine(paths: Sequence[Path], window: int, chunks: tuple[int, ...] | None) -> int:
+    """Combine files in this process, and return the peak memory above that of two of them."""
+    from h5bound import combine as combine_files
+
+    options: Any = {"dim": "time", "window": window, "chunks": chunks and {"t2m": chunks}, "cache": False}
+    with TemporaryDirectory(dir=paths[0].parent) as folder:
+        combine_files(list(paths[:2]), f"{folder}/two.zarr", **options)
+        idle = peak_nbytes()
+        combine_files(list(paths), f"{folder}/all.zarr", **options)
+    return peak_nbytes() - idle
+
+
 def measure_memory(turns: Turns) -> Ratios:
-    """Measure two windows in units of the peak of a conversion."""
+    """Measure a window in units of the peak of a conversion."""
     source = turns.folder / "memory.h5"
     write_file(source, 10**7 if turns.quick else 2 * 10**9)
-    return {
-        f"{mode}, windows of {window >> 20} MiB": 2 * window / call_alone(convert, mode, source, window)
-        for mode in (MODES[:1] if turns.quick else MODES)
-        for window in (64 * 2**20, 128 * 2**20)[: 1 if turns.quick else None]
-    }
+    paths = make_series(turns.folder / "series", 3 if turns.quick else 200, LARGE)
+    ratios = {}
+    for window in (64 * 2**20, 128 * 2**20)[: 1 if turns.quick else None]:
+        shown = f"window of {window >> 20} MiB"
+        for mode in MODES[:1] if turns.quick else MODES:
+            ratios[f"{mode}, {shown}"] = window / call_alone(convert, mode, source, window)
+        for name, chunks in (("kept chunks", None), ("other chunks", OTHER)):
+            ratios[f"many files, {name}, {shown}"] = window / max(call_alone(combine, paths, window, chunks), 1)
+    return ratios

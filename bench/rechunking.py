@@ -7,11 +7,11 @@ all cases, with how often a stored chunk is decoded.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import process_time
 from typing import TYPE_CHECKING, Any
 
 import h5py
@@ -95,9 +95,9 @@ def convert(source: Path, asked: Shape, window: int) -> float:
     from h5bound import convert as convert_file
 
     with TemporaryDirectory(dir=source.parent) as folder:
-        seconds = count_cpu()
+        seconds = process_time()
         convert_file(source, f"{folder}/a.zarr", chunks=asked, codecs="zstd:3", window=window)
-        seconds = count_cpu() - seconds
+        seconds = process_time() - seconds
         check(source, Path(folder, "a.zarr", "x"))
     return seconds
 
@@ -107,10 +107,10 @@ def rechunk(source: Path, asked: Shape, window: int) -> float:
     from h5bound import from_hdf5
 
     with TemporaryDirectory(dir=source.parent) as folder:
-        seconds = count_cpu()
+        seconds = process_time()
         array = from_hdf5(source, "x", window=window)
         array.rechunk(tuple(map(min, asked, array.shape))).to_zarr(f"{folder}/x")
-        seconds = count_cpu() - seconds
+        seconds = process_time() - seconds
         check(source, Path(folder, "x"))
     return seconds
 
@@ -118,12 +118,6 @@ def rechunk(source: Path, asked: Shape, window: int) -> float:
 def repeat(way: Callable[..., float], source: Path, asked: Shape, window: int) -> float:
     """Return the least seconds of three times in this process: the first includes imports."""
     return min(way(source, asked, window) for _ in range(3))
-
-
-def count_cpu() -> float:
-    """Return the seconds of user and system time of this process."""
-    times = os.times()
-    return times.user + times.system
 
 
 def check(source: Path, target: Path) -> None:

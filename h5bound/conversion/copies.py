@@ -24,11 +24,12 @@ from h5bound.conversion.value_reads import ReadResult, explain_failure, read_or_
 from h5bound.errors import CorruptChunkError, SourceChangedError
 from h5bound.files.open import is_live
 from h5bound.planning.plan import UNFILTERED_MASK
+from h5bound.reader.many_files import OpenFiles
 from h5bound.stores.local import HeldKeys
 from h5bound.stores.target import LocalTarget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from h5bound.files.protocols import FileBytes
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.planning.work_units import Unit
-    from h5bound.reader.many_files import OpenFiles
     from h5bound.reader.open_file import OpenFile
 
 
@@ -49,6 +49,11 @@ class Copies(NamedTuple):
     """Encoded bytes of each."""
     read_into: Callable[[int, Bytes], None]
     """Reads one into an array of its size; raises CorruptChunkError if the file ends before."""
+
+    def fill(self, chunks: EncodedChunks) -> None:
+        """Read all into memory."""
+        for row, out in enumerate(chunks):
+            self.read_into(row, out)
 
 
 def open_copies(opened: OpenFile, job: Job, unit: Unit) -> Copies:
@@ -85,72 +90,118 @@ def read_copies(opened: OpenFile, job: Job, unit: Unit) -> EncodedChunks:
     """Read the encoded bytes of each chunk; raise what `open_copies` raises."""
     copies = open_copies(opened, job, unit)
     chunks = EncodedChunks(copies.sizes)
-    for row, out in enumerate(chunks):
-        copies.read_into(row, out)
+    copies.fill(chunks)
     return chunks
 
 
-def can_hold(job: Job) -> bool:
-    """Return whether `hold_copies` can copy the chunks of a job."""
-    is_chunked = job.strategy == "copy" and job.node.shards is None
-    return is_chunked and isinstance(job.target, LocalTarget) and not job.only_changed
+def can_hold(job: Job, unit: Unit) -> bool:
+    """Return whether `hold_copies` can copy the chunks of a unit."""
+    is_copied = job.strategy == "copy" or unit.files is not None
+    return is_copied and job.node.shards is None and isinstance(job.target, LocalTarget) and not job.only_changed
 
 
-def hold_copies(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
+def hold_copies(opened: OpenFile | OpenFiles, job: Job, unit: Unit) -> ReadResult:
     """Copy each chunk into the directory of the store, where it appears once `write_unit` gets the result.
 
     Raise CorruptChunkError or UnsupportedError if one cannot be read, unless the job skips such datasets.
     """
     assert isinstance(job.target, LocalTarget)
-    attempt = partial(read_or_explain, opened, job.values, explain=job.skip)  # an error of a write is none of the file
-    result = attempt(partial(open_copies, opened, job, unit))
+    with HeldKeys(job.target.keys.root) as keys:
+        if isinstance(opened, OpenFiles):
+            for number, part in cut_by_files(unit):
+                hold_copies_of_file(opened, number, job=job, unit=part, keys=keys)
+            return ReadResult(keys)
+        attempt = partial(read_or_explain, opened, job.values, explain=job.skip)
+        result = hold_chunks(partial(open_copies, opened, job, unit), job, unit, keys=keys, attempt=attempt)
+        if result.problem:
+            keys.delete()
+    return result
+
+
+def hold_copies_of_file(opened: OpenFiles, number: int, *, job: Job, unit: Unit, keys: HeldKeys) -> None:
+    """Copy each chunk of a unit that is in one file of several, which HDF5 opens only if it has to."""
+    assert unit.manifest is not None
+    with opened.reading_bytes(number) as file_bytes:
+        if file_bytes is not None:
+            attempt = partial(explain_failure, opened.find_path(number), job.values, explain=False)
+            hold_chunks(partial(locate_copies, file_bytes, job, unit.manifest), job, unit, keys=keys, attempt=attempt)
+            return
+    own_job = for_one_file(job)
+    with opened.using(number) as file:
+        attempt = partial(read_or_explain, file, own_job.values, explain=False)
+        hold_chunks(partial(open_copies, file, own_job, unit), own_job, unit, keys=keys, attempt=attempt)
+
+
+def hold_chunks(
+    find: Callable[[], Copies], job: Job, unit: Unit, *, keys: HeldKeys, attempt: Callable[..., ReadResult]
+) -> ReadResult:
+    """Copy each chunk of a unit, and return the keys, or why one cannot be read.
+
+    `attempt` calls what reads the file, and explains its errors: an error of a write is none of the file.
+    """
+    result = attempt(find)
     if result.problem:
         return result
     copies: Copies = result.parts
     buffer = new_bytes(max(int(copies.sizes.max(initial=0)), POOLED_NBYTES))  # that of the unit before
-    with HeldKeys(job.target.keys.root) as keys:
-        for row, (coords, nbytes) in enumerate(zip(unit.chunk_coords.tolist(), copies.sizes.tolist(), strict=True)):
-            data = buffer[:nbytes]
-            result = attempt(partial(copies.read_into, row, data))
-            if result.problem:
-                keys.delete()
-                return result
-            keys.write(key_of(job, coords), memoryview(data))
+    for row, (coords, nbytes) in enumerate(zip(unit.chunk_coords.tolist(), copies.sizes.tolist(), strict=True)):
+        data = buffer[:nbytes]
+        result = attempt(partial(copies.read_into, row, data))
+        if result.problem:
+            return result
+        keys.write(key_of(job, coords), memoryview(data))
     return ReadResult(keys)
 
 
-def read_copies_of_files(opened: OpenFiles, job: Job, unit: Unit, *, read: Callable[..., ReadResult]) -> ReadResult:
-    """Read the encoded bytes of chunks of several files, each of which is opened with HDF5 only where it has to be.
-
-    Such a file is then read by `read`.
-    """
-    assert unit.files is not None
+def read_copies_of_files(opened: OpenFiles, job: Job, unit: Unit) -> ReadResult:
+    """Read the encoded bytes of chunks of several files, each of which HDF5 opens only if it has to."""
     assert unit.manifest is not None
-    own_job = replace(job, values=replace(job.values, pieces=None), strategy="copy")
-    chunks = EncodedChunks(unit.manifest.nbytes)
-    for start, stop in pairwise([*find_starts(unit.files[:, np.newaxis]).tolist(), len(unit.files)]):
-        number, manifest = int(unit.files[start]), unit.manifest.take(slice(start, stop))
-        own = chunks.cut(start, stop)
+    own_job, chunks, done = for_one_file(job), EncodedChunks(unit.manifest.nbytes), 0
+    for number, part in cut_by_files(unit):
+        assert part.manifest is not None
+        own = chunks.cut(done, done + len(part.chunk_coords))
+        done += len(part.chunk_coords)
         with opened.reading_bytes(number) as file_bytes:
             if file_bytes is not None:
-                copy = partial(copy_from, file_bytes, job, manifest, own)
+                copy = partial(copy_from, file_bytes, job, part.manifest, own)
                 explain_failure(opened.find_path(number), job.values, copy, explain=False)
                 continue
         with opened.using(number) as file:
-            part = read(file, own_job, replace(unit, files=None, manifest=manifest)).parts
-        if not np.array_equal(part.bounds, own.bounds):
+            read = partial(read_copies, file, own_job, part)
+            copied: EncodedChunks = read_or_explain(file, own_job.values, read, explain=False).parts
+        if not np.array_equal(copied.bounds, own.bounds):
             raise SourceChangedError(f"{opened.find_path(number)}: chunks of {job.path} changed while they were read")
-        own.data[:] = part.data
+        own.data[:] = copied.data
     return ReadResult(chunks)
 
 
+def cut_by_files(unit: Unit) -> Iterator[tuple[int, Unit]]:
+    """Yield the number of each file that chunks of a unit are in, and the unit of these chunks."""
+    assert unit.files is not None
+    assert unit.manifest is not None
+    for start, stop in pairwise([*find_starts(unit.files[:, np.newaxis]).tolist(), len(unit.files)]):
+        rows = slice(start, stop)
+        part = replace(unit, files=None, manifest=unit.manifest.take(rows), chunk_coords=unit.chunk_coords[rows])
+        yield int(unit.files[start]), part
+
+
+def for_one_file(job: Job) -> Job:
+    """Return the job that copies the chunks of one of the files of a job."""
+    return replace(job, values=replace(job.values, pieces=None), strategy="copy")
+
+
 def copy_from(file: LocalFile, job: Job, manifest: ChunkManifest, chunks: EncodedChunks) -> None:
-    """Read the encoded bytes of chunks. Raise CorruptChunkError if one is damaged, or fails `check_copies`."""
+    """Read the encoded bytes of chunks; raise what `locate_copies` raises."""
+    locate_copies(file, job, manifest).fill(chunks)
+
+
+def locate_copies(file: LocalFile, job: Job, manifest: ChunkManifest) -> Copies:
+    """Return how the encoded bytes of chunks are read from a file that HDF5 has not open; none has a filter mask.
+
+    Raise CorruptChunkError if a chunk is damaged, or fails `check_copies`.
+    """
     check_copies(job, manifest, file.end)
-    read_into = open_encoded(file, manifest)
-    for row, (out, mask) in enumerate(zip(chunks, manifest.masks.tolist(), strict=True)):
-        if not mask:
-            read_into(row, out)
+    return Copies(manifest.nbytes, open_encoded(file, manifest))
 
 
 def check_copies(job: Job, manifest: ChunkManifest, end: int) -> None:

@@ -22,7 +22,6 @@ from h5bound.conversion.value_reads import ReadResult, read_chunks, read_or_expl
 from h5bound.errors import CorruptChunkError, TargetError
 from h5bound.execution.work import UnitResult, Work
 from h5bound.reader.many_files import OpenFiles
-from h5bound.reader.open_file import OpenFile
 from h5bound.stores.local import HeldKeys
 from h5bound.stores.lock import MARKER, parse_marker
 from h5bound.zarr_model.array_spec import shard_counts
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from h5bound.planning.plan import Strategy
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
+    from h5bound.reader.open_file import OpenFile
     from h5bound.stores.target import Target
 
     Block = NDArray[Any]
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 def get_unit(opened: OpenFile | OpenFiles, job: Job, unit: Unit) -> ReadResult:
     """Read a unit, as `read_unit` does, or copy its chunks into a directory at once, as `hold_copies` does."""
-    if isinstance(opened, OpenFile) and can_hold(job):
+    if can_hold(job, unit):
         return hold_copies(opened, job, unit)
     return read_unit(opened, job, unit)
 
@@ -54,7 +54,7 @@ def read_unit(opened: OpenFile | OpenFiles, job: Job, unit: Unit) -> ReadResult:
     Raise CorruptChunkError or UnsupportedError if it cannot be read, unless the job skips such datasets.
     """
     if isinstance(opened, OpenFiles) and unit.files is not None:
-        return read_copies_of_files(opened, job, unit, read=read_unit)
+        return read_copies_of_files(opened, job, unit)
     return read_or_explain(opened, job.values, lambda: READERS[job.strategy](opened, job, unit), explain=job.skip)
 
 

@@ -18,16 +18,18 @@ MIN_WINDOW = 64 * 2**20
 
 
 def choose_window(window: int, sizes: Sequence[int], threads: int) -> int:
-    """Return the bytes of a window for units of these bytes: a share of all, at most `window`.
+    """Return the bytes of a window for units of these bytes: a share of all.
 
-    Each thread has a unit in it, if they fit into `window`.
+    Each thread has a unit in it, if they fit. `window` is the most bytes of what is in memory at a time: one window, or
+    with several threads two, since one is read while another one is written.
 
-    >>> choose_window(2**30, [10**6] * 100, 2), choose_window(2**30, [10**8] * 100, 2), choose_window(400, [8] * 100, 2)
-    (67108864, 625000000, 400)
-    >>> choose_window(2**30, [10**8] * 8, 2), choose_window(2**30, [10**9] * 8, 2)
-    (200000000, 1073741824)
+    >>> choose_window(2**30, [10**6] * 100, 2), choose_window(2**30, [10**8] * 50, 2), choose_window(400, [8] * 100, 2)
+    (67108864, 312500000, 200)
+    >>> choose_window(2**30, [10**8] * 8, 2), choose_window(2**30, [10**9] * 8, 2), choose_window(400, [8] * 100, 1)
+    (200000000, 536870912, 400)
     """
-    return min(window, max(sum(sizes) // WINDOWS, MIN_WINDOW, threads * max(sizes, default=0)))
+    most = window if threads == 1 else window // 2
+    return min(most, max(sum(sizes) // WINDOWS, MIN_WINDOW, threads * max(sizes, default=0)))
 
 
 def count_windows(sizes: Iterable[int], window: int) -> int:

@@ -64,14 +64,14 @@ class Unit:
 
 
 def choose_unit_nbytes(window: int, total: int) -> int:
-    """Return the most bytes of a unit: an eighth of a window, so that threads share the window.
+    """Return the most bytes of a unit: a sixteenth of what may be in memory, so that threads share it.
 
-    `window` is the bytes between one open and its close, `total` the bytes of all units.
+    `window` is the most bytes of the units that are in memory, `total` the bytes of all units.
 
-    >>> choose_unit_nbytes(2**30, 10**9), choose_unit_nbytes(1000, 10**9), choose_unit_nbytes(2**30, 10**13)
-    (8388608, 125, 100000000)
+    >>> choose_unit_nbytes(2**30, 10**9), choose_unit_nbytes(1600, 10**9), choose_unit_nbytes(2**30, 10**12)
+    (8388608, 100, 10000000)
     """
-    return min(max(UNIT_NBYTES, total // MANY_UNITS), max(window // 8, 1))
+    return min(max(UNIT_NBYTES, total // MANY_UNITS), max(window // 16, 1))
 
 
 def plan_units(arrays: Sequence[ArrayPlan], window: int) -> list[Unit]:

@@ -50,7 +50,7 @@ def test_chunks_are_written_while_the_source_is_open_and_appear_after_the_close(
         at_close.append(list_chunks(target))
 
     monkeypatch.setattr(OpenFile, "close", look)
-    convert(source, target, window=2000, workers=workers)
+    convert(source, target, window=4000, workers=workers)
     monkeypatch.undo()
     assert len(at_close[-1]) == 18
     assert all(name.endswith(PARTIAL_SUFFIX) for name in at_close[-1])

@@ -169,7 +169,7 @@ def test_a_dry_run_tells_passes_memory_and_bytes(tmp_path: Path) -> None:
         report = convert(tmp_path / "a.h5", tmp_path / "a.zarr", window=window, **options)
         assert report.to_dict()["converted"][1]["rechunking"] == {  # type: ignore[index]
             "passes": passes,
-            "memory_bytes": min(VALUES.nbytes, 2 * window),
+            "memory_bytes": min(VALUES.nbytes, window),
             "read_bytes": stored,
             "written_bytes": VALUES.nbytes,
             "temporary_bytes": VALUES.nbytes if passes == 2 else 0,
