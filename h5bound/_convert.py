@@ -165,10 +165,11 @@ def convert(
         ``"keep"`` keeps soft links and further hard links as links, which most readers of Zarr do not see; ``"copy"``
         puts what they lead to in their place. Links to nothing and in a circle stay links. The report lists them.
     window
-        Bytes that are read between one open and its close, at most, but at least one chunk; None for the dask setting
-        ``h5bound.window``, by default 1 GiB. Memory stays below about two windows. Windows are smaller, a sixteenth of
-        the data but no less than 64 MiB and a chunk for each thread, so that keys are written from the beginning. On a
-        cluster this is the memory of each worker, whose threads share the window.
+        Most bytes of values in memory between reads and writes, but at least a chunk for each thread; None for the dask
+        setting ``h5bound.window``, by default 1 GiB. What is read between one open and its close has at most half of
+        it, since the next values are read while these are written. It is less where a sixteenth of the data is, but no
+        less than 64 MiB and a chunk for each thread, so that keys are written from the beginning. On a cluster this is
+        the memory of each worker, whose threads share it.
     temporary
         Directory for temporary files, which are as large as an array in memory. They are needed where `chunks` or
         `shards` differ from the chunks of HDF5 so much that no box of whole ones fits into a window: such an array is

@@ -78,7 +78,7 @@ def verify(
     target_options
         Options passed to fsspec for `target`; None for those in `storage_options`.
     window
-        Bytes that are read between one open and its close, as for `convert`.
+        Most bytes that are read between one open and its close; None for the dask setting ``h5bound.window``.
     workers
         Number of threads; on a cluster the number of windows that are processed at once. None for dask's default.
     scheduler
