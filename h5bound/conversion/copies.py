@@ -8,11 +8,12 @@ name, and is renamed when the source was closed, and found unchanged.
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from math import prod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
+
+    Attempt = Callable[[Callable[[], Any]], ReadResult]
 
 
 class Copies(NamedTuple):
@@ -109,40 +112,23 @@ def hold_copies(opened: OpenFile | OpenFiles, job: Job, unit: Unit) -> ReadResul
     with HeldKeys(job.target.keys.root) as keys:
         if isinstance(opened, OpenFiles):
             for number, part in cut_by_files(unit):
-                hold_copies_of_file(opened, number, job=job, unit=part, keys=keys)
+                with open_copies_of_file(opened, number, job=job, unit=part) as (copies, attempt):
+                    hold_chunks(copies, job, part, keys=keys, attempt=attempt)
             return ReadResult(keys)
         attempt = partial(read_or_explain, opened, job.values, explain=job.skip)
-        result = hold_chunks(partial(open_copies, opened, job, unit), job, unit, keys=keys, attempt=attempt)
+        result = attempt(partial(open_copies, opened, job, unit))
+        if not result.problem:
+            result = hold_chunks(result.parts, job, unit, keys=keys, attempt=attempt)
         if result.problem:
             keys.delete()
     return result
 
 
-def hold_copies_of_file(opened: OpenFiles, number: int, *, job: Job, unit: Unit, keys: HeldKeys) -> None:
-    """Copy each chunk of a unit that is in one file of several, which HDF5 opens only if it has to."""
-    assert unit.manifest is not None
-    with opened.reading_bytes(number) as file_bytes:
-        if file_bytes is not None:
-            attempt = partial(explain_failure, opened.find_path(number), job.values, explain=False)
-            hold_chunks(partial(locate_copies, file_bytes, job, unit.manifest), job, unit, keys=keys, attempt=attempt)
-            return
-    own_job = for_one_file(job)
-    with opened.using(number) as file:
-        attempt = partial(read_or_explain, file, own_job.values, explain=False)
-        hold_chunks(partial(open_copies, file, own_job, unit), own_job, unit, keys=keys, attempt=attempt)
-
-
-def hold_chunks(
-    find: Callable[[], Copies], job: Job, unit: Unit, *, keys: HeldKeys, attempt: Callable[..., ReadResult]
-) -> ReadResult:
+def hold_chunks(copies: Copies, job: Job, unit: Unit, *, keys: HeldKeys, attempt: Attempt) -> ReadResult:
     """Copy each chunk of a unit, and return the keys, or why one cannot be read.
 
     `attempt` calls what reads the file, and explains its errors: an error of a write is none of the file.
     """
-    result = attempt(find)
-    if result.problem:
-        return result
-    copies: Copies = result.parts
     buffer = new_bytes(max(int(copies.sizes.max(initial=0)), POOLED_NBYTES))  # that of the unit before
     for row, (coords, nbytes) in enumerate(zip(unit.chunk_coords.tolist(), copies.sizes.tolist(), strict=True)):
         data = buffer[:nbytes]
@@ -154,25 +140,37 @@ def hold_chunks(
 
 
 def read_copies_of_files(opened: OpenFiles, job: Job, unit: Unit) -> ReadResult:
-    """Read the encoded bytes of chunks of several files, each of which HDF5 opens only if it has to."""
+    """Read the encoded bytes of chunks of several files; raise what `open_copies_of_file` raises."""
     assert unit.manifest is not None
-    own_job, chunks, done = for_one_file(job), EncodedChunks(unit.manifest.nbytes), 0
+    chunks, done = EncodedChunks(unit.manifest.nbytes), 0
     for number, part in cut_by_files(unit):
-        assert part.manifest is not None
         own = chunks.cut(done, done + len(part.chunk_coords))
         done += len(part.chunk_coords)
-        with opened.reading_bytes(number) as file_bytes:
-            if file_bytes is not None:
-                copy = partial(copy_from, file_bytes, job, part.manifest, own)
-                explain_failure(opened.find_path(number), job.values, copy, explain=False)
-                continue
-        with opened.using(number) as file:
-            read = partial(read_copies, file, own_job, part)
-            copied: EncodedChunks = read_or_explain(file, own_job.values, read, explain=False).parts
-        if not np.array_equal(copied.bounds, own.bounds):
-            raise SourceChangedError(f"{opened.find_path(number)}: chunks of {job.path} changed while they were read")
-        own.data[:] = copied.data
+        with open_copies_of_file(opened, number, job=job, unit=part) as (copies, attempt):
+            if not np.array_equal(copies.sizes, np.diff(own.bounds)):
+                file = opened.find_path(number)
+                raise SourceChangedError(f"{file}: chunks of {job.path} changed while they were read")
+            attempt(partial(copies.fill, own))
     return ReadResult(chunks)
+
+
+@contextmanager
+def open_copies_of_file(opened: OpenFiles, number: int, *, job: Job, unit: Unit) -> Iterator[tuple[Copies, Attempt]]:
+    """Yield how the chunks of a unit are read from one of several files, and what explains the errors of a read.
+
+    HDF5 opens the file only if it has to. Raise CorruptChunkError or UnsupportedError if a chunk cannot be read.
+    """
+    manifest = unit.manifest
+    assert manifest is not None
+    with opened.reading_bytes(number) as file_bytes:
+        if file_bytes is not None:
+            attempt = partial(explain_failure, opened.find_path(number), job.values, explain=False)
+            yield attempt(partial(locate_copies, file_bytes, job, manifest)).parts, attempt
+            return
+    job = replace(job, values=replace(job.values, pieces=None), strategy="copy")
+    with opened.using(number) as file:
+        attempt = partial(read_or_explain, file, job.values, explain=False)
+        yield attempt(partial(open_copies, file, job, unit)).parts, attempt
 
 
 def cut_by_files(unit: Unit) -> Iterator[tuple[int, Unit]]:
@@ -183,16 +181,6 @@ def cut_by_files(unit: Unit) -> Iterator[tuple[int, Unit]]:
         rows = slice(start, stop)
         part = replace(unit, files=None, manifest=unit.manifest.take(rows), chunk_coords=unit.chunk_coords[rows])
         yield int(unit.files[start]), part
-
-
-def for_one_file(job: Job) -> Job:
-    """Return the job that copies the chunks of one of the files of a job."""
-    return replace(job, values=replace(job.values, pieces=None), strategy="copy")
-
-
-def copy_from(file: LocalFile, job: Job, manifest: ChunkManifest, chunks: EncodedChunks) -> None:
-    """Read the encoded bytes of chunks; raise what `locate_copies` raises."""
-    locate_copies(file, job, manifest).fill(chunks)
 
 
 def locate_copies(file: LocalFile, job: Job, manifest: ChunkManifest) -> Copies:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,11 @@ import h5py
 import numpy as np
 import pytest
 
-from h5bound import convert, verify
+from h5bound import combine, convert, verify
 from h5bound.conversion import spill
 from h5bound.conversion.transfer import TRANSFER
 from h5bound.errors import SourceChangedError, TargetError
+from h5bound.reader.many_files import OpenFiles
 from h5bound.reader.open_file import OpenFile
 from h5bound.zarr_model.node_names import PARTIAL_SUFFIX
 
@@ -56,6 +58,37 @@ def test_chunks_are_written_while_the_source_is_open_and_appear_after_the_close(
     assert all(name.endswith(PARTIAL_SUFFIX) for name in at_close[-1])
     assert sorted(map(int, list_chunks(target))) == sorted([*range(16), 0, 1])
     assert verify(source, target).equal
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_chunks_of_many_files_are_written_while_they_are_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    """No key appears before all files of its window are closed, also of a file that the caller holds open."""
+    paths, target, at_read = [tmp_path / f"{i}.h5" for i in range(4)], tmp_path / "out.zarr", []
+    for number, path in enumerate(paths):
+        with h5py.File(path, "w") as file:
+            file.create_dataset("x", data=np.arange(40) + 40 * number, chunks=(10,), maxshape=(None,))
+            file["time"] = np.arange(40) + 40 * number
+            file["time"].make_scale("time")
+            file["x"].dims[0].attach_scale(file["time"])
+
+    def get(opened: Any, job: Any, unit: Any) -> Any:
+        result = TRANSFER.read(opened, job, unit)
+        if job.node.target == "x":
+            at_read.append((isinstance(opened, OpenFiles), [path.name for path in target.glob("x/c/*")]))
+        return result
+
+    monkeypatch.setattr(spill, "TRANSFER", replace(TRANSFER, read=get))
+    with h5py.File(paths[1], "r+") if held else nullcontext():
+        report = combine(paths, target, dim="time", workers=1, window=2000)
+        assert verify(paths, target).equal
+    windows = [names for many, names in at_read if many]
+    assert len(windows) > 1
+    assert windows[0]
+    assert all(name.endswith(PARTIAL_SUFFIX) for name in windows[0])
+    assert report.complete
+    assert sorted(int(path.name) for path in target.glob("x/c/*")) == list(range(16))
 
 
 def spoil_second(monkeypatch: pytest.MonkeyPatch, spoil: Callable[[], object]) -> None:
