@@ -258,9 +258,7 @@ def combine(
             arrays = enumerate(combination.plan.arrays)
             written += [UnitResult(i, nbytes=before.written.get(array.node.target, 0)) for i, array in arrays]
         elif not dry_run:
-            transfer = partial(
-                transfer_units, run=run, plan=combination.plan, temporary=checked.temporary, progress=meter
-            )
+            transfer = partial(transfer_units, run=run, temporary=checked.temporary, progress=meter)
             if before is not None and changes is not None:
                 appended = append_store(before, combination, changes, transfer=transfer)
                 written = appended.results

@@ -294,7 +294,7 @@ def convert(
         if dry_run and resume and remark in ("", ALREADY_COMPLETE):
             remark = find_resume_remark(store, scan, plan, inputs=inputs, skip=skip) or remark
         if not dry_run:
-            transfer = partial(transfer_units, run=run, plan=plan, temporary=checked.temporary, progress=meter)
+            transfer = partial(transfer_units, run=run, temporary=checked.temporary, progress=meter)
             meter.begin("converting")
             written, failed = write_store(
                 store, scan, plan, inputs=inputs, transfer=transfer, skip=skip, resume=resume, overwrite=overwrite

@@ -69,7 +69,7 @@ def append_store(
     combination: Combination,
     changes: Changes,
     *,
-    transfer: Callable[..., list[UnitResult]],
+    transfer: Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]],
 ) -> Appended:
     """Write what comes to a store."""
     scan, plan, target = combination.scan, combination.plan, store.target
@@ -96,7 +96,7 @@ def append_store(
             LOGGER.info("%s: %d of %d units to write", started.url, len(affected), len(plan.units))
             added = transfer(checked, affected)
             if torn:  # a layout for two passes does not have them
-                added += transfer(checked, torn, two_passes=False)
+                added += transfer([replace(job, layout=None) for job in checked], torn)
             nodes, root, provenance = describe_store(
                 started.zarr_format, scan, jobs, failed=(), skipped=plan.skipped, inputs=combination.inputs,
                 written=count_written(plan, [*stay, *added]),

@@ -62,26 +62,24 @@ def transfer_units(
     units: Sequence[Unit],
     *,
     run: Run,
-    plan: StorePlan,
     temporary: Path | None,
     progress: Progress | None,
-    two_passes: bool = True,
 ) -> list[UnitResult]:
-    """Read and write units in one pass, or in two those of the arrays that have a layout for it; return the results.
+    """Read and write units in one pass, or in two where the job has a layout for it; return the results.
 
     `run` is :func:`h5bound.execution.run.run_units` without the arguments that are passed here. `temporary` is a
     directory for the spill; None for the target if that is a directory, else for the system's.
     """
-    at_once = [unit for unit in units if plan.arrays[unit.array].spill is None or not two_passes]
+    at_once = [unit for unit in units if jobs[unit.array].layout is None]
     spilled = sorted({unit.array for unit in units} - {unit.array for unit in at_once})
-    cells = {number: plan_cells(number, plan.arrays[number].spill, jobs[number].node.dtype) for number in spilled}
+    cells = {number: plan_cells(number, jobs[number].layout, jobs[number].node.dtype) for number in spilled}
     stages = Stages(run, progress, sum(unit.nbytes for unit in chain(units, *cells.values())))
     results = stages.run(TRANSFER, jobs, at_once)
-    spills = any(array.spill is not None for array in plan.arrays)  # also if all is written: a killed one left files
+    spills = any(job.layout is not None for job in jobs)  # also if all is written: a killed one left files
     with spill_folder(jobs[0].target, temporary) if spills else nullcontext(Path()) as folder:
         for number in spilled:
             own_jobs = list(jobs)
-            own_jobs[number] = replace(jobs[number], layout=plan.arrays[number].spill, folder=folder / str(number))
+            own_jobs[number] = replace(jobs[number], folder=folder / str(number))
             get_folder(own_jobs[number]).mkdir()
             results += stages.run(SPILL, own_jobs, cells[number])
             if not list_problems(jobs, results).get(jobs[number].path):

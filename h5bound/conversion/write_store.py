@@ -73,6 +73,7 @@ def make_jobs(target: Target, scan: SourceScan, plan: StorePlan, *, skip: bool, 
                 target=target,
                 skip=skip,
                 owner=owner,
+                layout=array.spill,
             )
             for array in plan.arrays
         ]

@@ -90,7 +90,7 @@ def write_joined(folder: Path, scan: SourceScan, chunks: Files, config: Settings
     """Write the store of a scan, and return the plans of its joined arrays."""
     plan, joins = plan_combined(scan, chunks, config, limits=Limits(), grids={}, window=2**20, threads=2)
     run = partial(run_units, sources=scan.sources, window=2**20)
-    transfer = partial(transfer_units, run=run, plan=plan, temporary=None, progress=None)
+    transfer = partial(transfer_units, run=run, temporary=None, progress=None)
     inputs = list_inputs(replace(scan, origins=scan.origins[1:]), config, Limits())
     write_store(
         open_target(folder / "out.zarr", config.zarr_format, None), scan, plan, inputs=inputs, transfer=transfer,
