@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from h5bound.buffers import Block
     from h5bound.conversion.job import Job
     from h5bound.execution.work import Progress, Run
-    from h5bound.planning.spill_layout import SpillLayout
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
     from h5bound.reader.open_file import OpenFile
@@ -72,7 +71,7 @@ def transfer_units(
     """
     at_once = [unit for unit in units if jobs[unit.array].layout is None]
     spilled = sorted({unit.array for unit in units} - {unit.array for unit in at_once})
-    cells = {number: plan_cells(number, jobs[number].layout, jobs[number].node.dtype) for number in spilled}
+    cells = {number: plan_cells(number, jobs[number].get_layout(), jobs[number].node.dtype) for number in spilled}
     stages = Stages(run, progress, sum(unit.nbytes for unit in chain(units, *cells.values())))
     results = stages.run(TRANSFER, jobs, at_once)
     spills = any(job.layout is not None for job in jobs)  # also if all is written: a killed one left files
@@ -124,7 +123,7 @@ def spill_folder(target: Target, temporary: Path | None) -> Iterator[Path]:
 
 def read_cell(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
     """Read a cell; raise what `read_or_explain` raises."""
-    layout = get_layout(job)
+    layout = job.get_layout()
     region = region_of(tuple(unit.chunk_coords[0].tolist()), layout.shape, layout.cell)
     return read_or_explain(opened, job.values, lambda: read_region(opened, job.values, region), explain=job.skip)
 
@@ -136,7 +135,7 @@ def write_cell(job: Job, unit: Unit, result: ReadResult) -> UnitResult:
     """
     if result.problem:
         return UnitResult(unit.array, problem=result.problem, unreadable=True)
-    layout, folder, coords = get_layout(job), get_folder(job), unit.chunk_coords[0].tolist()
+    layout, folder, coords = job.get_layout(), get_folder(job), unit.chunk_coords[0].tolist()
     block = np.asarray(result.parts, job.node.dtype)
     path = folder / f"{uuid4().hex}{PARTIAL_SUFFIX}"
     subject = (
@@ -161,7 +160,7 @@ def read_box(opened: OpenFile, job: Job, unit: Unit) -> ReadResult:
 
     Raise TargetError if a file is gone.
     """
-    layout, values, folder = get_layout(job), job.values, get_folder(job)
+    layout, values, folder = job.get_layout(), job.values, get_folder(job)
     coords = layout.find_box(unit.chunk_coords[0].tolist(), values.write_shape)
     box = region_of(tuple(coords), layout.shape, layout.box)
     block, raw_view = new_block(tuple(part.stop - part.start for part in box), job.node.dtype)
@@ -195,12 +194,6 @@ def read_piece(path: str, offset: int, out: Block) -> None:
         raise TargetError(f"{path}: a file of this conversion was deleted while it ran; convert again")
     if elements is not out:
         out[...] = elements
-
-
-def get_layout(job: Job) -> SpillLayout:
-    """Return the layout of the spill of an array that is read in two passes."""
-    assert job.layout is not None
-    return job.layout
 
 
 def get_folder(job: Job) -> Path:

@@ -95,6 +95,11 @@ class DatasetJob:
         """Number of its file among the origins of the scan."""
         return self.values.origin
 
+    def get_layout(self) -> SpillLayout:
+        """Return the cells and boxes of a dataset that is read in two passes."""
+        assert self.layout is not None
+        return self.layout
+
 
 def describe_values(scan: SourceScan, dataset_scan: DatasetScan, plan: ArrayPlan, write_shape: Shape) -> SourceValues:
     """Return how the values of a dataset are read in target chunks of this shape."""

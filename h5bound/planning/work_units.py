@@ -86,9 +86,8 @@ def plan_units(arrays: Sequence[ArrayPlan], window: int) -> list[Unit]:
     return order_units(units, [plan.path if plan.is_column else None for plan in arrays])
 
 
-def plan_cells(number: int, layout: SpillLayout | None, dtype: np.dtype[Any]) -> list[Unit]:
+def plan_cells(number: int, layout: SpillLayout, dtype: np.dtype[Any]) -> list[Unit]:
     """Return the units of the first of two passes over an array: a cell each."""
-    assert layout is not None
     coords = np.stack(np.unravel_index(layout.cells, count_chunks(layout.shape, layout.cell)), axis=1)
     nbytes = measure(layout.cell, layout.shape, estimate_itemsize(dtype))
     return [Unit(number, coords[row : row + 1], nbytes) for row in range(len(coords))]

@@ -86,7 +86,7 @@ def compare_values(
     for unit in units:
         if jobs[unit.array].layout is not None:
             boxes[unit.array].append(unit)
-    cells = {number: plan_cells(number, jobs[number].layout, jobs[number].values.type.dtype) for number in boxes}
+    cells = {number: plan_cells(number, jobs[number].get_layout(), jobs[number].values.type.dtype) for number in boxes}
     stages = Stages(run, progress, sum(unit.nbytes for unit in chain(units, *cells.values())))
     results: list[UnitResult] = stages.run(COMPARE, jobs, at_once)
     for number, own_units in boxes.items():
@@ -113,8 +113,7 @@ def list_boxes(job: CompareJob, units: Iterable[Unit], hashed: Iterable[CellDige
     for item in sorted(hashed, key=lambda item: item.cell):  # the order of `SpillLayout.cut_box`
         for place, box in enumerate(item.boxes):
             expected[box] += item.digests[place * DIGEST_NBYTES : (place + 1) * DIGEST_NBYTES]
-    layout = job.layout
-    assert layout is not None
+    layout = job.get_layout()
     boxes = []
     for unit in units:
         coords = layout.find_box(unit.chunk_coords[0].tolist(), job.values.write_shape)
@@ -125,8 +124,7 @@ def list_boxes(job: CompareJob, units: Iterable[Unit], hashed: Iterable[CellDige
 
 def hash_cell(opened: OpenFile, job: CompareJob, unit: Unit) -> CellDigests:
     """Read a cell of the source, and return the digests of its pieces."""
-    layout, coords = job.layout, unit.chunk_coords[0].tolist()
-    assert layout is not None
+    layout, coords = job.get_layout(), unit.chunk_coords[0].tolist()
     region = region_of(tuple(coords), layout.shape, layout.cell)
     result = read_or_explain(opened, job.values, lambda: read_expected(opened, job, region))
     if result.problem:
@@ -143,8 +141,7 @@ def hash_cell(opened: OpenFile, job: CompareJob, unit: Unit) -> CellDigests:
 
 def check_box(opened: OpenFile, job: CompareJob, unit: BoxUnit) -> UnitResult:
     """Compare a box of the store with the digests of the source; the result has the first piece that differs."""
-    layout = job.layout
-    assert layout is not None
+    layout = job.get_layout()
     coords = layout.find_box(unit.chunk_coords[0].tolist(), job.values.write_shape)
     box = region_of(tuple(coords), layout.shape, layout.box)
     try:
