@@ -235,8 +235,8 @@ def combine(
                 remark = find_remark(store, found.first, resume=resume, overwrite=overwrite, dry_run=dry_run)
         meter.begin("scanning", "files")
         scans, bad = scan_files(
-            files, options=found.options, find=found.find, workers=checked.workers, scheduler=scheduler,
-            skip_bad=skip_bad, cache=cache, progress=meter if progress is True else None,
+            found, workers=checked.workers, scheduler=scheduler, skip_bad=skip_bad, cache=cache,
+            progress=meter if progress is True else None,
         )  # fmt: skip
         meter.begin("planning")
         all_files = add_stored(before, scans, sources=found.open(scans), rules=rules)

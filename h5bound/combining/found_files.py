@@ -34,6 +34,11 @@ class FoundFiles:
         self._sources: dict[str, H5Source] = {}
 
     @property
+    def given(self) -> list[Any]:
+        """The files as the user named them."""
+        return list(self._files.values())
+
+    @property
     def names(self) -> list[str]:
         """Their paths and URLs."""
         return list(self._files)
@@ -46,7 +51,7 @@ class FoundFiles:
     def first(self) -> H5Source:
         """The source of the first one that there is. Raise the error of the first of all if there is none."""
         errors: list[H5BoundError] = []
-        for file in self._files.values():
+        for file in self.given:
             try:
                 return self.find(file)
             except H5BoundError as error:

@@ -11,12 +11,11 @@ import logging
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from h5bound.combining.file_names import name_file
 from h5bound.combining.scan_form import ScanDecoder
-from h5bound.combining.scan_one import describe_error, find_source, scan_one, scan_paths
+from h5bound.combining.scan_one import describe_error, scan_one, scan_paths
 from h5bound.combining.scan_worker import scan_in_processes
 from h5bound.errors import H5BoundError, OptionError
 from h5bound.execution.scheduler import expect_threads, find_client, runs_on_threads
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from h5bound.combining.file_scan import FileScan
+    from h5bound.combining.found_files import FoundFiles
     from h5bound.combining.scan_one import Scanned, ScanOptions
     from h5bound.files.file_state import FileState
     from h5bound.files.scan_cache import CachedScan
@@ -84,10 +84,8 @@ class FilePlace:
 
 
 def scan_files(
-    files: Sequence[Any],
+    files: FoundFiles,
     *,
-    options: ScanOptions,
-    find: Callable[[Any], H5Source] | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     cache: bool = True,
@@ -96,19 +94,17 @@ def scan_files(
 ) -> tuple[tuple[FileScan, ...], tuple[BadFile, ...]]:
     """Return the records of files in their order, and the files that are left out since they cannot be read.
 
-    `files` are those of :func:`~h5bound.combining.file_names.expand_sources`. `find` returns the source of one, if
-    they were found before. `workers` is the number of processes.
-    `progress` is called with the number of files that are done, and of all.
+    `workers` is the number of processes. `progress` is called with the number of files that are done, and of all.
 
     Raise H5BoundError, with the names, if files cannot be read, unless `skip_bad`; OptionError if two are the same.
     """
-    places = [locate(file, find or partial(find_source, options=options)) for file in files]
+    places, options = [locate(file, files.find) for file in files.given], files.options
     check_twice(places)
     bad = {i: place.error for i, place in enumerate(places) if place.error}
     store, version, decoder = open_cache(enabled=cache), options.make_version(), ScanDecoder()
     states = {place.key: place.state for place in places if place.state is not None}
     scans = find_known(places, store.get_many(KIND, version, states), decoder)
-    LOGGER.info("%s: %s known from the cache", plural(len(files), "file"), f"{len(scans):,}")
+    LOGGER.info("%s: %s known from the cache", plural(len(places), "file"), f"{len(scans):,}")
     fresh: list[tuple[str, FileState, CachedScan]] = []
     try:
         left = [i for i in range(len(places)) if i not in scans and i not in bad]
@@ -199,20 +195,14 @@ def run_here(places: Sequence[FilePlace], left: Sequence[int], options: ScanOpti
     remote = [i for i in left if is_url(places[i].path)]
     with ThreadPoolExecutor(THREADS) as threads:
         try:
-            futures = {threads.submit(scan_place, places[i], options): i for i in remote}
+            futures = {threads.submit(scan_one, places[i].source, options): i for i in remote}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
             threads.shutdown(cancel_futures=True)
     for i in left:
         if not is_url(places[i].path):
-            yield i, scan_place(places[i], options)
-
-
-def scan_place(place: FilePlace, options: ScanOptions) -> Scanned:
-    """Return the record of a file that was located."""
-    assert place.source is not None
-    return scan_one(place.source, options)
+            yield i, scan_one(places[i].source, options)
 
 
 def run_on_cluster(client: Any, places: Sequence[FilePlace], left: Sequence[int], *, options: ScanOptions) -> Results:

@@ -67,9 +67,13 @@ class Scanned:
     """Whether the record holds as long as the file is in its state: it depends on no other file."""
 
 
-def scan_one(source: H5Source, options: ScanOptions) -> Scanned:
-    """Return the record of a file, which is open only meanwhile, or why it cannot be read."""
+def scan_one(file: Any, options: ScanOptions) -> Scanned:
+    """Return the record of a file, which is open only meanwhile, or why it cannot be read.
+
+    `file` is its source, or its path or URL.
+    """
     try:
+        source = file if isinstance(file, H5Source) else find_source(file, options)
         with source.opened() as opened:
             record = describe_file(options.scan(source, opened), opened, dim=options.dim)
         return Scanned(source.state, encode_scan(record), alone=not record.external_states)
@@ -79,15 +83,7 @@ def scan_one(source: H5Source, options: ScanOptions) -> Scanned:
 
 def scan_paths(paths: Sequence[str], options: ScanOptions) -> list[Scanned]:
     """Return the records of files by their paths or URLs."""
-    return [scan_path(path, options) for path in paths]
-
-
-def scan_path(path: str, options: ScanOptions) -> Scanned:
-    """Return the record of a file by its path or URL."""
-    try:
-        return scan_one(find_source(path, options), options)
-    except Exception as error:  # noqa: BLE001 - it is told of this file
-        return Scanned(error=describe_error(error))
+    return [scan_one(path, options) for path in paths]
 
 
 def find_source(file: Any, options: ScanOptions) -> H5Source:

@@ -62,7 +62,7 @@ def verify_files(
         meter.begin("scanning", "files")
         shown = meter if progress is True else None  # a function is told of bytes
         scans, bad = scan_files(
-            files, options=options, workers=checked.workers, scheduler=checked.scheduler, progress=shown, skip_bad=True
+            found, workers=checked.workers, scheduler=checked.scheduler, progress=shown, skip_bad=True
         )
         if bad and len(scans) < len(document["combined"]["files"]):  # else the store was made without them
             raise refuse_bad(bad, len(files), skip_bad=True)

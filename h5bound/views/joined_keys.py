@@ -77,7 +77,7 @@ def plan_joined_keys(
     found = FoundFiles(names, options)
     with show_progress(progress) as meter:
         meter.begin("scanning", "files")
-        scans, bad = scan_files(names, options=options, find=found.find, skip_bad=skip_bad, progress=meter)
+        scans, bad = scan_files(found, skip_bad=skip_bad, progress=meter)
     sources = found.open(scans)
     check_fixed(sources)
     combination = plan_combination(

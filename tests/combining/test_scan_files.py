@@ -14,9 +14,10 @@ import pytest
 
 from h5bound.combining import scan_files as module
 from h5bound.combining.file_names import expand_sources
+from h5bound.combining.found_files import FoundFiles
 from h5bound.combining.scan_files import scan_files
 from h5bound.combining.scan_form import ScanDecoder, encode_scan
-from h5bound.combining.scan_one import Scanned, ScanOptions
+from h5bound.combining.scan_one import Scanned, ScanOptions, scan_one
 from h5bound.combining.scan_worker import scan_in_processes
 from h5bound.errors import H5BoundError, OptionError
 from h5bound.hdf5.hierarchy import Limits
@@ -43,21 +44,20 @@ def make(folder: Path, count: int) -> list[str]:
     return paths
 
 
-def run(files: list[Any], **options: Any) -> tuple[FileScan, ...]:
-    return scan_files(files, **{"options": OPTIONS, **options})[0]
+def run(files: list[Any], options: ScanOptions = OPTIONS, **others: Any) -> tuple[FileScan, ...]:
+    return scan_files(FoundFiles(files, options), **others)[0]
 
 
 @pytest.fixture
 def count_scans(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], int]:
     """Return how many files were opened since the last call; the cache is a folder of the test."""
     opened: list[str] = []
-    original = module.scan_place
 
-    def scan_place(place: module.FilePlace, options: ScanOptions) -> Scanned:
-        opened.append(place.path)
-        return original(place, options)
+    def note_scan(file: Any, options: ScanOptions) -> Scanned:
+        opened.append(file.path)
+        return scan_one(file, options)
 
-    monkeypatch.setattr(module, "scan_place", scan_place)
+    monkeypatch.setattr(module, "scan_one", note_scan)
     dask.config.set({"h5bound.cache": str(tmp_path / "cache")})
 
     def count() -> int:
@@ -152,7 +152,7 @@ def test_all_bad_files_are_told_at_once(tmp_path: Path) -> None:
     assert "truncated" in lines[1]
     assert "netCDF-3" in lines[2]
     assert "no such file" in lines[3]
-    found, bad = scan_files(paths, options=OPTIONS, skip_bad=True)
+    found, bad = scan_files(FoundFiles(paths, OPTIONS), skip_bad=True)
     assert [item.path for item in found] == [paths[0], paths[3]]
     assert [item.path for item in bad] == [paths[1], paths[2], paths[4]]
 
@@ -205,7 +205,9 @@ def test_processes_scan_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     paths = make(tmp_path, 5)
     (tmp_path / "3.h5").write_bytes(b"")
     shown: list[tuple[int, int]] = []
-    found, bad = scan_files(paths, options=OPTIONS, workers=2, skip_bad=True, progress=lambda *done: shown.append(done))
+    found, bad = scan_files(
+        FoundFiles(paths, OPTIONS), workers=2, skip_bad=True, progress=lambda *done: shown.append(done)
+    )
     assert [item.path for item in found] == [path for i, path in enumerate(paths) if i != 3]
     assert [item.path for item in bad] == [paths[3]]
     assert sorted(shown) == [(i + 1, 5) for i in range(5)]
