@@ -21,7 +21,7 @@ from h5bound.stores.metadata import CONSOLIDATED, bind
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import zarr
     from numpy.typing import NDArray
@@ -215,6 +215,7 @@ def read_combined(target: Target) -> CombinedStore | None:
         if "combined" not in provenance:
             raise TargetError(f"{target.url}: this store was not combined from files, so none can be added")
         record, attempt = FilesRecord.of(provenance), parse_marker(marker)
+        documents, attributes = read_nodes(target)
         return CombinedStore(
             target=target,
             record=record,
@@ -223,8 +224,8 @@ def read_combined(target: Target) -> CombinedStore | None:
             rules=provenance["combined"]["rules"],
             settings=provenance["settings"],
             written=provenance["written"],
-            documents=dict(list_arrays(target)),
-            attributes=dict(list_attributes(target)),
+            documents=documents,
+            attributes=attributes,
             details=provenance["details"],
             skipped=provenance["skipped"],
             tables=provenance.get("attributes", ()),
@@ -247,33 +248,21 @@ def read_attempt(marker: Mapping[str, Any]) -> FilesRecord | None:
         return FilesRecord(files=(), variables={}, groups={}, left_out=frozenset())
 
 
-def read_nodes(target: Target) -> dict[str, Document]:
-    """Return the consolidated metadata of the root: in format 2 by key, else by path."""
+def read_nodes(target: Target) -> tuple[dict[str, Document], dict[str, dict[str, Any]]]:
+    """Return the metadata documents of arrays, and the attributes of nodes, by path, from the consolidated metadata."""
     if target.zarr_format == 2:
-        documents: dict[str, Document] = json.loads(target.keys.read(".zmetadata") or b"{}")["metadata"]
-        return documents
+        entries: dict[str, Document] = json.loads(target.keys.read(".zmetadata") or b"{}")["metadata"]
+        documents, attributes = (
+            {key.removesuffix(name).rstrip("/"): entry for key, entry in entries.items() if key.endswith(name)}
+            for name in (".zarray", ".zattrs")
+        )
+        for own in attributes.values():
+            own.pop(DIMENSIONS, None)
+        return documents, attributes
     root = json.loads(target.keys.read("zarr.json") or b"{}")
-    return {"": root, **root[CONSOLIDATED]["metadata"]}
-
-
-def list_arrays(target: Target) -> Iterator[tuple[str, Document]]:
-    """Yield path and metadata document of each array, from the consolidated metadata of the root."""
-    nodes = read_nodes(target)
-    if target.zarr_format == 2:
-        arrays = {key: document for key, document in nodes.items() if key.endswith(".zarray")}
-        yield from ((key.removesuffix(".zarray").rstrip("/"), document) for key, document in arrays.items())
-        return
-    yield from ((path, document) for path, document in nodes.items() if document["node_type"] == "array")
-
-
-def list_attributes(target: Target) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield path and attributes of each node, from the consolidated metadata of the root."""
-    for path, document in read_nodes(target).items():
-        if target.zarr_format == 3:
-            yield path, document.get("attributes", {})
-        elif path.endswith(".zattrs"):
-            own = {name: value for name, value in document.items() if name != DIMENSIONS}
-            yield path.removesuffix(".zattrs").rstrip("/"), own
+    nodes = {"": root, **root[CONSOLIDATED]["metadata"]}
+    documents = {path: node for path, node in nodes.items() if node["node_type"] == "array"}
+    return documents, {path: node.get("attributes", {}) for path, node in nodes.items()}
 
 
 def read_grid(document: Document) -> tuple[tuple[int, ...], tuple[int, ...] | None]:
