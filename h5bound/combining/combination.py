@@ -234,12 +234,9 @@ def have_same_values(path: str, other: H5Source, read: Read, convert: Convert = 
 
 def find_different(path: str, numbers: Sequence[int], source: H5Source, *, sources: Sequence[H5Source]) -> list[int]:
     """Return the numbers of the files in which a dataset has not the values of that of a source."""
-    found = []
-    for number in numbers:
-        with source.opened() as opened:
-            if not have_same_values(path, sources[number], partial(opened.read, path)):
-                found.append(number)
-    return found
+    with source.opened() as opened:
+        read = partial(opened.read, path)
+        return [number for number in numbers if not have_same_values(path, sources[number], read)]
 
 
 def find_different_from_store(
