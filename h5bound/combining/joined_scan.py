@@ -118,13 +118,11 @@ def join_dataset(
 ) -> DatasetScan:
     """Return the scan of a joined variable; `item` is that of one file."""
     schema, ndim = variable.schema, len(variable.shape) - len(item.type.element_shape)
-    found = [file.variables.get(variable.path) for file in files]
     if schema.form == "plain" and name_dtype(item.type.dtype) != schema.dtype:
         item = convert_type(item, schema, zarr_format)
     if files[variable.source].in_store:
         item = restore_storage(item, schema, zarr_format)
-    is_new = len(variable.shape) > len(item.shape)
-    names = schema.dimensions
+    own = [file.variables[variable.path] for file in files if variable.path in file.variables and not file.in_store]
     return replace(
         item,
         origin=ALL_FILES,
@@ -132,15 +130,11 @@ def join_dataset(
             item.record,
             shape=variable.shape[:ndim],
             chunks=None if schema.chunks is None else schema.chunks[:ndim],
-            stored_nbytes=sum(
-                one.stored_nbytes
-                for one, file in zip(found, files, strict=True)
-                if one is not None and not file.in_store
-            ),
+            stored_nbytes=sum(one.stored_nbytes for one in own),
         ),
         manifest=None,
-        dimension_names=names,
-        pieces=make_pieces(variable, item, files, is_new=is_new),
+        dimension_names=schema.dimensions,
+        pieces=make_pieces(variable, item, files),
     )
 
 
@@ -179,26 +173,23 @@ def restore_storage(item: DatasetScan, schema: VariableSchema, zarr_format: int)
     return item
 
 
-def make_pieces(variable: JoinedVariable, item: DatasetScan, files: Sequence[FileScan], *, is_new: bool) -> Pieces:
-    """Return where the elements of a variable come from."""
-    lengths = np.diff(variable.starts)
-    kept = np.flatnonzero(lengths)
-    convert = {
-        number: partial(apply, conversion)
-        for number, conversion in enumerate(variable.conversions)
-        if conversion is not None
-    }
-    axis = variable.axis
-    assert axis is not None
+def make_pieces(variable: JoinedVariable, item: DatasetScan, files: Sequence[FileScan]) -> Pieces:
+    """Return where the elements of a variable come from; `item` is the dataset of one file."""
+    kept = np.flatnonzero(np.diff(variable.starts))
     in_store = np.array([file.in_store for file in files])[kept]
+    assert variable.axis is not None
     return Pieces(
-        axis=axis,
-        is_new=is_new,
+        axis=variable.axis,
+        is_new=len(variable.shape) > len(item.shape),
         bounds=np.append(variable.starts[:-1][kept], variable.starts[-1]),
         files=np.where(variable.missing[kept], NO_FILE, np.where(in_store, IN_STORE, kept)),
         skipped=variable.skips[kept],
         fill=item.fill.value if variable.filler is None else variable.filler,
-        conversions=convert,
+        conversions={
+            number: partial(apply, conversion)
+            for number, conversion in enumerate(variable.conversions)
+            if conversion is not None
+        },
     )
 
 
