@@ -151,7 +151,9 @@ def combine(
         for files that are in the same state.
     append
         True to add the files that are not in the store yet. Those that are there need not be named, and may be gone.
-        Readers see the old store until all is written.
+        Readers see the old store until all is written. Options stay those of the store; only where one of `overlap`,
+        `differing`, `attributes`, `unpack`, `promote` and `missing` refused what differs, it may say what to do from
+        now on, and `exclude` may name what the store does not have.
     update
         With `append`: True to write again what comes from files that changed or grew, or that come to another place
         since a file is added before them. Readers may meet old and new values meanwhile where values that they see are

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
 
 COMPARED_NBYTES = 2**26
 """Bytes of values that are compared at once."""
+
+DECIDED_LATER = re.compile(r"\b(sort|overlap|attributes|missing)=")
+"""Options that may decide what differs when files are added, since they change no array that a store has."""
 
 COMPARABLE = ("plain", "string", "bytes")
 """Forms of values that are compared with those of a store."""
@@ -153,13 +157,15 @@ def plan_combination(
 
 @contextmanager
 def explaining_options(store: CombinedStore | None) -> Iterator[None]:
-    """Add to the refusal of files that are added to a store that its options stay: another one would be refused too."""
+    """Add to the refusal of files that are added to a store what cannot be decided any more: the form of its arrays."""
     try:
         yield
     except (OptionError, UnsupportedError) as error:
         differences: Sequence[Difference] = getattr(error, "differences", ())
-        if store is not None and any("sort=" not in item.action for item in differences):
-            error.add_note(f"{store.target.url} keeps the options of its first run: others need overwrite=True")
+        if store is not None and not all(DECIDED_LATER.search(item.action) for item in differences):
+            error.add_note(
+                f"the arrays of {store.target.url} stay as they are: what would change them needs overwrite=True"
+            )
         raise
 
 

@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from h5bound.combining.kept_coordinates import read_values
+from h5bound.combining.rule_options import DEFAULTS
 from h5bound.combining.scan_form import make_schema
 from h5bound.conversion.other_inputs import list_differing
 from h5bound.conversion.provenance import FORM_ERRORS, unusable
 from h5bound.conversion.resume import APPENDING, ROOTS, find_state
 from h5bound.errors import TargetError
+from h5bound.planning.selection import matches
 from h5bound.stores.keys import reaching
 from h5bound.stores.lock import MARKER, parse_marker
 from h5bound.stores.metadata import CONSOLIDATED, bind
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import zarr
     from numpy.typing import NDArray
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from h5bound.planning.options import Settings
     from h5bound.stores.metadata import Document
     from h5bound.stores.target import Target
+
+DECIDING = ("overlap", "differing", "attributes", "unpack", "promote", "missing")
+"""Rules that say what to do where files differ, and by default refuse that."""
 
 DIMENSIONS = "_ARRAY_DIMENSIONS"
 """Attribute of format 2 that no file has."""
@@ -179,7 +184,7 @@ class CombinedStore:
 def find_combined(target: Target, *, rules: Rules, settings: Settings) -> CombinedStore | None:
     """Return what is known of the store that files are to be added to; None if there is none yet.
 
-    Raise TargetError if it is another store, or was combined with other options.
+    Raise TargetError if it is another store, or was combined with options that would have made another one.
     """
     with reaching(target.url):
         target.check_free("")
@@ -187,14 +192,37 @@ def find_combined(target: Target, *, rules: Rules, settings: Settings) -> Combin
     if before is None:
         return None
     now = json.loads(json.dumps({"settings": settings.to_dict(), "rules": asdict(rules)}))
-    there = {"settings": before.settings, "rules": {**before.rules, "sort": rules.sort}}  # the order is compared itself
-    parts = list(dict.fromkeys(list_differing(there, now)))
+    parts = list(dict.fromkeys(list_differing(find_options(before, now), now)))
     if parts:
         raise TargetError(
             f"{target.url}: the store was combined with {'; '.join(parts)}; pass the same options, or overwrite=True "
             "combines all files anew"
         )
     return before
+
+
+def find_options(store: CombinedStore, now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a store, with those of `now` in their place that would have made the same one.
+
+    Where a rule refuses what differs, nothing did, so there was nothing to decide. A glob that matches nothing of the
+    store would have left out nothing.
+    """
+    rules, settings = {**store.rules}, {**store.settings}
+    rules["sort"] = now["rules"]["sort"]  # the order is compared itself
+    rules |= {name: now["rules"][name] for name in DECIDING if rules.get(name) == DEFAULTS[name]}
+    before, given = set(settings["exclude"]), now["settings"]["exclude"]
+    if before <= {*given} and not any(matches(path, glob) for glob in {*given} - before for path in list_paths(store)):
+        settings["exclude"] = given
+    return {"settings": settings, "rules": rules}
+
+
+def list_paths(store: CombinedStore) -> Iterator[str]:
+    """Yield the paths in the files of all that a store has, or leaves out since it differs, links too."""
+    yield from store.record.variables
+    yield from store.record.left_out
+    for path, target in store.record.groups.items():
+        yield path
+        yield from (f"{path.rstrip('/')}/{link['name']}" for link in store.details.get(target, {}).get("links", ()))
 
 
 def read_combined(target: Target) -> CombinedStore | None:

@@ -48,6 +48,11 @@ class Cuts:
         """Return those that leave out nothing."""
         return cls(np.zeros(len(values), np.int64), np.array([item.size for item in values], np.int64))
 
+    def apply(self, values: Sequence[Values]) -> list[Values]:
+        """Return what is left of values along the axis."""
+        ends = self.skips + self.counts
+        return [item[skip:end] for item, skip, end in zip(values, self.skips.tolist(), ends.tolist(), strict=True)]
+
 
 def read_coordinate(found: Sequence[VariableScan | None]) -> list[Values] | None:
     """Return the values of a coordinate in each file, times in the units of the first one.
@@ -125,7 +130,11 @@ def cut_files(
         )
         return Cuts.of_all(values)
     if overlapping:
-        return cut_overlaps(path, values, rising, overlapping=overlapping, rules=rules, findings=findings)
+        cuts = cut_overlaps(path, values, rising, overlapping=overlapping, rules=rules, findings=findings)
+        kept = None if rising is None else cuts.apply(rising)
+        if kept is not None and are_in_order(kept):
+            note_gaps(path, kept, findings, unit=unit)
+        return cuts
     if rising is None or not are_in_order(rising):
         if rules.sort is None and rising is not None:
             places = [i for i in range(1, len(rising)) if not are_in_order(rising[i - 1 : i + 1])]

@@ -286,5 +286,5 @@ def explaining_unfinished(target: Target, again: str = "resume=True") -> Iterato
             smaller = (
                 ", and a smaller window=, fewer workers= or smaller shards" if isinstance(error, MemoryError) else ""
             )
-            error.add_note(f"{target.url} is unfinished: convert again with {options}{smaller}")
+            error.add_note(f"{target.url} is unfinished: run it again with {options}{smaller}")
         raise

@@ -49,7 +49,7 @@ def test_a_signal_ends_in_one_line_an_unfinished_store_and_a_process_that_died_o
     process.send_signal(signum)
     _, err = process.communicate(timeout=60)
     assert process.returncode == -signum
-    way = f"{target} is unfinished: convert again with --resume or --overwrite"
+    way = f"{target} is unfinished: run it again with --resume or --overwrite"
     assert err.splitlines()[-1] == f"h5bound: error: interrupted; {way}"
     assert "Traceback" not in err
     assert run_command(["verify", str(source), str(target)]) == 2

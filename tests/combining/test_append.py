@@ -15,6 +15,7 @@ from tests.combining.test_combine import check, read_all, write_days
 from tests.support.own_document import read_own
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr")
@@ -222,7 +223,83 @@ def test_times_that_have_no_exact_form_in_the_store_are_refused_with_the_way_out
     message = str(error.value)
     assert f"differs: /time: times are hours since 2000-01-01 in the first file, {words}" in message
     assert "001.nc\nwhat to do: write these times anew in the units of the first file, or exclude=" in message
-    assert error.value.__notes__ == [f"{target} keeps the options of its first run: others need overwrite=True"]
+    words = f"the arrays of {target} stay as they are: what would change them needs overwrite=True"
+    assert error.value.__notes__ == [words]
+    assert read_keys(target) == before
+
+
+def add_variable(path: Path) -> None:
+    """Give a file a variable that others do not have."""
+    with h5py.File(path, "a") as file:
+        file.create_dataset("new", data=np.arange(4), chunks=(2,), compression="gzip")
+        file["new"].dims[0].attach_scale(file["time"])
+
+
+def overlap(path: Path) -> None:
+    """Let a file begin with a time of the file before it."""
+    with h5py.File(path, "a") as file:
+        file["time"][...] = file["time"][...] - 1
+
+
+def differ(path: Path) -> None:
+    """Give the root and a variable of a file an attribute that others do not have."""
+    with h5py.File(path, "a") as file:
+        file.attrs["history"] = file["t"].attrs["history"] = "new"
+
+
+def shift(path: Path) -> None:
+    """Give a variable without the dimension other values."""
+    with h5py.File(path, "a") as file:
+        file["y"][...] = file["y"][...] + 1
+
+
+LATER: list[tuple[Callable[[Path], None], str, dict[str, Any]]] = [
+    (add_variable, "/new: some files lack it", {"missing": "fill"}),
+    (add_variable, "/new: some files lack it", {"exclude": ["/new"]}),
+    (overlap, "/time: files overlap", {"overlap": "first"}),
+    (differ, "the attribute history", {"attributes": "first"}),
+    (differ, "the attribute history", {"attributes": "table"}),
+    (shift, "/y: ", {"differing": "first"}),
+]
+
+
+@pytest.mark.parametrize("zarr_format", [3, 2])
+@pytest.mark.parametrize(("change", "words", "option"), LATER)
+def test_what_no_file_of_the_store_needed_may_be_decided_with_the_first_one_that_does(
+    tmp_path: Path, change: Callable[[Path], None], words: str, option: dict[str, Any], zarr_format: Any
+) -> None:
+    paths, target, whole = write_days(tmp_path, [4] * 4), tmp_path / "out.zarr", tmp_path / "whole.zarr"
+    change(paths[2])
+    options: dict[str, Any] = {"dim": "time", "zarr_format": zarr_format}
+    combine(paths[:2], target, **options)
+    with pytest.raises(OptionError, match=f"differs: .*{words}") as error:
+        combine(paths[:3], target, append=True, **options)
+    assert hasattr(error.value, "__notes__") is ("differing" in option)
+    for count in (3, 4):
+        report = combine(paths[:count], target, append=True, verify=True, **options, **option)
+        assert report.verification is not None
+        assert report.verification.equal, report.verification
+    combine(paths, whole, **options, **option)
+    assert read_keys(target) == read_keys(whole)
+    one, other = read_own(target), read_own(whole)
+    for name in ("settings", "joined", "attributes", "skipped", "details"):
+        assert one.get(name) == other.get(name), name
+    assert one["combined"]["rules"] == other["combined"]["rules"]
+    with pytest.raises(TargetError, match=f"combined with {next(iter(option))}=.*pass the same options"):
+        combine(paths, target, append=True, **options)
+
+
+@pytest.mark.parametrize("option", [{"exclude": ["/t"]}, {"exclude": ["*"]}, {"include": ["/t"]}, {"codecs": "zstd:3"}])
+def test_options_that_would_have_made_another_store_are_refused(tmp_path: Path, option: dict[str, Any]) -> None:
+    paths, target = write_days(tmp_path, [4, 4]), tmp_path / "out.zarr"
+    combine(paths[:1], target, dim="time")
+    before = read_keys(target)
+    with pytest.raises(TargetError, match="pass the same options"):
+        combine(paths, target, dim="time", append=True, **option)
+    combine(paths[:1], target, dim="time", overwrite=True, exclude=["/n"])
+    with pytest.raises(TargetError, match=r"combined with exclude=\['/n'\], now exclude=\[\]; pass the same options"):
+        combine(paths, target, dim="time", append=True)
+    combine(paths[:1], target, dim="time", overwrite=True)
     assert read_keys(target) == before
 
 

@@ -213,8 +213,8 @@ def test_added_files_rewrite_only_the_chunk_that_they_share(tmp_path: Path) -> N
     again = combine(paths, target, dim="time", append=True)
     assert again.conversion.remark == "already complete"
     assert [entry.written_nbytes for entry in again.arrays] == [entry.written_nbytes for entry in report.arrays]
-    with pytest.raises(TargetError, match="combined with attributes=refuse, now attributes=first;"):
-        combine(paths, target, dim="time", attributes="first", append=True)
+    with pytest.raises(TargetError, match="combined with codecs=keep, now codecs=zstd:3;"):
+        combine(paths, target, dim="time", codecs="zstd:3", append=True)
 
 
 def test_a_file_that_grew_is_written_again_where_it_changed(tmp_path: Path) -> None:

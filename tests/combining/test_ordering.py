@@ -50,6 +50,18 @@ def test_all_values_are_there_once_in_their_order_or_files_are_refused(
     assert joined == sorted({value for item in files for value in item})
 
 
+@pytest.mark.parametrize("overlap", ["first", "last"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_gaps_are_told_where_files_overlap_too(overlap: Literal["first", "last"], sign: int) -> None:
+    files = [np.arange(4), np.arange(2, 8), np.arange(2, 8), np.arange(10, 14)]
+    joined, findings = cut([sign * item for item in files], overlap=overlap)
+    assert joined == [sign * value for value in (*range(8), *range(10, 14))]
+    assert [(row.kind, row.what) for row in findings.rows] == [
+        ("decided", "files overlap in 8 elements"),
+        ("note", "1 gap against the step of 1, up to 3"),
+    ]
+
+
 @settings(max_examples=100)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=8), st.booleans())
 def test_files_that_share_nothing_are_never_cut(lengths: list[int], falls: bool) -> None:
