@@ -15,6 +15,7 @@ from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
 from h5bound.combining.joined_fills import MASKED, choose_fill, find_filler, fit_fill_attribute, have_fill
 from h5bound.combining.joined_values import LEAVE_OUT, Variant, is_text, plan_values, set_length
 from h5bound.combining.time_units import is_time
+from h5bound.reports.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Mapping
@@ -105,8 +106,25 @@ def fill_missing(context: Context, path: str, by_file: ByFile, *, fill: str) -> 
     missing = np.array([item is None for item in by_file])
     if missing.any():
         text = f"its fill value, {fill}, which no reader masks," if fill else "its fill value"
-        context.findings.decide(path, "some files lack it", np.flatnonzero(missing), action=f"{text} is there")
+        what, places, there = describe_missing(missing)
+        context.findings.decide(path, what, places, action=f"{text} is {there}")
     return missing
+
+
+def describe_missing(missing: NDArray[np.bool_]) -> tuple[str, NDArray[np.int64], str]:
+    """Return what is told of a variable that some files lack, of which files, and where the others are.
+
+    Those that have it are told if they are fewer.
+
+    >>> what, places, there = describe_missing(np.array([True, True, False]))
+    >>> what, places.tolist(), there
+    ('only 1 of 3 files has it', [2], 'in the others')
+    """
+    present = np.flatnonzero(~missing)
+    if 2 * present.size >= missing.size:
+        return "some files lack it", np.flatnonzero(missing), "there"
+    verb = "has" if present.size == 1 else "have"
+    return f"only {present.size:,} of {plural(missing.size, 'file')} {verb} it", present, "in the others"
 
 
 def show_fill(schema: VariableSchema) -> str:

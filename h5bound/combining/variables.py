@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from h5bound.combining.along import join_along
+from h5bound.combining.along import describe_missing, join_along
 from h5bound.combining.context import EMPTY, find_first
 from h5bound.combining.joined import JoinedVariable
 from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
@@ -32,9 +32,10 @@ def join_variable(context: Context, path: str) -> Joining | None:
         what = "it is in another file, behind an external link"
         findings.refuse(path, what, elsewhere, action=LEAVE_OUT.format(path), option=False)
         return None
+    what, places, there = describe_missing(np.array([item is None for item in by_file]))
     if missing and rules.missing == "refuse":
-        action = f"missing='fill' takes its fill value there; {LEAVE_OUT.format(path)}"
-        findings.refuse(path, "some files lack it", missing, action=action)
+        action = f"missing='fill' takes its fill value {there}; {LEAVE_OUT.format(path)}"
+        findings.refuse(path, what, places, action=action)
         return None
     short = [i for i in present if (item := by_file[i]) is not None and rules.dim in item.schema.short]
     if short:
@@ -47,7 +48,7 @@ def join_variable(context: Context, path: str) -> Joining | None:
     if is_joined(context, path, by_file):
         return join_along(context, path, by_file)
     if missing:
-        findings.decide(path, "some files lack it", missing, action="as the others have it")
+        findings.decide(path, what, places, action="taken from those that have it")
     return take_one(context, path, by_file)
 
 

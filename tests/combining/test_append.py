@@ -254,8 +254,8 @@ def shift(path: Path) -> None:
 
 
 LATER: list[tuple[Callable[[Path], None], str, dict[str, Any]]] = [
-    (add_variable, "/new: some files lack it", {"missing": "fill"}),
-    (add_variable, "/new: some files lack it", {"exclude": ["/new"]}),
+    (add_variable, "/new: only 1 of 3 files has it", {"missing": "fill"}),
+    (add_variable, "/new: only 1 of 3 files has it", {"exclude": ["/new"]}),
     (overlap, "/time: files overlap", {"overlap": "first"}),
     (differ, "the attribute history", {"attributes": "first"}),
     (differ, "the attribute history", {"attributes": "table"}),

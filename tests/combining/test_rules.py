@@ -313,6 +313,16 @@ def test_a_variable_that_files_lack_is_refused_or_filled(folder: Folder) -> None
         [True, False, False],
     )
     assert variable.source == 1
+    folder.add([6], v=np.zeros(1)).add([7], v=np.zeros(1))
+    what = (
+        r"/w: only 2 of 5 files have it; in 1\.nc, 2\.nc \(2 files\).*missing='fill' takes its fill value in the others"
+    )
+    folder.refuse(what)
+    (row,) = folder.join(missing="fill").differences
+    assert (row.what, row.action) == (
+        "only 2 of 5 files have it",
+        "its fill value, 0.0, which no reader masks, is in the others",
+    )
 
 
 def test_other_axes_are_refused(folder: Folder) -> None:
