@@ -14,6 +14,7 @@ from h5bound.combining.time_units import is_time
 from h5bound.conversion.write_store import describe_store, make_jobs
 from h5bound.errors import TargetError
 from h5bound.hdf5.type_json import text_from_json
+from h5bound.planning.pieces import have_any
 from h5bound.reader.meanings import PACKING, TIMES
 from h5bound.stores.differences import list_differing_parts
 from h5bound.stores.metadata import CONSOLIDATED
@@ -51,17 +52,12 @@ class Changes:
     """Whether the store is whole, and nothing of its files is written again, or over."""
 
     def affect(self, variable: JoinedVariable, chunk_coords: ChunkCoords, write_shape: Shape) -> NDArray[np.bool_]:
-        """Return which chunks, or shards, of these coordinates are written."""
+        """Return which chunks, or shards, of these coordinates are written; also those past the end."""
         written = self.written[variable.path]
         if variable.axis is None:
             return np.full(len(chunk_coords), written[0])
-        length, starts = write_shape[variable.axis], variable.starts
-        first = chunk_coords[:, variable.axis] * length
-        last = np.minimum(first + length, starts[-1]) - 1
-        before = np.concatenate([[0], np.cumsum(written & (np.diff(starts) > 0))])
-        begin, end = (np.searchsorted(starts, place, side="right") for place in (np.minimum(first, starts[-1]), last))
-        begin = np.minimum(begin, len(written))
-        is_affected: NDArray[np.bool_] = (first > last) | (before[np.minimum(end, len(written))] > before[begin - 1])
+        coords, size, starts = chunk_coords[:, variable.axis], write_shape[variable.axis], variable.starts
+        is_affected: NDArray[np.bool_] = have_any(starts, written, coords, size=size) | (coords * size >= starts[-1])
         return is_affected
 
 
@@ -86,8 +82,7 @@ def find_changes(
     check_stored(store, combination, stays)
     kept = is_same.copy()
     for path, variable in combination.joined.variables.items():
-        where = slice(None) if variable.axis is not None else variable.source
-        kept[where] &= stays[path] if variable.axis is not None else stays[path][0]
+        kept[slice(None) if variable.axis is not None else [variable.source]] &= stays[path]
     is_done = store.is_whole and bool(kept.all()) and len(kept) == len(store.record.files)
     if not is_done:
         if not store.target.takes_more:

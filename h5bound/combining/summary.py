@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from h5bound.conversion.summary import make_report
+from h5bound.planning.pieces import find_pieces
 from h5bound.reports.combination import ArrayWork, ChunkCounts, CombinationReport
 from h5bound.reports.text import plural
 from h5bound.zarr_model.array_spec import estimate_itemsize
@@ -114,12 +115,10 @@ def list_work(combination: Combination, units: Sequence[Unit], appended: Appende
 
 def count_seams(join: JoinPlan, unit: Unit) -> int:
     """Return how many chunks, or shards, of a unit have elements of several files."""
-    axis, bounds = join.pieces.axis, join.pieces.bounds
-    size = join.array.node.write_shape[axis]
-    first = unit.chunk_coords[:, axis] * size
-    last = np.minimum(first + size, bounds[-1]) - 1
-    begin, end = (np.searchsorted(bounds, place, side="right") for place in (first, last))
-    return int((begin < end).sum())
+    axis = join.pieces.axis
+    coords, size = unit.chunk_coords[:, axis], join.array.node.write_shape[axis]
+    first, stop = find_pieces(join.pieces.bounds, coords, size=size)
+    return int((stop - first > 1).sum())
 
 
 def measure_decoded(unit: Unit, node: ArrayNode) -> int:

@@ -94,11 +94,7 @@ class Pieces:
         """
         if not len(self.files):
             return np.full(len(coords), not in_store)
-        counts = np.concatenate([[0], np.cumsum((self.files == IN_STORE) == in_store)])
-        first = np.searchsorted(self.bounds, coords * size, side="right") - 1
-        last = np.searchsorted(self.bounds, (coords + 1) * size, side="left")
-        have: NDArray[np.bool_] = counts[np.minimum(last, len(self.files))] > counts[first]
-        return have
+        return have_any(self.bounds, (self.files == IN_STORE) == in_store, coords, size=size)
 
     def drop_axis(self, shape: Shape) -> Shape:
         """Return the shape of the array without the axis that the datasets do not have."""
@@ -108,3 +104,27 @@ class Pieces:
         """Return the shape of what a region shares with a file."""
         lengths = tuple(part.stop - part.start for part in region)
         return (*lengths[: self.axis], share.where.stop - share.where.start, *lengths[self.axis + 1 :])
+
+
+def find_pieces(
+    bounds: NDArray[np.int64], coords: NDArray[np.int64], *, size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the first piece that each interval of an axis has elements of, and the end of those pieces.
+
+    `bounds` are those of `Pieces`. An interval has `size` elements from `coords` times it on.
+
+    >>> find_pieces(np.array([0, 3, 5]), np.array([0, 1, 2]), size=2)
+    (array([0, 0, 1]), array([1, 2, 2]))
+    """
+    first = np.searchsorted(bounds, coords * size, side="right") - 1
+    return first, np.minimum(np.searchsorted(bounds, (coords + 1) * size, side="left"), len(bounds) - 1)
+
+
+def have_any(
+    bounds: NDArray[np.int64], selected: NDArray[np.bool_], coords: NDArray[np.int64], *, size: int
+) -> NDArray[np.bool_]:
+    """Return which intervals of an axis, as `find_pieces` has them, have elements of selected pieces."""
+    counts = np.concatenate([[0], np.cumsum(selected & (np.diff(bounds) > 0))])
+    first, stop = find_pieces(bounds, coords, size=size)
+    have: NDArray[np.bool_] = counts[stop] > counts[first]
+    return have
