@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,10 @@ class NodeAttributes:
             return ""
         return write_json([self.values.get(name), entry])
 
+    def write_shown(self, name: str) -> str:
+        """Return the text that is the same for the same value of an attribute in the store; "" without it."""
+        return write_json(self.values[name]) if name in self.values else ""
+
 
 def join_attributes(
     path: str,
@@ -73,7 +78,7 @@ def join_attributes(
                 "attributes='first' takes those of the first file, attributes='table' keeps all in h5bound.json only"
             )
             findings.refuse(path, what, places, action=action)
-        elif rules.attributes == "first" or len({write_shown(name, node) for node in nodes if node is not None}) == 1:
+        elif rules.attributes == "first" or len({node.write_shown(name) for node in nodes if node is not None}) == 1:
             findings.decide(path, what, places, action="as the first file has it")
         else:
             findings.decide(path, what, places, action="kept by file in h5bound.json only")
@@ -116,17 +121,12 @@ def describe_attribute(name: str, nodes: Sequence[NodeAttributes | None], number
     for number in (0, 1):
         node = nodes[int(np.flatnonzero(numbers == number)[0])]
         assert node is not None
-        texts.append(write_json(node.values[name]) if name in node.values else "absent")
+        texts.append(node.write_shown(name) or "absent")
     if texts[0] == texts[1]:
         return f"the attribute {name} has another type{', or another NaN' if 'NaN' in texts[0] else ''}"
     shown = shorten_both(*texts)
     others = ", …" if numbers.max() > 1 else ""
     return f"the attribute {name} is {shown[0]} in the first file, then {shown[1]}{others}"
-
-
-def write_shown(name: str, node: NodeAttributes) -> str:
-    """Return the text that is the same for the same value of an attribute in the store; "" without it."""
-    return write_json(node.values[name]) if name in node.values else ""
 
 
 def shorten_both(first: str, second: str) -> tuple[str, str]:
@@ -143,27 +143,26 @@ def shorten_both(first: str, second: str) -> tuple[str, str]:
 
 def cut_start(text: str, start: int) -> str:
     """Return few characters of a text from `start` on."""
-    text = f"…{text[start:]}" if start else text
-    return text if len(text) <= MAX_COMPARED else f"{text[: MAX_COMPARED - 1]}…"
+    return cut_end(f"…{text[start:]}" if start else text, MAX_COMPARED)
 
 
 def shorten_value(value: Any) -> str:
     """Return a value in few characters."""
-    text = write_json(value)
-    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 1]}…"
+    return cut_end(write_json(value), MAX_SHOWN)
+
+
+def cut_end(text: str, length: int) -> str:
+    """Return a text in at most so many characters."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def make_table(path: str, name: str, nodes: Sequence[NodeAttributes | None]) -> AttributeTable:
     """Return the table of an attribute."""
-    texts: dict[str, int] = {}
-    values: list[Any] = []
-    numbers = np.full(len(nodes), -1, np.int64)
-    for i, node in enumerate(nodes):
-        if node is None or name not in node.values:
-            continue
-        text = write_json(node.values[name])
-        if text not in texts:
-            texts[text] = len(values)
-            values.append(node.values[name])
-        numbers[i] = texts[text]
-    return AttributeTable(path=path, name=name, values=tuple(values), numbers=numbers)
+    texts = ["" if node is None else node.write_shown(name) for node in nodes]
+    numbers = {text: number for number, text in enumerate(dict.fromkeys(filter(None, texts)))}
+    return AttributeTable(
+        path=path,
+        name=name,
+        values=tuple(map(json.loads, numbers)),
+        numbers=np.array([numbers.get(text, -1) for text in texts], np.int64),
+    )
