@@ -120,12 +120,11 @@ def list_lines(differences: Iterable[Difference], *, height: int | None, width: 
     facts = [
         Fact.of("object", row.variable or "files", f"{row.what}{row.files and f'; in {row.files}'}") for row in rows
     ]
-    actions = list_actions(rows)
-    advice = actions if height is None else actions[:MAX_ACTIONS]
+    remarks, advice = group_facts(facts), list_actions(rows)
     if height is None:
-        remarks = group_facts(facts)
         return [*(f"differs: {remark.describe(len(remark.facts), NO_SCREEN)}" for remark in remarks), *advice]
-    used, remarks = sum(count_rows(line, width) for line in (*advice, ALL)), group_facts(facts)
+    advice = advice[:MAX_ACTIONS]
+    used = sum(count_rows(line, width) for line in (*advice, ALL))
     shown = fit_sections([Section("differs", remarks)], height=height - used, width=width)
     return [*shown, *([ALL] if len(shown) < len(remarks) else []), *advice]
 

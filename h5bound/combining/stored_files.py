@@ -88,7 +88,7 @@ def match_files(known: Sequence[Any], given: Sequence[Any]) -> list[int]:
 def add_stored(
     store: CombinedStore | None, scans: Sequence[FileScan], *, sources: Sequence[H5Source], rules: Rules
 ) -> AllFiles:
-    """Return given files, with those of a store that are not among them; None if there is no store.
+    """Return given files, with those of a store that are not among them. `store` is None if there is none.
 
     If none is missing, they are in the order in which they are given. Else those of the store keep theirs, and new ones
     come before the one of the store that is named after them, or last.
@@ -103,7 +103,11 @@ def add_stored(
             numbers[place] = number
     if NEW not in matches:
         return AllFiles(list(scans), list(sources), numbers)
-    scans = [replace(scan, variables=drop(scan.variables, store.record.left_out)) for scan in scans]
+    dropped = store.record.left_out
+    scans = [
+        replace(scan, variables={path: item for path, item in scan.variables.items() if path not in dropped})
+        for scan in scans
+    ]
     absent = [number for number, place in enumerate(matches) if place == NEW]
     stored: dict[int, tuple[FileScan, Any]] = {
         number: (scan, StoredSource(scan.path))
@@ -135,11 +139,6 @@ def simplify(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entry of a file with its fields in one order."""
     stamps = entry.get("stamps", {})
     return {**{name: entry[name] for name in ("path", "size", "mtime_ns")}, "stamps": sorted(stamps.items())}
-
-
-def drop(variables: Mapping[str, VariableScan], names: frozenset[str]) -> dict[str, VariableScan]:
-    """Return the variables without those at some paths."""
-    return {path: item for path, item in variables.items() if path not in names}
 
 
 def describe_stored(store: CombinedStore, numbers: Sequence[int], *, rules: Rules) -> list[FileScan]:

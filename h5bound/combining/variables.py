@@ -24,10 +24,9 @@ DIFFERING = "differing='first' takes that of the first file, differing='drop' le
 def join_variable(context: Context, path: str) -> Joining | None:
     """Return what a variable becomes, and the tables of its attributes; None if it is left out, or refused."""
     by_file, rules, findings = context.find(path), context.rules, context.findings
-    present = [i for i, item in enumerate(by_file) if item is not None]
     missing = [i for i, item in enumerate(by_file) if item is None]
     _, first = find_first(by_file)
-    elsewhere = [i for i in present if path in context.scans[i].elsewhere]
+    elsewhere = [i for i, scan in enumerate(context.scans) if path in scan.variables and path in scan.elsewhere]
     if elsewhere:
         what = "it is in another file, behind an external link"
         findings.refuse(path, what, elsewhere, action=LEAVE_OUT.format(path), option=False)
@@ -37,12 +36,12 @@ def join_variable(context: Context, path: str) -> Joining | None:
         action = f"missing='fill' takes its fill value {there}; {LEAVE_OUT.format(path)}"
         findings.refuse(path, what, places, action=action)
         return None
-    short = [i for i in present if (item := by_file[i]) is not None and rules.dim in item.schema.short]
+    short = [i for i, item in enumerate(by_file) if item is not None and rules.dim in item.schema.short]
     if short:
         what = f"it is shorter than its dimension {rules.dim}, and only netCDF's readers fill it up"
         findings.refuse(path, what, short, action=LEAVE_OUT.format(path), option=False)
         return None
-    others = [i for i in present if (item := by_file[i]) is not None and item.target != first.target]
+    others = [i for i, item in enumerate(by_file) if item is not None and item.target != first.target]
     if others:
         findings.refuse(path, "its name in the store differs", others, action="names='portable' may help", option=False)
     if is_joined(context, path, by_file):
@@ -95,16 +94,15 @@ def take_one(context: Context, path: str, by_file: ByFile) -> Joining | None:
     """Return a variable that is the same in all files, as the first one has it, unless an option says otherwise."""
     rules, findings = context.rules, context.findings
     differing, unknown = find_others(path, context, by_file)
+    what = f"it has no dimension {rules.dim}, and is not the same"
     if differing and rules.differing == "refuse":
-        what = f"it has no dimension {rules.dim}, and is not the same"
-        action = f"{DIFFERING}; {LEAVE_OUT.format(path)}"
-        findings.refuse(path, what, differing, action=action)
+        findings.refuse(path, what, differing, action=f"{DIFFERING}; {LEAVE_OUT.format(path)}")
+        return None
+    if differing and rules.differing == "drop":
+        findings.decide(path, what, differing, action="left out")
         return None
     if differing:
-        action = "left out" if rules.differing == "drop" else "as the first file has it"
-        findings.decide(path, f"it has no dimension {rules.dim}, and is not the same", differing, action=action)
-        if rules.differing == "drop":
-            return None
+        findings.decide(path, what, differing, action="as the first file has it")
     if unknown:
         context.to_compare[path] = np.array(unknown, np.int64)
     nodes = context.describe(path, by_file)
