@@ -324,5 +324,4 @@ def describe_state(file: FileScan) -> dict[str, Any]:
     state = file.state
     if state is None:
         return file_to_json(file.path, 0, 0)
-    stamps = {"stamps": dict(state.stamps)} if state.stamps else {}
-    return {**file_to_json(file.path, state.size, state.mtime_ns), **stamps}
+    return file_to_json(file.path, state.size, state.mtime_ns, stamps=state.stamps)

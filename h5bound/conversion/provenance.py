@@ -22,7 +22,7 @@ from h5bound.stores.metadata import digest
 from h5bound.zarr_model.node_names import NameLimits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Set
+    from collections.abc import Iterable, Mapping, Sequence, Set
 
     from h5bound.planning.scan import SourceScan
     from h5bound.stores.metadata import Document
@@ -83,9 +83,8 @@ def list_inputs(scan: SourceScan, settings: Settings, limits: Limits) -> dict[st
     files = {path: file_to_json(path, state.size, state.mtime_ns) for path, state in scan.external_states.items()}
     for origin in reversed(scan.origins):
         index, state = origin.hierarchy, origin.source.state
-        entry = file_to_json(index.file.removesuffix(f"?{HIDDEN}"), index.size, index.mtime_ns)
-        stamps = {"stamps": dict(state.stamps)} if state is not None and state.stamps else {}
-        files[origin.source.path] = {**entry, **stamps}
+        name, stamps = index.file.removesuffix(f"?{HIDDEN}"), () if state is None else state.stamps
+        files[origin.source.path] = file_to_json(name, index.size, index.mtime_ns, stamps=stamps)
     source = files.pop(scan.origins[0].source.path)
     return {
         "version": PROVENANCE_VERSION,
@@ -98,9 +97,10 @@ def list_inputs(scan: SourceScan, settings: Settings, limits: Limits) -> dict[st
     }
 
 
-def file_to_json(path: str, size: int, mtime_ns: int) -> dict[str, Any]:
+def file_to_json(path: str, size: int, mtime_ns: int, *, stamps: Sequence[tuple[str, str]] = ()) -> dict[str, Any]:
     """Return the entry of a file, without its directory, which is private."""
-    return {"path": text_to_json(Path(path).name), "size": size, "mtime_ns": mtime_ns}
+    entry = {"path": text_to_json(Path(path).name), "size": size, "mtime_ns": mtime_ns}
+    return {**entry, "stamps": dict(stamps)} if stamps else entry
 
 
 def fingerprint(inputs: Mapping[str, Any]) -> str:
