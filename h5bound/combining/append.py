@@ -9,7 +9,6 @@ leaves a marker, which says which files it has written to which places.
 from __future__ import annotations
 
 import logging
-import re
 from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from h5bound.execution.work import UnitResult
 from h5bound.planning.pieces import IN_STORE
 from h5bound.planning.work_units import Unit, select_chunks
 from h5bound.reports.combination import ChunkCounts
+from h5bound.stores.tree import read_chunk_coords
 from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
 from h5bound.zarr_model.node_names import PARTIAL_SUFFIX, RESERVED_KEYS
 
@@ -47,9 +47,6 @@ if TYPE_CHECKING:
     from h5bound.stores.target import Target
 
 LOGGER = logging.getLogger(__name__)
-
-CHUNK_NAME = re.compile(r"/(c|(c[/.])?\d{1,18}([/.]\d{1,18})*)")
-"""Names of chunks of an array."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -166,15 +163,19 @@ def find_unplanned(
     torn: list[Unit] = []
     for join in combination.joins:
         node, axis = join.array.node, join.pieces.axis
-        named = [(key, read_coords(key, node.target)) for key in list_chunks(keys, node.target) if key not in planned]
-        named = [(key, coords) for key, coords in named if len(coords) == len(node.shape)]
+        number = numbers[node.target]
+        found = (
+            (key, read_chunk_coords(jobs[number].array, key[len(node.target) + 1 :]))
+            for key in list_chunks(keys, node.target)
+        )
+        named = [(key, coords) for key, coords in found if coords is not None and key not in planned]
         coords = np.array([coords for _, coords in named], np.int64).reshape(-1, len(node.shape))
         is_affected = changes.affect(combination.joined.variables[join.array.path], coords, node.write_shape)
         is_torn = join.pieces.have_files(coords[:, axis], node.write_shape[axis], in_store=True)
         is_torn &= (coords * np.asarray(node.write_shape, np.int64) < node.shape).all(axis=1)
         gone += [named[row][0] for row in np.flatnonzero(is_affected & ~is_torn).tolist()]
         size = max(prod(node.write_shape) * estimate_itemsize(node.dtype), 1)
-        torn += [Unit(numbers[node.target], coords[[row]], size) for row in np.flatnonzero(is_affected & is_torn)]
+        torn += [Unit(number, coords[[row]], size) for row in np.flatnonzero(is_affected & is_torn)]
     return gone, torn
 
 
@@ -184,16 +185,6 @@ def list_chunks(keys: Sequence[str], path: str) -> list[str]:
     begin, end = bisect_left(keys, prefix), bisect_left(keys, f"{path}0")  # "0" comes after "/"
     chunks = (key for key in keys[begin:end] if not key.endswith(PARTIAL_SUFFIX))
     return [key for key in chunks if key.rpartition("/")[2] not in RESERVED_KEYS]
-
-
-def read_coords(key: str, path: str) -> list[int]:
-    """Return the coordinates of a chunk in the name of its key; none of another key.
-
-    >>> read_coords("a1/c/0/12", "a1"), read_coords("a1/0.12", "a1"), read_coords("a1/c/0/1.12.partial", "a1")
-    ([0, 12], [0, 12], [])
-    """
-    name = key[len(path) :]
-    return [int(number) for number in re.findall(r"\d+", name)] if CHUNK_NAME.fullmatch(name) else []
 
 
 def split_units(combination: Combination, changes: Changes) -> tuple[list[Unit], list[Unit]]:

@@ -228,10 +228,16 @@ def find_array(key: str, nodes: Mapping[str, StoreNode]) -> StoreNode | None:
 def find_chunk_coords(node: StoreNode, key: str) -> Shape | None:
     """Return the chunk coordinates of a key, None if the grid does not have that chunk."""
     assert node.array is not None
-    name = key[len(node.path) :].lstrip("/")
-    coords = tuple(map(int, re.findall(r"[0-9]{1,18}", name)))[: len(node.counts)]
-    inside = len(coords) == len(node.counts) and all(i < count for i, count in zip(coords, node.counts, strict=True))
-    return coords if inside and node.array.metadata.encode_chunk_key(coords) == name else None
+    coords = read_chunk_coords(node.array, key[len(node.path) :].lstrip("/"))
+    inside = coords is not None and all(i < count for i, count in zip(coords, node.counts, strict=True))
+    return coords if inside else None
+
+
+def read_chunk_coords(array: zarr.Array[Any], name: str) -> Shape | None:
+    """Return the coordinates of a chunk, which may be past the end, from its key below the array; None for others."""
+    coords = tuple(map(int, re.findall(r"[0-9]{1,18}", name)))[: array.ndim]
+    is_chunk = len(coords) == array.ndim and array.metadata.encode_chunk_key(coords) == name
+    return coords if is_chunk else None
 
 
 def without_copies(document: Document) -> Document:

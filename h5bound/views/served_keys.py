@@ -6,12 +6,11 @@ them, else what is read and encoded as a conversion does (:mod:`h5bound.conversi
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from h5bound.conversion.job import key_of
+from h5bound.stores.tree import read_chunk_coords
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -27,9 +26,6 @@ SCHEME = "hdf5://"
 
 CHUNKS = "c"
 """First part of the keys of chunks below those of their array, in format 3."""
-
-CHUNK_KEY = re.compile(rf"(.*)/{CHUNKS}((?:/[0-9]{{1,18}})*)", re.DOTALL)
-"""Path of the array and coordinates in the key of a chunk in format 3; an array may be called like the part between."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,20 +60,10 @@ class ServedKeys:
 
     def find_chunk(self, key: str) -> tuple[ServedArray, int] | None:
         """Return the array and the row of the chunk that a key has; None if the store has no such chunk."""
-        if self.zarr_format == 3:
-            match = CHUNK_KEY.fullmatch(key)
-            path, place = match.groups() if match else ("", "")
-            coords = place.split("/")[1:]
-        else:
-            path, _, place = key.rpartition("/")
-            coords = place.split(".")
-        array = self.arrays.get(path)
-        if array is None or not all(part.isascii() and part.isdecimal() for part in coords):
-            return None
-        if not array.counts and self.zarr_format == 2:
-            coords = coords if coords != ["0"] else []
-        row = array.find_row(list(map(int, coords)))
-        return None if row is None or key_of(array.job, array.plan.chunk_coords[row].tolist()) != key else (array, row)
+        path = self._find_array(key)
+        coords = read_chunk_coords(self.arrays[path].job.array, key[len(path) + 1 :]) if path else None
+        row = None if coords is None else self.arrays[path].find_row(coords)
+        return None if row is None else (self.arrays[path], row)
 
     def list_all(self, prefix: str = "") -> Iterator[str]:
         """Yield all keys that begin with a prefix."""
@@ -89,9 +75,7 @@ class ServedKeys:
     def list_names(self, prefix: str) -> list[str]:
         """Return the names of keys and folders below a folder, each once."""
         folder = prefix.rstrip("/")
-        names, path = dict.fromkeys(self._folders.get(folder, ())), folder
-        while path and path not in self.arrays:
-            path = path.rpartition("/")[0]
+        names, path = dict.fromkeys(self._folders.get(folder, ())), self._find_array(folder)
         if path:
             array, start = self.arrays[path], f"{folder}/"
             if path == folder and self.zarr_format == 3:
@@ -100,6 +84,12 @@ class ServedKeys:
                 key[len(start) :].partition("/")[0] for key in array.list_keys() if key.startswith(start)
             )
         return list(names)
+
+    def _find_array(self, path: str) -> str:
+        """Return the path of the array that a key or folder is in, "" if it is in none."""
+        while path and path not in self.arrays:
+            path = path.rpartition("/")[0]
+        return path
 
     @cached_property
     def _folders(self) -> Mapping[str, Mapping[str, None]]:
