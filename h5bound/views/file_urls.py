@@ -98,14 +98,14 @@ def drop_caches(url: str) -> str:
     return drop_caches(rest) if chained and first.partition("://")[0] in CACHES else url
 
 
-def spell_path(place: str) -> str:
+def spell_path(path: str) -> str:
     """Return a path or URL as its folders and its name are called, without what is no part of them.
 
     >>> spell_path("/data/x/a b.h5"), spell_path("simplecache::https://host/a%20b/1.h5?sig=a/b"), spell_path("s3://b/a%20b")
     ('/data/x/a b.h5', 'https://host/a b/1.h5', 's3://b/a%20b')
     """
-    if not is_url(place):
-        path = os.path.abspath(strip_local(os.path.expanduser(place)))  # noqa: PTH100, PTH111 - no links
+    if not is_url(path):
+        path = os.path.abspath(strip_local(os.path.expanduser(path)))  # noqa: PTH100, PTH111 - no links
         return path.replace(os.sep, "/")
-    url = re.sub(QUERY, "", drop_caches(place).partition("::")[0]).rstrip("/")
+    url = re.sub(QUERY, "", drop_caches(path).partition("::")[0]).rstrip("/")
     return unquote(url) if url.lower().startswith(WEB) else url

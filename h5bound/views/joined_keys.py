@@ -87,12 +87,12 @@ def plan_joined_keys(
     scan, plan = combination.scan, combination.plan
     if not view.skip:
         refuse_skipped(scan.hierarchy.file, plan.skipped)
-    places = [list_places(join) for join in combination.joins]
-    arrays = (*(array for array, _ in places), *plan.arrays[len(places) :])
+    planned = [list_all_chunks(join) for join in combination.joins]
+    arrays = (*(array for array, _ in planned), *plan.arrays[len(planned) :])
     target = make_target(settings.zarr_format)
     keys = make_keys(
         target, scan, replace(plan, arrays=arrays), inputs=combination.inputs, tables=combination.tables,
-        have_ranges=[False, *map(has_ranges, scan.sources[1:])], files=[files for _, files in places],
+        have_ranges=[False, *map(has_ranges, scan.sources[1:])], files=[files for _, files in planned],
     )  # fmt: skip
     report = make_combination_report(
         combination, target, written=list_results(arrays), complete=False, window=WINDOW, bad=bad, kept=0, units=(),
@@ -111,7 +111,7 @@ def check_fixed(sources: Sequence[H5Source]) -> None:
             )
 
 
-def list_places(join: JoinPlan) -> tuple[ArrayPlan, NDArray[np.int32]]:
+def list_all_chunks(join: JoinPlan) -> tuple[ArrayPlan, NDArray[np.int32]]:
     """Return the plan of an array with all its chunks, and the number of the file of each that is copied.
 
     Those that are copied come first. All others have a mask in the manifest, if there is one.
@@ -150,12 +150,12 @@ def split_pieces(
     """Return a joined dataset, and what each file stores of it, with chunks if its pieces have even ones."""
     pieces, itemsize, shape = item.pieces, item.type.dtype.itemsize, item.shape
     assert pieces is not None
-    places = {
+    contiguous = {
         number: (one.offset, one.shape)
         for number, one in enumerate(variables)
         if one is not None and one.offset is not None and stored[number].is_same
     }
-    if not places:
+    if not contiguous:
         return item, stored
     axis, lengths = pieces.axis, np.diff(pieces.bounds)
     even = int(np.gcd.reduce([*lengths, *pieces.skipped]))
@@ -168,7 +168,7 @@ def split_pieces(
     own = pieces.drop_axis(chunks)
     split = {
         number: replace(stored[number], chunks=own, manifest=make_manifest(whole, own, itemsize, begin=begin))
-        for number, (begin, whole) in places.items()
+        for number, (begin, whole) in contiguous.items()
     }
     record = replace(item.record, layout="chunked", chunks=chunks[: len(item.rows)], edge_unfiltered=False)
     return replace(item, record=record), {**stored, **split}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from h5bound.views.chunk_places import Inlined
+    from h5bound.views.chunk_references import Inlined
     from h5bound.views.served_array import ServedArray
 
 PARQUET = (".parquet", ".parq")
@@ -41,18 +41,21 @@ def list_references(inlined: Inlined) -> Iterator[tuple[str, Any]]:
 
     The provenance is no key, of which readers would warn: it stands beside them.
     """
-    keys = inlined.places.view.keys
+    keys = inlined.refs.view.keys
     yield from ((key, document.decode("ascii")) for key, document in keys.documents.items() if key != OWN_KEY)
     for array in keys.arrays.values():
-        for key, place in zip(array.list_keys(), inlined.list_all(array), strict=False):
-            yield key, f"base64:{b64encode(place).decode('ascii')}" if isinstance(place, bytes) else list(place)
+        for key, reference in zip(array.list_keys(), inlined.list_all(array), strict=False):
+            yield (
+                key,
+                f"base64:{b64encode(reference).decode('ascii')}" if isinstance(reference, bytes) else list(reference),
+            )
     inlined.check()
 
 
 def make_dict(inlined: Inlined) -> dict[str, Any]:
     """Return references as a dict."""
     refs = dict(list_references(inlined))
-    return {"version": 1, "refs": refs, PROVENANCE: json.loads(inlined.places.view.keys.documents[OWN_KEY])}
+    return {"version": 1, "refs": refs, PROVENANCE: json.loads(inlined.refs.view.keys.documents[OWN_KEY])}
 
 
 def write_json(path: Path, inlined: Inlined) -> None:
@@ -64,7 +67,7 @@ def write_json(path: Path, inlined: Inlined) -> None:
             separator = "" if file.tell() == len('{"version":1,"refs":{') else ","
             part = dict(chain([first], islice(items, BATCH)))
             file.write(separator + json.dumps(part, separators=(",", ":"))[1:-1])
-        file.write(f'}},"{PROVENANCE}":{inlined.places.view.keys.documents[OWN_KEY].decode("ascii")}}}')
+        file.write(f'}},"{PROVENANCE}":{inlined.refs.view.keys.documents[OWN_KEY].decode("ascii")}}}')
 
 
 @contextmanager
@@ -85,17 +88,17 @@ def appearing(path: Path) -> Iterator[Path]:
             partial.unlink()
 
 
-def check_parquet(place: Path) -> None:
+def check_parquet(path: Path) -> None:
     """Raise OptionError if references cannot be written there in the parquet form."""
-    if any(part in str(place) for part in ("{", "}", "::")):
-        raise OptionError(f"target={str(place)!r}: kerchunk's parquet form cannot be in a path with {{}} or ::")
+    if any(part in str(path) for part in ("{", "}", "::")):
+        raise OptionError(f"target={str(path)!r}: kerchunk's parquet form cannot be in a path with {{}} or ::")
     if any(find_spec(package) is None for package in ("fastparquet", "kerchunk")):
         raise OptionError("target: parquet needs more packages: pip install 'h5bound[kerchunk]'")
 
 
 def write_parquet(path: Path, inlined: Inlined) -> None:
     """Write references as a folder of parquet files, which appears when it is whole."""
-    keys = inlined.places.view.keys
+    keys = inlined.refs.view.keys
     hidden = [key for key in keys.documents if any(name.startswith(".z") for name in key.split("/")[:-1])]
     if hidden:
         raise UnsupportedError(
@@ -127,11 +130,11 @@ def list_records(array: ServedArray, inlined: Inlined, record: int) -> Iterator[
     numbers = np.ravel_multi_index(tuple(coords.T), array.counts) if array.counts else np.zeros(len(coords), np.int64)
     paths, raws = np.full((2, len(coords)), None, object)
     offsets, sizes = np.zeros((2, len(coords)), np.int64)
-    for row, place in enumerate(inlined.list_all(array)):
-        if isinstance(place, bytes):
-            raws[row] = place
+    for row, reference in enumerate(inlined.list_all(array)):
+        if isinstance(reference, bytes):
+            raws[row] = reference
         else:
-            paths[row], offsets[row], sizes[row] = place
+            paths[row], offsets[row], sizes[row] = reference
     order = np.argsort(numbers, kind="stable")
     found, starts = np.unique(numbers[order] // record, return_index=True)
     for number, rows in zip(found.tolist(), np.split(order, starts[1:]), strict=len(found) > 0):

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from h5bound.views.chunk_places import ChunkPlaces
+    from h5bound.views.chunk_references import ChunkReferences
 
 ENDING = ".icechunk"
 """End of the path of a repository."""
@@ -35,17 +35,17 @@ def check_installed() -> None:
         raise OptionError("target: a repository needs one more package: pip install icechunk")
 
 
-def write_repository(path: Path, places: ChunkPlaces) -> None:
+def write_repository(path: Path, refs: ChunkReferences) -> None:
     """Write references as a repository, which appears when it is whole."""
     import icechunk
 
     config = icechunk.RepositoryConfig.default()
-    for folder in list_folders(places):
+    for folder in list_folders(refs):
         config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(folder, choose_store(folder)))
-    config.manifest = split_manifests(places)
+    config.manifest = split_manifests(refs)
     with appearing(path) as partial:
         repository = icechunk.Repository.create(icechunk.local_filesystem_storage(str(partial)), config)
-        write_icechunk(repository.writable_session(BRANCH).store, places)
+        write_icechunk(repository.writable_session(BRANCH).store, refs)
 
 
 def is_own(path: Path) -> bool:
@@ -60,9 +60,9 @@ def is_own(path: Path) -> bool:
         return False
 
 
-def list_folders(places: ChunkPlaces) -> list[str]:
+def list_folders(refs: ChunkReferences) -> list[str]:
     """Return the URLs of the folders that the repository may refer to, without those in others of them."""
-    located = map(places.locate, places.view.keys.all_files)
+    located = map(refs.locate, refs.view.keys.all_files)
     folders = {find_folder(url) for url in located if url is not None}
     return [folder for folder in sorted(folders) if not any(folder.startswith(other) for other in folders - {folder})]
 
@@ -100,7 +100,7 @@ def choose_store(folder: str) -> Any:
     return stores[scheme]()
 
 
-def split_manifests(places: ChunkPlaces) -> Any:
+def split_manifests(refs: ChunkReferences) -> Any:
     """Return how the chunks of large arrays are divided: by ranges of the first axes, in manifests of one size."""
     import icechunk
 
@@ -108,7 +108,7 @@ def split_manifests(places: ChunkPlaces) -> Any:
         icechunk.ManifestSplitCondition.path_matches(f"^/{re.escape(name)}$"): {
             icechunk.ManifestSplitDimCondition.Axis(axis): size for axis, size in enumerate(split_grid(array.counts))
         }
-        for name, array in places.view.keys.arrays.items()
+        for name, array in refs.view.keys.arrays.items()
         if len(array.plan.chunk_coords) > MOST_CHUNKS
     }
     return icechunk.ManifestConfig(splitting=icechunk.ManifestSplittingConfig.from_dict(conditions))

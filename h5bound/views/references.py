@@ -2,8 +2,8 @@
 
 ::
 
-    plan of a conversion ──► keys of a view ──► places of chunks ──► kerchunk: dict, JSON, parquet
-                                                                 └─► icechunk: virtual chunks
+    plan of a conversion ──► keys of a view ──► references ──► kerchunk: dict, JSON, parquet
+                                                           └─► icechunk: virtual chunks
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from h5bound.reports.references import ReferenceReport, Referred
 from h5bound.reports.tree import Grid
 from h5bound.stores.conflicts import check_report, find_inside, write_report
 from h5bound.stores.resolve import describe_store
-from h5bound.views.chunk_places import ChunkPlaces, Inlined, Tally
+from h5bound.views.chunk_references import ChunkReferences, Inlined, Tally
 from h5bound.views.file_urls import FileUrls
 from h5bound.views.kerchunk import PARQUET, check_parquet, make_dict, write_json, write_parquet
 from h5bound.views.new_repository import ENDING, check_installed, is_own, write_repository
@@ -141,59 +141,59 @@ def references(
     24
     """
     given, started = locals(), time.perf_counter()
-    place = target if is_session(target) else check_place(target, overwrite=overwrite)
-    checked = make_options(given | choose_forms(place, zarr_format=zarr_format, nan=nan, names=names))
+    target = target if is_session(target) else check_target(target, overwrite=overwrite)
+    checked = make_options(given | choose_forms(target, zarr_format=zarr_format, nan=nan, names=names))
     limit = parse_nbytes(inline_limit, "inline_limit", least=0)
     report_path = None if report is None else check_report_path(report)
     view = View(plan_view_keys(given, checked, split=True))
     try:
-        check_conflicts(view, place, report_path)
+        check_conflicts(view, target, report_path)
         typed = view.keys.combination.files if view.keys.combination else [path]
-        places = ChunkPlaces(view, FileUrls.of(view.keys.joined_files, typed, base_url))
-        made = write(places, place, limit)
+        refs = ChunkReferences(view, FileUrls.of(view.keys.joined_files, typed, base_url))
+        made = write(refs, target, limit)
     finally:
         view.close()
-    if report_path is None and place is None:
+    if report_path is None and target is None:
         return made
-    result = make_report(places, place, time.perf_counter() - started)
+    result = make_report(refs, target, time.perf_counter() - started)
     if report_path is not None:
         write_report(report_path, result.to_json(), result.summary())
     return result if made is None else made
 
 
-def write(places: ChunkPlaces, place: Any, limit: int) -> dict[str, Any] | None:
+def write(refs: ChunkReferences, target: Any, limit: int) -> dict[str, Any] | None:
     """Write references to a path or store, or return them if there is none."""
-    inlined = Inlined(places, limit)
-    if place is None:
+    inlined = Inlined(refs, limit)
+    if target is None:
         return make_dict(inlined)
-    if is_session(place):
-        write_icechunk(place, places)
-    elif is_icechunk(place):
-        write_repository(place, places)
-    elif is_parquet(place):
-        write_parquet(place, inlined)
+    if is_session(target):
+        write_icechunk(target, refs)
+    elif is_icechunk(target):
+        write_repository(target, refs)
+    elif is_parquet(target):
+        write_parquet(target, inlined)
     else:
-        write_json(place, inlined)
+        write_json(target, inlined)
     return None
 
 
-def is_icechunk(place: Any) -> bool:
+def is_icechunk(target: Any) -> bool:
     """Return whether references are written to icechunk."""
-    return is_session(place) or (isinstance(place, Path) and place.suffix == ENDING)
+    return is_session(target) or (isinstance(target, Path) and target.suffix == ENDING)
 
 
-def is_parquet(place: Any) -> bool:
+def is_parquet(target: Any) -> bool:
     """Return whether references are written as parquet."""
-    return isinstance(place, Path) and place.suffix in PARQUET
+    return isinstance(target, Path) and target.suffix in PARQUET
 
 
-def choose_forms(place: Any, *, zarr_format: Any, nan: Any, names: Any) -> dict[str, Any]:
-    """Return the options that decide the form of a store, as a place takes them. Raise OptionError if it cannot."""
-    if is_icechunk(place):
+def choose_forms(target: Any, *, zarr_format: Any, nan: Any, names: Any) -> dict[str, Any]:
+    """Return the options that decide the form of a store, as a target takes them. Raise OptionError if it cannot."""
+    if is_icechunk(target):
         if zarr_format == 2:
             raise OptionError("zarr_format=2: icechunk holds format 3")
         return {"zarr_format": zarr_format or 3, "nan": "text", "names": names}
-    if is_parquet(place):  # each array is a folder
+    if is_parquet(target):  # each array is a folder
         if zarr_format == 3:
             raise OptionError(
                 "zarr_format=3: kerchunk's parquet form holds format 2; pass zarr_format=2, or write .json"
@@ -202,41 +202,41 @@ def choose_forms(place: Any, *, zarr_format: Any, nan: Any, names: Any) -> dict[
     return {"zarr_format": 2 if zarr_format is None else zarr_format, "nan": nan, "names": names}
 
 
-def check_place(target: Any, *, overwrite: bool) -> Path | None:
+def check_target(target: Any, *, overwrite: bool) -> Path | None:
     """Return the path to write to. Raise OptionError if there cannot be references, TargetError if it must stay."""
     if target is None:
         return None
-    place = Path(os.path.abspath(strip_local(expand_path(target, "target"))))  # noqa: PTH100 - resolves no links
-    if place.suffix not in (".json", *PARQUET, ENDING):
+    path = Path(os.path.abspath(strip_local(expand_path(target, "target"))))  # noqa: PTH100 - resolves no links
+    if path.suffix not in (".json", *PARQUET, ENDING):
         raise OptionError(f"target={redact(str(target))!r}: name a path that ends in .json, .parquet or {ENDING}")
-    if is_parquet(place):
-        check_parquet(place)
-    if is_icechunk(place):
+    if is_parquet(path):
+        check_parquet(path)
+    if is_icechunk(path):
         check_installed()
-    if place.exists() and not overwrite:
-        raise TargetError(f"{place}: it exists; pass overwrite=True, or name another path")
-    if place.exists() and not is_references(place):
-        raise TargetError(f"{place}: these are no references, and are not replaced; delete them, or name another path")
-    return place
+    if path.exists() and not overwrite:
+        raise TargetError(f"{path}: it exists; pass overwrite=True, or name another path")
+    if path.exists() and not is_references(path):
+        raise TargetError(f"{path}: these are no references, and are not replaced; delete them, or name another path")
+    return path
 
 
-def is_references(place: Path) -> bool:
+def is_references(path: Path) -> bool:
     """Return whether there are references at a path, by how they begin."""
-    if is_icechunk(place):
-        return is_own(place)
+    if is_icechunk(path):
+        return is_own(path)
     try:
-        if is_parquet(place):
-            return "record_size" in json.loads((place / ".zmetadata").read_bytes())
-        with place.open("rb") as file:
+        if is_parquet(path):
+            return "record_size" in json.loads((path / ".zmetadata").read_bytes())
+        with path.open("rb") as file:
             return file.read(1) == b"{"
     except (OSError, ValueError):
         return False
 
 
-def check_conflicts(view: View, place: Any, report: Path | None) -> None:
+def check_conflicts(view: View, target: Any, report: Path | None) -> None:
     """Raise TargetError or OptionError if the target or the report would overwrite a file that is read."""
     files = [*(source.path for source in view.keys.all_files), *view.keys.external_states]
-    directory = place if isinstance(place, Path) else None
+    directory = target if isinstance(target, Path) else None
     found = find_inside(directory, files)
     if found is not None:
         raise TargetError(f"{directory}: {found}, which is read, is there; name another path")
@@ -252,12 +252,12 @@ def describe_array(node: ArrayNode) -> Grid:
     )
 
 
-def make_report(places: ChunkPlaces, place: Any, seconds: float) -> ReferenceReport:
+def make_report(refs: ChunkReferences, target: Any, seconds: float) -> ReferenceReport:
     """Return the report of references that were made."""
-    keys = places.view.keys
+    keys = refs.view.keys
     arrays, grids = [], {entry.path: entry.grid for entry in keys.report.arrays}
     for name, array in keys.arrays.items():
-        tally = places.tallies.get(name, Tally())
+        tally = refs.tallies.get(name, Tally())
         document = json.loads(keys.documents[f"{name}/{'zarr.json' if keys.zarr_format == 3 else '.zarray'}"])
         arrays.append(
             Referred(
@@ -274,7 +274,7 @@ def make_report(places: ChunkPlaces, place: Any, seconds: float) -> ReferenceRep
     planned = keys.report
     return ReferenceReport(
         source=planned.source,
-        target="" if place is None else str(place) if isinstance(place, Path) else describe_store(place),
+        target="" if target is None else str(target) if isinstance(target, Path) else describe_store(target),
         zarr_format=keys.zarr_format,
         seconds=seconds,
         h5bound=planned.h5bound,

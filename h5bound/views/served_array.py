@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from h5bound.reader.source import H5Source
 
 BATCH = 4096
-"""Chunks whose coordinates or places are Python objects at a time."""
+"""Chunks whose coordinates or ranges are Python objects at a time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +76,10 @@ class ServedArray:
             return None
         number = int(np.ravel_multi_index(tuple(coords), self.counts)) if coords else 0
         numbers, rows = self._sorted
-        place = int(np.searchsorted(numbers, number))
-        if place == len(numbers) or numbers[place] != number:
+        index = int(np.searchsorted(numbers, number))
+        if index == len(numbers) or numbers[index] != number:
             return None
-        return place if rows is None else int(rows[place])
+        return index if rows is None else int(rows[index])
 
     def find_range(self, row: int) -> tuple[int, int] | None:
         """Return offset and size of a chunk that is in the file as the store has it.

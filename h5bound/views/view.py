@@ -121,11 +121,11 @@ class View:
 
     def read_chunk(self, array: ServedArray, row: int, part: Part = lambda size: (0, size)) -> Any:
         """Return a part of the bytes of the chunk in a row of the plan of an array."""
-        place, file = array.find_range(row), self.find_file(array, row)
-        if place is not None and file.has_ranges:
-            start, stop = part(place[1])
+        byte_range, file = array.find_range(row), self.find_file(array, row)
+        if byte_range is not None and file.has_ranges:
+            start, stop = part(byte_range[1])
             with array.naming_chunk(row, file.source):
-                return file.read_range(place[0] + start, stop - start)
+                return file.read_range(byte_range[0] + start, stop - start)
         unit = array.make_unit(row)
         with file.reading() as opened:
             if isinstance(opened, OpenFile):
@@ -141,8 +141,8 @@ class View:
 
     def measure(self, array: ServedArray, row: int) -> int:
         """Return the number of bytes of the chunk in a row of the plan of an array."""
-        place = array.find_range(row)
-        return len(self.read_chunk(array, row)) if place is None else place[1]
+        byte_range = array.find_range(row)
+        return len(self.read_chunk(array, row)) if byte_range is None else byte_range[1]
 
     def measure_all(self, prefix: str) -> int:
         """Return the number of bytes of all keys below a folder."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from h5bound.stores.target import Target
-    from h5bound.views.chunk_places import ChunkPlaces
+    from h5bound.views.chunk_references import ChunkReferences
     from h5bound.views.served_array import ServedArray
 
 MOST_SPECS = 10_000
@@ -45,34 +45,34 @@ def is_session(target: Any) -> bool:
     return type(target).__module__.startswith("icechunk")
 
 
-def write_icechunk(store: Any, places: ChunkPlaces) -> None:
+def write_icechunk(store: Any, refs: ChunkReferences) -> None:
     """Write references to the store of an icechunk session: one commit, or none."""
-    keys, target = places.view.keys, open_target(store, 3, None)
+    keys, target = refs.view.keys, open_target(store, 3, None)
     if not target.keys.is_empty():
         raise TargetError(f"{target.url}: the session holds a store; write to an empty repository or branch")
     documents = {key: json.loads(document) for key, document in keys.documents.items()}
     provenance, root = documents.pop(OWN_KEY), documents.pop("zarr.json")
-    with target.begin(f"{COMMIT}{places.view.source.path}", overwrite=False) as (started, _):
+    with target.begin(f"{COMMIT}{refs.view.source.path}", overwrite=False) as (started, _):
         started.keys.write((key, dump(document)) for key, document in documents.items())
-        make_spec = prepare_spec(places)
+        make_spec = prepare_spec(refs)
         for name in list(keys.arrays):
-            write_chunks(started, keys.arrays[name], places, make_spec=make_spec)
-            places.forget_chunks(name)  # the commit needs the memory
-        places.view.check_unchanged()
+            write_chunks(started, keys.arrays[name], refs, make_spec=make_spec)
+            refs.forget_chunks(name)  # the commit needs the memory
+        refs.view.check_unchanged()
         started.write_root({"zarr.json": root}, provenance)
 
 
-def write_chunks(target: Target, array: ServedArray, places: ChunkPlaces, *, make_spec: Callable[..., Any]) -> None:
+def write_chunks(target: Target, array: ServedArray, refs: ChunkReferences, *, make_spec: Callable[..., Any]) -> None:
     """Write the chunks of an array. Raise OptionError if the repository may not refer to its file."""
     specs: list[Any] = []
     encoded: list[tuple[str, bytes]] = []
     held = 0
-    for index, place in zip(array.list_coords(), places.list_all(array), strict=True):
-        if isinstance(place, bytes):
-            encoded.append((key_of(array.job, index), place))
-            held += len(place)
+    for index, reference in zip(array.list_coords(), refs.list_all(array), strict=True):
+        if isinstance(reference, bytes):
+            encoded.append((key_of(array.job, index), reference))
+            held += len(reference)
         else:
-            specs.append(make_spec(index, *place))
+            specs.append(make_spec(index, *reference))
         if len(specs) == MOST_SPECS:
             refer(target, array, specs)
         if held >= MOST_HELD:
@@ -83,15 +83,15 @@ def write_chunks(target: Target, array: ServedArray, places: ChunkPlaces, *, mak
     target.keys.write(encoded)
 
 
-def prepare_spec(places: ChunkPlaces) -> Callable[..., Any]:
+def prepare_spec(refs: ChunkReferences) -> Callable[..., Any]:
     """Return a function that makes icechunk's record of a virtual chunk: of its coordinates, URL, offset and size."""
     from icechunk import VirtualChunkSpec
 
-    files = {places.locate(file): file for file in places.view.keys.all_files if places.locate(file) is not None}
+    files = {refs.locate(file): file for file in refs.view.keys.all_files if refs.locate(file) is not None}
 
     @cache
     def describe(url: str) -> tuple[str, str | None, datetime | None]:
-        state = files[url].state if places.urls.base_url is None else None
+        state = files[url].state if refs.urls.base_url is None else None
         checksum = (None, None) if state is None else choose_checksum(state, files[url].path)
         return url if url.lower().startswith(WEB) else url.translate(RESERVED), *checksum
 

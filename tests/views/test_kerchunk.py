@@ -175,7 +175,7 @@ def test_files_beside_the_references_stay_as_they_are(tmp_path: Path) -> None:
 
 def test_a_file_of_references_is_written_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("h5bound.views.contiguous.LARGEST", 2)
-    for module in ("kerchunk", "chunk_places"):
+    for module in ("kerchunk", "chunk_references"):
         monkeypatch.setattr(f"h5bound.views.{module}.BATCH", 64)
     count = 2**12
     with h5py.File(tmp_path / "a.h5", "w") as file:

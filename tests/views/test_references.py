@@ -112,7 +112,7 @@ def test_what_is_too_large_to_be_inlined_is_refused_with_the_way_out(
     with pytest.raises(UnsupportedError, match=r"and 2 more$"):
         references(path.with_name("many.h5"), inline_limit=10)
     with monkeypatch.context() as patch, h5py.File(path.with_name("few.h5"), "w") as file:
-        patch.setattr("h5bound.views.chunk_places.INLINE_SHARE", 2)
+        patch.setattr("h5bound.views.chunk_references.INLINE_SHARE", 2)
         file.create_dataset("x", data=np.random.default_rng(0).random(150), chunks=(50,), compression="lzf")
         file.close()
         with pytest.raises(UnsupportedError, match="/x: too many chunks: "):

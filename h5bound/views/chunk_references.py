@@ -1,4 +1,4 @@
-"""Where the bytes of each chunk of a view are: in a range of a file that others can read, or encoded anew."""
+"""References to the chunks of a view: byte ranges of files that others can read, or bytes that are encoded anew."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from h5bound.views.served_array import ServedArray
     from h5bound.views.view import View
 
-    ChunkPlace = tuple[str, int, int] | bytes
+    Reference = tuple[str, int, int] | bytes
     """URL, offset and size of a range; or encoded bytes."""
 
 INLINE_SHARE = 1024
@@ -58,20 +58,20 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ChunkPlaces:
-    """The places of all chunks of a view."""
+class ChunkReferences:
+    """References to all chunks of a view."""
 
     view: View
     urls: FileUrls
-    found: dict[str, str | None] = field(default_factory=dict)
+    known_urls: dict[str, str | None] = field(default_factory=dict)
     """URLs that were found, by path."""
     tallies: dict[str, Tally] = field(default_factory=dict)
     """What became of chunks that were listed, by the paths of their arrays in the store."""
 
-    def list_all(self, array: ServedArray) -> Iterator[ChunkPlace]:
-        """Yield the place of each chunk of an array, in the order of its plan. It reads only what has to be encoded.
+    def list_all(self, array: ServedArray) -> Iterator[Reference]:
+        """Yield the reference to each chunk of an array, in the order of its plan; only what has to be encoded is read.
 
-        Raise CorruptChunkError if a chunk is damaged, as far as its size and place tell.
+        Raise CorruptChunkError if a chunk is damaged, as far as its size and offset tell.
         """
         tally = self.tallies[array.plan.node.target] = Tally()
         find = self.prepare(array)
@@ -117,9 +117,9 @@ class ChunkPlaces:
 
     def locate(self, file: H5Source) -> str | None:
         """Return the URL of a file, None if it is none that others can read."""
-        if file.path not in self.found:
-            self.found[file.path] = self.urls.locate(file)
-        return self.found[file.path]
+        if file.path not in self.known_urls:
+            self.known_urls[file.path] = self.urls.locate(file)
+        return self.known_urls[file.path]
 
     def explain(self, array: ServedArray) -> str:
         """Return why chunks of an array are no ranges."""
@@ -139,7 +139,7 @@ class ChunkPlaces:
 class Inlined:
     """What is in the references themselves: the bytes that it may take, and the arrays that would take more."""
 
-    places: ChunkPlaces
+    refs: ChunkReferences
     limit: int
     """Most bytes of a key."""
     room: int = field(init=False)
@@ -150,12 +150,12 @@ class Inlined:
     def __post_init__(self) -> None:
         self.room = self.limit * INLINE_SHARE
 
-    def list_all(self, array: ServedArray) -> Iterator[ChunkPlace]:
-        """Yield the place of each chunk of an array; end before one that is too large."""
-        for place in self.places.list_all(array):
-            if isinstance(place, bytes) and not self.takes(array, len(place)):
+    def list_all(self, array: ServedArray) -> Iterator[Reference]:
+        """Yield the reference to each chunk of an array; end before one that is too large."""
+        for reference in self.refs.list_all(array):
+            if isinstance(reference, bytes) and not self.takes(array, len(reference)):
                 return
-            yield place
+            yield reference
 
     def takes(self, array: ServedArray, nbytes: int, count: int = 1) -> bool:
         """Return whether so many chunks of this size may be inlined; if not, note why."""
@@ -163,28 +163,28 @@ class Inlined:
             self.room -= nbytes * count
             return True
         size = f"{format_nbytes(nbytes)} a chunk" if nbytes > self.limit else "too many chunks"
-        self.refused.setdefault(array.plan.path, f"{size}: {self.places.explain(array)}")
+        self.refused.setdefault(array.plan.path, f"{size}: {self.refs.explain(array)}")
         return False
 
     def fill(self, array: ServedArray, count: int) -> bytes | None:
         """Return a chunk that was never written, to be inlined so many times; None if that is too large."""
         data = encode_elements(array.job, np.empty((0,) * len(array.counts), array.job.node.fill.value.dtype))
-        tally = self.places.tallies[array.plan.node.target]
+        tally = self.refs.tallies[array.plan.node.target]
         tally.encoded, tally.nbytes = tally.encoded + count, tally.nbytes + count * len(data)
-        tally.reasons = (self.places.explain(array),)
+        tally.reasons = (self.refs.explain(array),)
         return data if self.takes(array, len(data), count) else None
 
     def check(self) -> None:
         """Raise UnsupportedError if an array was too large to be inlined, SourceChangedError if a file changed."""
-        self.places.view.check_unchanged()
+        self.refs.view.check_unchanged()
         if not self.refused:
             return
         names = [f"  {path}: {why}" for path, why in list(self.refused.items())[:SHOWN]]
-        combine = "combine the files, " if self.places.view.keys.combination else ""
+        combine = "combine the files, " if self.refs.view.keys.combination else ""
         more = len(self.refused) - len(names)
         names += [f"  and {more:,} more"] if more else []
         raise UnsupportedError(
-            f"{self.places.view.source.path}: {plural(len(self.refused), 'dataset')} cannot be referred to, and would "
+            f"{self.refs.view.source.path}: {plural(len(self.refused), 'dataset')} cannot be referred to, and would "
             f"be too large to be inlined; leave them out with exclude=, raise inline_limit, {combine}write to "
             "icechunk, or use ZarrStore, which encodes them when they are read\n" + "\n".join(names)
         )
@@ -216,7 +216,7 @@ def join(reasons: Iterable[str]) -> str:
 
 
 def list_ranges(array: ServedArray) -> Iterator[tuple[int, int, int]]:
-    """Yield offset, size and filter mask of each chunk of an array; a mask if chunks have no places in the file."""
+    """Yield offset, size and filter mask of each chunk of an array; a mask if chunks have no offsets in the file."""
     manifest = array.plan.manifest
     for start in range(0, len(array.plan.chunk_coords), BATCH):
         rows = slice(start, start + BATCH)
