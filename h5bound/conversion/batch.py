@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from h5bound.conversion.folder import Pair, check_folder, plan_pairs, store_options
+from h5bound.conversion.write_store import AGAIN
 from h5bound.errors import H5BoundError, append_notes
 from h5bound.execution.progress import show_progress
 from h5bound.execution.scheduler import using_cluster
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from h5bound.reports.conversion import ConversionReport
 
 
-RESUMABLE = ": convert again with resume=True or overwrite=True"
+RESUMABLE = f"{AGAIN}resume=True or overwrite=True"
 """End of the note on an unfinished store, which that on all sources says as well."""
 
 UNKNOWN_NBYTES = 2**20

@@ -58,6 +58,9 @@ if TYPE_CHECKING:
 
 LOGGER = logging.getLogger(__name__)
 
+AGAIN = ": run it again with "
+"""What precedes the options in the note on an unfinished store."""
+
 
 def make_jobs(target: Target, scan: SourceScan, plan: StorePlan, *, skip: bool, owner: str = "") -> list[Job]:
     """Return the job of each array."""
@@ -286,5 +289,5 @@ def explaining_unfinished(target: Target, again: str = "resume=True") -> Iterato
             smaller = (
                 ", and a smaller window=, fewer workers= or smaller shards" if isinstance(error, MemoryError) else ""
             )
-            error.add_note(f"{target.url} is unfinished: run it again with {options}{smaller}")
+            error.add_note(f"{target.url} is unfinished{AGAIN}{options}{smaller}")
         raise
