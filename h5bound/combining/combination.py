@@ -19,11 +19,10 @@ from h5bound.combining.joined_scan import find_template, join_scans, list_file_c
 from h5bound.combining.kept_coordinates import is_coordinate, keep_coordinate
 from h5bound.combining.rules import join_files
 from h5bound.combining.variables import DIFFERING
-from h5bound.conversion.provenance import PROVENANCE_VERSION, file_to_json
+from h5bound.conversion.provenance import describe_inputs, file_to_json
 from h5bound.errors import OptionError, SourceChangedError, UnsupportedError
 from h5bound.planning.array_options import check_applied
 from h5bound.reader.many_files import MAX_OPEN, ManyFiles
-from h5bound.reports.entries import read_version
 from h5bound.reports.many_files import Difference
 
 if TYPE_CHECKING:
@@ -299,18 +298,13 @@ def list_combined_inputs(
 ) -> dict[str, Any]:
     """Return what decides the bytes of every key: the files, the rules, settings, limits and the version."""
     entries = [describe_state(file) for file in files]
-    first = entries[0]
+    source = {
+        "path": entries[0]["path"],
+        "size": sum(entry["size"] for entry in entries),
+        "mtime_ns": max(entry["mtime_ns"] for entry in entries),
+    }
     return {
-        "version": PROVENANCE_VERSION,
-        "h5bound": read_version(),
-        "source": {
-            "path": first["path"],
-            "size": sum(entry["size"] for entry in entries),
-            "mtime_ns": max(entry["mtime_ns"] for entry in entries),
-        },
-        "settings": settings.to_dict(),
-        "limits": asdict(limits),
-        **({} if scan.name_limits is None else {"name_limits": asdict(scan.name_limits)}),
+        **describe_inputs(source, scan, settings, limits=limits),
         "combined": {
             "rules": asdict(rules),
             "files": entries,

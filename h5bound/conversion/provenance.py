@@ -86,6 +86,14 @@ def list_inputs(scan: SourceScan, settings: Settings, limits: Limits) -> dict[st
         name, stamps = index.file.removesuffix(f"?{HIDDEN}"), () if state is None else state.stamps
         files[origin.source.path] = file_to_json(name, index.size, index.mtime_ns, stamps=stamps)
     source = files.pop(scan.origins[0].source.path)
+    external = {"external": [files[path] for path in sorted(files)]} if files else {}
+    return {**describe_inputs(source, scan, settings, limits=limits), **external}
+
+
+def describe_inputs(
+    source: Mapping[str, Any], scan: SourceScan, settings: Settings, *, limits: Limits
+) -> dict[str, Any]:
+    """Return the inputs that one file and many have; `source` is an entry as `file_to_json` returns it."""
     return {
         "version": PROVENANCE_VERSION,
         "h5bound": read_version(),
@@ -93,7 +101,6 @@ def list_inputs(scan: SourceScan, settings: Settings, limits: Limits) -> dict[st
         "settings": settings.to_dict(),
         "limits": asdict(limits),
         **({} if scan.name_limits is None else {"name_limits": asdict(scan.name_limits)}),
-        **({"external": [files[path] for path in sorted(files)]} if files else {}),
     }
 
 
