@@ -314,8 +314,13 @@ def list_combined_inputs(
 
 
 def describe_state(file: FileScan) -> dict[str, Any]:
-    """Return the entry of a file in the provenance."""
+    """Return the entry of a file in the provenance, with those of the other files that hold values of it."""
     state = file.state
+    if file.entry_in_store is not None:
+        return dict(file.entry_in_store)
     if state is None:
         return file_to_json(file.path, 0, 0)
-    return file_to_json(file.path, state.size, state.mtime_ns, stamps=state.stamps)
+    entry = file_to_json(file.path, state.size, state.mtime_ns, stamps=state.stamps)
+    others = sorted(file.external_states.items())
+    external = [file_to_json(path, other.size, other.mtime_ns) for path, other in others]
+    return {**entry, "external": external} if external else entry

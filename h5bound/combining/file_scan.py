@@ -107,7 +107,7 @@ class FileScan:
     path: str
     """Path or URL, as it is opened."""
     state: FileState | None
-    """State of the file when it was scanned; None for one that has no path."""
+    """State of the file when it was scanned; None for one that has no path, or is not read."""
     groups: Mapping[str, Mapping[str, Any]]
     """Attributes in the store of each group, by its path in the file."""
     variables: Mapping[str, VariableScan]
@@ -123,6 +123,8 @@ class FileScan:
     """Paths of the datasets and groups that an external link leads to."""
     number_in_store: int | None = None
     """Its number in the store that files are added to, which stands for it; None for a file that is read."""
+    entry_in_store: Mapping[str, Any] | None = None
+    """Its entry in the provenance of that store."""
 
     @property
     def in_store(self) -> bool:

@@ -19,7 +19,6 @@ from h5bound.combining.file_scan import MAX_COORDINATE, FileScan, VariableScan
 from h5bound.combining.kept_coordinates import is_coordinate
 from h5bound.conversion.provenance import skipped_from_json
 from h5bound.errors import TargetError
-from h5bound.files.file_state import FileState
 from h5bound.hdf5.type_json import text_from_json
 
 if TYPE_CHECKING:
@@ -158,7 +157,7 @@ def describe_stored(store: CombinedStore, numbers: Sequence[int], *, rules: Rule
     return [
         FileScan(
             path=text_from_json(store.record.files[number]["path"]),
-            state=read_state(store.record.files[number]),
+            state=None,
             groups={path: nodes[path][k] for path in store.record.groups},
             variables={
                 path: replace(pieces[number] if len(pieces) > 1 else pieces[0], attributes=nodes[path][k])
@@ -172,14 +171,10 @@ def describe_stored(store: CombinedStore, numbers: Sequence[int], *, rules: Rule
             external_states={},
             elsewhere=frozenset(),
             number_in_store=number,
+            entry_in_store=store.record.files[number],
         )
         for k, number in enumerate(numbers)
     ]
-
-
-def read_state(entry: Mapping[str, Any]) -> FileState:
-    """Return the state of a file from its entry."""
-    return FileState(entry["size"], entry["mtime_ns"], stamps=tuple(entry.get("stamps", {}).items()))
 
 
 def list_pieces(store: CombinedStore, path: str, *, item: StoredVariable, rules: Rules) -> list[VariableScan]:

@@ -11,6 +11,7 @@ import pytest
 
 from h5bound import combine, verify
 from h5bound.errors import OptionError, TargetError, UnsupportedError
+from h5bound.reports.conversion import ALREADY_COMPLETE
 from tests.combining.test_combine import check, read_all, write_days
 from tests.support.own_document import read_own
 
@@ -88,6 +89,30 @@ def test_a_file_that_was_only_touched_is_read_again_alone(tmp_path: Path) -> Non
     assert read_keys(target) == before
     assert {key: key.stat().st_mtime_ns for key in times} == times
     assert verify(paths, target).equal
+
+
+def test_a_file_whose_external_data_changed_is_told_and_written_again(tmp_path: Path) -> None:
+    paths, target = [tmp_path / f"{i}.h5" for i in range(3)], tmp_path / "out.zarr"
+    for i, path in enumerate(paths):
+        (tmp_path / f"{i}").mkdir()
+        np.full(2, i, "f8").tofile(tmp_path / f"{i}" / "data.bin")
+        with h5py.File(path, "w") as file:
+            file["time"] = [2 * i, 2 * i + 1]
+            file["time"].make_scale("time")
+            file.create_dataset("t", (2,), "f8", external=[(str(tmp_path / f"{i}" / "data.bin"), 0, 16)])
+            file["t"].dims[0].attach_scale(file["time"])
+    options: dict[str, Any] = {"dim": "time", "allow_external": [tmp_path]}
+    combine(paths[:2], target, **options)
+    combine(paths[2], target, append=True, **options)
+    np.full(2, 7, "f8").tofile(tmp_path / "1" / "data.bin")
+    os.utime(tmp_path / "1" / "data.bin", (2e9, 2e9))
+    with pytest.raises(TargetError, match="files that changed since"):
+        combine(paths, target, resume=True, **options)
+    with pytest.raises(TargetError, match=r"1\.h5 changed since the store was made; update=True"):
+        combine(paths, target, append=True, **options)
+    report = combine(paths, target, append=True, update=True, verify=True, **options)
+    assert (report.kept, read_all(target)["t"].tolist()) == (2, [0, 0, 7, 7, 2, 2])
+    assert combine(paths, target, resume=True, **options).conversion.remark == ALREADY_COMPLETE
 
 
 def test_a_file_in_the_middle_is_named_and_comes_there_with_update(tmp_path: Path) -> None:
