@@ -286,6 +286,5 @@ def note_storage(context: Context, path: str, by_file: ByFile) -> None:
         ]
         if others:
             action = "written" if name == "fill" else "decoded, and encoded as in the first file"
-            context.findings.note(
-                path, f"the {what} differs" if name != "chunks" else "the chunks differ", others, action=action
-            )
+            verb = "differ" if what.endswith("s") else "differs"
+            context.findings.note(path, f"the {what} {verb}", others, action=action)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from h5bound.hdf5.chunk_index import ChunkManifest
     from h5bound.reader.source import H5Source
+    from h5bound.reports.many_files import Difference
     from h5bound.views.file_urls import FileUrls
     from h5bound.views.served_array import ServedArray
     from h5bound.views.view import View
@@ -125,7 +126,8 @@ class ChunkReferences:
         """Return why chunks of an array are no ranges."""
         file, plan = self.view.keys.sources[array.job.origin], array.plan
         if array.files is not None:
-            return explain_joined(array)
+            combination = self.view.keys.combination
+            return explain_joined(array, () if combination is None else combination.differences)
         if not file.is_fixed:
             return "the file is written to, or is in memory only"
         if plan.manifest is None or plan.manifest.masks.any():
@@ -190,8 +192,8 @@ class Inlined:
         )
 
 
-def explain_joined(array: ServedArray) -> str:
-    """Return why chunks of an array that is joined from many files are no ranges of them."""
+def explain_joined(array: ServedArray, differences: Iterable[Difference]) -> str:
+    """Return why chunks of an array that is joined from many files, which differ so, are no ranges of them."""
     plan, pieces = array.plan, array.job.values.pieces
     assert pieces is not None
     assert array.files is not None
@@ -203,6 +205,9 @@ def explain_joined(array: ServedArray) -> str:
     count, size = f"{seams:,} of {plural(len(plan.chunk_coords), 'chunk')}", plan.node.chunks[pieces.axis]
     is_one = seams == 1
     if not (pieces.bounds[:-1] % size).any():
+        stored = [row for row in differences if row.variable == plan.path and row.action.startswith("decoded")]
+        if stored:
+            return f"{count}: {'; '.join(f'{row.what} in {row.files}' for row in stored)}"
         return f"{count} {'was' if is_one else 'were'} never written, or without one of their filters"
     lengths = [str(length) for length in np.diff(pieces.bounds[: SHOWN + 1]).tolist()]
     shown = ", ".join([*lengths, *(["…"] if len(pieces.files) > SHOWN else [])])

@@ -266,6 +266,27 @@ def test_every_key_of_odd_data_is_that_of_the_combined_store(tmp_path: Path, zar
     assert encoded["/masked"] == ("4 of 5 chunks were never written, or without one of their filters",)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"chunks": (4, 3), "compression": "gzip"}, r"2 of 6 chunks: the chunks differ in 001\.nc"),
+        ({"chunks": (2, 3)}, r"2 of 6 chunks: the filters differ in 001\.nc"),
+    ],
+)
+def test_chunks_of_a_file_that_is_stored_otherwise_are_refused_by_its_name(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    paths = [tmp_path / f"{i:03}.nc" for i in range(3)]
+    for number, path in enumerate(paths):
+        with h5py.File(path, "w") as file:
+            kind = options if number == 1 else {"chunks": (2, 3), "compression": "gzip"}
+            file.create_dataset("t", data=np.random.default_rng(number).random((4, 3)), maxshape=(None, 3), **kind)
+            file["t"].dims[0].label = "time"
+    with pytest.raises(UnsupportedError, match=words):
+        references(paths, tmp_path / "out.json", dim="time", sort=False, inline_limit=8)
+    references([paths[0], paths[2]], tmp_path / "out.json", dim="time", sort=False, inline_limit=8)
+
+
 def test_many_threads_read_chunks_of_several_files(tmp_path: Path) -> None:
     paths = write_days(tmp_path, [5, 3, 1, 6])
     store = ZarrStore(paths, dim="time")
