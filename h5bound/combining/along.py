@@ -13,7 +13,7 @@ from h5bound.combining.file_scan import write_json
 from h5bound.combining.joined import JoinedVariable
 from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
 from h5bound.combining.joined_fills import MASKED, choose_fill, find_filler, fit_fill_attribute, have_fill
-from h5bound.combining.joined_values import LEAVE_OUT, Variant, is_text, plan_values, set_length
+from h5bound.combining.joined_values import Variant, is_text, plan_values, set_length
 from h5bound.combining.time_units import is_time
 from h5bound.reports.text import plural
 
@@ -46,10 +46,9 @@ def join_along(context: Context, path: str, by_file: ByFile) -> Joining | None:
     meaning = plan_values(path, variants, rules=rules, findings=context.findings)
     schema, values, details, tables = join_nodes(context, path, by_file, meaning=meaning)
     note_storage(context, path, by_file)
-    conversions: list[Any] = [None] * len(by_file)
-    for variant, conversion in zip(variants, meaning.conversions, strict=True):
-        for place in variant.places:
-            conversions[place] = conversion
+    pairs = zip(variants, meaning.conversions, strict=True)
+    by_number = {number: conversion for variant, conversion in pairs for number in variant.numbers}
+    conversions = [by_number.get(number) for number in range(len(by_file))]
     source, first = find_first(by_file)
     missing = fill_missing(context, path, by_file, fill="" if values.keys() & set(MASKED) else show_fill(schema))
     node = NodeAttributes(first.attributes, context.scans[source].details.get(path, EMPTY))
@@ -106,8 +105,8 @@ def fill_missing(context: Context, path: str, by_file: ByFile, *, fill: str) -> 
     missing = np.array([item is None for item in by_file])
     if missing.any():
         text = f"its fill value, {fill}, which no reader masks," if fill else "its fill value"
-        what, places, there = describe_missing(missing)
-        context.findings.decide(path, what, places, action=f"{text} is {there}")
+        what, numbers, there = describe_missing(missing)
+        context.findings.decide(path, what, numbers, action=f"{text} is {there}")
     return missing
 
 
@@ -116,8 +115,8 @@ def describe_missing(missing: NDArray[np.bool_]) -> tuple[str, NDArray[np.int64]
 
     Those that have it are told if they are fewer.
 
-    >>> what, places, there = describe_missing(np.array([True, True, False]))
-    >>> what, places.tolist(), there
+    >>> what, numbers, there = describe_missing(np.array([True, True, False]))
+    >>> what, numbers.tolist(), there
     ('only 1 of 3 files has it', [2], 'in the others')
     """
     present = np.flatnonzero(~missing)
@@ -138,20 +137,17 @@ def check_shapes(context: Context, path: str, by_file: ByFile) -> bool:
     _, first = find_first(by_file)
     if first.schema.form not in JOINABLE:
         what = f"{first.schema.form.replace('_', ' ')} cannot be joined along a dimension"
-        findings.refuse(path, what, range(len(by_file)), action=LEAVE_OUT.format(path), option=False)
+        findings.leave_out(path, what, range(len(by_file)))
         return False
     axis = first.find_axis(dim)
     before = describe_shape(first, axis)
-    groups: dict[str, list[int]] = {}
-    for i, item in enumerate(by_file):
-        if item is not None and (text := describe_shape(item, axis)) != before:
-            groups.setdefault(text, []).append(i)
-    if groups:
-        text, others = next(iter(groups)), ", …" if len(groups) > 1 else ""
-        what = f"its axes are {before} in the first file, then {text}{others}"
-        places = [i for members in groups.values() for i in members]
-        findings.refuse(path, what, places, action=LEAVE_OUT.format(path), option=False)
-    return not groups
+    texts = {i: describe_shape(item, axis) for i, item in enumerate(by_file) if item is not None}
+    odd = {i: text for i, text in texts.items() if text != before}
+    if odd:
+        text, *others = dict.fromkeys(odd.values())
+        what = f"its axes are {before} in the first file, then {text}{', …' if others else ''}"
+        findings.leave_out(path, what, odd)
+    return not odd
 
 
 def describe_shape(item: VariableScan, axis: int | None) -> str:
@@ -168,26 +164,24 @@ def measure_files(context: Context, path: str, by_file: ByFile) -> tuple[NDArray
     """
     rules, findings = context.rules, context.findings
     scope = context.find_scope(path)
-    cuts = None if scope is None else context.cuts.get(scope)
+    cuts = context.cuts.get(scope or "")
     lengths = [1 if rules.new else measure(item, rules.dim) for item in by_file]
-    absent = [i for i, item in enumerate(by_file) if item is None]
     if cuts is not None:
-        wholes = [measure(scan.variables.get(scope or ""), rules.dim) for scan in context.scans]
-        wholes = [1] * len(by_file) if rules.new else wholes
+        wholes = [measure(item, rules.dim) for item in context.find(scope or "")]
         odd = [i for i, item in enumerate(by_file) if item is not None and lengths[i] != wholes[i]]
         if odd:
             what = f"it has another length along {rules.dim} than {scope}"
-            findings.refuse(path, what, odd, action=LEAVE_OUT.format(path), option=False)
+            findings.leave_out(path, what, odd)
             return None, cuts.skips
         return cuts.counts, cuts.skips
-    if absent and not rules.new:
-        for i in absent:
+    for i, item in enumerate(by_file):
+        if item is None and not rules.new:
             lengths[i] = find_length(context, i, scope)
-        unknown = [i for i in absent if lengths[i] < 0]
-        if unknown:
-            what = f"it is missing, and nothing says how long {rules.dim} is"
-            findings.refuse(path, what, unknown, action=LEAVE_OUT.format(path), option=False)
-            return None, np.zeros(len(by_file), np.int64)
+    unknown = [i for i, length in enumerate(lengths) if length < 0]
+    if unknown:
+        what = f"it is missing, and nothing says how long {rules.dim} is"
+        findings.leave_out(path, what, unknown)
+        return None, np.zeros(len(by_file), np.int64)
     return np.array(lengths, np.int64), np.zeros(len(by_file), np.int64)
 
 
@@ -197,10 +191,10 @@ def measure(item: VariableScan | None, dim: str) -> int:
     return 0 if item is None else 1 if axis is None else item.shape[axis]
 
 
-def find_length(context: Context, place: int, scope: str | None) -> int:
+def find_length(context: Context, number: int, scope: str | None) -> int:
     """Return how long the dimension is in a file that lacks a variable; -1 if its others do not agree."""
     dim = context.rules.dim
-    variables = context.scans[place].variables
+    variables = context.scans[number].variables
     lengths = {
         measure(item, dim)
         for path, item in variables.items()
@@ -225,23 +219,23 @@ def list_variants(context: Context, path: str, by_file: ByFile) -> list[Variant]
             attributes=item.attributes,
             details=details,
             times=times,
-            places=[i],
+            numbers=[i],
             values=[item.values],
         )
         if key is None:
             schema = item.schema
             key = seen[short] = (schema.form, schema.dtype, schema.hdf5_type, variant.packing_text, times)
         if key in variants:
-            variants[key].places.append(i)
+            variants[key].numbers.append(i)
             variants[key].values.append(item.values)
         else:
             variants[key] = variant
     return list(variants.values())
 
 
-def find_times(context: Context, path: str, place: int) -> tuple[Any, Any]:
+def find_times(context: Context, path: str, number: int) -> tuple[Any, Any]:
     """Return unit and calendar of times in a file, for bounds those of their coordinate; None for other values."""
-    variables = context.scans[place].variables
+    variables = context.scans[number].variables
     for name in (path, context.bounds.get(path)):
         item = variables.get(name or "")
         if item is not None and is_time(item.attributes.get("units")):

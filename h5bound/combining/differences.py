@@ -28,6 +28,9 @@ MAX_ACTIONS = 5
 NO_SCREEN = 10**6
 """Columns of a line that is not cut."""
 
+LEAVE_OUT = "exclude=[{!r}] leaves it out"
+"""What to do about a variable that cannot be joined."""
+
 ALL = "a pipe or a file gets all of them, and so does `differences` of the error"
 """Where the differences are that a screen has no room for."""
 
@@ -36,19 +39,19 @@ PATHS = re.compile(r"exclude=\[[^]]*\]")
 
 
 class FileNames:
-    """The names of files, by their places in the final order."""
+    """The names of files, by their numbers in the final order."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self.names = shorten(paths)
 
-    def describe(self, places: Iterable[int]) -> str:
+    def describe(self, numbers: Iterable[int]) -> str:
         """Return files as ranges.
 
         >>> names = FileNames([f"in/{name}.nc" for name in "abcdef"])
         >>> names.describe([1]), names.describe([0, 1, 2, 5])
         ('b.nc', 'a.nc … c.nc, f.nc (4 files)')
         """
-        given = np.unique(np.fromiter(places, np.int64))
+        given = np.unique(np.fromiter(numbers, np.int64))
         runs = np.split(given, np.flatnonzero(np.diff(given) != 1) + 1) if given.size else []
         texts = [self._describe_run(int(run[0]), int(run[-1])) for run in runs[:MAX_RANGES]]
         more = ", …" if len(runs) > MAX_RANGES else ""
@@ -69,20 +72,24 @@ class Findings:
         self.names = names
         self.rows: list[Difference] = []
 
-    def refuse(self, variable: str, what: str, places: Iterable[int], *, action: str, option: bool = True) -> None:
+    def refuse(self, variable: str, what: str, numbers: Iterable[int], *, action: str, option: bool = True) -> None:
         """Add a difference that is refused, and what to do; `option` says whether an option decides it."""
-        self._add("refused", variable, what, places=places, action=action, option=option)
+        self._add("refused", variable, what, numbers=numbers, action=action, option=option)
 
-    def decide(self, variable: str, what: str, places: Iterable[int], *, action: str) -> None:
+    def leave_out(self, variable: str, what: str, numbers: Iterable[int]) -> None:
+        """Add a difference that no option decides: the variable has to be left out."""
+        self.refuse(variable, what, numbers, action=LEAVE_OUT.format(variable), option=False)
+
+    def decide(self, variable: str, what: str, numbers: Iterable[int], *, action: str) -> None:
         """Add a difference that an option decides, and what is done."""
-        self._add("decided", variable, what, places=places, action=action)
+        self._add("decided", variable, what, numbers=numbers, action=action)
 
-    def note(self, variable: str, what: str, places: Iterable[int], *, action: str = "") -> None:
+    def note(self, variable: str, what: str, numbers: Iterable[int], *, action: str = "") -> None:
         """Add a difference that changes no value."""
-        self._add("note", variable, what, places=places, action=action)
+        self._add("note", variable, what, numbers=numbers, action=action)
 
-    def _add(self, kind: Any, variable: str, what: str, *, places: Iterable[int], action: str, **more: bool) -> None:
-        files = self.names.describe(places)
+    def _add(self, kind: Any, variable: str, what: str, *, numbers: Iterable[int], action: str, **more: bool) -> None:
+        files = self.names.describe(numbers)
         self.rows.append(Difference(kind=kind, variable=variable, what=what, files=files, action=action, **more))
 
 

@@ -71,17 +71,17 @@ def join_attributes(
     for name, numbers in find_differing(nodes).items():
         if name in handled or name in IGNORED:
             continue
-        places = np.flatnonzero(numbers > 0)
+        odd = np.flatnonzero(numbers > 0)
         what = describe_attribute(name, nodes, numbers)
         if rules.attributes == "refuse":
             action = (
                 "attributes='first' takes those of the first file, attributes='table' keeps all in h5bound.json only"
             )
-            findings.refuse(path, what, places, action=action)
+            findings.refuse(path, what, odd, action=action)
         elif rules.attributes == "first" or len({node.write_shown(name) for node in nodes if node is not None}) == 1:
-            findings.decide(path, what, places, action="as the first file has it")
+            findings.decide(path, what, odd, action="as the first file has it")
         else:
-            findings.decide(path, what, places, action="kept by file in h5bound.json only")
+            findings.decide(path, what, odd, action="kept by file in h5bound.json only")
             tables.append(make_table(path, name, nodes))
             values.pop(name, None)
             entries.pop(name, None)

@@ -12,6 +12,7 @@ import numpy as np
 
 from h5bound.buffers import is_exact
 from h5bound.combining.conversions import Conversion
+from h5bound.combining.differences import LEAVE_OUT
 from h5bound.combining.file_scan import write_json
 from h5bound.combining.joined_attributes import shorten_value
 from h5bound.combining.packing import PACKED_UNITS, Packing, find_repacking, read_numbers
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
     from h5bound.combining.joined import Rules
     from h5bound.zarr_model.byte_layout import Array
 
-LEAVE_OUT = "exclude=[{!r}] leaves it out"
-"""What to do about a variable that cannot be joined."""
-
 DURATIONS = frozenset({"days", "hours", "minutes", "seconds", "milliseconds", "microseconds", "nanoseconds"})
 """Units that xarray decodes as durations."""
 
@@ -43,8 +41,8 @@ class Variant:
     details: Mapping[str, Any]
     times: tuple[Any, Any]
     """Unit and calendar, perhaps of the coordinate that the variable has the bounds of."""
-    places: list[int]
-    """The files."""
+    numbers: list[int]
+    """The numbers of the files."""
     values: list[Array | None]
     """The values of a coordinate in each file."""
 
@@ -94,9 +92,7 @@ def plan_values(path: str, variants: Sequence[Variant], *, rules: Rules, finding
     dtype = plan_type(path, variants, rules, findings=findings)
     if any(variant.times != first.times for variant in variants):
         return plan_times(path, variants, dtype, findings=findings)
-    if dtype is None:
-        return same
-    return Meaning(dtype, promote(variants, dtype))
+    return same if dtype is None else Meaning(dtype, promote(variants, dtype))
 
 
 def promote(variants: Sequence[Variant], dtype: str) -> list[Conversion | None]:
@@ -136,13 +132,13 @@ def plan_text(path: str, variants: Sequence[Variant], rules: Rules, *, findings:
     """Return the conversions of text of fixed length to the length of the longest."""
     first, longest = variants[0], max(variants, key=lambda variant: variant.dtype.itemsize)
     dtype = longest.schema.dtype
-    others = [place for variant in variants if variant.schema.dtype != first.schema.dtype for place in variant.places]
+    others = [i for variant in variants if variant.schema.dtype != first.schema.dtype for i in variant.numbers]
     what = f"text has {first.dtype.itemsize} bytes in the first file, and {longest.dtype.itemsize} in the longest"
-    if not others or not rules.promote:
-        if others:
-            findings.refuse(path, what, others, action="promote=True gives all the length of the longest")
+    if others and not rules.promote:
+        findings.refuse(path, what, others, action="promote=True gives all the length of the longest")
         return Meaning(first.schema.dtype, [None] * len(variants))
-    findings.decide(path, what, others, action="all have that of the longest")
+    if others:
+        findings.decide(path, what, others, action="all have that of the longest")
     return Meaning(dtype, promote(variants, dtype))
 
 
@@ -154,10 +150,10 @@ def match_types(path: str, variants: Sequence[Variant], findings: Findings) -> N
         if (schema.form, schema.dtype, schema.hdf5_type) == (first.form, first.dtype, first.hdf5_type):
             continue
         if schema.form == first.form == "string":
-            findings.note(path, "text of another encoding or padding in HDF5", variant.places)
+            findings.note(path, "text of another encoding or padding in HDF5", variant.numbers)
             continue
         what = f"the type is {describe_type(first)} in the first file, then {describe_type(schema)}"
-        findings.refuse(path, what, variant.places, action=LEAVE_OUT.format(path), option=False)
+        findings.leave_out(path, what, variant.numbers)
 
 
 def describe_type(schema: VariableSchema) -> str:
@@ -173,7 +169,7 @@ def plan_type(path: str, variants: Sequence[Variant], rules: Rules, *, findings:
     if all(variant.schema.dtype == first.schema.dtype for variant in variants):
         return first.schema.dtype
     native = [variant.dtype.newbyteorder("=") for variant in variants]
-    others = [place for variant in variants if variant.schema.dtype != first.schema.dtype for place in variant.places]
+    others = [i for variant in variants if variant.schema.dtype != first.schema.dtype for i in variant.numbers]
     if len(set(native)) == 1:
         findings.note(path, "the order of bytes is another one", others, action="that of the first file")
         return first.schema.dtype
@@ -196,12 +192,12 @@ def plan_packing(path: str, variants: Sequence[Variant], rules: Rules, *, findin
     first = variants[0]
     same = Meaning(first.schema.dtype, [None] * len(variants), frozenset(PACKING))
     key = (first.packing_text, first.schema.dtype)
-    others = [place for it in variants if (it.packing_text, it.schema.dtype) != key for place in it.places]
+    others = [number for it in variants if (it.packing_text, it.schema.dtype) != key for number in it.numbers]
     what = f"the packing differs: {describe_packing(variants)}"
     try:
         packings = [Packing.of(variant.schema.dtype, variant.attributes, variant.details) for variant in variants]
     except UnsupportedError as error:
-        findings.refuse(path, f"{what}: {error}", others, action=LEAVE_OUT.format(path), option=False)
+        findings.leave_out(path, f"{what}: {error}", others)
         return same
     if any(variant.times != first.times for variant in variants):
         action = f"packed times cannot be brought to other units; {LEAVE_OUT.format(path)}"
@@ -301,7 +297,7 @@ def plan_times(path: str, variants: Sequence[Variant], dtype: str | None, *, fin
         except UnsupportedError as error:
             what = f"times are {describe_times(first)} in the first file, then {describe_times(variant)}"
             action = f"write these times anew in the units of the first file, or {LEAVE_OUT.format(path)}"
-            findings.refuse(path, f"{what}: {error}", variant.places, action=action, option=False)
+            findings.refuse(path, f"{what}: {error}", variant.numbers, action=action, option=False)
     if len(conversions) < len(variants):
         return kept
     others = [variant for variant in variants if variant.times != first.times]
@@ -309,7 +305,7 @@ def plan_times(path: str, variants: Sequence[Variant], dtype: str | None, *, fin
     findings.note(
         path,
         f"times are {describe_times(first)} in the first file, then {describe_times(others[0])}{more}",
-        [place for variant in others for place in variant.places],
+        [number for variant in others for number in variant.numbers],
         action="brought to those of the first file",
     )
     return replace(kept, conversions=conversions)

@@ -137,13 +137,13 @@ def cut_files(
         return cuts
     if rising is None or not are_in_order(rising):
         if rules.sort is None and rising is not None:
-            places = [i for i in range(1, len(rising)) if not are_in_order(rising[i - 1 : i + 1])]
+            numbers = [i for i in range(1, len(rising)) if not are_in_order(rising[i - 1 : i + 1])]
             action = advise_late(rising, in_store, findings.names) if any(in_store) else SORT
-            findings.refuse(path, "the files are not in the order of the coordinate", places, action=action)
+            findings.refuse(path, "the files are not in the order of the coordinate", numbers, action=action)
         if rules.sort is None and rising is None:
-            places = [i for i, item in enumerate(values) if make_rising([item]) is None] or [*range(len(values))]
+            numbers = [i for i, item in enumerate(values) if make_rising([item]) is None] or [*range(len(values))]
             what = "the coordinate does not rise or fall throughout each file, so the order of files is not checked"
-            findings.note(path, what, places, action="joined as given")
+            findings.note(path, what, numbers, action="joined as given")
         return Cuts.of_all(values)
     note_gaps(path, rising, findings, unit=unit)
     return Cuts.of_all(values)
@@ -204,9 +204,9 @@ def find_overlapping(rising: Sequence[Values]) -> list[int]:
 def find_owners(values: Sequence[Values]) -> tuple[Values, NDArray[np.int64]]:
     """Return all different values in their order, and the first file that has each."""
     every = np.concatenate(values)
-    unique, places = np.unique(every, return_index=True)
+    unique, firsts = np.unique(every, return_index=True)
     ends = np.cumsum([item.size for item in values])
-    return unique, np.searchsorted(ends, places, side="right")
+    return unique, np.searchsorted(ends, firsts, side="right")
 
 
 def find_shared(values: Sequence[Values]) -> list[int]:
@@ -291,7 +291,7 @@ def note_gaps(path: str, rising: Sequence[Values], findings: Findings, *, unit: 
     starts = np.cumsum([rising[i].size for i in held])[:-1] - 1  # the steps from one file to the next
     gaps = np.flatnonzero(steps > 1.5 * step)
     if gaps.size:
-        places = [held[k] for k in np.searchsorted(starts, gaps, side="left").tolist()]
+        numbers = [held[k] for k in np.searchsorted(starts, gaps, side="left").tolist()]
         largest = steps[gaps].max()
         what = f"{plural(gaps.size, 'gap')} against the step of {step:g}, up to {largest:g}{unit}"
-        findings.note(path, what, places, action="in or after these files")
+        findings.note(path, what, numbers, action="in or after these files")

@@ -23,7 +23,6 @@ from h5bound.combining.context import EMPTY, Context, is_coordinate
 from h5bound.combining.differences import FileNames, Findings, refuse_differences
 from h5bound.combining.joined import Joined
 from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
-from h5bound.combining.joined_values import LEAVE_OUT
 from h5bound.combining.ordering import cut_files, name_unit, read_coordinate, sort_files
 from h5bound.combining.variables import join_variable
 from h5bound.errors import OptionError
@@ -91,11 +90,10 @@ def join_group(context: Context, path: str) -> tuple[dict[str, Any], dict[str, A
     elsewhere = [i for i, scan in enumerate(scans) if path in scan.elsewhere]
     if elsewhere:
         what = "it is in another file, behind an external link"
-        findings.refuse(path, what, elsewhere, action=LEAVE_OUT.format(path), option=False)
+        findings.leave_out(path, what, elsewhere)
     kinds = [("group" if path in scan.groups else "variable" if path in scan.variables else "") for scan in scans]
     if "variable" in kinds:
-        places = [i for i, kind in enumerate(kinds) if kind == "variable"]
-        findings.refuse(path, "a group in other files", places, action=LEAVE_OUT.format(path), option=False)
+        findings.leave_out(path, "a group in other files", [i for i, kind in enumerate(kinds) if kind == "variable"])
     nodes = [
         NodeAttributes(scan.groups[path], scan.details.get(path, EMPTY)) if path in scan.groups else None
         for scan in scans

@@ -56,8 +56,8 @@ SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class FilePlace:
-    """A file that is to be scanned."""
+class NamedFile:
+    """A file as the user named it, with its source."""
 
     path: str
     """Path or URL as it was given."""
@@ -98,66 +98,66 @@ def scan_files(
 
     Raise H5BoundError, with the names, if files cannot be read, unless `skip_bad`; OptionError if two are the same.
     """
-    places, options = [locate(file, files.find) for file in files.given], files.options
-    check_twice(places)
-    bad = {i: place.error for i, place in enumerate(places) if place.error}
+    named, options = [locate(file, files.find) for file in files.given], files.options
+    check_twice(named)
+    bad = {i: file.error for i, file in enumerate(named) if file.error}
     store, version, decoder = open_cache(enabled=cache), options.make_version(), ScanDecoder()
-    states = {place.key: place.state for place in places if place.state is not None}
-    scans = find_known(places, store.get_many(KIND, version, states), decoder)
-    LOGGER.info("%s: %s known from the cache", plural(len(places), "file"), f"{len(scans):,}")
+    states = {file.key: file.state for file in named if file.state is not None}
+    scans = find_known(named, store.get_many(KIND, version, states), decoder)
+    LOGGER.info("%s: %s known from the cache", plural(len(named), "file"), f"{len(scans):,}")
     fresh: list[tuple[str, FileState, CachedScan]] = []
     try:
-        left = [i for i in range(len(places)) if i not in scans and i not in bad]
-        for i, item in run_scans(places, left, options, workers=workers, scheduler=scheduler):
+        left = [i for i in range(len(named)) if i not in scans and i not in bad]
+        for i, item in run_scans(named, left, options, workers=workers, scheduler=scheduler):
             if item.entry is None:
                 bad[i] = item.error
             else:
-                scans[i] = decoder.decode(item.entry, places[i].path, item.state)
-                if item.alone and item.state is not None and item.state == places[i].state:
-                    fresh.append((places[i].key, item.state, item.entry))
+                scans[i] = decoder.decode(item.entry, named[i].path, item.state)
+                if item.alone and item.state is not None and item.state == named[i].state:
+                    fresh.append((named[i].key, item.state, item.entry))
             if progress is not None:
-                progress(len(scans) + len(bad), len(places))
+                progress(len(scans) + len(bad), len(named))
     finally:
         store.put_many(KIND, version, fresh)
-    left_out = tuple(BadFile(show(places[i].path), bad[i]) for i in sorted(bad))
+    left_out = tuple(BadFile(show(named[i].path), bad[i]) for i in sorted(bad))
     if bad and (not skip_bad or not scans):
-        raise refuse_bad(left_out, len(places), skip_bad=skip_bad)
+        raise refuse_bad(left_out, len(named), skip_bad=skip_bad)
     return tuple(scans[i] for i in sorted(scans)), left_out
 
 
 def find_known(
-    places: Sequence[FilePlace], known: Mapping[str, CachedScan], decoder: ScanDecoder
+    named: Sequence[NamedFile], known: Mapping[str, CachedScan], decoder: ScanDecoder
 ) -> dict[int, FileScan]:
     """Return the records from the cache by the numbers of their files, without those of another form."""
     scans = {}
-    for i, place in enumerate(places):
-        entry = known.get(place.key)
+    for i, file in enumerate(named):
+        entry = known.get(file.key)
         if entry is not None:
             with suppress(KeyError, TypeError, ValueError, AttributeError):
-                scans[i] = decoder.decode(entry, place.path, place.state)
+                scans[i] = decoder.decode(entry, file.path, file.state)
     return scans
 
 
-def locate(file: Any, find: Callable[[Any], H5Source]) -> FilePlace:
-    """Return the place of a file, whose source `find` returns; it is not opened."""
+def locate(file: Any, find: Callable[[Any], H5Source]) -> NamedFile:
+    """Return a file with its source, which `find` returns; it is not opened."""
     name = name_file(file)
     try:
-        return FilePlace(name, find(file))
+        return NamedFile(name, find(file))
     except OptionError:
         raise
     except Exception as error:  # noqa: BLE001 - all files that cannot be read are told together
-        return FilePlace(name, None, describe_error(error))
+        return NamedFile(name, None, describe_error(error))
 
 
-def check_twice(places: Sequence[FilePlace]) -> None:
+def check_twice(named: Sequence[NamedFile]) -> None:
     """Raise OptionError if one file has two names."""
     first: dict[str, str] = {}
-    for place in places:
-        if place.source is None or place.source.state is None:
+    for file in named:
+        if file.source is None or file.source.state is None:
             continue
-        other = first.setdefault(place.key, place.path)
-        if other is not place.path:
-            raise OptionError(f"sources: {show(other)} and {show(place.path)} are one file; name each file once")
+        other = first.setdefault(file.key, file.path)
+        if other is not file.path:
+            raise OptionError(f"sources: {show(other)} and {show(file.path)} are one file; name each file once")
 
 
 def show(path: str) -> str:
@@ -166,7 +166,7 @@ def show(path: str) -> str:
 
 
 def run_scans(
-    places: Sequence[FilePlace],
+    named: Sequence[NamedFile],
     left: Sequence[int],
     options: ScanOptions,
     *,
@@ -176,41 +176,41 @@ def run_scans(
     """Yield the records of the files of some numbers, each with its number."""
     with find_client(scheduler) as client:
         if client is not None:
-            here = [i for i in left if not (places[i].is_local or is_url(places[i].path))]
-            yield from run_on_cluster(client, places, sorted(set(left) - set(here)), options=options)
+            here = [i for i in left if not (named[i].is_local or is_url(named[i].path))]
+            yield from run_on_cluster(client, named, sorted(set(left) - set(here)), options=options)
             left = here
-    local = [i for i in left if places[i].is_local]
+    local = [i for i in left if named[i].is_local]
     count = min(workers or expect_threads(None), len(local) // FEWEST) if runs_on_threads(None) else 1
     if count > 1:
         batches = list(split(local, BATCH))
-        paths = [[places[i].key for i in batch] for batch in batches]
+        paths = [[named[i].key for i in batch] for batch in batches]
         for number, results in scan_in_processes(paths, options, count):
             yield from zip(batches[number], results, strict=True)
-        left = [i for i in left if not places[i].is_local]
-    yield from run_here(places, left, options)
+        left = [i for i in left if not named[i].is_local]
+    yield from run_here(named, left, options)
 
 
-def run_here(places: Sequence[FilePlace], left: Sequence[int], options: ScanOptions) -> Results:
+def run_here(named: Sequence[NamedFile], left: Sequence[int], options: ScanOptions) -> Results:
     """Yield the records of files that are scanned in this process: those of servers by threads."""
-    remote = [i for i in left if is_url(places[i].path)]
+    remote = [i for i in left if is_url(named[i].path)]
     with ThreadPoolExecutor(THREADS) as threads:
         try:
-            futures = {threads.submit(scan_one, places[i].source, options): i for i in remote}
+            futures = {threads.submit(scan_one, named[i].source, options): i for i in remote}
             for future in as_completed(futures):
                 yield futures[future], future.result()
         finally:
             threads.shutdown(cancel_futures=True)
     for i in left:
-        if not is_url(places[i].path):
-            yield i, scan_one(places[i].source, options)
+        if not is_url(named[i].path):
+            yield i, scan_one(named[i].source, options)
 
 
-def run_on_cluster(client: Any, places: Sequence[FilePlace], left: Sequence[int], *, options: ScanOptions) -> Results:
+def run_on_cluster(client: Any, named: Sequence[NamedFile], left: Sequence[int], *, options: ScanOptions) -> Results:
     """Yield the records of files that the workers of a cluster scan, which see them by the same paths."""
     from distributed import as_completed as as_they_end
 
     batches = list(split(left, BATCH))
-    names = [[place.path if is_url(place.path) else place.key for place in map(places.__getitem__, b)] for b in batches]
+    names = [[file.path if is_url(file.path) else file.key for file in map(named.__getitem__, b)] for b in batches]
     futures = client.map(scan_paths, names, options=options, pure=False)
     numbers = {future.key: number for number, future in enumerate(futures)}
     try:

@@ -8,9 +8,9 @@ import numpy as np
 
 from h5bound.combining.along import describe_missing, join_along
 from h5bound.combining.context import EMPTY, find_first
+from h5bound.combining.differences import LEAVE_OUT
 from h5bound.combining.joined import JoinedVariable
 from h5bound.combining.joined_attributes import NodeAttributes, join_attributes
-from h5bound.combining.joined_values import LEAVE_OUT
 from h5bound.reader.meanings import PACKING, TIMES
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ def join_variable(context: Context, path: str) -> Joining | None:
     elsewhere = [i for i, scan in enumerate(context.scans) if path in scan.variables and path in scan.elsewhere]
     if elsewhere:
         what = "it is in another file, behind an external link"
-        findings.refuse(path, what, elsewhere, action=LEAVE_OUT.format(path), option=False)
+        findings.leave_out(path, what, elsewhere)
         return None
-    what, places, there = describe_missing(np.array([item is None for item in by_file]))
+    what, numbers, there = describe_missing(np.array([item is None for item in by_file]))
     if missing and rules.missing == "refuse":
         action = f"missing='fill' takes its fill value {there}; {LEAVE_OUT.format(path)}"
-        findings.refuse(path, what, places, action=action)
+        findings.refuse(path, what, numbers, action=action)
         return None
     short = [i for i, item in enumerate(by_file) if item is not None and rules.dim in item.schema.short]
     if short:
         what = f"it is shorter than its dimension {rules.dim}, and only netCDF's readers fill it up"
-        findings.refuse(path, what, short, action=LEAVE_OUT.format(path), option=False)
+        findings.leave_out(path, what, short)
         return None
     others = [i for i, item in enumerate(by_file) if item is not None and item.target != first.target]
     if others:
@@ -47,7 +47,7 @@ def join_variable(context: Context, path: str) -> Joining | None:
     if is_joined(context, path, by_file):
         return join_along(context, path, by_file)
     if missing:
-        findings.decide(path, what, places, action="taken from those that have it")
+        findings.decide(path, what, numbers, action="taken from those that have it")
     return take_one(context, path, by_file)
 
 
@@ -80,9 +80,9 @@ def find_others(path: str, context: Context, by_file: ByFile) -> tuple[list[int]
     return differing, unknown
 
 
-def describe_value(path: str, context: Context, place: int) -> tuple[Any, bytes | None]:
+def describe_value(path: str, context: Context, number: int) -> tuple[Any, bytes | None]:
     """Return what a variable without the dimension is in one file, and the digest of its values."""
-    scan = context.scans[place]
+    scan = context.scans[number]
     item = scan.variables[path]
     node = NodeAttributes(item.attributes, scan.details.get(path, EMPTY))
     meaning = [node.write(name) for name in (*PACKING, *TIMES)]
