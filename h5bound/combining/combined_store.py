@@ -14,7 +14,7 @@ from h5bound.combining.rule_options import DEFAULTS
 from h5bound.combining.scan_form import make_schema
 from h5bound.conversion.other_inputs import list_differing
 from h5bound.conversion.provenance import FORM_ERRORS, unusable
-from h5bound.conversion.resume import APPENDING, ROOTS, find_state
+from h5bound.conversion.resume import APPENDING, find_state, has_root
 from h5bound.errors import TargetError
 from h5bound.planning.selection import matches
 from h5bound.stores.keys import reaching
@@ -234,7 +234,7 @@ def read_combined(target: Target) -> CombinedStore | None:
     state = find_state(target, marker)
     if state == "nothing":
         return None
-    if state == "condemned" and any(target.keys.read(name) is not None for name in ROOTS[:3]):
+    if state == "condemned" and has_root(target):
         state = "appending"  # killed before the marker said what is done: the root's documents are deleted first
     if state not in ("store", "appending"):
         raise TargetError(f"{target.url}: no complete store, so nothing can be appended; resume=True completes it")

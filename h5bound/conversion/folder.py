@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from h5bound.conversion.resume import has_root
 from h5bound.errors import OptionError
 from h5bound.files.paths import expand_path
 from h5bound.files.urls import is_url, redact, strip_local
@@ -19,10 +20,6 @@ from h5bound.stores.resolve import open_target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-
-
-NODE_DOCUMENTS = ("zarr.json", ".zgroup", ".zarray")
-"""Keys that make a folder a store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +126,7 @@ def holds_store(folder: Any, storage_options: Mapping[str, Any] | None) -> bool:
     """Return whether a folder is a store by itself, or an unfinished one."""
     target = open_target(folder, 3, storage_options, read_only=True)
     with reaching(target.url):
-        return any(target.keys.read(key) is not None for key in (*NODE_DOCUMENTS, MARKER))
+        return has_root(target) or target.keys.read(MARKER) is not None
 
 
 def is_folder(target: str, options: Mapping[str, Any]) -> bool:

@@ -79,8 +79,11 @@ FOLDER = (
     "this is a folder that is not a Zarr store; end it with a slash to make a store in it, or choose another target"
 )
 
-ROOTS = ("zarr.json", ".zgroup", ".zarray", ".zmetadata", ".zattrs", OWN_KEY)
-"""Documents of the root; the first three make it a node."""
+NODE_DOCUMENTS = ("zarr.json", ".zgroup", ".zarray")
+"""Documents that make the root a node."""
+
+ROOTS = (*NODE_DOCUMENTS, ".zmetadata", ".zattrs", OWN_KEY)
+"""Documents of the root."""
 
 
 def find_state(target: Target, marker: bytes | None) -> State:
@@ -94,7 +97,12 @@ def find_state(target: Target, marker: bytes | None) -> State:
         return "nothing"
     if marker is not None:
         return "condemned"
-    return "store" if any(target.keys.read(name) is not None for name in ROOTS[:3]) else "other"
+    return "store" if has_root(target) else "other"
+
+
+def has_root(target: Target) -> bool:
+    """Return whether the root of a target is a group or an array."""
+    return any(target.keys.read(name) is not None for name in NODE_DOCUMENTS)
 
 
 def choose_action(target: Target, state: State, *, resume: bool, overwrite: bool) -> Action:
