@@ -16,7 +16,7 @@ from h5bound.combining.combined_plan import plan_combined
 from h5bound.combining.combined_store import describe_joined
 from h5bound.combining.differences import FileNames, refuse_differences
 from h5bound.combining.joined_scan import find_template, join_scans, list_file_chunks
-from h5bound.combining.kept_coordinates import is_coordinate, keep_coordinate
+from h5bound.combining.kept_coordinates import can_order, keep_coordinate
 from h5bound.combining.rules import join_files
 from h5bound.combining.variables import DIFFERING
 from h5bound.conversion.provenance import describe_inputs, file_to_json
@@ -89,7 +89,7 @@ class Combination:
         coordinates = {
             path: text
             for path, item in self.joined.variables.items()
-            if path in nodes and is_coordinate(path, item.schema, len(item.shape), rules=self.rules)
+            if path in nodes and can_order(path, item.schema, len(item.shape), rules=self.rules)
             if (text := keep_coordinate(item, nodes[path], self.files)) is not None
         }
         return {

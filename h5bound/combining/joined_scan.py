@@ -147,12 +147,12 @@ def convert_type(item: DatasetScan, schema: VariableSchema, zarr_format: int) ->
     return replace(
         item,
         type=replace(zarr_type, element_shape=item.type.element_shape),
-        fill=read_fill(item.fill, schema, dtype=dtype, zarr_format=zarr_format),
+        fill=restore_fill(item.fill, schema, dtype=dtype, zarr_format=zarr_format),
         record=replace(item.record, dtype=dtype),
     )
 
 
-def read_fill(fill: FillValue, schema: VariableSchema, *, dtype: DType, zarr_format: int) -> FillValue:
+def restore_fill(fill: FillValue, schema: VariableSchema, *, dtype: DType, zarr_format: int) -> FillValue:
     """Return the fill value of a schema of plain numbers; `fill` is that of one file."""
     shown, exact = json.loads(schema.fill)
     # format 2 may have none: then all chunks are written
@@ -168,7 +168,7 @@ def restore_storage(item: DatasetScan, schema: VariableSchema, zarr_format: int)
         chain, reason = translate_filters(record, checked)
         item = replace(item, record=record, copy_chain=chain, no_copy_reason=reason)
     if schema.form == "plain" and write_json([item.fill.json, item.fill.exact]) != schema.fill:
-        fill = read_fill(item.fill, schema, dtype=item.type.dtype, zarr_format=zarr_format)
+        fill = restore_fill(item.fill, schema, dtype=item.type.dtype, zarr_format=zarr_format)
         item = replace(item, fill=fill)
     return item
 

@@ -29,7 +29,7 @@ MAX_KEPT = 1 << 20
 """Most elements of such a coordinate: where the steps are irregular, they take 10 bytes each."""
 
 
-def is_coordinate(path: str, schema: VariableSchema, axes: int, *, rules: Rules) -> bool:
+def can_order(path: str, schema: VariableSchema, axes: int, *, rules: Rules) -> bool:
     """Return whether files may be ordered by a variable: the coordinate of `dim`, of a new one any along it."""
     is_number = schema.form == "plain" and not schema.dtype.startswith("[") and np.dtype(schema.dtype).kind in "iuf"
     return is_number and axes == 1 and (rules.new or path.rpartition("/")[2] == rules.dim)

@@ -16,7 +16,7 @@ import numpy as np
 
 from h5bound.combining.combination import describe_state
 from h5bound.combining.file_scan import MAX_COORDINATE, FileScan, VariableScan
-from h5bound.combining.kept_coordinates import is_coordinate
+from h5bound.combining.kept_coordinates import can_order
 from h5bound.conversion.provenance import skipped_from_json
 from h5bound.errors import TargetError
 from h5bound.hdf5.type_json import text_from_json
@@ -212,7 +212,7 @@ def list_pieces(store: CombinedStore, path: str, *, item: StoredVariable, rules:
 
 def read_coordinate(store: CombinedStore, path: str, *, item: StoredVariable, rules: Rules) -> NDArray[Any] | None:
     """Return the values of a coordinate from the store; None for another variable."""
-    if not is_coordinate(path, item.schema, len(item.shape), rules=rules):
+    if not can_order(path, item.schema, len(item.shape), rules=rules):
         return None
     kept = store.coordinates.get(path)
     if kept is not None and kept.shape == item.shape:
