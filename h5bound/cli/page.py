@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,7 @@ from h5bound.reports.html_page import render_page
 from h5bound.stores.conflicts import check_report, write_report
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from h5bound.reports.digest import Digest
     from h5bound.reports.report import Report
@@ -28,8 +29,17 @@ def check_page(html: str | None, target: str | None, sources: Sequence[str], *, 
     path = check_report_path(html, "html")
     place = None if target is None or is_url(target) else Path(strip_local(expand_path(target, "target")))
     folder, store = (place, None) if is_folder else (None, place)
-    check_report(path, store, sources, new_folder=folder, option="html")
+    check_report(path, store, list_files(sources), new_folder=folder, option="html")
     return path
+
+
+def list_files(sources: Sequence[str]) -> Iterator[str]:
+    """Yield the local files that are read, of a pattern those that match it; whether there are any is checked later."""
+    for source in sources:
+        name = strip_local(expand_path(source, "sources"))
+        yield name
+        if not is_url(name):
+            yield from glob.iglob(name, recursive=True)  # noqa: PTH207 - as the sources are expanded
 
 
 def write_page(path: Path | None, report: Report) -> None:

@@ -151,3 +151,19 @@ def test_a_page_that_cannot_be_written_is_refused_first(
     assert run_command(["convert", str(path), "a.zarr", "--on-unsupported", "skip", "--html", page]) == 2
     assert f"--html {page}" in capsys.readouterr().err.replace(f"{path.parent}/", "")
     assert not (path.parent / "a.zarr").exists()
+
+
+@pytest.mark.parametrize("command", ["combine", "refs", "verify"])
+def test_a_page_does_not_overwrite_a_file_that_a_pattern_matches(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("0.h5", "1.h5"):
+        with h5py.File(name, "w") as file:
+            file["t"] = np.zeros(3)
+            file["t"].dims[0].label = "time"
+    assert run_command(["combine", "*.h5", "c.zarr", "--dim", "time", "--quiet"]) == 0
+    more = {"combine": ["new.zarr", "--dim", "time"], "refs": ["new.json", "--dim", "time"], "verify": ["c.zarr"]}
+    assert run_command([command, "*.h5", *more[command], "--html", "1.h5"]) == 2
+    assert "1.h5: the report would overwrite a file that is read; name another file" in capsys.readouterr().err
+    assert all(h5py.is_hdf5(name) for name in ("0.h5", "1.h5"))
