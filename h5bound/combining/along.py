@@ -50,7 +50,8 @@ def join_along(context: Context, path: str, by_file: ByFile) -> Joining | None:
     by_number = {number: conversion for variant, conversion in pairs for number in variant.numbers}
     conversions = [by_number.get(number) for number in range(len(by_file))]
     source, first = find_first(by_file)
-    missing = fill_missing(context, path, by_file, fill="" if values.keys() & set(MASKED) else show_fill(schema))
+    fill = "" if values.keys() & set(MASKED) else write_json(json.loads(schema.fill)[0])  # base64 where it is no JSON
+    missing = fill_missing(context, path, by_file, fill=fill)
     node = NodeAttributes(first.attributes, context.scans[source].details.get(path, EMPTY))
     filler = find_filler(values, node, schema, zarr_format=rules.zarr_format) if missing.any() else None
     axis = 0 if rules.new else first.find_axis(rules.dim)
@@ -124,11 +125,6 @@ def describe_missing(missing: NDArray[np.bool_]) -> tuple[str, NDArray[np.int64]
         return "some files lack it", np.flatnonzero(missing), "there"
     verb = "has" if present.size == 1 else "have"
     return f"only {present.size:,} of {plural(missing.size, 'file')} {verb} it", present, "in the others"
-
-
-def show_fill(schema: VariableSchema) -> str:
-    """Return a fill value for people; base64 where JSON has no other form of it."""
-    return write_json(json.loads(schema.fill)[0])
 
 
 def check_shapes(context: Context, path: str, by_file: ByFile) -> bool:
