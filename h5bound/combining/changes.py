@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from h5bound.combining.combined_store import list_nodes
 from h5bound.combining.differences import FileNames
 from h5bound.combining.stored_files import NEW
 from h5bound.combining.time_units import is_time
-from h5bound.conversion.write_store import describe_store, make_jobs
+from h5bound.conversion.write_store import describe_documents, make_jobs
 from h5bound.errors import TargetError
 from h5bound.hdf5.type_json import text_from_json
 from h5bound.planning.pieces import have_any
 from h5bound.reader.meanings import PACKING, TIMES
 from h5bound.stores.differences import list_differing_parts
-from h5bound.stores.metadata import CONSOLIDATED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence, Set
@@ -193,21 +193,14 @@ def check_same_arrays(store: CombinedStore, combination: Combination, stays: Map
     """
     target = store.target
     jobs = make_jobs(target, combination.scan, combination.plan, skip=False)
-    _, root, _ = describe_store(
-        target.zarr_format, combination.scan, jobs, failed=(), skipped=combination.plan.skipped,
-        inputs=combination.inputs, written={},
-    )  # fmt: skip
-    if target.zarr_format == 2:
-        planned = {key.removesuffix("/.zarray"): item for key, item in root[".zmetadata"]["metadata"].items()}
-    else:
-        planned = root["zarr.json"][CONSOLIDATED]["metadata"]
+    _, root = describe_documents(target.zarr_format, combination.scan, jobs)
+    planned, attributes = list_nodes(json.loads(json.dumps(root)), target.zarr_format)
     variables = {item.target: item for item in combination.joined.variables.values()}
     for path, document in store.documents.items():
-        now, variable = json.loads(json.dumps(planned.get(path))), variables.get(path)
+        now, variable = planned.get(path), variables.get(path)
         parts = set() if now is None else set(list_differing_parts(document, now)) - MAY_CHANGE
         if now is not None and variable is not None and stays[variable.path].any():
-            attributes = planned.get(f"{path}/.zattrs", {}) if target.zarr_format == 2 else now.get("attributes", {})
-            parts |= list_meanings(store.attributes.get(path, {}), attributes)
+            parts |= list_meanings(store.attributes.get(path, {}), attributes.get(path, {}))
         if parts or now is None:
             what = "be gone" if now is None else f"have another {', '.join(sorted(parts))}"
             names = [name for name, item in store.record.variables.items() if item.target == path]

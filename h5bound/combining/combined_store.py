@@ -243,7 +243,8 @@ def read_combined(target: Target) -> CombinedStore | None:
         if "combined" not in provenance:
             raise TargetError(f"{target.url}: this store was not combined from files, so none can be added")
         record, attempt = FilesRecord.of(provenance), parse_marker(marker)
-        documents, attributes = read_nodes(target)
+        name = ".zmetadata" if target.zarr_format == 2 else "zarr.json"
+        documents, attributes = list_nodes({name: json.loads(target.keys.read(name) or b"{}")}, target.zarr_format)
         return CombinedStore(
             target=target,
             record=record,
@@ -276,10 +277,13 @@ def read_attempt(marker: Mapping[str, Any]) -> FilesRecord | None:
         return FilesRecord(files=(), variables={}, groups={}, left_out=frozenset())
 
 
-def read_nodes(target: Target) -> tuple[dict[str, Document], dict[str, dict[str, Any]]]:
-    """Return the metadata documents of arrays, and the attributes of nodes, by path, from the consolidated metadata."""
-    if target.zarr_format == 2:
-        entries: dict[str, Document] = json.loads(target.keys.read(".zmetadata") or b"{}")["metadata"]
+def list_nodes(root: Mapping[str, Document], zarr_format: int) -> tuple[dict[str, Document], dict[str, dict[str, Any]]]:
+    """Return the metadata documents of arrays, and the attributes of nodes, by path.
+
+    `root` has the document of the root with the consolidated metadata of all, by its key.
+    """
+    if zarr_format == 2:
+        entries: dict[str, Document] = root[".zmetadata"]["metadata"]
         documents, attributes = (
             {key.removesuffix(name).rstrip("/"): entry for key, entry in entries.items() if key.endswith(name)}
             for name in (".zarray", ".zattrs")
@@ -287,8 +291,7 @@ def read_nodes(target: Target) -> tuple[dict[str, Document], dict[str, dict[str,
         for own in attributes.values():
             own.pop(DIMENSIONS, None)
         return documents, attributes
-    root = json.loads(target.keys.read("zarr.json") or b"{}")
-    nodes = {"": root, **root[CONSOLIDATED]["metadata"]}
+    nodes = {"": root["zarr.json"], **root["zarr.json"][CONSOLIDATED]["metadata"]}
     documents = {path: node for path, node in nodes.items() if node["node_type"] == "array"}
     return documents, {path: node.get("attributes", {}) for path, node in nodes.items()}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from h5bound.chunk_grid import list_chunk_coords
 from h5bound.combining.joined_scan import ALL_FILES
 from h5bound.conversion.provenance import parse_provenance, read_provenance
-from h5bound.conversion.write_store import check_unchanged, describe_store, make_jobs
+from h5bound.conversion.write_store import check_unchanged, describe_documents, make_jobs
 from h5bound.planning.source_values import describe_values
 from h5bound.reports.verification import VerificationReport
 from h5bound.stores.differences import list_edited
@@ -58,9 +58,7 @@ def verify_combination(
         document = read_provenance(store)
         provenance = parse_provenance(store, document)
     jobs = make_jobs(store, scan, plan, skip=False)
-    nodes, root, _ = describe_store(
-        store.zarr_format, scan, jobs, failed=(), skipped=plan.skipped, inputs=combination.inputs, written={}
-    )
+    nodes, root = describe_documents(store.zarr_format, scan, jobs)
     comparison = compare_combined(combination, store, provenance=provenance, documents={**nodes, **root})
     for name, value in {**combination.inputs, **combination.tables}.items():
         if name not in ("h5bound", "coordinates") and document.get(name) != json.loads(json.dumps(value)):

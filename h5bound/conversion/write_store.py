@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from itertools import chain
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -137,9 +136,8 @@ def take_done(
     """
     jobs = make_jobs(target, scan, plan, skip=skip)
     results, failed = find_done(target, scan, plan, jobs=jobs, inputs=inputs)
-    nodes = describe_nodes(target.zarr_format, scan, jobs, failed=failed)
-    items = chain(list_items(nodes), describe_root(target.zarr_format, nodes).items())
-    planned = dict(items)
+    nodes, root = describe_documents(target.zarr_format, scan, jobs, failed=failed)
+    planned = {**nodes, **root}
     recorded = read_provenance(target)["documents"]  # which those of the store are equal to
     for key, _ in list_edited({key: digest(document) for key, document in planned.items()}, recorded):
         if key not in planned or not is_spelled_otherwise(key, planned[key], target.keys.read(key)):
@@ -200,23 +198,26 @@ def describe_store(
     written: Mapping[str, int],
 ) -> tuple[Document, Document, Document]:
     """Return the metadata documents of all nodes but the root, those of the root, and the provenance, by their keys."""
-    nodes = describe_nodes(zarr_format, scan, jobs, failed=failed)
-    items, root = dict(list_items(nodes)), describe_root(zarr_format, nodes)
+    items, root = describe_documents(zarr_format, scan, jobs, failed=failed)
     documents = [*items.items(), *root.items()]
     return items, root, describe_provenance(inputs, scan, skipped, documents=documents, written=written)
 
 
-def describe_nodes(
-    zarr_format: int, scan: SourceScan, jobs: Iterable[Job], *, failed: Collection[str]
-) -> dict[str, Document]:
-    """Return the documents of all nodes by their paths, without datasets that could not be read."""
+def describe_documents(
+    zarr_format: int, scan: SourceScan, jobs: Iterable[Job], *, failed: Collection[str] = ()
+) -> tuple[Document, Document]:
+    """Return the metadata documents of all nodes but the root, and those of the root, by their keys.
+
+    `failed` are the paths of datasets that could not be read, which are left out.
+    """
     nodes = {group.target: describe_group(zarr_format, group.attributes) for group in scan.groups}
     for dataset_scan in scan.datasets:
         if dataset_scan.record.path not in failed:
             for target in dataset_scan.groups:
                 attributes = dataset_scan.attributes if target == dataset_scan.target else {}
                 nodes[target] = describe_group(zarr_format, attributes)
-    return nodes | {job.node.target: describe_array(job.array, job.node) for job in jobs if job.path not in failed}
+    nodes |= {job.node.target: describe_array(job.array, job.node) for job in jobs if job.path not in failed}
+    return dict(list_items(nodes)), describe_root(zarr_format, nodes)
 
 
 def check_unchanged(scan: SourceScan) -> None:
