@@ -22,6 +22,7 @@ from h5bound.conversion.provenance import fingerprint
 from h5bound.conversion.resume import APPENDING, name_chunks
 from h5bound.conversion.transfer import count_written
 from h5bound.conversion.write_store import (
+    deleting_partial,
     describe_arrays,
     describe_store,
     explaining_unfinished,
@@ -74,7 +75,7 @@ def append_store(
     with target.begin(describe_commit(combination, changes), overwrite=False) as (started, marker):
         jobs = make_jobs(started, scan, plan, skip=False, owner=marker.owner)
         affected, others = split_units(combination, changes)
-        with explaining_unfinished(started, again="append=True"):
+        with explaining_unfinished(started, again="append=True"), deleting_partial(started, marker):
             marker.write(description)
             keys, torn = sorted(started.keys.list_all()), list[Unit]()
             if not changes.only_adds or any(map(is_partly_stored, jobs)):

@@ -10,7 +10,8 @@ The units of a window are used while those of the next one are read, so that non
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed, wait
+import threading
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from h5bound.execution.work import log_window
 from h5bound.lifecycle.session import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from h5bound.execution.work import ByteCount, Result, Work, WorkUnit
     from h5bound.lifecycle.session import Source
@@ -43,17 +44,18 @@ def run_in_threads(
     results: list[Future[Result]] = []
     using: dict[Future[Result], int] = {}  # bytes that are done then
     with ThreadPoolExecutor(threads) as pool:
+        calls = Calls(pool)
         for number, part in enumerate(windows, 1):
             reading: list[Future[Any]] = []
-            with open_source(source) as opened, stopping(reading, using):
+            with open_source(source) as opened, calls.stopping():
                 for unit in part:
-                    reading.append(pool.submit(work.read, opened, jobs[unit.array], unit))  # noqa: PERF401 - Ctrl-C
+                    reading.append(calls.submit(work.read, opened, jobs[unit.array], unit))  # noqa: PERF401 - Ctrl-C
                 finish({**using, **dict.fromkeys(reading, 0)}, counted)
             log_window(number, len(windows), counted)
             using = {}
-            with stopping(using):
+            with calls.stopping():
                 for unit in part:  # a future keeps its result, which may be large
-                    using[pool.submit(work.use, jobs[unit.array], unit, reading.pop(0).result())] = unit.nbytes
+                    using[calls.submit(work.use, jobs[unit.array], unit, reading.pop(0).result())] = unit.nbytes
                 results += using
                 if threads == 1 or number == len(windows):  # with one thread, nothing is gained by an open source
                     finish(using, counted)
@@ -68,14 +70,38 @@ def finish(futures: Mapping[Future[Any], int], counted: ByteCount) -> None:
         counted.add(futures[future])
 
 
-@contextmanager
-def stopping(*groups: Iterable[Future[Any]]) -> Iterator[None]:
-    """After any exception, Ctrl-C included, cancel the futures that have not begun, and wait for the others."""
-    try:
-        yield
-    except BaseException:
-        futures = [future for group in groups for future in group]
-        for future in futures:
-            future.cancel()
-        wait(futures)
-        raise
+class Calls:
+    """The calls that run in a pool, counted by themselves: Ctrl-C may lose a future or a thread that is just made."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._changed = threading.Condition()
+        self._running = 0
+        self._stopped = False
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """Return the future of a call, which raises CancelledError after `stopping` has seen an exception."""
+        return self._pool.submit(self._run, function, *args)
+
+    def _run(self, function: Callable[..., Any], *args: Any) -> Any:
+        with self._changed:
+            if self._stopped:
+                raise CancelledError
+            self._running += 1
+        try:
+            return function(*args)
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """After any exception, Ctrl-C included, let no other call begin, and wait for those that run."""
+        try:
+            yield
+        except BaseException:
+            with self._changed:
+                self._stopped = True
+                self._changed.wait_for(lambda: not self._running)
+            raise

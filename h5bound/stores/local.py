@@ -199,36 +199,40 @@ class HeldKeys:
         self.nbytes = 0
         self._name = uuid4().hex[:NUMBERED]  # of its own: dask may run a task twice at once
         self._made = {self.root}
-        self._places: list[tuple[str, str]] = []
+        self._keys: list[str] = []  # their paths would take five times the memory
 
     def write(self, key: str, data: bytes | memoryview) -> None:
         """Write a key."""
-        path = f"{self.root}/{key}"
-        directory = path.rpartition("/")[0]
-        make_directory(directory, self._made)
-        partial = f"{directory}/{self._name}{len(self._places):0{NUMBERED}x}{PARTIAL_SUFFIX}"
+        partial = self._find_partial(len(self._keys), key)
+        make_directory(partial.rpartition("/")[0], self._made)
         write_partial(partial, data)
-        self._places.append((partial, path))
+        self._keys.append(key)
         self.nbytes += len(data)
 
     def appear(self) -> int:
         """Rename all keys, and return their bytes. Raise TargetError if one is gone."""
         try:
-            for partial, path in self._places:
-                os.replace(partial, path)  # noqa: PTH105
+            for number, key in enumerate(self._keys):
+                os.replace(self._find_partial(number, key), f"{self.root}/{key}")  # noqa: PTH105
         except FileNotFoundError as error:
             raise TargetError(f"{self.root}: deleted, or replaced by another conversion, while this one ran") from error
         return self.nbytes
 
     def delete(self) -> None:
         """Delete what was written."""
-        for partial, _ in self._places:
-            delete_quietly(partial)
+        for number, key in enumerate(self._keys):
+            delete_quietly(self._find_partial(number, key))
+
+    def _find_partial(self, number: int, key: str) -> str:
+        """Return the path that a key has until it appears."""
+        directory = f"{self.root}/{key}".rpartition("/")[0]
+        return f"{directory}/{self._name}{number:0{NUMBERED}x}{PARTIAL_SUFFIX}"
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._made = {self.root}  # nothing is written later, and there may be a directory for each key
         if kind is not None:
             self.delete()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,9 @@ from h5bound.conversion.transfer import TRANSFER
 from h5bound.errors import SourceChangedError, TargetError
 from h5bound.reader.many_files import OpenFiles
 from h5bound.reader.open_file import OpenFile
+from h5bound.stores.local import HeldKeys
 from h5bound.zarr_model.node_names import PARTIAL_SUFFIX
+from tests.combining.test_combine import write_days
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -136,3 +139,34 @@ def test_a_write_that_fails_is_no_fault_of_the_source(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert "is unfinished" in caught.value.__notes__[0]
     assert list_chunks(target) == []
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_append_that_fails_leaves_no_chunk_that_has_not_appeared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    paths, target = write_days(tmp_path, [4] * 4), tmp_path / "out.zarr"
+    combine(paths[:2], target, dim="time")
+    before = {*target.rglob("c/*")}
+    spoil_second(monkeypatch, lambda: os.utime(paths[2]))
+    with pytest.raises(SourceChangedError):
+        combine(paths, target, dim="time", append=True, workers=workers)
+    monkeypatch.undo()
+    assert list(target.rglob(f"*{PARTIAL_SUFFIX}")) == []
+    assert {*target.rglob("c/*")} >= before
+    assert combine(paths, target, dim="time", append=True, verify=True).verification.equal  # type: ignore[union-attr]
+
+
+def test_a_chunk_that_has_not_appeared_takes_few_bytes_in_memory(tmp_path: Path) -> None:
+    """A window has as many as fit into it: of small chunks, that may be a million."""
+    root, count = tmp_path.joinpath(*["folder"] * 20), 1000
+    with HeldKeys(root) as keys:
+        keys.write("x/c/0/0", b"")
+        tracemalloc.start()
+        for number in range(count):
+            keys.write(f"x/c/{number + 1}/0", b"")
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    keys.appear()
+    assert taken < 100 * count
+    assert len(list(root.glob("x/c/*/0"))) == count + 1

@@ -151,3 +151,33 @@ def test_an_interrupt_while_units_are_handed_out_ends_what_has_not_begun(number:
     assert len(ran) <= len(before) + 1  # one may have begun
     assert source.events[-1] == "close" or number > 4
     assert source.events.count("close") == 1
+
+
+def test_an_interrupt_while_a_thread_is_started_waits_for_what_runs_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pool does not know that thread, and nobody the future of its unit."""
+    source, start = Noted(), threading.Thread.start
+
+    def interrupt(thread: threading.Thread) -> None:
+        start(thread)
+        if threading.active_count() == before + 2:
+            begun.wait()
+            raise KeyboardInterrupt
+
+    def read(number: int) -> None:
+        running.append(threading.current_thread())
+        if number == 0:
+            begun.wait()
+        else:
+            begun.set()
+            time.sleep(0.2)
+            ended.append(number)
+
+    before, begun = threading.active_count(), threading.Event()
+    running, ended = list[threading.Thread](), list[int]()
+    monkeypatch.setattr(threading.Thread, "start", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(source, 6, read=read)
+    assert ended == [1]
+    assert source.events[-1] == "close"
+    for thread in running:
+        thread.join()
