@@ -62,7 +62,9 @@ def convert_all(
         progress = BatchProgress(pairs, meter)
         for number, (pair, own) in enumerate(zip(pairs, own_options, strict=True), start=1):
             meter.phase = f"file {number:,} of {len(pairs):,}"  # the bytes beside it are those of the files
-            shared = {**options, **choose_options(pair, options), **own, "report": None, "scheduler": None}
+            local = not (is_url(pair.name) or is_url(pair.target))  # though others may not be
+            shared = {**options, **({"storage_options": None} if local else {}), **own}
+            shared |= {"report": None, "scheduler": None}
             try:
                 conversions.append(convert(pair.source, pair.target, **{**shared, "progress": progress.update}))
             except Exception as error:  # noqa: BLE001 - the others are converted, whatever it is
@@ -83,12 +85,6 @@ def convert_all(
     if report is not None:
         write_report(report, result.to_json(), result.summary())
     return result
-
-
-def choose_options(pair: Pair, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `storage_options` for one source: none where both it and its store are local, though others are not."""
-    remote = is_url(pair.name) or is_url(pair.target)
-    return {"storage_options": options["storage_options"] if remote else None}
 
 
 def check_batch_report(report: Path, pairs: Iterable[Pair], *, folder: str, options: Mapping[str, Any]) -> None:
