@@ -22,14 +22,7 @@ from h5bound.stores.metadata import digest
 from h5bound.stores.tree import read_tree
 from h5bound.verification.pieces import plan_cut
 from h5bound.verification.results import check_same_store, list_all_differences
-from h5bound.verification.tree import (
-    Comparison,
-    compare_datasets,
-    compare_details,
-    compare_documents,
-    compare_keys,
-    compare_skipped,
-)
+from h5bound.verification.tree import begin_comparison, compare_datasets, compare_documents
 from h5bound.verification.two_passes import compare_values
 from h5bound.verification.values import CompareJob
 from h5bound.zarr_model.zarr_warnings import quiet_zarr
@@ -42,6 +35,7 @@ if TYPE_CHECKING:
     from h5bound.execution.work import Progress, Run
     from h5bound.stores.metadata import Document
     from h5bound.stores.target import Target
+    from h5bound.verification.tree import Comparison
 
 
 def verify_combination(
@@ -94,12 +88,7 @@ def compare_combined(
     scan, plan = combination.scan, combination.plan
     in_store = {item.path for item in combination.joined.variables.values() if combination.files[item.source].in_store}
     with quiet_zarr():
-        tree = read_tree(store)
-        paths = {target: path for path, target in scan.targets.items()}
-        comparison = Comparison(scan=scan, plan=plan, tree=tree, provenance=provenance, paths=paths)
-        compare_skipped(comparison)
-        compare_keys(comparison)
-        compare_details(comparison)
+        comparison = begin_comparison(scan, plan, read_tree(store), provenance=provenance)
         compare_with_plan(comparison, documents)
         for number, origin in enumerate(scan.origins):
             if number != ALL_FILES:

@@ -79,15 +79,21 @@ class Comparison:
 
 def compare_tree(scan: SourceScan, plan: StorePlan, tree: StoreTree, *, provenance: Provenance) -> Comparison:
     """Return the differences in all but the values, and the jobs that compare values."""
+    comparison = begin_comparison(scan, plan, tree, provenance=provenance)
+    for number, origin in enumerate(scan.origins):
+        with origin.source.opened() as opened:
+            compare_groups(comparison, opened, (group for group in scan.groups if group.origin == number))
+            compare_datasets(comparison, opened, (item for item in scan.datasets if item.origin == number))
+    return comparison
+
+
+def begin_comparison(scan: SourceScan, plan: StorePlan, tree: StoreTree, *, provenance: Provenance) -> Comparison:
+    """Return a comparison with the differences in what is skipped, in the keys and in the details."""
     paths = {target: path for path, target in scan.targets.items()}
     comparison = Comparison(scan=scan, plan=plan, tree=tree, provenance=provenance, paths=paths)
     compare_skipped(comparison)
     compare_keys(comparison)
     compare_details(comparison)
-    for number, origin in enumerate(scan.origins):
-        with origin.source.opened() as opened:
-            compare_groups(comparison, opened, (group for group in scan.groups if group.origin == number))
-            compare_datasets(comparison, opened, (item for item in scan.datasets if item.origin == number))
     return comparison
 
 
