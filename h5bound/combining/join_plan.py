@@ -121,19 +121,14 @@ def add_stored_shards(seams: ChunkCoords, stored: StoredChunks, pieces: Pieces, 
 
 def list_whole_pieces(pieces: Pieces, files: Mapping[int, FileChunks], shape: Shape) -> tuple[ChunkCoords, ChunkCoords]:
     """Return first elements and ends of pieces of which all is read, since their files do not say what they store."""
-    starts, stops = [], []
-    for number, file in enumerate(pieces.files.tolist()):
-        own = files.get(file)
-        if own is None:  # the fill value
-            continue
-        if not own.has_fill or (own.is_stored and own.manifest is None):
-            low, high = [0] * len(shape), list(shape)
-            low[pieces.axis], high[pieces.axis] = int(pieces.bounds[number]), int(pieces.bounds[number + 1])
-            if all(high):
-                starts.append(low)
-                stops.append(high)
-    form = (-1, len(shape))
-    return np.array(starts, np.int64).reshape(form), np.array(stops, np.int64).reshape(form)
+    is_read_whole = [all(shape) and file in files and files[file].is_read_whole for file in pieces.files.tolist()]
+    numbers = np.flatnonzero(np.array(is_read_whole, bool))
+    starts, stops = (
+        np.zeros((len(numbers), len(shape)), np.int64),
+        np.tile(np.array(shape, np.int64), (len(numbers), 1)),
+    )
+    starts[:, pieces.axis], stops[:, pieces.axis] = pieces.bounds[numbers], pieces.bounds[numbers + 1]
+    return starts, stops
 
 
 def is_among(coords: ChunkCoords, keys: ChunkCoords, node: ArrayNode) -> NDArray[np.bool_]:

@@ -44,6 +44,11 @@ class FileChunks:
     has_fill: bool
     """Whether elements that it does not store have the fill value of the array."""
 
+    @property
+    def is_read_whole(self) -> bool:
+        """Whether all of it is read: nothing says where it has other values than the fill value of the array."""
+        return not self.has_fill or (self.is_stored and self.manifest is None)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredChunks:
