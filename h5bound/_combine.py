@@ -231,6 +231,7 @@ def combine(
     converting, comparing = split_progress(progress) if verify else (progress, progress)
     with reporting_failure(checked.report, store.url), show_progress(converting) as meter:
         before = find_combined(store, rules=rules, settings=settings) if append else None
+        resume = resume or append  # a first run that was killed is continued
         remark = ""
         if before is None:
             with reaching(store.url):

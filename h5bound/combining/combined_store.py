@@ -226,18 +226,18 @@ def list_paths(store: CombinedStore) -> Iterator[str]:
 
 
 def read_combined(target: Target) -> CombinedStore | None:
-    """Return what is known of a store that was combined before; None if the target is empty.
+    """Return what is known of a store that was combined before; None if there is none yet, or its first run was killed.
 
-    Raise TargetError if it is another store, or is unfinished.
+    Raise TargetError if it is another store.
     """
     marker = target.keys.read(MARKER)
     state = find_state(target, marker)
-    if state == "nothing":
-        return None
     if state == "condemned" and has_root(target):
         state = "appending"  # killed before the marker said what is done: the root's documents are deleted first
-    if state not in ("store", "appending"):
-        raise TargetError(f"{target.url}: no complete store, so nothing can be appended; resume=True completes it")
+    if state in ("nothing", "unfinished", "condemned"):
+        return None
+    if state == "other":
+        raise TargetError(f"{target.url}: no store, so nothing can be appended; choose another target")
     try:
         provenance = target.read_provenance()
         if "combined" not in provenance:

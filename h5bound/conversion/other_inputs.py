@@ -27,7 +27,9 @@ def other_conversion(target: Target, there: Mapping[str, Any], here: Mapping[str
             f"{target.url}: cannot resume: {files} since the store was begun; convert again with overwrite=True"
         )
     parts = list(list_differing(there, now)) or ["other objects skipped, or a version between two releases"]
-    again = "append=True adds files" if combined else "repeat the first source and options"
+    again = "repeat the first source and options"
+    if combined:
+        again = "repeat the first files and options, and add other files to the complete store with append=True"
     return TargetError(
         f"{target.url}: cannot resume: the store was begun with {'; '.join(parts)}; {again}, or overwrite=True "
         "replaces it"

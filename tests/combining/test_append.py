@@ -64,6 +64,37 @@ def test_files_of_the_store_need_not_be_there(tmp_path: Path, options: dict[str,
     assert again.conversion.remark == "already complete"
 
 
+def test_a_first_run_that_was_killed_is_repeated_as_it_is(tmp_path: Path) -> None:
+    paths, target, whole = write_days(tmp_path, [4, 3, 4]), tmp_path / "out.zarr", tmp_path / "whole.zarr"
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        combine(paths[:2], target, dim="time", append=True, progress=stop)
+    assert (target / "h5bound-unfinished.json").exists()
+    words = (
+        "begun with 2 files, now 3 files; repeat the first files and options, and add other files .* with append=True"
+    )
+    with pytest.raises(TargetError, match=words):
+        combine(paths, target, dim="time", append=True)
+    assert combine(paths[:2], target, dim="time", append=True, dry_run=True).conversion.remark == ""
+    assert combine(paths[:2], target, dim="time", append=True).complete
+    check(target, paths[:2])
+    combine(paths, target, dim="time", append=True)
+    combine(paths, whole, dim="time")
+    assert read_keys(target) == read_keys(whole)
+
+
+def test_a_folder_without_a_store_takes_no_files(tmp_path: Path) -> None:
+    paths, target = write_days(tmp_path, [4, 3]), tmp_path / "out"
+    target.mkdir()
+    (target / "notes.txt").write_text("mine")
+    with pytest.raises(TargetError, match="no store, so nothing can be appended; choose another target"):
+        combine(paths, target, dim="time", append=True)
+    assert [item.name for item in target.iterdir()] == ["notes.txt"]
+
+
 def test_chunks_that_are_copied_into_a_shard_keep_those_that_are_there(tmp_path: Path) -> None:
     paths, target = write_days(tmp_path, [4, 4, 4]), tmp_path / "out.zarr"  # two chunks each
     options: dict[str, Any] = {"dim": "time", "shards": {"/t": (16, 3)}}
