@@ -95,11 +95,11 @@ def sort_files(values: Sequence[Values]) -> NDArray[np.int64]:
     """
     several = [item for item in values if item.size > 1]
     falls = bool(several) and all(item[0] > item[-1] for item in several)
-    held = [i for i, item in enumerate(values) if item.size]
-    keys = np.array([values[i][0].item() for i in held])
+    filled = [i for i, item in enumerate(values) if item.size]
+    keys = np.array([values[i][0].item() for i in filled])
     order = np.argsort(-keys if falls else keys, kind="stable")
     empty = [i for i, item in enumerate(values) if not item.size]
-    return np.array([*(held[i] for i in order.tolist()), *empty], np.int64)
+    return np.array([*(filled[i] for i in order.tolist()), *empty], np.int64)
 
 
 def cut_files(
@@ -165,8 +165,8 @@ def make_rising(values: Sequence[Values]) -> list[Values] | None:
 
 def are_in_order(rising: Sequence[Values]) -> bool:
     """Return whether each file begins after the end of all before it."""
-    held = [item for item in rising if item.size]
-    return all(one[-1] < two[0] for one, two in pairwise(held))
+    filled = [item for item in rising if item.size]
+    return all(one[-1] < two[0] for one, two in pairwise(filled))
 
 
 def advise_late(rising: Sequence[Values], in_store: Sequence[bool], names: FileNames) -> str:
@@ -177,8 +177,8 @@ def advise_late(rising: Sequence[Values], in_store: Sequence[bool], names: FileN
     >>> advise_late(times, [True, True, True, False], names).partition(": ")[2]
     'c, d (2 files); sort=False adds it at the end'
     """
-    held = [(item[0], stored) for item, stored in zip(rising, in_store, strict=True) if item.size]
-    first = min((start for start, stored in held if not stored), default=None)
+    filled = [(item[0], stored) for item, stored in zip(rising, in_store, strict=True) if item.size]
+    first = min((start for start, stored in filled if not stored), default=None)
     pairs = enumerate(zip(rising, in_store, strict=True))
     after = [i for i, (item, stored) in pairs if stored and item.size and first is not None and item[0] > first]
     return f"{LATE}: {names.describe(after)}; {AT_END}" if after else SORT
@@ -190,10 +190,10 @@ def find_overlapping(rising: Sequence[Values]) -> list[int]:
     >>> find_overlapping([np.array([1, 3]), np.array([3, 4]), np.array([7])])
     [0, 1]
     """
-    held = sorted((i for i, item in enumerate(rising) if item.size), key=lambda i: rising[i][0])
+    filled = sorted((i for i, item in enumerate(rising) if item.size), key=lambda i: rising[i][0])
     found: set[int] = set()
     last = None
-    for i in held:
+    for i in filled:
         if last is not None and rising[i][0] <= rising[last][-1]:
             found |= {i, last}
         if last is None or rising[i][-1] > rising[last][-1]:
@@ -283,15 +283,15 @@ def cut_shared(rising: Sequence[Values], *, backwards: bool) -> tuple[Cuts, list
 
 def note_gaps(path: str, rising: Sequence[Values], findings: Findings, *, unit: str) -> None:
     """Note where there is a gap against the step of the coordinate, if that is regular; `unit` is that of a step."""
-    held = [i for i, item in enumerate(rising) if item.size]
-    steps = np.diff(np.concatenate([rising[i] for i in held]).astype("f8")) if held else np.zeros(0)
+    filled = [i for i, item in enumerate(rising) if item.size]
+    steps = np.diff(np.concatenate([rising[i] for i in filled]).astype("f8")) if filled else np.zeros(0)
     step = float(np.median(steps)) if steps.size >= MIN_STEPS else 0.0
     if not step or np.isclose(steps, step, rtol=1e-6).mean() < REGULAR_SHARE:
         return
-    starts = np.cumsum([rising[i].size for i in held])[:-1] - 1  # the steps from one file to the next
+    starts = np.cumsum([rising[i].size for i in filled])[:-1] - 1  # the steps from one file to the next
     gaps = np.flatnonzero(steps > 1.5 * step)
     if gaps.size:
-        numbers = [held[k] for k in np.searchsorted(starts, gaps, side="left").tolist()]
+        numbers = [filled[k] for k in np.searchsorted(starts, gaps, side="left").tolist()]
         largest = steps[gaps].max()
         what = f"{plural(gaps.size, 'gap')} against the step of {step:g}, up to {largest:g}{unit}"
         findings.note(path, what, numbers, action="in or after these files")
