@@ -257,13 +257,13 @@ def combine(
         meter.begin("combining" if changes is None else "adding" if changes.only_adds else "updating")
         written = [UnitResult(unit.array, chunks=len(unit.chunk_coords)) for unit in combination.plan.units]
         appended: Appended | None = None
-        if before is not None and changes is not None and changes.is_done:
-            arrays = enumerate(combination.plan.arrays)
-            written += [UnitResult(i, nbytes=before.written.get(array.node.target, 0)) for i, array in arrays]
+        if changes is not None and changes.is_done:
+            arrays, nbytes = enumerate(combination.plan.arrays), changes.store.written
+            written += [UnitResult(i, nbytes=nbytes.get(array.node.target, 0)) for i, array in arrays]
         elif not dry_run:
             transfer = partial(transfer_units, run=run, temporary=checked.temporary, progress=meter)
-            if before is not None and changes is not None:
-                appended = append_store(before, combination, changes, transfer=transfer)
+            if changes is not None:
+                appended = append_store(combination, changes, transfer=transfer)
                 written = appended.results
             else:
                 written, _ = write_store(

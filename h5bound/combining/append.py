@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
     from h5bound.combining.changes import Changes
     from h5bound.combining.combination import Combination
-    from h5bound.combining.combined_store import CombinedStore
     from h5bound.conversion.job import Job
     from h5bound.stores.target import Target
 
@@ -63,14 +62,10 @@ class Appended:
 
 
 def append_store(
-    store: CombinedStore,
-    combination: Combination,
-    changes: Changes,
-    *,
-    transfer: Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]],
+    combination: Combination, changes: Changes, *, transfer: Callable[[Sequence[Job], Sequence[Unit]], list[UnitResult]]
 ) -> Appended:
-    """Write what comes to a store."""
-    scan, plan, target = combination.scan, combination.plan, store.target
+    """Write what comes to a store, and return what was done; `transfer` reads and writes the units of jobs."""
+    scan, plan, target = combination.scan, combination.plan, changes.store.target
     description = {APPENDING: fingerprint(combination.inputs), **combination.inputs, **combination.tables}
     with target.begin(describe_commit(combination, changes), overwrite=False) as (started, marker):
         jobs = make_jobs(started, scan, plan, skip=False, owner=marker.owner)
@@ -86,7 +81,7 @@ def append_store(
                 keys = [key for key in keys if key not in stale]
             if started.takes_arrays_first:
                 write_documents(started, describe_arrays(jobs))
-            known = store.written if changes.only_adds else None
+            known = changes.store.written if changes.only_adds else None
             there = [set(list_chunks(keys, job.node.target)) for job in jobs]
             written = name_units(jobs, [*affected, *torn])
             stay = count_others(started, known, jobs, written=written, others=others, there=there)

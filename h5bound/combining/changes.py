@@ -42,6 +42,7 @@ STORAGE = {"codecs", "filters", "compressor", "chunk_grid", "chunks", "fill_valu
 class Changes:
     """What comes to a store, and what stays in it as it is."""
 
+    store: CombinedStore
     written: Mapping[str, NDArray[np.bool_]]
     """By path of a variable, the files whose elements are written, or written again; one value without an axis."""
     kept: NDArray[np.bool_]
@@ -92,6 +93,7 @@ def find_changes(
             )
         check_same_arrays(store, combination, stays)
     return Changes(
+        store=store,
         written={path: ~stay for path, stay in stays.items()},
         kept=kept,
         is_done=is_done,
