@@ -103,7 +103,7 @@ def from_hdf5(
         If False, blocks flow downstream as they are read, without windows, and the file is closed after the last read,
         before the compute returns.
     max_open
-        Most files of a list that are open at a time in each window, unless more are being read; None for 64.
+        Most files of a list that are open at a time; threads wait if all of these are being read. None for 64.
     allow_external
         Directories from which other files may be read: targets of external links, external storage, and sources of
         virtual datasets. Symbolic links are resolved before paths are compared.
@@ -145,7 +145,7 @@ def from_hdf5(
     ``to_zarr`` keeps the chunk grid of the file with ``chunks={}``. To copy datasets, `convert` is many times as fast.
 
     Of many files, a compute opens those that its blocks need, each for the windows that need it, and at most `max_open`
-    at a time for each window, or fewer where the system allows few descriptors; no block spans two files. What the
+    at a time in each process, or fewer where the system allows few descriptors; no block spans two files. What the
     scan of a file has found is kept in the user's cache folder (the dask setting ``h5bound.cache``) for as long as the
     file does not change.
 

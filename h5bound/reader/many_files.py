@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import pickle
 import threading
 import weakref
@@ -10,7 +11,7 @@ import zlib
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from itertools import count, islice
+from itertools import count
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -21,14 +22,15 @@ from h5bound.files.local import LocalFile, LocalLocation
 from h5bound.files.unlocked import is_read_unlocked
 from h5bound.files.writers import find_writer
 from h5bound.lifecycle.session import find_session, open_source
+from h5bound.reader.window_group import HeldFile, WindowGroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
-    from h5bound.lifecycle.session import Hold, Session
     from h5bound.reader.open_file import OpenFile
     from h5bound.reader.source import ChunkIndexes, H5Source
+    from h5bound.reader.window_group import FileWindow
 
 MAX_OPEN = 64
 """Files of one window that are open at a time; a remote one keeps its metadata in memory, a local one a descriptor."""
@@ -55,9 +57,10 @@ class SharedIndexes(dict[int, "ChunkIndexes | None"]):
 class ManyFiles:
     """HDF5 files that are read as one source, each by its number.
 
-    The open object is an `OpenFiles`. At most `max_open` files are open in it at a time, unless more are being read,
-    and fewer where :mod:`h5bound.lifecycle.open_limit` allows fewer: those that nobody reads at this moment are checked
-    and closed, the least recently used first. Each file has one session, which it shares with all who read it.
+    The open object is an `OpenFiles`. At most `max_open` files are open at a time in a process, in all of these
+    together, and fewer where :mod:`h5bound.lifecycle.open_limit` allows fewer: those that nobody reads at this moment
+    are checked and closed, the least recently used first; if all are being read, threads wait. Each file has one
+    session, which it shares with all who read it.
     """
 
     exclusive = False  # windows that overlap share the sessions of their files
@@ -72,6 +75,7 @@ class ManyFiles:
         keys = repr([source.key for source in self.sources]).encode("utf-8", "surrogateescape")
         self.key: Hashable = ("many files", hashlib.blake2b(keys, digest_size=16).hexdigest())
         self._shared: Callable[[], SharedIndexes | None] = lambda: None
+        self._group = WindowGroup(self.max_open)
 
     @property
     def path(self) -> str:
@@ -115,7 +119,9 @@ class ManyFiles:
 
     def open(self) -> OpenFiles:
         """Return an object that opens each file when it is read; no file is opened now."""
-        return OpenFiles(self.sources, self.max_open, shared=self._shared())
+        if self._group.process != os.getpid():  # a fork has none of the files of its parent
+            self._group = WindowGroup(self.max_open)
+        return OpenFiles(self.sources, self._group, shared=self._shared())
 
     def share(self) -> SharedIndexes:
         """Return what all opens of the files share while it is kept: where their chunks are."""
@@ -161,20 +167,6 @@ def load_files(packed: bytes) -> ManyFiles:
     return ManyFiles(sources, max_open=max_open)
 
 
-@dataclass(slots=True, eq=False)
-class HeldFile:
-    """A file that is held open from its first use until it is closed to make room, or with all others."""
-
-    session: Session
-    """The open file of this process, shared with all who read it."""
-    hold: Hold
-    """What keeps it open; a file that is opened again is held by another one."""
-    users: int = 0
-    """Contexts of `OpenFiles.using` that read from it at this moment."""
-    unchecked: bool = False
-    """Whether it was read since it was checked."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class FirstUse:
     """What is done with a file before it is used."""
@@ -186,30 +178,34 @@ class FirstUse:
 class OpenFiles:
     """Files that are open from their first use until `close`; any thread may use any of them."""
 
-    def __init__(self, sources: Sequence[H5Source], max_open: int, *, shared: SharedIndexes | None) -> None:
+    def __init__(self, sources: Sequence[H5Source], group: WindowGroup, *, shared: SharedIndexes | None) -> None:
         self._sources = sources
-        self._max_open = max_open
+        self._group = group
         self._shared = shared
         self._name = uuid4().hex
         self._uses = count()
-        self._held: dict[int, HeldFile] = {}  # by number, the least recently used first
-        self._lock = threading.Lock()  # of all that is above; never kept while a file is opened, checked or closed
+        self.held: dict[int, HeldFile] = {}  # by number, the least recently used first
+        self._lock = group.changed  # of all that is above; never kept while a file is opened, checked or closed
         self._checking = threading.Lock()  # whoever finds all checked must know that no check is still to fail
         self._first_uses: dict[int, FirstUse] = {}  # what is to be done with files, by number
         self._changed: Exception | None = None  # of a file that was closed to make room
+        group.windows.add(self)
 
     @contextmanager
     def using(self, number: int) -> Iterator[OpenFile]:
         """Yield a file, which is open until the end of the context, and then until `close` or until there is no room.
 
-        Contexts may be nested. Raise SourceChangedError or SourceNotFoundError if a file changed: this one, or one that
-        is closed to make room.
+        Contexts may be nested: then there is no wait for room. Raise SourceChangedError or SourceNotFoundError if a
+        file changed: this one, or one that is closed to make room.
         """
         source, (held, idle) = self._sources[number], self._hold(number)
         try:
             with ExitStack() as stack:  # each is closed, also after an error
-                for other in idle:
-                    stack.callback(self._release, other)
+                if idle:
+                    stack.callback(held.has_room.set)
+                for window, other in idle:
+                    stack.callback(window.release, other)
+            held.has_room.wait()
             opened = held.session.acquire(held.hold)
             try:
                 file = source.reader(opened)
@@ -226,8 +222,7 @@ class OpenFiles:
                 held.unchecked = True
                 held.session.release()
         finally:
-            with self._lock:
-                held.users -= 1
+            self._group.end_use(held)
 
     def find_path(self, number: int) -> str:
         """Return the path or URL of a file."""
@@ -266,7 +261,7 @@ class OpenFiles:
             if self._changed is not None:
                 raise self._changed
             with self._lock:
-                read = [held for held in self._held.values() if held.unchecked]
+                read = [held for held in self.held.values() if held.unchecked]
             for held in read:
                 held.unchecked = False
                 try:
@@ -278,23 +273,33 @@ class OpenFiles:
     def close(self) -> None:
         """Close all files that nobody else needs."""
         with ExitStack() as stack:
-            while self._held:
-                stack.callback(self._held.popitem()[1].session.release_handle, self._name)
+            for number in list(self.held)[::-1]:
+                stack.callback(self._close_file, number)
 
-    def _hold(self, number: int) -> tuple[HeldFile, list[HeldFile]]:
-        """Return a file that is about to be used, and those that are to be closed for it."""
+    def _close_file(self, number: int) -> None:
+        """Close a file, which is counted as open until then."""
+        held = self.held.get(number)
+        if held is not None:  # else it was closed to make room
+            held.session.release_handle(self._name)
+            self.held.pop(number, None)
+
+    def _hold(self, number: int) -> tuple[HeldFile, list[tuple[FileWindow, HeldFile]]]:
+        """Return a file that is about to be used, and those that are to be closed for it, each with its window."""
         source = self._sources[number]
         with self._lock:
-            held = self._held.pop(number, None)
+            self._group.begin_use(number)
+            room, held = self._group.find_room(number), self.held.pop(number, None)
             if held is None:
-                held = HeldFile(session=find_session(source, source.key), hold=(self._name, str(next(self._uses))))
+                session, hold = find_session(source, source.key), (self._name, str(next(self._uses)))
+                held = HeldFile(session=session, hold=hold, has_room=room or threading.Event())
                 if self._shared is not None and number not in self._shared:
                     self._shared[number] = source.share()
-            self._held[number] = held
+            self.held[number] = held
             held.users += 1
-            idle = (number for number, held in self._held.items() if not held.users)
-            excess = list(islice(idle, max(len(self._held) - self._max_open, 0)))
-            return held, [self._held.pop(number) for number in excess]
+            idle = self._group.take_excess(self)
+            if room is None and not idle:
+                held.has_room.set()
+            return held, idle
 
     def _prepare(self, number: int, file: OpenFile) -> None:
         first = self._first_uses.get(number)
@@ -304,7 +309,7 @@ class OpenFiles:
                     first.prepare(file)
                     self._first_uses.pop(number, None)  # another one may have been asked for meanwhile
 
-    def _release(self, held: HeldFile) -> None:
+    def release(self, held: HeldFile) -> None:
         """Check and close a file, unless others need it open."""
         with self._checking:
             try:

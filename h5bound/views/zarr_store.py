@@ -73,7 +73,7 @@ class ZarrStore(Store):
     skip_bad
         True to leave out those of many files that cannot be read; the report lists them.
     max_open
-        Most of many files that are open at a time, unless more are being read; None for 64.
+        Most of many files that are open at a time; threads wait if all of these are being read. None for 64.
     progress
         As for `convert`: a function is called with the number of files that were scanned, and of all.
     max_objects, max_depth, max_chunks

@@ -6,7 +6,7 @@ import pickle
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from threading import Barrier
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import h5py
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from h5bound.reader.many_files import OpenFiles
+    from h5bound.reader.open_file import OpenFile
 
 
 @pytest.fixture
@@ -71,16 +72,34 @@ def test_files_in_use_stay_open_although_they_are_too_many(paths: list[Path]) ->
         assert list_open(paths) == [2]
 
 
-def test_threads_that_use_more_files_than_may_be_open_do_not_wait_for_each_other(paths: list[Path]) -> None:
-    barrier = Barrier(len(paths), timeout=30)
+@pytest.mark.parametrize("windows", [1, 2])
+def test_no_more_files_than_max_open_are_open_at_a_time(tmp_path: Path, windows: int) -> None:
+    """Threads wait for files that others read, also those of another window."""
+    now, most, lock = 0, 0, Lock()
 
-    def use(opened: OpenFiles, number: int) -> int:
-        with opened.using(number) as file:
-            barrier.wait()
-            return int(file.read("x", (slice(0, 1),))[0])
+    def count(change: int) -> None:
+        nonlocal now, most
+        with lock:
+            now += change
+            most = max(most, now)
 
-    with ThreadPoolExecutor(len(paths)) as pool, make_source(paths, max_open=1).opened() as opened:
-        assert list(pool.map(use, [opened] * len(paths), range(len(paths)))) == [0, 1, 2, 3, 4]
+    class CountedSource(H5Source):
+        def open(self) -> OpenFile:
+            count(1)
+            return super().open()
+
+        def close(self, opened: OpenFile) -> None:
+            super().close(opened)
+            count(-1)
+
+    files = ManyFiles([CountedSource.of(path) for path in make_files(tmp_path, 12)], max_open=3)
+    orders = [list(range(12))[::step] * 5 for step in (1, -1, 5, -5, 1, 1)]
+    opened = [files.open() for _ in range(windows)]
+    with ThreadPoolExecutor(6) as pool:
+        assert all(pool.map(read_numbers, opened * (6 // windows), orders))
+    for window in opened:
+        files.close(window)
+    assert (most, now) == (3, 0)
 
 
 def test_threads_read_right_values_while_files_are_closed_for_others(tmp_path: Path) -> None:
@@ -88,7 +107,7 @@ def test_threads_read_right_values_while_files_are_closed_for_others(tmp_path: P
     numbers = [list(range(12))[::step] * 5 for step in (1, -1, 5, -5)]
     with ThreadPoolExecutor(4) as pool, make_source(paths, max_open=3).opened() as opened:
         assert all(pool.map(read_numbers, [opened] * 4, numbers))
-        assert len(list_open(paths)) <= 3 + 4
+        assert len(list_open(paths)) <= 3
     assert list_open(paths) == []
 
 
