@@ -19,6 +19,10 @@ ANY_PATH = click.Path(readable=False)
 """A file, directory or URL: errors about it come from the function."""
 
 
+OPTION_FILES = "h5bound.option_files"
+"""Key of the files that options were read from, by the name of the option, in the context of a command."""
+
+
 class Examples(click.Command):
     """The part of a command that shows its examples in the help."""
 
@@ -38,6 +42,7 @@ class Command(Examples):
         rest = super().parse_args(ctx, args)
         if ctx.params.get("quiet") and ctx.params.get("verbose"):
             raise click.UsageError("--quiet and --verbose contradict each other; pass one of them.", ctx)
+        check_written(ctx)
         return rest
 
 
@@ -45,10 +50,23 @@ class Group(Examples, click.Group):
     """A group of commands with examples."""
 
 
-def read_options(_context: click.Context, _option: click.Parameter, value: str | None) -> dict[str, Any] | None:
+def check_written(context: click.Context) -> None:
+    """Raise UsageError if a report would overwrite the page, or a file of options."""
+    written = {f"--{name}": context.params.get(name) for name in ("report", "html")}
+    named: dict[Path, str] = {}
+    for option, file in [*context.meta.get(OPTION_FILES, {}).items(), *written.items()]:
+        if file is None:
+            continue
+        other = named.setdefault(Path(file).expanduser().resolve(), option)
+        if option in written and other != option:
+            raise click.UsageError(f"{other} and {option} name one file, {file}; name another one to write.", context)
+
+
+def read_options(context: click.Context, option: click.Parameter, value: str | None) -> dict[str, Any] | None:
     """Read options from a JSON file, since other users can see a command line."""
     if value is None:
         return None
+    context.meta.setdefault(OPTION_FILES, {})[option.opts[0]] = value
     try:
         options = json.loads(Path(value).read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -328,6 +328,27 @@ def test_quiet_and_verbose_contradict_each_other(command: list[str], capsys: pyt
     )
 
 
+@pytest.mark.parametrize("command", ["convert", "combine", "verify"])
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--report", "s3.json", "--target-options", "s3.json"], "--target-options and --report"),
+        (["--html", "./s3.json", "--storage-options", "s3.json"], "--storage-options and --html"),
+        (["--report", "page", "--html", "page"], "--report and --html"),
+    ],
+)
+def test_a_report_overwrites_no_file_of_options_and_no_page(
+    command: str, options: list[str], named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3.json").write_text('{"anon": true}')
+    assert run_command([command, "a.h5", "a.zarr", *options]) == 2
+    assert f"{named} name one file" in capsys.readouterr().err
+    assert (tmp_path / "s3.json").read_text() == '{"anon": true}'
+    assert list(tmp_path.iterdir()) == [tmp_path / "s3.json"]
+
+
 @pytest.mark.parametrize("columns", [80, 120])
 def test_a_terminal_shows_a_bar_and_a_table_that_fits(columns: int, tmp_path: Path) -> None:
     out = run_on_a_terminal(["demo"], columns=columns, directory=tmp_path)
