@@ -24,7 +24,7 @@ from h5bound.combining.differences import name_files
 from h5bound.combining.file_names import expand_sources
 from h5bound.combining.found_files import FoundFiles
 from h5bound.combining.rule_options import make_rules
-from h5bound.combining.scan_files import scan_files
+from h5bound.combining.scan_files import naming_left_out, scan_files
 from h5bound.combining.scan_one import ScanOptions
 from h5bound.combining.stored_files import NEW, add_stored
 from h5bound.combining.summary import make_combination_report
@@ -243,11 +243,12 @@ def combine(
         )  # fmt: skip
         meter.begin("planning")
         all_files = add_stored(before, scans, sources=found.open(scans), rules=rules)
-        combination = plan_combination(
-            all_files.sources, all_files.scans, rules=rules, options=found.options, grids=find_grids(store, before),
-            window=checked.window, threads=expect_threads(checked.workers), store=before,
-        )  # fmt: skip
-        check_combination(store, combination, checked, skip=on_unsupported == "skip", scheduler=scheduler)
+        with naming_left_out(bad):
+            combination = plan_combination(
+                all_files.sources, all_files.scans, rules=rules, options=found.options, grids=find_grids(store, before),
+                window=checked.window, threads=expect_threads(checked.workers), store=before,
+            )  # fmt: skip
+            check_combination(store, combination, checked, skip=on_unsupported == "skip", scheduler=scheduler)
         run = partial(
             run_units, sources=combination.scan.sources, window=checked.window, workers=checked.workers,
             scheduler=scheduler, direct=not (store.remote or found.first.remote),

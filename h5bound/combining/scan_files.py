@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -222,7 +222,22 @@ def run_on_cluster(client: Any, named: Sequence[NamedFile], left: Sequence[int],
 
 def refuse_bad(bad: Sequence[BadFile], count: int, *, skip_bad: bool) -> H5BoundError:
     """Return the error for files that cannot be read, of which it lists some."""
-    lines = [item.error if item.path in item.error else f"{item.path}: {item.error}" for item in bad[:SHOWN]]
-    lines += [f"… and {len(bad) - SHOWN:,} more"] if len(bad) > SHOWN else []
     advice = "" if skip_bad or len(bad) == count else "; skip_bad=True leaves them out"
-    return H5BoundError("\n".join([f"{len(bad):,} of {plural(count, 'file')} cannot be read{advice}", *lines]))
+    return H5BoundError("\n".join([f"{len(bad):,} of {plural(count, 'file')} cannot be read{advice}", *list_bad(bad)]))
+
+
+def list_bad(bad: Sequence[BadFile]) -> list[str]:
+    """Return a line for each of the first bad files, with its error, and one for the others."""
+    lines = [item.error if item.path in item.error else f"{item.path}: {item.error}" for item in bad[:SHOWN]]
+    return lines + ([f"… and {len(bad) - SHOWN:,} more"] if len(bad) > SHOWN else [])
+
+
+@contextmanager
+def naming_left_out(bad: Sequence[BadFile]) -> Iterator[None]:
+    """Add the bad files that are left out to the refusal of the others."""
+    try:
+        yield
+    except H5BoundError as error:
+        if bad:
+            error.add_note("\n".join([f"left out: {plural(len(bad), 'file')} that cannot be read", *list_bad(bad)]))
+        raise

@@ -11,7 +11,7 @@ import numpy as np
 from h5bound.combining.combination import plan_combination
 from h5bound.combining.file_names import expand_sources
 from h5bound.combining.found_files import FoundFiles
-from h5bound.combining.scan_files import scan_files
+from h5bound.combining.scan_files import naming_left_out, scan_files
 from h5bound.combining.scan_one import ScanOptions
 from h5bound.combining.summary import make_combination_report
 from h5bound.errors import OptionError
@@ -80,10 +80,11 @@ def plan_joined_keys(
         scans, bad = scan_files(found, skip_bad=skip_bad, progress=meter)
     sources = found.open(scans)
     check_fixed(sources)
-    combination = plan_combination(
-        sources, scans, rules=rules, options=options, grids={}, window=WINDOW, threads=1, max_open=max_open,
-        split=split_joined if split else None,
-    )  # fmt: skip
+    with naming_left_out(bad):
+        combination = plan_combination(
+            sources, scans, rules=rules, options=options, grids={}, window=WINDOW, threads=1, max_open=max_open,
+            split=split_joined if split else None,
+        )  # fmt: skip
     scan, plan = combination.scan, combination.plan
     if not view.skip:
         refuse_skipped(scan.hierarchy.file, plan.skipped)

@@ -19,7 +19,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from h5bound import combine, verify
+from h5bound import combine, references, verify
 from h5bound.cli.main import run_command
 from h5bound.combining import scan_files
 from h5bound.combining.verify_files import MAX_OPEN
@@ -257,6 +257,21 @@ def test_what_differs_is_refused_before_anything_is_written(tmp_path: Path) -> N
         right = np.concatenate([xr.open_dataset(path, engine="h5netcdf").t.values for path in paths])
         assert wrong.t.shape == right.shape
     np.testing.assert_array_equal(xr.open_zarr(tmp_path / "out.zarr").t.values, right)
+
+
+def test_a_refusal_names_the_bad_files_that_were_left_out(tmp_path: Path) -> None:
+    paths = write_days(tmp_path, [4, 3, 4])
+    with h5py.File(paths[1], "a") as file:
+        file["t"].attrs["units"] = "other"
+    paths[2].write_bytes(b"no HDF5")
+    document = tmp_path / "report.json"
+    for act, name in ((combine, "out.zarr"), (references, "out.json")):
+        with pytest.raises(OptionError, match="units") as error:
+            act(paths, tmp_path / name, dim="time", skip_bad=True, report=document)
+        (note,) = error.value.__notes__
+        assert note.startswith("left out: 1 file that cannot be read\n")
+        assert str(paths[2]) in note
+        assert str(paths[2]) in document.read_text()
 
 
 def test_bad_files_are_named_or_left_out(tmp_path: Path) -> None:
