@@ -10,6 +10,7 @@ import numpy as np
 
 from h5bound.combining.file_scan import write_json
 from h5bound.combining.joined import AttributeTable
+from h5bound.hdf5.type_json import TEXT_TYPE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Hashable, Mapping, Sequence
@@ -51,6 +52,11 @@ class NodeAttributes:
         """Return the text that is the same for the same value of an attribute in the store; "" without it."""
         return write_json(self.values[name]) if name in self.values else ""
 
+    def is_text(self, name: str) -> bool:
+        """Return whether an attribute is one text, of any length, encoding and padding in HDF5."""
+        dtype = self.details.get("attributes", {}).get(name, {}).get("type", TEXT_TYPE)
+        return isinstance(self.values.get(name), str) and isinstance(dtype, dict) and dtype["class"] == "string"
+
 
 def join_attributes(
     path: str,
@@ -73,12 +79,16 @@ def join_attributes(
             continue
         odd = np.flatnonzero(numbers > 0)
         what = describe_attribute(name, nodes, numbers)
-        if rules.attributes == "refuse":
+        present = [node for node in nodes if node is not None]
+        is_same = len({node.write_shown(name) for node in present}) == 1
+        if is_same and all(node.is_text(name) for node in present):  # netCDF-C and h5netcdf store the same text so
+            findings.note(path, what, odd, action="as the first file has it")
+        elif rules.attributes == "refuse":
             action = (
                 "attributes='first' takes those of the first file, attributes='table' keeps all in h5bound.json only"
             )
             findings.refuse(path, what, odd, action=action)
-        elif rules.attributes == "first" or len({node.write_shown(name) for node in nodes if node is not None}) == 1:
+        elif rules.attributes == "first" or is_same:
             findings.decide(path, what, odd, action="as the first file has it")
         else:
             findings.decide(path, what, odd, action="kept by file in h5bound.json only")

@@ -62,13 +62,25 @@ def test_null_dataspaces_are_the_same_in_all_files(tmp_path: Path) -> None:
 
 def test_a_table_keeps_attributes_in_their_place_that_differ_only_in_their_type(tmp_path: Path) -> None:
     paths = [write(tmp_path / f"{i}.h5", [i], [1.0]) for i in range(2)]
-    for path, units in zip(paths, ("days since 2000-01-01", np.bytes_("days since 2000-01-01")), strict=True):
+    for path, level in zip(paths, (np.int32(3), np.int64(3)), strict=True):
         with h5py.File(path, "r+") as file:
-            file["time"].attrs["units"] = units
-    with pytest.raises(OptionError, match="the attribute units has another type"):
+            file["time"].attrs["level"] = level
+    with pytest.raises(OptionError, match="the attribute level has another type"):
         combine(paths, tmp_path / "out.zarr", dim="time")
     combine(paths, tmp_path / "out.zarr", dim="time", attributes="table")
-    assert zarr.open_group(tmp_path / "out.zarr", mode="r")["time"].attrs["units"] == "days since 2000-01-01"
+    assert zarr.open_group(tmp_path / "out.zarr", mode="r")["time"].attrs["level"] == 3
+
+
+def test_attributes_of_the_same_text_are_equal_as_another_library_stores_them(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.h5", [i], [1.0]) for i in range(3)]
+    for path, units in zip(paths, ("m", np.bytes_("m"), "m"), strict=True):
+        with h5py.File(path, "r+") as file:
+            file["v"].attrs["units"] = units
+    report = combine(paths[:2], tmp_path / "out.zarr", dim="time", verify=True)
+    assert [(row.kind, row.variable, row.files) for row in report.differences] == [("note", "/v", "1.h5")]
+    combine(paths, tmp_path / "out.zarr", dim="time", append=True, verify=True)
+    assert verify(paths, tmp_path / "out.zarr").equal
+    assert zarr.open_group(tmp_path / "out.zarr", mode="r")["v"].attrs["units"] == "m"
 
 
 @pytest.mark.parametrize("dry_run", [False, True])
