@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from h5py import h5z
 
 from h5bound.combining.context import EMPTY, find_first
 from h5bound.combining.file_scan import write_json
@@ -18,7 +20,7 @@ from h5bound.combining.time_units import is_time
 from h5bound.reports.text import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Hashable, Mapping
+    from collections.abc import Collection, Hashable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -260,19 +262,25 @@ def is_copied(own: VariableSchema, store: VariableSchema) -> bool:
     """Return whether the encoded chunks of a file are those of the store."""
     if own is store:
         return True
-    wanted = (store.dtype, store.layout, store.chunks, store.filters)
-    return (own.dtype, own.layout, own.chunks, own.filters) == wanted
+    wanted = (store.dtype, store.layout, store.chunks, list_decoders(store))
+    return (own.dtype, own.layout, own.chunks, list_decoders(own)) == wanted
+
+
+def list_decoders(schema: VariableSchema) -> list[tuple[int, Sequence[int]]]:
+    """Return what the filters of a variable need to be decoded: of deflate not the level."""
+    return [(entry.id, () if entry.id == h5z.FILTER_DEFLATE else entry.options) for entry in schema.filters]
 
 
 def note_storage(context: Context, path: str, by_file: ByFile) -> None:
     """Note which files store a variable in another way, so that its chunks are not copied."""
     _, first = find_first(by_file)
     for name, what in (("layout", "layout"), ("chunks", "chunks"), ("filters", "filters"), ("fill", "fill value")):
-        wanted = getattr(first.schema, name)
+        read = list_decoders if name == "filters" else attrgetter(name)
+        wanted = read(first.schema)
         others = [
             i
             for i, item in enumerate(by_file)
-            if item is not None and item.schema is not first.schema and getattr(item.schema, name) != wanted
+            if item is not None and item.schema is not first.schema and read(item.schema) != wanted
         ]
         if others:
             action = "written" if name == "fill" else "decoded, and encoded as in the first file"

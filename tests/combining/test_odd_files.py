@@ -83,6 +83,20 @@ def test_attributes_of_the_same_text_are_equal_as_another_library_stores_them(tm
     assert zarr.open_group(tmp_path / "out.zarr", mode="r")["v"].attrs["units"] == "m"
 
 
+def test_chunks_of_another_level_of_deflate_are_copied(tmp_path: Path) -> None:
+    values = np.arange(2000) % 7
+    paths = [
+        write(tmp_path / f"{i}.h5", [*range(2000 * i, 2000 * i + 2000)], values, chunks=(500,), compression=level)
+        for i, level in enumerate((1, 9))
+    ]
+    report = combine(paths, tmp_path / "out.zarr", dim="time", verify=True)
+    (found,) = (item for item in report.arrays if item.path == "/v")
+    assert found.how == "copied"
+    with h5py.File(paths[1]) as file:
+        assert (tmp_path / "out.zarr/v/c/5").read_bytes() == file["v"].id.read_direct_chunk((500,))[1]
+    assert verify(paths, tmp_path / "out.zarr").equal
+
+
 @pytest.mark.parametrize("dry_run", [False, True])
 def test_an_append_that_is_refused_leaves_the_store_as_it_was(tmp_path: Path, *, dry_run: bool) -> None:
     paths = [
