@@ -39,10 +39,11 @@ from h5bound.zarr_model.array_spec import estimate_itemsize, shard_counts
 from h5bound.zarr_model.node_names import PARTIAL_SUFFIX, RESERVED_KEYS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from h5bound.combining.changes import Changes
     from h5bound.combining.combination import Combination
+    from h5bound.combining.combined_store import CombinedStore
     from h5bound.conversion.job import Job
     from h5bound.stores.target import Target
 
@@ -73,6 +74,7 @@ def append_store(
         with explaining_unfinished(started, again="append=True"), deleting_partial(started, marker):
             marker.write(description)
             keys, torn = sorted(started.keys.list_all()), list[Unit]()
+            started.keys.delete(find_abandoned(changes.store, combination, keys))
             if not changes.only_adds or any(map(is_partly_stored, jobs)):
                 gone, torn = find_unplanned(combination, changes, jobs, keys=keys)
             if not changes.only_adds:  # else chunks may be there that no file has now
@@ -143,6 +145,15 @@ def find_stale(combination: Combination, keys: Sequence[str]) -> list[str]:
     nodes = {target.partition("/")[0] for target in combination.scan.targets.values()}
     spills = {name for name in (key.partition("/")[0] for key in keys) if name.endswith(PARTIAL_SUFFIX)} - nodes
     return [key for key in keys if key.endswith(PARTIAL_SUFFIX) or key.partition("/")[0] in spills]
+
+
+def find_abandoned(store: CombinedStore, combination: Combination, keys: Iterable[str]) -> list[str]:
+    """Return the keys of the arrays and groups that a killed run began, and that no file has now."""
+    if store.attempted is None:
+        return []
+    begun = {variable.target for variable in store.attempted.variables.values()} | {*store.attempted.groups.values()}
+    prefixes = tuple(f"{path}/" for path in begun - {*combination.scan.targets.values()} if path)
+    return [key for key in keys if key.startswith(prefixes)]
 
 
 def find_unplanned(

@@ -10,6 +10,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 import pytest
 import zarr
@@ -17,6 +18,7 @@ import zarr
 from h5bound import combine, verify
 from h5bound.errors import TargetError
 from tests.combining.test_combine import expect, write_day
+from tests.support.own_document import read_own
 from tests.support.saboteur import Sabotage, Saboteur
 
 if TYPE_CHECKING:
@@ -119,3 +121,31 @@ def test_an_interrupted_append_is_seen_as_before_or_as_whole(
         assert read_files(target) == expected
     assert 20 < number < 499
     assert seen == {"before", "after"}
+
+
+def test_what_a_killed_append_began_is_deleted_by_one_of_other_files(
+    paths: list[Path], tmp_path: Path, saboteur: Saboteur
+) -> None:
+    """It brought a variable and a group, whose documents readers without the root's metadata would see."""
+    begun, target, whole, odd = (tmp_path / name for name in ("begun.zarr", "out.zarr", "whole.zarr", "odd.nc"))
+    combine(paths[:2], begun, dim="time")
+    shutil.copytree(begun, whole)
+    combine(paths, whole, dim="time", append=True)
+    expected = read_files(whole)
+    shutil.copyfile(paths[2], odd)
+    with h5py.File(odd, "a") as file:
+        file["new"] = file["inner/new"] = np.arange(len(file["time"]))
+        for name in ("new", "inner/new"):
+            file[name].dims[0].attach_scale(file["time"])
+    arguments = ["combine", str(odd), str(target), *OPTIONS, "--append", "--missing", "fill"]
+    left = 0
+    for number in range(1, 500):
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(begun, target)
+        saboteur.run(arguments, Sabotage(folder=str(target), how="kill", at=number))
+        if read_own(target)["combined"]["rules"]["missing"] == "fill":  # all is written, but for the root's documents
+            break
+        left += (target / "new").exists()
+        combine(paths, target, dim="time", append=True, update=True)
+        assert read_files(target) == expected
+    assert 0 < left < number < 499
