@@ -42,11 +42,15 @@ class StoredSource:
     remote = False
     live = False
     strict_state = True
+    state = None  # unknown
 
     @property
     def key(self) -> tuple[str, str]:
         """What it has in common with no file that is read."""
         return "in the store", self.path
+
+    def caller_file(self) -> None:
+        """Return None: the caller holds no file that is not named."""
 
     def check_unchanged(self) -> None:
         """Do nothing: the file is not read, so it may have changed, or be gone."""

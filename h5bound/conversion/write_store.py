@@ -26,6 +26,7 @@ from h5bound.errors import SourceChangedError, TargetError
 from h5bound.execution.work import list_problems
 from h5bound.files.file_state import FileState
 from h5bound.planning.source_values import describe_values
+from h5bound.reader.many_files import ManyFiles
 from h5bound.reports.text import plural
 from h5bound.stores.differences import list_edited
 from h5bound.stores.lock import MARKER
@@ -46,10 +47,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from h5bound.execution.work import UnitResult
+    from h5bound.hdf5.hierarchy import Hierarchy
     from h5bound.planning.origins import Origin
     from h5bound.planning.scan import SourceScan
     from h5bound.planning.store_plan import StorePlan
     from h5bound.planning.work_units import Unit
+    from h5bound.reader.source import H5Source
     from h5bound.reports.entries import Skipped
     from h5bound.stores.lock import Marker
     from h5bound.stores.metadata import Document
@@ -239,15 +242,24 @@ def check_origin(origin: Origin) -> None:
 
     A file that the caller holds open is flushed first.
     """
-    source, hierarchy = origin.source, origin.hierarchy
+    many: object = origin.source
+    if isinstance(many, ManyFiles):
+        for source in many.sources:
+            check_file(source, source.state)
+    else:
+        check_file(origin.source, origin.hierarchy)
+
+
+def check_file(source: H5Source, before: Hierarchy | FileState | None) -> None:
+    """Raise what `check_origin` raises for one file, of which size and time of modification were those of `before`."""
     file = source.caller_file()
     if file and file.mode != "r":
         file.flush()
     source.check_unchanged()
-    if not hierarchy.mtime_ns or source.state is None or source.remote or source.live:
+    if before is None or not before.mtime_ns or source.state is None or source.remote or source.live:
         return
     now = FileState.of(source.path)
-    if (source.strict_state or file) and (now.size, now.mtime_ns) != (hierarchy.size, hierarchy.mtime_ns):
+    if (source.strict_state or file) and (now.size, now.mtime_ns) != (before.size, before.mtime_ns):
         raise changed(source.path)
 
 

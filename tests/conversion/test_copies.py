@@ -170,3 +170,19 @@ def test_a_chunk_that_has_not_appeared_takes_few_bytes_in_memory(tmp_path: Path)
     keys.appear()
     assert taken < 100 * count
     assert len(list(root.glob("x/c/*/0"))) == count + 1
+
+
+@pytest.mark.parametrize("as_path", [True, False])
+def test_a_file_that_this_process_writes_to_meanwhile_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, as_path: bool
+) -> None:
+    paths = write_days(tmp_path, [4] * 3)
+    with h5py.File(paths[1], "r+") as file:
+        name = next(name for name, item in file.items() if item.ndim > 1)
+
+        def write() -> None:
+            file[name][:] = file[name][:][::-1]
+
+        spoil_second(monkeypatch, write)
+        with pytest.raises(SourceChangedError, match=r"001\.nc: the file changed while it was read"):
+            combine([paths[0], paths[1] if as_path else file, paths[2]], tmp_path / "out.zarr", dim="time")
