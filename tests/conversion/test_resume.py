@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 from unittest.mock import patch
 
+import dask
 import h5py
 import numpy as np
 import pytest
@@ -593,8 +594,8 @@ def test_in_a_store_without_locks_a_second_conversion_is_refused_or_takes_over(s
 
 def test_a_conversion_whose_marker_was_taken_over_writes_nothing_more(source: Path, tmp_path: Path) -> None:
     other, store = write_source(tmp_path / "other.h5", 3), MemoryStore()
-    with pytest.raises(TargetError, match="replaced by another conversion"):
-        hold(source, store, lambda: convert(other, store, overwrite=True))
+    with dask.config.set(scheduler="sync"), pytest.raises(TargetError, match="replaced by another conversion"):
+        hold(source, store, lambda: convert(other, store, overwrite=True))  # no key is being written meanwhile
     assert verify(other, store).equal
 
 
