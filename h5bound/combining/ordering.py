@@ -122,12 +122,8 @@ def cut_files(
     rising = make_rising(values)
     overlapping = find_shared(values) if rising is None else find_overlapping(rising)
     if overlapping and rules.overlap == "refuse":
-        findings.refuse(
-            path,
-            f"files overlap: {describe_shared(values)}",
-            overlapping,
-            action="overlap='first' or overlap='last' takes the elements of one file",
-        )
+        action, option = advise_overlap(rising)
+        findings.refuse(path, f"files overlap: {describe_shared(values)}", overlapping, action=action, option=option)
         return Cuts.of_all(values)
     if overlapping:
         cuts = cut_overlaps(path, values, rising, overlapping=overlapping, rules=rules, findings=findings)
@@ -222,6 +218,26 @@ def describe_shared(values: Sequence[Values]) -> str:
     return f"{plural(count, 'value')} of the coordinate in several of them" if count else "their ranges, in no value"
 
 
+def advise_overlap(rising: Sequence[Values] | None) -> tuple[str, bool]:
+    """Return what to do about files that overlap, and whether options decide it.
+
+    >>> advise_overlap([np.array([1, 2, 3, 4]), np.array([2, 3])])
+    ("overlap='first' takes the elements of one file", True)
+    >>> advise_overlap([np.array([3, 4]), np.array([2, 3])])
+    ("sort=True with overlap='first' or overlap='last' takes the elements of one file", True)
+    >>> advise_overlap([np.array([1, 3]), np.array([2, 4])])
+    ('leave files out, or make them anew: an element of one is between those of another', False)
+    """
+    if rising is None:
+        return "leave files out, or make them anew: the coordinate does not rise or fall throughout each file", False
+    in_order = sorted((item for item in rising if item.size), key=lambda item: (item[0], item[-1]))
+    for before, order in (("", rising), ("sort=True with ", in_order)):
+        ways = [f"overlap={way!r}" for way in ("first", "last") if not cut_shared(order, backwards=way == "last")[1]]
+        if ways:
+            return f"{before}{' or '.join(ways)} takes the elements of one file", True
+    return "leave files out, or make them anew: an element of one is between those of another", False
+
+
 def cut_overlaps(
     path: str,
     values: Sequence[Values],
@@ -241,12 +257,11 @@ def cut_overlaps(
         return Cuts.of_all(values)
     cuts, lost = cut_shared(rising, backwards=rules.overlap == "last")
     if lost:
-        findings.refuse(
-            path,
-            f"files overlap, and overlap={rules.overlap!r} would leave out values of the coordinate that no other has",
-            lost,
-            action="sort=True if they are not in order, overlap='first' or overlap='last'; or leave files out",
+        what = (
+            f"files overlap, and overlap={rules.overlap!r} would leave out values of the coordinate that no other has"
         )
+        action, option = advise_overlap(rising)
+        findings.refuse(path, what, lost, action=action, option=option)
     else:
         cut = sum(item.size for item in values) - int(cuts.counts.sum())
         what = f"files overlap in {plural(cut, 'element')}"

@@ -134,9 +134,16 @@ def test_overlaps_are_cut_as_asked(folder: Folder) -> None:
 
 def test_no_value_of_a_coordinate_is_cut_that_no_other_file_has(folder: Folder) -> None:
     folder.add([0, 2, 4]).add([1, 3, 5])
-    folder.refuse("their ranges, in no value")
-    folder.refuse("would leave out values", overlap="first")
-    folder.refuse("would leave out values", overlap="last")
+    for overlap, what in {"refuse": "their ranges, in no value", "first": "would leave", "last": "would leave"}.items():
+        folder.refuse(f"{what}.*what to do: leave files out", UnsupportedError, overlap=overlap)
+
+
+def test_the_advice_on_an_overlap_is_one_that_is_taken(folder: Folder) -> None:
+    folder.add([3, 4, 5]).add([1, 2, 3])
+    folder.refuse("what to do: sort=True with overlap='first' or overlap='last' takes")
+    assert read(folder, folder.join(sort="/time", overlap="first"), "/time").tolist() == [1, 2, 3, 4, 5]
+    folder.add([1, 2, 3, 4, 5, 6])
+    folder.refuse("would leave out.*what to do: overlap='last' takes", overlap="first")
 
 
 def test_two_files_of_one_time_are_refused(folder: Folder) -> None:
