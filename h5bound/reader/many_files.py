@@ -189,7 +189,7 @@ class OpenFiles:
         self._checking = threading.Lock()  # whoever finds all checked must know that no check is still to fail
         self._first_uses: dict[int, FirstUse] = {}  # what is to be done with files, by number
         self._changed: Exception | None = None  # of a file that was closed to make room
-        group.windows.add(self)
+        group.add(self)
 
     @contextmanager
     def using(self, number: int) -> Iterator[OpenFile]:

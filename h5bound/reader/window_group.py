@@ -45,15 +45,19 @@ class WindowGroup:
     """The windows of one source that are open in this process: together they have at most `max_open` files open.
 
     A thread that needs a file waits while each that is open is being read, unless it reads one itself. So those that
-    are waited for wait for nothing here. All but `end_use` is called with the lock of `changed`.
+    are waited for wait for nothing here. All but `add` and `end_use` is called with the lock of `changed`.
     """
 
     def __init__(self, max_open: int) -> None:
         self.max_open = max_open
         self.changed = threading.Condition()
-        self.windows: weakref.WeakSet[FileWindow] = weakref.WeakSet()
+        self._windows = weakref.WeakValueDictionary[int, FileWindow]()
         self.process = os.getpid()
         self._uses = Counter[int]()  # files that each thread reads
+
+    def add(self, window: FileWindow) -> None:
+        """Count the files of a window until it is garbage collected."""
+        self._windows[id(window)] = window
 
     def begin_use(self, number: int) -> None:
         """Wait until a file may be opened, before it is held."""
@@ -75,7 +79,7 @@ class WindowGroup:
 
     def take_excess(self, window: FileWindow) -> list[tuple[FileWindow, HeldFile]]:
         """Return the files that are not held any more, since too many are, first those of a window."""
-        windows = list(self.windows)
+        windows = self._list_windows()
         if sum(len(one.held) for one in windows) <= self.max_open:
             return []
         windows.sort(key=lambda one: one is not window)
@@ -87,11 +91,16 @@ class WindowGroup:
 
     def find_room(self, number: int) -> threading.Event | None:
         """Return what says that those are closed which an open file takes the place of; None for another file."""
-        found = (window.held.get(number) for window in list(self.windows))
+        found = (window.held.get(number) for window in self._list_windows())
         return next((held.has_room for held in found if held is not None), None)
 
+    def _list_windows(self) -> list[FileWindow]:
+        """Return the windows; another one may be added, or garbage collected, at any moment."""
+        found = (reference() for reference in self._windows.valuerefs())
+        return [window for window in found if window is not None]
+
     def _has_room(self, number: int) -> bool:
-        windows = list(self.windows)
+        windows = self._list_windows()
         if any(number in window.held for window in windows):
             return True
         if sum(len(window.held) for window in windows) < self.max_open:
@@ -102,7 +111,7 @@ class WindowGroup:
     def _count_users(self) -> dict[int, int]:
         """Return how many read each file that is open."""
         users: dict[int, int] = {}
-        for window in list(self.windows):
+        for window in self._list_windows():
             for number, held in window.held.copy().items():
                 users[number] = users.get(number, 0) + held.users
         return users

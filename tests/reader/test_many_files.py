@@ -102,6 +102,21 @@ def test_no_more_files_than_max_open_are_open_at_a_time(tmp_path: Path, windows:
     assert (most, now) == (3, 0)
 
 
+def test_a_window_may_be_opened_while_files_of_others_are_read(paths: list[Path]) -> None:
+    source, interval = make_source(paths), sys.getswitchinterval()
+    windows = [source.open()]
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(read_numbers, windows[0], [0, 1] * 20)
+            while not reading.done():
+                windows += [source.open() for _ in range(10)]
+            assert reading.result()
+    finally:
+        sys.setswitchinterval(interval)
+    source.close(windows[0])
+
+
 def test_threads_read_right_values_while_files_are_closed_for_others(tmp_path: Path) -> None:
     paths = make_files(tmp_path, 12)
     numbers = [list(range(12))[::step] * 5 for step in (1, -1, 5, -5)]
