@@ -230,7 +230,7 @@ def advise_overlap(rising: Sequence[Values] | None) -> tuple[str, bool]:
     """
     if rising is None:
         return "leave files out, or make them anew: the coordinate does not rise or fall throughout each file", False
-    in_order = sorted((item for item in rising if item.size), key=lambda item: (item[0], item[-1]))
+    in_order = sorted((item for item in rising if item.size), key=lambda item: item[0].item())  # as `sort_files` does
     for before, order in (("", rising), ("sort=True with ", in_order)):
         ways = [f"overlap={way!r}" for way in ("first", "last") if not cut_shared(order, backwards=way == "last")[1]]
         if ways:

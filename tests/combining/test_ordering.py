@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from h5bound.buffers import is_exact
 from h5bound.combining.conversions import Conversion, apply
 from h5bound.combining.differences import FileNames, Findings
 from h5bound.combining.joined import Rules
-from h5bound.combining.ordering import cut_files, sort_files
+from h5bound.combining.ordering import advise_overlap, cut_files, find_overlapping, make_rising, sort_files
 from h5bound.combining.time_units import move_times, parse_units
 from h5bound.errors import UnsupportedError
 
@@ -48,6 +48,26 @@ def test_all_values_are_there_once_in_their_order_or_files_are_refused(
         assert any(one[1] >= two[0] for one, two in pairwise(ranges))
         return
     assert joined == sorted({value for item in files for value in item})
+
+
+@settings(max_examples=100)
+@given(files=FILES, falls=st.booleans())
+@example(files=[[1, 5], [1, 3]], falls=False)
+@example(files=[[5], [2], [0, 5], [0, 1]], falls=False)
+def test_what_is_advised_on_an_overlap_is_what_cuts_it(files: list[list[int]], falls: bool) -> None:
+    arrays = [np.array(item[::-1] if falls else item, np.int64) for item in files]
+    rising = make_rising(arrays)
+    if rising is None or not find_overlapping(rising):
+        return
+    orders = {"": arrays, "sort=True with ": [arrays[i] for i in sort_files(arrays)]}
+    ways = {
+        before: [way for way in ("first", "last") if cut(order, overlap=way)[1].rows[0].kind == "decided"]
+        for before, order in orders.items()
+    }
+    advice, option = advise_overlap(rising)
+    named = [way for way in ("first", "last") if f"overlap={way!r}" in advice]
+    assert named == (ways[""] or ways["sort=True with "])
+    assert advice.startswith("sort=True with ") == (not ways[""] and option)
 
 
 @pytest.mark.parametrize("overlap", ["first", "last"])
