@@ -60,7 +60,8 @@ def run_units(
     """Read all units, use each once its source is closed, and return the results, grouped by source.
 
     There is one job for each array. Sources are opened one after another, each once for a window of units. `window` is
-    the most bytes between one open and its close; on a cluster, those that one worker holds. `workers` is the number of
+    the most bytes between one open and its close; where the work keeps what it reads, of all units in memory, which
+    with several threads are those of two windows; on a cluster, those that one worker holds. `workers` is the number of
     threads; on a cluster, of windows that run at the same time. With `direct`, where no unit waits for a server, a few
     small units run in this thread. `progress` is called in this thread with the bytes of the units that were used, and
     of all units; not at all without units.
