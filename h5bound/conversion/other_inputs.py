@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 def other_conversion(target: Target, there: Mapping[str, Any], here: Mapping[str, Any]) -> TargetError:
     """Return the error for the work of another conversion, with the differences."""
     now = json.loads(json.dumps(here))
-    combined = "combined" in now and "combined" in there
-    changed = [] if combined else list(list_changed_files(there, now))
+    before, combined = "combined" in there, "combined" in now
+    changed = [] if before or combined else list(list_changed_files(there, now))
     if changed:
         files = " and ".join(changed)
         return TargetError(
             f"{target.url}: cannot resume: {files} since the store was begun; convert again with overwrite=True"
         )
     parts = list(list_differing(there, now)) or ["other objects skipped, or a version between two releases"]
+    if before != combined:  # the sizes of one file and of many say nothing
+        parts = ["combine, now convert" if before else "convert, now combine"]
     again = "repeat the first source and options"
-    if combined:
+    if before and combined:
         again = "repeat the first files and options, and add other files to the complete store with append=True"
     return TargetError(
         f"{target.url}: cannot resume: the store was begun with {'; '.join(parts)}; {again}, or overwrite=True "

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from h5bound import combine, verify
+from h5bound import combine, convert, verify
 from h5bound.errors import OptionError, TargetError, UnsupportedError
 from h5bound.reports.conversion import ALREADY_COMPLETE
 from tests.combining.test_combine import check, read_all, write_days
@@ -84,6 +84,22 @@ def test_a_first_run_that_was_killed_is_repeated_as_it_is(tmp_path: Path) -> Non
     combine(paths, target, dim="time", append=True)
     combine(paths, whole, dim="time")
     assert read_keys(target) == read_keys(whole)
+
+
+def test_a_conversion_that_was_killed_is_not_taken_for_a_changed_file(tmp_path: Path) -> None:
+    paths, target, other = write_days(tmp_path, [4, 3]), tmp_path / "one.zarr", tmp_path / "many.zarr"
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert(paths[0], target, progress=stop)
+    with pytest.raises(TargetError, match="begun with convert, now combine; repeat the first source and options, or"):
+        combine(paths, target, dim="time", append=True)
+    with pytest.raises(KeyboardInterrupt):
+        combine(paths, other, dim="time", progress=stop)
+    with pytest.raises(TargetError, match="begun with combine, now convert; repeat the first source and options, or"):
+        convert(paths[0], other, resume=True)
 
 
 def test_a_folder_without_a_store_takes_no_files(tmp_path: Path) -> None:
