@@ -141,7 +141,7 @@ share_access = share(
     option(
         "--window",
         "BYTES",
-        "Most bytes of values in memory between reads and writes, like '256 MiB'; fewer need more opens of the file.  "
+        "Most bytes of values in memory, like '256 MiB'; fewer need more opens of the file.  "
         "[default: the dask setting h5bound.window (1 GiB)]",
     ),
     limit("--workers", text="Threads; with --scheduler, windows that run at once.  [default: one for each CPU]"),
