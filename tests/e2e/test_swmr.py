@@ -73,6 +73,11 @@ def check(block: NDArray[Any]) -> int:
     return len(block)
 
 
+def wait_for_writes(_done: int, _total: int) -> None:
+    """Wait while more is written."""
+    time.sleep(0.1)
+
+
 def test_arrays_have_the_shape_and_values_that_were_flushed_when_they_were_made(tmp_path: Path) -> None:
     with written(tmp_path / "a.h5"), h5py.File(tmp_path / "a.h5", "r", swmr=True) as file:
         for name in NAMES * 2:
@@ -152,7 +157,7 @@ def test_files_that_a_file_in_swmr_mode_leads_to_are_read_in_swmr_mode(tmp_path:
             assert check(array.compute()) >= 35
             assert check(H5Store(file, allow_external=[tmp_path])["virtual"].compute()) == 35
             with pytest.raises(SourceChangedError, match=r"a\.h5: the file changed while it was read"):
-                convert(file, tmp_path / "a.zarr", allow_external=[tmp_path])
+                convert(file, tmp_path / "a.zarr", allow_external=[tmp_path], progress=wait_for_writes)
             convert(file, tmp_path / "b.zarr", exclude=["/virtual"], allow_external=[tmp_path])
         with quiet_zarr():
             converted: Any = zarr.open_group(tmp_path / "b.zarr", mode="r")["linked"]
