@@ -114,6 +114,16 @@ def read_address(item: h5o.ObjectID) -> int | None:
     return int.from_bytes(info.raw[8:16], "little") if status >= 0 else None
 
 
+def read_encoded_chunk(dataset: h5d.DatasetID, origin: tuple[int, ...]) -> tuple[int, bytes]:
+    """Return the filter mask and the encoded bytes of the chunk at an element.
+
+    h5py before 3.16 does this without its lock: HDF5 then crashes, or reads something else, if several threads call it.
+    """
+    with phil:
+        mask, encoded = dataset.read_direct_chunk(origin)
+    return mask, encoded
+
+
 def read_chunk_sizes(dataset: h5d.DatasetID, origins: NDArray[np.uint64]) -> NDArray[np.uint64] | None:
     """Return the encoded bytes of chunks by their first elements, a row each; None if HDF5 cannot be asked.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import h5py
@@ -57,3 +59,26 @@ def test_hdf5_still_finds_each_chunk_by_its_first_element(path: Path) -> None:
         sizes = read_chunk_sizes(dataset, np.array([[0], [10], [20]], np.uint64))
         assert sizes is not None
         assert sizes.tolist() == [*(dataset.get_chunk_info(i).size for i in range(2)), 0]
+
+
+READ_CHUNKS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import h5py
+import numpy as np
+
+from h5bound.h5py_compat import read_encoded_chunk
+
+with h5py.File(sys.argv[1]) as file, ThreadPoolExecutor(8) as threads:
+    reads = [threads.submit(read_encoded_chunk, file["x"].id, (row, 0)) for row in [*range(400)] * 10]
+    values = [np.frombuffer(read.result()[1], "i8") for read in reads]
+    assert np.array_equal(values, np.tile(file["x"][:], (10, 1)))
+"""
+
+
+def test_threads_read_encoded_chunks_at_once(tmp_path: Path) -> None:
+    """In a process of its own, which h5py before 3.16 would crash without the lock."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("x", data=np.arange(10_000).reshape(400, 25), chunks=(1, 25))
+    subprocess.run([sys.executable, "-c", READ_CHUNKS, str(tmp_path / "a.h5")], check=True)

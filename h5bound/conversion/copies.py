@@ -24,6 +24,7 @@ from h5bound.conversion.job import encode_elements, key_of
 from h5bound.conversion.value_reads import ReadResult, explain_failure, read_or_explain, read_region
 from h5bound.errors import CorruptChunkError, SourceChangedError
 from h5bound.files.open import is_live
+from h5bound.h5py_compat import read_encoded_chunk
 from h5bound.planning.plan import UNFILTERED_MASK
 from h5bound.reader.many_files import OpenFiles
 from h5bound.stores.local import HeldKeys
@@ -233,7 +234,7 @@ def read_through_hdf5(opened: OpenFile, job: Job, manifest: ChunkManifest) -> tu
     starts = (manifest.chunk_coords[:, : dataset.ndim] * np.asarray(dataset.chunks)).tolist()
     chunks, masks = {}, manifest.masks.copy()
     for row in np.flatnonzero(masks != UNFILTERED_MASK).tolist():
-        masks[row], encoded = dataset.id.read_direct_chunk(tuple(starts[row]))
+        masks[row], encoded = read_encoded_chunk(dataset.id, tuple(starts[row]))
         if not masks[row]:
             chunks[row] = encoded
     return chunks, replace(manifest, masks=masks)

@@ -15,7 +15,7 @@ import numpy as np
 from h5py import h5d, h5f, h5fd, h5i, h5s
 
 from h5bound.errors import CorruptChunkError
-from h5bound.h5py_compat import READ_ERRORS, call_getter, read_chunk_sizes, read_driver
+from h5bound.h5py_compat import READ_ERRORS, call_getter, read_chunk_sizes, read_driver, read_encoded_chunk
 from h5bound.hdf5.chunk_btree import ListedChunks, read_btree
 from h5bound.hdf5.dataset import BTREE_1
 
@@ -248,7 +248,7 @@ class ChunkIndex:
     def look_up(self, grid: ChunkGrid, overlap: Overlap) -> tuple[int, bytes] | None:
         """Read one chunk through HDF5: its filter mask and encoded bytes; None if HDF5 does not find it."""
         try:
-            mask, encoded = self._dataset.read_direct_chunk(overlap.origin)
+            mask, encoded = read_encoded_chunk(self._dataset, overlap.origin)
         except (*READ_ERRORS, SystemError):  # of a chunk that does not exist, h5py may return an arbitrary size
             return None
         return (self._edge_mask if self._edge_mask and grid.is_partial(overlap.chunk_coords) else mask), encoded
