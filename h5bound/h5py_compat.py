@@ -117,7 +117,7 @@ def read_address(item: h5o.ObjectID) -> int | None:
 def read_encoded_chunk(dataset: h5d.DatasetID, origin: tuple[int, ...]) -> tuple[int, bytes]:
     """Return the filter mask and the encoded bytes of the chunk at an element.
 
-    h5py before 3.16 does this without its lock: HDF5 then crashes, or reads something else, if several threads call it.
+    h5py before 3.16 does this without its lock: HDF5 then crashes where several threads call it at once.
     """
     with phil:
         mask, encoded = dataset.read_direct_chunk(origin)
